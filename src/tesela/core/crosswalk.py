@@ -1,0 +1,181 @@
+"""The crosswalk: a table from one legend's codes to another legend's classes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tesela.core.errors import LegendError, join_words, unknown_name
+from tesela.core.legend import NODATA, Legend
+
+TO_NODATA = "nodata"
+"""Written in the `to` column for codes that are left out on purpose."""
+
+
+@dataclass(frozen=True)
+class CrosswalkRow:
+    """One line of a crosswalk."""
+
+    code: str
+    """Code of the source legend."""
+    to: str
+    """Code of the target legend, or "nodata"."""
+    share: float = 1.0
+    """Part of the source class that goes there; the rows of one code sum to 1."""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Crosswalk:
+    """
+    Translation of class codes, total over the source legend or explicit about what it leaves out.
+
+    Examples
+    --------
+    >>> from tesela.core.legend import LandClass
+    >>> legend = Legend("t", (LandClass(1, "green", "Green", "#00ff00"),))
+    >>> walk = Crosswalk("mine", legend, (CrosswalkRow("a", "green"), CrosswalkRow("b", "green")))
+    >>> walk.merges
+    {'green': ('a', 'b')}
+    """
+
+    source: str
+    """Name of the source legend, or of the attribute whose codes are translated."""
+    target: Legend
+    rows: tuple[CrosswalkRow, ...]
+
+    def __post_init__(self) -> None:
+        unknown = [row.to for row in self.rows if row.to != TO_NODATA and row.to not in self.target]
+        if unknown:
+            raise LegendError(
+                f"Crosswalk {self.source} -> {self.target.address}: "
+                f"{unknown_name('target code', unknown[0], (*self.target.codes, TO_NODATA))}"
+            )
+        sums: dict[str, float] = {}
+        for row in self.rows:
+            sums[row.code] = sums.get(row.code, 0.0) + row.share
+        wrong = [f"{code} ({total:g})" for code, total in sums.items() if abs(total - 1) > 1e-6]
+        if wrong:
+            raise LegendError(
+                f"Crosswalk {self.source} -> {self.target.address}: the shares of {join_words(wrong)} do not sum to 1."
+            )
+
+    @cached_property
+    def codes(self) -> tuple[str, ...]:
+        """Source codes, in order, each once."""
+        return tuple(dict.fromkeys(row.code for row in self.rows))
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Source codes whose ground becomes nodata."""
+        return tuple(row.code for row in self.rows if row.to == TO_NODATA)
+
+    @property
+    def splits(self) -> dict[str, tuple[str, ...]]:
+        """Source codes that go to more than one class, with those classes."""
+        groups: dict[str, list[str]] = {}
+        for row in self.rows:
+            groups.setdefault(row.code, []).append(row.to)
+        return {code: tuple(found) for code, found in groups.items() if len(found) > 1}
+
+    @property
+    def merges(self) -> dict[str, tuple[str, ...]]:
+        """Target classes that receive more than one code, with those codes."""
+        groups: dict[str, list[str]] = {}
+        for row in self.rows:
+            if row.to != TO_NODATA:
+                groups.setdefault(row.to, []).append(row.code)
+        return {code: tuple(found) for code, found in groups.items() if len(found) > 1}
+
+    @cached_property
+    def main_target(self) -> dict[str, int]:
+        """Raster value of the target with the largest share, by source code; the first row wins a tie."""
+        best: dict[str, CrosswalkRow] = {}
+        for row in self.rows:
+            if row.code not in best or row.share > best[row.code].share:
+                best[row.code] = row
+        return {code: NODATA if row.to == TO_NODATA else self.target[row.to].value for code, row in best.items()}
+
+    def missing(self, codes: Iterable[str]) -> tuple[str, ...]:
+        """Those of `codes` about which the crosswalk says nothing."""
+        known = set(self.codes)
+        return tuple(sorted({str(code) for code in codes} - known))
+
+    def values_of(self, codes: Sequence[str], *, where: str) -> NDArray[np.uint8]:
+        """
+        Translate a column of codes to raster values of the target legend.
+
+        Raises
+        ------
+        LegendError
+            If a code is not in the crosswalk: nothing is left to nodata silently.
+        """
+        strange = self.missing(codes)
+        if strange:
+            raise LegendError(
+                f"{where} holds the codes {join_words(strange)}, about which crosswalk {self.source} -> "
+                f"{self.target.address} says nothing (it knows {join_words(self.codes, most=8)}). Add them to the "
+                f"crosswalk, with '{TO_NODATA}' where they are to be left out."
+            )
+        return np.array([self.main_target[str(code)] for code in codes], np.uint8)
+
+    def table(self, source: Legend) -> NDArray[np.uint8]:
+        """
+        Table of 256: from a raster value of the source legend to a raster value of the target.
+
+        Raises
+        ------
+        LegendError
+            If the crosswalk is not total over the source legend.
+        """
+        table = np.zeros(256, np.uint8)
+        table[list(source.values)] = self.values_of(source.codes, where=f"Legend '{source.address}'")
+        return table
+
+    def to_level(self, depth: int) -> Crosswalk:
+        """The same crosswalk with its targets cut at a coarser level."""
+        shares: dict[tuple[str, str], float] = {}
+        for row in self.rows:
+            to = row.to if row.to == TO_NODATA else self.target.ancestor(row.to, depth).code
+            shares[row.code, to] = shares.get((row.code, to), 0.0) + row.share
+        rows = tuple(CrosswalkRow(code, to, share) for (code, to), share in shares.items())
+        return Crosswalk(self.source, self.target.level(depth), rows)
+
+    def summary(self) -> str:
+        """One line for a person: what is merged, split and left out."""
+        parts = [f"{len(self.codes)} codes -> {len({row.to for row in self.rows} - {TO_NODATA})} classes"]
+        if self.merges:
+            parts.append("merged: " + "; ".join(f"{join_words(v, most=6)} -> {k}" for k, v in self.merges.items()))
+        if self.splits:
+            parts.append("split: " + "; ".join(f"{k} -> {join_words(v)}" for k, v in self.splits.items()))
+        parts.append(f"left to nodata: {join_words(self.left_out) or 'none'}")
+        return ". ".join(parts)
+
+    @classmethod
+    def identity(cls, legend: Legend, depth: int | None = None) -> Crosswalk:
+        """From the codes of a legend, at any level down to its own, to its classes at level `depth`."""
+        target = legend if depth is None else legend.level(depth)
+        rows = tuple(CrosswalkRow(code, legend.ancestor(code, target.depth).code) for code in legend.codes)
+        return cls(legend.address, target, rows)
+
+    @classmethod
+    def from_rows(cls, source: str, target: Legend, rows: Sequence[Mapping[str, str]]) -> Crosswalk:
+        """Build from rows with `from`, `to` and, optionally, `share` and `note`."""
+        items = []
+        for number, row in enumerate(rows, start=2):
+            code, to = (row.get("from") or "").strip(), (row.get("to") or "").strip()
+            if not code or not to:
+                raise LegendError(f"Crosswalk {source} -> {target.address}, line {number}: needs columns 'from' and 'to'.")
+            try:
+                share = float(row.get("share") or 1)
+            except ValueError:
+                raise LegendError(
+                    f"Crosswalk {source} -> {target.address}, line {number}: share '{row['share']}' is not a number."
+                ) from None
+            items.append(CrosswalkRow(code, to, share, (row.get("note") or "").strip()))
+        return cls(source, target, tuple(items))
+

@@ -1,0 +1,100 @@
+"""The scene: a georeferenced image of named bands at a date."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from tesela.core.errors import InputError, unknown_name
+
+if TYPE_CHECKING:
+    from odc.geo.geobox import GeoBox
+
+
+@dataclass(frozen=True)
+class Band:
+    """One band of a scene: where it lies, and how its numbers become quantities."""
+
+    name: str
+    """Name by which recipes and experts ask for it: "B04", "red"."""
+    path: str
+    """File that holds it."""
+    index: int
+    """Number of the band in the file, from 1."""
+    dtype: str
+    """Data type in the file, as numpy names it."""
+    nodata: float | None = None
+    """Number in the file that means no data; None if the file declares none."""
+    scale: float = 1.0
+    """Quantity = number in the file x scale + offset."""
+    offset: float = 0.0
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Bands of one place and date, on one grid; nothing is read until a reader asks."""
+
+    name: str
+    """Short name, unique in a project: the stem of the first file by default."""
+    bands: tuple[Band, ...]
+    grid: GeoBox
+    """Pixel grid of the scene: CRS, transform and shape (rows, columns)."""
+    date: str = ""
+    """Date or season as text, for people: "2018-07"."""
+    nonfinite: str = "error"
+    """What to do with NaN and infinite numbers that the file does not declare as nodata: "error" or "nodata"."""
+
+    def __repr__(self) -> str:
+        rows, cols = self.grid.shape
+        return f"<Scene {self.name}: {len(self.bands)} bands, {rows} x {cols} px, {self.grid.crs}>"
+
+    @property
+    def band_names(self) -> tuple[str, ...]:
+        """Names in order."""
+        return tuple(band.name for band in self.bands)
+
+    def select(self, names: Sequence[str]) -> Scene:
+        """
+        The scene with these bands, in this order.
+
+        Raises
+        ------
+        InputError
+            If the scene lacks one of them.
+        """
+        by_name = {band.name: band for band in self.bands}
+        for name in names:
+            if name not in by_name:
+                raise InputError(
+                    f"Scene '{self.name}': {unknown_name('band', name, self.band_names)} Name the bands of the file "
+                    f"in their order (bands = [...] in a recipe, --bands on the command line)."
+                )
+        return replace(self, bands=tuple(by_name[name] for name in names))
+
+    def to_dict(self) -> dict[str, object]:
+        """Document from which `from_dict` builds the same scene, for manifests and patch tables."""
+        crs = self.grid.crs
+        system = "" if crs is None else f"EPSG:{crs.epsg}" if crs.epsg else crs.to_wkt()
+        return {
+            "name": self.name,
+            "bands": [asdict(band) for band in self.bands],
+            "grid": {"shape": list(self.grid.shape), "transform": list(self.grid.affine)[:6], "crs": system},
+            "date": self.date,
+            "nonfinite": self.nonfinite,
+        }
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any]) -> Scene:
+        """Build from `to_dict`'s document."""
+        from affine import Affine
+        from odc.geo.geobox import GeoBox
+
+        grid = document["grid"]
+        return cls(
+            name=document["name"],
+            bands=tuple(Band(**band) for band in document["bands"]),
+            grid=GeoBox(tuple(grid["shape"]), Affine(*grid["transform"]), grid["crs"] or None),
+            date=document["date"],
+            nonfinite=document["nonfinite"],
+        )

@@ -1,0 +1,60 @@
+"""Lengths and areas written with their unit, as people write them: "100 m", "25 ha"."""
+
+from __future__ import annotations
+
+import re
+
+from tesela.core.errors import RecipeError
+
+_LENGTHS_M = {"m": 1.0, "km": 1000.0, "cm": 0.01}
+_AREAS_M2 = {"m2": 1.0, "m²": 1.0, "ha": 10_000.0, "km2": 1_000_000.0, "km²": 1_000_000.0}
+_QUANTITY = re.compile(r"\s*([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*([^\W\d]+[2²]?)\s*")
+
+
+def parse_length_m(text: str | float) -> float:
+    """
+    Read a length in metres; a bare number is metres.
+
+    Parameters
+    ----------
+    text : str or float
+        For example ``"100 m"``, ``"1.5 km"`` or ``100``.
+
+    Raises
+    ------
+    RecipeError
+        If the unit is not m, km or cm, or the number is negative.
+
+    Examples
+    --------
+    >>> parse_length_m("1.5 km")
+    1500.0
+    """
+    return _parse(text, _LENGTHS_M, kind="length", example="100 m")
+
+
+def parse_area_m2(text: str | float) -> float:
+    """
+    Read an area in square metres; a bare number is square metres.
+
+    Raises
+    ------
+    RecipeError
+        If the unit is not m2, ha or km2, or the number is negative.
+
+    Examples
+    --------
+    >>> parse_area_m2("25 ha")
+    250000.0
+    """
+    return _parse(text, _AREAS_M2, kind="area", example="25 ha")
+
+
+def _parse(text: str | float, units: dict[str, float], *, kind: str, example: str) -> float:
+    if isinstance(text, int | float):
+        text = f"{text} {'m' if kind == 'length' else 'm2'}"
+    match = _QUANTITY.fullmatch(text) or _QUANTITY.fullmatch(f"{text} {'m' if kind == 'length' else 'm2'}")
+    if match is None or match[2] not in units:
+        known = ", ".join(unit for unit in units if not unit.endswith("²"))
+        raise RecipeError(f"'{text}' is not a {kind}: write a number and one of {known}, such as \"{example}\".")
+    return float(match[1]) * units[match[2]]

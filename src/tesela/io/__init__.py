@@ -1,0 +1,26 @@
+"""The only code that opens files: rasters, maps, vectors, legends and manifests."""
+
+from tesela.io.legends import list_legends, load_crosswalk, load_legend
+from tesela.io.manifest import Manifest, fingerprint, write_whole
+from tesela.io.maps import ClassMap, MapReader, MapWriter, open_map, write_map
+from tesela.io.raster import SceneReader, open_scene
+from tesela.io.vector import VectorLayer, open_layer, read_layer
+
+__all__ = [
+    "ClassMap",
+    "Manifest",
+    "MapReader",
+    "MapWriter",
+    "SceneReader",
+    "VectorLayer",
+    "fingerprint",
+    "list_legends",
+    "load_crosswalk",
+    "load_legend",
+    "open_layer",
+    "open_map",
+    "open_scene",
+    "read_layer",
+    "write_map",
+    "write_whole",
+]

@@ -1,0 +1,121 @@
+"""Legends and crosswalks from the package's own tables or from a user's CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from functools import cache
+from importlib import resources
+from pathlib import Path
+
+from tesela.core.crosswalk import Crosswalk
+from tesela.core.errors import LegendError, join_words, unknown_name
+from tesela.core.legend import Legend
+
+_ADDRESS = re.compile(r"(?P<name>.+)-(?P<depth>[1-9])")
+
+
+def list_legends() -> tuple[str, ...]:
+    """Names of the shipped legends, without levels."""
+    return tuple(sorted(_shipped("")))
+
+
+def load_legend(name: str | Path) -> Legend:
+    """
+    Find a legend by name, by name and level, or read it from a CSV.
+
+    Parameters
+    ----------
+    name : str or Path
+        "corine" (the finest level), "corine-2" (level 2), or the path of a CSV with the columns value, code,
+        name, color and, for trees, level and parent; the path may end in ``-2`` after ``.csv`` for a level.
+
+    Raises
+    ------
+    LegendError
+        If there is no such legend, level or file, or the table is wrong.
+
+    Examples
+    --------
+    >>> load_legend("corine-1").codes
+    ('1', '2', '3', '4', '5')
+    """
+    text = str(name)
+    if text in _shipped(""):
+        return _load_shipped(text)
+    match = _ADDRESS.fullmatch(text)
+    if match and match["name"] in _shipped(""):
+        return _load_shipped(match["name"]).level(int(match["depth"]))
+    if text.endswith(".csv"):
+        return Legend.from_rows(Path(text).stem, read_csv(Path(text), kind="legend"))
+    if match and match["name"].endswith(".csv"):
+        return load_legend(match["name"]).level(int(match["depth"]))
+    raise LegendError(f"{unknown_name('legend', text, list_legends())} A legend of your own is given as a path that ends in .csv.")
+
+
+def load_crosswalk(source: str, target: Legend, *, path: str | Path | None = None) -> Crosswalk:
+    """
+    Find the crosswalk between two legends, or read it from a CSV with the columns from, to and, optionally, share.
+
+    A legend's codes go to its own coarser levels without any table.
+
+    Parameters
+    ----------
+    source : str
+        Name or address of the source legend; with `path`, any text that names the codes in messages.
+    target : Legend
+        Legend, at the level wanted.
+
+    Raises
+    ------
+    LegendError
+        If no crosswalk is known, or the table is wrong.
+    """
+    if path is not None:
+        return Crosswalk.from_rows(source, target, read_csv(Path(path), kind="crosswalk"))
+    match = _ADDRESS.fullmatch(source)
+    name = match["name"] if match and source not in _shipped("") else source
+    if name == target.name:
+        finest = load_legend(source)
+        return Crosswalk.identity(finest, target.depth)
+    tables = _shipped("crosswalks")
+    key = f"{name}__{target.name}"
+    if key not in tables:
+        known = join_words(sorted(table.replace("__", " -> ") for table in tables), most=20)
+        raise LegendError(
+            f"No crosswalk from '{name}' to '{target.name}' is shipped (known: {known}). Give one as a CSV with the "
+            f"columns from, to (--crosswalk FILE)."
+        )
+    finest = _load_shipped(target.name)
+    rows = parse_csv(tables[key].read_text(encoding="utf-8"))
+    walk = Crosswalk.from_rows(name, finest, rows)
+    return walk if target.depth == finest.depth else walk.to_level(target.depth)
+
+
+def read_csv(path: Path, *, kind: str) -> list[dict[str, str]]:
+    """Rows of a user's CSV; `kind` names it in messages."""
+    try:
+        return parse_csv(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise LegendError(f"The {kind} file {path} does not exist.") from None
+    except UnicodeDecodeError:
+        raise LegendError(f"The {kind} file {path} is not UTF-8 text: save it as a UTF-8 CSV.") from None
+
+
+def parse_csv(text: str) -> list[dict[str, str]]:
+    """Rows of a CSV with a header; a byte-order mark and blank lines are passed over."""
+    rows = csv.DictReader(io.StringIO(text.lstrip("\ufeff")))
+    return [row for row in rows if any(value.strip() for value in row.values() if isinstance(value, str))]
+
+
+@cache
+def _load_shipped(name: str) -> Legend:
+    return Legend.from_rows(name, parse_csv(_shipped("")[name].read_text(encoding="utf-8")))
+
+
+@cache
+def _shipped(folder: str) -> dict[str, Path]:
+    root = resources.files("tesela.legends")
+    place = root.joinpath(folder) if folder else root
+    return {Path(item.name).stem: Path(str(item)) for item in place.iterdir() if item.name.endswith(".csv")}

@@ -1,0 +1,120 @@
+"""The manifest: what a step was given, so that it can be skipped, resumed or repeated."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from tesela.core.errors import InputError
+
+NAME = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Record of one step, written as `manifest.json` beside its outputs when they are complete."""
+
+    step: str
+    settings: Mapping[str, object] = field(default_factory=dict)
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    """Fingerprints by path."""
+    outputs: Mapping[str, str] = field(default_factory=dict)
+    legend: str = ""
+    seed: int | None = None
+    seconds: float = 0.0
+    written: str = ""
+    """UTC time of writing, ISO 8601."""
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    def same_work(self, other: Manifest) -> bool:
+        """Whether both describe the same work: step, settings, inputs, legend and seed."""
+        mine = (self.step, _plain(self.settings), _plain(self.inputs), self.legend, self.seed)
+        return mine == (other.step, _plain(other.settings), _plain(other.inputs), other.legend, other.seed)
+
+    def write(self, folder: Path) -> Path:
+        """Write `manifest.json` into a folder, whole."""
+        document = asdict(self)
+        document["written"] = self.written or time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        document["versions"] = dict(self.versions) or _versions()
+        path = folder / NAME
+        with write_whole(path) as part:
+            part.write_text(json.dumps(document, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        return path
+
+    @classmethod
+    def read(cls, folder: Path) -> Manifest | None:
+        """Manifest of a folder, or None if there is none that can be read."""
+        try:
+            document = json.loads((folder / NAME).read_text(encoding="utf-8"))
+            return cls(**document)
+        except (FileNotFoundError, json.JSONDecodeError, TypeError):
+            return None
+
+
+def fingerprint(path: str | Path) -> str:
+    """
+    Fingerprint of a file: its size and the SHA-256 of its first, middle and last MiB.
+
+    Rasters of hundreds of gigabytes are not read whole; a change in size, header, middle or tail shows.
+
+    Raises
+    ------
+    InputError
+        If the file does not exist.
+    """
+    mib = 1 << 20
+    try:
+        size = os.path.getsize(path)
+        digest = hashlib.sha256(str(size).encode())
+        with open(path, "rb") as file:
+            for start in sorted({0, max(0, size // 2 - mib // 2), max(0, size - mib)}):
+                file.seek(start)
+                digest.update(file.read(mib))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
+    return digest.hexdigest()[:32]
+
+
+@contextmanager
+def write_whole(path: str | Path) -> Iterator[Path]:
+    """
+    Give a path beside `path` to write to, and rename it to `path` when the block ends well.
+
+    The output appears whole or not at all: on an error the part is removed and an older file stays. Files that
+    the writer leaves beside the part (``.aux.xml``) are its own to care for.
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    part = folder / target.name
+    try:
+        yield part
+        os.replace(part, target)
+    except OSError as error:
+        raise InputError(f"{target}: cannot be written ({error.strerror or error}).") from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _plain(value: object) -> object:
+    return json.loads(json.dumps(value, sort_keys=True, default=str))
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {}
+    for name in ("tesela", "numpy", "rasterio", "torch", "lightning", "segmentation-models-pytorch"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

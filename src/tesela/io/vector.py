@@ -1,0 +1,156 @@
+"""Polygon layers, read by window through the spatial index."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tesela.core.errors import GridError, InputError, join_words, unknown_name
+
+if TYPE_CHECKING:
+    import geopandas as gpd
+
+Bounds = tuple[float, float, float, float]
+"""Left, bottom, right, top in the units of a CRS."""
+
+
+@dataclass(frozen=True)
+class VectorLayer:
+    """A layer of polygons in a file; nothing is read until asked for."""
+
+    path: str
+    layer: str
+    """Layer name; empty for formats with one layer."""
+    crs: str
+    """CRS as WKT."""
+    bounds: Bounds
+    fields: tuple[str, ...]
+    count: int
+
+    def require_field(self, field: str) -> str:
+        """
+        Name of the field as the file writes it, found without regard to case.
+
+        Raises
+        ------
+        InputError
+            If there is no such field.
+        """
+        for known in self.fields:
+            if known.lower() == field.lower():
+                return known
+        raise InputError(f"{self.path}: {unknown_name('field', field, self.fields)}")
+
+
+def open_layer(path: str | Path, *, layer: str | None = None) -> VectorLayer:
+    """
+    Describe a layer of a GeoPackage, GeoParquet, Shapefile or any other file that GDAL reads.
+
+    Parameters
+    ----------
+    layer : str, optional
+        Needed when the file has several layers of polygons.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or broken, or the layer is not there.
+    GridError
+        If the layer has no CRS.
+    """
+    if not Path(path).exists():
+        raise InputError(f"{path}: no such file.")
+    found = _open_parquet(str(path)) if _is_parquet(path) else _open_ogr(str(path), layer)
+    if not found.crs:
+        raise GridError(f"{path}: the layer has no coordinate system. Assign the right one (ogr2ogr -a_srs EPSG:....), then try again.")
+    return found
+
+
+def read_layer(
+    layer: VectorLayer, *, bounds: Bounds | None = None, columns: Sequence[str] | None = None
+) -> gpd.GeoDataFrame:
+    """
+    Features whose envelope touches `bounds` (in the layer's CRS), with these columns only.
+
+    The spatial index of the file is used where it has one; GeoParquet without a covering column is read once and
+    kept.
+
+    Returns
+    -------
+    GeoDataFrame
+        In the layer's CRS and in the order of the file.
+    """
+    import pyogrio
+    from pyogrio.errors import DataSourceError
+
+    names = None if columns is None else list(columns)
+    if _is_parquet(layer.path):
+        frame = _whole_parquet(layer.path)
+        if bounds is not None:
+            frame = frame.iloc[np.sort(frame.sindex.query(_box(bounds)))]
+        return frame if names is None else frame[[*names, frame.geometry.name]]
+    try:
+        return pyogrio.read_dataframe(layer.path, layer=layer.layer or None, bbox=bounds, columns=names, use_arrow=True)
+    except DataSourceError as error:
+        raise InputError(f"{layer.path}: cannot be read ({error}).") from None
+
+
+def _is_parquet(path: str | Path) -> bool:
+    return Path(path).suffix.lower() in (".parquet", ".geoparquet")
+
+
+def _box(bounds: Bounds) -> object:
+    import shapely
+
+    return shapely.box(*bounds)
+
+
+def _open_ogr(path: str, layer: str | None) -> VectorLayer:
+    import pyogrio
+    from pyogrio.errors import DataLayerError, DataSourceError
+
+    try:
+        listed = pyogrio.list_layers(path)
+        names = [str(name) for name, kind in listed if kind is None or "Polygon" in str(kind) or str(kind) == "Unknown"]
+        if layer is None and len(names) != 1:
+            raise InputError(
+                f"{path}: has {len(names)} polygon layers ({join_words(names) or 'none'}); "
+                + ("name one (--layer)." if names else "a reference needs polygons.")
+            )
+        chosen = names[0] if layer is None else layer
+        if chosen not in [str(name) for name, _ in listed]:
+            raise InputError(f"{path}: {unknown_name('layer', chosen, names)}")
+        info = pyogrio.read_info(path, layer=chosen, force_feature_count=True, force_total_bounds=True)
+    except (DataSourceError, DataLayerError) as error:
+        raise InputError(f"{path}: not a vector file that GDAL can read ({error}).") from None
+    return VectorLayer(
+        path=path,
+        layer=chosen,
+        crs=info["crs"] or "",
+        bounds=tuple(info["total_bounds"]) if info["total_bounds"] is not None else (0.0, 0.0, 0.0, 0.0),
+        fields=tuple(str(name) for name in info["fields"]),
+        count=int(info["features"]),
+    )
+
+
+def _open_parquet(path: str) -> VectorLayer:
+    frame = _whole_parquet(path)
+    fields = tuple(str(name) for name in frame.columns if name != frame.geometry.name)
+    crs = frame.crs.to_wkt() if frame.crs is not None else ""
+    left, bottom, right, top = (float(value) for value in frame.total_bounds)
+    return VectorLayer(path=path, layer="", crs=crs, bounds=(left, bottom, right, top), fields=fields, count=len(frame))
+
+
+@cache
+def _whole_parquet(path: str) -> gpd.GeoDataFrame:
+    import geopandas as gpd
+
+    try:
+        return gpd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not a GeoParquet file ({str(error).splitlines()[0]}).") from None
