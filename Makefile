@@ -1,0 +1,58 @@
+# `make demo` and `make test` set everything up on a machine with Python 3.11+ and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.tesela-installed
+CHROMIUM := /usr/bin/chromium
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format bench docs constraints system
+
+help: ## Show the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Tesela needs Python 3.11 or newer, and $(PYTHON) is older. Name another: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
+	  { echo "No virtual environment could be made. On Debian and Ubuntu install the package python3-venv."; exit 1; }
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --constraint constraints.txt uv
+	$(BIN)/uv pip install --python $(BIN)/python --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: $(STAMP) ## The whole chain on the virtual region: map, scores and report
+	$(BIN)/tesela demo
+
+test: check ## Linters, types, import contracts, doctests, a short demo, then pytest
+	$(BIN)/python -m pytest --quiet --doctest-modules src
+	out=$$(mktemp -d) && $(BIN)/tesela demo --out "$$out/demo" && rm -rf "$$out"
+	$(BIN)/python -m pytest -n 2
+
+check: $(STAMP) ## Linters, types and import contracts only
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(STAMP) ## Format the code and mend what ruff can mend
+	$(BIN)/ruff check --fix --exit-zero
+	$(BIN)/ruff format
+
+bench: $(STAMP) ## Every script of benchmarks/, one JSON document each
+	@set -e; for script in $(wildcard benchmarks/*.py); do echo "# $$script"; $(BIN)/python $$script; done
+
+docs: $(STAMP) ## docs/cli.md from the help texts, API pages into site/
+	$(BIN)/uv pip install --python $(BIN)/python --constraint constraints.txt --editable '.[docs]'
+	$(BIN)/typer tesela.cli utils docs --name tesela --output docs/cli.md
+	$(BIN)/pdoc --docformat numpy --output-directory site tesela
+
+constraints: $(STAMP) ## Pin anew what pyproject.toml asks for, all extras
+	$(BIN)/uv pip compile --python $(BIN)/python --quiet --all-extras --no-annotate --no-header --upgrade \
+	  --output-file constraints.txt pyproject.toml
+
+system: ## Debian as root: install Chromium, with which the report page is tested
+	@if [ -x $(CHROMIUM) ]; then echo "Chromium is there."; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null \
+	    || echo "Chromium could not be installed: the browser tests will be skipped."; \
+	else echo "Chromium is missing and this is not root on Debian: the browser tests will be skipped."; fi

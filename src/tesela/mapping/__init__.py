@@ -1,0 +1,1 @@
+"""From a scene and an expert to a map."""

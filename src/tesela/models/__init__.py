@@ -1,0 +1,1 @@
+"""Networks and the expert file: tensors in, tensors out."""

@@ -1,0 +1,1 @@
+"""The patch table: windows of scenes with their labels, splits and shares."""

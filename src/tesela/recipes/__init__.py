@@ -1,0 +1,1 @@
+"""Recipe files and the chains that they describe."""

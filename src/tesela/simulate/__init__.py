@@ -1,0 +1,1 @@
+"""The virtual region: landscapes whose truth is known."""

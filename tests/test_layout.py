@@ -1,0 +1,128 @@
+"""The folders, their allowed imports and the flat names of the package hang together."""
+
+import ast
+import importlib
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import tesela
+
+ROOT = Path(__file__).parent.parent
+SOURCE = ROOT / "src" / "tesela"
+
+# The table "Layout and imports" of DESIGN.md. None: everything but the command line.
+MAY_IMPORT: dict[str, set[str] | None] = {
+    "core": set(),
+    "legends": set(),
+    "io": {"core", "legends"},
+    "labels": {"core", "io"},
+    "patches": {"core", "io"},
+    "models": {"core"},
+    "training": {"core", "patches", "models"},
+    "mapping": {"core", "io", "models"},
+    "evaluation": {"core", "io"},
+    "simulate": {"core", "io"},
+    "recipes": None,
+}
+HEAVY = {
+    "torch",
+    "rasterio",
+    "geopandas",
+    "pandas",
+    "matplotlib",
+    "numba",
+    "numpy",
+    "scipy",
+    "lightning",
+    "xarray",
+}
+
+
+def contracts() -> list[dict[str, object]]:
+    tables = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    found: list[dict[str, object]] = tables["tool"]["importlinter"]["contracts"]
+    return found
+
+
+def imported_for_type_checkers() -> dict[str, str]:
+    tree = ast.parse((SOURCE / "__init__.py").read_text(encoding="utf-8"))
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    return {
+        alias.asname or alias.name: node.module or ""
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+
+
+def test_every_folder_has_a_row_in_the_table() -> None:
+    folders = {path.parent.name for path in SOURCE.glob("*/__init__.py")}
+    assert folders == {*MAY_IMPORT, "cli"}
+
+
+def test_the_contracts_forbid_exactly_what_the_table_does_not_allow() -> None:
+    folders = {*MAY_IMPORT, "cli"}
+    forbidden = {
+        str(contract["source_modules"]): {
+            name.removeprefix("tesela.")
+            for name in contract["forbidden_modules"]
+            if name.startswith("tesela.")
+        }
+        for contract in contracts()
+        if any(name.startswith("tesela.") for name in contract["forbidden_modules"])
+    }
+    expected = {
+        str([f"tesela.{name}"]): folders - {name} - (allowed if allowed is not None else folders - {"cli"})
+        for name, allowed in MAY_IMPORT.items()
+    }
+    assert forbidden == expected
+
+
+def test_no_module_imports_from_the_flat_names() -> None:
+    for path in SOURCE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module == "tesela":
+                assert {alias.name for alias in node.names} <= {"__version__"}, path
+
+
+@pytest.mark.parametrize("name", sorted(tesela._HOME))
+def test_every_flat_name_is_found_in_its_home(name: str) -> None:
+    assert getattr(tesela, name) is getattr(importlib.import_module(tesela._HOME[name]), name)
+
+
+def test_type_checkers_see_the_same_flat_names() -> None:
+    assert imported_for_type_checkers() == tesela._HOME
+
+
+def test_flat_names_are_listed_in_order() -> None:
+    assert list(tesela._HOME) == sorted(tesela._HOME)
+    assert set(tesela._HOME) <= set(dir(tesela))
+
+
+def test_an_unknown_flat_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="module 'tesela' has no attribute 'open_scenes'"):
+        _ = tesela.open_scenes
+
+
+def test_the_version_is_that_of_the_project() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert tesela.__version__ == project["version"]
+
+
+@pytest.mark.parametrize("module", ["tesela", "tesela.cli"])
+def test_importing_the_package_or_its_command_line_loads_nothing_heavy(module: str) -> None:
+    code = f"import sys, {module}; print(*sorted({{name.partition('.')[0] for name in sys.modules}}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not HEAVY & set(done.stdout.split())
+
+
+def test_constraints_are_plain_pins() -> None:
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    assert lines
+    for line in lines:
+        name, _, version = line.partition("==")
+        assert name and version and not set(" /:@;+") & set(line), line
