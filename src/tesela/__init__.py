@@ -1,9 +1,9 @@
 """
 From imagery and an existing land-cover map to trained models, and from the models to publishable maps.
 
-The public names are flat, ``tesela.open_scene``, and each is loaded when it is first asked for: ``import tesela``
-alone loads neither torch nor rasterio. A new public name is one line in `_HOME` and its twin under
-``if TYPE_CHECKING``, which editors and type checkers read; a test keeps the two equal.
+The public names are flat, ``tesela.open_scene``, and each is loaded when it is first asked for:
+``import tesela`` alone loads neither torch nor rasterio. A new public name is one line in `_HOME` and its
+twin under ``if TYPE_CHECKING``, which editors and type checkers read; a test keeps the two equal.
 """
 
 from importlib import import_module
