@@ -1,4 +1,4 @@
-"""Lengths and areas written with their unit, as people write them: "100 m", "25 ha"."""
+"""Quantities written with their unit, as people write them: "100 m", "25 ha", "256 MiB"."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tesela.core.errors import RecipeError
 
 _LENGTHS_M = {"m": 1.0, "km": 1000.0, "cm": 0.01}
 _AREAS_M2 = {"m2": 1.0, "m²": 1.0, "ha": 10_000.0, "km2": 1_000_000.0, "km²": 1_000_000.0}
-_QUANTITY = re.compile(r"\s*([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*([^\W\d]+[2²]?)\s*")
+_QUANTITY = re.compile(r"\s*([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*([^\W\d]+[2²]?)?\s*")
 
 
 def parse_length_m(text: str | float) -> float:
@@ -30,7 +30,7 @@ def parse_length_m(text: str | float) -> float:
     >>> parse_length_m("1.5 km")
     1500.0
     """
-    return _parse(text, _LENGTHS_M, kind="length", example="100 m")
+    return _parse(text, _LENGTHS_M, kind="length", example="100 m", bare="m")
 
 
 def parse_area_m2(text: str | float) -> float:
@@ -47,14 +47,31 @@ def parse_area_m2(text: str | float) -> float:
     >>> parse_area_m2("25 ha")
     250000.0
     """
-    return _parse(text, _AREAS_M2, kind="area", example="25 ha")
+    return _parse(text, _AREAS_M2, kind="area", example="25 ha", bare="m2")
 
 
-def _parse(text: str | float, units: dict[str, float], *, kind: str, example: str) -> float:
-    if isinstance(text, int | float):
-        text = f"{text} {'m' if kind == 'length' else 'm2'}"
-    match = _QUANTITY.fullmatch(text) or _QUANTITY.fullmatch(f"{text} {'m' if kind == 'length' else 'm2'}")
-    if match is None or match[2] not in units:
+def parse_memory_bytes(text: str | int) -> int:
+    """
+    Read an amount of memory in bytes; a bare number is bytes.
+
+    Raises
+    ------
+    RecipeError
+        If the unit is not MiB, GiB, MB or GB.
+
+    Examples
+    --------
+    >>> parse_memory_bytes("256 MiB")
+    268435456
+    """
+    units = {"b": 1.0, "MiB": 2.0**20, "GiB": 2.0**30, "MB": 1e6, "GB": 1e9}
+    return int(_parse(text, units, kind="amount of memory", example="256 MiB", bare="b"))
+
+
+def _parse(text: str | float, units: dict[str, float], *, kind: str, example: str, bare: str) -> float:
+    """Number x unit; a number without a unit is in the unit `bare`."""
+    match = _QUANTITY.fullmatch(str(text))
+    if match is None or (match[2] or bare) not in units:
         known = ", ".join(unit for unit in units if not unit.endswith("²"))
         raise RecipeError(f"'{text}' is not a {kind}: write a number and one of {known}, such as \"{example}\".")
-    return float(match[1]) * units[match[2]]
+    return float(match[1]) * units[match[2] or bare]

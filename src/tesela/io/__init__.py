@@ -2,7 +2,8 @@
 
 from tesela.io.legends import list_legends, load_crosswalk, load_legend
 from tesela.io.manifest import Manifest, fingerprint, write_whole
-from tesela.io.maps import ClassMap, MapReader, MapWriter, open_map, write_map
+from tesela.io.maps import ClassMap, MapReader, MapWriter, ScoreWriter, open_map, write_map
+from tesela.io.parts import PartStore
 from tesela.io.raster import SceneReader, open_scene
 from tesela.io.vector import VectorLayer, open_layer, read_layer
 
@@ -11,7 +12,9 @@ __all__ = [
     "Manifest",
     "MapReader",
     "MapWriter",
+    "PartStore",
     "SceneReader",
+    "ScoreWriter",
     "VectorLayer",
     "fingerprint",
     "list_legends",

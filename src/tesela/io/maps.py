@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -105,28 +105,25 @@ class MapReader:
         return values
 
 
-class MapWriter:
+class TiledWriter:
     """
-    Writes a class map by windows, in any order, and at the end makes it a COG with palette, names and styles.
+    Writes a uint8 raster by windows, in any order, and makes it a COG at the end.
 
-    In a `with` block: the file appears at `path` when the block ends well, and not at all otherwise. Beside it
-    stand ``.aux.xml`` (category names and attribute table, for GDAL and QGIS) and ``.qml`` (QGIS style).
-    Windows must not overlap; pixels never written stay nodata.
+    In a `with` block: the file appears at `path` when the block ends well, and not at all otherwise. Windows must
+    not overlap; pixels never written stay nodata.
     """
 
-    def __init__(self, path: str | Path, grid: GeoBox, legend: Legend) -> None:
+    def __init__(self, path: str | Path, grid: GeoBox, *, bands: int = 1, nodata: int = NODATA) -> None:
         self.path = Path(path)
         self.grid = grid
-        self.legend = legend
-        self.counts = np.zeros(256, np.int64)
-        """Pixels written, by value."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._folder = Path(tempfile.mkdtemp(prefix=f".{self.path.name}.", dir=self.path.parent))
+        self._nodata = nodata
         try:
-            self._data = rasterio.open(self._folder / "tiles.tif", "w", **map_profile(grid))
-        except BaseException:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            raise
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._folder = Path(tempfile.mkdtemp(prefix=f".{self.path.name}.", dir=self.path.parent))
+            self._tiles = self._folder / "tiles.tif"
+            self._data = rasterio.open(self._tiles, "w", **_tiled_profile(grid, bands=bands, nodata=nodata))
+        except (OSError, RasterioError) as error:
+            raise InputError(f"{path}: cannot be written ({error}).") from None
 
     def __enter__(self) -> Self:
         return self
@@ -137,29 +134,98 @@ class MapWriter:
 
         Parameters
         ----------
-        values : (rows, cols) array of uint8
+        values : (rows, cols) or (bands, rows, cols) array of uint8
         """
-        self.counts += np.bincount(values.ravel(), minlength=256)
-        self._data.write(values, 1, window=Window(col, row, values.shape[1], values.shape[0]))
+        layers = values if values.ndim == 3 else values[np.newaxis]
+        self._data.write(layers, window=Window(col, row, layers.shape[2], layers.shape[1]))
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
         try:
             self._data.close()
             if kind is None:
-                finish_map(self._folder / "tiles.tif", self.path, legend=self.legend, counts=self.counts)
+                self._finish()
         except (OSError, RasterioError) as error:
             raise InputError(f"{self.path}: cannot be written ({error}). Is the disk full?") from error
         finally:
             shutil.rmtree(self._folder, ignore_errors=True)
 
+    def _finish(self) -> None:
+        raise NotImplementedError
 
-def map_profile(grid: GeoBox) -> dict[str, object]:
-    """Creation options of the tiled GeoTIFF that a class map is built in."""
+    def _make_cog(self, *, overviews: str) -> Path:
+        cog = self._folder / self.path.name
+        rasterio.shutil.copy(
+            self._tiles,
+            cog,
+            driver="COG",
+            compress="DEFLATE",
+            blocksize=BLOCK_PX,
+            overview_resampling=overviews,
+            num_threads="ALL_CPUS",
+            bigtiff="IF_SAFER",
+        )
+        with rasterio.open(cog) as data:  # a full disk can leave a file without its last blocks
+            data.read(1, window=Window(data.width - 1, data.height - 1, 1, 1))
+        return cog
+
+
+class MapWriter(TiledWriter):
+    """
+    Writes a class map; beside the COG stand names and styles.
+
+    ``.aux.xml`` holds category names and attribute table (for GDAL and QGIS), ``.qml`` the QGIS style.
+    """
+
+    def __init__(self, path: str | Path, grid: GeoBox, legend: Legend) -> None:
+        super().__init__(path, grid)
+        self.legend = legend
+        self.counts = np.zeros(256, np.int64)
+        """Pixels written, by value."""
+
+    def write(self, row: int, col: int, values: NDArray[np.uint8]) -> None:
+        """Write a window of class values; see `TiledWriter.write`."""
+        self.counts += np.bincount(values.ravel(), minlength=256)
+        super().write(row, col, values)
+
+    def _finish(self) -> None:
+        legend = self.legend
+        legend.check_values(np.flatnonzero(self.counts).tolist(), where=str(self.path))
+        with rasterio.open(self._tiles, "r+") as data:
+            data.write_colormap(1, {item.value: (*item.rgb, 255) for item in legend.classes} | {NODATA: (0, 0, 0, 0)})
+            data.set_band_description(1, legend.address)
+            data.update_tags(**{_TAG: json.dumps({"name": legend.name, "rows": legend.to_rows()})})
+        cog = self._make_cog(overviews="MODE")
+        table, style = self._folder / "table.xml", self._folder / "style.qml"
+        table.write_text(attribute_xml(legend, self.counts), encoding="utf-8")
+        style.write_text(qml_style(legend), encoding="utf-8")
+        table.replace(self.path.with_name(self.path.name + ".aux.xml"))
+        style.replace(self.path.with_suffix(".qml"))
+        cog.replace(self.path)
+
+
+class ScoreWriter(TiledWriter):
+    """Writes layers of scores (confidence, entropy, probabilities) as uint8 bands; 255 is nodata."""
+
+    def __init__(
+        self, path: str | Path, grid: GeoBox, names: Sequence[str], *, scale: float, unit: str
+    ) -> None:
+        super().__init__(path, grid, bands=len(names), nodata=255)
+        self._names, self._scale, self._unit = tuple(names), scale, unit
+
+    def _finish(self) -> None:
+        with rasterio.open(self._tiles, "r+") as data:
+            data.descriptions = self._names
+            data.scales = [self._scale] * len(self._names)
+            data.units = [self._unit] * len(self._names)
+        self._make_cog(overviews="AVERAGE").replace(self.path)
+
+
+def _tiled_profile(grid: GeoBox, *, bands: int, nodata: int) -> dict[str, object]:
     return {
         "driver": "GTiff",
         "width": grid.shape[1],
         "height": grid.shape[0],
-        "count": 1,
+        "count": bands,
         "dtype": "uint8",
         "crs": raster_crs(grid),
         "transform": grid.affine,
@@ -167,42 +233,10 @@ def map_profile(grid: GeoBox) -> dict[str, object]:
         "blockxsize": BLOCK_PX,
         "blockysize": BLOCK_PX,
         "compress": "LZW",
-        "nodata": NODATA,
+        "nodata": nodata,
         "BIGTIFF": "IF_SAFER",
         "SPARSE_OK": True,
     }
-
-
-def finish_map(tiles: Path, path: Path, *, legend: Legend, counts: NDArray[np.int64]) -> None:
-    """
-    Turn a tiled GeoTIFF of class values into a COG at `path`, with overviews by mode, and write its side files.
-
-    Parameters
-    ----------
-    counts : (256,) array of int64
-        Pixels by value, for the attribute table.
-    """
-    legend.check_values(np.flatnonzero(counts).tolist(), where=str(path))
-    with rasterio.open(tiles, "r+") as data:
-        data.write_colormap(1, {item.value: (*item.rgb, 255) for item in legend.classes} | {NODATA: (0, 0, 0, 0)})
-        data.set_band_description(1, legend.address)
-        data.update_tags(**{_TAG: json.dumps({"name": legend.name, "rows": legend.to_rows()})})
-    cog = tiles.with_name(path.name)
-    rasterio.shutil.copy(
-        tiles,
-        cog,
-        driver="COG",
-        compress="DEFLATE",
-        blocksize=BLOCK_PX,
-        overview_resampling="MODE",
-        num_threads="ALL_CPUS",
-        bigtiff="IF_SAFER",
-    )
-    cog.with_suffix(".aux").write_text(attribute_xml(legend, counts), encoding="utf-8")
-    cog.with_suffix(".qml").write_text(qml_style(legend), encoding="utf-8")
-    os.replace(cog.with_suffix(".aux"), path.with_name(path.name + ".aux.xml"))
-    os.replace(cog.with_suffix(".qml"), path.with_suffix(".qml"))
-    os.replace(cog, path)
 
 
 def write_map(path: str | Path, values: NDArray[np.uint8], grid: GeoBox, *, legend: Legend) -> ClassMap:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -157,22 +158,82 @@ class SceneReader:
                 out[position] = self._quantity(self.scene.bands[position], raw[number], valid[number])
         return out
 
+    def read_stored(self, row: int, col: int, shape: tuple[int, int]) -> NDArray[np.generic]:
+        """
+        Numbers of a window that lies inside the scene, unscaled where the files allow it; see `stored_form`.
+
+        Parameters
+        ----------
+        row, col : int
+            Corner of the window.
+        shape : (int, int)
+            Rows and columns of the window.
+
+        Returns
+        -------
+        (bands, rows, cols) array
+        """
+        if not self._stored_as_is:
+            return self.read(window_grid(self.scene.grid, row, col, *shape))
+        bands = self.scene.bands
+        file = self._files[bands[0].path]
+        window = Window(col, row, shape[1], shape[0])
+        try:
+            if len(self._files) == 1:
+                raw: NDArray[np.generic] = file.read([band.index for band in bands], window=window)
+            else:
+                raw = np.stack([self._files[band.path].read(band.index, window=window) for band in bands])
+        except RasterioError as error:
+            raise _broken(bands[0].path, error) from None
+        if raw.dtype.kind == "f" and not np.isfinite(raw).all():
+            for number, band in enumerate(bands):
+                self._check_finite(band, raw[number], _is_valid(raw[number], band.nodata))
+        return raw
+
+    @property
+    def stored_form(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Scale, offset and nodata (NaN for none) by band of what `read_stored` returns."""
+        bands = self.scene.bands
+        if not self._stored_as_is:
+            return np.ones(len(bands)), np.zeros(len(bands)), np.full(len(bands), np.nan)
+        return (
+            np.array([band.scale for band in bands]),
+            np.array([band.offset for band in bands]),
+            np.array([np.nan if band.nodata is None else band.nodata for band in bands]),
+        )
+
+    @property
+    def block_rows(self) -> int:
+        """Rows of the blocks in which the first file is stored."""
+        return int(self._files[self.scene.bands[0].path].block_shapes[0][0])
+
+    @cached_property
+    def _stored_as_is(self) -> bool:
+        """Whether all files share the scene's grid and one type, so that their numbers can be passed on."""
+        same_grid = all(
+            tuple(file.shape) == tuple(self.scene.grid.shape) and pixel_offset(grid_of(file), self.scene.grid) == (0, 0)
+            for file in self._files.values()
+        )
+        return same_grid and len({band.dtype for band in self.scene.bands}) == 1
+
     def _quantity(self, band: Band, raw: NDArray[np.generic], valid: NDArray[np.bool_]) -> NDArray[np.float32]:
         values = raw.astype(np.float32)
-        if values.dtype.kind == "f" and raw.dtype.kind == "f":
-            strange = valid & ~np.isfinite(values)
-            count = int(strange.sum())
-            if count and self.scene.nonfinite == "error":
-                raise InputError(
-                    f"Band '{band.name}' of {band.path} holds NaN or infinity ({count} px in one window) that the file "
-                    f"does not declare as nodata. Declare it (gdal_edit.py -a_nodata nan), or pass "
-                    f"nonfinite = \"nodata\" (--nonfinite nodata) to treat such pixels as nodata."
-                )
-            valid = valid & ~strange
+        if raw.dtype.kind == "f":
+            self._check_finite(band, raw, valid)
+            valid = valid & np.isfinite(values)
         if band.scale != 1.0 or band.offset != 0.0:
             values = values * np.float32(band.scale) + np.float32(band.offset)
         values[~valid] = np.nan
         return values
+
+    def _check_finite(self, band: Band, raw: NDArray[np.generic], valid: NDArray[np.bool_]) -> None:
+        count = int((valid & ~np.isfinite(raw.astype(np.float64))).sum())
+        if count and self.scene.nonfinite == "error":
+            raise InputError(
+                f"Band '{band.name}' of {band.path} holds NaN or infinity ({count} px in one window) that the file "
+                f"does not declare as nodata. Declare it (gdal_edit.py -a_nodata nan), or pass "
+                f'nonfinite = "nodata" (--nonfinite nodata) to treat such pixels as nodata.'
+            )
 
 
 def read_numbers(
@@ -202,7 +263,7 @@ def read_numbers(
             return _read_own(data, indexes, offset, grid.shape, nodata)
         return _read_warped(data, indexes, own, grid, nodata=nodata, continuous=continuous)
     except RasterioError as error:
-        raise InputError(f"{data.name}: a window cannot be read, the file is broken or truncated ({_first_line(error)}).") from None
+        raise _broken(data.name, error) from None
 
 
 def pixel_offset(own: GeoBox, grid: GeoBox) -> tuple[int, int] | None:
@@ -398,6 +459,10 @@ def _check_same_ground(paths: Sequence[Path], grids: Sequence[GeoBox]) -> None:
                 f"{path.name} does not show the ground of {paths[0].name}; the files of one scene must. "
                 f"Give files of other ground as scenes of their own."
             )
+
+
+def _broken(path: str, error: Exception) -> InputError:
+    return InputError(f"{path}: a window cannot be read, the file is broken or truncated ({_first_line(error)}).")
 
 
 def _first_line(error: Exception) -> str:

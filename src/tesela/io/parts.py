@@ -1,0 +1,112 @@
+"""Parts: finished pieces of a map that is being made, so that a killed run goes on where it was."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tesela.core.errors import InputError
+
+
+class PartStore:
+    """
+    Folder beside an output, ``.NAME.parts``, with one compressed file per finished piece and the plan they belong to.
+
+    A part appears whole or not at all (written aside, synced, renamed), so a run killed at any moment leaves only
+    good parts. Parts of another plan are thrown away. One process at a time holds the store.
+    """
+
+    def __init__(self, output: str | Path) -> None:
+        self.output = Path(output)
+        self.folder = self.output.with_name(f".{self.output.name}.parts")
+        self._lock: IO[str] | None = None
+
+    def __enter__(self) -> Self:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = (self.folder / "lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._lock.close()
+            raise InputError(f"{self.output}: another run is writing this output now; wait for it or name another output.") from None
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        if self._lock is not None:
+            self._lock.close()
+
+    def saved_plan(self) -> Mapping[str, Any] | None:
+        """Plan of the parts that are there, or None."""
+        try:
+            document = json.loads((self.folder / "plan.json").read_text(encoding="utf-8"))
+        except (FileNotFoundError, json.JSONDecodeError):
+            return None
+        return document if isinstance(document, dict) else None
+
+    def start(self, plan: Mapping[str, Any]) -> None:
+        """Keep the parts if they belong to this plan; else throw them away and begin anew."""
+        document = json.loads(json.dumps(plan))
+        if self.saved_plan() == document:
+            return
+        for file in self.folder.iterdir():
+            if file.name != "lock":
+                file.unlink()
+        self._write("plan.json", json.dumps(document).encode())
+
+    def has(self, number: int) -> bool:
+        """Whether a part is finished."""
+        return self._path(number).exists()
+
+    def write(self, number: int, layers: NDArray[np.uint8]) -> None:
+        """
+        Store a part.
+
+        Parameters
+        ----------
+        layers : (layers, rows, cols) array of uint8
+
+        Raises
+        ------
+        InputError
+            If the disk is full; finished parts stay for the next run.
+        """
+        header = np.array(layers.shape, "<i8").tobytes()
+        self._write(self._path(number).name, header + zlib.compress(layers.tobytes(), level=1))
+
+    def read(self, number: int) -> NDArray[np.uint8]:
+        """Return a part: (layers, rows, cols) array of uint8."""
+        content = self._path(number).read_bytes()
+        shape = np.frombuffer(content[:24], "<i8")
+        return np.frombuffer(zlib.decompress(memoryview(content)[24:]), np.uint8).reshape(shape)
+
+    def remove(self) -> None:
+        """Throw the whole store away, when the output is complete."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"{number:08d}.part"
+
+    def _write(self, name: str, content: bytes) -> None:
+        aside = self.folder / f"{name}.aside"
+        try:
+            with aside.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(aside, self.folder / name)
+        except OSError as error:
+            aside.unlink(missing_ok=True)
+            raise InputError(
+                f"{self.output}: cannot be written ({error.strerror}). Make room on the disk and run the same command "
+                f"again: what is done is kept in {self.folder.name}."
+            ) from error

@@ -1,0 +1,110 @@
+"""Stages: steps of a chain that are skipped when they are up to date and resumed when they were interrupted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tesela.core.errors import RecipeError, unknown_name
+from tesela.io.manifest import Manifest, fingerprint
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step: what it depends on, where it writes, and the work."""
+
+    name: str
+    folder: Path
+    """Folder of its outputs, with its `manifest.json`."""
+    settings: Mapping[str, object]
+    """Everything besides files that the outputs depend on."""
+    inputs: Callable[[], Sequence[Path]]
+    """Files that it reads; asked for when the stage is reached, since former stages make some."""
+    work: Callable[[], Sequence[Path]]
+    """Does the step and returns the files that it wrote."""
+    legend: str = ""
+    seed: int | None = None
+
+
+@dataclass
+class Run:
+    """Result of `run_stages`: what was done, by stage."""
+
+    done: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def run_stages(
+    stages: Sequence[Stage],
+    *,
+    start: str | None = None,
+    until: str | None = None,
+    report: Callable[[str, str], None] = lambda stage, text: None,
+) -> Run:
+    """
+    Run stages in order; one whose manifest describes the same work on the same inputs is skipped.
+
+    Parameters
+    ----------
+    start : str, optional
+        Stage from which on all are done anew.
+    until : str, optional
+        Last stage to run.
+    report : callable of (stage, text)
+        Called when a stage begins and ends.
+
+    Raises
+    ------
+    RecipeError
+        If `start` or `until` names no stage.
+    """
+    names = [stage.name for stage in stages]
+    for name in (start, until):
+        if name is not None and name not in names:
+            raise RecipeError(unknown_name("stage", name, names))
+    result = Run()
+    forced = False
+    for stage in stages:
+        forced = forced or stage.name == start
+        begun = time.perf_counter()
+        wanted = Manifest(
+            step=stage.name,
+            settings=stage.settings,
+            inputs={str(path): fingerprint(path) for path in stage.inputs()},
+            legend=stage.legend,
+            seed=stage.seed,
+        )
+        if not forced and _is_current(stage, wanted):
+            result.skipped.append(stage.name)
+            report(stage.name, "up to date")
+        else:
+            report(stage.name, "")
+            stage.folder.mkdir(parents=True, exist_ok=True)
+            (stage.folder / "manifest.json").unlink(missing_ok=True)
+            outputs = stage.work()
+            seconds = time.perf_counter() - begun
+            Manifest(
+                step=wanted.step,
+                settings=wanted.settings,
+                inputs=wanted.inputs,
+                outputs={str(path): fingerprint(path) for path in outputs},
+                legend=wanted.legend,
+                seed=wanted.seed,
+                seconds=round(seconds, 3),
+            ).write(stage.folder)
+            result.done.append(stage.name)
+            result.seconds[stage.name] = seconds
+            report(stage.name, f"{seconds:.1f} s")
+        if stage.name == until:
+            break
+    return result
+
+
+def _is_current(stage: Stage, wanted: Manifest) -> bool:
+    found = Manifest.read(stage.folder)
+    if found is None or not found.same_work(wanted):
+        return False
+    return all(Path(path).exists() and fingerprint(path) == mark for path, mark in found.outputs.items())
