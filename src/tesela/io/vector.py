@@ -95,7 +95,15 @@ def read_layer(
             frame = frame.iloc[np.sort(frame.sindex.query(_box(bounds)))]
         return frame if names is None else frame[[*names, frame.geometry.name]]
     try:
-        return pyogrio.read_dataframe(layer.path, layer=layer.layer or None, bbox=bounds, columns=names, use_arrow=True)
+        frame = pyogrio.read_dataframe(
+            layer.path,
+            layer=layer.layer or None,
+            bbox=bounds,
+            columns=names,
+            use_arrow=True,
+            fid_as_index=True,
+        )
+        return frame.sort_index()  # a spatial index gives features in its own order
     except DataSourceError as error:
         raise InputError(f"{layer.path}: cannot be read ({error}).") from None
 

@@ -1,0 +1,176 @@
+"""The class mask: a reference, polygons or class raster, drawn on the pixels of a scene."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+
+from tesela.core.crosswalk import Crosswalk
+from tesela.core.errors import GridError, InputError
+from tesela.core.legend import NODATA, Legend
+from tesela.io.maps import ClassMap, MapWriter
+from tesela.io.raster import windows
+from tesela.io.vector import Bounds
+from tesela.labels.codes import make_code_book
+from tesela.labels.polygons import PolygonLabels
+from tesela.labels.rasters import RasterLabels
+
+WINDOW_PX = 2048
+"""Side of the windows that a mask is drawn by; memory grows with its square, not with the scene."""
+
+_VECTORS = frozenset(
+    {
+        ".gpkg",
+        ".parquet",
+        ".geoparquet",
+        ".shp",
+        ".geojson",
+        ".json",
+        ".fgb",
+        ".gml",
+        ".kml",
+        ".gdb",
+        ".sqlite",
+    }
+)
+
+
+class LabelReader(Protocol):
+    """Class labels of a reference, by window of the grid it was opened for; use it in a `with` block."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def extent(self) -> Bounds:
+        """Left, bottom, right and top of the reference in the grid's CRS."""
+        ...
+
+    def read(self, grid: GeoBox) -> NDArray[np.uint8]:
+        """Class values on a window, (rows, cols) uint8; 0 where the reference says nothing."""
+        ...
+
+
+def open_reference(
+    reference: str | Path,
+    *,
+    like: GeoBox,
+    legend: Legend,
+    source: str | None = None,
+    field: str | None = None,
+    crosswalk: Crosswalk | None = None,
+    layer: str | None = None,
+) -> LabelReader:
+    """
+    Open a reference for reading labels by window; the parameters are those of `write_labels`.
+
+    Raises
+    ------
+    GridError
+        If the reference has no CRS or does not reach the grid.
+    InputError
+        If it cannot be read, or has no such layer or field.
+    LegendError
+        If there is no such legend or crosswalk.
+    """
+    if like.crs is None:
+        raise GridError(
+            "The grid to draw labels on has no coordinate system; "
+            "give the scene one (gdal_edit.py -a_srs EPSG:....)."
+        )
+    reader: LabelReader
+    if Path(reference).suffix.lower() in _VECTORS:
+        book = make_code_book(legend, source=source, crosswalk=crosswalk)
+        reader = PolygonLabels(reference, book, like=like, field=field, layer=layer)
+    elif field is not None or layer is not None:
+        raise InputError(
+            f"{reference}: a class raster has no field or layer; leave them out (--field, --layer)."
+        )
+    else:
+        reader = RasterLabels(reference, legend, like=like, source=source, crosswalk=crosswalk)
+    _check_overlap(reader.extent(), like, reference)
+    return reader
+
+
+def write_labels(
+    reference: str | Path,
+    out: str | Path,
+    *,
+    like: GeoBox,
+    legend: Legend,
+    source: str | None = None,
+    field: str | None = None,
+    crosswalk: Crosswalk | None = None,
+    layer: str | None = None,
+) -> ClassMap:
+    """
+    Draw a reference as a class mask on the pixels of a scene.
+
+    A pixel takes the class of the polygon that holds its centre, or of the nearest pixel of a class raster.
+    Polygons are read by window through the spatial index of the file; where they overlap, the later one wins.
+
+    Parameters
+    ----------
+    reference : str or Path
+        GeoPackage, GeoParquet, Shapefile or another vector file, or a class raster, in any CRS.
+    out : str or Path
+        The mask, a class map.
+    like : GeoBox
+        Grid of the scene.
+    legend : Legend
+        Classes of the mask.
+    source : str, optional
+        Legend that the reference is drawn in ("corine", "siose-ar"); default: the mask's own tree, at its
+        level or a finer one.
+    field : str, optional
+        Field of the codes; default: the only one, or the one that CORINE layers use. Codes are compared as
+        text, and the numbers 311 and 311.0 are the text "311".
+    crosswalk : Crosswalk, optional
+        From the codes to `legend`; default: the shipped one from `source`.
+    layer : str, optional
+        Needed when a file has several layers of polygons.
+
+    Raises
+    ------
+    GridError
+        If the reference does not reach the grid, or has no CRS.
+    InputError
+        If it cannot be read, there is no such field, or no pixel got a class.
+    LegendError
+        If a code is unknown to the crosswalk.
+    """
+    reader = open_reference(
+        reference, like=like, legend=legend, source=source, field=field, crosswalk=crosswalk, layer=layer
+    )
+    with reader, MapWriter(out, like, legend) as writer:
+        for row, col, grid in windows(like, WINDOW_PX):
+            writer.write(row, col, reader.read(grid))
+        if not writer.counts[NODATA + 1 :].any():
+            raise InputError(
+                f"{reference}: no pixel of the grid gets a class: nothing lies on it, or its codes all go to "
+                f"nodata. Check the reference, the field and the crosswalk."
+            )
+    return ClassMap(str(out), like, legend)
+
+
+def _check_overlap(found: Bounds, like: GeoBox, reference: str | Path) -> None:
+    left, bottom, right, top = like.extent.boundingbox
+    if found[0] < right and found[2] > left and found[1] < top and found[3] > bottom:
+        return
+    raise GridError(
+        f"{reference} lies at {_words(found)}, the scene at {_words((left, bottom, right, top))} "
+        f"(left, bottom, right, top in {like.crs}): they do not overlap. Check the coordinate systems of both, "
+        f"or give the reference of this place."
+    )
+
+
+def _words(bounds: Bounds) -> str:
+    digits = 4 if max(abs(side) for side in bounds) <= 360 else 0
+    return " ".join(f"{side:.{digits}f}" for side in bounds)

@@ -1,0 +1,233 @@
+"""Polygons as a reference: the class of the polygon that holds each pixel's centre, window by window."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+import pyproj
+import shapely
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+from rasterio.features import rasterize
+
+from tesela.core.errors import GridError, InputError, join_words
+from tesela.core.legend import NODATA
+from tesela.io.raster import pixel_offset
+from tesela.io.vector import Bounds, VectorLayer, open_layer, read_layer
+from tesela.labels.codes import CodeBook, code_texts
+
+if TYPE_CHECKING:
+    import geopandas as gpd
+
+_CODE_FIELD = re.compile(r"(clc_?)?code_?\d{2,4}", re.IGNORECASE)
+"""Fields that CORINE layers keep their class in: CODE_18, Code_12, CLC_CODE_2018."""
+
+_ERROR_PX = 0.05
+"""Reprojected edges follow the true curve this closely: half of the tenth of a pixel that we promise."""
+
+_STEPS_PER_PX = 2.0**20
+"""Corners are rounded to a millionth of a pixel, so that every window sees exactly the same polygon."""
+
+
+class PolygonLabels:
+    """
+    Reads windows of class labels from a layer of polygons; holds only those that a window touches.
+
+    A pixel takes the class of the polygon that holds its centre. A centre that lies on an edge belongs to the
+    polygon on its left (west) side; a partition of the ground labels every pixel, each once. Where polygons
+    overlap, the one that stands later in the file wins. The answer for a pixel does not depend on the window.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        book: CodeBook,
+        *,
+        like: GeoBox,
+        field: str | None = None,
+        layer: str | None = None,
+    ) -> None:
+        self.layer = open_layer(path, layer=layer)
+        self.field = choose_field(self.layer, field)
+        self.book = book
+        self.like = like
+        self._to_grid = _transformer(self.layer.crs, like)
+        self._to_layer = _transformer(self.layer.crs, like, back=True)
+        self._segment = _segment_length(like, self._to_grid, self._to_layer)
+        self._reach = self._bounds_of(like, margin_px=max(like.shape))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Do nothing: the file is opened for each window."""
+
+    def extent(self) -> Bounds:
+        """Bounds of the layer in the grid's CRS."""
+        if self._to_grid is None:
+            return self.layer.bounds
+        left, bottom, right, top = self._to_grid.transform_bounds(*self.layer.bounds, densify_pts=21)
+        return float(left), float(bottom), float(right), float(top)
+
+    def read(self, grid: GeoBox) -> NDArray[np.uint8]:
+        """
+        Class values on a window of the grid, (rows, cols) uint8; 0 where no polygon lies.
+
+        Raises
+        ------
+        LegendError
+            If a polygon that the window touches has a code that the crosswalk does not know.
+        GridError
+            If the pixels of the window are not those of the grid.
+        """
+        corner = pixel_offset(self.like, grid)
+        if corner is None:
+            raise GridError("The window does not lie on the pixels of the labels' grid; give one that does.")
+        found = read_layer(self.layer, bounds=self._bounds_of(grid, margin_px=1), columns=[self.field])
+        values = self._values(found)
+        shapes = self._on_pixels(found.geometry.to_numpy(), corner)
+        pairs = zip(shapes, values.tolist(), strict=True)
+        drawn = [(shape, value) for shape, value in pairs if not shape.is_empty]
+        out: NDArray[np.uint8] = np.full(tuple(grid.shape), NODATA, np.uint8)
+        if drawn:
+            rasterize(drawn, out=out)
+        return out
+
+    def _values(self, found: gpd.GeoDataFrame) -> NDArray[np.uint8]:
+        codes = code_texts(found[self.field])
+        where = f"Field '{self.field}' of {self.layer.path}"
+        unique, numbers = np.unique(codes.astype(str), return_inverse=True)
+        values: NDArray[np.uint8] = self.book.values_of(unique.tolist(), where=where)[numbers]
+        return values
+
+    def _on_pixels(self, shapes: NDArray[np.object_], corner: tuple[int, int]) -> NDArray[np.object_]:
+        """Polygons in pixel coordinates (column, row) of the window with its corner at row, column `corner`."""
+        shapes = shapely.force_2d(_only_polygons(shapes))
+        if self._to_grid is not None:
+            shapes = self._densified(shapes)
+        to_pixel = ~self.like.affine
+        row, col = corner
+
+        def place(points: NDArray[np.float64]) -> NDArray[np.float64]:
+            x, y = points[:, 0], points[:, 1]
+            if self._to_grid is not None:
+                x, y = self._to_grid.transform(x, y)
+            cols = to_pixel.a * x + to_pixel.b * y + to_pixel.c
+            rows = to_pixel.d * x + to_pixel.e * y + to_pixel.f
+            whole = np.rint(np.stack([cols, rows], axis=1) * _STEPS_PER_PX) / _STEPS_PER_PX
+            return np.asarray(whole - [col, row])
+
+        placed: NDArray[np.object_] = shapely.transform(shapes, place)
+        return placed
+
+    def _densified(self, shapes: NDArray[np.object_]) -> NDArray[np.object_]:
+        """Polygons with corners close enough to be reprojected, cut where they leave the grid's CRS."""
+        if self._segment is not None:
+            shapes = shapely.segmentize(shapes, self._segment)
+        assert self._to_grid is not None
+        points, owner = shapely.get_coordinates(shapes, return_index=True)
+        x, y = self._to_grid.transform(points[:, 0], points[:, 1])
+        far = np.unique(owner[~(np.isfinite(x) & np.isfinite(y))])
+        if far.size:
+            shapes = shapes.copy()
+            cut = shapely.intersection(shapely.make_valid(shapes[far]), shapely.box(*self._reach))
+            shapes[far] = shapely.segmentize(cut, self._segment) if self._segment is not None else cut
+        return shapes
+
+    def _bounds_of(self, grid: GeoBox, *, margin_px: int) -> Bounds:
+        """Bounds in the layer's CRS of a window and a margin around it."""
+        rows, cols = grid.shape
+        left_right, top_bottom = (-margin_px, cols + margin_px), (-margin_px, rows + margin_px)
+        corners = [grid.affine * (x, y) for x in left_right for y in top_bottom]
+        xs, ys = zip(*corners, strict=True)
+        box = (min(xs), min(ys), max(xs), max(ys))
+        if self._to_layer is None:
+            return box
+        left, bottom, right, top = self._to_layer.transform_bounds(*box, densify_pts=21)
+        if not all(math.isfinite(side) for side in (left, bottom, right, top)):
+            return self.layer.bounds
+        return float(left), float(bottom), float(right), float(top)
+
+
+def choose_field(layer: VectorLayer, field: str | None) -> str:
+    """
+    Name of the field that holds the codes: the one asked for, else the only one, else the one of CORINE.
+
+    Raises
+    ------
+    InputError
+        If there is no such field, or it is not clear which.
+    """
+    if field is not None:
+        return layer.require_field(field)
+    likely = [name for name in layer.fields if _CODE_FIELD.fullmatch(name)]
+    choice = layer.fields if len(layer.fields) == 1 else tuple(likely)
+    if len(choice) != 1:
+        raise InputError(
+            f"{layer.path}: it is not clear which field holds the class codes. Name one (--field); "
+            f"it has {join_words(layer.fields, most=30) or 'none'}."
+        )
+    return choice[0]
+
+
+def _transformer(crs: str, like: GeoBox, *, back: bool = False) -> pyproj.Transformer | None:
+    """Transformer from the layer to the grid (or back), x before y; None where the CRS is the same."""
+    assert like.crs is not None
+    mine, theirs = pyproj.CRS.from_user_input(crs), pyproj.CRS.from_user_input(like.crs.to_wkt())
+    if mine.equals(theirs, ignore_axis_order=True):
+        return None
+    start, end = (theirs, mine) if back else (mine, theirs)
+    return pyproj.Transformer.from_crs(start, end, always_xy=True)
+
+
+def _segment_length(
+    like: GeoBox, to_grid: pyproj.Transformer | None, to_layer: pyproj.Transformer | None
+) -> float | None:
+    """
+    Longest edge, in units of the layer, whose straight image stays within `_ERROR_PX` of the true one.
+
+    The error of an edge grows with the square of its length; it is measured on edges across the grid.
+    """
+    if to_grid is None or to_layer is None:
+        return None
+    rows, cols = like.shape
+    col, row = np.meshgrid(np.linspace(0, cols, 9), np.linspace(0, rows, 9))
+    a = like.affine
+    x, y = to_layer.transform(a.a * col + a.b * row + a.c, a.d * col + a.e * row + a.f)
+    squares = []
+    for first, last in (
+        (np.s_[:-1, :], np.s_[1:, :]),
+        (np.s_[:, :-1], np.s_[:, 1:]),
+        (np.s_[:-1, :-1], np.s_[1:, 1:]),
+        (np.s_[:-1, 1:], np.s_[1:, :-1]),
+    ):
+        length = np.hypot(x[last] - x[first], y[last] - y[first])
+        middle = np.stack(to_grid.transform((x[first] + x[last]) / 2, (y[first] + y[last]) / 2))
+        ends = [np.stack(to_grid.transform(x[end], y[end])) for end in (first, last)]
+        miss = np.hypot(*(middle - (ends[0] + ends[1]) / 2))
+        squares.append(np.nanmax(miss / length**2))
+    curvature = float(np.nanmax(squares))
+    pixel = min(math.hypot(like.affine.a, like.affine.d), math.hypot(like.affine.b, like.affine.e))
+    return math.sqrt(_ERROR_PX * pixel / curvature) if curvature > 0 else None
+
+
+def _only_polygons(shapes: NDArray[np.object_]) -> NDArray[np.object_]:
+    """Polygons and multipolygons as they are; of collections the polygons; of all else nothing."""
+    kinds = shapely.get_type_id(shapes)
+    if np.isin(kinds, (3, 6)).all():
+        return shapes
+    shapes = shapes.copy()
+    for index in np.flatnonzero(~np.isin(kinds, (3, 6))):
+        parts = () if shapes[index] is None else tuple(shapely.get_parts(shapes[index]))
+        shapes[index] = shapely.MultiPolygon([part for part in parts if isinstance(part, shapely.Polygon)])
+    return shapes

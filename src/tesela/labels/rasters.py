@@ -1,0 +1,134 @@
+"""A class raster as a reference: its nearest pixel, in another legend."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+
+from tesela.core.crosswalk import Crosswalk
+from tesela.core.errors import InputError, LegendError
+from tesela.core.legend import NODATA, Legend
+from tesela.io.maps import open_map
+from tesela.io.raster import grid_of, open_dataset, read_numbers, windows
+from tesela.io.vector import Bounds
+from tesela.labels.codes import make_code_book
+
+_WINDOW_PX = 2048
+
+
+class RasterLabels:
+    """
+    Reads windows of class labels from a class raster, always by nearest pixel; use it in a `with` block.
+
+    A map that Tesela wrote says its legend. The numbers of any other are read as official codes, else as
+    legend values (CORINE: 111 to 523, else grid codes 1 to 44), whichever knows all that occur on the grid.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        legend: Legend,
+        *,
+        like: GeoBox,
+        source: str | None = None,
+        crosswalk: Crosswalk | None = None,
+    ) -> None:
+        self.path = str(path)
+        self._data = open_dataset(path)
+        try:
+            if self._data.count != 1:
+                raise InputError(
+                    f"{path}: has {self._data.count} bands; a class raster has one. Extract it "
+                    f"(gdal_translate -b N)."
+                )
+            self._grid = grid_of(self._data)
+            self._like = like
+            present = self._numbers_on(like)
+            written = _written_legend(path) if source is None and crosswalk is None else None
+            if written == legend:
+                self._reading: Mapping[int, int] = {value: value for value in (NODATA, *legend.values)}
+                legend.check_values(present, where=self.path)
+            else:
+                named = source if written is None else written.address
+                book = make_code_book(legend, source=named, crosswalk=crosswalk)
+                if written is None:
+                    self._reading = book.reading_of(present, where=self.path)
+                else:
+                    written.check_values(present, where=self.path)
+                    values = book.values_of(written.codes, where=self.path)
+                    self._reading = {NODATA: NODATA} | dict(zip(written.values, values.tolist(), strict=True))
+        except BaseException:
+            self._data.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._data.close()
+
+    def extent(self) -> Bounds:
+        """Bounds of the raster in the grid's CRS."""
+        box = self._grid.extent
+        if self._grid.crs != self._like.crs:
+            assert self._like.crs is not None
+            step = max(box.boundingbox.span_x, box.boundingbox.span_y) / 21
+            box = box.to_crs(self._like.crs, resolution=step)
+        left, bottom, right, top = box.boundingbox
+        return float(left), float(bottom), float(right), float(top)
+
+    def read(self, grid: GeoBox) -> NDArray[np.uint8]:
+        """Class values on any grid, (rows, cols) uint8; 0 where the raster has no data or does not reach."""
+        numbers, valid = self._read(grid)
+        unique, index = np.unique(numbers[valid], return_inverse=True)
+        strange = [int(number) for number in unique if int(number) not in self._reading]
+        if strange:
+            raise LegendError(
+                f"{self.path} holds the numbers {strange} outside the grid it was "
+                f"opened for; open it for this one."
+            )
+        values = np.array([self._reading[int(number)] for number in unique], np.uint8)
+        out: NDArray[np.uint8] = np.full(numbers.shape, NODATA, np.uint8)
+        if unique.size:
+            out[valid] = values[index]
+        return out
+
+    def _read(self, grid: GeoBox) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        raw, mask = read_numbers(self._data, [1], grid, nodata=self._data.nodata, continuous=False)
+        numbers, valid = raw[0], mask[0]
+        if numbers.dtype.kind == "f":
+            valid = valid & ~np.isnan(numbers)
+            broken = numbers[valid][numbers[valid] != np.rint(numbers[valid])]
+            if broken.size:
+                raise InputError(
+                    f"{self.path}: holds {broken[0]:g}, which is no class; a class raster holds "
+                    f"whole numbers."
+                )
+            numbers = np.where(valid, numbers, 0)
+        return numbers.astype(np.int64), valid
+
+    def _numbers_on(self, like: GeoBox) -> list[int]:
+        found: set[int] = set()
+        for _, _, grid in windows(like, _WINDOW_PX):
+            numbers, valid = self._read(grid)
+            found.update(np.unique(numbers[valid]).tolist())
+        return sorted(found)
+
+
+def _written_legend(path: str | Path) -> Legend | None:
+    try:
+        return open_map(path).legend
+    except (InputError, LegendError):
+        return None
