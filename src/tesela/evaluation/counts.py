@@ -1,0 +1,234 @@
+"""The confusion: how many pixels of each reference class carry each class of the map."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from tesela.core.errors import InputError, LegendError
+from tesela.core.legend import NODATA, Legend
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Confusion:
+    """
+    Pixels by reference class and mapped class; confusions of disjoint ground add up.
+
+    Ground is *judged* where both sides have a class: only that is in `counts`. What one side lacks is kept
+    beside it, by the class of the other, so that no pixel is lost.
+
+    Examples
+    --------
+    >>> from tesela.core.legend import LandClass
+    >>> legend = Legend("demo", (LandClass(1, "w", "Water", "#0000ff"), LandClass(2, "l", "Land", "#00ff00")))
+    >>> reference, predicted = np.array([1, 1, 2, 0], np.uint8), np.array([1, 2, 0, 2], np.uint8)
+    >>> confusion = count_confusion(reference, predicted, legend)
+    >>> confusion.counts.tolist(), confusion.unmapped.tolist(), confusion.unjudged.tolist()
+    ([[1, 1], [0, 0]], [0, 1], [0, 1])
+    """
+
+    legend: Legend
+    counts: NDArray[np.int64]
+    """(K, K): row is the class of the reference, column the class of the map, in the legend's order."""
+    unmapped: NDArray[np.int64]
+    """(K,): pixels of each reference class where the map has no data."""
+    unjudged: NDArray[np.int64]
+    """(K,): pixels of each mapped class where the reference has no data."""
+
+    def __post_init__(self) -> None:
+        size = len(self.legend)
+        for name, shape in (("counts", (size, size)), ("unmapped", (size,)), ("unjudged", (size,))):
+            array = np.array(getattr(self, name), np.int64)
+            if array.shape != shape:
+                raise LegendError(
+                    f"{name} of a confusion has the shape {array.shape}; legend '{self.legend.address}' "
+                    f"of {size} classes needs {shape}."
+                )
+            array.setflags(write=False)
+            object.__setattr__(self, name, array)
+
+    def __repr__(self) -> str:
+        return f"<Confusion {self.legend.address}: {self.judged_px} px judged>"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Confusion):
+            return NotImplemented
+        arrays = ("counts", "unmapped", "unjudged")
+        return same_classes(self.legend, other.legend) and all(
+            np.array_equal(getattr(self, name), getattr(other, name)) for name in arrays
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # arrays are compared by value, never looked up
+
+    def __add__(self, other: Confusion) -> Confusion:
+        if not same_classes(self.legend, other.legend):
+            raise LegendError(
+                f"Confusions in legend '{self.legend.address}' and in '{other.legend.address}' cannot be "
+                f"added; count both in one legend, or cut both at one level (at_level)."
+            )
+        return Confusion(
+            self.legend,
+            self.counts + other.counts,
+            self.unmapped + other.unmapped,
+            self.unjudged + other.unjudged,
+        )
+
+    @property
+    def judged_px(self) -> int:
+        """Pixels with a class on both sides."""
+        return int(self.counts.sum())
+
+    @property
+    def unmapped_px(self) -> int:
+        """Pixels with a class in the reference only."""
+        return int(self.unmapped.sum())
+
+    @property
+    def unjudged_px(self) -> int:
+        """Pixels with a class in the map only."""
+        return int(self.unjudged.sum())
+
+    @property
+    def reference_px(self) -> NDArray[np.int64]:
+        """Judged pixels of each reference class, (K,)."""
+        return np.asarray(self.counts.sum(axis=1))
+
+    @property
+    def predicted_px(self) -> NDArray[np.int64]:
+        """Judged pixels of each mapped class, (K,)."""
+        return np.asarray(self.counts.sum(axis=0))
+
+    @property
+    def coverage(self) -> float:
+        """Share of the reference's pixels for which the map has a class; NaN without any."""
+        referenced = self.judged_px + self.unmapped_px
+        return self.judged_px / referenced if referenced else float("nan")
+
+    def at_level(self, depth: int) -> Confusion:
+        """
+        The same pixels counted by the classes of a coarser level.
+
+        Raises
+        ------
+        LegendError
+            If the legend has no such level.
+        """
+        coarse = self.legend.level(depth)
+        into = np.zeros((len(self.legend), len(coarse)), np.int64)
+        for row, code in enumerate(self.legend.codes):
+            into[row, coarse.codes.index(self.legend.ancestor(code, depth).code)] = 1
+        return Confusion(coarse, into.T @ self.counts @ into, into.T @ self.unmapped, into.T @ self.unjudged)
+
+    @classmethod
+    def empty(cls, legend: Legend) -> Confusion:
+        """No pixels: the zero of addition."""
+        none = np.zeros(len(legend), np.int64)
+        return cls(legend, np.zeros((len(legend), len(legend)), np.int64), none, none)
+
+
+def count_confusion(
+    reference_values: NDArray[np.uint8],
+    predicted_values: NDArray[np.uint8],
+    legend: Legend,
+    *,
+    level: int | None = None,
+) -> Confusion:
+    """
+    Count the pixels of two class arrays on one grid.
+
+    Parameters
+    ----------
+    reference_values, predicted_values : arrays of uint8, of one shape
+        Values of `legend`; 0 is nodata.
+    level : int, optional
+        Count by the classes of this coarser level; default: the legend's own.
+
+    Raises
+    ------
+    InputError
+        If the shapes differ, or the arrays are not uint8.
+    LegendError
+        If an array holds values that the legend does not have.
+    """
+    judged = legend if level is None else legend.level(level)
+    counter = PairCounter(judged, reference=legend, predicted=legend)
+    return counter.count(reference_values, predicted_values)
+
+
+class PairCounter:
+    """
+    Counts pairs of values again and again, such as the windows of two maps.
+
+    The two sides may hold values of different levels of one tree: each is carried to the judged legend by a
+    table of 256. Four counters take turns, so that runs of one class, the rule in maps, do not wait for the
+    addition before them: about 0.1 CPU-seconds for 100 million pixels.
+    """
+
+    def __init__(self, judged: Legend, *, reference: Legend, predicted: Legend) -> None:
+        self.judged = judged
+        self._sides = (reference, predicted)
+        self._width = len(judged) + 2
+        self._tables = np.stack(
+            [_position_table(reference, judged) * np.int32(self._width), _position_table(predicted, judged)]
+        )
+
+    def count(self, reference_values: NDArray[np.uint8], predicted_values: NDArray[np.uint8]) -> Confusion:
+        """Count one pair of arrays of one shape; see `count_confusion`."""
+        if reference_values.shape != predicted_values.shape:
+            raise InputError(
+                f"The reference has {reference_values.shape} pixels and the map {predicted_values.shape}; "
+                f"they must lie on one grid (MapReader.read does that)."
+            )
+        if reference_values.dtype != np.uint8 or predicted_values.dtype != np.uint8:
+            raise InputError(
+                f"Class values came as {reference_values.dtype} and {predicted_values.dtype}; "
+                f"they must be uint8."
+            )
+        pairs = _count_pairs(
+            np.ascontiguousarray(reference_values).ravel(),
+            np.ascontiguousarray(predicted_values).ravel(),
+            self._tables,
+        ).reshape(self._width, self._width)
+        if pairs[-1].any() or pairs[:, -1].any():
+            for where, values, legend in zip(
+                ("The reference", "The map"), (reference_values, predicted_values), self._sides, strict=True
+            ):
+                legend.check_values(np.unique(values).tolist(), where=where)
+        return Confusion(self.judged, pairs[:-2, :-2], pairs[:-2, -2], pairs[-2, :-2])
+
+
+def same_classes(one: Legend, other: Legend) -> bool:
+    """Whether two legends have the same values, codes and names in the same order; colours may differ."""
+    return [(item.value, item.code, item.name) for item in one.classes] == [
+        (item.value, item.code, item.name) for item in other.classes
+    ]
+
+
+def _position_table(legend: Legend, judged: Legend) -> NDArray[np.int32]:
+    """From raster value to position in the judged legend; K for nodata, K + 1 for values the legend lacks."""
+    table = np.full(256, len(judged) + 1, np.int32)
+    table[NODATA] = len(judged)
+    for item in legend.classes:
+        table[item.value] = judged.codes.index(legend.ancestor(item.code, judged.depth).code)
+    return table
+
+
+@njit(cache=True, nogil=True)
+def _count_pairs(
+    rows: NDArray[np.uint8], columns: NDArray[np.uint8], tables: NDArray[np.int32]
+) -> NDArray[np.int64]:  # pragma: no cover - compiled
+    row_of, column_of = tables[0], tables[1]
+    counts = np.zeros((4, row_of.max() + column_of.max() + 1), np.int64)
+    whole = rows.size // 4 * 4
+    for i in range(0, whole, 4):
+        counts[0, row_of[rows[i]] + column_of[columns[i]]] += 1
+        counts[1, row_of[rows[i + 1]] + column_of[columns[i + 1]]] += 1
+        counts[2, row_of[rows[i + 2]] + column_of[columns[i + 2]]] += 1
+        counts[3, row_of[rows[i + 3]] + column_of[columns[i + 3]]] += 1
+    for i in range(whole, rows.size):
+        counts[0, row_of[rows[i]] + column_of[columns[i]]] += 1
+    total: NDArray[np.int64] = counts.sum(axis=0)
+    return total
