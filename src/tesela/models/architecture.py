@@ -1,0 +1,94 @@
+"""The architecture: the few settings from which a network is built anew, without running stored code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from tesela.core.errors import ExpertError, unknown_name
+
+if TYPE_CHECKING:
+    from tesela.models.unet import Unet
+
+DECODER_CHANNELS = (256, 128, 64, 32, 16)
+"""Channels of the five decoder stages, coarse to fine: those of the published U-Net of smp."""
+
+SMALL_DECODER_CHANNELS = (128, 64, 48, 32, 16)
+"""A narrower decoder, about a quarter less work with a small encoder."""
+
+
+@dataclass(frozen=True)
+class UnetArchitecture:
+    """A U-Net: encoder by name, bands in, classes out."""
+
+    bands: int
+    """Number of input bands."""
+    classes: int
+    """Number of classes: channels of the output."""
+    encoder: str = "resnet50"
+    """Name of an encoder of segmentation_models_pytorch or timm."""
+    decoder_channels: tuple[int, ...] = DECODER_CHANNELS
+
+    @property
+    def kind(self) -> str:
+        """Name of the family in `ARCHITECTURES`."""
+        return "unet"
+
+    def build(self) -> Unet:
+        """Make the network, with random weights."""
+        from tesela.models.unet import make_unet
+
+        return make_unet(
+            encoder=self.encoder,
+            bands=self.bands,
+            classes=self.classes,
+            decoder_channels=self.decoder_channels,
+        )
+
+    def to_dict(self) -> dict[str, object]:
+        """Document from which `read_architecture` builds the same value."""
+        return {"kind": self.kind, **asdict(self), "decoder_channels": list(self.decoder_channels)}
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, object]) -> UnetArchitecture:
+        """Build from `to_dict`'s document, checking every field."""
+        bands, classes = _whole(document, "bands"), _whole(document, "classes")
+        encoder, channels = document.get("encoder"), document.get("decoder_channels")
+        if not isinstance(encoder, str):
+            raise ExpertError(f"architecture: encoder is {encoder!r}, a name was needed.")
+        if not isinstance(channels, list) or not channels or not all(_is_size(item) for item in channels):
+            raise ExpertError(f"architecture: decoder_channels is {channels!r}, whole numbers were needed.")
+        return cls(bands, classes, encoder=encoder, decoder_channels=tuple(channels))
+
+
+ARCHITECTURES = {"unet": UnetArchitecture}
+"""Families of networks that an expert file may name."""
+
+
+def read_architecture(document: object) -> UnetArchitecture:
+    """
+    Read the architecture of an expert's header.
+
+    Raises
+    ------
+    ExpertError
+        If a field is missing or of the wrong kind, or the family is unknown.
+    """
+    if not isinstance(document, Mapping):
+        raise ExpertError(f"architecture is {document!r}, a table of settings was needed.")
+    kind = str(document.get("kind"))
+    if kind not in ARCHITECTURES:
+        raise ExpertError(unknown_name("architecture", kind, ARCHITECTURES))
+    return ARCHITECTURES[kind].from_dict(document)
+
+
+def _whole(document: Mapping[str, object], name: str) -> int:
+    value = document.get(name)
+    if not isinstance(value, int) or not _is_size(value):
+        raise ExpertError(f"architecture: {name} is {value!r}, a whole number from 1 to 65535 was needed.")
+    return value
+
+
+def _is_size(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value < 1 << 16

@@ -1,0 +1,181 @@
+"""The expert: a trained network with all that is needed to apply it, in one file that runs no code."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tesela.core.errors import ExpertError, TeselaError, join_words
+from tesela.models.header import ExpertHeader, Provenance
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["Expert", "ExpertHeader", "Provenance", "load_expert", "read_header", "save_expert"]
+
+Shape = tuple[int, ...]
+
+KEY = "tesela"
+"""Name of the header among the metadata of the safetensors file."""
+_LARGEST_HEADER = 100_000_000  # bytes; the limit that safetensors itself sets
+
+
+@dataclass(frozen=True)
+class Expert:
+    """A header and the network that it describes."""
+
+    header: ExpertHeader
+    network: torch.nn.Module
+
+    def scaled(self, images: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Scale images as the network was taught; see `ExpertHeader.scaled`."""
+        return self.header.scaled(images)
+
+
+def save_expert(path: str | Path, expert: Expert) -> Path:
+    """
+    Write an expert as one ``.safetensors`` file, whole or not at all; the same content gives the same bytes.
+
+    Raises
+    ------
+    ExpertError
+        If the file cannot be written, or the header holds what JSON cannot.
+    """
+    from safetensors.torch import save
+
+    target = Path(path)
+    if target.suffix != ".safetensors":
+        raise ExpertError(f"{target}: the file of an expert must end in .safetensors.")
+    try:
+        header = json.dumps(expert.header.to_dict(), sort_keys=True, allow_nan=False, ensure_ascii=False)
+    except (TypeError, ValueError) as error:
+        raise ExpertError(f"{target}: the header cannot be written as JSON ({error}).") from None
+    state = expert.network.state_dict()
+    tensors = {name: state[name].detach().cpu().contiguous() for name in sorted(state)}
+    content = save(tensors, metadata={KEY: header})
+    folder = ""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        folder = tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent)
+        part = Path(folder) / target.name
+        part.write_bytes(content)
+        part.replace(target)
+    except OSError as error:
+        raise ExpertError(f"{target}: cannot be written ({error.strerror or error}).") from error
+    finally:
+        if folder:
+            shutil.rmtree(folder, ignore_errors=True)
+    return target
+
+
+def read_header(path: str | Path) -> ExpertHeader:
+    """
+    Read what an expert says of itself, without reading its tensors or loading torch.
+
+    Raises
+    ------
+    ExpertError
+        If the file is missing, truncated, not an expert, or of a newer format.
+    """
+    document, _ = _read_json(Path(path))
+    return _parse(Path(path), document)
+
+
+def load_expert(path: str | Path, *, device: str = "cpu") -> Expert:
+    """
+    Open an expert, ready to predict; no code in the file is run.
+
+    Parameters
+    ----------
+    path : str or Path
+        The ``.safetensors`` file.
+    device : str
+        Where torch puts the network.
+
+    Raises
+    ------
+    ExpertError
+        As `read_header`, and if tensors are missing or do not fit the architecture.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    target = Path(path)
+    document, shapes = _read_json(target)
+    header = _parse(target, document)
+    try:
+        with torch.device("meta"):  # shapes are compared before anything is allocated
+            planned = header.architecture.build().state_dict()
+        _compare(target, {name: tuple(tensor.shape) for name, tensor in planned.items()}, shapes)
+        network = header.architecture.build()
+        network.load_state_dict(load_file(target))
+    except SafetensorError as error:
+        raise ExpertError(f"{target}: its tensors cannot be read ({error}). Get the file again.") from None
+    except ExpertError as error:
+        raise error if str(error).startswith(str(target)) else ExpertError(f"{target}: {error}") from None
+    network.eval().requires_grad_(False)
+    return Expert(header, network.to(device))
+
+
+def _compare(path: Path, planned: Mapping[str, Shape], shapes: Mapping[str, Shape]) -> None:
+    missing = [name for name in planned if name not in shapes]
+    strange = [name for name in shapes if name not in planned]
+    if missing or strange:
+        raise ExpertError(
+            f"{path}: does not hold the tensors of its architecture; "
+            f"missing: {join_words(missing, most=3) or 'none'}; "
+            f"without a place: {join_words(strange, most=3) or 'none'}. Train or get the expert again."
+        )
+    for name, shape in planned.items():
+        if shapes[name] != shape:
+            raise ExpertError(
+                f"{path}: {name} has shape {shapes[name]}, but its architecture needs {shape}. "
+                f"Get the expert again."
+            )
+
+
+def _read_json(path: Path) -> tuple[dict[str, object], dict[str, Shape]]:
+    """Header of ours and shapes of tensors, from the JSON at the start of a safetensors file."""
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            text = file.read(length) if length <= min(_LARGEST_HEADER, size) else b""
+    except OSError as error:
+        raise ExpertError(f"{path}: cannot be opened ({error.strerror}).") from None
+    if text[:1] == b"{" and len(text) < length:
+        raise ExpertError(f"{path}: is truncated ({size} bytes, inside its header). Get the file again.")
+    try:
+        table = json.loads(text)
+        ours = dict(table.pop("__metadata__", {}))
+        shapes = {str(name): tuple(int(n) for n in item["shape"]) for name, item in table.items()}
+        needed = 8 + length + max((int(item["data_offsets"][1]) for item in table.values()), default=0)
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError):
+        raise ExpertError(f"{path}: is not an expert; a file made by tesela train was needed.") from None
+    if KEY not in ours:
+        raise ExpertError(f"{path}: holds weights but no header; a file made by tesela train was needed.")
+    if size < needed:
+        raise ExpertError(f"{path}: is truncated ({size} of {needed} bytes). Get the file again.")
+    try:
+        document = json.loads(ours[KEY])
+    except (ValueError, TypeError, RecursionError):
+        document = None
+    if not isinstance(document, dict):
+        raise ExpertError(f"{path}: its Tesela header is not a JSON table. Train or get the expert again.")
+    return document, shapes
+
+
+def _parse(path: Path, document: Mapping[str, object]) -> ExpertHeader:
+    try:
+        return ExpertHeader.from_dict(document)
+    except TeselaError as error:
+        raise ExpertError(f"{path}: {error}") from None

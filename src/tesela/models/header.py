@@ -1,0 +1,192 @@
+"""The header of an expert: all about a trained network but its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tesela.core.errors import ExpertError, join_words
+from tesela.core.legend import Legend
+from tesela.models.architecture import UnetArchitecture, read_architecture
+
+FORMAT = 1
+"""Version of the header; a file of a newer one is refused."""
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where an expert comes from."""
+
+    seed: int = 0
+    date: str = ""
+    """Day (UTC, ISO 8601) on which the training started; no time, so resumed runs write equal bytes."""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """Versions of the libraries by name."""
+    fingerprints: Mapping[str, str] = field(default_factory=dict)
+    """Fingerprints of what it was trained on, by name."""
+
+
+@dataclass(frozen=True)
+class ExpertHeader:
+    """All about an expert but its weights."""
+
+    architecture: UnetArchitecture
+    legend: Legend
+    """Output channel ``i`` is class ``legend.classes[i]``."""
+    bands: tuple[str, ...]
+    """Names of the input bands, in order."""
+    mean: tuple[float, ...]
+    """Mean of each band over the training patches, in the physical quantity of the scene."""
+    std: tuple[float, ...]
+    """Standard deviation of each band, likewise."""
+    patch_size_px: int
+    """Side of the patches that it was trained on."""
+    pixel_size_m: float
+    """Side of a pixel on the ground, in metres; 0 where the scenes were in degrees."""
+    task: str = "segmentation"
+    training: Mapping[str, object] = field(default_factory=dict)
+    """Settings of the training recipe."""
+    scores: Mapping[str, object] = field(default_factory=dict)
+    """Scores on the validation patches."""
+    provenance: Provenance = field(default_factory=Provenance)
+
+    def __post_init__(self) -> None:
+        problems = list(_problems(self))
+        if problems:
+            raise ExpertError(f"Expert header: {'; '.join(problems)}.")
+
+    def scaled(self, images: NDArray[np.floating]) -> NDArray[np.float32]:
+        """
+        Scale images as the network was taught: ``(x - mean) / std``, and 0, the mean, where there is no data.
+
+        Parameters
+        ----------
+        images : (..., bands, rows, cols) array of float
+            Physical quantities in the order of `bands`; NaN is nodata.
+
+        Returns
+        -------
+        (..., bands, rows, cols) array of float32
+
+        Raises
+        ------
+        ExpertError
+            If the number of bands differs.
+        """
+        if images.ndim < 3 or images.shape[-3] != len(self.bands):
+            raise ExpertError(
+                f"Images of shape {images.shape} were given, but the expert needs "
+                f"(..., {len(self.bands)} bands, rows, cols): {join_words(self.bands)}."
+            )
+        mean = np.array(self.mean, np.float32)[:, None, None]
+        std = np.array(self.std, np.float32)[:, None, None]
+        result = (images.astype(np.float32, copy=False) - mean) / std
+        result[~np.isfinite(result)] = 0
+        return result
+
+    def to_dict(self) -> dict[str, object]:
+        """Document from which `from_dict` builds the same header."""
+        made = self.provenance
+        return {
+            "format": FORMAT,
+            "task": self.task,
+            "architecture": self.architecture.to_dict(),
+            "legend": {"name": self.legend.name, "levels": self.legend.levels, "rows": self.legend.to_rows()},
+            "bands": list(self.bands),
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "patch_size_px": self.patch_size_px,
+            "pixel_size_m": self.pixel_size_m,
+            "training": dict(self.training),
+            "scores": dict(self.scores),
+            "provenance": {
+                "seed": made.seed,
+                "date": made.date,
+                "versions": dict(made.versions),
+                "fingerprints": dict(made.fingerprints),
+            },
+        }
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, object]) -> ExpertHeader:
+        """
+        Build from `to_dict`'s document.
+
+        Raises
+        ------
+        ExpertError
+            If it is of a newer format, or a field is missing or wrong.
+        """
+        version = document.get("format")
+        if not isinstance(version, int) or version > FORMAT:
+            raise ExpertError(
+                f"its format is {version}, but this Tesela reads up to {FORMAT}: update Tesela."
+            )
+        try:
+            legend = _table(document["legend"])
+            made = _table(document["provenance"])
+            return cls(
+                architecture=read_architecture(document["architecture"]),
+                legend=Legend.from_rows(
+                    str(legend["name"]), _rows(legend["rows"]), levels=int(str(legend["levels"]))
+                ),
+                bands=tuple(str(name) for name in _list(document["bands"])),
+                mean=tuple(float(str(item)) for item in _list(document["mean"])),
+                std=tuple(float(str(item)) for item in _list(document["std"])),
+                patch_size_px=int(str(document["patch_size_px"])),
+                pixel_size_m=float(str(document["pixel_size_m"])),
+                task=str(document["task"]),
+                training=_table(document["training"]),
+                scores=_table(document["scores"]),
+                provenance=Provenance(
+                    seed=int(str(made["seed"])),
+                    date=str(made["date"]),
+                    versions=_texts(made["versions"]),
+                    fingerprints=_texts(made["fingerprints"]),
+                ),
+            )
+        except KeyError as error:
+            raise ExpertError(f"its header lacks {error}.") from None
+        except (ValueError, TypeError) as error:
+            raise ExpertError(f"its header is wrong ({error}).") from None
+
+
+def _problems(header: ExpertHeader) -> Iterator[str]:
+    net, count = header.architecture, len(header.bands)
+    if not count or not count == len(header.mean) == len(header.std) == net.bands:
+        yield (
+            f"{count} bands, {len(header.mean)} means, {len(header.std)} standard deviations and "
+            f"a network of {net.bands} bands were given, but all four must be equal and 1 or more"
+        )
+    if net.classes != len(header.legend):
+        yield f"the network has {net.classes} classes, legend '{header.legend.address}' {len(header.legend)}"
+    if not np.isfinite([*header.mean, *header.std]).all() or min(header.std, default=1) <= 0:
+        yield "means and standard deviations must be finite, the latter above 0"
+    if header.patch_size_px < 1 or not 0 <= header.pixel_size_m < np.inf:
+        yield f"patch size {header.patch_size_px} px and pixel size {header.pixel_size_m} m must be positive"
+
+
+def _table(value: object) -> dict[str, object]:
+    if not isinstance(value, dict):
+        raise TypeError(f"{str(value)[:60]!r} stands where a table was needed")
+    return value
+
+
+def _list(value: object) -> list[object]:
+    if not isinstance(value, list):
+        raise TypeError(f"{str(value)[:60]!r} stands where a list was needed")
+    return value
+
+
+def _rows(value: object) -> list[dict[str, str]]:
+    rows = [_texts(row) for row in _list(value)]
+    if not rows:
+        raise ValueError("its legend has no classes")
+    return rows
+
+
+def _texts(value: object) -> dict[str, str]:
+    return {key: str(item) for key, item in _table(value).items()}
