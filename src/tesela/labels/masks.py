@@ -166,8 +166,8 @@ def _check_overlap(found: Bounds, like: GeoBox, reference: str | Path) -> None:
         return
     raise GridError(
         f"{reference} lies at {_words(found)}, the scene at {_words((left, bottom, right, top))} "
-        f"(left, bottom, right, top in {like.crs}): they do not overlap. Check the coordinate systems of both, "
-        f"or give the reference of this place."
+        f"(left, bottom, right, top in {like.crs}): they do not overlap. Check the coordinate systems of "
+        f"both, or give the reference of this place."
     )
 
 

@@ -111,7 +111,7 @@ class PolygonLabels:
         return values
 
     def _on_pixels(self, shapes: NDArray[np.object_], corner: tuple[int, int]) -> NDArray[np.object_]:
-        """Polygons in pixel coordinates (column, row) of the window with its corner at row, column `corner`."""
+        """Polygons in pixel coordinates (column, row) of the window whose corner is `corner` (row, column)."""
         shapes = shapely.force_2d(_only_polygons(shapes))
         if self._to_grid is not None:
             shapes = self._densified(shapes)
