@@ -1,0 +1,62 @@
+"""The strip: a band of whole rows in which a large map is worked through."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+STRIP_PX = 1 << 23
+"""Pixels of a strip: small enough for the cache of labels, large enough to keep seams rare."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Rows `first` to `stop` of a map; together the strips of a map hold every row once."""
+
+    number: int
+    first: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the work is cut and shared out; the result never depends on it."""
+
+    strip_px: int = STRIP_PX
+    """Pixels of a strip, rounded up to whole rows."""
+    threads: int = 0
+    """Threads; 0 takes one for each core."""
+
+    def strips(self, shape: tuple[int, int]) -> list[Strip]:
+        """Strips that cover `shape` (rows, cols)."""
+        rows, cols = shape
+        height = max(1, -(-self.strip_px // max(cols, 1)))
+        return [
+            Strip(number, first, min(first + height, rows))
+            for number, first in enumerate(range(0, rows, height))
+        ]
+
+    def each(self, work: Callable[[Strip], T], strips: list[Strip]) -> Iterator[T]:
+        """Run `work` on each strip in threads and yield the results in order; few wait at a time."""
+        threads = self.threads or len(os.sched_getaffinity(0))
+        if threads == 1 or len(strips) < 2:
+            yield from map(work, strips)
+            return
+        with ThreadPoolExecutor(threads) as pool:
+            waiting: deque[Future[T]] = deque()
+            try:
+                for strip in strips:
+                    waiting.append(pool.submit(work, strip))
+                    if len(waiting) > threads:
+                        yield waiting.popleft().result()
+                while waiting:
+                    yield waiting.popleft().result()
+            finally:
+                for future in waiting:
+                    future.cancel()

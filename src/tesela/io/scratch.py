@@ -1,0 +1,95 @@
+"""The scratch raster: class values of a map on their way from one step to the next."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tesela.core.errors import InputError
+
+IN_MEMORY_PX = 1 << 28
+"""Rasters up to this size stay in memory (256 MiB); larger ones lie in a file."""
+
+
+class ScratchRaster:
+    """
+    A uint8 raster read and written by whole rows, from several threads at once; use it in a `with` block.
+
+    Large ones are a plain file that vanishes with the block: its pages are the system's to drop, so memory stays
+    flat however large the map is.
+    """
+
+    def __init__(self, shape: tuple[int, int], *, folder: Path | None = None) -> None:
+        self.shape = shape
+        self._file = -1
+        self._values: NDArray[np.uint8] | None = None
+        if folder is None:
+            self._values = np.zeros(shape, np.uint8)
+            return
+        try:
+            handle, path = tempfile.mkstemp(prefix=".tesela-scratch.", dir=folder)
+            os.unlink(path)  # the file lives until it is closed, even when we are killed
+            self._file = handle
+            os.truncate(handle, shape[0] * shape[1])
+        except OSError as error:
+            raise InputError(f"{folder}: no scratch file can be made there ({error.strerror}).") from None
+
+    @classmethod
+    def of(cls, values: NDArray[np.uint8]) -> ScratchRaster:
+        """Wrap a (rows, cols) array; writing changes it."""
+        raster = cls((0, 0))
+        raster.shape = (int(values.shape[0]), int(values.shape[1]))
+        raster._values = values
+        return raster
+
+    @classmethod
+    def like(cls, shape: tuple[int, int], *, folder: Path) -> ScratchRaster:
+        """Make one in memory where it is small enough, else in a file in `folder`."""
+        return cls(shape, folder=folder if shape[0] * shape[1] > IN_MEMORY_PX else None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._values = None
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def read(self, first: int, stop: int) -> NDArray[np.uint8]:
+        """Rows `first` to `stop`, (stop - first, cols) uint8; not to be written to."""
+        if self._values is not None:
+            return self._values[first:stop]
+        cols = self.shape[1]
+        rows = np.empty((stop - first, cols), np.uint8)
+        _transfer(os.preadv, self._file, rows, at=first * cols)
+        return rows
+
+    def write(self, first: int, values: NDArray[np.uint8]) -> None:
+        """Write whole rows, (rows, cols) uint8, from row `first` on."""
+        if self._values is not None:
+            self._values[first : first + len(values)] = values
+            return
+        try:
+            _transfer(os.pwritev, self._file, np.ascontiguousarray(values), at=first * self.shape[1])
+        except OSError as error:
+            raise InputError(f"The scratch file cannot be written ({error.strerror}). Is the disk full?") from None
+
+
+def _transfer(move: object, file: int, rows: NDArray[np.uint8], *, at: int) -> None:
+    assert callable(move)
+    view = memoryview(rows).cast("B")
+    done = 0
+    while done < len(view):
+        step = move(file, [view[done : done + (1 << 30)]], at + done)
+        if step == 0:
+            raise InputError("The scratch file ended too early. Is the disk full?")
+        done += step
