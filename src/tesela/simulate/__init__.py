@@ -1,1 +1,22 @@
-"""The virtual region: landscapes whose truth is known."""
+"""The virtual region: landscapes whose truth is known, for the demo, tests and benchmarks."""
+
+from tesela.simulate.landscape import Landscape, make_landscape
+from tesela.simulate.references import Reference, WrongPolygon, make_reference
+from tesela.simulate.region import Region, write_region
+from tesela.simulate.sensors import SensorImage, simulate_image, write_image
+from tesela.simulate.surface import Surface, lay_surface
+
+__all__ = [
+    "Landscape",
+    "Reference",
+    "Region",
+    "SensorImage",
+    "Surface",
+    "WrongPolygon",
+    "lay_surface",
+    "make_landscape",
+    "make_reference",
+    "simulate_image",
+    "write_image",
+    "write_region",
+]

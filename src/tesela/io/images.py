@@ -1,0 +1,83 @@
+"""Rasters of numbers: images, elevation and the like, written with band names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+from rasterio.errors import RasterioError
+
+from tesela.core.errors import GridError, InputError
+from tesela.io.manifest import write_whole
+from tesela.io.raster import raster_crs
+
+
+def write_bands(
+    path: str | Path,
+    values: NDArray[np.generic],
+    grid: GeoBox,
+    *,
+    names: Sequence[str],
+    nodata: float | None = None,
+    scale: float = 1.0,
+    date: str = "",
+) -> Path:
+    """
+    Write an array as a tiled, compressed GeoTIFF that appears whole or not at all.
+
+    Parameters
+    ----------
+    values : (bands, rows, cols) array
+        Of any type that GeoTIFF knows.
+    names : sequence of str
+        One per band.
+    scale : float
+        Quantity = number x scale; told in the file.
+    date : str
+        ISO date of the image, kept as ``TIFFTAG_DATETIME``.
+
+    Raises
+    ------
+    GridError
+        If `values` does not fit `grid`.
+    InputError
+        If `names` does not fit `values`, or the file cannot be written.
+    """
+    if values.ndim != 3 or values.shape[1:] != tuple(grid.shape):
+        raise GridError(
+            f"{path}: array of shape {values.shape}; the grid needs (bands, {grid.shape[0]}, {grid.shape[1]})."
+        )
+    if len(names) != len(values):
+        raise InputError(f"{path}: {len(values)} bands but {len(names)} names; give one name per band.")
+    profile = {
+        "driver": "GTiff",
+        "width": grid.shape[1],
+        "height": grid.shape[0],
+        "count": len(values),
+        "dtype": values.dtype.name,
+        "crs": raster_crs(grid),
+        "transform": grid.affine,
+        "nodata": nodata,
+        "tiled": True,
+        "blockxsize": 256,
+        "blockysize": 256,
+        "compress": "DEFLATE",
+        "predictor": 3 if values.dtype.kind == "f" else 2,
+        "interleave": "band",
+        "BIGTIFF": "IF_SAFER",
+    }
+    with write_whole(path) as part:
+        try:
+            with rasterio.open(part, "w", **profile) as data:
+                data.write(values)
+                data.descriptions = tuple(names)
+                data.scales = (scale,) * len(values)
+                if date:
+                    data.update_tags(TIFFTAG_DATETIME=f"{date.replace('-', ':')} 00:00:00")
+        except (RasterioError, TypeError) as error:
+            raise InputError(f"{path}: cannot be written ({error}).") from error
+    return Path(path)
