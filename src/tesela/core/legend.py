@@ -210,7 +210,7 @@ class Legend:
         ]
 
     @classmethod
-    def from_rows(cls, name: str, rows: Sequence[Mapping[str, str]]) -> Legend:
+    def from_rows(cls, name: str, rows: Sequence[Mapping[str, str]], *, levels: int | None = None) -> Legend:
         """
         Build a legend from rows with value, code, name, color and, for trees, level and parent.
 
@@ -220,6 +220,8 @@ class Legend:
             Name of the tree.
         rows : sequence of mappings of str
             One per class; ``level`` defaults to 1 and ``parent`` to none. A missing ``color`` is an error.
+        levels : int, optional
+            Levels of the whole tree, if the rows are those of a legend cut at a coarser level.
 
         Raises
         ------
@@ -237,7 +239,7 @@ class Legend:
             )
         legend: Legend | None = None
         for depth in sorted(by_level):
-            legend = cls(name, tuple(by_level[depth]), upper=legend, levels=len(by_level))
+            legend = cls(name, tuple(by_level[depth]), upper=legend, levels=levels or len(by_level))
         assert legend is not None
         return legend
 

@@ -21,6 +21,12 @@ def list_legends() -> tuple[str, ...]:
     return tuple(sorted(_shipped("")))
 
 
+def list_crosswalks() -> tuple[tuple[str, str], ...]:
+    """Shipped crosswalks as (source, target) names."""
+    pairs = (name.partition("__") for name in sorted(_shipped("crosswalks")))
+    return tuple((source, target) for source, _, target in pairs)
+
+
 def load_legend(name: str | Path) -> Legend:
     """
     Find a legend by name, by name and level, or read it from a CSV.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -23,6 +24,10 @@ from rasterio.windows import Window
 
 from tesela.core.errors import GridError, InputError, join_words
 from tesela.core.scene import Band, Scene
+
+# GDAL's block cache takes 5 % of the machine by default and is sized once per process. 128 MB holds a row of blocks
+# of a class map 250,000 px wide; what readers need twice they keep themselves.
+os.environ.setdefault("GDAL_CACHEMAX", "128")
 
 _ALIGNED = 1e-3
 """Two grids are the same when their pixels lie within a thousandth of a pixel."""

@@ -6,8 +6,9 @@ import hashlib
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -113,9 +114,10 @@ def run_strips(
         Called with the number of windows done.
     """
     form = _Answers(store, legend, layers)
-    with ThreadPoolExecutor(1) as writer:
+    reading = prefetch(_read_windows(scene, strips, plan=plan, scaling=scaling), depth=2)
+    with ThreadPoolExecutor(1) as writer, closing(reading) as windows:
         pending: deque[Future[None]] = deque()
-        for window in prefetch(_read_windows(scene, strips, plan=plan, scaling=scaling), depth=2):
+        for window in windows:
             scores = engine.scores(window.image[np.newaxis])[0] if window.count else None
             pending.append(writer.submit(form.take, window, scores))
             while len(pending) > 2:
@@ -131,13 +133,14 @@ def read_trial(scene: Scene, plan: WindowPlan, *, scaling: Scaling) -> NDArray[n
     order = [(rows[len(rows) // 2], cols[len(cols) // 2]), *plan]
     for row_span, col_span in order[:64]:
         strip = Strip(0, row_span, (col_span,))
-        window = next(_read_windows(scene, [strip], plan=plan, scaling=scaling))
+        with closing(_read_windows(scene, [strip], plan=plan, scaling=scaling)) as windows:
+            window = next(windows)
         if window.count:
             return window.image[np.newaxis]
     return None
 
 
-def _read_windows(scene: Scene, strips: Sequence[Strip], *, plan: WindowPlan, scaling: Scaling) -> Iterator[_Window]:
+def _read_windows(scene: Scene, strips: Sequence[Strip], *, plan: WindowPlan, scaling: Scaling) -> Generator[_Window, None, None]:
     """Read each row of the panel once, by whole blocks, and cut and scale the windows."""
     height, width = plan.height_px, plan.width_px
     with SceneReader(scene) as reader:
@@ -210,7 +213,7 @@ class _Answers:
             self.store.write(strip.number, self.part)
 
 
-def prefetch(items: Iterator[T], *, depth: int) -> Iterator[T]:
+def prefetch(items: Generator[T, None, None], *, depth: int) -> Generator[T, None, None]:
     """Take items from an iterator in a thread of its own, at most `depth` ahead; its errors come out here."""
     ahead: queue.Queue[tuple[str, T | BaseException | None]] = queue.Queue(depth)
     stop = threading.Event()
@@ -231,6 +234,8 @@ def prefetch(items: Iterator[T], *, depth: int) -> Iterator[T]:
             put("end", None)
         except BaseException as error:  # noqa: BLE001 - carried over to the consumer, which raises it
             put("error", error)
+        finally:
+            items.close()  # in the thread that opened its files
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import rasterio
+import torch
 
 from tesela.core.errors import ExpertError, GridError, InputError
 from tesela.core.legend import Legend
@@ -22,9 +22,6 @@ from tesela.mapping.engines import Engine, choose_engine, make_engine
 from tesela.mapping.pipeline import Layers, Scaling, Strip, make_strips, read_trial, run_strips, weights_fingerprint
 from tesela.mapping.windows import WindowPlan
 from tesela.models.expert import Expert
-
-GDAL_CACHE_BYTES = 96 << 20
-"""Block cache of GDAL while a map is made: room for a row of blocks of a scene 100,000 px wide."""
 
 Progress = Callable[[int, int], None]
 """Called with the windows done and the windows in all."""
@@ -98,13 +95,13 @@ def predict_map(
     scene = scene.select(header.bands)
     shape = (int(scene.grid.shape[0]), int(scene.grid.shape[1]))
     plan = WindowPlan.fit(
-        shape, window_px=window_px, margin_px=overlap_px // 2, multiple_px=expert.stride_px
+        shape, window_px=window_px, margin_px=overlap_px // 2, multiple_px=stride_px(expert.network)
     )
     layers = Layers(scores=confidence is not None or entropy is not None, probabilities=probabilities is not None)
     scaling = Scaling(header.mean, header.std)
     bytes_per_px = len(scene.bands) * 4 + 2 * layers.count(header.legend)
     panels = make_strips(plan, bytes_per_px=bytes_per_px, memory=parse_memory_bytes(memory))
-    with PartStore(out) as store, rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_BYTES):
+    with PartStore(out) as store:
         engine = _resume_engine(store, expert, precision=precision) or choose_engine(
             expert.network, precision=precision, trial=read_trial(scene, plan, scaling=scaling)
         )
@@ -137,6 +134,11 @@ def predict_map(
     )
 
 
+def stride_px(network: torch.nn.Module) -> int:
+    """Multiple of which the sides of a network's input must be; 1 where the network does not say."""
+    return int(getattr(network, "stride", 1))
+
+
 def check_pixel_size(expert: Expert, scene: Scene) -> None:
     """
     Check that the scene's pixels are about as large as those the expert was trained on.
@@ -146,7 +148,7 @@ def check_pixel_size(expert: Expert, scene: Scene) -> None:
     GridError
         If they differ by more than a factor of 1.5: the network would see other textures and shapes.
     """
-    trained = expert.header.pixel_m
+    trained = expert.header.pixel_size_m
     own = pixel_side_m(scene)
     if trained and not 1 / 1.5 <= own / trained <= 1.5:
         raise GridError(
@@ -187,7 +189,7 @@ def _plan_document(
 ) -> dict[str, object]:
     """What the parts depend on; parts of another document are thrown away."""
     return {
-        "expert": weights_fingerprint(expert.tensors()),
+        "expert": weights_fingerprint({name: tensor.numpy() for name, tensor in expert.network.state_dict().items()}),
         "legend": [item.value for item in expert.header.legend.classes],
         "scaling": [list(expert.header.mean), list(expert.header.std)],
         "scene": scene.to_dict(),

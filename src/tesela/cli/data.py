@@ -1,0 +1,93 @@
+"""`tesela label` and `tesela patches`: from a reference to labels, from labels to a patch table."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from tesela.cli.app import Json, Out, print_json, print_table, split_names
+
+BandNames = Annotated[str | None, typer.Option("--bands", help="Names of all bands of the file, in order, comma-separated.")]
+Scale = Annotated[float | None, typer.Option(help="Quantity = number x scale + offset.")]
+Offset = Annotated[float | None, typer.Option(help="See --scale.")]
+Nodata = Annotated[float | None, typer.Option(help="Number that means no data, if the file does not declare it.")]
+Nonfinite = Annotated[str, typer.Option(help="Undeclared NaN and infinity: 'error' or 'nodata'.")]
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add the commands to the application."""
+    app.command()(label)
+    app.command()(patches)
+
+
+def label(
+    reference: Annotated[str, typer.Argument(help="Polygons (GeoPackage, GeoParquet, Shapefile) or a class raster.")],
+    like: Annotated[str, typer.Option(help="Scene whose pixel grid the labels take.")],
+    legend: Annotated[str, typer.Option(help="Legend of the labels, such as corine-2.")],
+    out: Out,
+    field: Annotated[str | None, typer.Option(help="Field of the polygons that holds the class code.")] = None,
+    source: Annotated[str | None, typer.Option(help="Legend of the reference's codes; default: that of --legend.")] = None,
+    crosswalk: Annotated[str | None, typer.Option(help="CSV with the columns from, to, share.")] = None,
+    layer: Annotated[str | None, typer.Option(help="Layer, if the file has several.")] = None,
+    as_json: Json = False,
+) -> None:
+    """
+    Draw a reference on the pixel grid of a scene, as a class map.
+
+    Example: tesela label clc2018.gpkg --like scene.tif --legend corine-2 --field CODE_18 -o labels.tif
+    """
+    from tesela.io.legends import load_crosswalk, load_legend
+    from tesela.io.raster import open_scene
+    from tesela.labels import write_labels
+
+    target = load_legend(legend)
+    walk = None if crosswalk is None else load_crosswalk(source or "reference", target, path=crosswalk)
+    labels = write_labels(
+        reference, out, like=open_scene(like).grid, legend=target, source=source, field=field, crosswalk=walk, layer=layer
+    )
+    if as_json:
+        print_json({"map": labels.path, "legend": labels.legend.address, "shape": list(labels.grid.shape)})
+        return
+    print(f"labels  {labels.path}")
+
+
+def patches(
+    scenes: Annotated[list[str], typer.Argument(metavar="SCENE...", help="Scenes; files of one scene joined by commas.")],
+    labels: Annotated[list[str], typer.Option(help="Label map; once for all scenes, or once for each.")],
+    out: Out,
+    size: Annotated[int, typer.Option(help="Side of a patch in pixels.")] = 256,
+    stride: Annotated[int | None, typer.Option(help="Step between patches; default: the size.")] = None,
+    min_labelled: Annotated[float, typer.Option(help="Least share of labelled pixels, 0 to 1.")] = 0.5,
+    split: Annotated[str, typer.Option(help="random, region, block or quality.")] = "block",
+    block: Annotated[str, typer.Option(help="Side of the blocks of the block split.")] = "2 km",
+    buffer: Annotated[str, typer.Option(help="Ground left out between blocks of different splits.")] = "0 m",
+    regions: Annotated[str | None, typer.Option(help="Polygon layer of the region split; default: scenes.")] = None,
+    region_field: Annotated[str | None, typer.Option(help="Field that names the regions.")] = None,
+    fractions: Annotated[str, typer.Option(help="Shares of train, validation and test.")] = "0.6,0.2,0.2",
+    seed: Annotated[int, typer.Option(help="Seed of the split.")] = 0,
+    bands: BandNames = None,
+    scale: Scale = None,
+    offset: Offset = None,
+    nodata: Nodata = None,
+    nonfinite: Nonfinite = "error",
+    as_json: Json = False,
+) -> None:
+    """
+    Cut scenes and labels into a table of patches, split so that no ground is in two splits.
+
+    Example: tesela patches scene.tif --labels labels.tif --size 256 --split block --block "3 km" -o patches.parquet
+    """
+    from tesela.core.units import parse_length_m
+    from tesela.io.maps import open_map
+    from tesela.io.raster import open_scene
+    from tesela.recipes.corine import split_table
+    from tesela.patches import make_patches, summarise
+
+    opened = [
+        open_scene(item, bands=split_names(bands), scale=scale, offset=offset, nodata=nodata, nonfinite=nonfinite)
+        for item in scenes
+    ]
+    table = make_patches(opened, [open_map(item) for item in labels], size_px=size, stride_px=stride, min_labelled=min_labelled)
+    print_json({}) if as_json else print_table([], header=("",))
+    raise NotImplementedError(summarise, split_table, parse_length_m, block, buffer, regions, region_field, fractions, seed, split)

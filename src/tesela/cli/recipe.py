@@ -1,0 +1,98 @@
+"""`tesela demo`, `tesela init` and `tesela run`: whole chains."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tesela.cli.app import Json, Quiet, print_json
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add the commands to the application."""
+    app.command()(demo)
+    app.command()(init)
+    app.command()(run)
+
+
+def demo(
+    chain: Annotated[str, typer.Argument(help="Chain to show: corine.")] = "corine",
+    out: Annotated[str, typer.Option("--out", "-o", help="Folder for all files.")] = "tesela-demo",
+    size: Annotated[str, typer.Option(help="small (minutes) or full (the whole virtual region).")] = "small",
+    seed: Annotated[int, typer.Option(help="Seed of the virtual region and the training.")] = 0,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """
+    Run a whole chain on the virtual region: imagery, labels, training, map, scores and report.
+
+    Example: tesela demo
+    """
+    from tesela.recipes.demo import write_demo
+
+    recipe = write_demo(chain, Path(out), size=size, seed=seed, report=_reporter(quiet or as_json))
+    run_file(str(recipe), start=None, until=None, quiet=quiet, as_json=as_json)
+
+
+def init(
+    chain: Annotated[str, typer.Argument(metavar="RECIPE", help="Chain: corine.")],
+    out: Annotated[str | None, typer.Option("--out", "-o", help="File to write; default: the chain's name + .toml.")] = None,
+) -> None:
+    """
+    Write a commented recipe to start from.
+
+    Example: tesela init corine -o corine.toml
+    """
+    from tesela.recipes.templates import write_template
+
+    path = write_template(chain, Path(out or f"{chain}.toml"))
+    print(f"recipe  {path}")
+    print(f"Edit its paths, then: tesela run {path}")
+
+
+def run(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="Recipe file; see `tesela init`.")],
+    until: Annotated[str | None, typer.Option(help="Last stage to run.")] = None,
+    start: Annotated[str | None, typer.Option("--from", help="Stage from which on all are done anew.")] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """
+    Run the stages of a recipe; what is up to date is skipped, what was interrupted goes on.
+
+    Example: tesela run corine.toml --until train
+    """
+    run_file(recipe, start=start, until=until, quiet=quiet, as_json=as_json)
+
+
+def run_file(recipe: str, *, start: str | None, until: str | None, quiet: bool, as_json: bool) -> None:
+    """Run a recipe and print what it made."""
+    from tesela.recipes import run_recipe
+
+    result = run_recipe(recipe, start=start, until=until, quiet=quiet or as_json, report=_reporter(quiet or as_json))
+    if as_json:
+        print_json(result.document)
+        return
+    for line in result.lines:
+        print(line)
+
+
+def _reporter(quiet: bool) -> "Reporter":
+    return Reporter(quiet)
+
+
+class Reporter:
+    """Tells a person on stderr which stage begins and ends."""
+
+    def __init__(self, quiet: bool) -> None:
+        self._quiet = quiet
+        self._started = time.perf_counter()
+
+    def __call__(self, stage: str, text: str) -> None:
+        """Report a stage: without a text it begins."""
+        if not self._quiet:
+            print(f"[{stage}] {text or '...'}", file=sys.stderr, flush=True)

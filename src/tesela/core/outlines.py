@@ -1,0 +1,196 @@
+"""Outlines: polygons as arrays of corners, moved to the cells of a grid in another CRS."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Self
+
+import numpy as np
+import pyproj
+import shapely
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+
+from tesela.core.errors import GridError
+
+TOLERANCE_CELLS = 1e-5
+"""How far a reprojected edge may lie from its true curve, in cells: shares are then right to about 1e-5."""
+
+_SAMPLES = 9
+"""The curvature of a reprojection is measured on a net of this many points a side."""
+
+
+@dataclass(frozen=True)
+class Outlines:
+    """Rings of polygons as flat arrays; those of one polygon follow each other."""
+
+    points: NDArray[np.float64]
+    """(points, 2) x and y of the corners; the first of each ring is repeated at its end."""
+    starts: NDArray[np.int64]
+    """(rings + 1,) where each ring begins."""
+    holes: NDArray[np.bool_]
+    """(rings,) True for holes."""
+    owners: NDArray[np.int64]
+    """(rings,) number of the polygon in the array it came from."""
+
+    @classmethod
+    def from_shapes(cls, shapes: NDArray[np.object_]) -> Self:
+        """Take the polygons out of shapely geometries; other kinds, and None, have no area and are passed over."""
+        parts, owner = shapely.get_parts(shapes, return_index=True)
+        while (shapely.get_type_id(parts) > 3).any():  # collections of collections
+            parts, inner = shapely.get_parts(parts, return_index=True)
+            owner = owner[inner]
+        keep = (shapely.get_type_id(parts) == 3) & ~shapely.is_empty(parts)
+        parts, owner = parts[keep], owner[keep]
+        rings, polygon = shapely.get_rings(parts, return_index=True)
+        points = shapely.get_coordinates(rings)
+        starts = np.concatenate([[0], np.cumsum(shapely.get_num_coordinates(rings))]).astype(np.int64)
+        holes = np.ones(len(rings), np.bool_)
+        holes[np.searchsorted(polygon, np.arange(len(parts)))] = False
+        return cls(points, starts, holes, owner[polygon].astype(np.int64))
+
+    def with_edges_below(self, length: float) -> Self:
+        """Put corners on edges longer than `length`, evenly, so that no edge is longer."""
+        edges = np.diff(self.points, axis=0)
+        pieces = np.ceil(np.hypot(edges[:, 0], edges[:, 1]) / length).clip(1)
+        pieces[self.starts[1:-1] - 1] = 1  # from one ring's end to the next one's start there is no edge
+        if not (pieces > 1).any():  # so too where there are no edges
+            return self
+        counts = np.append(pieces, 1).astype(np.int64)
+        first = np.concatenate([[0], np.cumsum(counts)])
+        at = np.repeat(np.arange(counts.size), counts)
+        along = (np.arange(first[-1]) - first[at]) / counts[at]
+        points = self.points[at] + np.append(edges, [[0.0, 0.0]], axis=0)[at] * along[:, np.newaxis]
+        return replace(self, points=points, starts=first[self.starts])
+
+
+@dataclass(frozen=True)
+class CellPlane:
+    """The way from the coordinates of a CRS to the cells of a grid (x over columns, y over rows)."""
+
+    grid: GeoBox
+    to_grid: pyproj.Transformer | None
+    """None where the CRS is the grid's own."""
+    to_source: pyproj.Transformer | None
+    longest_edge: float
+    """Edges up to this length, in units of the CRS, stay straight within the tolerance."""
+
+    @classmethod
+    def between(cls, crs: str, grid: GeoBox, *, tolerance: float = TOLERANCE_CELLS) -> Self:
+        """
+        Find the way from a CRS to a grid.
+
+        Parameters
+        ----------
+        tolerance : float
+            In cells.
+
+        Raises
+        ------
+        GridError
+            If the grid has no CRS.
+        """
+        if grid.crs is None:
+            raise GridError("The grid has no coordinate system; give it one (gdal_edit.py -a_srs EPSG:....).")
+        here, there = pyproj.CRS.from_user_input(crs), pyproj.CRS.from_user_input(grid.crs.to_wkt())
+        if here.equals(there, ignore_axis_order=True):
+            return cls(grid, None, None, math.inf)
+        forth = pyproj.Transformer.from_crs(here, there, always_xy=True)
+        back = pyproj.Transformer.from_crs(there, here, always_xy=True)
+        plane = cls(grid, forth, back, math.inf)
+        return replace(plane, longest_edge=plane._measure_edge(tolerance / 2))
+
+    def window(self, row: int, col: int, shape: tuple[int, int]) -> Self:
+        """The way to a window of the grid."""
+        from affine import Affine
+
+        part = GeoBox(shape, self.grid.affine * Affine.translation(col, row), self.grid.crs)
+        return replace(self, grid=part)
+
+    def place(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(2, ...) x and y in cells of points of the CRS; not finite where the grid's CRS does not reach."""
+        if self.to_grid is not None:
+            x, y = self.to_grid.transform(x, y)
+        to_cell = ~self.grid.affine
+        return np.stack(
+            [to_cell.a * x + to_cell.b * y + to_cell.c, to_cell.d * x + to_cell.e * y + to_cell.f]
+        )
+
+    def bounds(self, *, margin: float = 1.0) -> tuple[float, float, float, float] | None:
+        """Bounds of the grid and a margin of cells around it in the CRS; None where the CRS does not reach."""
+        rows, cols = self.grid.shape
+        corners = [
+            self.grid.affine * (x, y) for x in (-margin, cols + margin) for y in (-margin, rows + margin)
+        ]
+        xs, ys = zip(*corners, strict=True)
+        box = (min(xs), min(ys), max(xs), max(ys))
+        if self.to_source is None:
+            return box
+        left, bottom, right, top = (float(v) for v in self.to_source.transform_bounds(*box, densify_pts=21))
+        finite = all(math.isfinite(side) for side in (left, bottom, right, top))
+        return (left, bottom, right, top) if finite and left < right else None
+
+    def outlines(self, shapes: NDArray[np.object_]) -> Outlines:
+        """
+        Outlines of polygons in cells, with corners added where straight edges become curves.
+
+        Polygons that leave the ground where the grid's CRS is defined are cut to the surroundings of the grid.
+
+        Raises
+        ------
+        GridError
+            If that does not help.
+        """
+        found = Outlines.from_shapes(shapes)
+        placed = self._placed(found)
+        if not np.isfinite(placed.points).all():
+            box = self.bounds(margin=float(max(self.grid.shape)))
+            if box is not None:
+                bad = np.unique(found.owners[self._broken_rings(placed)])
+                shapes = shapes.copy()
+                shapes[bad] = shapely.intersection(shapely.make_valid(shapes[bad]), shapely.box(*box))
+                placed = self._placed(Outlines.from_shapes(shapes))
+        if not np.isfinite(placed.points).all():
+            raise GridError(
+                f"Polygons hold coordinates that cannot be brought to {self.grid.crs}; check the coordinate system of "
+                f"the layer, or cut the layer to the grid (ogr2ogr -spat)."
+            )
+        return placed
+
+    def _placed(self, found: Outlines) -> Outlines:
+        if math.isfinite(self.longest_edge):
+            found = found.with_edges_below(self.longest_edge)
+        return replace(found, points=np.ascontiguousarray(self.place(*found.points.T).T))
+
+    @staticmethod
+    def _broken_rings(placed: Outlines) -> NDArray[np.int64]:
+        bad = np.flatnonzero(~np.isfinite(placed.points).all(axis=1))
+        return np.unique(np.searchsorted(placed.starts, bad, side="right") - 1)
+
+    def _measure_edge(self, tolerance: float) -> float:
+        """
+        Longest edge whose image strays from the straight line by the tolerance at most.
+
+        The middle of an edge of length L strays by c L²/8 where c is the curvature of its image; miss / L² is
+        measured on edges across the grid, in four directions, and the largest is taken.
+        """
+        assert self.to_source is not None
+        rows, cols = self.grid.shape
+        col, row = np.meshgrid(np.linspace(0, cols, _SAMPLES), np.linspace(0, rows, _SAMPLES))
+        a = self.grid.affine
+        x, y = self.to_source.transform(a.a * col + a.b * row + a.c, a.d * col + a.e * row + a.f)
+        worst = 0.0
+        for first, last in (
+            (np.s_[:-1, :], np.s_[1:, :]),
+            (np.s_[:, :-1], np.s_[:, 1:]),
+            (np.s_[:-1, :-1], np.s_[1:, 1:]),
+            (np.s_[:-1, 1:], np.s_[1:, :-1]),
+        ):
+            square = (x[last] - x[first]) ** 2 + (y[last] - y[first]) ** 2
+            middle = self.place((x[first] + x[last]) / 2, (y[first] + y[last]) / 2)
+            ends = (self.place(x[first], y[first]) + self.place(x[last], y[last])) / 2
+            ratio = np.hypot(*(middle - ends)) / square
+            ratio = ratio[np.isfinite(ratio)]
+            worst = max(worst, float(ratio.max(initial=0.0)))
+        return math.sqrt(tolerance / worst) if worst > 0 else math.inf
