@@ -1,0 +1,156 @@
+"""Ground: which patches show the same place, so that no place is in two splits."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from tesela.patches.table import NONE, PatchTable
+
+if TYPE_CHECKING:
+    import geopandas as gpd
+
+SHARED = 1e-6
+"""Patches share ground when more than this part of the smaller one does; less is rounding."""
+
+
+def metric_footprints(table: PatchTable) -> gpd.GeoSeries:
+    """Footprints in metres: in the CRS of the table, or in its UTM zone where that has other units."""
+    footprints = table.frame.geometry
+    crs = footprints.crs
+    if crs.is_projected and all(axis.unit_name == "metre" for axis in crs.axis_info[:2]):
+        return footprints
+    return footprints.to_crs(footprints.estimate_utm_crs())
+
+
+def shared_pairs(
+    first: NDArray[np.object_], second: NDArray[np.object_], *, within_m: float = 0.0
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """
+    Find the pairs of polygons, one of each array, that share ground or lie closer than `within_m` metres.
+
+    Returns
+    -------
+    (pairs,) array of int, (pairs,) array of int
+        Positions in `first` and in `second`.
+    """
+    tree = shapely.STRtree(second)
+    if within_m > 0:
+        mine, theirs = tree.query(first, predicate="dwithin", distance=within_m)
+        near = shapely.distance(first[mine], second[theirs]) < within_m - SHARED * within_m
+        return mine[near], theirs[near]
+    mine, theirs = tree.query(first)
+    shared = shapely.area(shapely.intersection(first[mine], second[theirs]))
+    least = np.minimum(shapely.area(first[mine]), shapely.area(second[theirs]))
+    keep = shared > SHARED * least
+    return mine[keep], theirs[keep]
+
+
+def touched_blocks(
+    footprints: NDArray[np.object_], *, side_m: float, anchor: tuple[float, float]
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]:
+    """
+    Find the square blocks that footprints touch.
+
+    Parameters
+    ----------
+    footprints : (patches,) array of polygons, in metres
+    anchor : (x, y)
+        A corner that four blocks share.
+
+    Returns
+    -------
+    (pairs,) array of int
+        Position of the patch, in ascending order.
+    (pairs,) array of int
+        Number of the block: 0, 1, ... for the blocks touched, by row and column.
+    (pairs,) array of float
+        Part of the patch that lies in the block.
+    """
+    slack = SHARED * side_m
+    bounds = (shapely.bounds(footprints) - np.tile(anchor, 2)) / side_m
+    low = np.floor(bounds[:, :2] + slack / side_m).astype(np.int64)
+    high = np.maximum(np.ceil(bounds[:, 2:] - slack / side_m).astype(np.int64), low + 1)
+    width, height = (high - low).T
+    patch = np.repeat(np.arange(len(footprints)), width * height)
+    within = np.arange(len(patch)) - np.repeat(np.cumsum(width * height) - width * height, width * height)
+    col = low[patch, 0] + within % width[patch]
+    row = low[patch, 1] + within // width[patch]
+    x, y = anchor[0] + col * side_m, anchor[1] + row * side_m
+    cells = shapely.box(x, y, x + side_m, y + side_m)
+    part = shapely.area(shapely.intersection(footprints[patch], cells)) / shapely.area(footprints[patch])
+    keep = part > SHARED
+    _, block = np.unique(np.stack([row[keep], col[keep]], axis=1), axis=0, return_inverse=True)
+    return patch[keep], block.ravel(), part[keep]
+
+
+def one_split_each(patch: NDArray[np.intp], split: NDArray[np.object_], *, count: int) -> NDArray[np.object_]:
+    """
+    Split of each of `count` patches from the splits of the ground it touches; "none" where these are two.
+
+    Parameters
+    ----------
+    patch, split : (pairs,) arrays
+        A patch, and the split of a piece of ground that it touches.
+    """
+    names, numbers = np.unique(split.astype(str), return_inverse=True)
+    seen = np.zeros((count, len(names)), np.bool_)
+    seen[patch, numbers] = True
+    if NONE in names:
+        seen[:, list(names).index(NONE)] = False
+    found = np.full(count, NONE, object)
+    single = seen.sum(axis=1) == 1
+    found[single] = names[seen[single].argmax(axis=1)]
+    return found
+
+
+def settle(
+    footprints: NDArray[np.object_], splits: NDArray[np.object_], *, buffer_m: float = 0.0
+) -> NDArray[np.object_]:
+    """
+    Put patches to "none" until no two patches of different splits share ground or lie closer than the buffer.
+
+    The patch with most conflicts goes first; of equals, one of the largest split; of these, the last.
+
+    Parameters
+    ----------
+    footprints : (patches,) array of polygons, in metres
+    splits : (patches,) array of str
+    """
+    conflicts: dict[int, set[int]] = {}
+    for first, second in _conflicts(footprints, splits, buffer_m=buffer_m):
+        conflicts.setdefault(first, set()).add(second)
+        conflicts.setdefault(second, set()).add(first)
+    names, sizes = np.unique(splits.astype(str), return_counts=True)
+    size = dict(zip(names.tolist(), sizes.tolist(), strict=True))
+    settled = splits.copy()
+    queue = [(-len(others), -size[splits[index]], -index) for index, others in conflicts.items()]
+    heapq.heapify(queue)
+    while queue:
+        degree, _, last = heapq.heappop(queue)
+        others = conflicts[-last]
+        if len(others) != -degree:  # an old entry
+            continue
+        if not others:
+            break
+        settled[-last] = NONE
+        for other in others:
+            conflicts[other].discard(-last)
+            heapq.heappush(queue, (-len(conflicts[other]), -size[splits[other]], -other))
+        conflicts[-last] = set()
+    return settled
+
+
+def _conflicts(
+    footprints: NDArray[np.object_], splits: NDArray[np.object_], *, buffer_m: float
+) -> Iterator[tuple[int, int]]:
+    members = {name: np.flatnonzero(splits == name) for name in sorted(set(splits.tolist()) - {NONE})}
+    for one, other in combinations(members.values(), 2):
+        first, second = shared_pairs(footprints[one], footprints[other], within_m=buffer_m)
+        yield from zip(one[first].tolist(), other[second].tolist(), strict=True)
