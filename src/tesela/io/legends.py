@@ -99,6 +99,31 @@ def load_crosswalk(source: str, target: Legend, *, path: str | Path | None = Non
     return walk if target.depth == finest.depth else walk.to_level(target.depth)
 
 
+def list_priorities() -> tuple[str, ...]:
+    """Names of the shipped priority tables."""
+    return tuple(sorted(_shipped("priorities")))
+
+
+def read_priority(source: str | Path) -> list[dict[str, str]]:
+    """
+    Rows of a shipped priority table, by name, or of a user's CSV.
+
+    Raises
+    ------
+    LegendError
+        If there is no such table or file.
+    """
+    text = str(source)
+    if text in list_priorities():
+        return parse_csv(_shipped("priorities")[text].read_text(encoding="utf-8"))
+    if text.endswith(".csv"):
+        return read_csv(Path(text), kind="priority table")
+    raise LegendError(
+        f"{unknown_name('priority table', text, list_priorities())} A table of your own is given as a path that "
+        f"ends in .csv."
+    )
+
+
 def read_csv(path: Path, *, kind: str) -> list[dict[str, str]]:
     """Rows of a user's CSV; `kind` names it in messages."""
     try:

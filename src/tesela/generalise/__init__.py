@@ -1,0 +1,24 @@
+"""From a map to a map that keeps a standard: mosaic classes, minimum width, minimum mapping unit."""
+
+from tesela.generalise.generalise import generalise_map
+from tesela.generalise.ledger import Ledger, Move, Remainder
+from tesela.generalise.mosaic import MosaicRule, Share
+from tesela.generalise.priority import PriorityTable, find_priority, load_priority
+from tesela.generalise.strips import Plan
+from tesela.generalise.unit import drop_small_areas
+from tesela.generalise.width import drop_narrow_parts
+
+__all__ = [
+    "Ledger",
+    "MosaicRule",
+    "Move",
+    "Plan",
+    "PriorityTable",
+    "Remainder",
+    "Share",
+    "drop_narrow_parts",
+    "drop_small_areas",
+    "find_priority",
+    "generalise_map",
+    "load_priority",
+]

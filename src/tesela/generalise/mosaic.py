@@ -1,0 +1,142 @@
+"""Mosaic classes: groups of small parcels that together are one area of a mixed class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from tesela.core.errors import LegendError
+from tesela.core.legend import Legend
+from tesela.generalise.regions import RegionGraph, find
+
+
+@dataclass(frozen=True)
+class Share:
+    """Part of a mosaic: some classes and the share of the ground that they must have together."""
+
+    codes: tuple[str, ...]
+    least: float = 0.0
+    most: float = 1.0
+
+
+@dataclass(frozen=True)
+class MosaicRule:
+    """
+    When a group of small areas becomes one area of a mixed class.
+
+    A group is a set of areas under the mapping unit, all of classes of the rule, that touch each other. It becomes
+    `target` when it reaches the unit, has at least two classes, none with more than `most_single` of its ground,
+    and every part within its limits.
+    """
+
+    target: str
+    parts: tuple[Share, ...]
+    most_single: float = 0.75
+
+
+_CROPS_3 = ("211", "212", "213", "221", "222", "223", "231", "241", "242")
+_FARMED_3 = (*_CROPS_3, "243", "244")
+_NATURAL_3 = ("311", "312", "313", "321", "322", "323", "324")
+
+RULES: dict[str, tuple[MosaicRule, ...]] = {
+    "corine-3": (
+        MosaicRule("242", (Share(_CROPS_3),)),
+        MosaicRule("313", (Share(("311",), 0.25), Share(("312",), 0.25), Share(("313",)))),
+        MosaicRule("243", (Share(_FARMED_3, 0.25, 0.75), Share(_NATURAL_3, 0.25, 0.75))),
+    ),
+    "corine-2": (
+        MosaicRule("24", (Share(("21", "22", "23", "24")),)),
+        MosaicRule("24", (Share(("21", "22", "23", "24"), 0.25, 0.75), Share(("31", "32"), 0.25, 0.75))),
+    ),
+}
+"""Rules by legend, in the order in which they are applied; a reading of the CORINE nomenclature guidelines."""
+
+
+def find_rules(legend: Legend) -> tuple[MosaicRule, ...]:
+    """
+    Shipped rules of a legend.
+
+    Raises
+    ------
+    LegendError
+        If there are none, or the legend lacks a class of theirs.
+    """
+    if legend.address not in RULES:
+        raise LegendError(
+            f"Legend '{legend.address}' has no mosaic rules (known: {', '.join(RULES)}). Leave the mosaic step out, "
+            f"or give rules of your own (mosaic=[MosaicRule(...)])."
+        )
+    return RULES[legend.address]
+
+
+def build_mosaics(
+    graph: RegionGraph, *, legend: Legend, rules: Sequence[MosaicRule], unit_px: int, edges: str
+) -> None:
+    """
+    Give the groups that fulfil a rule their mixed class; rules are tried in order, and a group is used once.
+
+    Parameters
+    ----------
+    graph : RegionGraph
+        As built, with the unit `unit_px`; classes of its nodes are changed in place.
+    edges : {"keep", "merge"}
+        With "keep", areas cut by the edge or by nodata are not known to be small and join no group.
+    """
+    free = graph.whole & (graph.size < unit_px)
+    if edges == "keep":
+        free &= graph.flags == 0
+    for rule in rules:
+        parts = [_values_of(legend, part.codes) for part in rule.parts]
+        member = np.zeros(256, np.bool_)
+        for part in parts:
+            member |= part
+        nodes = np.flatnonzero(free & member[graph.value])
+        if not len(nodes):
+            continue
+        chosen = np.zeros(len(graph.value), np.bool_)
+        chosen[nodes] = True
+        groups = _group(graph.parent, chosen, graph.start, graph.neighbour, graph.following)
+        _, index = np.unique(groups[nodes], return_inverse=True)
+        count = int(index.max()) + 1
+        ground = np.zeros((count, 256), np.int64)
+        np.add.at(ground, (index, graph.value[nodes]), graph.size[nodes])
+        total = ground.sum(axis=1)
+        fits = (total >= unit_px) & ((ground > 0).sum(axis=1) > 1)
+        fits &= ground.max(axis=1) <= rule.most_single * total
+        for part, share in zip(parts, rule.parts, strict=True):
+            own = ground[:, part].sum(axis=1)
+            fits &= (own >= share.least * total) & (own <= share.most * total)
+        used = nodes[fits[index]]
+        graph.value[used] = legend[rule.target].value
+        free[used] = False
+
+
+def _values_of(legend: Legend, codes: Sequence[str]) -> NDArray[np.bool_]:
+    table = np.zeros(256, np.bool_)
+    table[[legend[code].value for code in codes]] = True
+    return table
+
+
+@njit(nogil=True, cache=True)
+def _group(parent, chosen, start, neighbour, following):  # type: ignore[no-untyped-def]
+    """Root of the group of touching chosen regions, for each chosen region."""
+    group = np.arange(parent.size).astype(np.int32)
+    for x in range(parent.size):
+        if not chosen[x]:
+            continue
+        node = x
+        while node >= 0:
+            for e in range(start[node], start[node + 1]):
+                y = find(parent, neighbour[e])
+                if chosen[y]:
+                    a, b = find(group, x), find(group, y)
+                    if a != b:
+                        group[max(a, b)] = min(a, b)
+            node = following[node]
+    for x in range(parent.size):
+        group[x] = find(group, x)
+    return group
