@@ -97,7 +97,7 @@ class Assessment:
         return np.asarray(np.sum(parts, axis=0), np.float64)
 
     def to_dict(self) -> dict[str, object]:
-        """Document of all figures, for JSON: numbers that do not exist are None."""
+        """Document of all figures, for JSON; numbers that do not exist are None."""
         judged = self.scores
         rows, cols = self.grid.shape
         return {
@@ -160,7 +160,6 @@ class Assessment:
                 for tile in self.tiles
             ],
             "notes": list(self.notes),
-            "seconds": round(self.seconds, 3),
         }
 
 
