@@ -1,0 +1,167 @@
+"""The interpreted sample: how often each map class met each reference class, stratum by stratum."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tesela.core.errors import InputError, LegendError, join_words, unknown_name
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Sample:
+    """
+    Points drawn at random within strata, each with the class of a map and the class an interpreter saw.
+
+    Strata need not be the classes of the map: one sample judges any number of maps.
+
+    Examples
+    --------
+    >>> sample = Sample.from_matrix([[97, 3], [2, 98]], sizes_px=[1000, 9000], classes=["change", "stable"])
+    >>> sample
+    <Sample: 200 points in 2 strata, 2 classes>
+    """
+
+    classes: tuple[str, ...]
+    """Codes of map and reference, in the legend's order."""
+    strata: tuple[str, ...]
+    sizes_px: NDArray[np.float64]
+    """(H,): pixels of each stratum; any other unit of area works where no finite population is assumed."""
+    counts: NDArray[np.int64]
+    """(H, K, K): points by stratum, class of the map, class of the reference."""
+    pixel_area_ha: float = 1.0
+    """Hectares of one unit of `sizes_px`."""
+    unanswered: int = 0
+    """Points without an answer, left out as if they had not been drawn."""
+    seed: int | None = None
+    """Seed of the draw, where it is known."""
+
+    def __post_init__(self) -> None:
+        counts = np.array(self.counts, np.int64)
+        sizes = np.array(self.sizes_px, np.float64)
+        shape = (len(self.strata), len(self.classes), len(self.classes))
+        if counts.shape != shape or sizes.shape != shape[:1]:
+            raise InputError(
+                f"A sample of {shape[0]} strata and {shape[1]} classes needs counts of the shape {shape} and "
+                f"sizes of {shape[:1]}; they came as {counts.shape} and {sizes.shape}."
+            )
+        drawn = counts.sum(axis=(1, 2))
+        few = [
+            f"{code} ({n} of {size:.0f} px)"
+            for code, n, size in zip(self.strata, drawn, sizes, strict=True)
+            if n < min(2, size)
+        ]
+        if few:
+            raise InputError(
+                f"Stratum {join_words(few, most=5)} has too few answered points: each stratum needs two to "
+                f"have a variance. Interpret more points there, or join small strata by a crosswalk."
+            )
+        for name, array in (("counts", counts), ("sizes_px", sizes)):
+            array.setflags(write=False)
+            object.__setattr__(self, name, array)
+
+    def __repr__(self) -> str:
+        return f"<Sample: {self.points} points in {len(self.strata)} strata, {len(self.classes)} classes>"
+
+    @property
+    def points(self) -> int:
+        """Points with an answer."""
+        return int(self.counts.sum())
+
+    @property
+    def area_ha(self) -> float:
+        """Area that the sample stands for."""
+        return float(self.sizes_px.sum()) * self.pixel_area_ha
+
+    @property
+    def strata_are_classes(self) -> bool:
+        """Whether every stratum is one class of the map: the case of Olofsson et al. (2014)."""
+        mapped = self.counts.sum(axis=2) > 0
+        return bool((mapped.sum(axis=1) <= 1).all() and (mapped.sum(axis=0) <= 1).all())
+
+    @property
+    def matrix(self) -> NDArray[np.int64]:
+        """(K, K): points of all strata by map class (row) and reference class (column)."""
+        return np.asarray(self.counts.sum(axis=0))
+
+    @classmethod
+    def from_matrix(
+        cls, matrix: ArrayLike, *, sizes_px: ArrayLike, classes: Sequence[str], pixel_area_ha: float = 1.0
+    ) -> Sample:
+        """
+        Sample whose strata are the map's classes, from its error matrix.
+
+        Parameters
+        ----------
+        matrix : (K, K) array of int
+            Row: class of the map. Column: class of the reference, as in Olofsson et al. (2014).
+        sizes_px : (K,) array
+            Mapped pixels of each class.
+        """
+        rows = np.asarray(matrix, np.int64)
+        counts = np.zeros((len(rows), *rows.shape), np.int64)
+        counts[np.arange(len(rows)), np.arange(len(rows))] = rows
+        names = tuple(str(code) for code in classes)
+        return cls(names, names, np.asarray(sizes_px, np.float64), counts, pixel_area_ha=pixel_area_ha)
+
+    @classmethod
+    def from_points(
+        cls,
+        strata: Sequence[str],
+        mapped: Sequence[str],
+        reference: Sequence[str],
+        *,
+        sizes_px: Mapping[str, float],
+        classes: Sequence[str],
+        pixel_area_ha: float = 1.0,
+        seed: int | None = None,
+    ) -> Sample:
+        """
+        Sample from one row per point; points whose `reference` is empty count as unanswered.
+
+        Parameters
+        ----------
+        strata, mapped, reference : sequences of str, of one length
+            Codes of the stratum, of the map's class and of the class that was seen.
+        sizes_px : mapping
+            Pixels of every stratum, also of strata without a point.
+
+        Raises
+        ------
+        LegendError
+            If a code is not among `classes`.
+        InputError
+            If a stratum is unknown, or has too few answers.
+        """
+        codes, names = tuple(classes), tuple(sizes_px)
+        answered = [index for index, code in enumerate(reference) if code]
+        strange = sorted(
+            {code for side in (mapped, reference) for i in answered if (code := side[i]) not in codes}
+        )
+        if strange:
+            raise LegendError(
+                f"The sample holds {join_words(repr(code) for code in strange)}; "
+                f"{unknown_name('class', strange[0], codes)} Correct the field, or give a crosswalk."
+            )
+        lost = sorted({strata[i] for i in answered} - set(names))
+        if lost:
+            raise InputError(
+                f"The sample names stratum {join_words(lost)}; its strata are {join_words(names)}."
+            )
+        counts = np.zeros((len(names), len(codes), len(codes)), np.int64)
+        place = {code: position for position, code in enumerate(codes)}
+        home = {code: position for position, code in enumerate(names)}
+        for i in answered:
+            counts[home[strata[i]], place[mapped[i]], place[reference[i]]] += 1
+        return cls(
+            codes,
+            names,
+            np.array([sizes_px[name] for name in names], np.float64),
+            counts,
+            pixel_area_ha=pixel_area_ha,
+            unanswered=len(reference) - len(answered),
+            seed=seed,
+        )

@@ -1,0 +1,73 @@
+"""Tables in files: GeoPackage layers with or without geometry, and CSV."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tesela.core.errors import InputError, unknown_name
+from tesela.io.manifest import write_whole
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def write_geopackage(path: str | Path, layers: Mapping[str, pd.DataFrame]) -> Path:
+    """
+    Write a GeoPackage, whole or not at all.
+
+    Parameters
+    ----------
+    layers : mapping
+        Tables by layer name; those that are GeoDataFrames become layers with geometry.
+    """
+    import pyogrio
+    from pyogrio.errors import DataSourceError
+
+    with write_whole(path) as part:
+        try:
+            for name, table in layers.items():
+                pyogrio.write_dataframe(table, part, layer=name, driver="GPKG", append=part.exists())
+        except (DataSourceError, RuntimeError) as error:
+            raise InputError(f"{path}: cannot be written ({error}). Is the disk full?") from None
+    return Path(path)
+
+
+def read_table(path: str | Path, *, layer: str | None = None) -> pd.DataFrame:
+    """
+    All rows of a table: a layer of a GeoPackage, a CSV, or anything else that GDAL reads.
+
+    Parameters
+    ----------
+    layer : str, optional
+        Needed where the file has several.
+
+    Raises
+    ------
+    InputError
+        If the file or the layer is not there, or cannot be read.
+    """
+    import pyogrio
+    from pyogrio.errors import DataLayerError, DataSourceError
+
+    if not Path(path).exists():
+        raise InputError(f"{path}: no such file.")
+    try:
+        names = [str(name) for name, _ in pyogrio.list_layers(path)]
+        if layer is not None and layer not in names:
+            raise InputError(f"{path}: {unknown_name('layer', layer, names)}")
+        table: pd.DataFrame = pyogrio.read_dataframe(path, layer=layer)
+    except (DataSourceError, DataLayerError) as error:
+        raise InputError(f"{path}: not a table that GDAL can read ({error}).") from None
+    return table
+
+
+def write_csv(path: str | Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Path:
+    """Write a CSV with a header, whole or not at all; floats as short as they round-trip."""
+    with write_whole(path) as part, part.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(rows)
+    return Path(path)
