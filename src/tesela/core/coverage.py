@@ -3,7 +3,7 @@ Exact areas of shapes in the cells of a grid, by signed-area accumulation.
 
 The area of a shape to the right of one of its edges, cell by cell, is a trapezium in the cells that the edge
 crosses and the edge's height in all cells further right. Added with the sign of the edge's direction over all
-edges of a ring, what lies outside cancels and the shape's own area is left, as in the rasterisers of outline fonts.
+edges of a ring, what lies outside cancels and the shape's own area is left, as outline fonts are rasterised.
 Every edge is walked once, so the work grows with the length of the outlines in cells, not with their area.
 
 All coordinates are in cells: x runs right over columns, y down over rows, and cell (0, 0) is the unit square
@@ -78,7 +78,9 @@ def _add_edge(  # noqa: PLR0917 - a kernel
 
 
 @numba.njit(cache=True, nogil=True)
-def _ring_sign(points: NDArray[np.float64], start: int, stop: int, hole: bool) -> float:
+def _ring_sign(  # noqa: PLR0917 - a kernel
+    points: NDArray[np.float64], start: int, stop: int, hole: bool
+) -> float:
     """Weight with which a ring's edges add its area (of a hole: take it away), whatever way it runs."""
     x, y = points[start, 0], points[start, 1]
     twice = 0.0
@@ -166,7 +168,9 @@ def polygon_areas(
 
 
 @numba.njit(cache=True, nogil=True)
-def _corner(control: NDArray[np.float64], step: int, i: int, j: int) -> tuple[float, float]:
+def _corner(  # noqa: PLR0917 - a kernel
+    control: NDArray[np.float64], step: int, i: int, j: int
+) -> tuple[float, float]:
     """Position of a pixel corner between the control points around it, bilinear."""
     a, b = i // step, j // step
     v, u = (i - a * step) / step, (j - b * step) / step
@@ -187,7 +191,7 @@ def _add_lattice(  # noqa: PLR0917 - a kernel
     right: Cells,
     part: Cells,
 ) -> None:
-    """Add the sides that lie between pixels of two planes; going east and down, the plane on the left gains."""
+    """Add the sides between pixels of two planes; going east and down, the plane on the left gains."""
     rows, cols = values.shape
     for i in range(rows + 1):
         for j in range(cols + 1):
@@ -222,8 +226,8 @@ def pixel_areas(
     """
     Area of the pixels of a class raster in each cell of a grid that lies askew to it, summed by plane.
 
-    Each pixel is the quadrangle of its four corners. Only sides between pixels of two planes are walked: those
-    inside an area cancel.
+    Each pixel is the quadrangle of its four corners. Only sides between pixels of two planes are walked:
+    those inside an area cancel.
 
     Parameters
     ----------
@@ -286,7 +290,7 @@ def box_areas(
     shape: tuple[int, int, int],
 ) -> Cells:
     """
-    Area of the pixels of a class raster in each cell of a grid whose axes are parallel to it, summed by plane.
+    Area of the pixels of a class raster in each cell of a grid of parallel axes, summed by plane.
 
     A pixel shares with a cell the product of the lengths they share along each axis.
 
@@ -314,7 +318,7 @@ def box_areas(
 def _shared_lengths(
     sides: NDArray[np.float64], cells: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """For each pixel along an axis the cells it touches: where they start in the lists of cells and lengths."""
+    """For each pixel along an axis the cells it touches: where its entries start, the cells, the lengths."""
     low = np.clip(np.minimum(sides[:-1], sides[1:]), 0, cells)
     high = np.clip(np.maximum(sides[:-1], sides[1:]), 0, cells)
     first = np.floor(low).astype(np.int64)
@@ -395,7 +399,7 @@ def zone_areas(
     scored: NDArray[np.float64],
 ) -> None:
     """
-    Add to each polygon the area that it shares with the pixels of each class, pixels cut by its edges in part.
+    Add to each polygon the area that it shares with the pixels of each class; cut pixels count in part.
 
     Parameters
     ----------

@@ -17,6 +17,9 @@ from tesela.core.errors import GridError
 TOLERANCE_CELLS = 1e-5
 """How far a reprojected edge may lie from its true curve, in cells: shares are then right to about 1e-5."""
 
+_SURROUNDINGS = 1.0
+"""Polygons are cut this many times the grid's longer side beyond it."""
+
 _SAMPLES = 9
 """The curvature of a reprojection is measured on a net of this many points a side."""
 
@@ -36,7 +39,7 @@ class Outlines:
 
     @classmethod
     def from_shapes(cls, shapes: NDArray[np.object_]) -> Self:
-        """Take the polygons out of shapely geometries; other kinds, and None, have no area and are passed over."""
+        """Take the polygons out of shapely geometries; other kinds, and None, are passed over."""
         parts, owner = shapely.get_parts(shapes, return_index=True)
         while (shapely.get_type_id(parts) > 3).any():  # collections of collections
             parts, inner = shapely.get_parts(parts, return_index=True)
@@ -118,7 +121,7 @@ class CellPlane:
         )
 
     def bounds(self, *, margin: float = 1.0) -> tuple[float, float, float, float] | None:
-        """Bounds of the grid and a margin of cells around it in the CRS; None where the CRS does not reach."""
+        """Bounds in the CRS of the grid and some cells around it; None where the CRS does not reach."""
         rows, cols = self.grid.shape
         corners = [
             self.grid.affine * (x, y) for x in (-margin, cols + margin) for y in (-margin, rows + margin)
@@ -135,26 +138,22 @@ class CellPlane:
         """
         Outlines of polygons in cells, with corners added where straight edges become curves.
 
-        Polygons that leave the ground where the grid's CRS is defined are cut to the surroundings of the grid.
+        Polygons of another CRS that reach far beyond the grid are cut to its surroundings first: at the far
+        side of the earth a projection gives anything.
 
         Raises
         ------
         GridError
-            If that does not help.
+            If coordinates cannot be brought to the grid's CRS.
         """
-        found = Outlines.from_shapes(shapes)
-        placed = self._placed(found)
-        if not np.isfinite(placed.points).all():
-            box = self.bounds(margin=float(max(self.grid.shape)))
-            if box is not None:
-                bad = np.unique(found.owners[self._broken_rings(placed)])
-                shapes = shapes.copy()
-                shapes[bad] = shapely.intersection(shapely.make_valid(shapes[bad]), shapely.box(*box))
-                placed = self._placed(Outlines.from_shapes(shapes))
+        box = None if self.to_grid is None else self.bounds(margin=_SURROUNDINGS * max(self.grid.shape))
+        if box is not None:
+            shapes = _cut(shapes, box)
+        placed = self._placed(Outlines.from_shapes(shapes))
         if not np.isfinite(placed.points).all():
             raise GridError(
-                f"Polygons hold coordinates that cannot be brought to {self.grid.crs}; check the coordinate system of "
-                f"the layer, or cut the layer to the grid (ogr2ogr -spat)."
+                f"Polygons hold coordinates that cannot be brought to {self.grid.crs}; check the coordinate "
+                f"system of the layer, or cut the layer to the grid (ogr2ogr -spat)."
             )
         return placed
 
@@ -162,11 +161,6 @@ class CellPlane:
         if math.isfinite(self.longest_edge):
             found = found.with_edges_below(self.longest_edge)
         return replace(found, points=np.ascontiguousarray(self.place(*found.points.T).T))
-
-    @staticmethod
-    def _broken_rings(placed: Outlines) -> NDArray[np.int64]:
-        bad = np.flatnonzero(~np.isfinite(placed.points).all(axis=1))
-        return np.unique(np.searchsorted(placed.starts, bad, side="right") - 1)
 
     def _measure_edge(self, tolerance: float) -> float:
         """
@@ -194,3 +188,16 @@ class CellPlane:
             ratio = ratio[np.isfinite(ratio)]
             worst = max(worst, float(ratio.max(initial=0.0)))
         return math.sqrt(tolerance / worst) if worst > 0 else math.inf
+
+
+def _cut(shapes: NDArray[np.object_], box: tuple[float, float, float, float]) -> NDArray[np.object_]:
+    """The shapes, those cut that reach out of the box by more than its size; nearer ones stay as they are."""
+    left, bottom, right, top = box
+    wide, tall = right - left, top - bottom
+    bounds = shapely.bounds(shapes)
+    over = np.stack([left - bounds[:, 0], bounds[:, 2] - right, bottom - bounds[:, 1], bounds[:, 3] - top])
+    far = np.flatnonzero((over > np.array([wide, wide, tall, tall])[:, np.newaxis]).any(axis=0))
+    if far.size:
+        shapes = shapes.copy()
+        shapes[far] = shapely.intersection(shapely.make_valid(shapes[far]), shapely.box(*box))
+    return shapes

@@ -20,9 +20,10 @@ from odc.geo.geobox import GeoBox
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
+from tesela.core.crosswalk import Crosswalk
 from tesela.core.errors import GridError, InputError, LegendError
 from tesela.core.legend import NODATA, Legend
-from tesela.io.raster import grid_of, open_dataset, raster_crs, read_numbers
+from tesela.io.raster import grid_of, open_dataset, raster_crs, read_numbers, windows
 
 BLOCK_PX = 512
 """Side of the blocks of every raster that we write."""
@@ -65,7 +66,7 @@ def open_map(path: str | Path, *, legend: Legend | None = None) -> ClassMap:
         if not tag:
             raise LegendError(f"{path}: does not say its legend; name it (--legend corine-2, or a CSV of your own).")
         document = json.loads(tag)
-        legend = Legend.from_rows(document["name"], document["rows"])
+        legend = Legend.from_rows(document["name"], document["rows"], levels=document["levels"])
     return ClassMap(str(path), grid, legend)
 
 
@@ -107,13 +108,15 @@ class MapReader:
 
 class TiledWriter:
     """
-    Writes a uint8 raster by windows, in any order, and makes it a COG at the end.
+    Writes a raster of bytes, or of another unsigned type, by windows in any order, and makes it a COG at the end.
 
     In a `with` block: the file appears at `path` when the block ends well, and not at all otherwise. Windows must
     not overlap; pixels never written stay nodata.
     """
 
-    def __init__(self, path: str | Path, grid: GeoBox, *, bands: int = 1, nodata: int = NODATA) -> None:
+    def __init__(
+        self, path: str | Path, grid: GeoBox, *, bands: int = 1, nodata: int = NODATA, dtype: str = "uint8"
+    ) -> None:
         self.path = Path(path)
         self.grid = grid
         self._nodata = nodata
@@ -121,20 +124,20 @@ class TiledWriter:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._folder = Path(tempfile.mkdtemp(prefix=f".{self.path.name}.", dir=self.path.parent))
             self._tiles = self._folder / "tiles.tif"
-            self._data = rasterio.open(self._tiles, "w", **_tiled_profile(grid, bands=bands, nodata=nodata))
+            self._data = rasterio.open(self._tiles, "w", **_tiled_profile(grid, bands=bands, nodata=nodata, dtype=dtype))
         except (OSError, RasterioError) as error:
             raise InputError(f"{path}: cannot be written ({error}).") from None
 
     def __enter__(self) -> Self:
         return self
 
-    def write(self, row: int, col: int, values: NDArray[np.uint8]) -> None:
+    def write(self, row: int, col: int, values: NDArray[np.unsignedinteger]) -> None:
         """
         Write a window whose corner lies at `row`, `col`.
 
         Parameters
         ----------
-        values : (rows, cols) or (bands, rows, cols) array of uint8
+        values : (rows, cols) or (bands, rows, cols) array of uint8, or of the raster's type
         """
         layers = values if values.ndim == 3 else values[np.newaxis]
         self._data.write(layers, window=Window(col, row, layers.shape[2], layers.shape[1]))
@@ -182,7 +185,7 @@ class MapWriter(TiledWriter):
         self.counts = np.zeros(256, np.int64)
         """Pixels written, by value."""
 
-    def write(self, row: int, col: int, values: NDArray[np.uint8]) -> None:
+    def write(self, row: int, col: int, values: NDArray[np.unsignedinteger]) -> None:
         """Write a window of class values; see `TiledWriter.write`."""
         self.counts += np.bincount(values.ravel(), minlength=256)
         super().write(row, col, values)
@@ -193,7 +196,7 @@ class MapWriter(TiledWriter):
         with rasterio.open(self._tiles, "r+") as data:
             data.write_colormap(1, {item.value: (*item.rgb, 255) for item in legend.classes} | {NODATA: (0, 0, 0, 0)})
             data.set_band_description(1, legend.address)
-            data.update_tags(**{_TAG: json.dumps({"name": legend.name, "rows": legend.to_rows()})})
+            data.update_tags(**{_TAG: json.dumps({"name": legend.name, "levels": legend.levels, "rows": legend.to_rows()})})
         cog = self._make_cog(overviews="MODE")
         table, style = self._folder / "table.xml", self._folder / "style.qml"
         table.write_text(attribute_xml(legend, self.counts), encoding="utf-8")
@@ -220,13 +223,13 @@ class ScoreWriter(TiledWriter):
         self._make_cog(overviews="AVERAGE").replace(self.path)
 
 
-def _tiled_profile(grid: GeoBox, *, bands: int, nodata: int) -> dict[str, object]:
+def _tiled_profile(grid: GeoBox, *, bands: int, nodata: int, dtype: str) -> dict[str, object]:
     return {
         "driver": "GTiff",
         "width": grid.shape[1],
         "height": grid.shape[0],
         "count": bands,
-        "dtype": "uint8",
+        "dtype": dtype,
         "crs": raster_crs(grid),
         "transform": grid.affine,
         "tiled": True,
@@ -252,6 +255,22 @@ def write_map(path: str | Path, values: NDArray[np.uint8], grid: GeoBox, *, lege
     with MapWriter(path, grid, legend) as writer:
         writer.write(0, 0, values)
     return ClassMap(str(path), grid, legend)
+
+
+def convert_map(source: ClassMap, out: str | Path, *, crosswalk: Crosswalk) -> ClassMap:
+    """
+    Translate a class map to another legend, window by window; codes that the crosswalk splits take its main target.
+
+    Raises
+    ------
+    LegendError
+        If the crosswalk says nothing about a class of the map's legend.
+    """
+    table = crosswalk.table(source.legend)
+    with MapReader(source) as reader, MapWriter(out, source.grid, crosswalk.target) as writer:
+        for row, col, window in windows(source.grid, 4 * BLOCK_PX):
+            writer.write(row, col, table[reader.read(window)])
+    return ClassMap(str(out), source.grid, crosswalk.target)
 
 
 def attribute_xml(legend: Legend, counts: NDArray[np.int64]) -> str:

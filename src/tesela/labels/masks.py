@@ -58,6 +58,11 @@ class LabelReader(Protocol):
         ...
 
 
+def is_vector(reference: str | Path) -> bool:
+    """Whether a reference is a file of polygons, by its suffix; all else is a raster."""
+    return Path(reference).suffix.lower() in _VECTORS
+
+
 def open_reference(
     reference: str | Path,
     *,
@@ -86,7 +91,7 @@ def open_reference(
             "give the scene one (gdal_edit.py -a_srs EPSG:....)."
         )
     reader: LabelReader
-    if Path(reference).suffix.lower() in _VECTORS:
+    if is_vector(reference):
         book = make_code_book(legend, source=source, crosswalk=crosswalk)
         reader = PolygonLabels(reference, book, like=like, field=field, layer=layer)
     elif field is not None or layer is not None:

@@ -50,8 +50,10 @@ class RasterLabels:
             self._grid = grid_of(self._data)
             self._like = like
             present = self._numbers_on(like)
-            written = _written_legend(path) if source is None and crosswalk is None else None
-            if written == legend:
+            written = _written_legend(path) if source is None else None
+            if written is not None and crosswalk is not None and crosswalk.missing(written.codes):
+                written = None
+            if written == legend and crosswalk is None:
                 self._reading: Mapping[int, int] = {value: value for value in (NODATA, *legend.values)}
                 legend.check_values(present, where=self.path)
             else:

@@ -1,0 +1,173 @@
+"""Abundance maps: rasters that say for every cell which share of it each class of a legend covers."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+from rasterio.enums import ColorInterp
+
+from tesela.core.errors import InputError, LegendError
+from tesela.core.legend import Legend
+from tesela.io.maps import TiledWriter
+from tesela.io.raster import grid_of, open_dataset, read_numbers
+
+STEPS = 10_000
+"""Shares are stored as whole numbers of this part: 0.25 is 2500."""
+
+MISSING = 65_535
+"""Stored in all bands of cells without data."""
+
+_TAG = "TESELA_LEGEND"
+
+
+@dataclass(frozen=True)
+class AbundanceMap:
+    """A raster with one band per class of a legend, in its order: uint16 x 1/10000, 65535 for nodata."""
+
+    path: str
+    grid: GeoBox
+    legend: Legend
+
+    def __repr__(self) -> str:
+        rows, cols = self.grid.shape
+        name = Path(self.path).name
+        return f"<AbundanceMap {name}: {self.legend.address}, {rows} x {cols} cells, {self.grid.crs}>"
+
+    def read(self, grid: GeoBox | None = None) -> NDArray[np.float32]:
+        """
+        Shares of the classes, (classes, rows, cols) float32, NaN where there are none.
+
+        Parameters
+        ----------
+        grid : GeoBox, optional
+            A window of the map's own cells; default: all of it. On other grids the nearest cell answers.
+
+        Raises
+        ------
+        InputError
+            If the file is missing or broken.
+        """
+        with open_dataset(self.path) as data:
+            bands = list(range(1, len(self.legend) + 1))
+            raw, valid = read_numbers(data, bands, grid or self.grid, nodata=MISSING, continuous=False)
+        shares = raw.astype(np.float32) / np.float32(STEPS)
+        shares[~valid] = np.nan
+        return shares
+
+
+def open_abundance(path: str | Path, *, legend: Legend | None = None) -> AbundanceMap:
+    """
+    Describe an abundance map; the legend is read from the file where Tesela wrote it.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, is no raster of uint16, or has more or fewer bands than the legend classes.
+    LegendError
+        If the file does not say its legend and none is given.
+    """
+    with open_dataset(path) as data:
+        kinds, tag, grid = set(data.dtypes), data.tags().get(_TAG), grid_of(data)
+        count = data.count
+    if kinds != {"uint16"}:
+        raise InputError(
+            f"{path}: holds {', '.join(sorted(kinds))}; an abundance map holds uint16, 10000 for a full cell."
+        )
+    if legend is None:
+        if not tag:
+            raise LegendError(
+                f"{path}: does not say its legend; name it (--legend sipna-1, or a CSV of your own)."
+            )
+        document = json.loads(tag)
+        legend = Legend.from_rows(document["name"], document["rows"], levels=document["levels"])
+    if count != len(legend):
+        raise InputError(
+            f"{path}: has {count} bands, but legend '{legend.address}' has {len(legend)} classes; an "
+            f"abundance map has one band per class."
+        )
+    return AbundanceMap(str(path), grid, legend)
+
+
+class AbundanceWriter(TiledWriter):
+    """Writes an abundance map by windows, as a COG whose bands are named after the classes."""
+
+    def __init__(self, path: str | Path, grid: GeoBox, legend: Legend) -> None:
+        super().__init__(path, grid, bands=len(legend), nodata=MISSING, dtype="uint16")
+        self.legend = legend
+
+    def write_shares(self, row: int, col: int, shares: NDArray[np.floating]) -> None:
+        """
+        Write a window of shares, rounded so that each cell's sum stays 1.
+
+        Parameters
+        ----------
+        row, col : int
+            Corner of the window.
+        shares : (classes, rows, cols) array of float
+            Sum 1 in each cell, or NaN where there is no data.
+        """
+        self.write(row, col, round_shares(shares))
+
+    def _finish(self) -> None:
+        legend = self.legend
+        with rasterio.open(self._tiles, "r+") as data:
+            unique = len(set(legend.names)) == len(legend)
+            data.descriptions = legend.names if unique else legend.codes
+            data.scales = (1 / STEPS,) * len(legend)
+            data.units = ("share",) * len(legend)
+            data.colorinterp = [ColorInterp.gray] + [ColorInterp.undefined] * (len(legend) - 1)
+            document = {"name": legend.name, "levels": legend.levels, "rows": legend.to_rows()}
+            data.update_tags(**{_TAG: json.dumps(document)})
+        self._make_cog(overviews="AVERAGE").replace(self.path)
+
+
+def round_shares(shares: NDArray[np.floating]) -> NDArray[np.uint16]:
+    """
+    Round shares to whole steps of 1/10000 by largest remainder, so that a sum of 1 stays exactly 1.
+
+    Each share moves by less than one step; equal remainders are served in the order of the classes.
+
+    Parameters
+    ----------
+    shares : (classes, rows, cols) array of float
+        Each cell's shares sum to 1; NaN where there is no data.
+
+    Returns
+    -------
+    (classes, rows, cols) array of uint16
+        65535 where there is no data.
+
+    Raises
+    ------
+    InputError
+        If the shares of a cell do not sum to 1 within half a step, or one is negative.
+
+    Examples
+    --------
+    >>> round_shares(np.full((3, 1, 1), 1 / 3)).ravel().tolist()
+    [3334, 3333, 3333]
+    """
+    missing = np.isnan(shares).any(axis=0)
+    steps = np.where(missing, 0.0, shares.astype(np.float64)) * STEPS
+    sums = steps.sum(axis=0)
+    if (np.abs(sums - STEPS)[~missing] > 0.5).any() or (steps < -0.5).any():
+        least, most = sums[~missing].min() / STEPS, sums[~missing].max() / STEPS
+        raise InputError(
+            f"The shares of a cell sum to between {least:.4g} and {most:.4g}; they must sum to 1 and none be "
+            f"negative. Divide them by their sum."
+        )
+    steps = np.maximum(steps, 0.0)
+    whole = np.floor(steps)
+    left = np.where(missing, 0.0, STEPS - whole.sum(axis=0))
+    order = np.argsort(whole - steps, axis=0, kind="stable")
+    rank = np.argsort(order, axis=0, kind="stable")
+    whole += rank < left
+    out: NDArray[np.uint16] = whole.astype(np.uint16)
+    out[:, missing] = MISSING
+    return out

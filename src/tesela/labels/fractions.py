@@ -1,0 +1,228 @@
+"""Exact class fractions: which share of each cell of a grid each class of a reference covers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+
+from tesela.core.coverage import polygon_areas
+from tesela.core.crosswalk import Crosswalk
+from tesela.core.errors import GridError, InputError
+from tesela.core.legend import Legend
+from tesela.core.outlines import TOLERANCE_CELLS, CellPlane
+from tesela.io.abundance import AbundanceMap, AbundanceWriter
+from tesela.io.raster import windows
+from tesela.labels.masks import is_vector
+from tesela.labels.mixture import Mixture, make_mixture
+from tesela.labels.shares import PolygonShares, RasterShares
+
+MIN_COVER = 0.5
+"""Cells of which the reference covers less than this have no shares in a written map."""
+
+_BLOCK_CELLS = 512
+"""Most rows and columns of cells worked on at once: a multiple of the blocks of the files we write."""
+
+
+@dataclass(frozen=True)
+class Fractions:
+    """Class shares of the cells of a grid."""
+
+    shares: NDArray[np.float64]
+    """(classes, rows, cols) share of each cell's covered ground; sums to 1, NaN where none is covered."""
+    cover: NDArray[np.float64]
+    """(rows, cols) share of each cell that the reference covers; above 1 where its polygons overlap."""
+
+    @classmethod
+    def from_areas(cls, areas: NDArray[np.float64]) -> Fractions:
+        """Divide (classes, rows, cols) areas, in cells, by the area that all classes cover together."""
+        areas = np.maximum(areas, 0.0)
+        cover = areas.sum(axis=0)
+        shares = np.full(areas.shape, np.nan)
+        np.divide(areas, cover, out=shares, where=cover > 0)
+        return cls(shares, cover)
+
+
+class ShareReader(Protocol):
+    """Class shares of a reference, by window of the grid it was opened for."""
+
+    block_cells: int
+    """Side of the windows that it reads at a modest use of memory."""
+
+    def read(self, row: int, col: int, shape: tuple[int, int]) -> NDArray[np.float64]:
+        """(planes, rows, cols) area of each plane in each cell of a window, in cells."""
+        ...
+
+
+def polygon_fractions(
+    shapes: NDArray[np.object_],
+    classes: NDArray[np.int64],
+    count: int,
+    *,
+    grid: GeoBox,
+    crs: str | None = None,
+    tolerance: float = TOLERANCE_CELLS,
+) -> Fractions:
+    """
+    Exact class shares of the cells of a grid from polygons in memory.
+
+    Parameters
+    ----------
+    shapes : (polygons,) array of shapely geometries
+        Valid polygons and multipolygons; holes are respected.
+    classes : (polygons,) array of int
+        Position of each polygon's class, 0 to `count` - 1; negative: left out.
+    count : int
+        How many classes there are.
+    crs : str, optional
+        CRS of the polygons; default: the grid's. Straight edges of another CRS get corners until their image
+        follows the true curve within `tolerance`.
+    tolerance : float
+        In cells.
+
+    Examples
+    --------
+    >>> import shapely
+    >>> from affine import Affine
+    >>> grid = GeoBox((1, 2), Affine(10, 0, 0, 0, -10, 10), "EPSG:3035")
+    >>> triangle = np.array([shapely.Polygon([(0, 0), (20, 0), (0, 10)])])
+    >>> polygon_fractions(triangle, np.array([0]), 1, grid=grid).cover.tolist()
+    [[0.75, 0.25]]
+    """
+    plane = CellPlane.between(crs or _crs_of(grid), grid, tolerance=tolerance)
+    found = plane.outlines(np.asarray(shapes, object))
+    planes = np.asarray(classes, np.int64)[found.owners]
+    rows, cols = grid.shape
+    areas = polygon_areas(
+        found.points, found.starts, holes=found.holes, planes=planes, shape=(count, rows, cols)
+    )
+    return Fractions.from_areas(areas)
+
+
+def read_fractions(
+    reference: str | Path,
+    *,
+    like: GeoBox,
+    legend: Legend,
+    source: str | None = None,
+    field: str | None = None,
+    crosswalk: Crosswalk | None = None,
+    layer: str | None = None,
+) -> Fractions:
+    """Class shares of all cells of a grid at once; parameters and errors are those of `write_fractions`."""
+    mixture = make_mixture(legend, source=source, crosswalk=crosswalk)
+    reader = _open(reference, mixture, like=like, source=source, field=field, layer=layer)
+    shares = np.empty((len(legend), *like.shape))
+    cover = np.empty(tuple(like.shape))
+    for row, col, found in _blocks(reader, mixture, like):
+        rows, cols = found.cover.shape
+        shares[:, row : row + rows, col : col + cols] = found.shares
+        cover[row : row + rows, col : col + cols] = found.cover
+    return Fractions(shares, cover)
+
+
+def write_fractions(
+    reference: str | Path,
+    out: str | Path,
+    *,
+    like: GeoBox,
+    legend: Legend,
+    source: str | None = None,
+    field: str | None = None,
+    crosswalk: Crosswalk | None = None,
+    layer: str | None = None,
+    min_cover: float = MIN_COVER,
+) -> AbundanceMap:
+    """
+    Write which share of each cell of a grid each class of a reference covers.
+
+    Shares are those of the ground that the reference covers with a class, and sum to 1. Polygons of any CRS
+    are cut by the cells exactly; a class raster is counted by the area that its pixels share with the cells.
+    Work goes by blocks of cells, and polygons are read through the spatial index of the file.
+
+    Parameters
+    ----------
+    reference : str or Path
+        GeoPackage, GeoParquet, Shapefile or another vector file, or a class raster, in any CRS. Polygons
+        should be valid and not overlap: ground under two is counted twice.
+    out : str or Path
+        Abundance map: one band per class, uint16 x 1/10000.
+    like : GeoBox
+        The cells: those of a scene, a cube or a sinusoidal MODIS grid, turned or not.
+    legend : Legend
+        Classes of the shares.
+    source : str, optional
+        Legend that the reference is drawn in; default: the legend's own tree, at its level or a finer one.
+    field : str, optional
+        Field of the codes, as in `tesela.labels.masks.write_labels`.
+    crosswalk : Crosswalk, optional
+        From the codes to `legend`; default: the shipped one from `source`. Codes that it splits are shared
+        out in its proportions, and what goes to nodata is not covered.
+    layer : str, optional
+        Needed when a file has several layers of polygons.
+    min_cover : float
+        Cells of which the reference covers less have no data.
+
+    Raises
+    ------
+    GridError
+        If the reference does not reach the grid, or either has no CRS.
+    InputError
+        If the reference cannot be read or covers no cell.
+    LegendError
+        If a code is unknown to the crosswalk.
+    """
+    mixture = make_mixture(legend, source=source, crosswalk=crosswalk)
+    reader = _open(reference, mixture, like=like, source=source, field=field, layer=layer)
+    filled = 0
+    with AbundanceWriter(out, like, legend) as writer:
+        for row, col, found in _blocks(reader, mixture, like):
+            missing = ~(found.cover >= max(min_cover, 1e-9))
+            filled += int((~missing).sum())
+            found.shares[:, missing] = np.nan
+            writer.write_shares(row, col, found.shares)
+        if not filled:
+            raise InputError(
+                f"{reference}: covers no cell of the grid to {min_cover:.0%}: nothing lies on it, or its "
+                f"codes all go to nodata. Check the reference, the field, the crosswalk and min_cover."
+            )
+    return AbundanceMap(str(out), like, legend)
+
+
+def _open(
+    reference: str | Path,
+    mixture: Mixture,
+    *,
+    like: GeoBox,
+    source: str | None,
+    field: str | None,
+    layer: str | None,
+) -> ShareReader:
+    _crs_of(like)
+    if is_vector(reference):
+        return PolygonShares(reference, mixture, like=like, source=source, field=field, layer=layer)
+    if field is not None or layer is not None:
+        raise InputError(
+            f"{reference}: a class raster has no field or layer; leave them out (--field, --layer)."
+        )
+    return RasterShares(reference, mixture, like=like, source=source)
+
+
+def _blocks(reader: ShareReader, mixture: Mixture, like: GeoBox) -> Iterator[tuple[int, int, Fractions]]:
+    for row, col, grid in windows(like, min(_BLOCK_CELLS, reader.block_cells)):
+        areas = reader.read(row, col, (int(grid.shape[0]), int(grid.shape[1])))
+        yield row, col, Fractions.from_areas(mixture.classes(areas))
+
+
+def _crs_of(grid: GeoBox) -> str:
+    if grid.crs is None:
+        raise GridError(
+            "The grid of cells has no coordinate system; give it one (gdal_edit.py -a_srs EPSG:....)."
+        )
+    text: str = grid.crs.to_wkt()
+    return text

@@ -1,0 +1,194 @@
+"""Readers of class shares: polygons cut by cells, and pixels counted by the area they share with cells."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+
+from tesela.core.coverage import box_areas, pixel_areas, polygon_areas
+from tesela.core.errors import GridError
+from tesela.core.outlines import CellPlane
+from tesela.io.raster import grid_of, open_dataset, window_grid
+from tesela.io.vector import Bounds, open_layer, read_layer
+from tesela.labels.codes import code_texts, make_code_book
+from tesela.labels.mixture import Mixture
+from tesela.labels.polygons import choose_field
+from tesela.labels.rasters import RasterLabels
+
+_MOST_CELLS = 1 << 23
+"""Most cells, over all planes, that a block holds: 64 MiB of float64."""
+
+_MOST_POLYGONS = 100_000
+"""About how many polygons a block may touch."""
+
+_MOST_PX = 1 << 25
+"""About how many pixels of a class raster a block may cover."""
+
+_MOST_STEP = 64
+"""Most pixels from one reprojected point to the next."""
+
+
+class PolygonShares:
+    """Reads areas of classes from a layer of polygons; holds only those that a window touches."""
+
+    def __init__(
+        self,
+        path: str | Path,
+        mixture: Mixture,
+        *,
+        like: GeoBox,
+        source: str | None = None,
+        field: str | None = None,
+        layer: str | None = None,
+    ) -> None:
+        self.layer = open_layer(path, layer=layer)
+        self.field = choose_field(self.layer, field)
+        self._book = make_code_book(mixture.legend, source=source, crosswalk=mixture.crosswalk)
+        self._mixture = mixture
+        self._plane = CellPlane.between(self.layer.crs, like)
+        found, box = self.layer.bounds, self._plane.bounds(margin=0.0)
+        if box and (found[0] >= box[2] or found[2] <= box[0] or found[1] >= box[3] or found[3] <= box[1]):
+            raise _apart(path, found, self._plane)
+        density = self.layer.count / max(_area(found), 1e-300)
+        cells = int(like.shape[0]) * int(like.shape[1])
+        a_cell = cells / max(self.layer.count, 1) if box is None else density * _area(box) / cells
+        self.block_cells = _block(_MOST_CELLS / len(mixture.legend), _MOST_POLYGONS / max(a_cell, 1e-9))
+
+    def read(self, row: int, col: int, shape: tuple[int, int]) -> NDArray[np.float64]:
+        """
+        Areas of the planes in the cells of a window, (planes, rows, cols) in cells.
+
+        Raises
+        ------
+        LegendError
+            If a polygon that the window touches has a code that the crosswalk does not know.
+        """
+        plane = self._plane.window(row, col, shape)
+        found = read_layer(self.layer, bounds=plane.bounds(), columns=[self.field])
+        codes, numbers = np.unique(code_texts(found[self.field]).astype(str), return_inverse=True)
+        where = f"Field '{self.field}' of {self.layer.path}"
+        values = self._book.values_of(codes.tolist(), where=where)[numbers]
+        planes = self._mixture.plane_of[values]
+        outlines = plane.outlines(found.geometry.to_numpy()[planes >= 0])
+        return polygon_areas(
+            outlines.points,
+            outlines.starts,
+            holes=outlines.holes,
+            planes=planes[planes >= 0][outlines.owners],
+            shape=(len(self._mixture.legend), *shape),
+        )
+
+
+class RasterShares:
+    """
+    Reads areas of classes from a class raster.
+
+    Where the axes of raster and cells are parallel, pixel and cell share the product of the shared lengths.
+    Elsewhere each pixel is the quadrangle of its four corners, reprojected to within a stated tolerance.
+    """
+
+    def __init__(
+        self, path: str | Path, mixture: Mixture, *, like: GeoBox, source: str | None = None
+    ) -> None:
+        self._mixture = mixture
+        with open_dataset(path) as data:
+            self._own = grid_of(data)
+        assert self._own.crs is not None
+        self._plane = CellPlane.between(self._own.crs.to_wkt(), like)
+        whole = self._window(self._plane)
+        if whole is None:
+            left, bottom, right, top = self._own.extent.boundingbox
+            raise _apart(path, (left, bottom, right, top), self._plane)
+        self._reader = RasterLabels(
+            path,
+            mixture.legend,
+            like=window_grid(self._own, *whole),
+            source=source,
+            crosswalk=mixture.crosswalk,
+        )
+        pixels = whole[2] * whole[3] / (int(like.shape[0]) * int(like.shape[1]))
+        self.block_cells = _block(_MOST_CELLS / len(mixture.legend), _MOST_PX / max(pixels, 1e-9))
+
+    def read(self, row: int, col: int, shape: tuple[int, int]) -> NDArray[np.float64]:
+        """Areas of the planes in the cells of a window, (planes, rows, cols) in cells."""
+        plane = self._plane.window(row, col, shape)
+        out_shape = (len(self._mixture.legend), *shape)
+        window = self._window(plane)
+        if window is None:
+            return np.zeros(out_shape)
+        top, left, rows, cols = window
+        values = self._reader.read(window_grid(self._own, *window))
+        own = self._own.affine
+        step = ~plane.grid.affine * own
+        if plane.to_grid is None and abs(step.b) * rows + abs(step.d) * cols < 1e-6:
+            across = step.a * (left + np.arange(cols + 1)) + step.c
+            down = step.e * (top + np.arange(rows + 1)) + step.f
+            return box_areas(values, self._mixture.plane_of, across=across, down=down, shape=out_shape)
+        reach = self._step
+        col_at, row_at = np.meshgrid(
+            left + reach * np.arange(-(-cols // reach) + 1), top + reach * np.arange(-(-rows // reach) + 1)
+        )
+        control = plane.place(
+            own.a * col_at + own.b * row_at + own.c, own.d * col_at + own.e * row_at + own.f
+        )
+        if not np.isfinite(control).all():
+            raise GridError(
+                f"{self._reader.path} reaches past the ground where {plane.grid.crs} is defined; cut it to "
+                f"the grid (gdal_translate -projwin)."
+            )
+        return pixel_areas(values, self._mixture.plane_of, control=control, step=reach, shape=out_shape)
+
+    @property
+    def _step(self) -> int:
+        """Pixels between reprojected points: near enough that bilinear points between them are right."""
+        own = self._own.affine
+        side = max(math.hypot(own.a, own.d), math.hypot(own.b, own.e))
+        return int(min(max(self._plane.longest_edge / (2 * side), 1), _MOST_STEP))
+
+    def _window(self, plane: CellPlane) -> tuple[int, int, int, int] | None:
+        """Row, column, rows and columns of the pixels under a window of cells; None if there are none."""
+        rows, cols = self._own.shape
+        box = plane.bounds()
+        left, top, right, low = 0.0, 0.0, float(cols), float(rows)
+        if box is not None:
+            corners = [~self._own.affine * (x, y) for x in (box[0], box[2]) for y in (box[1], box[3])]
+            xs, ys = zip(*corners, strict=True)
+            left, right, top, low = (
+                max(min(xs), left),
+                min(max(xs), right),
+                max(min(ys), top),
+                min(max(ys), low),
+            )
+        if left >= right or top >= low:
+            return None
+        reach = self._step  # windows start on the same net of reprojected points
+        col, row = int(left) // reach * reach, int(top) // reach * reach
+        return row, col, math.ceil(low) - row, math.ceil(right) - col
+
+
+def _block(*limits: float) -> int:
+    """Largest power of two whose square is within all limits, at most 512."""
+    most = max(1.0, min(limits))
+    return 1 << min(9, int(math.log2(most) / 2))
+
+
+def _area(bounds: Bounds) -> float:
+    return (bounds[2] - bounds[0]) * (bounds[3] - bounds[1])
+
+
+def _apart(reference: str | Path, found: Bounds, plane: CellPlane) -> GridError:
+    wanted = plane.bounds(margin=0.0)
+    where = "elsewhere" if wanted is None else f"at {_words(wanted)}"
+    return GridError(
+        f"{reference} lies at {_words(found)}, the cells {where} (left, bottom, right, top in the CRS of the "
+        f"reference): they do not overlap. Check the coordinate systems of both."
+    )
+
+
+def _words(bounds: Bounds) -> str:
+    digits = 4 if max(abs(side) for side in bounds) <= 360 else 0
+    return " ".join(f"{side:.{digits}f}" for side in bounds)
