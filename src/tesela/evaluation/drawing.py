@@ -17,10 +17,15 @@ from tesela.core.scene import Scene
 from tesela.evaluation.assessment import Assessment
 from tesela.io.raster import SceneReader
 
-AGREE = "#bccfd9"
-"""Colour of ground on which map and reference agree."""
-WRONG = ("#fdd49e", "#fdbb84", "#fc8d59", "#e34a33", "#b30000")
-"""Colours of cells of which up to 20, 40, 60, 80 and 100 % of the pixels differ (ColorBrewer OrRd)."""
+DIFFERENCE = {
+    "under 10\u202f% of the pixels differ": "#bccfd9",
+    "10–30\u202f%": "#fdd49e",
+    "30–50\u202f%": "#fdbb84",
+    "50–70\u202f%": "#fc8d59",
+    "70–90\u202f%": "#e34a33",
+    "over 90\u202f%": "#b30000",
+}
+"""Colours of the difference: grey-blue for agreement, then ColorBrewer's OrRd, safe for the colour-blind."""
 
 _NATURAL = (
     ("red", "green", "blue"),
@@ -42,11 +47,11 @@ def class_picture(values: NDArray[np.uint8], legend: Legend) -> Image.Image:
 
 
 def difference_picture(wrong: NDArray[np.float32]) -> Image.Image:
-    """Shares of wrong pixels: grey for none, orange to dark red for more; not judged is transparent."""
+    """Shares of wrong pixels in the colours of `DIFFERENCE`; what was not judged is transparent."""
     judged = ~np.isnan(wrong)
-    step = np.ceil(np.where(judged, wrong, 0) * len(WRONG)).astype(np.uint8) + 1
+    step = np.rint(np.where(judged, wrong, 0) * (len(DIFFERENCE) - 1)).astype(np.uint8) + 1
     palette = np.zeros((256, 3), np.uint8)
-    for k, color in enumerate((AGREE, *WRONG), start=1):
+    for k, color in enumerate(DIFFERENCE.values(), start=1):
         palette[k] = [int(color[i : i + 2], 16) for i in (1, 3, 5)]
     return _with_palette(np.where(judged, step, 0).astype(np.uint8), palette)
 

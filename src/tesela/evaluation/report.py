@@ -19,8 +19,7 @@ from tesela.core.scene import Scene
 from tesela.evaluation.assessment import Assessment, Tile
 from tesela.evaluation.curves import draw_panel, read_curves
 from tesela.evaluation.drawing import (
-    AGREE,
-    WRONG,
+    DIFFERENCE,
     class_picture,
     difference_picture,
     draw_matrix,
@@ -161,16 +160,10 @@ def _panes(pictures: Mapping[str, Image.Image], scene: Scene | None) -> list[dic
 
 def _difference_key(overview: Overview) -> list[dict[str, str]]:
     """Colours of the difference pane with their meaning."""
+    colors = list(DIFFERENCE.values())
     if overview.pixels_per_cell == 1:
-        return [{"color": AGREE, "text": "agree"}, {"color": WRONG[-1], "text": "differ"}]
-    steps = [
-        {
-            "color": color,
-            "text": f"up to {_percent((k + 1) / len(WRONG), 0)}{' of the pixels differ' if not k else ''}",
-        }
-        for k, color in enumerate(WRONG)
-    ]
-    return [{"color": AGREE, "text": "agree"}, *steps]
+        return [{"color": colors[0], "text": "agree"}, {"color": colors[-1], "text": "differ"}]
+    return [{"color": color, "text": text} for text, color in DIFFERENCE.items()]
 
 
 def _findings(assessment: Assessment) -> Iterator[str]:
