@@ -1,0 +1,132 @@
+"""The settings of the segmentation recipe, with the reason for each default."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+from tesela.core.errors import RecipeError
+
+PUBLISHED_ENCODERS = ("resnet50", "resnet101")
+PUBLISHED_EPOCHS = 100
+
+
+class SettingsError(RecipeError, ValueError):
+    """A setting is out of range; a `ValueError` too: pydantic lists it with a recipe's other mistakes."""
+
+
+@dataclass(frozen=True)
+class SegmentationSettings:
+    """
+    How a segmentation network is trained.
+
+    The defaults are ours. With `published`, what Demir and Musaoglu state holds [DemirMusaoglu2023]_: a U-Net
+    with a ResNet50 or ResNet101 encoder that was pretrained on ImageNet, Adam, and all of 100 epochs. What
+    they do not state (learning rate and its schedule, loss, augmentation) stays as set here.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {
+        "extra": "forbid"
+    }  # an unknown key of a recipe is a mistake
+
+    encoder: str = "resnet50"
+    """Encoder of segmentation_models_pytorch or timm."""
+    weights: str | None = None
+    """Pretrained weights of the encoder: a name such as "imagenet", or a local file; None for random ones."""
+    decoder: Literal["full", "small"] = "full"
+    """Decoder channels: 256 to 16, as smp has them, or about half of them, for small encoders on a CPU."""
+    epochs: int = 60
+    """Passes over the training patches."""
+    batch_size: int = 16
+    """Patches per step, on each device."""
+    optimizer: Literal["adamw", "adam"] = "adamw"
+    learning_rate: float = 1e-3
+    """Highest learning rate; 1e-3 suits random weights, 3e-4 pretrained ones."""
+    weight_decay: float = 0.01
+    """Pull of AdamW to zero, or of Adam as an L2 term."""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """What follows the warm-up: a half cosine down to zero at the last step, or nothing."""
+    warmup: float = 0.05
+    """Share of all steps over which the learning rate rises linearly."""
+    loss: Literal["ce_dice", "ce", "dice"] = "ce_dice"
+    """Cross-entropy follows each pixel, Dice each class's area; the sum serves accuracy and mIoU."""
+    label_smoothing: float = 0.0
+    """Share of certainty taken from the label's class and spread over all, in the cross-entropy."""
+    balance: Literal["none", "loss", "sampling"] = "loss"
+    """Rare classes count more: in the loss by 1 / sqrt(frequency), or by drawing their patches more often."""
+    turns: bool = True
+    """Turn and mirror patches into the eight positions of a square: from above there is no up."""
+    brightness: float = 0.1
+    """Largest shift of a patch, in standard deviations of its band."""
+    contrast: float = 0.1
+    """Largest relative stretch of a patch around the mean."""
+    ema: float = 0.999
+    """Decay per step of the averaged weights, which are validated and saved; 0 for no averaging."""
+    clip: float = 1.0
+    """Largest norm of the gradient; 0 turns clipping off."""
+    monitor: Literal["macro_f1", "miou"] = "macro_f1"
+    """Score on the validation patches that chooses the weights to save."""
+    patience: int = 15
+    """Epochs without a better score after which the training ends; 0 for never."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Arithmetic; auto: bf16 where the hardware has it, else fp16 (GPU) or fp32 (CPU)."""
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    devices: int | Literal["auto"] = "auto"
+    """Number of devices; auto: all GPUs, or the CPU."""
+    cache: Literal["auto", "always", "never"] = "auto"
+    """Keep the patches in memory; auto: when they take at most a third of it."""
+    num_workers: int = 0
+    """Processes that read patches ahead, where they are not kept in memory."""
+    seed: int = 0
+    published: bool = False
+    """Follow the published settings, see above."""
+
+    def __post_init__(self) -> None:
+        problems = list(_problems(self))
+        if problems:
+            raise SettingsError(f"Training settings: {'; '.join(problems)}.")
+
+    @property
+    def resolved(self) -> SegmentationSettings:
+        """The settings with those that `published` implies."""
+        if not self.published:
+            return self
+        return replace(
+            self,
+            optimizer="adam",
+            epochs=PUBLISHED_EPOCHS,
+            patience=0,
+            weight_decay=0.0,
+            decoder="full",
+            weights=self.weights or "imagenet",
+        )
+
+
+_RANGES: dict[str, tuple[float, float]] = {
+    "epochs": (1, 100_000),
+    "batch_size": (1, 65_536),
+    "learning_rate": (1e-9, 10),
+    "weight_decay": (0, 10),
+    "warmup": (0, 0.9),
+    "label_smoothing": (0, 0.9),
+    "brightness": (0, 5),
+    "contrast": (0, 0.9),
+    "ema": (0, 0.999999),
+    "clip": (0, 1e6),
+    "patience": (0, 100_000),
+    "num_workers": (0, 1024),
+    "seed": (0, 2**31),
+}
+
+
+def _problems(settings: SegmentationSettings) -> Iterator[str]:
+    for name, (least, most) in _RANGES.items():
+        value = getattr(settings, name)
+        if not least <= value <= most:
+            yield f"{name} is {value}, but must be from {least:g} to {most:g}"
+    if settings.devices != "auto" and settings.devices < 1:
+        yield f"devices is {settings.devices}, but must be 1 or more, or 'auto'"
+    if settings.published and settings.encoder not in PUBLISHED_ENCODERS:
+        known = " and ".join(PUBLISHED_ENCODERS)
+        yield f"published is true, but encoder is '{settings.encoder}': the paper used {known}"
