@@ -17,7 +17,7 @@ import rasterio
 from affine import Affine
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
-from rasterio.enums import Resampling
+from rasterio.enums import ColorInterp, MaskFlags, Resampling
 from rasterio.errors import RasterioError, RasterioIOError
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
@@ -262,10 +262,11 @@ def read_numbers(
     (bands, rows, cols) array of the file's dtype, (bands, rows, cols) array of bool
     """
     own = grid_of(data)
+    nodata = _storable(nodata, data.dtypes[indexes[0] - 1])
     try:
         offset = pixel_offset(own, grid)
         if offset is not None:
-            return _read_own(data, indexes, offset, grid.shape, nodata)
+            return _read_own(data, indexes, offset, (int(grid.shape[0]), int(grid.shape[1])), nodata)
         return _read_warped(data, indexes, own, grid, nodata=nodata, continuous=continuous)
     except RasterioError as error:
         raise _broken(data.name, error) from None
@@ -287,6 +288,23 @@ def pixel_offset(own: GeoBox, grid: GeoBox) -> tuple[int, int] | None:
 def window_grid(grid: GeoBox, row: int, col: int, rows: int, cols: int) -> GeoBox:
     """Window of a grid, which may reach past its edges."""
     return GeoBox((rows, cols), grid.affine * Affine.translation(col, row), grid.crs)
+
+
+def bounds_in(grid: GeoBox, crs: str) -> tuple[float, float, float, float]:
+    """
+    Left, bottom, right and top of a grid in another CRS, x before y; its sides may bend.
+
+    Raises
+    ------
+    GridError
+        If the grid has no CRS.
+    """
+    import pyproj
+
+    left, bottom, right, top = grid.extent.boundingbox
+    change = pyproj.Transformer.from_crs(_wkt(grid), crs, always_xy=True)
+    found = change.transform_bounds(left, bottom, right, top, densify_pts=21)
+    return float(found[0]), float(found[1]), float(found[2]), float(found[3])
 
 
 def open_dataset(path: str | Path) -> rasterio.DatasetReader:
@@ -356,6 +374,8 @@ def _read_own(
         place = (slice(None), slice(top - row, bottom - row), slice(left - col, right - col))
         out[place] = part
         valid[place] = _is_valid(part, nodata)
+        if _has_mask(data):
+            valid[place] &= data.read_masks(list(indexes), window=Window(left, top, right - left, bottom - top)) > 0
     return out, valid
 
 
@@ -380,6 +400,7 @@ def _read_warped(
         resampling=method,
         src_nodata=nodata,
         nodata=nodata,
+        add_alpha=nodata is None and _has_mask(data) and ColorInterp.alpha not in data.colorinterp,
         tolerance=0.01,
     ) as warped:
         numbers = warped.read(list(indexes))
@@ -396,7 +417,7 @@ def _inside(own: GeoBox, grid: GeoBox) -> NDArray[np.bool_]:
     rows, cols = grid.shape
     x, y = grid.affine * np.meshgrid(np.arange(cols) + 0.5, np.arange(rows) + 0.5)
     if own.crs != grid.crs:
-        to_own = pyproj.Transformer.from_crs(grid.crs.to_wkt(), own.crs.to_wkt(), always_xy=True)
+        to_own = pyproj.Transformer.from_crs(_wkt(grid), _wkt(own), always_xy=True)
         x, y = to_own.transform(x, y)
     col, row = ~own.affine * (x, y)
     inside: NDArray[np.bool_] = (col >= 0) & (row >= 0) & (col < own.shape[1]) & (row < own.shape[0])
@@ -405,9 +426,40 @@ def _inside(own: GeoBox, grid: GeoBox) -> NDArray[np.bool_]:
 
 def _coarser(own: GeoBox, grid: GeoBox) -> float:
     """How many times larger the pixels of `grid` are than those of `own`, by the side."""
-    box = grid.extent.to_crs(own.crs).boundingbox if own.crs != grid.crs else grid.extent.boundingbox
-    area = abs(box.span_x * box.span_y) / (grid.shape[0] * grid.shape[1])
-    return math.sqrt(area / abs(own.resolution.x * own.resolution.y))
+    import pyproj
+
+    rows, cols = grid.shape
+    x, y = (np.array(side, float) for side in zip(*[grid.affine * c for c in _corners(rows, cols)], strict=True))
+    if own.crs != grid.crs:
+        to_own = pyproj.Transformer.from_crs(_wkt(grid), _wkt(own), always_xy=True)
+        x, y = to_own.transform(x, y)
+    area = abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2 / (rows * cols)
+    return math.sqrt(float(area) / abs(own.resolution.x * own.resolution.y))
+
+
+def _corners(rows: int, cols: int) -> list[tuple[int, int]]:
+    return [(0, 0), (cols, 0), (cols, rows), (0, rows)]
+
+
+def _wkt(grid: GeoBox) -> str:
+    if grid.crs is None:
+        raise GridError("The grid has no coordinate system; one is needed to place it.")
+    return str(grid.crs.to_wkt())
+
+
+def _has_mask(data: rasterio.DatasetReader) -> bool:
+    """Whether the file says what is valid by a mask or an alpha band, beside its nodata value."""
+    return any(MaskFlags.per_dataset in flags for flags in data.mask_flag_enums)
+
+
+def _storable(nodata: float | None, dtype: str) -> float | None:
+    """The nodata value, or None if no number of this type can equal it: -9999 in a byte."""
+    kind = np.dtype(dtype)
+    if nodata is None or kind.kind not in "iu":
+        return nodata
+    limits = np.iinfo(kind)
+    fits = math.isfinite(nodata) and limits.min <= nodata <= limits.max and nodata == int(nodata)
+    return nodata if fits else None
 
 
 def _is_valid(numbers: NDArray[np.generic], nodata: float | None) -> NDArray[np.bool_]:

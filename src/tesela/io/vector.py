@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -124,7 +124,7 @@ def _open_ogr(path: str, layer: str | None) -> VectorLayer:
 
     try:
         listed = pyogrio.list_layers(path)
-        names = [str(name) for name, kind in listed if kind is None or "Polygon" in str(kind) or str(kind) == "Unknown"]
+        names = [str(name) for name, kind in listed if kind and ("Polygon" in kind or kind == "Unknown")]
         if layer is None and len(names) != 1:
             raise InputError(
                 f"{path}: has {len(names)} polygon layers ({join_words(names) or 'none'}); "
@@ -154,8 +154,13 @@ def _open_parquet(path: str) -> VectorLayer:
     return VectorLayer(path=path, layer="", crs=crs, bounds=(left, bottom, right, top), fields=fields, count=len(frame))
 
 
-@cache
 def _whole_parquet(path: str) -> gpd.GeoDataFrame:
+    status = Path(path).stat()
+    return _read_parquet(path, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=2)  # one reference, and regions of a split; a file written anew is read anew
+def _read_parquet(path: str, written_ns: int, size: int) -> gpd.GeoDataFrame:
     import geopandas as gpd
 
     try:

@@ -38,9 +38,10 @@ class PolygonLabels:
     """
     Reads windows of class labels from a layer of polygons; holds only those that a window touches.
 
-    A pixel takes the class of the polygon that holds its centre. A centre that lies on an edge belongs to the
-    polygon on its left (west) side; a partition of the ground labels every pixel, each once. Where polygons
-    overlap, the one that stands later in the file wins. The answer for a pixel does not depend on the window.
+    A pixel takes the class of the polygon that holds its centre (GDAL's rule). A centre on an edge belongs to
+    the polygon on its left, of two above each other to the lower one; a partition labels every pixel once.
+    Where polygons overlap, the one that stands later in the file wins. The answer for a pixel does not depend
+    on the window.
     """
 
     def __init__(
@@ -111,7 +112,7 @@ class PolygonLabels:
         return values
 
     def _on_pixels(self, shapes: NDArray[np.object_], corner: tuple[int, int]) -> NDArray[np.object_]:
-        """Polygons in pixel coordinates (column, row) of the window whose corner is `corner` (row, column)."""
+        """Polygons in pixel coordinates (column, row) of the window whose corner lies at `corner`."""
         shapes = shapely.force_2d(_only_polygons(shapes))
         if self._to_grid is not None:
             shapes = self._densified(shapes)
@@ -131,18 +132,19 @@ class PolygonLabels:
         return placed
 
     def _densified(self, shapes: NDArray[np.object_]) -> NDArray[np.object_]:
-        """Polygons with corners close enough to be reprojected, cut where they leave the grid's CRS."""
-        if self._segment is not None:
-            shapes = shapely.segmentize(shapes, self._segment)
-        assert self._to_grid is not None
-        points, owner = shapely.get_coordinates(shapes, return_index=True)
-        x, y = self._to_grid.transform(points[:, 0], points[:, 1])
-        far = np.unique(owner[~(np.isfinite(x) & np.isfinite(y))])
-        if far.size:
+        """
+        Polygons with corners close enough to be reprojected.
+
+        What lies farther than one grid beside the grid is cut away: a projection may fold it back onto it.
+        """
+        left, bottom, right, top = self._reach
+        bounds = shapely.bounds(shapes)
+        far = (bounds[:, :2] < (left, bottom)).any(axis=1) | (bounds[:, 2:] > (right, top)).any(axis=1)
+        if far.any():
             shapes = shapes.copy()
-            cut = shapely.intersection(shapely.make_valid(shapes[far]), shapely.box(*self._reach))
-            shapes[far] = shapely.segmentize(cut, self._segment) if self._segment is not None else cut
-        return shapes
+            shapes[far] = shapely.intersection(shapely.make_valid(shapes[far]), shapely.box(*self._reach))
+            shapes = _only_polygons(shapes)
+        return shapes if self._segment is None else np.asarray(shapely.segmentize(shapes, self._segment))
 
     def _bounds_of(self, grid: GeoBox, *, margin_px: int) -> Bounds:
         """Bounds in the layer's CRS of a window and a margin around it."""

@@ -15,7 +15,7 @@ from tesela.core.crosswalk import Crosswalk
 from tesela.core.errors import InputError, LegendError
 from tesela.core.legend import NODATA, Legend
 from tesela.io.maps import open_map
-from tesela.io.raster import grid_of, open_dataset, read_numbers, windows
+from tesela.io.raster import bounds_in, grid_of, open_dataset, read_numbers, windows
 from tesela.io.vector import Bounds
 from tesela.labels.codes import make_code_book
 
@@ -83,13 +83,8 @@ class RasterLabels:
 
     def extent(self) -> Bounds:
         """Bounds of the raster in the grid's CRS."""
-        box = self._grid.extent
-        if self._grid.crs != self._like.crs:
-            assert self._like.crs is not None
-            step = max(box.boundingbox.span_x, box.boundingbox.span_y) / 21
-            box = box.to_crs(self._like.crs, resolution=step)
-        left, bottom, right, top = box.boundingbox
-        return float(left), float(bottom), float(right), float(top)
+        assert self._like.crs is not None
+        return bounds_in(self._grid, self._like.crs.to_wkt())
 
     def read(self, grid: GeoBox) -> NDArray[np.uint8]:
         """Class values on any grid, (rows, cols) uint8; 0 where the raster has no data or does not reach."""

@@ -260,11 +260,11 @@ def _miss(classes: NDArray[np.float64], splits: NDArray[np.object_], fractions: 
 
 def _scene_corner(table: PatchTable) -> tuple[float, float]:
     """Upper left corner of the first scene, in the metres of the footprints."""
-    from odc.geo.geom import point
+    import geopandas as gpd
 
     scene = next(iter(table.scenes.values()))
-    corner = point(*(scene.grid.affine @ (0, 0)), crs=scene.grid.crs)
-    x, y = corner.to_crs(metric_footprints(table).crs.to_wkt()).coords[0]
+    corner = gpd.GeoSeries.from_xy([scene.grid.affine.c], [scene.grid.affine.f], crs=table.frame.crs)
+    x, y = corner.to_crs(metric_footprints(table).crs).iloc[0].coords[0]
     return float(x), float(y)
 
 

@@ -17,7 +17,7 @@ from tesela.core.legend import Legend
 from tesela.core.scene import Scene
 from tesela.io.manifest import write_whole
 from tesela.io.maps import ClassMap
-from tesela.io.raster import window_grid
+from tesela.io.raster import bounds_in, window_grid
 from tesela.patches.strips import count_classes, footprints
 
 if TYPE_CHECKING:
@@ -308,18 +308,15 @@ def _smaller(side_px: int) -> int:
 
 
 def _check_overlap(scene: Scene, labels: ClassMap) -> None:
-    ground = labels.grid.extent
-    if labels.grid.crs != scene.grid.crs:
-        assert scene.grid.crs is not None
-        ground = ground.to_crs(
-            scene.grid.crs, resolution=max(ground.boundingbox.span_x, ground.boundingbox.span_y) / 21
-        )
-    if (ground & scene.grid.extent).is_empty:
-        raise GridError(
-            f"The labels of {labels.path} do not overlap scene '{scene.name}': they lie at "
-            f"{_words(ground.boundingbox)}, the scene at {_words(scene.grid.extent.boundingbox)} (left, "
-            f"bottom, right, top in {scene.grid.crs}). Give the labels of this scene."
-        )
+    assert scene.grid.crs is not None
+    theirs, mine = bounds_in(labels.grid, scene.grid.crs.to_wkt()), scene.grid.extent.boundingbox
+    if theirs[0] < mine[2] and theirs[2] > mine[0] and theirs[1] < mine[3] and theirs[3] > mine[1]:
+        return
+    raise GridError(
+        f"The labels of {labels.path} do not overlap scene '{scene.name}': they lie at {_words(theirs)}, the "
+        f"scene at {_words(mine)} (left, bottom, right, top in {scene.grid.crs}). Give the labels of this "
+        "scene."
+    )
 
 
 def _words(box: Sequence[float]) -> str:
