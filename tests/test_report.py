@@ -165,6 +165,7 @@ def test_a_large_map_is_reduced_the_same_in_windows_and_whole(
 def test_a_huge_map_is_sampled_first(
     assessment: Assessment, sides: tuple[ClassMap, ClassMap], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("tesela.evaluation.overview._EXACT_PX", 79)
     monkeypatch.setattr("tesela.evaluation.overview._SAMPLE_PX", 40)
     overview = make_overview(assessment, *sides, size_px=20)
     assert overview.pixels_per_cell == 4

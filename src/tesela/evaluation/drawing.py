@@ -158,7 +158,7 @@ def draw_matrix(assessment: Assessment, path: Path) -> None:
 
 
 def _with_palette(indexes: NDArray[np.uint8], palette: NDArray[np.uint8]) -> Image.Image:
-    picture = Image.fromarray(indexes, mode="P")
+    picture = Image.fromarray(indexes)
     picture.putpalette(palette.tobytes())
     picture.info["transparency"] = 0
     return picture

@@ -17,8 +17,11 @@ from tesela.evaluation.ground import pixels_inside
 from tesela.io.maps import ClassMap, MapReader
 from tesela.io.raster import windows
 
+_EXACT_PX = 16384
+"""Up to this side, every pixel is read; larger maps are first sampled down to `_SAMPLE_PX`."""
+
 _SAMPLE_PX = 8000
-"""Larger maps are first read at every n-th pixel (from overviews, where there are any) down to this side."""
+"""Side to which larger maps are read at every n-th pixel, from overviews where there are any."""
 
 _WINDOW_PX = 2048
 
@@ -47,7 +50,8 @@ def make_overview(
 
     Cells carry the commonest value of their pixels; the smaller value wins a tie.
     """
-    step = math.ceil(max(map.grid.shape) / _SAMPLE_PX)
+    longest = max(map.grid.shape)
+    step = 1 if longest <= _EXACT_PX else math.ceil(longest / _SAMPLE_PX)
     sample = _coarser(map.grid, step)
     factor = math.ceil(max(sample.shape) / size_px)
     grid = _coarser(sample, factor)
