@@ -49,7 +49,7 @@ def write_bands(
     """
     if values.ndim != 3 or values.shape[1:] != tuple(grid.shape):
         raise GridError(
-            f"{path}: array of shape {values.shape}; the grid needs (bands, {grid.shape[0]}, {grid.shape[1]})."
+            f"{path}: shape {values.shape}; the grid needs (bands, {grid.shape[0]}, {grid.shape[1]})."
         )
     if len(names) != len(values):
         raise InputError(f"{path}: {len(values)} bands but {len(names)} names; give one name per band.")

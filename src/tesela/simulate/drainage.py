@@ -111,7 +111,7 @@ def accumulate(receiver: NDArray[np.int32], order: NDArray[np.int32]) -> NDArray
 
 
 @njit(cache=True)
-def incise(
+def incise(  # noqa: PLR0917 - numba takes no keyword-only arguments
     height: NDArray[np.float64],
     sea: NDArray[np.bool_],
     uplift_m: NDArray[np.float64],
@@ -165,7 +165,7 @@ def incise(
 
 
 @njit(cache=True)
-def above_channel(
+def above_channel(  # noqa: PLR0917 - numba takes no keyword-only arguments
     height: NDArray[np.float64],
     receiver: NDArray[np.int32],
     order: NDArray[np.int32],

@@ -104,7 +104,7 @@ def make_landscape(*, size_px: int = 2000, pixel_m: float = 10.0, seed: int = 0)
     shape = (size_px, size_px)
 
     blocks = make_blocks(fields, shape, pixel_m=pixel_m, spacing_m=560, bend_m=70, bend_length_m=900)
-    farm, turn = _farm_style(fields, blocks, terrain, settlement, pixel_m=pixel_m)
+    farm, turn = _farm_style(fields, blocks, terrain, settlement=settlement, pixel_m=pixel_m)
     width = np.asarray([105, 85, 70, 75, 90, 95, 55, 42, 60, 150], np.float32)[farm]
     length = np.asarray([330, 260, 210, 200, 230, 220, 130, 100, 140, 420], np.float32)[farm]
     wobble = fields.uniform(0.75, 1.35, (2, blocks.count)).astype(np.float32)
@@ -115,12 +115,12 @@ def make_landscape(*, size_px: int = 2000, pixel_m: float = 10.0, seed: int = 0)
     home[parcel.ravel()] = blocks.index.ravel()
 
     truth = _wild(cover, terrain, pixel_m=pixel_m)
-    tilled = _tilled(cover, terrain, settlement, parcel, count, pixel_m=pixel_m)
+    tilled = _tilled(cover, terrain, settlement, parcel=parcel, count=count, pixel_m=pixel_m)
     crop = _crops(cover, farm[home], tilled)
     truth = np.where((tilled > 0)[parcel], crop[parcel], truth)
 
     town = make_blocks(cover, shape, pixel_m=pixel_m, spacing_m=95, bend_m=14, bend_length_m=300)
-    built = _town_blocks(cover, town, settlement, terrain)[town.index]
+    built = _town_blocks(cover, town, settlement, terrain=terrain)[town.index]
     truth = np.where(built > 0, built, truth)
     truth = np.where(settlement.quarry > 0, 7, truth)
     truth = _shores(cover, truth, terrain, pixel_m=pixel_m)
@@ -131,7 +131,8 @@ def make_landscape(*, size_px: int = 2000, pixel_m: float = 10.0, seed: int = 0)
     dry = ~(terrain.sea | terrain.lake | terrain.river)
     lane = blocks.edge < 0.55 * pixel_m
     roads[(roads == NO_ROAD) & lane & ~urban & (tilled > 0)[parcel] & dry] = TRACK
-    roads[(roads == NO_ROAD) & urban & (town.edge < 0.75 * pixel_m) & dry] = STREET
+    kerb = urban & ~np.isin(built, (10, 11)) & (town.edge < 0.75 * pixel_m)
+    roads[(roads == NO_ROAD) & kerb & dry] = STREET
     parcel = np.where(urban, count + town.index, parcel).astype(np.int32)
     all_turns = np.concatenate([turn[home], cover.uniform(0, np.pi, town.count).astype(np.float32)])
     used = np.bincount(parcel.ravel(), minlength=len(all_turns)) > 0
@@ -158,8 +159,8 @@ def _farm_style(
     rng: np.random.Generator,
     blocks: Blocks,
     terrain: Terrain,
-    settlement: Settlement,
     *,
+    settlement: Settlement,
     pixel_m: float,
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Return for each block the index in `_FARMS` of its main use, and the direction of its strips."""
@@ -173,7 +174,8 @@ def _farm_style(
         field = fractal(rng, shape, pixel_m=pixel_m * 4, longest_m=reach_m, shortest_m=400, gain=0.7)
         row = np.clip(blocks.row / 4, 0, shape[0] - 1).astype(int)
         col = np.clip(blocks.col / 4, 0, shape[1] - 1).astype(int)
-        return field[row, col] + rng.normal(0, 0.35, blocks.count).astype(np.float32)
+        own = rng.normal(0, 0.35, blocks.count).astype(np.float32)
+        return np.asarray(field[row, col] + own, np.float32)
 
     slope, moist = per_block(terrain.slope), per_block(terrain.moisture)
     low = 1 - ramp(per_block(terrain.above_river_m), 3, 26)
@@ -209,9 +211,9 @@ def _tilled(
     rng: np.random.Generator,
     terrain: Terrain,
     settlement: Settlement,
+    *,
     parcel: NDArray[np.int32],
     count: int,
-    *,
     pixel_m: float,
 ) -> NDArray[np.uint8]:
     """Return per parcel 0 (wild), 1 (fringe between farm and wild) or 2 (farm)."""
@@ -240,7 +242,7 @@ def _crops(rng: np.random.Generator, farm: NDArray[np.uint8], tilled: NDArray[np
 
 
 def _town_blocks(
-    rng: np.random.Generator, town: Blocks, settlement: Settlement, terrain: Terrain
+    rng: np.random.Generator, town: Blocks, settlement: Settlement, *, terrain: Terrain
 ) -> NDArray[np.uint8]:
     """Return the grid code of each town block, 0 where nothing is built."""
 
@@ -276,7 +278,7 @@ def _wild(rng: np.random.Generator, terrain: Terrain, *, pixel_m: float) -> NDAr
     ]
     for score in suited:
         score += np.float32(0.20) * fractal(
-            rng, shape, pixel_m=pixel_m, longest_m=1300, shortest_m=30, gain=0.57
+            rng, shape, pixel_m=pixel_m, longest_m=1500, shortest_m=30, gain=0.5
         )
     likely = (0.5 - 2.4 * steep - 0.4 * high < 0)[::8, ::8] & ~(terrain.sea | terrain.lake)[::8, ::8]
     bias = np.zeros(len(_WILD), np.float32)
@@ -301,7 +303,7 @@ def _wild(rng: np.random.Generator, terrain: Terrain, *, pixel_m: float) -> NDAr
         east = (np.arange(shape[1], dtype=np.float32) - col)[None, :] * np.float32(pixel_m)
         radius = np.float32(rng.uniform(0.045, 0.065) * extent_m**0.5 * 100.0)
         away = np.sqrt(south * south * 2 + east * east) / radius
-        code[(away + 0.3 * tongue < 1) & fuel] = 33
+        code[(away + 0.42 * tongue < 1) & fuel] = 33
     return code
 
 
@@ -321,7 +323,7 @@ def _shores(
     gravel = (river_m < 30 + 30 * patchy) & (terrain.above_river_m < 3) & (truth > 3)
     truth = np.where(gravel & (patchy > 0.15), 30, truth)
     sea_m = np.asarray(distance_transform_edt(~terrain.sea), np.float32) * np.float32(pixel_m)
-    beach = (sea_m < 65 + 30 * patchy) & (terrain.altitude_m < 7) & (truth != 1)
+    beach = (sea_m < 48 + 30 * patchy) & (terrain.altitude_m < 7) & (truth != 1)
     truth = np.where(beach, 30, truth)
     lake_m = np.asarray(distance_transform_edt(~terrain.lake), np.float32) * np.float32(pixel_m)
     truth = np.where((lake_m < 28 + 22 * patchy) & (terrain.slope < 0.5), 32, truth)

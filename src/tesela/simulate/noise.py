@@ -115,9 +115,9 @@ def ramp(
     values: NDArray[np.float32], low: float | NDArray[np.float32], high: float | NDArray[np.float32]
 ) -> NDArray[np.float32]:
     """Rise smoothly (cubic) from 0 where `values` <= `low` to 1 where they are >= `high`."""
-    part = np.clip((values - low) / np.float32(1.0) / (np.asarray(high, np.float32) - low), 0, 1)
+    part = np.clip((values - low) / (np.asarray(high, np.float32) - low), 0, 1)
     part = part.astype(np.float32)
-    return part * part * (np.float32(3.0) - np.float32(2.0) * part)
+    return np.asarray(part * part * (np.float32(3.0) - np.float32(2.0) * part), np.float32)
 
 
 def mean_by(labels: NDArray[np.int32], values: NDArray[np.float32], count: int) -> NDArray[np.float32]:
@@ -154,4 +154,4 @@ def balance(scores: NDArray[np.float32], shares: Sequence[float]) -> NDArray[np.
     for step in range(60):
         won = np.bincount(np.argmax(scores + bias[:, None], axis=0), minlength=len(wanted))
         bias += (wanted - won / scores.shape[1]) * (1.2 if step < 30 else 0.4)
-    return np.round(bias - bias.mean(), 5).astype(np.float32)
+    return np.asarray(np.round(bias - bias.mean(), 5), np.float32)

@@ -1,4 +1,4 @@
-"""A virtual region on disk: scenes, scene classifications, truth, elevation and reference, ready for a chain."""
+"""A virtual region on disk: scenes, classifications, truth, elevation and reference."""
 
 from __future__ import annotations
 

@@ -180,7 +180,7 @@ def _mixture(
 
 
 def _light(landscape: Landscape, when: Season, *, pixel_m: float) -> NDArray[np.float32]:
-    r"""Return sunlight on the slope beside level ground, :math:`(\cos i + c) / (\cos z + c)` with c = 0.45."""
+    r"""Return the light on a slope beside level ground, :math:`(\cos i + c) / (\cos z + c)`, c = 0.45."""
     ground = smooth(landscape.altitude_m, max(0.8, 9.0 / pixel_m))
     south, east = (np.asarray(part, np.float32) for part in np.gradient(ground, pixel_m))
     up = float(np.sin(np.radians(when.sun_elevation_deg)))

@@ -58,7 +58,7 @@ def make_settlement(rng: np.random.Generator, terrain: Terrain, *, pixel_m: floa
     for name, radius_m in sizes.items():
         for k in range(count if name != "industry" else count + 1):
             row, col, town_m = towns[k % len(towns)]
-            centre = _beside(rng, terrain, roads, (row, col), town_m=town_m, pixel_m=pixel_m)
+            centre = _beside(rng, terrain, roads, town=(row, col), town_m=town_m, pixel_m=pixel_m)
             growth = float(rng.uniform(0.75, 1.2)) * min(1.0, 0.55 + town_m / 1200.0)
             _spot(layers[name], centre, radius_m * growth, uneven=uneven, pixel_m=pixel_m)
     hill = np.where((terrain.slope > 0.12) & (terrain.above_river_m > 12) & (urban < -0.8), 1.0, 0.0)
@@ -130,8 +130,8 @@ def _beside(
     rng: np.random.Generator,
     terrain: Terrain,
     roads: NDArray[np.uint8],
-    town: tuple[float, float],
     *,
+    town: tuple[float, float],
     town_m: float,
     pixel_m: float,
 ) -> tuple[float, float]:

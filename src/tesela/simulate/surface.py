@@ -1,4 +1,4 @@
-"""What lies on the ground inside each class: crops of parcels, roofs and gardens, rows of trees, patches of wood."""
+"""What lies on the ground inside each class: crops, roofs and gardens, rows of trees, patches of wood."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def lay_surface(landscape: Landscape) -> Surface:
 
     clump, patch, broad = noise(90, 10), noise(320, 20), noise(2400, 150)
     _scatter(kind, truth, index, clump=clump, patch=patch)
-    kind[(truth == 30) & (landscape.altitude_m > 6)] = index["gravel"]
+    kind[(truth == 30) & (landscape.altitude_m > 2.5)] = index["gravel"]
     hidden = np.isin(landscape.roads, (STREET, ROAD)) & (truth < 39)
     kind[hidden] = index["asphalt"]
     track = (landscape.roads == TRACK) & (clump > -0.6) & (truth < 30)
@@ -204,7 +204,8 @@ def _scatter(
         (26, -clump, 1.7, "thin"),
         (32, clump + 0.4 * patch, 0.9, "shrub"),
         (32, -clump, 1.2, "rock"),
-        (31, clump, 1.0, "thin"),
+        (31, clump, 0.6, "thin"),
+        (31, -clump + 0.4 * patch, 1.0, "shrub"),
         (33, clump + 0.5 * patch, 1.2, "shrub"),
         (21, clump + 0.5 * patch, 0.9, "shrub"),
         (21, -clump, 1.4, "oak"),
@@ -248,4 +249,5 @@ def _rows(
 
 def _wave(turns: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return a triangle wave of period 1 between -1 and 1."""
-    return np.abs(turns - np.floor(turns) - np.float32(0.5)) * np.float32(4) - np.float32(1)
+    saw = np.abs(turns - np.floor(turns) - np.float32(0.5))
+    return np.asarray(saw * np.float32(4) - np.float32(1), np.float32)

@@ -49,7 +49,7 @@ def make_terrain(rng: np.random.Generator, *, size_px: int, pixel_m: float) -> T
     area = drainage.accumulate(receiver, order)
     river_area = float(area[~sea.ravel()].max())
     flow = (area / river_area).astype(np.float32).reshape(shape)
-    lake, level = _reservoir(height, receiver, order, area, size_px * pixel_m)
+    lake, level = _reservoir(height, receiver, order, area=area, extent_m=size_px * pixel_m)
     height[lake] = level
     channel = (area.reshape(shape) * (pixel_m * pixel_m) > 0.6e6) | lake
     above = drainage.above_channel(height, receiver, order, channel).astype(np.float32)
@@ -59,7 +59,7 @@ def make_terrain(rng: np.random.Generator, *, size_px: int, pixel_m: float) -> T
     ground = smooth(altitude, max(1.0, 12.0 / pixel_m))
     south, east = np.gradient(ground, pixel_m)
     slope = np.sqrt(south * south + east * east).astype(np.float32)
-    sunny = (-south).astype(np.float32)
+    sunny = np.asarray(-south, np.float32)
     wet = np.sqrt(np.sqrt(area)).astype(np.float32).reshape(shape)
     patchy = fractal(rng, shape, pixel_m=pixel_m, longest_m=2000, shortest_m=80, gain=0.6)
     moisture = (
@@ -126,8 +126,8 @@ def _relief(
     shape = (size_px, size_px)
     full = refine_to(depth, shape, halvings=halvings)
     steep = refine_to(_steepness(height, cell_m), shape, halvings=halvings)
-    detail = fractal(rng, shape, pixel_m=pixel_m, longest_m=320, shortest_m=pixel_m, gain=0.55)
-    full = full + detail * (np.float32(0.35) + np.clip(steep, 0, 0.8) * np.float32(9.0))
+    detail = fractal(rng, shape, pixel_m=pixel_m, longest_m=500, shortest_m=pixel_m, gain=0.55)
+    full = full + detail * (np.float32(1.1) + np.clip(steep, 0, 0.8) * np.float32(9.0))
     sea_full = _largest(full < 0)
     full = np.where(sea_full, np.minimum(full, -0.1), np.maximum(full, 0.3))
     return full.astype(np.float64), sea_full, refine_to(inland, shape, halvings=halvings)
@@ -135,7 +135,7 @@ def _relief(
 
 def _steepness(height: NDArray[np.float64], cell_m: float) -> NDArray[np.float32]:
     south, east = np.gradient(height, cell_m)
-    return np.sqrt(south * south + east * east).astype(np.float32)
+    return np.asarray(np.sqrt(south * south + east * east), np.float32)
 
 
 def _largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -154,6 +154,7 @@ def _reservoir(
     height: NDArray[np.float64],
     receiver: NDArray[np.int32],
     order: NDArray[np.int32],
+    *,
     area: NDArray[np.float64],
     extent_m: float,
 ) -> tuple[NDArray[np.bool_], float]:
