@@ -5,7 +5,7 @@ All values are ours, chosen to be plausible for a Mediterranean summer-dry regio
 library. What they were held against: over the CORINE 2018 polygons of Lanjaron (Granada), one Landsat 8 scene
 has medians (red, near infrared, short-wave infrared 1) of 311 (.05, .28, .16), 312 (.04, .24, .12), 323
 (.07, .24, .17), 223 (.08, .30, .17) and 111 (.16, .30, .25); images of July here have 311 (.04, .34, .17),
-312 (.04, .23, .14), 323 (.08, .25, .22), 223 (.11, .25, .25) and 111 (.15, .20, .22): drier ground, darker towns.
+312 (.04, .23, .14), 323 (.08, .25, .22), 223 (.11, .25, .25), 111 (.15, .20, .22): drier, with darker towns.
 """
 
 from __future__ import annotations
