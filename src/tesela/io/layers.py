@@ -7,32 +7,65 @@ from typing import TYPE_CHECKING
 
 from tesela.core.errors import InputError
 from tesela.io.manifest import write_whole
+from tesela.io.styles import add_style
 
 if TYPE_CHECKING:
     import geopandas as gpd
 
+_DATE = "2018-01-01T00:00:00.000Z"
+"""Time of writing that every GeoPackage tells: the same content gives the same bytes."""
 
-def write_layer(path: str | Path, frame: gpd.GeoDataFrame, *, layer: str) -> Path:
+
+def write_layer(path: str | Path, frame: gpd.GeoDataFrame, *, layer: str, style: str | None = None) -> Path:
     """
-    Write a table with geometry as the only layer of a GeoPackage that appears whole or not at all.
+    Write a table with geometry as the only layer of a GeoPackage, or as a GeoParquet, that appears whole or
+    not at all.
 
     The same table gives the same bytes: the file carries no time of writing.
+
+    Parameters
+    ----------
+    path : str or Path
+        Ends in ``.gpkg``, or in ``.parquet`` or ``.geoparquet``.
+    layer : str
+        Name of the layer; a GeoParquet has none.
+    style : str, optional
+        QGIS style: in the table `layer_styles` of a GeoPackage, in a ``.qml`` beside a GeoParquet.
 
     Raises
     ------
     InputError
-        If the file cannot be written.
+        If the file cannot be written, or the format is another.
     """
+    target = Path(path)
+    kind = target.suffix.lower()
+    if kind not in (".gpkg", ".parquet", ".geoparquet"):
+        raise InputError(
+            f"{path}: polygons are written as GeoPackage or GeoParquet; end the name in .gpkg or .parquet."
+        )
+    if kind == ".gpkg":
+        _write_gpkg(target, frame, layer=layer, style=style)
+        return target
+    with write_whole(target) as part:
+        frame.to_parquet(part, index=False, write_covering_bbox=True, schema_version="1.1.0")
+    if style is not None:
+        with write_whole(target.with_suffix(".qml")) as part:
+            part.write_text(style, encoding="utf-8")
+    return target
+
+
+def _write_gpkg(path: Path, frame: gpd.GeoDataFrame, *, layer: str, style: str | None) -> None:
     import pyogrio
     from pyogrio.errors import DataSourceError
 
     before = pyogrio.get_gdal_config_option("OGR_CURRENT_DATE")
-    pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": "2018-01-01T00:00:00.000Z"})
+    pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": _DATE})
     try:
         with write_whole(path) as part:
             frame.to_file(part, layer=layer, driver="GPKG", engine="pyogrio")
+            if style is not None:
+                add_style(part, style, layer=layer, date=_DATE)
     except (DataSourceError, RuntimeError) as error:
         raise InputError(f"{path}: cannot be written ({error}).") from error
     finally:
         pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": before})
-    return Path(path)

@@ -1,0 +1,234 @@
+"""Vectorising: the areas of a class map as polygons that tile the ground without gaps and overlaps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyproj
+import shapely
+from numba import njit
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+
+from tesela.core.errors import GridError, InputError
+from tesela.core.legend import Legend
+from tesela.generalise.regions import RegionGraph, build_graph
+from tesela.generalise.strips import Plan
+from tesela.generalise.tracing import Tracing, trace_regions
+from tesela.io.layers import write_layer
+from tesela.io.maps import ClassMap, MapReader
+from tesela.io.raster import window_grid
+from tesela.io.scores import NO_SCORE, ConfidenceReader
+from tesela.io.styles import category_style, legend_categories
+from tesela.io.vector import VectorLayer, open_layer
+
+if TYPE_CHECKING:
+    import geopandas as gpd
+
+LAYER = "map"
+"""Name of the layer in a GeoPackage."""
+
+
+def vectorise_map(
+    source: ClassMap,
+    out: str | Path,
+    *,
+    simplify_m: float | None = None,
+    simplify_border: bool = False,
+    confidence: str | Path | None = None,
+    layer: str = LAYER,
+    plan: Plan | None = None,
+) -> VectorLayer:
+    """
+    Write the areas of a map as polygons.
+
+    An area is a set of 4-connected pixels of one class. Each border between two areas has the same corners
+    on both sides, so the polygons tile the mapped ground: no gaps, no overlaps. Simplification moves shared
+    borders once, for both neighbours.
+
+    Parameters
+    ----------
+    source : ClassMap
+    out : str or Path
+        GeoPackage, with a style in the legend's colours, or GeoParquet with a ``.qml`` beside it. Fields:
+        id, code, name, area_m2, area_ha, perimeter_m and, with `confidence`, confidence (0 to 100, mean of
+        the area's pixels). Areas and lengths are those of the polygon as it is written.
+    simplify_m : float, optional
+        Smooth borders by the Visvalingam-Whyatt rule: a corner goes while the triangle that it makes with
+        its neighbours is smaller than `simplify_m` squared, least first. Meeting points of three areas
+        stay, and every area stays: at the most it becomes a triangle.
+    simplify_border : bool
+        Simplify the outer limits of the mapped ground too; by default they stay where they are, so that the
+        mapped area stays what it was, and sheets still meet.
+    confidence : str or Path, optional
+        Confidence raster of the map.
+
+    Raises
+    ------
+    GridError
+        If lengths are asked for and the map's CRS is not in metres or another unit of length.
+    InputError
+        If the map holds no class, a file cannot be read or written, or simplification went wrong.
+    """
+    frame = polygons_of(
+        source, simplify_m=simplify_m, simplify_border=simplify_border, confidence=confidence, plan=plan
+    )
+    style = category_style("code", legend_categories(_present(source.legend, frame)))
+    return open_layer(write_layer(out, frame, layer=layer, style=style))
+
+
+def polygons_of(
+    source: ClassMap,
+    *,
+    simplify_m: float | None = None,
+    simplify_border: bool = False,
+    confidence: str | Path | None = None,
+    plan: Plan | None = None,
+) -> gpd.GeoDataFrame:
+    """
+    Areas of a map as polygons in memory; parameters, fields and errors are those of `vectorise_map`.
+
+    Returns
+    -------
+    GeoDataFrame
+        One row per area, in the order of their first pixels from top left.
+    """
+    import geopandas as gpd
+
+    tolerance = None if simplify_m is None else simplify_m / _unit_m(source.grid, "Simplification in metres")
+    with ExitStack() as stack:
+        reader = stack.enter_context(MapReader(source))
+        scores = None if confidence is None else stack.enter_context(ConfidenceReader(confidence))
+        graph, tracing, sums = _trace(source.grid, reader, scores, plan=plan or Plan(threads=1))
+    values = graph.final_values()[tracing.regions]
+    shapes = _place(tracing, source.grid)
+    if tolerance:
+        shapes = simplify_coverage(shapes, tolerance, border=simplify_border)
+    area_m2, perimeter_m = _measure(shapes, source.grid)
+    position = source.legend.index_table[values]
+    columns: dict[str, object] = {
+        "id": np.arange(1, len(values) + 1, dtype=np.int64),
+        "code": np.array(source.legend.codes, object)[position],
+        "name": np.array(source.legend.names, object)[position],
+        "area_m2": area_m2,
+        "area_ha": area_m2 / 10_000,
+        "perimeter_m": perimeter_m,
+    }
+    if sums is not None:
+        scored = sums[:, tracing.regions]
+        with np.errstate(invalid="ignore"):
+            columns["confidence"] = scored[1] / scored[0]
+    assert source.grid.crs is not None
+    return gpd.GeoDataFrame(columns, geometry=shapes, crs=source.grid.crs.to_wkt())
+
+
+def simplify_coverage(
+    shapes: NDArray[np.object_], tolerance: float, *, border: bool = False
+) -> NDArray[np.object_]:
+    """
+    Simplify polygons that tile the ground, so that they still do.
+
+    Parameters
+    ----------
+    shapes : (polygons,) array of polygons
+        Neighbours have the same corners along shared borders.
+    tolerance : float
+        Square root of the area of the largest triangle that may go, in units of the CRS.
+    border : bool
+        Simplify the outer limits too.
+
+    Raises
+    ------
+    InputError
+        If a polygon would vanish or cross itself; none was seen to.
+    """
+    simple: NDArray[np.object_] = shapely.coverage_simplify(shapes, tolerance, simplify_boundary=border)
+    broken = int((~shapely.is_valid(simple) | ~(shapely.area(simple) > 0)).sum())
+    if broken:
+        raise InputError(
+            f"Simplification by {tolerance:g} would spoil {broken} polygons; simplify less, or not at all."
+        )
+    return simple
+
+
+def _trace(
+    grid: GeoBox, reader: MapReader, scores: ConfidenceReader | None, *, plan: Plan
+) -> tuple[RegionGraph, Tracing, NDArray[np.float64] | None]:
+    rows, cols = int(grid.shape[0]), int(grid.shape[1])
+
+    def read(first: int, stop: int) -> NDArray[np.uint8]:
+        return reader.read(window_grid(grid, first, 0, stop - first, cols))
+
+    graph = build_graph(read, (rows, cols), unit_px=0, plan=plan)
+    values = graph.final_values()
+    if not len(values):
+        raise InputError(f"{reader.map.path}: holds no class, only nodata; there is nothing to vectorise.")
+    root = np.append(graph.parent, np.int32(-1))
+    sums = None if scores is None else np.zeros((2, len(values)))
+
+    def labels() -> Iterator[NDArray[np.int32]]:
+        for strip in graph.strips:
+            found = graph.strip_labels(strip, read)
+            regions = root[np.where(found < 0, -1, found + graph.offsets[strip.number])]
+            if scores is not None and sums is not None:
+                window = window_grid(grid, strip.first, 0, strip.stop - strip.first, cols)
+                _add_scores(regions, scores.read(window), sums)
+            yield regions
+
+    return graph, trace_regions(graph, labels()), sums
+
+
+@njit(nogil=True, cache=True)
+def _add_scores(regions, scores, sums):  # type: ignore[no-untyped-def]
+    """Add the count and the sum of the scores of each region."""
+    for i in range(regions.shape[0]):
+        for j in range(regions.shape[1]):
+            region = regions[i, j]
+            if region >= 0 and scores[i, j] != NO_SCORE:
+                sums[0, region] += 1.0
+                sums[1, region] += scores[i, j]
+
+
+def _place(tracing: Tracing, grid: GeoBox) -> NDArray[np.object_]:
+    at = grid.affine
+    x, y = tracing.points[:, 0].astype(np.float64), tracing.points[:, 1].astype(np.float64)
+    points = np.stack([at.a * x + at.b * y + at.c, at.d * x + at.e * y + at.f], axis=1)
+    shapes: NDArray[np.object_] = shapely.from_ragged_array(
+        shapely.GeometryType.POLYGON, points, (tracing.starts, tracing.polygons)
+    )
+    return shapes
+
+
+def _measure(shapes: NDArray[np.object_], grid: GeoBox) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Areas in m² and perimeters in m: in the plane of a projected CRS, else on the ellipsoid."""
+    assert grid.crs is not None
+    if grid.crs.projected:
+        unit = _unit_m(grid, "Area")
+        return shapely.area(shapes) * unit**2, shapely.length(shapes) * unit
+    globe = pyproj.CRS.from_wkt(grid.crs.to_wkt()).get_geod()
+    if globe is None:
+        raise GridError(
+            f"The map's CRS ({grid.crs}) has neither lengths nor an ellipsoid; warp it (gdalwarp -t_srs)."
+        )
+    found = np.array([globe.geometry_area_perimeter(shapely.orient_polygons(shape)) for shape in shapes])
+    return np.abs(found[:, 0]), found[:, 1]
+
+
+def _unit_m(grid: GeoBox, what: str) -> float:
+    if grid.crs is None or not grid.crs.projected:
+        raise GridError(
+            f"{what} needs a map in a projected CRS, but this one is in {grid.crs}. Warp the map "
+            f"(gdalwarp -r near -t_srs EPSG:3035), or vectorise it as it is."
+        )
+    return float(pyproj.CRS.from_wkt(grid.crs.to_wkt()).axis_info[0].unit_conversion_factor)
+
+
+def _present(legend: Legend, frame: gpd.GeoDataFrame) -> Legend:
+    """The legend with the classes that occur, for a style without empty entries."""
+    codes = set(frame["code"])
+    return replace(legend, classes=tuple(item for item in legend.classes if item.code in codes))
