@@ -16,19 +16,22 @@ from tesela.core.legend import NODATA, Legend
 from tesela.evaluation.changes import change_code, change_legend
 from tesela.evaluation.sample import Sample
 from tesela.evaluation.sampling import stratum_table
-from tesela.io.maps import BLOCK_PX, ClassMap, MapReader
+from tesela.io.maps import ClassMap, MapReader
 from tesela.io.raster import raster_crs, window_grid
 from tesela.io.tables import read_table
 
 if TYPE_CHECKING:
     import pandas as pd
 
+_BLOCK_PX = 512
+"""Points are read by squares of this side, the usual block of a class map."""
+
 
 def read_sample(
     path: str | Path,
     maps: ClassMap | Sequence[ClassMap],
     *,
-    crosswalk: Crosswalk | None = None,
+    crosswalk: Crosswalk | Sequence[Crosswalk | None] | None = None,
     answers: str | Path | None = None,
     field: str = "reference",
 ) -> Sample:
@@ -42,7 +45,7 @@ def read_sample(
     maps : ClassMap, or two of them
         The map to be judged, which need not be the one of the strata. With two maps, earlier then later, what
         is judged is their change, and answers are written "forest_land>cropland".
-    crosswalk : Crosswalk, optional
+    crosswalk : Crosswalk, or one (or None) per map, optional
         From the maps' classes to those in which they are judged; answers may be codes of either legend.
     answers : path, optional
         Table with the fields sample_id and `field`, if the answers came back in another file.
@@ -65,10 +68,17 @@ def read_sample(
     column = _column(points if answers is None else read_table(answers), field, where=answers or path)
     ids = [int(number) for number in key["sample_id"]]
     place = points.set_index("sample_id").loc[ids]
-    legend = crosswalk.target if crosswalk is not None else judged[0].legend
-    mapped = [_codes_at(item, place, crosswalk=crosswalk, path=path) for item in judged]
+    walks = (
+        [crosswalk] * len(judged)
+        if crosswalk is None or isinstance(crosswalk, Crosswalk)
+        else list(crosswalk)
+    )
+    legend = judged[0].legend if walks[0] is None else walks[0].target
+    mapped = [
+        _codes_at(item, place, crosswalk=walk, path=path) for item, walk in zip(judged, walks, strict=True)
+    ]
     codes = legend.codes if len(judged) == 1 else change_legend(legend).codes
-    known = _translation(legend, crosswalk, changes=len(judged) == 2)
+    known = _translation(legend, walks)
     return Sample.from_points(
         [str(code) for code in key["stratum"]],
         mapped[0] if len(judged) == 1 else [change_code(a, b) for a, b in zip(*mapped, strict=True)],
@@ -100,7 +110,7 @@ def class_values_at(
     values = np.zeros(len(col), np.uint8)
     rows, cols = source.grid.shape
     inside = (row >= 0) & (row < rows) & (col >= 0) & (col < cols)
-    block = (row // BLOCK_PX) * (cols // BLOCK_PX + 1) + col // BLOCK_PX
+    block = (row // _BLOCK_PX) * (cols // _BLOCK_PX + 1) + col // _BLOCK_PX
     with MapReader(source) as reader:
         for number in np.unique(block[inside]):
             here = np.flatnonzero(inside & (block == number))
@@ -152,11 +162,23 @@ def _texts(column: Iterable[object]) -> list[str]:
     return texts
 
 
-def _translation(legend: Legend, crosswalk: Crosswalk | None, *, changes: bool) -> dict[str, str]:
-    """From the codes that an answer may have to those of the judged legend."""
-    known = {} if crosswalk is None else {code: v for code, v in crosswalk.main_target.items() if v != NODATA}
+def _translation(legend: Legend, walks: Sequence[Crosswalk | None]) -> dict[str, str]:
+    """From the codes that an answer may have to those of the judged legend, or of its changes."""
     by_value = {item.value: item.code for item in legend.classes}
-    single = {code: by_value[value] for code, value in known.items()} | {code: code for code in legend.codes}
-    if not changes:
-        return single
-    return {change_code(a, b): change_code(single[a], single[b]) for a in single for b in single}
+    own = {code: code for code in legend.codes}
+    sides = [
+        {
+            code: by_value[value]
+            for code, value in (walk.main_target if walk else {}).items()
+            if value != NODATA
+        }
+        | own
+        for walk in walks
+    ]
+    if len(sides) == 1:
+        return sides[0]
+    return {
+        change_code(a, b): change_code(first, last)
+        for a, first in sides[0].items()
+        for b, last in sides[1].items()
+    }
