@@ -14,7 +14,7 @@ from rasterio.enums import ColorInterp
 
 from tesela.core.errors import InputError, LegendError
 from tesela.core.legend import Legend
-from tesela.io.maps import TiledWriter
+from tesela.io.cog import CogWriter
 from tesela.io.raster import grid_of, open_dataset, read_numbers
 
 STEPS = 10_000
@@ -94,8 +94,11 @@ def open_abundance(path: str | Path, *, legend: Legend | None = None) -> Abundan
     return AbundanceMap(str(path), grid, legend)
 
 
-class AbundanceWriter(TiledWriter):
+class AbundanceWriter(CogWriter):
     """Writes an abundance map by windows, as a COG whose bands are named after the classes."""
+
+    overviews = "mean"
+    packing = "deflate"
 
     def __init__(self, path: str | Path, grid: GeoBox, legend: Legend) -> None:
         super().__init__(path, grid, bands=len(legend), nodata=MISSING, dtype="uint16")
@@ -114,17 +117,16 @@ class AbundanceWriter(TiledWriter):
         """
         self.write(row, col, round_shares(shares))
 
-    def _finish(self) -> None:
+    def describe(self, data: rasterio.DatasetWriter) -> None:
+        """Names, scale, unit and legend."""
         legend = self.legend
-        with rasterio.open(self._tiles, "r+") as data:
-            unique = len(set(legend.names)) == len(legend)
-            data.descriptions = legend.names if unique else legend.codes
-            data.scales = (1 / STEPS,) * len(legend)
-            data.units = ("share",) * len(legend)
-            data.colorinterp = [ColorInterp.gray] + [ColorInterp.undefined] * (len(legend) - 1)
-            document = {"name": legend.name, "levels": legend.levels, "rows": legend.to_rows()}
-            data.update_tags(**{_TAG: json.dumps(document)})
-        self._make_cog(overviews="AVERAGE").replace(self.path)
+        unique = len(set(legend.names)) == len(legend)
+        data.descriptions = legend.names if unique else legend.codes
+        data.scales = (1 / STEPS,) * len(legend)
+        data.units = ("share",) * len(legend)
+        data.colorinterp = [ColorInterp.gray] + [ColorInterp.undefined] * (len(legend) - 1)
+        document = {"name": legend.name, "levels": legend.levels, "rows": legend.to_rows()}
+        data.update_tags(**{_TAG: json.dumps(document)})
 
 
 def round_shares(shares: NDArray[np.floating]) -> NDArray[np.uint16]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,19 +12,16 @@ from xml.etree import ElementTree
 
 import numpy as np
 import rasterio
-import rasterio.shutil
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
-from rasterio.errors import RasterioError
-from rasterio.windows import Window
 
 from tesela.core.crosswalk import Crosswalk
 from tesela.core.errors import GridError, InputError, LegendError
 from tesela.core.legend import NODATA, Legend
-from tesela.io.raster import grid_of, open_dataset, raster_crs, read_numbers, windows
-
-BLOCK_PX = 512
-"""Side of the blocks of every raster that we write."""
+from tesela.io.cog import BLOCK_PX, CogWriter
+from tesela.io.manifest import write_whole
+from tesela.io.raster import grid_of, open_dataset, read_numbers, windows
+from tesela.io.tiles import count_values
 
 _TAG = "TESELA_LEGEND"
 
@@ -106,77 +101,12 @@ class MapReader:
         return values
 
 
-class TiledWriter:
-    """
-    Writes a raster of bytes, or of another unsigned type, by windows in any order, and makes it a COG at the end.
-
-    In a `with` block: the file appears at `path` when the block ends well, and not at all otherwise. Windows must
-    not overlap; pixels never written stay nodata.
-    """
-
-    def __init__(
-        self, path: str | Path, grid: GeoBox, *, bands: int = 1, nodata: int = NODATA, dtype: str = "uint8"
-    ) -> None:
-        self.path = Path(path)
-        self.grid = grid
-        self._nodata = nodata
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._folder = Path(tempfile.mkdtemp(prefix=f".{self.path.name}.", dir=self.path.parent))
-            self._tiles = self._folder / "tiles.tif"
-            self._data = rasterio.open(self._tiles, "w", **_tiled_profile(grid, bands=bands, nodata=nodata, dtype=dtype))
-        except (OSError, RasterioError) as error:
-            raise InputError(f"{path}: cannot be written ({error}).") from None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def write(self, row: int, col: int, values: NDArray[np.unsignedinteger]) -> None:
-        """
-        Write a window whose corner lies at `row`, `col`.
-
-        Parameters
-        ----------
-        values : (rows, cols) or (bands, rows, cols) array of uint8, or of the raster's type
-        """
-        layers = values if values.ndim == 3 else values[np.newaxis]
-        self._data.write(layers, window=Window(col, row, layers.shape[2], layers.shape[1]))
-
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
-        try:
-            self._data.close()
-            if kind is None:
-                self._finish()
-        except (OSError, RasterioError) as error:
-            raise InputError(f"{self.path}: cannot be written ({error}). Is the disk full?") from error
-        finally:
-            shutil.rmtree(self._folder, ignore_errors=True)
-
-    def _finish(self) -> None:
-        raise NotImplementedError
-
-    def _make_cog(self, *, overviews: str) -> Path:
-        cog = self._folder / self.path.name
-        rasterio.shutil.copy(
-            self._tiles,
-            cog,
-            driver="COG",
-            compress="DEFLATE",
-            blocksize=BLOCK_PX,
-            overview_resampling=overviews,
-            num_threads="ALL_CPUS",
-            bigtiff="IF_SAFER",
-        )
-        with rasterio.open(cog) as data:  # a full disk can leave a file without its last blocks
-            data.read(1, window=Window(data.width - 1, data.height - 1, 1, 1))
-        return cog
-
-
-class MapWriter(TiledWriter):
+class MapWriter(CogWriter):
     """
     Writes a class map; beside the COG stand names and styles.
 
-    ``.aux.xml`` holds category names and attribute table (for GDAL and QGIS), ``.qml`` the QGIS style.
+    ``.aux.xml`` holds category names and attribute table (for GDAL and QGIS), ``.qml`` the QGIS style. Overviews
+    take the most frequent class of four pixels, see `tesela.io.tiles.halve_by_mode`.
     """
 
     def __init__(self, path: str | Path, grid: GeoBox, legend: Legend) -> None:
@@ -186,28 +116,33 @@ class MapWriter(TiledWriter):
         """Pixels written, by value."""
 
     def write(self, row: int, col: int, values: NDArray[np.unsignedinteger]) -> None:
-        """Write a window of class values; see `TiledWriter.write`."""
-        self.counts += np.bincount(values.ravel(), minlength=256)
+        """Write a window of class values, (rows, cols) uint8; see `CogWriter.write`."""
+        count_values(values, self.counts)
         super().write(row, col, values)
 
-    def _finish(self) -> None:
+    def describe(self, data: rasterio.DatasetWriter) -> None:
+        """Palette, legend and its address."""
         legend = self.legend
         legend.check_values(np.flatnonzero(self.counts).tolist(), where=str(self.path))
-        with rasterio.open(self._tiles, "r+") as data:
-            data.write_colormap(1, {item.value: (*item.rgb, 255) for item in legend.classes} | {NODATA: (0, 0, 0, 0)})
-            data.set_band_description(1, legend.address)
-            data.update_tags(**{_TAG: json.dumps({"name": legend.name, "levels": legend.levels, "rows": legend.to_rows()})})
-        cog = self._make_cog(overviews="MODE")
-        table, style = self._folder / "table.xml", self._folder / "style.qml"
-        table.write_text(attribute_xml(legend, self.counts), encoding="utf-8")
-        style.write_text(qml_style(legend), encoding="utf-8")
-        table.replace(self.path.with_name(self.path.name + ".aux.xml"))
-        style.replace(self.path.with_suffix(".qml"))
-        cog.replace(self.path)
+        data.write_colormap(1, {item.value: (*item.rgb, 255) for item in legend.classes} | {NODATA: (0, 0, 0, 0)})
+        data.set_band_description(1, legend.address)
+        data.update_tags(**{_TAG: json.dumps({"name": legend.name, "levels": legend.levels, "rows": legend.to_rows()})})
+
+    def finish_beside(self) -> None:
+        """Attribute table and QGIS style."""
+        for target, text in (
+            (self.path.with_name(self.path.name + ".aux.xml"), attribute_xml(self.legend, self.counts)),
+            (self.path.with_suffix(".qml"), qml_style(self.legend)),
+        ):
+            with write_whole(target) as part:
+                part.write_text(text, encoding="utf-8")
 
 
-class ScoreWriter(TiledWriter):
+class ScoreWriter(CogWriter):
     """Writes layers of scores (confidence, entropy, probabilities) as uint8 bands; 255 is nodata."""
+
+    overviews = "mean"
+    packing = "deflate"
 
     def __init__(
         self, path: str | Path, grid: GeoBox, names: Sequence[str], *, scale: float, unit: str
@@ -215,31 +150,11 @@ class ScoreWriter(TiledWriter):
         super().__init__(path, grid, bands=len(names), nodata=255)
         self._names, self._scale, self._unit = tuple(names), scale, unit
 
-    def _finish(self) -> None:
-        with rasterio.open(self._tiles, "r+") as data:
-            data.descriptions = self._names
-            data.scales = [self._scale] * len(self._names)
-            data.units = [self._unit] * len(self._names)
-        self._make_cog(overviews="AVERAGE").replace(self.path)
-
-
-def _tiled_profile(grid: GeoBox, *, bands: int, nodata: int, dtype: str) -> dict[str, object]:
-    return {
-        "driver": "GTiff",
-        "width": grid.shape[1],
-        "height": grid.shape[0],
-        "count": bands,
-        "dtype": dtype,
-        "crs": raster_crs(grid),
-        "transform": grid.affine,
-        "tiled": True,
-        "blockxsize": BLOCK_PX,
-        "blockysize": BLOCK_PX,
-        "compress": "LZW",
-        "nodata": nodata,
-        "BIGTIFF": "IF_SAFER",
-        "SPARSE_OK": True,
-    }
+    def describe(self, data: rasterio.DatasetWriter) -> None:
+        """Names, scale and unit of the layers."""
+        data.descriptions = self._names
+        data.scales = [self._scale] * len(self._names)
+        data.units = [self._unit] * len(self._names)
 
 
 def write_map(path: str | Path, values: NDArray[np.uint8], grid: GeoBox, *, legend: Legend) -> ClassMap:

@@ -6,16 +6,19 @@ import fcntl
 import json
 import os
 import shutil
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from tesela.core.errors import InputError
+
+_CODEC = pa.Codec("zstd", 1)
+"""Of the quick ones the smallest: class maps at 500 MB a second to a fifth."""
 
 
 class PartStore:
@@ -81,13 +84,14 @@ class PartStore:
             If the disk is full; finished parts stay for the next run.
         """
         header = np.array(layers.shape, "<i8").tobytes()
-        self._write(self._path(number).name, header + zlib.compress(layers.tobytes(), level=1))
+        self._write(self._path(number).name, header + _CODEC.compress(np.ascontiguousarray(layers), asbytes=True))
 
     def read(self, number: int) -> NDArray[np.uint8]:
         """Return a part: (layers, rows, cols) array of uint8."""
         content = self._path(number).read_bytes()
         shape = np.frombuffer(content[:24], "<i8")
-        return np.frombuffer(zlib.decompress(memoryview(content)[24:]), np.uint8).reshape(shape)
+        plain = _CODEC.decompress(memoryview(content)[24:], decompressed_size=int(shape.prod()))
+        return np.frombuffer(plain, np.uint8).reshape(shape)
 
     def remove(self) -> None:
         """Throw the whole store away, when the output is complete."""
@@ -103,7 +107,7 @@ class PartStore:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(aside, self.folder / name)
+            Path(aside).replace(self.folder / name)
         except OSError as error:
             aside.unlink(missing_ok=True)
             raise InputError(

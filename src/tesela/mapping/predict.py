@@ -15,11 +15,20 @@ from tesela.core.errors import ExpertError, GridError, InputError
 from tesela.core.legend import Legend
 from tesela.core.scene import Scene
 from tesela.core.units import parse_memory_bytes
+from tesela.io.cog import CogWriter
 from tesela.io.manifest import fingerprint
-from tesela.io.maps import ClassMap, MapWriter, ScoreWriter, TiledWriter
+from tesela.io.maps import ClassMap, MapWriter, ScoreWriter
 from tesela.io.parts import PartStore
 from tesela.mapping.engines import Engine, choose_engine, make_engine
-from tesela.mapping.pipeline import Layers, Scaling, Strip, make_strips, read_trial, run_strips, weights_fingerprint
+from tesela.mapping.pipeline import (
+    Layers,
+    Scaling,
+    Strip,
+    make_strips,
+    read_trial,
+    run_strips,
+    weights_fingerprint,
+)
 from tesela.mapping.windows import WindowPlan
 from tesela.models.expert import Expert
 
@@ -215,7 +224,7 @@ def _assemble(
     grid = grid_scene.grid
     with ExitStack() as stack:
         classes = stack.enter_context(MapWriter(out, grid, legend))
-        scores: list[tuple[TiledWriter, slice]] = []
+        scores: list[tuple[CogWriter, slice]] = []
         for layer, name in ((1, "confidence"), (2, "entropy")):
             path = outputs[name]
             if path is not None:
