@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Annotated
 
-import click
 import typer
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results only, no progress.")]
@@ -62,11 +61,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     _quieten()
     try:
-        result = typer.main.get_command(make_app()).main(words, prog_name="tesela", standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
+        make_app()(words, prog_name="tesela")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except KeyboardInterrupt:
         print("Interrupted. Run the same command again to continue.", file=sys.stderr)
         return 130
     except TeselaError as error:
@@ -74,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"tesela: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
-    return int(result) if isinstance(result, int) else 0
+    return 0
 
 
 def print_json(document: object) -> None:

@@ -81,13 +81,51 @@ def patches(
     from tesela.core.units import parse_length_m
     from tesela.io.maps import open_map
     from tesela.io.raster import open_scene
-    from tesela.recipes.corine import split_table
-    from tesela.patches import make_patches, summarise
+    from tesela.patches.split import split_patches
+    from tesela.patches.summary import summarise
+    from tesela.patches.table import make_patches
 
     opened = [
         open_scene(item, bands=split_names(bands), scale=scale, offset=offset, nodata=nodata, nonfinite=nonfinite)
         for item in scenes
     ]
-    table = make_patches(opened, [open_map(item) for item in labels], size_px=size, stride_px=stride, min_labelled=min_labelled)
-    print_json({}) if as_json else print_table([], header=("",))
-    raise NotImplementedError(summarise, split_table, parse_length_m, block, buffer, regions, region_field, fractions, seed, split)
+    table = make_patches(
+        opened, [open_map(item) for item in labels], size_px=size, stride_px=stride, min_labelled=min_labelled
+    )
+    table = split_patches(
+        table,
+        split,
+        fractions=parse_fractions(fractions),
+        seed=seed,
+        block_m=parse_length_m(block),
+        buffer_m=parse_length_m(buffer),
+        regions=regions,
+        region_field=region_field,
+    )
+    path = table.write(out)
+    found = summarise(table)
+    if as_json:
+        print_json({"patches": str(path), **found.to_dict()})
+        return
+    header = ("", *found.area_ha)
+    print_table(found.rows(), header=header, right=range(1, len(header)))
+    for warning in found.warnings:
+        print(f"warning: {warning}")
+    print(f"patches  {path}")
+
+
+def parse_fractions(text: str) -> tuple[float, ...]:
+    """
+    Read three comma-separated shares.
+
+    Raises
+    ------
+    RecipeError
+        If they are not numbers.
+    """
+    from tesela.core.errors import RecipeError
+
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise RecipeError(f"'{text}' is not a list of shares: write three numbers such as 0.6,0.2,0.2.") from None

@@ -1,0 +1,115 @@
+"""The demo: a chain's recipe and the virtual region that it runs on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tesela.core.errors import RecipeError, unknown_name
+from tesela.io.manifest import Manifest, fingerprint, write_whole
+from tesela.recipes.templates import CHAINS
+from tesela.simulate import write_region
+from tesela.simulate.spectra import BANDS, SEASONS
+
+SIZES = {
+    "small": {"size_px": 768, "min_area_ha": 5, "encoder": "resnet18", "decoder": "small", "size": 96, "epochs": 24},
+    "full": {"size_px": 2000, "min_area_ha": 25, "encoder": "resnet50", "decoder": "full", "size": 128, "epochs": 60},
+}
+"""Settings of the demo by its size."""
+
+BANDS_USED = ("B02", "B03", "B04", "B08", "B11")
+
+_RECIPE = """\
+# Written by `tesela demo`: the corine chain on the virtual region. Run it again with `tesela run {file}`.
+chain = "corine"
+name = "demo"
+out = "."
+seed = {seed}
+legend = "corine-2"
+bands = [{bands}]
+
+[[scenes]]
+name = "virtual"
+paths = [{paths}]
+date = "{dates}"
+{names}
+
+[reference]
+path = "region/reference.gpkg"
+field = "CODE_18"
+
+[patches]
+size_px = {size}
+split = "block"
+block = "{block} m"
+min_labelled = 0.3
+fractions = [0.6, 0.15, 0.25]
+
+[training]
+encoder = "{encoder}"
+decoder = "{decoder}"
+epochs = {epochs}
+batch_size = 8
+
+[mapping]
+confidence = true
+"""
+
+
+def write_demo(
+    chain: str, out: Path, *, size: str = "small", seed: int = 0, report: Callable[[str, str], None] = lambda stage, text: None
+) -> Path:
+    """
+    Make the virtual region and the recipe of a demo in a folder; a region that is there already is kept.
+
+    Returns
+    -------
+    Path
+        The recipe.
+
+    Raises
+    ------
+    RecipeError
+        If there is no such chain or size.
+    """
+    if chain not in CHAINS:
+        raise RecipeError(unknown_name("chain", chain, CHAINS))
+    if size not in SIZES:
+        raise RecipeError(unknown_name("size", size, SIZES))
+    settings = SIZES[size]
+    folder = out / "region"
+    _make_region(folder, size_px=int(settings["size_px"]), seed=seed, min_area_ha=float(settings["min_area_ha"]), report=report)
+    recipe = out / f"{chain}.toml"
+    text = _RECIPE.format(
+        file=recipe,
+        seed=seed,
+        bands=", ".join(f'"{band}_{season}"' for season in SEASONS for band in BANDS_USED),
+        paths=", ".join(f'"region/scene_{season}.tif"' for season in SEASONS),
+        names="bands = [" + ", ".join(f'"{band}_{season}"' for season in SEASONS for band in BANDS) + "]",
+        dates=", ".join(SEASONS),
+        size=settings["size"],
+        block=int(settings["size"]) * 10,
+        encoder=settings["encoder"],
+        decoder=settings["decoder"],
+        epochs=settings["epochs"],
+    )
+    with write_whole(recipe) as part:
+        part.write_text(text, encoding="utf-8")
+    return recipe
+
+
+def _make_region(folder: Path, *, size_px: int, seed: int, min_area_ha: float, report: Callable[[str, str], None]) -> None:
+    wanted = Manifest("simulate", settings={"size_px": size_px, "min_area_ha": min_area_ha}, seed=seed)
+    found = Manifest.read(folder)
+    if found is not None and found.same_work(wanted) and all(Path(path).exists() for path in found.outputs):
+        report("simulate", "up to date")
+        return
+    report("simulate", "")
+    started = time.perf_counter()
+    region = write_region(folder, size_px=size_px, seed=seed, min_area_ha=min_area_ha, clouds="none")
+    files = [*region.scenes, *region.scl, region.truth, region.altitude, region.reference, region.mistakes]
+    seconds = time.perf_counter() - started
+    outputs = {str(path): fingerprint(path) for path in files}
+    Manifest("simulate", settings=wanted.settings, outputs=outputs, seed=seed, seconds=round(seconds, 3)).write(folder)
+    report("simulate", f"{seconds:.1f} s")
