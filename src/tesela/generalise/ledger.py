@@ -39,7 +39,7 @@ class Remainder:
 
     code: str
     reason: str
-    """"edge" or "nodata": cut by the edge of the map or by nodata and kept; "alone": there is no neighbour."""
+    """"edge" or "nodata": cut by the edge of the map or by nodata, and kept; "alone": without a neighbour."""
     areas: int
     pixels: int
 
@@ -47,7 +47,7 @@ class Remainder:
 @dataclass(frozen=True)
 class Ledger:
     """
-    The account of one generalisation; pixels before, plus and minus the moves, are pixels after, class by class.
+    The account of one generalisation: pixels before, plus and minus the moves, are pixels after, by class.
 
     Areas are pixels times `pixel_m2`.
     """
@@ -60,6 +60,8 @@ class Ledger:
     edges: str
     rounds: int
     """Rounds of width and unit that were run; fewer than asked for when nothing moved any more."""
+    settled: bool
+    """Whether the last round moved nothing: then generalising the result again changes nothing."""
     before: Mapping[str, int]
     """Pixels by class code; classes of the legend that do not occur have 0."""
     after: Mapping[str, int]
@@ -122,6 +124,7 @@ class Ledger:
             "min_width_m": self.min_width_m,
             "edges": self.edges,
             "rounds": self.rounds,
+            "settled": self.settled,
             "before": dict(self.before),
             "after": dict(self.after),
             "moves": [vars(move) for move in self.moves],

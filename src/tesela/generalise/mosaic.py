@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from tesela.core.errors import LegendError
 from tesela.core.legend import Legend
-from tesela.generalise.regions import RegionGraph, find
+from tesela.generalise.merging import group_regions
+from tesela.generalise.regions import RegionGraph
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,9 @@ class MosaicRule:
     """
     When a group of small areas becomes one area of a mixed class.
 
-    A group is a set of areas under the mapping unit, all of classes of the rule, that touch each other. It becomes
-    `target` when it reaches the unit, has at least two classes, none with more than `most_single` of its ground,
-    and every part within its limits.
+    A group is a set of areas under the mapping unit, all of classes of the rule, that touch each other. It
+    becomes `target` when it reaches the unit, has at least two classes, none with more than `most_single` of
+    its ground, and every part within its limits.
     """
 
     target: str
@@ -53,7 +53,7 @@ RULES: dict[str, tuple[MosaicRule, ...]] = {
         MosaicRule("24", (Share(("21", "22", "23", "24"), 0.25, 0.75), Share(("31", "32"), 0.25, 0.75))),
     ),
 }
-"""Rules by legend, in the order in which they are applied; a reading of the CORINE nomenclature guidelines."""
+"""Rules by legend, in the order in which they are applied; our reading of the CORINE nomenclature."""
 
 
 def find_rules(legend: Legend) -> tuple[MosaicRule, ...]:
@@ -67,7 +67,7 @@ def find_rules(legend: Legend) -> tuple[MosaicRule, ...]:
     """
     if legend.address not in RULES:
         raise LegendError(
-            f"Legend '{legend.address}' has no mosaic rules (known: {', '.join(RULES)}). Leave the mosaic step out, "
+            f"Legend '{legend.address}' has no mosaic rules (known: {', '.join(RULES)}). Leave the step out, "
             f"or give rules of your own (mosaic=[MosaicRule(...)])."
         )
     return RULES[legend.address]
@@ -99,7 +99,7 @@ def build_mosaics(
             continue
         chosen = np.zeros(len(graph.value), np.bool_)
         chosen[nodes] = True
-        groups = _group(graph.parent, chosen, graph.start, graph.neighbour, graph.following)
+        groups = group_regions(graph.parent, chosen, graph.start, graph.neighbour, graph.following)
         _, index = np.unique(groups[nodes], return_inverse=True)
         count = int(index.max()) + 1
         ground = np.zeros((count, 256), np.int64)
@@ -119,24 +119,3 @@ def _values_of(legend: Legend, codes: Sequence[str]) -> NDArray[np.bool_]:
     table = np.zeros(256, np.bool_)
     table[[legend[code].value for code in codes]] = True
     return table
-
-
-@njit(nogil=True, cache=True)
-def _group(parent, chosen, start, neighbour, following):  # type: ignore[no-untyped-def]
-    """Root of the group of touching chosen regions, for each chosen region."""
-    group = np.arange(parent.size).astype(np.int32)
-    for x in range(parent.size):
-        if not chosen[x]:
-            continue
-        node = x
-        while node >= 0:
-            for e in range(start[node], start[node + 1]):
-                y = find(parent, neighbour[e])
-                if chosen[y]:
-                    a, b = find(group, x), find(group, y)
-                    if a != b:
-                        group[max(a, b)] = min(a, b)
-            node = following[node]
-    for x in range(parent.size):
-        group[x] = find(group, x)
-    return group

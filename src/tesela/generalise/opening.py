@@ -1,5 +1,7 @@
 """The opening of all classes at once by a disc, and what of a map it leaves out as narrow."""
 
+# ruff: noqa: PLR0917 - compiled functions know no keyword-only arguments
+
 from __future__ import annotations
 
 import math
@@ -30,7 +32,7 @@ class Disc:
     @property
     def half_runs(self) -> NDArray[np.int32]:
         """
-        Pixels to each side of the centre in each row, from the central row (or the two central rows) outwards.
+        Pixels to each side of the centre in each row, from the central row (or the two central) outwards.
 
         For odd sides the central pixel itself is not counted.
         """
@@ -60,7 +62,7 @@ class Disc:
 
     @property
     def reach_px(self) -> int:
-        """How far away a pixel can lie and still decide whether another is narrow."""
+        """How far away a pixel can lie and decide if another is narrow: disc, nodata beside it, corners."""
         return 2 * self.side_px + 2 * self.corner_steps + 2
 
 
@@ -69,9 +71,9 @@ def open_classes(values, known, half, side):  # type: ignore[no-untyped-def]
     """
     Which pixels lie in a disc of pixels all of one class, whose central pixels are known.
 
-    A pixel x' in a column whose nearest other class lies t rows beyond the disc's centre keeps the centre off
-    x' - half[t] to x' + half[t]; the union of such intervals is found by one sweep from each side, whatever the
-    width of the disc. The same sweeps dilate the centres that are left.
+    A column x' whose nearest other class lies t rows beyond the disc's centre keeps the centre off
+    x' - half[t] to x' + half[t]; the union of such intervals is found by one sweep from each side, whatever
+    the width of the disc. The same sweeps dilate the centres that are left.
 
     Parameters
     ----------
@@ -144,7 +146,9 @@ def _dilate(centres, half, even, above):  # type: ignore[no-untyped-def]
     rows, cols = centres.shape
     far = half.size
     for x in range(cols):
-        above[0, x] = far  # from here on: rows up to the nearest centre strictly above, as the disc counts them
+        above[0, x] = (
+            far  # from here on: rows up to the nearest centre strictly above, as the disc counts them
+        )
     for y in range(1, rows):
         for x in range(cols):
             above[y, x] = 1 - even if centres[y - 1, x] else min(above[y - 1, x] + 1, far)
@@ -173,8 +177,9 @@ def find_narrow(values, opened, corner_steps, exempt):  # type: ignore[no-untype
     """
     Which pixels are parts narrower than the disc, given its opening.
 
-    Ground that the opening leaves out is a mere corner where it lies within `corner_steps` of opened ground of
-    its class, as at any right-angled corner; else it is a narrow part, up to where it joins the opened ground.
+    Ground that the opening leaves out is a mere corner where it lies within `corner_steps` of opened ground
+    of its class, as at any right-angled corner; else it is a narrow part, up to where it joins the opened
+    ground.
 
     Parameters
     ----------
@@ -202,7 +207,7 @@ def find_narrow(values, opened, corner_steps, exempt):  # type: ignore[no-untype
 
 @njit(nogil=True, cache=True)
 def _grow(values, opened, narrow, steps):  # type: ignore[no-untyped-def]
-    """Strike from `narrow` what lies within `steps` of opened ground of its class; give back what was struck."""
+    """Strike from `narrow` what lies within `steps` of opened ground of its class; return what was struck."""
     rows, cols = values.shape
     struck = np.zeros((rows, cols), np.bool_)
     front = np.empty(1024, np.int64)

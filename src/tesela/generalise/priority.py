@@ -51,9 +51,9 @@ class PriorityTable:
         """
         Build from the rows of a CSV: a matrix, or pairs with the columns CODE and PRI.
 
-        A matrix has the area's class in its first column and one column for each neighbour's class. In pairs, CODE
-        is the neighbour's code ("211"), or the area's code and the neighbour's written together ("121211"), which
-        goes before the former.
+        A matrix has the area's class in its first column and one column for each neighbour's class. In pairs,
+        CODE is the neighbour's code ("211"), or the area's code and the neighbour's written together
+        ("121211"), which goes before the former.
 
         Raises
         ------
@@ -96,8 +96,8 @@ def load_priority(source: str | Path, legend: Legend) -> PriorityTable:
     Parameters
     ----------
     source : str or Path
-        "tesela-corine-2", "tesela-corine-3" (proposals of ours, not the official table), or the path of a CSV, see
-        `PriorityTable.from_rows`.
+        "tesela-corine-2", "tesela-corine-3" (proposals of ours, not the official table), or the path of a
+        CSV, see `PriorityTable.from_rows`.
 
     Raises
     ------
@@ -113,32 +113,36 @@ def find_priority(legend: Legend) -> PriorityTable | None:
     return load_priority(name, legend) if name in list_priorities() else None
 
 
-def _read_matrix(name: str, rows: Sequence[Mapping[str, str]]) -> dict[tuple[str, str], float]:
+def _read_matrix(name: str, rows: Sequence[Mapping[str, object]]) -> dict[tuple[str, str], float]:
     found = {}
     for number, row in enumerate(rows, start=2):
         (_, area), *cells = row.items()
         for neighbour, text in cells:
-            if neighbour is None or not isinstance(text, str):
-                raise LegendError(f"Priority table '{name}', line {number}: has more or fewer cells than the header.")
+            if not isinstance(area, str) or not isinstance(
+                text, str
+            ):  # short and long rows give None and lists
+                raise LegendError(
+                    f"Priority table '{name}', line {number}: has more or fewer cells than the header."
+                )
             if text.strip():
                 found[area.strip(), neighbour.strip()] = _number(name, number, text)
     return found
 
 
-def _read_pairs(
-    name: str, legend: Legend, rows: Sequence[Mapping[str, str]]
-) -> dict[tuple[str, str], float]:
+def _read_pairs(name: str, legend: Legend, rows: Sequence[Mapping[str, str]]) -> dict[tuple[str, str], float]:
     single: dict[str, float] = {}
     pairs: dict[tuple[str, str], float] = {}
     for number, raw in enumerate(rows, start=2):
         row = {(key or "").strip().upper(): (text or "").strip() for key, text in raw.items()}
         code, score = row["CODE"], _number(name, number, row["PRI"])
-        cuts = [(code[:k], code[k:]) for k in range(1, len(code)) if code[:k] in legend and code[k:] in legend]
+        cuts = [
+            (code[:k], code[k:]) for k in range(1, len(code)) if code[:k] in legend and code[k:] in legend
+        ]
         readings = len(cuts) + (code in legend)
         if readings > 1:
             raise LegendError(
-                f"Priority table '{name}', line {number}: CODE '{code}' can be read in {readings} ways under legend "
-                f"'{legend.address}'. Give the table as a matrix."
+                f"Priority table '{name}', line {number}: CODE '{code}' can be read in {readings} ways under "
+                f"legend '{legend.address}'. Give the table as a matrix."
             )
         if code in legend:
             single[code] = score
@@ -146,8 +150,9 @@ def _read_pairs(
             pairs[cuts[0]] = score
         else:
             raise LegendError(
-                f"Priority table '{name}', line {number}: CODE '{code}' is neither a class of legend "
-                f"'{legend.address}' nor two of them written together (it has {join_words(legend.codes, most=8)})."
+                f"Priority table '{name}', line {number}: CODE '{code}' is neither a class of "
+                f"legend '{legend.address}' nor two of them written together (it has "
+                f"{join_words(legend.codes, most=8)})."
             )
     return {
         (area, neighbour): pairs.get((area, neighbour), single.get(neighbour, 0.0))

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from tesela.generalise.flooding import continue_classes, give_narrow
 from tesela.generalise.opening import Disc, find_narrow, open_classes
-from tesela.generalise.regions import find, label_regions
+from tesela.generalise.pieces import Moves, Pieces, count_moves
 from tesela.generalise.strips import Plan, Strip
 from tesela.generalise.unit import NO_CLASSES, NO_PRIORITY, Tally
 from tesela.io.scratch import ScratchRaster
+
+Pixel = TypeVar("Pixel", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -30,8 +33,8 @@ class WidthRule:
 
     @property
     def halo_px(self) -> int:
-        """Rows around a strip with which its answer is that of the whole map."""
-        return 3 * self.disc.side_px + 2 * self.disc.corner_steps + 4
+        """Rows around a strip with which its answer is that of the whole map: find, give, find again."""
+        return 2 * self.disc.reach_px + self.disc.side_px + 2
 
 
 def drop_narrow_parts(
@@ -47,10 +50,11 @@ def drop_narrow_parts(
     Give the parts of areas that are narrower than a width to the ground beside them, once.
 
     A part is narrow where no disc of the width fits into its class (morphological opening), save for what the
-    opening takes off right-angled corners. Each narrow pixel goes to the wide ground of another class that can be
-    reached through narrow ground of its own within the width: to the class of lowest rank, then the nearest, then
-    the one that touches more of its sides, then the lowest value. What reaches no wide ground stays as it is.
-    No rule looks at positions.
+    opening takes off right-angled corners. Each narrow pixel goes to the wide ground of another class that
+    can be reached through narrow ground of its own within the width: to the class of lowest rank, then the
+    nearest, then the one that touches more of its sides, then the lowest value. Pixels that reach no wide
+    ground, or would be narrow there as well, stay as they are: so repeating this comes to rest. No rule looks
+    at positions.
 
     Parameters
     ----------
@@ -73,16 +77,20 @@ def widen(source: ScratchRaster, target: ScratchRaster, *, rule: WidthRule, plan
     """Apply `drop_narrow_parts` to a raster of any size, from one scratch raster to another."""
     strips = _tall(plan).strips(source.shape)
 
-    def work(strip: Strip) -> _Moves:
+    def work(strip: Strip) -> Moves:
         window = _Window.around(strip, source, rule)
         narrow = window.narrow(rule)
         given = give_narrow(window.values, narrow, rule.ranks, rule.exempt, rule.disc.side_px)
+        moved = given != window.values
+        if moved.any():
+            vain = moved & replace(window, values=given).narrow(rule)
+            given = np.where(vain, window.values, given)
         before, after = window.cut(window.values), window.cut(given)
         target.write(strip.first, after)
-        return _count_moves(before, after)
+        return count_moves(before, after)
 
     pixels = np.zeros((256, 256), np.int64)
-    pieces = _Pieces()
+    pieces = Pieces()
     for moves in plan.each(work, strips):
         pixels += moves.pixels
         pieces.add(moves)
@@ -145,7 +153,7 @@ class _Window:
         values[above : above + stop - first, margin : margin + cols] = source.read(first, stop)
         return cls(values, above + strip.first - first, strip.stop - strip.first, margin)
 
-    def cut(self, window: NDArray[np.generic]) -> NDArray[np.generic]:
+    def cut(self, window: NDArray[Pixel]) -> NDArray[Pixel]:
         return window[self.top : self.top + self.rows, self.margin : window.shape[1] - self.margin]
 
     def narrow(self, rule: WidthRule) -> NDArray[np.bool_]:
@@ -155,229 +163,3 @@ class _Window:
         opened = open_classes(filled, self.values != 0, rule.disc.half_runs, rule.disc.side_px)
         narrow: NDArray[np.bool_] = find_narrow(self.values, opened, rule.disc.corner_steps, rule.exempt)
         return narrow
-
-
-@njit(nogil=True, cache=True)
-def continue_classes(values: NDArray[np.uint8], steps: int) -> NDArray[np.uint8]:
-    """Let the classes grow into nodata, `steps` pixels far; where two meet, the lower value."""
-    rows, cols = values.shape
-    filled = values.copy()
-    queued = np.zeros((rows, cols), np.bool_)
-    front = np.empty(1024, np.int64)
-    count = 0
-    for y in range(rows):
-        for x in range(cols):
-            if values[y, x] == 0 and (
-                (y > 0 and values[y - 1, x] != 0)
-                or (y + 1 < rows and values[y + 1, x] != 0)
-                or (x > 0 and values[y, x - 1] != 0)
-                or (x + 1 < cols and values[y, x + 1] != 0)
-            ):
-                if count == front.size:
-                    front = np.append(front, np.empty(count, np.int64))
-                queued[y, x] = True
-                front[count] = y * cols + x
-                count += 1
-    for _ in range(steps):
-        found = np.empty(count, np.uint8)
-        for k in range(count):
-            y, x = front[k] // cols, front[k] % cols
-            best = 255
-            for t in range(4):
-                v, u = y + (t == 0) - (t == 1), x + (t == 2) - (t == 3)
-                if 0 <= v < rows and 0 <= u < cols and filled[v, u] != 0:
-                    best = min(best, filled[v, u])
-            found[k] = best
-        after = np.empty(4 * count, np.int64)
-        size = 0
-        for k in range(count):
-            y, x = front[k] // cols, front[k] % cols
-            filled[y, x] = found[k]
-        for k in range(count):
-            y, x = front[k] // cols, front[k] % cols
-            for t in range(4):
-                v, u = y + (t == 0) - (t == 1), x + (t == 2) - (t == 3)
-                if 0 <= v < rows and 0 <= u < cols and filled[v, u] == 0 and not queued[v, u]:
-                    queued[v, u] = True
-                    after[size] = v * cols + u
-                    size += 1
-        front, count = after, size
-    return filled
-
-
-@njit(nogil=True, cache=True)
-def give_narrow(values, narrow, ranks, exempt, steps):  # type: ignore[no-untyped-def]
-    """
-    Give each narrow pixel to wide ground within `steps` pixels through narrow ground of its class.
-
-    Best offers spread from pixel to pixel in rounds, all pixels of a round at once: an offer is a class, its rank
-    for the class of the pixel, and the round in which it came.
-
-    Parameters
-    ----------
-    values : (rows, cols) array of uint8
-    narrow : (rows, cols) array of bool
-    ranks : (256, 256) array of int32
-    exempt : (256,) array of bool
-        Class values that get nothing.
-
-    Returns
-    -------
-    (rows, cols) array of uint8
-    """
-    rows, cols = values.shape
-    given = values.copy()
-    taken = np.zeros((rows, cols), np.bool_)  # narrow pixels that hold an offer, which stands in `given`
-    queued = np.zeros((rows, cols), np.bool_)
-    front = np.empty(1024, np.int64)
-    count = 0
-    for y in range(rows):
-        for x in range(cols):
-            if narrow[y, x] and (
-                (y > 0 and not narrow[y - 1, x])
-                or (y + 1 < rows and not narrow[y + 1, x])
-                or (x > 0 and not narrow[y, x - 1])
-                or (x + 1 < cols and not narrow[y, x + 1])
-            ):
-                if count == front.size:
-                    front = np.append(front, np.empty(count, np.int64))
-                front[count] = y * cols + x
-                count += 1
-    for step in range(1, steps + 1):
-        changed = np.empty(count, np.int64)
-        offers = np.empty(count, np.uint8)
-        size = 0
-        for k in range(count):
-            y, x = front[k] // cols, front[k] % cols
-            queued[y, x] = False
-            own = values[y, x]
-            best = _best_offer(y, x, step == 1, values, narrow, given, taken, ranks[own], exempt)
-            if best != 0 and (not taken[y, x] or ranks[own, best] < ranks[own, given[y, x]]):
-                changed[size] = front[k]
-                offers[size] = best
-                size += 1
-        for k in range(size):
-            y, x = changed[k] // cols, changed[k] % cols
-            given[y, x] = offers[k]
-            taken[y, x] = True
-        front = np.empty(4 * size, np.int64)
-        count = 0
-        for k in range(size):
-            y, x = changed[k] // cols, changed[k] % cols
-            for t in range(4):
-                v, u = y + (t == 0) - (t == 1), x + (t == 2) - (t == 3)
-                if 0 <= v < rows and 0 <= u < cols and narrow[v, u] and values[v, u] == values[y, x]:
-                    if not queued[v, u]:
-                        queued[v, u] = True
-                        front[count] = v * cols + u
-                        count += 1
-    return given
-
-
-@njit(nogil=True, cache=True)
-def _best_offer(y, x, from_wide, values, narrow, given, taken, rank, exempt):  # type: ignore[no-untyped-def]
-    """Best class that a neighbour offers: of wide ground in the first round, passed on by narrow ground after it."""
-    rows, cols = values.shape
-    own = values[y, x]
-    offered = np.zeros(4, np.uint8)
-    for t in range(4):
-        v, u = y + (t == 0) - (t == 1), x + (t == 2) - (t == 3)
-        if not (0 <= v < rows and 0 <= u < cols) or values[v, u] == 0:
-            continue
-        if from_wide:
-            if not narrow[v, u] and values[v, u] != own and not exempt[values[v, u]]:
-                offered[t] = values[v, u]
-        elif narrow[v, u] and values[v, u] == own and taken[v, u]:
-            offered[t] = given[v, u]
-    best = np.uint8(0)
-    most = 0
-    for t in range(4):
-        kind = offered[t]
-        if kind == 0:
-            continue
-        votes = 0
-        for s in range(4):
-            votes += offered[s] == kind
-        if (
-            best == 0
-            or rank[kind] < rank[best]
-            or (rank[kind] == rank[best] and (votes > most or (votes == most and kind < best)))
-        ):
-            best, most = kind, votes
-    return best
-
-
-@dataclass(frozen=True)
-class _Moves:
-    pixels: NDArray[np.int64]
-    codes: NDArray[np.uint16]
-    """Class before x 256 + class after, of each piece of ground that moved."""
-    top: NDArray[np.int32]
-    bottom: NDArray[np.int32]
-
-
-def _count_moves(before: NDArray[np.generic], after: NDArray[np.generic]) -> _Moves:
-    codes = np.zeros(before.shape, np.uint16)
-    pixels = np.zeros((256, 256), np.int64)
-    _code_moves(before, after, codes, pixels)
-    labels, count = label_regions(codes)
-    found = np.zeros(count, np.uint16)
-    _first_codes(labels, codes, found)
-    return _Moves(pixels, found, labels[0].copy(), labels[-1].copy())
-
-
-class _Pieces:
-    """Counts connected pieces of ground that moved alike, across strips."""
-
-    def __init__(self) -> None:
-        self._codes: list[NDArray[np.uint16]] = []
-        self._seams: list[tuple[NDArray[np.int32], NDArray[np.int32], int, int]] = []
-        self._bottom: tuple[NDArray[np.int32], int] | None = None
-        self._count = 0
-
-    def add(self, moves: _Moves) -> None:
-        first = self._count
-        if self._bottom is not None:
-            self._seams.append((self._bottom[0], moves.top, self._bottom[1], first))
-        self._bottom = (moves.bottom, first)
-        self._codes.append(moves.codes)
-        self._count += len(moves.codes)
-
-    def areas(self) -> NDArray[np.int64]:
-        codes = np.concatenate(self._codes) if self._codes else np.empty(0, np.uint16)
-        parent = np.arange(len(codes), dtype=np.int64)
-        for above, below, first_above, first_below in self._seams:
-            _join_pieces(parent, codes, above, below, first_above, first_below)
-        single = codes[parent == np.arange(len(codes))]
-        return np.bincount(single.astype(np.int64), minlength=1 << 16).reshape(256, 256)
-
-
-@njit(nogil=True, cache=True)
-def _code_moves(before, after, codes, pixels):  # type: ignore[no-untyped-def]
-    rows, cols = before.shape
-    for y in range(rows):
-        for x in range(cols):
-            a, b = before[y, x], after[y, x]
-            pixels[a, b] += 1
-            if a != b:
-                codes[y, x] = np.uint16(a) * np.uint16(256) + np.uint16(b)
-
-
-@njit(nogil=True, cache=True)
-def _first_codes(labels, codes, found):  # type: ignore[no-untyped-def]
-    rows, cols = labels.shape
-    for y in range(rows):
-        for x in range(cols):
-            if labels[y, x] >= 0:
-                found[labels[y, x]] = codes[y, x]
-
-
-@njit(nogil=True, cache=True)
-def _join_pieces(parent, codes, above, below, first_above, first_below):  # type: ignore[no-untyped-def]
-    for x in range(above.size):
-        if above[x] >= 0 and below[x] >= 0:
-            a, b = above[x] + first_above, below[x] + first_below
-            if codes[a] == codes[b]:
-                a, b = find(parent, a), find(parent, b)
-                if a != b:
-                    parent[max(a, b)] = min(a, b)

@@ -21,8 +21,8 @@ class ScratchRaster:
     """
     A uint8 raster read and written by whole rows, from several threads at once; use it in a `with` block.
 
-    Large ones are a plain file that vanishes with the block: its pages are the system's to drop, so memory stays
-    flat however large the map is.
+    Large ones are a plain file that vanishes with the block: its pages are the system's to drop, so memory
+    stays flat however large the map is.
     """
 
     def __init__(self, shape: tuple[int, int], *, folder: Path | None = None) -> None:
@@ -34,7 +34,7 @@ class ScratchRaster:
             return
         try:
             handle, path = tempfile.mkstemp(prefix=".tesela-scratch.", dir=folder)
-            os.unlink(path)  # the file lives until it is closed, even when we are killed
+            Path(path).unlink()  # the file lives until it is closed, even when we are killed
             self._file = handle
             os.truncate(handle, shape[0] * shape[1])
         except OSError as error:
@@ -81,12 +81,14 @@ class ScratchRaster:
         try:
             _transfer(os.pwritev, self._file, np.ascontiguousarray(values), at=first * self.shape[1])
         except OSError as error:
-            raise InputError(f"The scratch file cannot be written ({error.strerror}). Is the disk full?") from None
+            raise InputError(
+                f"The scratch file cannot be written ({error.strerror}). Is the disk full?"
+            ) from None
 
 
 def _transfer(move: object, file: int, rows: NDArray[np.uint8], *, at: int) -> None:
     assert callable(move)
-    view = memoryview(rows).cast("B")
+    view = rows.data.cast("B")
     done = 0
     while done < len(view):
         step = move(file, [view[done : done + (1 << 30)]], at + done)

@@ -1,0 +1,206 @@
+"""Labelling: kernels that number regions, measure them, list their borders and join them across strips."""
+
+# ruff: noqa: PLR0917 - compiled functions know no keyword-only arguments
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+AT_EDGE = 1
+"""Flag of regions that touch the edge of the map."""
+AT_NODATA = 2
+"""Flag of regions that touch a pixel without a class."""
+
+
+@njit(nogil=True, cache=True, inline="always")
+def find(parent, x):  # type: ignore[no-untyped-def]
+    """Root of node `x`, halving the path to it."""
+    while parent[x] != x:
+        parent[x] = parent[parent[x]]
+        x = parent[x]
+    return x
+
+
+@njit(nogil=True, cache=True)
+def label_regions(values: NDArray[np.unsignedinteger]) -> tuple[NDArray[np.int32], int]:
+    """
+    Number the 4-connected regions of equal value, in the order of their first pixel.
+
+    Parameters
+    ----------
+    values : (rows, cols) array of unsigned integers
+        0 is nodata and gets the label -1.
+
+    Returns
+    -------
+    (rows, cols) array of int32, int
+        Labels from 0 on, and how many there are.
+    """
+    rows, cols = values.shape
+    labels: NDArray[np.int32] = np.empty((rows, cols), np.int32)
+    parent = np.empty(rows * cols + 1, np.int32)  # touched as far as needed
+    count = np.int32(0)
+    for i in range(rows):
+        for j in range(cols):
+            value = values[i, j]
+            if value == 0:
+                labels[i, j] = -1
+                continue
+            label = np.int32(-1)
+            if j > 0 and values[i, j - 1] == value:
+                label = labels[i, j - 1]
+            if i > 0 and values[i - 1, j] == value:
+                upper = labels[i - 1, j]
+                if label < 0:
+                    label = upper
+                elif label != upper:
+                    a, b = find(parent, label), find(parent, upper)
+                    label = min(a, b)
+                    parent[max(a, b)] = label
+            if label < 0:
+                label = count
+                parent[count] = count
+                count += np.int32(1)
+            labels[i, j] = label
+    final = np.int32(0)
+    # A parent is never above its child, so one pass numbers the roots and finds the root of all others.
+    for x in range(count):
+        if parent[x] == x:
+            parent[x] = final
+            final += np.int32(1)
+        else:
+            parent[x] = parent[parent[x]]
+    for i in range(rows):
+        for j in range(cols):
+            if labels[i, j] >= 0:
+                labels[i, j] = parent[labels[i, j]]
+    return labels, int(final)
+
+
+@njit(nogil=True, cache=True)
+def measure_regions(values, labels, count, shared, at_top, at_bottom):  # type: ignore[no-untyped-def]
+    """Size, class and flags of each region, and how many entries its list of borders will have."""
+    rows, cols = labels.shape
+    size = np.zeros(count, np.int64)
+    value = np.zeros(count, np.uint8)
+    flags = np.zeros(count, np.uint8)
+    degree = np.zeros(count, np.int32)
+    latest = np.full(count, -1, np.int32)
+    for i in range(rows):
+        counted = i > 0 or not shared
+        edge_row = (at_top and i == 0) or (at_bottom and i == rows - 1)
+        run = 0
+        for j in range(cols):
+            a = labels[i, j]
+            left = labels[i, j - 1] if j > 0 else a
+            if a != left:
+                if left >= 0 and counted:
+                    size[left] += run
+                run = 0
+                if a < 0:
+                    flags[left] |= AT_NODATA
+                elif left < 0:
+                    flags[a] |= AT_NODATA
+                elif counted:
+                    if latest[a] != left:
+                        latest[a] = left
+                        degree[a] += 1
+                    if latest[left] != a:
+                        latest[left] = a
+                        degree[left] += 1
+            run += 1
+            if i > 0:
+                b = labels[i - 1, j]
+                if a != b:
+                    if a < 0:
+                        flags[b] |= AT_NODATA
+                    elif b < 0:
+                        flags[a] |= AT_NODATA
+                    else:
+                        if latest[a] != b:
+                            latest[a] = b
+                            degree[a] += 1
+                        if latest[b] != a:
+                            latest[b] = a
+                            degree[b] += 1
+            if a >= 0:
+                if run == 1:
+                    value[a] = values[i, j]
+                if edge_row or j == 0 or j == cols - 1:
+                    flags[a] |= AT_EDGE
+        if cols > 0 and labels[i, cols - 1] >= 0 and counted:
+            size[labels[i, cols - 1]] += run
+    return size, value, flags, degree
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _add_border(place, start, neighbour, border, a, b):  # type: ignore[no-untyped-def]
+    p = place[a]
+    if p > start[a] and neighbour[p - 1] == b:
+        border[p - 1] += 1
+    else:
+        neighbour[p] = b
+        border[p] = 1
+        place[a] = p + 1
+
+
+@njit(nogil=True, cache=True)
+def list_borders(labels, start, small, shared):  # type: ignore[no-untyped-def]
+    """Neighbours and border lengths of the small regions; walks as `measure_regions` does, so all fit."""
+    rows, cols = labels.shape
+    place = start[:-1].copy()
+    neighbour = np.empty(start[-1], np.int32)
+    border = np.empty(start[-1], np.int32)
+    for i in range(rows):
+        counted = i > 0 or not shared
+        for j in range(cols):
+            a = labels[i, j]
+            if a < 0:
+                continue
+            if counted and j > 0:
+                b = labels[i, j - 1]
+                if b != a and b >= 0:
+                    if small[a]:
+                        _add_border(place, start, neighbour, border, a, b)
+                    if small[b]:
+                        _add_border(place, start, neighbour, border, b, a)
+            if i > 0:
+                b = labels[i - 1, j]
+                if b != a and b >= 0:
+                    if small[a]:
+                        _add_border(place, start, neighbour, border, a, b)
+                    if small[b]:
+                        _add_border(place, start, neighbour, border, b, a)
+    return neighbour, border
+
+
+@njit(nogil=True, cache=True)
+def join_rows(parent, above, below, first_above, first_below):  # type: ignore[no-untyped-def]
+    """Join the labels of a row that two strips share."""
+    for j in range(above.size):
+        if above[j] >= 0:
+            a = find(parent, above[j] + first_above)
+            b = find(parent, below[j] + first_below)
+            if a != b:
+                parent[max(a, b)] = min(a, b)
+
+
+@njit(nogil=True, cache=True)
+def gather_parts(parent, size, flags, following, last):  # type: ignore[no-untyped-def]
+    """Add what is known of the parts of a region to its root, and chain the parts."""
+    for x in range(parent.size):
+        root = find(parent, x)
+        if root != x:
+            size[root] += size[x]
+            flags[root] |= flags[x]
+            following[last[root]] = x
+            last[root] = last[x]
+
+
+@njit(nogil=True, cache=True)
+def flatten(parent):  # type: ignore[no-untyped-def]
+    """Point every node straight at its root."""
+    for x in range(parent.size):
+        parent[x] = find(parent, x)
