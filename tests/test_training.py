@@ -1,0 +1,571 @@
+"""Training: its parts by hand-made cases, the whole by classes that can be learnt, killed and resumed."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from affine import Affine
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+from pydantic import BaseModel, ValidationError
+from torch.nn import functional
+
+from tesela.core.errors import InputError, RecipeError
+from tesela.core.legend import LandClass, Legend
+from tesela.io.maps import write_map
+from tesela.io.raster import open_scene
+from tesela.models.expert import load_expert, read_header
+from tesela.patches.table import PatchTable, make_patches
+from tesela.training import segmentation
+from tesela.training.augment import augment, turn
+from tesela.training.averaging import MovingAverage
+from tesela.training.data import Draws, MemoryPatches, PaddedPatches, Shares
+from tesela.training.hardware import choose_hardware
+from tesela.training.losses import class_weights, patch_weights, segmentation_loss
+from tesela.training.scores import count_pairs, validation_scores
+from tesela.training.segmentation import train_segmentation
+from tesela.training.settings import SegmentationSettings, SettingsError
+
+LEGEND = Legend(
+    "three",
+    (
+        LandClass(10, "w", "Water", "#0000ff"),
+        LandClass(20, "f", "Forest", "#00aa00"),
+        LandClass(30, "b", "Bare", "#aaaaaa"),
+        LandClass(40, "s", "Snow", "#ffffff"),
+    ),
+)
+QUICK = SegmentationSettings(
+    encoder="tu-mobilenetv3_small_050", decoder="small", epochs=4, batch_size=4, seed=3, learning_rate=3e-3
+)
+
+
+def make_table(folder: Path, *, size_px: int = 32, seed: int = 0) -> PatchTable:
+    """A scene of three classes in squares of 8 px, each of its own colour under noise; Snow is nowhere."""
+    import rasterio
+
+    rng = np.random.default_rng(seed)
+    rows, cols = 4 * size_px, 6 * size_px
+    classes = np.kron(rng.integers(0, 3, (rows // 8, cols // 8)), np.ones((8, 8), int))
+    colours = np.array([[0.1, 0.1], [0.2, 0.8], [0.9, 0.5]])
+    image = (colours[classes] + rng.normal(0, 0.05, (rows, cols, 2))).transpose(2, 0, 1).astype(np.float32)
+    image[:, :3, :5] = np.nan
+    grid = GeoBox((rows, cols), Affine(10, 0, 500_000, 0, -10, 4_100_000), "EPSG:32630")
+    path = folder / "scene.tif"
+    folder.mkdir(exist_ok=True)
+    with rasterio.open(
+        path,
+        "w",
+        driver="GTiff",
+        width=cols,
+        height=rows,
+        count=2,
+        dtype="float32",
+        crs="EPSG:32630",
+        transform=rasterio.Affine(*list(grid.affine)[:6]),
+        nodata=float("nan"),
+    ) as file:
+        file.write(image)
+        file.descriptions = ("red", "nir")
+    labels = np.array(LEGEND.values, np.uint8)[classes]
+    labels[-4:, -4:] = 0
+    reference = write_map(folder / "labels.tif", labels, grid, legend=LEGEND)
+    table = make_patches([open_scene(path)], [reference], size_px=size_px)
+    splits = ["val" if number % 4 == 3 else "train" for number in range(len(table))]
+    return table.with_splits(splits)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tests run beside each other: one thread each is fastest, and sums in one order give equal bytes."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> PatchTable:
+    return make_table(tmp_path_factory.mktemp("scene"))
+
+
+# ---- settings and hardware ----------------------------------------------------------------------------
+
+
+def test_published_settings_are_those_of_the_paper() -> None:
+    found = SegmentationSettings(published=True, encoder="resnet101", epochs=3).resolved
+    assert (found.optimizer, found.epochs, found.patience, found.weights) == ("adam", 100, 0, "imagenet")
+    assert SegmentationSettings(published=True, weights="mine.pth").resolved.weights == "mine.pth"
+    assert QUICK.resolved == QUICK
+    with pytest.raises(SettingsError, match="the paper used resnet50 and resnet101"):
+        SegmentationSettings(published=True, encoder="resnet18")
+
+
+def test_settings_out_of_range_are_all_named() -> None:
+    with pytest.raises(RecipeError, match=r"epochs is 0.*; learning_rate is 50.*; devices is 0"):
+        SegmentationSettings(epochs=0, learning_rate=50, devices=0)
+
+
+def test_a_recipe_reports_wrong_settings_beside_its_other_mistakes() -> None:
+    class Recipe(BaseModel):
+        training: SegmentationSettings
+        name: str
+
+    with pytest.raises(ValidationError, match="2 validation errors") as caught:
+        Recipe.model_validate({"training": {"epochs": 0}, "name": 3})
+    assert [error["loc"] for error in caught.value.errors()] == [("training",), ("name",)]
+    with pytest.raises(ValidationError, match=r"training\.epoch\s+Unexpected"):
+        Recipe.model_validate({"training": {"epoch": 3}, "name": "x"})
+
+
+def test_settings_load_without_torch() -> None:
+    code = "import sys; from tesela.training import SegmentationSettings; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_hardware_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(SettingsError, match="torch finds no CUDA device"):
+        choose_hardware(replace(QUICK, accelerator="gpu"))
+    with pytest.raises(SettingsError, match="devices is 4096, but this machine has"):
+        choose_hardware(replace(QUICK, devices=4096))
+    with pytest.raises(SettingsError, match="a CPU does not train in"):
+        choose_hardware(replace(QUICK, precision="fp16"))
+    assert choose_hardware(replace(QUICK, precision="fp32")) == ("cpu", 1, "32-true")
+
+
+def test_all_gpus_are_used_in_bf16_where_they_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
+    assert choose_hardware(QUICK) == ("gpu", 3, "bf16-mixed")
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
+    assert choose_hardware(replace(QUICK, devices=2)) == ("gpu", 2, "16-mixed")
+    assert choose_hardware(replace(QUICK, accelerator="cpu"))[:2] == ("cpu", 1)
+
+
+# ---- losses and weights -------------------------------------------------------------------------------
+
+
+def some_scores(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(0, 4, (2, 8, 8), generator=generator)
+    labels[0, :3] = 255
+    return torch.randn(2, 4, 8, 8, generator=generator), labels
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_cross_entropy_is_torchs_where_both_say_the_same(smoothing: float, weighted: bool) -> None:
+    logits, labels = some_scores()
+    weight = torch.tensor([0.5, 1.0, 2.0, 4.0]) if weighted else None
+    ours = segmentation_loss(logits, labels, kind="ce", weight=weight, label_smoothing=smoothing)
+    if smoothing and weighted:  # torch weighs the smoothed part by each class, we by the label's
+        log_probs = torch.log_softmax(logits, 1)
+        valid = labels != 255
+        assert weight is not None
+        w = weight[labels[valid]]
+        picked = log_probs.movedim(1, -1)[valid]
+        nll = -(0.8 * picked.gather(1, labels[valid][:, None])[:, 0] + 0.2 * picked.mean(1))
+        expected = (w * nll).sum() / w.sum()
+    else:
+        expected = functional.cross_entropy(
+            logits, labels, weight=weight, ignore_index=255, label_smoothing=smoothing
+        )
+    assert ours.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_dice_of_a_case_done_by_hand() -> None:
+    labels = torch.tensor([[[0, 0, 1, 255]]])
+    logits = torch.zeros(1, 3, 1, 4)  # every class has probability 1/3 in every pixel
+    # class 0: overlap 2/3, areas 1 and 2: (2 * 2/3 + 1) / (1 + 2 + 1); class 1: (2 * 1/3 + 1) / (1 + 1 + 1)
+    dice = ((7 / 3) / 4 + (5 / 3) / 3) / 2
+    assert segmentation_loss(logits, labels, kind="dice").item() == pytest.approx(1 - dice, rel=1e-6)
+    both = segmentation_loss(logits, labels, kind="ce_dice").item()
+    assert both == pytest.approx(np.log(3) + 1 - dice, rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["ce", "dice", "ce_dice"])
+def test_a_perfect_answer_costs_nothing_and_ignored_pixels_teach_nothing(kind: str) -> None:
+    logits, labels = some_scores()
+    logits.requires_grad_()
+    segmentation_loss(logits, labels, kind=kind, label_smoothing=0.1).backward()
+    assert logits.grad is not None
+    assert (logits.grad[0, :, :3] == 0).all()
+    assert (logits.grad[0, :, 3:] != 0).any()
+    perfect = functional.one_hot(torch.where(labels == 255, 0, labels), 4).movedim(-1, 1) * 50.0
+    assert segmentation_loss(perfect, labels, kind=kind).item() == pytest.approx(0, abs=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["ce", "dice", "ce_dice"])
+def test_a_batch_without_labels_gives_zero_and_no_gradient(kind: str) -> None:
+    logits = torch.randn(1, 3, 4, 4, requires_grad=True)
+    loss = segmentation_loss(logits, torch.full((1, 4, 4), 255), kind=kind, weight=torch.ones(3))
+    loss.backward()
+    assert loss.item() == 0
+    assert logits.grad is not None
+    assert (logits.grad == 0).all()
+
+
+def test_class_weights_follow_the_inverse_root_and_weigh_a_pixel_one_on_average() -> None:
+    pixels = np.array([900, 100, 0, 400])
+    weights = class_weights(pixels)
+    assert weights[1] / weights[0] == pytest.approx(3)
+    assert weights[2] == 1
+    assert (weights * pixels).sum() / pixels.sum() == pytest.approx(1)
+    assert class_weights(np.array([10**12, 1]))[1] == pytest.approx(10, rel=0.01)
+
+
+def test_patches_with_rare_classes_are_drawn_more_often() -> None:
+    shares = np.array([[1.0, 0.0], [1.0, 0.0], [1.0, 0.0], [0.5, 0.5], [0.0, 0.0]])
+    chances = patch_weights(shares)
+    assert chances.sum() == pytest.approx(1)
+    assert chances[3] > chances[0] == chances[1] > chances[4] > 0
+
+
+# ---- augmentation, averaging, scores ------------------------------------------------------------------
+
+
+def test_the_eight_positions_of_a_square_are_all_different_and_form_a_group() -> None:
+    square = torch.arange(9).reshape(3, 3)
+    found = {tuple(turn(square, position).flatten().tolist()) for position in range(8)}
+    assert len(found) == 8
+    again = {tuple(turn(turn(square, 5), position).flatten().tolist()) for position in range(8)}
+    assert again == found
+
+
+def test_image_and_labels_turn_together_and_nodata_stays_zero() -> None:
+    labels = torch.arange(64).reshape(1, 8, 8).repeat(50, 1, 1)
+    images = labels[:, None].float()
+    turned, same = augment(images, labels, np.random.default_rng(0))
+    assert torch.equal(turned[:, 0].long(), same)
+    assert len({tuple(item.flatten().tolist()) for item in same}) == 8
+    lit, _ = augment(images, labels, np.random.default_rng(0), brightness=0.3, contrast=0.3)
+    assert torch.equal(lit == 0, turned == 0)
+    assert not torch.allclose(lit, turned)
+    once, twice = (augment(images, labels, np.random.default_rng(9), contrast=0.2)[0] for _ in range(2))
+    assert torch.equal(once, twice)
+    assert torch.equal(images[:, 0].long(), labels)  # the input is left alone
+
+
+def test_brightness_and_contrast_stay_within_their_limits() -> None:
+    images, labels = torch.full((500, 2, 2, 2), 2.0), torch.zeros(500, 2, 2, dtype=torch.int64)
+    lit, _ = augment(images, labels, np.random.default_rng(1), turns=False, brightness=0.1, contrast=0.2)
+    assert 2 * 0.8 - 0.1 <= lit.min() < 1.7
+    assert 2.3 < lit.max() <= 2 * 1.2 + 0.1
+
+
+def test_the_average_follows_as_its_formula_says() -> None:
+    network = torch.nn.Sequential(torch.nn.Linear(1, 1, bias=False), torch.nn.BatchNorm1d(1))
+    with torch.no_grad():
+        network[0].weight.fill_(0)
+        average = MovingAverage(network, decay=0.25)
+        network[0].weight.fill_(1)
+        network[1].num_batches_tracked.fill_(5)
+    average.train()
+    average.update(network)  # decay of step 1: min(0.25, 2 / 11)
+    found = average.network.state_dict()
+    assert found["0.weight"].item() == pytest.approx(9 / 11)
+    assert found["1.num_batches_tracked"].item() == 5
+    average.update(network)  # step 2: min(0.25, 3 / 12)
+    assert average.network.state_dict()["0.weight"].item() == pytest.approx(1 - (2 / 11) * 0.25)
+    assert not average.network.training
+
+
+def test_scores_of_a_matrix_done_by_hand() -> None:
+    labels, found = torch.tensor([0, 0, 0, 1, 255]), torch.tensor([0, 0, 1, 1, 2])
+    counts = count_pairs(labels, found, classes=4).numpy()
+    assert counts[:2, :2].tolist() == [[2, 1], [0, 1]]
+    scores = validation_scores(counts)
+    assert scores.accuracy == 3 / 4
+    assert scores.iou == (pytest.approx(2 / 3), pytest.approx(1 / 2), None, None)
+    assert scores.f1 == (pytest.approx(4 / 5), pytest.approx(2 / 3), None, None)
+    assert scores.miou == pytest.approx(7 / 12)
+    assert validation_scores(np.zeros((3, 3), np.int64)).macro_f1 == 0
+
+
+# ---- order of the patches -----------------------------------------------------------------------------
+
+
+def test_an_epochs_order_depends_on_seed_and_epoch_alone() -> None:
+    draws = Draws(10, batch_size=3, seed=1)
+    first = list(draws)
+    assert first == list(Draws(10, batch_size=3, seed=1))
+    assert len(first) == len(set(first)) == len(draws) == 9
+    draws.set_epoch(1)
+    assert list(draws) != first
+    assert list(Draws(10, batch_size=3, seed=2)) != first
+
+
+def test_few_patches_make_one_small_batch() -> None:
+    assert sorted(Draws(2, batch_size=16, seed=0)) == [0, 1]
+
+
+def test_devices_share_the_patches_without_overlap(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn, judged = [], []
+    for rank in range(3):
+        monkeypatch.setattr("tesela.training.data._rank", lambda rank=rank: rank)
+        drawn.append(list(Draws(14, batch_size=2, seed=5, devices=3)))
+        judged.append(list(Shares(7, devices=3)))
+    assert [len(item) for item in drawn] == [4, 4, 4]
+    assert len({index for item in drawn for index in item}) == 12
+    assert [len(item) for item in judged] == [3, 3, 3]
+    assert sorted(index for item in judged for index in item) == list(range(9))  # 7 and 8 are padding
+
+
+class TwoPatches:
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.full((1, 2, 2), float(index)), torch.full((2, 2), index)
+
+
+def test_padding_has_no_labels_and_memory_changes_nothing() -> None:
+    padded = PaddedPatches(MemoryPatches(TwoPatches()))
+    assert torch.equal(padded[1][1], torch.full((2, 2), 1))
+    assert padded[1][1].dtype == torch.int64
+    assert torch.equal(padded[3][0], torch.ones(1, 2, 2))
+    assert (padded[3][1] == 255).all()
+
+
+# ---- the whole ----------------------------------------------------------------------------------------
+
+
+def test_a_training_learns_and_leaves_one_expert_and_its_logs(table: PatchTable, tmp_path: Path) -> None:
+    settings = replace(QUICK, epochs=12, patience=0)
+    out = train_segmentation(
+        table,
+        tmp_path / "a.safetensors",
+        settings=settings,
+        bands=["nir", "red"],
+        quiet=True,
+        fingerprints={"x": "y"},
+    )
+    header = read_header(out)
+    assert header.bands == ("nir", "red")
+    assert header.scores["macro_f1"] > 0.8
+    assert header.scores["absent"] == ["s"]
+    assert set(header.scores["iou"]) == {"w", "f", "b"}
+    assert header.scores["patches"] == 6
+    assert header.training["encoder"] == settings.encoder
+    assert (header.patch_size_px, header.pixel_size_m, header.legend) == (32, 10.0, LEGEND)
+    assert header.provenance.fingerprints == {"x": "y"}
+    assert header.provenance.versions["torch"] == torch.__version__.split("+")[0]
+    assert np.allclose(header.mean, [0.47, 0.4], atol=0.1)
+    assert sorted(item.name for item in tmp_path.iterdir()) == ["a.safetensors", "logs"]
+    rows = read_log(tmp_path / "logs" / "a" / "metrics.csv")
+    assert [int(row["epoch"]) for row in rows] == list(range(1, 13))
+    best = max(rows, key=lambda row: float(row["macro_f1"]))
+    assert float(best["macro_f1"]) == pytest.approx(header.scores["macro_f1"], abs=1e-5)
+    assert int(best["epoch"]) == header.scores["epoch"]
+    assert float(rows[-1]["train_loss"]) < float(rows[0]["train_loss"])
+    assert list((tmp_path / "logs" / "a").glob("events.out.tfevents.*"))
+    assert predicted_f1(table, out) == pytest.approx(header.scores["macro_f1"], abs=0.02)
+
+
+def read_log(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.read_text().splitlines()))
+
+
+def predicted_f1(table: PatchTable, path: Path) -> float:
+    """Macro F1 on the validation patches by the saved expert alone, in fp32, from raw imagery."""
+    from tesela.patches.dataset import PatchDataset
+
+    expert = load_expert(path)
+    raw = PatchDataset(table, "val", bands=expert.header.bands)
+    counts: NDArray[np.int64] = np.zeros((4, 4), np.int64)
+    with torch.inference_mode():
+        for index in range(len(raw)):
+            scaled = PatchDataset(
+                table, "val", bands=expert.header.bands, mean=expert.header.mean, std=expert.header.std
+            )[index]
+            quantity = raw[index].image.numpy().copy()
+            quantity[:, ~np.isfinite(scaled.image.numpy()).all(0)] = np.nan
+            logits = expert.network(scaled.image[None])
+            counts += count_pairs(scaled.labels[None], logits.argmax(1), classes=4).numpy()
+    return validation_scores(counts).macro_f1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"balance": "sampling", "optimizer": "adam"},
+        {"balance": "none", "loss": "ce", "schedule": "constant", "ema": 0.0, "clip": 0.0, "warmup": 0.0},
+        {"loss": "dice", "monitor": "miou", "precision": "fp32", "cache": "never", "turns": False},
+    ],
+)
+def test_every_choice_trains(table: PatchTable, tmp_path: Path, change: dict[str, object]) -> None:
+    settings = replace(QUICK, epochs=2, **change)  # type: ignore[arg-type]
+    header = read_header(train_segmentation(table, tmp_path / "a.safetensors", settings=settings, quiet=True))
+    assert header.training | change == header.training
+    assert 0 < header.scores["macro_f1"] <= 1
+
+
+def test_a_training_ends_when_it_stops_getting_better(table: PatchTable, tmp_path: Path) -> None:
+    settings = replace(QUICK, epochs=50, patience=2, learning_rate=1e-9, ema=0.0)
+    train_segmentation(
+        table, tmp_path / "a.safetensors", settings=settings, quiet=True, log_dir=tmp_path / "log"
+    )
+    rows = read_log(tmp_path / "log" / "metrics.csv")
+    best = max(range(len(rows)), key=lambda index: float(rows[index]["macro_f1"]))
+    assert len(rows) == best + 3 < 50
+
+
+KILLED = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from test_training import QUICK, replace
+from tesela.patches.table import read_patches
+from tesela.training.segmentation import train_segmentation
+settings = replace(QUICK, epochs={epochs}, patience=0)
+train_segmentation(read_patches({table!r}), {out!r}, settings=settings, quiet=True)
+"""
+
+
+def start(table: PatchTable, out: Path, *, epochs: int) -> subprocess.Popen[bytes]:
+    file = table.write(out.parent.parent / f"{out.parent.name}.parquet")
+    code = KILLED.format(tests=str(Path(__file__).parent), table=str(file), out=str(out), epochs=epochs)
+    command = [sys.executable, "-c", code]
+    one_thread = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=one_thread)
+
+
+def wait_for_rows(process: subprocess.Popen[bytes], log: Path, rows: int) -> None:
+    deadline = time.monotonic() + 240
+    while not (log.exists() and len(log.read_text().splitlines()) > rows):
+        assert process.poll() is None, process.communicate()[1].decode()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_killed_training_resumes_and_ends_with_the_same_bytes(table: PatchTable, tmp_path: Path) -> None:
+    epochs = 12
+    killed, whole = tmp_path / "killed" / "a.safetensors", tmp_path / "whole" / "a.safetensors"
+    process = start(table, killed, epochs=epochs)
+    wait_for_rows(process, tmp_path / "killed" / "logs" / "a" / "metrics.csv", 3)
+    os.kill(process.pid, signal.SIGKILL)
+    _, noise = process.communicate()
+    assert not killed.exists()
+    assert (tmp_path / "killed" / ".training" / "a" / "last.ckpt").exists()
+    settings = replace(QUICK, epochs=epochs, patience=0)
+    for out in (killed, whole):
+        train_segmentation(table, out, settings=settings, quiet=True)
+    assert killed.read_bytes() == whole.read_bytes()
+    logs = [(out.parent / "logs" / "a" / "metrics.csv").read_text() for out in (killed, whole)]
+    assert logs[0] == logs[1]
+    assert not (tmp_path / "killed" / ".training").exists()
+    assert noise == b""  # a quiet training says nothing: no greetings, no warnings of libraries
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_an_interrupted_training_says_so_and_can_go_on(table: PatchTable, tmp_path: Path) -> None:
+    out = tmp_path / "run" / "a.safetensors"
+    process = start(table, out, epochs=500)
+    wait_for_rows(process, tmp_path / "run" / "logs" / "a" / "metrics.csv", 1)
+    process.send_signal(signal.SIGINT)
+    _, noise = process.communicate(timeout=60)
+    assert noise.decode().strip().endswith("KeyboardInterrupt")
+    assert not out.exists()
+    assert (out.parent / ".training" / "a" / "key.json").exists()
+
+
+def test_other_settings_begin_anew_where_a_training_was_left(table: PatchTable, tmp_path: Path) -> None:
+    left = tmp_path / ".training" / "a"
+    left.mkdir(parents=True)
+    (left / "key.json").write_text('{"key": "of other work", "day": "2020-01-01"}')
+    (left / "last.ckpt").write_bytes(b"old")
+    out = train_segmentation(table, tmp_path / "a.safetensors", settings=replace(QUICK, epochs=1), quiet=True)
+    assert read_header(out).provenance.date > "2020-01-01"
+
+
+def test_a_damaged_checkpoint_says_which_folder_to_remove(
+    table: PatchTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = replace(QUICK, epochs=1)
+
+    def full_disk(*_: object) -> None:
+        raise InputError("disk full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(segmentation, "save_expert", full_disk)
+        with pytest.raises(InputError, match="disk full"):
+            train_segmentation(table, tmp_path / "a.safetensors", settings=settings, quiet=True)
+    checkpoint = tmp_path / ".training" / "a" / "last.ckpt"
+    whole = checkpoint.read_bytes()
+    checkpoint.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match=r"last\.ckpt: is damaged.* Remove .*\.training/a to start anew"):
+        train_segmentation(table, tmp_path / "a.safetensors", settings=settings, quiet=True)
+    checkpoint.write_bytes(whole)
+    with monkeypatch.context() as patched:  # all epochs are done: only the expert is to be written
+        patched.setattr(segmentation.lightning, "Trainer", None)
+        train_segmentation(table, tmp_path / "a.safetensors", settings=settings, quiet=True)
+    assert read_header(tmp_path / "a.safetensors").scores["epoch"] == 1
+
+
+def test_a_training_that_diverges_is_stopped_with_advice(
+    table: PatchTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(logits: torch.Tensor, *_: object, **__: object) -> torch.Tensor:
+        return logits.mean() * float("nan")
+
+    monkeypatch.setattr("tesela.training.task.segmentation_loss", broken)
+    with pytest.raises(InputError, match=r"diverged in epoch 1: its loss is nan\. Lower learning_rate"):
+        train_segmentation(table, tmp_path / "a.safetensors", settings=QUICK, quiet=True)
+    assert not (tmp_path / "a.safetensors").exists()
+
+
+def test_a_bar_shows_the_scores_unless_quiet(
+    table: PatchTable, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train_segmentation(table, tmp_path / "a.safetensors", settings=replace(QUICK, epochs=1))
+    shown = capsys.readouterr()
+    assert "epoch 1, loss" in " ".join(shown.err.split())
+    assert shown.out == ""
+
+
+def test_patches_of_a_wrong_size_or_without_validation_are_refused(table: PatchTable, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="50 px wide, but a U-Net needs a multiple of 32 px"):
+        train_segmentation(replace(table, size_px=50), tmp_path / "a.safetensors", settings=QUICK)
+    only_train = table.with_splits(["train"] * len(table))
+    with pytest.raises(InputError, match="No patch is in split 'val'"):
+        train_segmentation(only_train, tmp_path / "a.safetensors", settings=QUICK)
+    with pytest.raises(InputError, match="did you mean 'red'"):
+        train_segmentation(table, tmp_path / "a.safetensors", settings=QUICK, bands=["reed"])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two CPU cores to stand for two devices")
+def test_two_devices_train_one_expert(table: PatchTable, tmp_path: Path) -> None:
+    settings = replace(QUICK, accelerator="cpu", devices=2, batch_size=2, epochs=3, patience=0)
+    out = tmp_path / "run" / "a.safetensors"
+    file = table.write(tmp_path / "patches.parquet")
+    code = (
+        "import sys\n"
+        f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "from tesela.patches.table import read_patches\n"
+        "from tesela.training.segmentation import train_segmentation\n"
+        "from tesela.training.settings import SegmentationSettings\n"
+        "if __name__ == '__main__':\n"
+        f"    settings = {settings!r}\n"
+        f"    train_segmentation(read_patches({str(file)!r}), {str(out)!r}, settings=settings, quiet=True)\n"
+    )
+    script = tmp_path / "train.py"
+    script.write_text(code)
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    header = read_header(out)
+    assert header.scores["patches"] == 6
+    assert header.scores["macro_f1"] == pytest.approx(predicted_f1(table, out), abs=0.02)
+    assert not (tmp_path / "run" / ".training").exists()
