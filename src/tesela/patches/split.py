@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tesela.core.errors import GridError, InputError, join_words, unknown_name
 from tesela.io.vector import open_layer, read_layer
-from tesela.patches.balance import share_out
+from tesela.patches.balance import HELD, LACKING, share_out
 from tesela.patches.ground import metric_footprints, one_split_each, settle, shared_pairs, touched_blocks
 from tesela.patches.table import NONE, QUALITIES, SPLITS, PatchTable
 
@@ -39,6 +39,15 @@ class _Plan:
     regions: str | Path | None
     region_field: str | None
     assign: Mapping[str, str] | None
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """Splits that are to have patches."""
+        return tuple(name for name, part in zip(SPLITS, self.fractions, strict=True) if part > 0)
+
+
+_Splits = tuple[NDArray[np.object_], Sequence[str]]
+"""Split of each patch, and the splits that must not end up empty."""
 
 
 def split_patches(
@@ -93,12 +102,9 @@ def split_patches(
         raise InputError(unknown_name("split", how, _METHODS))
     plan = _Plan(_fractions(fractions), seed, block_m, buffer_m, anchor, regions, region_field, assign)
     ground = np.asarray(metric_footprints(table).to_numpy(), object)
-    splits = _METHODS[how](table, ground, plan)
+    splits, promised = _METHODS[how](table, ground, plan)
     splits = settle(ground, splits, buffer_m=buffer_m)
-    wanted = [name for name, part in zip(SPLITS, plan.fractions, strict=True) if part > 0]
-    if how == "quality" or assign is not None:
-        wanted = wanted[:1]
-    lacking = [name for name in wanted if not (splits == name).any()]
+    lacking = [name for name in promised if not (splits == name).any()]
     if lacking:
         raise InputError(
             f"No patch is left for {join_words(lacking)}: {len(table)} patches of {table.size_px} px are too "
@@ -118,7 +124,7 @@ def _fractions(fractions: Sequence[float]) -> tuple[float, ...]:
     return found
 
 
-def _random(table: PatchTable, ground: NDArray[np.object_], plan: _Plan) -> NDArray[np.object_]:
+def _random(table: PatchTable, ground: NDArray[np.object_], plan: _Plan) -> _Splits:
     """Patches that share no ground with an earlier one are drawn; the others follow those that they touch."""
     first, second = shared_pairs(ground, ground)
     later = first > second
@@ -139,10 +145,10 @@ def _random(table: PatchTable, ground: NDArray[np.object_], plan: _Plan) -> NDAr
     splits[order] = np.repeat(np.array(SPLITS, object), _quotas(len(order), plan.fractions))
     touches = alone[second]
     followed = one_split_each(first[touches], splits[second[touches]], count=len(ground))
-    return followed
+    return followed, plan.wanted
 
 
-def _block(table: PatchTable, ground: NDArray[np.object_], plan: _Plan) -> NDArray[np.object_]:
+def _block(table: PatchTable, ground: NDArray[np.object_], plan: _Plan) -> _Splits:
     """Blocks are shared out several times; the result that keeps most of every class is taken."""
     side = float(np.sqrt(shapely.area(ground)).max())
     if plan.block_m < side * (1 - 1e-6):
@@ -174,10 +180,11 @@ def _block(table: PatchTable, ground: NDArray[np.object_], plan: _Plan) -> NDArr
         if miss < lowest:
             best, lowest = splits, miss
     assert best is not None
-    return best
+    return best, plan.wanted
 
 
-def _region(table: PatchTable, ground: NDArray[np.object_], plan: _Plan) -> NDArray[np.object_]:
+def _region(table: PatchTable, ground: NDArray[np.object_], plan: _Plan) -> _Splits:
+    promised: tuple[str, ...] = SPLITS[:1]
     patch, names = _scenes_of(table, ground) if plan.regions is None else _regions_of(table, ground, plan)
     known, region = np.unique(names.astype(str), return_inverse=True)
     if plan.assign is not None:
@@ -198,10 +205,11 @@ def _region(table: PatchTable, ground: NDArray[np.object_], plan: _Plan) -> NDAr
         content = np.zeros((len(known), classes.shape[1]))
         np.add.at(content, region, classes[patch])
         chosen = np.array(SPLITS, object)[share_out(content, plan.fractions, seed=plan.seed)[0]]
-    return one_split_each(patch, chosen[region], count=len(ground))
+        promised = plan.wanted
+    return one_split_each(patch, chosen[region], count=len(ground)), promised
 
 
-def _quality(table: PatchTable, ground: NDArray[np.object_], plan: _Plan) -> NDArray[np.object_]:
+def _quality(table: PatchTable, ground: NDArray[np.object_], plan: _Plan) -> _Splits:
     del ground, plan
     verdicts = table.frame["quality"].to_numpy(object)
     strange = sorted({str(verdict) for verdict in verdicts} - {*QUALITIES, ""})
@@ -214,10 +222,10 @@ def _quality(table: PatchTable, ground: NDArray[np.object_], plan: _Plan) -> NDA
             f"No patch of {len(table)} is of quality '{QUALITIES[0]}', which teaches. Review the patches "
             "first (tesela review)."
         )
-    return splits
+    return splits, SPLITS[:1]
 
 
-_METHODS: dict[str, Callable[[PatchTable, NDArray[np.object_], _Plan], NDArray[np.object_]]] = {
+_METHODS: dict[str, Callable[[PatchTable, NDArray[np.object_], _Plan], _Splits]] = {
     "block": _block,
     "random": _random,
     "region": _region,
@@ -226,7 +234,7 @@ _METHODS: dict[str, Callable[[PatchTable, NDArray[np.object_], _Plan], NDArray[n
 
 
 def _require(count: int, plan: _Plan, *, what: str, advice: str) -> None:
-    needed = sum(part > 0 for part in plan.fractions)
+    needed = len(plan.wanted)
     if count < needed:
         raise InputError(
             f"{what[0].upper()}{what[1:]}: {count}, but {needed} splits need at least {needed}. Take "
@@ -254,8 +262,9 @@ def _miss(classes: NDArray[np.float64], splits: NDArray[np.object_], fractions: 
     size = np.array([(splits == name).mean() for name in SPLITS])
     wanted = np.asarray(fractions)
     empty = sum(bool(part > 0) and not count for part, count in zip(wanted, size, strict=True))
-    spread = ((held - wanted[:, None]) ** 2).mean() + ((size - wanted) ** 2).mean()
-    return float(spread) + 10 * empty
+    lacking = (held[wanted > 0] < HELD).sum()
+    spread = ((held - wanted[:, None]) ** 2).sum() + present.sum() * ((size - wanted) ** 2).sum()
+    return float(spread + LACKING * lacking) + 100 * empty
 
 
 def _scene_corner(table: PatchTable) -> tuple[float, float]:

@@ -1,0 +1,416 @@
+"""No ground is in two splits, whatever the scenes, the stride and the way to split."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+import pyproj
+import pytest
+import shapely
+from affine import Affine
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from odc.geo.geobox import GeoBox
+
+from tesela.core import Band, GridError, InputError, LandClass, Legend, Scene
+from tesela.patches import PatchTable, split_patches, summarise
+from tesela.patches.balance import share_out
+from tesela.patches.strips import footprints
+
+LEGEND = Legend("demo", tuple(LandClass(n, code, code, f"#0000{n:02x}") for n, code in enumerate("abcd", 1)))
+CENTRES = {
+    "EPSG:25830": (500_000, 4_100_000),
+    "EPSG:25829": (1_033_802, 4_116_874),
+    "EPSG:4326": (-3.0, 37.04622),
+}
+"""One place, in three CRSs."""
+
+
+def scene_of(
+    name: str,
+    *,
+    crs: str = "EPSG:25830",
+    shift: tuple[float, float] = (0, 0),
+    shape: tuple[int, int] = (96, 96),
+) -> Scene:
+    """Scene of 10 m pixels (or about as much in degrees), shifted from the centre by pixels."""
+    x, y = CENTRES[crs]
+    side = 1e-4 if crs == "EPSG:4326" else 10
+    affine = Affine(side, 0, x + side * shift[0], 0, -side, y - side * shift[1])
+    return Scene(name, (Band("b", "nowhere.tif", 1, "uint8"),), GeoBox(shape, affine, crs))
+
+
+def table_of(
+    scenes: Sequence[Scene], *, size_px: int = 16, stride_px: int | None = None, seed: int = 0
+) -> PatchTable:
+    """Patches of scenes that nobody reads, with random class shares."""
+    stride = stride_px or size_px
+    generator = np.random.default_rng(seed)
+    parts, rows = [], []
+    for scene in scenes:
+        height, width = scene.grid.shape
+        origins = [
+            (row, col)
+            for row in range(0, height - size_px + 1, stride)
+            for col in range(0, width - size_px + 1, stride)
+        ]
+        parts.append(footprints(scene, origins, size_px=size_px).to_crs(scenes[0].grid.crs.to_wkt()))
+        shares = generator.dirichlet([0.3] * len(LEGEND), len(origins))
+        for (row, col), found in zip(origins, shares, strict=True):
+            place = {"patch_id": f"{scene.name}-{row}-{col}", "scene": scene.name, "row": row, "col": col}
+            verdict = {"size_px": size_px, "split": "none", "quality": "", "labelled": 1.0, "valid": 1.0}
+            rows.append(place | verdict | {f"share_{c}": s for c, s in zip(LEGEND.codes, found, strict=True)})
+    frame = gpd.GeoDataFrame(pd.DataFrame(rows), geometry=pd.concat(parts, ignore_index=True))
+    labels = {scene.name: "nowhere.tif" for scene in scenes}
+    return PatchTable(frame, {scene.name: scene for scene in scenes}, labels, LEGEND, size_px, stride)
+
+
+def with_quality(table: PatchTable, verdicts: Sequence[str]) -> PatchTable:
+    return replace(table, frame=table.frame.assign(quality=list(verdicts)))
+
+
+def grounds(table: PatchTable) -> dict[str, shapely.Geometry]:
+    """Ground of each split in UTM 30, from the scenes' grids and not from the table's footprints."""
+    found: dict[str, list[shapely.Polygon]] = {}
+    for row in table.frame.itertuples():
+        grid = table.grid_of(row.scene, row.row, row.col)
+        sides = shapely.segmentize(grid.extent.geom, grid.extent.geom.length / 32)
+        change = pyproj.Transformer.from_crs(grid.crs.to_wkt(), "EPSG:25830", always_xy=True)
+        square = shapely.transform(sides, lambda xy, change=change: np.column_stack(change.transform(*xy.T)))
+        found.setdefault(row.split, []).append(square)
+    return {split: shapely.union_all(squares) for split, squares in found.items() if split != "none"}
+
+
+def assert_no_ground_is_shared(table: PatchTable, *, buffer_m: float = 0.0) -> None:
+    patch_m2 = (table.size_px * 10) ** 2
+    for first, second in itertools.combinations(grounds(table).values(), 2):
+        assert first.intersection(second).area < 1e-5 * patch_m2
+        if buffer_m:
+            assert first.distance(second) > buffer_m * 0.995  # UTM 29 is 0.35 % too long in zone 30
+
+
+scenes = st.lists(
+    st.builds(
+        lambda crs, right, down, rows, cols: (crs, (right, down), (rows, cols)),
+        st.sampled_from(sorted(CENTRES)),
+        st.sampled_from([0, 0, 16, 37, 200]),
+        st.sampled_from([0, 0, 8, 51]),
+        st.integers(32, 96),
+        st.integers(32, 96),
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    described=scenes,
+    size=st.sampled_from([8, 16]),
+    step=st.sampled_from([1.0, 0.5, 0.75]),
+    how=st.sampled_from(["random", "block", "region", "quality"]),
+    anchor=st.sampled_from(["scene", "multiples"]),
+    block=st.sampled_from([1.5, 2.0, 3.0]),
+    buffer_m=st.sampled_from([0.0, 0.0, 25.0, 100.0]),
+    seed=st.integers(0, 100),
+)
+def test_no_ground_is_in_two_splits(
+    described: list[tuple[str, tuple[int, int], tuple[int, int]]],
+    size: int,
+    step: float,
+    how: str,
+    anchor: str,
+    block: float,
+    buffer_m: float,
+    seed: int,
+) -> None:
+    found = [
+        scene_of(f"s{number}", crs=crs, shift=shift, shape=shape)
+        for number, (crs, shift, shape) in enumerate(described)
+    ]
+    table = table_of(found, size_px=size, stride_px=int(size * step), seed=seed)
+    verdicts = np.random.default_rng(seed).choice(["high", "medium", "low", ""], len(table))
+    table = with_quality(table, verdicts)
+    try:
+        made = split_patches(
+            table, how, block_m=10 * size * block, buffer_m=buffer_m, anchor=anchor, seed=seed
+        )
+    except InputError as error:
+        known = ("No patch is left", "need at least 3", "is of quality")
+        if not any(word in str(error) for word in known):
+            raise
+        return
+    assert len(made) == len(table)
+    assert set(made.frame["split"]) <= {"train", "val", "test", "none"}
+    assert_no_ground_is_shared(made, buffer_m=buffer_m)
+    again = split_patches(table, how, block_m=10 * size * block, buffer_m=buffer_m, anchor=anchor, seed=seed)
+    assert made.frame["split"].tolist() == again.frame["split"].tolist()
+
+
+def test_a_table_that_shares_ground_is_seen_by_the_check_itself() -> None:
+    table = table_of([scene_of("a"), scene_of("b")]).with_splits(["train"] * 36 + ["test"] * 36)
+    with pytest.raises(AssertionError, match="area"):
+        assert_no_ground_is_shared(table)
+
+
+def test_random_loses_no_patch_and_meets_the_fractions() -> None:
+    made = split_patches(table_of([scene_of("a", shape=(160, 160))]), "random", fractions=(0.7, 0.2, 0.1))
+    assert made.counts == {"train": 70, "val": 20, "test": 10}
+
+
+def test_random_loses_no_patch_of_scenes_of_other_places_and_crs() -> None:
+    apart = [
+        scene_of("a"),
+        scene_of("b", crs="EPSG:25829", shift=(500, 0)),
+        scene_of("c", crs="EPSG:4326", shift=(0, 500)),
+    ]
+    assert split_patches(table_of(apart), "random").counts == {"train": 65, "val": 22, "test": 21}
+
+
+@pytest.mark.parametrize("how", ["random", "block"])
+def test_dates_of_one_place_go_to_one_split(how: str) -> None:
+    table = table_of([scene_of("april"), scene_of("july"), scene_of("september")])
+    made = split_patches(table, how, block_m=320)
+    assert "none" not in made.counts
+    by_place = made.frame.groupby(["row", "col"])["split"]
+    assert (by_place.nunique() == 1).all()
+    assert (by_place.size() == 3).all()
+
+
+def test_another_seed_draws_another_split() -> None:
+    table = table_of([scene_of("a")])
+    drawn = {tuple(split_patches(table, "random", seed=seed).frame["split"]) for seed in range(5)}
+    assert len(drawn) == 5
+
+
+def test_blocks_of_whole_patches_cut_no_patch_when_they_start_at_the_scene() -> None:
+    table = table_of([scene_of("a", shift=(3.3, 7.7))])
+    assert "none" not in split_patches(table, "block", block_m=320).counts
+    assert split_patches(table, "block", block_m=320, anchor="multiples").counts["none"] > 0
+
+
+@pytest.mark.parametrize("anchor", ["scene", "multiples"])
+def test_a_block_is_in_one_split(anchor: str) -> None:
+    table = table_of([scene_of("a", shift=(5, 5))], size_px=8, stride_px=4)
+    made = split_patches(table, "block", block_m=240, anchor=anchor)
+    left, top = (500_050, 4_099_950) if anchor == "scene" else (0, 0)
+    bounds = made.frame.bounds
+    used = made.frame["split"] != "none"
+    col = ((bounds["minx"] - left) // 240).astype(int)
+    row = ((bounds["miny"] - top) // 240).astype(int)
+    whole = (col == (bounds["maxx"] - left - 1) // 240) & (row == (bounds["maxy"] - top - 1) // 240)
+    assert used[whole].all()
+    assert (made.frame[whole].groupby([row[whole], col[whole]])["split"].nunique() == 1).all()
+
+
+def test_blocks_share_out_every_class_by_the_fractions() -> None:
+    table = table_of([scene_of("a", shape=(320, 320))])
+    made = split_patches(table, "block", block_m=320, fractions=(0.5, 0.25, 0.25))
+    parts = np.stack([made.class_pixels(split) for split in ("train", "val", "test")]) / made.class_pixels()
+    np.testing.assert_allclose(parts, np.repeat([[0.5], [0.25], [0.25]], 4, axis=1), atol=0.02)
+
+
+def test_a_class_of_three_blocks_reaches_every_split() -> None:
+    table = table_of([scene_of("a", shape=(160, 160))])
+    frame = table.frame.copy()
+    frame[table.share_columns] = [1.0, 0, 0, 0]
+    rare = (frame["row"].isin([0, 64, 128])) & (frame["col"] == 32)
+    frame.loc[rare, table.share_columns] = [0, 0, 0, 1.0]
+    made = split_patches(replace(table, frame=frame), "block", block_m=160)
+    assert set(made.frame.loc[rare, "split"]) == {"train", "val", "test"}
+
+
+def test_three_blocks_are_enough_and_two_are_not() -> None:
+    made = split_patches(table_of([scene_of("a", shape=(16, 48))]), "block", block_m=160)
+    assert made.counts == {"train": 1, "val": 1, "test": 1}
+    with pytest.raises(
+        InputError, match=r"Blocks of 160 m with a whole patch: 2, but 3 splits need at least 3"
+    ):
+        split_patches(table_of([scene_of("a", shape=(16, 32))]), "block", block_m=160)
+    two = split_patches(
+        table_of([scene_of("a", shape=(16, 32))]), "block", block_m=160, fractions=(0.5, 0.5, 0)
+    )
+    assert two.counts == {"train": 1, "val": 1}
+
+
+def test_a_buffer_keeps_splits_apart() -> None:
+    table = table_of([scene_of("a", shape=(128, 128))], size_px=8, stride_px=4)
+    near = split_patches(table, "block", block_m=320)
+    far = split_patches(table, "block", block_m=320, buffer_m=100)
+    assert min(a.distance(b) for a, b in itertools.combinations(grounds(near).values(), 2)) < 1
+    assert_no_ground_is_shared(far, buffer_m=100)
+    assert far.counts["none"] > near.counts.get("none", 0)
+
+
+def test_blocks_in_degrees_are_measured_in_metres() -> None:
+    table = table_of([scene_of("a", crs="EPSG:4326", shape=(200, 200))], size_px=8, stride_px=4)
+    made = split_patches(table, "block", block_m=500)
+    assert table.frame.crs == made.frame.crs == "EPSG:4326"
+    assert set(made.counts) == {"train", "val", "test", "none"}
+    metric = made.frame.to_crs(32630)
+    left, _, _, top = metric.total_bounds
+    col, row = (metric.centroid.x - left) // 500, (top - metric.centroid.y) // 500
+    used = metric[metric["split"] != "none"]
+    assert (used.groupby([col[used.index], row[used.index]])["split"].nunique() == 1).all()
+
+
+def test_a_block_smaller_than_a_patch_says_which_would_do() -> None:
+    with pytest.raises(
+        GridError, match=r"Blocks of 100 m are smaller than a patch \(16 px, 160 m\)\. Take blocks of 160 m"
+    ):
+        split_patches(table_of([scene_of("a")]), "block", block_m=100)
+
+
+def regions_file(folder: Path, names: Sequence[str | None]) -> Path:
+    """Upright stripes of 32 pixels over the centre scene, in another CRS."""
+    x, y = CENTRES["EPSG:25830"]
+    stripes = [shapely.box(x + 320 * n, y - 960, x + 320 * (n + 1), y) for n in range(len(names))]
+    frame = gpd.GeoDataFrame({"name": list(names)}, geometry=stripes, crs=25830).to_crs(3035)
+    frame.to_file(folder / "regions.gpkg", engine="pyogrio")
+    return folder / "regions.gpkg"
+
+
+def test_regions_named_as_splits_are_taken_at_their_word(tmp_path: Path) -> None:
+    table = table_of([scene_of("a")], size_px=8)
+    path = regions_file(tmp_path, ["train", "test", "val"])
+    made = split_patches(table, "region", regions=path, region_field="NAME")
+    stripe = made.frame["col"] // 32
+    assert made.frame["split"].tolist() == [("train", "test", "val")[number] for number in stripe]
+
+
+def test_regions_are_assigned_by_name_or_shared_out(tmp_path: Path) -> None:
+    table = table_of([scene_of("a")], size_px=8)
+    path = regions_file(tmp_path, ["north", "middle", "south"])
+    chosen = {"north": "train", "south": "test"}
+    made = split_patches(table, "region", regions=path, region_field="name", assign=chosen)
+    assert made.counts == {"train": 48, "test": 48, "none": 48}
+    shared = split_patches(table, "region", regions=path, region_field="name")
+    assert shared.counts == {"train": 48, "val": 48, "test": 48}
+    with pytest.raises(InputError, match="Unknown region 'nord': did you mean 'north'"):
+        split_patches(table, "region", regions=path, region_field="name", assign={"nord": "train"})
+    with pytest.raises(InputError, match="Unknown split 'trial': did you mean 'train'"):
+        split_patches(table, "region", regions=path, region_field="name", assign={"north": "trial"})
+    with pytest.raises(InputError, match="needs the field that names them"):
+        split_patches(table, "region", regions=path)
+
+
+def test_patches_on_the_border_of_two_regions_or_without_region_are_left_out(tmp_path: Path) -> None:
+    table = table_of(
+        [scene_of("a", shape=(96, 128))], size_px=24
+    )  # stripes are 32 px wide, and there are three
+    path = regions_file(tmp_path, ["train", "val", "test"])
+    made = split_patches(table, "region", regions=path, region_field="name")
+    by_col = {col: set(rows) for col, rows in made.frame.groupby("col")["split"]}
+    assert by_col == {0: {"train"}, 24: {"none"}, 48: {"none"}, 72: {"test"}, 96: {"none"}}
+
+
+def test_scenes_are_regions_and_dates_of_one_place_are_one() -> None:
+    places = [
+        scene_of("a-april"),
+        scene_of("b", shift=(200, 0)),
+        scene_of("a-july", crs="EPSG:25829"),
+        scene_of("c", shift=(0, 200)),
+    ]
+    made = split_patches(table_of(places), "region")
+    splits = made.frame[made.frame["split"] != "none"].groupby("scene")["split"].agg(set)
+    assert all(len(found) == 1 for found in splits)
+    assert splits["a-april"] == splits["a-july"]
+    assert splits["a-april"] | splits["b"] | splits["c"] == {"train", "val", "test"}
+    with pytest.raises(InputError, match="Regions: 1, but 3 splits need at least 3"):
+        split_patches(table_of(places[::2]), "region")
+
+
+def test_quality_says_what_teaches_and_what_judges() -> None:
+    table = table_of([scene_of("a")])
+    verdicts = ["high", "medium", "low", ""] * 9
+    made = split_patches(with_quality(table, verdicts), "quality")
+    assert made.frame["split"].tolist() == ["train", "val", "test", "none"] * 9
+    with pytest.raises(InputError, match=r"No patch of 36 is of quality 'high'.*tesela review"):
+        split_patches(table, "quality")
+    with pytest.raises(InputError, match="Unknown quality 'hihg': did you mean 'high'"):
+        split_patches(with_quality(table, ["hihg"] * 36), "quality")
+
+
+def test_two_dates_with_different_verdicts_do_not_both_count() -> None:
+    table = with_quality(
+        table_of([scene_of("april"), scene_of("july")]), ["high"] * 36 + ["high"] * 35 + ["low"]
+    )
+    made = split_patches(table, "quality")
+    assert made.counts == {"train": 70, "test": 1, "none": 1}
+    assert_no_ground_is_shared(made)
+
+
+def test_unknown_ways_and_wrong_fractions_are_told() -> None:
+    table = table_of([scene_of("a")])
+    with pytest.raises(InputError, match="Unknown split 'blocks': did you mean 'block'"):
+        split_patches(table, "blocks")
+    with pytest.raises(InputError, match="Unknown anchor 'scenes': did you mean 'scene'"):
+        split_patches(table, "block", anchor="scenes")
+    for wrong in ((0.5, 0.5), (0.6, 0.2, 0.3), (1.2, -0.1, -0.1)):
+        with pytest.raises(InputError, match="give three that sum to 1"):
+            split_patches(table, "random", fractions=wrong)
+
+
+def test_too_large_a_buffer_says_what_is_left_without() -> None:
+    with pytest.raises(InputError, match=r"No patch is left for .*or no buffer"):
+        split_patches(table_of([scene_of("a")]), "block", block_m=320, buffer_m=5000)
+
+
+def test_the_summary_counts_and_warns() -> None:
+    table = table_of([scene_of("a", shape=(32, 64))])
+    frame = table.frame.copy()
+    frame[table.share_columns] = [[1, 0, 0, 0], [0.5, 0.25, 0, 0], [0, 0, 1, 0], [1, 0, 0, 0]] * 2
+    made = replace(table, frame=frame).with_splits(["train", "train", "val", "none"] * 2)
+    found = summarise(made)
+    assert found.patches == {"train": 4, "val": 2, "none": 2}
+    assert found.area_ha == {"train": pytest.approx(1.75 * 2 * 2.56), "val": pytest.approx(2 * 2.56)}
+    assert found.shares["a"] == {"train": pytest.approx(1.5 / 1.75), "val": 0}
+    assert found.shares["c"] == {"train": 0, "val": 1}
+    assert "d" not in found.shares
+    assert found.warnings == (
+        "train lacks c c: such classes are not learned.",
+        "val lacks a a, b b: such classes are not watched in training.",
+        "2 of 8 patches (25%) are in no split: they touch ground of two, or of none.",
+    )
+    assert found.rows()[0] == ("patches", "4", "2")
+    assert found.to_dict()["shares"] == found.shares
+
+
+def cost(content: np.ndarray, chosen: Sequence[int], fractions: Sequence[float]) -> float:
+    """The formula of `share_out`, written out."""
+    total = 0.0
+    columns = [content[:, k] for k in range(content.shape[1]) if content[:, k].sum()]
+    for weight, column in [*((1, c) for c in columns), (len(columns), content.sum(axis=1))]:
+        for split, wanted in enumerate(fractions):
+            held = sum(column[g] for g in range(len(column)) if chosen[g] == split) / column.sum()
+            total += weight * (held - wanted) ** 2
+    for column in columns:
+        holders = {chosen[g] for g in range(len(column)) if column[g] >= 0.01 * column.sum()}
+        total += 0.25 * (len(fractions) - len(holders))
+    return total
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_best_way_to_share_out_is_found_where_it_can_be_checked(seed: int) -> None:
+    content = np.random.default_rng(seed).dirichlet([0.5] * 5, 7) * np.random.default_rng(seed).uniform(
+        1, 5, (7, 1)
+    )
+    fractions = (0.6, 0.2, 0.2)
+    every = (way for way in itertools.product(range(3), repeat=7) if set(way) == {0, 1, 2})
+    least = min(cost(content, way, fractions) for way in every)
+    assert cost(content, share_out(content, fractions, seed=0)[0].tolist(), fractions) == pytest.approx(least)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(3, 12), st.integers(1, 4), st.integers(0, 1000))
+def test_every_split_gets_a_group_that_holds_something(groups: int, classes: int, seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    content = generator.integers(0, 3, (groups, classes)) * 10.0 ** generator.integers(0, 4, (groups, 1))
+    content[generator.permutation(groups)[:3], 0] += 1
+    held = content.sum(axis=1) > 0
+    for chosen in share_out(content, (0.6, 0.2, 0.2), seed=seed):
+        assert set(chosen[held].tolist()) == {0, 1, 2}
