@@ -1,5 +1,5 @@
 """The command line: parse, call one function, print."""
 
-from tesela.cli.app import main
+from tesela.cli.app import app, main
 
-__all__ = ["main"]
+__all__ = ["app", "main"]

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tesela.cli.app import Json, Out, print_json, print_table, split_names
+from tesela.cli.output import Json, Out, print_json, print_table, split_names
 
 BandNames = Annotated[str | None, typer.Option("--bands", help="Names of all bands of the file, in order, comma-separated.")]
 Scale = Annotated[float | None, typer.Option(help="Quantity = number x scale + offset.")]
@@ -33,7 +33,7 @@ def label(
     as_json: Json = False,
 ) -> None:
     """
-    Draw a reference on the pixel grid of a scene, as a class map.
+    Draw a reference on the grid of a scene.
 
     Example: tesela label clc2018.gpkg --like scene.tif --legend corine-2 --field CODE_18 -o labels.tif
     """
@@ -74,7 +74,9 @@ def patches(
     as_json: Json = False,
 ) -> None:
     """
-    Cut scenes and labels into a table of patches, split so that no ground is in two splits.
+    Cut scenes and labels into patches.
+
+    They are split so that no ground is in two splits.
 
     Example: tesela patches scene.tif --labels labels.tif --size 256 --split block --block "3 km" -o patches.parquet
     """

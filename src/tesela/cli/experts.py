@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tesela.cli.app import Json, Out, Quiet, print_json, progress_bar, split_names
+from tesela.cli.output import Json, Out, Quiet, print_json, progress_bar, split_names
 from tesela.cli.data import BandNames, Nodata, Nonfinite, Offset, Scale
 
 
@@ -22,7 +22,9 @@ def train(
     as_json: Json = False,
 ) -> None:
     """
-    Run a recipe up to its trained expert; what is up to date is skipped, what was interrupted goes on.
+    Train the expert of a recipe.
+
+    The stages before are run as needed; what was interrupted goes on.
 
     Example: tesela train corine.toml
     """
@@ -51,7 +53,9 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """
-    Map a scene with an expert: a class COG with colours and names. Run it again after a crash to continue.
+    Map a scene with an expert.
+
+    The map is a COG with colours and names. After a crash, the same command continues.
 
     Example: tesela predict experts/corine.safetensors scene.tif -o map.tif --confidence confidence.tif
     """

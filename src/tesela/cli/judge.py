@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tesela.cli.app import Json, Out, Quiet, print_json
+from tesela.cli.output import Json, Out, Quiet, print_json
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -29,7 +29,9 @@ def assess(
     as_json: Json = False,
 ) -> None:
     """
-    Judge a map against a reference: scores per class and tile, as JSON and as a page to read.
+    Judge a map against a reference.
+
+    Scores per class and tile, as JSON and as a page to read.
 
     Example: tesela assess map.tif clc2018.gpkg --field CODE_18 -o report
     """

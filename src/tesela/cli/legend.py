@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tesela.cli.app import Json, Out, print_json, print_table
+from tesela.cli.output import Json, Out, print_json, print_table
 
 
 def add_commands(app: typer.Typer) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from tesela.cli.app import Json, Quiet, print_json
+from tesela.cli.output import Json, Quiet, print_json
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -28,7 +28,7 @@ def demo(
     as_json: Json = False,
 ) -> None:
     """
-    Run a whole chain on the virtual region: imagery, labels, training, map, scores and report.
+    Show a whole chain on a virtual region, from imagery to report.
 
     Example: tesela demo
     """
@@ -62,7 +62,9 @@ def run(
     as_json: Json = False,
 ) -> None:
     """
-    Run the stages of a recipe; what is up to date is skipped, what was interrupted goes on.
+    Run the stages of a recipe.
+
+    What is up to date is skipped, what was interrupted goes on.
 
     Example: tesela run corine.toml --until train
     """

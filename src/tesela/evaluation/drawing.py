@@ -85,11 +85,19 @@ def scene_picture(scene: Scene, grid: GeoBox, *, bands: Sequence[str] | None = N
 
 
 def shown_bands(scene: Scene) -> tuple[str, ...]:
-    """Three bands to show: natural colours where the names tell, else near infrared, else the first."""
+    """
+    Three bands to show: natural colours where the names tell, else near infrared, else the first.
+
+    Of several dates ("B04_april", "B04_july") the middle one is shown.
+    """
+    dates = list(dict.fromkeys(name[name.find("_") :].lower() for name in scene.band_names if "_" in name))
     by_lower = {name.lower(): name for name in scene.band_names}
+    suffixes = ["", *dates[len(dates) // 2 :], *dates]
     for names in _NATURAL:
-        if all(name.lower() in by_lower for name in names):
-            return tuple(by_lower[name.lower()] for name in names)
+        for suffix in suffixes:
+            wanted = [f"{name.lower()}{suffix}" for name in names]
+            if all(name in by_lower for name in wanted):
+                return tuple(by_lower[name] for name in wanted)
     return scene.band_names[:3] if len(scene.bands) >= 3 else scene.band_names[:1]
 
 

@@ -1,0 +1,54 @@
+"""How results reach a person: tables, JSON, progress; and the options that all commands share."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results only, no progress.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")]
+Out = Annotated[str, typer.Option("--out", "-o", help="File or folder to write.")]
+
+
+def print_json(document: object) -> None:
+    """Print one JSON document."""
+    print(json.dumps(document, indent=2, ensure_ascii=False, default=str))
+
+
+def print_table(rows: Sequence[Sequence[object]], *, header: Sequence[str], right: Sequence[int] = ()) -> None:
+    """Print rows in columns; those of `right` are aligned to the right."""
+    texts = [[str(cell) for cell in row] for row in (header, *rows)]
+    widths = [max(len(row[column]) for row in texts) for column in range(len(header))]
+    for number, row in enumerate(texts):
+        cells = [
+            cell.rjust(width) if column in right else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        print("  ".join(cells).rstrip())
+        if number == 0:
+            print("  ".join("-" * width for width in widths))
+
+
+@contextmanager
+def progress_bar(text: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """Progress bar on stderr; gives a function of (done, total)."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task(text, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def split_names(text: str | None) -> list[str] | None:
+    """Names of a comma-separated option, or None where it was not given."""
+    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]

@@ -1,0 +1,173 @@
+"""Recipes: their mistakes are told all at once; stages are skipped and resumed."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+
+from tesela.cli import main
+from tesela.core.errors import RecipeError
+from tesela.io.manifest import Manifest
+from tesela.recipes.schema import Recipe, check_recipe, load_recipe
+from tesela.recipes.stages import Stage, run_stages
+
+GOOD = """
+chain = "corine"
+[[scenes]]
+name = "a"
+paths = ["a.tif"]
+[reference]
+path = "b.gpkg"
+"""
+
+
+def test_five_mistakes_are_told_at_once_with_the_nearest_key(tmp_path: Path) -> None:
+    (tmp_path / "a.tif").touch()
+    text = """
+        chain = "corine"
+        legend = "corine-9"
+        [[scenes]]
+        name = "a"
+        paths = ["a.tif"]
+        [reference]
+        path = "missing.gpkg"
+        [patches]
+        sise_px = 128
+        block = "2 miles"
+        [training]
+        epoch = 3
+    """
+    (tmp_path / "r.toml").write_text(text)
+    with pytest.raises(RecipeError, match="r.toml has 5 mistakes") as caught:
+        load_recipe(tmp_path / "r.toml")
+    message = str(caught.value)
+    assert "unknown key patches.sise_px (did you mean size_px?)" in message
+    assert "unknown key training.epoch (did you mean epochs?)" in message
+    assert "levels 1 to 3; level 9 was asked for" in message
+    assert "'2 miles' is not a length" in message
+    assert "reference.path: no file missing.gpkg" in message
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"chain": "corin"}, "chain = 'corin'"),
+        ({"scenes": []}, "scenes"),
+        ({"scenes": [{"name": "a", "paths": ["x"]}, {"name": "a", "paths": ["y"]}]}, "scene name a stands twice"),
+        ({"patches": {"fractions": [0.5, 0.2, 0.2]}}, "must sum to 1"),
+        ({"patches": {"size_px": 100}}, "patches.size_px = 100"),
+        ({"training": {"learning_rate": 50}}, "learning_rate is 50"),
+        ({"training": {"encoder": "vit", "published": True}}, "the paper used resnet50 and resnet101"),
+        ({"mapping": {"memory": "4 bananas"}}, "4 bananas"),
+        ({"reference": {}}, "reference.path is missing"),
+    ],
+)
+def test_a_mistake_is_named(change: dict[str, object], told: str) -> None:
+    with pytest.raises(RecipeError, match=re.escape(told)):
+        check_recipe(tomllib.loads(GOOD) | change, where="recipe")
+
+
+def test_the_commented_recipe_is_valid_and_shows_the_defaults() -> None:
+    text = resources.files("tesela.recipes").joinpath("corine.toml").read_text(encoding="utf-8")
+    recipe = check_recipe(tomllib.loads(text), where="corine.toml")
+    assert recipe.legend == "corine-2"
+    uncommented = re.sub(r"^# (\w+ = )", r"\1", text, flags=re.MULTILINE)
+    document = tomllib.loads(uncommented)
+    assert isinstance(Recipe.model_validate(document), Recipe), "commented keys must be known too"
+
+
+def stage(folder: Path, log: list[str], *, size: int = 1) -> Stage:
+    def work() -> list[Path]:
+        log.append("work")
+        (folder / "out.txt").write_text("x" * size)
+        return [folder / "out.txt"]
+
+    return Stage("one", folder, {"size": size}, lambda: [folder.parent / "in.txt"], work)
+
+
+def test_a_stage_is_skipped_until_settings_inputs_or_outputs_change(tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_text("in")
+    log: list[str] = []
+    folder = tmp_path / "one"
+    assert run_stages([stage(folder, log)]).done == ["one"]
+    assert run_stages([stage(folder, log)]).skipped == ["one"]
+    assert run_stages([stage(folder, log, size=2)]).done == ["one"]
+    (tmp_path / "in.txt").write_text("other")
+    assert run_stages([stage(folder, log, size=2)]).done == ["one"]
+    (folder / "out.txt").unlink()
+    assert run_stages([stage(folder, log, size=2)]).done == ["one"]
+    assert run_stages([stage(folder, log, size=2)], start="one").done == ["one"]
+    assert len(log) == 5
+
+
+def test_a_stage_that_failed_is_done_again(tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_text("in")
+    folder = tmp_path / "one"
+    log: list[str] = []
+    run_stages([stage(folder, log)])
+
+    def fail() -> list[Path]:
+        raise RecipeError("the power went")
+
+    broken = Stage("one", folder, {"size": 2}, lambda: [tmp_path / "in.txt"], fail)
+    with pytest.raises(RecipeError, match="the power went"):
+        run_stages([broken])
+    assert Manifest.read(folder) is None
+    assert run_stages([stage(folder, log)]).done == ["one"]
+
+
+def test_an_unknown_stage_names_the_known(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="did you mean 'one'"):
+        run_stages([stage(tmp_path / "one", [])], until="ones")
+
+
+@pytest.mark.slow
+def test_a_recipe_runs_from_imagery_to_report_and_then_skips(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from tesela.simulate import write_region
+
+    write_region(tmp_path / "region", size_px=256, seasons=("july",), seed=3, clouds="gaps", min_area_ha=2)
+    (tmp_path / "r.toml").write_text(
+        """
+        chain = "corine"
+        name = "tiny"
+        out = "run"
+        legend = "corine-1"
+        bands = ["B08", "B04", "B03"]
+        [[scenes]]
+        name = "july"
+        paths = ["region/scene_july.tif"]
+        [reference]
+        path = "region/reference.gpkg"
+        field = "CODE_18"
+        [patches]
+        size_px = 32
+        block = "640 m"
+        [training]
+        encoder = "resnet18"
+        decoder = "small"
+        epochs = 2
+        """
+    )
+    assert main(["run", str(tmp_path / "r.toml"), "--quiet", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["done"] == ["label", "patches", "train", "map", "assess"]
+    assert 0 < document["accuracy"] <= 1
+    with rasterio.open(document["maps"][0]) as data, rasterio.open(tmp_path / "region/scene_july.tif") as image:
+        values = data.read(1)
+        assert data.transform == image.transform
+        empty = (image.read() == 0).all(0)
+        assert ((values == 0) == empty).all(), "nodata stays nodata, all else has a class"
+        assert set(np.unique(values)) <= {0, 1, 2, 3, 4, 5}
+    assert Path(document["reports"][0]).stat().st_size < 15_000_000
+    assert main(["run", str(tmp_path / "r.toml"), "--quiet"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["accuracy", "mIoU", "macro", "map", "report"]
+    assert main(["run", str(tmp_path / "r.toml"), "--quiet", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["done"] == []
