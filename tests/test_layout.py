@@ -25,8 +25,9 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "models": {"core"},
     "training": {"core", "patches", "models"},
     "mapping": {"core", "io", "models"},
+    "generalise": {"core", "io"},
     "evaluation": {"core", "io"},
-    "simulate": {"core", "io"},
+    "simulate": {"core", "io", "generalise"},
     "recipes": None,
 }
 HEAVY = {
