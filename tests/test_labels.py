@@ -60,8 +60,8 @@ def raster(path: Path, numbers: object, *, nodata: float | None = None, dtype: s
     values = np.asarray(numbers, dtype)
     grid = grid_of(*values.shape)
     with rasterio.open(
-        path, "w", driver="GTiff", count=1, dtype=dtype, crs="EPSG:25830", transform=grid.affine, nodata=nodata,
-        height=values.shape[0], width=values.shape[1],
+        path, "w", driver="GTiff", count=1, dtype=dtype, nodata=nodata, crs="EPSG:25830",
+        transform=grid.affine, height=values.shape[0], width=values.shape[1],
     ) as data:  # fmt: skip
         data.write(values, 1)
     return path
