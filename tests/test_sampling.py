@@ -1,0 +1,621 @@
+"""Sampling and estimating: published examples to the digit, brute-force coverage, exact draws, files."""
+
+import json
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+import pytest
+from affine import Affine
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+
+from tesela.core.crosswalk import Crosswalk, CrosswalkRow
+from tesela.core.errors import GridError, InputError, LegendError
+from tesela.evaluation.answers import class_values_at, read_sample
+from tesela.evaluation.changes import change_code, change_legend, map_changes
+from tesela.evaluation.estimates import class_indicators, estimate_accuracy, estimates_of
+from tesela.evaluation.estimators import (
+    bootstrap_f1,
+    cell_errors,
+    expand,
+    f1_scores,
+    ratio,
+    share,
+    share_interval,
+)
+from tesela.evaluation.points import draw_points, draw_sample
+from tesela.evaluation.sample import Sample
+from tesela.evaluation.sampling import SamplingDesign, Stratum, allocate, plan_sample, sample_size
+from tesela.io.legends import load_legend
+from tesela.io.maps import ClassMap, write_map
+from tesela.io.raster import raster_crs
+from tesela.io.tables import read_table
+
+EXAMPLES = json.loads(
+    (Path(__file__).parent.parent / "benchmarks" / "published_accuracy.json").read_text(encoding="utf-8")
+)
+LULUCF = load_legend("lulucf")
+UTM = "EPSG:25830"
+ORIGIN = (500_000.0, 4_100_000.0)
+
+
+def olofsson(name: str, *, sizes: str, pixel_ha: float = 1.0) -> Sample:
+    item = EXAMPLES[name]
+    matrix = item["rows_map_cols_ref"]
+    classes = [str(number) for number in range(len(matrix))]
+    return Sample.from_matrix(matrix, sizes_px=item[sizes], classes=classes, pixel_area_ha=pixel_ha)
+
+
+def grid(rows: int, cols: int, *, size_m: float = 10.0) -> GeoBox:
+    return GeoBox((rows, cols), Affine(size_m, 0, ORIGIN[0], 0, -size_m, ORIGIN[1]), UTM)
+
+
+def random_map(
+    path: Path, rows: int = 120, cols: int = 90, *, seed: int = 0, nodata: float = 0.05
+) -> ClassMap:
+    rng = np.random.default_rng(seed)
+    chances = [nodata, *(np.array([0.45, 0.3, 0.15, 0.06, 0.03, 0.01]) * (1 - nodata))]
+    values = rng.choice(7, p=chances, size=(rows, cols)).astype(np.uint8)
+    return write_map(path, values, grid(rows, cols), legend=LULUCF)
+
+
+def pixels_of(source: ClassMap) -> NDArray[np.uint8]:
+    from tesela.io.maps import MapReader
+
+    with MapReader(source) as reader:
+        return reader.read(source.grid)
+
+
+# --- published examples
+
+
+def test_olofsson_2014_is_reproduced_to_the_digit() -> None:
+    item = EXAMPLES["olofsson2014_table8"]
+    found = estimate_accuracy(
+        olofsson("olofsson2014_table8", sizes="mapped_pixels", pixel_ha=0.09), finite=False
+    )
+    assert found.overall.value == pytest.approx(item["OA"], abs=5e-11)
+    assert found.overall.se == pytest.approx(item["se_OA"], abs=5e-11)
+    for name, estimates, digits in (("UA", found.users, 10), ("PA", found.producers, 6)):
+        assert [round(e.value, digits) for e in estimates] == item[name]
+        assert [round(e.se, 6) for e in estimates] == item[f"se_{name}"]
+    assert [round(e.value, 10) for e in found.shares] == item["area_prop"]
+    assert [round(e.se, 10) for e in found.shares] == item["se_area_prop"]
+    assert [round(e.value, 3) for e in found.areas_ha] == item["area_ha"]
+    assert [round(e.half_width, 3) for e in found.areas_ha] == item["ci95_ha"]
+    assert [round(e.value / 0.09, 3) for e in found.areas_ha] == item["area_pixels"]
+    assert [round(e.half_width / 0.09, 2) for e in found.areas_ha] == item["ci95_pixels"]
+    printed = item["published"]
+    assert round(found.areas_ha[0].value) == printed["area_deforestation_ha"]
+    assert round(found.areas_ha[0].half_width) == printed["ci_ha"]
+
+
+def test_the_producers_accuracy_of_forest_gain_follows_the_formula_and_not_the_print() -> None:
+    found = estimate_accuracy(olofsson("olofsson2014_table8", sizes="mapped_pixels"), finite=False)
+    assert found.producers[1].half_width == pytest.approx(0.254, abs=5e-4)
+
+
+def test_olofsson_2013_is_reproduced_to_the_digit() -> None:
+    item = EXAMPLES["olofsson2013_example1"]
+    sample = olofsson("olofsson2013_example1", sizes="mapped_area")
+    found = estimate_accuracy(sample, finite=False)
+    assert round(found.overall.value, 8) == item["OA"]
+    assert round(found.overall.half_width, 8) == item["ci_OA"]
+    for name, estimates in (("UA", found.users), ("PA", found.producers)):
+        assert [round(e.value, 6) for e in estimates] == item[name]
+        assert [round(e.half_width, 6) for e in estimates] == item[f"ci_{name}"]
+    assert [round(e.value, 2) for e in found.areas_ha] == item["area"]
+    assert [round(e.half_width, 3) for e in found.areas_ha] == item["ci_area"]
+
+
+def test_stehman_2014_with_strata_that_are_not_classes_is_reproduced_to_the_digit() -> None:
+    item = EXAMPLES["stehman2014"]
+    sample = Sample.from_points(
+        item["strata"], item["map"], item["ref"], sizes_px=item["N_h"], classes="ABCD"
+    )
+    assert not sample.strata_are_classes
+    found = estimate_accuracy(sample)
+    ours = {
+        "area_A": found.shares[0],
+        "area_C": found.shares[2],
+        "OA": found.overall,
+        "UA_B": found.users[1],
+        "PA_B": found.producers[1],
+    }
+    for name, estimate in ours.items():
+        assert [round(estimate.value, 6), round(estimate.se, 6)] == item[name], name
+    assert [round(found.cells[1, 2], 6), round(found.cells_se[1, 2], 6)] == item["p_map_B_ref_C"]
+    # the paper prints 0.114 for this standard error; its own formula gives 0.117
+    assert round(found.producers[1].se, 3) == 0.117
+
+
+def test_the_published_table_of_the_benchmark_has_no_difference() -> None:
+    import importlib.util
+
+    path = Path(__file__).parent.parent / "benchmarks" / "published_accuracy.py"
+    spec = importlib.util.spec_from_file_location("published_accuracy", path)
+    assert spec is not None
+    assert spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    import sys
+
+    sys.modules[spec.name] = script
+    spec.loader.exec_module(script)
+    rows = script.lines(EXAMPLES)
+    assert len(rows) > 20
+    assert [row.what for row in rows if not row.same and not row.remark] == []
+    assert sum(bool(row.remark) for row in rows) == 1
+
+
+# --- formulas
+
+
+@st.composite
+def error_matrices(draw: st.DrawFn) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    size = draw(st.integers(2, 5))
+    cell = st.integers(0, 40)
+    matrix = np.array([[draw(cell) for _ in range(size)] for _ in range(size)]) + np.eye(size, dtype=int) * 2
+    sizes = np.array([draw(st.integers(1_000, 1_000_000)) for _ in range(size)], np.float64)
+    return matrix, sizes
+
+
+@given(error_matrices())
+@settings(max_examples=60, deadline=None)
+def test_where_strata_are_classes_stehmans_formulas_are_olofssons(
+    case: tuple[NDArray[np.int64], NDArray[np.float64]],
+) -> None:
+    n, sizes = case
+    found = estimate_accuracy(
+        Sample.from_matrix(n, sizes_px=sizes, classes=[str(k) for k in range(len(n))]),
+        finite=False,
+        bootstrap=2,
+    )
+    # the formulas of Olofsson et al. (2014) as printed, sum by sum
+    rows, weight = n.sum(axis=1), sizes / sizes.sum()
+    p = weight[:, None] * n / rows[:, None]
+    user, producer = np.diag(p) / p.sum(axis=1), np.diag(p) / p.sum(axis=0)
+    v_user = user * (1 - user) / (rows - 1)
+    v_overall = (weight**2 * v_user).sum()
+    within = n / rows[:, None] * (1 - n / rows[:, None]) / (rows - 1)[:, None]
+    v_area = (weight[:, None] ** 2 * within).sum(axis=0)
+    v_producer = []
+    for j in range(len(n)):
+        others = np.arange(len(n)) != j
+        estimated = (sizes * n[:, j] / rows).sum()
+        spill = (sizes[others] ** 2 * within[others, j]).sum()
+        v_producer.append(
+            (sizes[j] ** 2 * (1 - producer[j]) ** 2 * v_user[j] + producer[j] ** 2 * spill) / estimated**2
+        )
+    assert found.overall.value == pytest.approx(np.trace(p))
+    assert found.overall.se == pytest.approx(np.sqrt(v_overall))
+    assert [e.value for e in found.users] == pytest.approx(user.tolist())
+    assert [e.se for e in found.users] == pytest.approx(np.sqrt(v_user).tolist(), abs=1e-9)
+    assert [e.value for e in found.producers] == pytest.approx(producer.tolist())
+    assert [e.se for e in found.producers] == pytest.approx(np.sqrt(v_producer).tolist(), abs=1e-7)
+    assert [e.se for e in found.shares] == pytest.approx(np.sqrt(v_area).tolist(), abs=1e-9)
+
+
+def test_a_census_has_no_error() -> None:
+    matrix = np.array([[30, 5], [3, 62]])
+    found = estimate_accuracy(Sample.from_matrix(matrix, sizes_px=[35, 65], classes=["a", "b"]))
+    assert found.overall.value == pytest.approx(0.92)
+    estimates = [found.overall, found.macro_f1, *found.users, *found.producers, *found.shares, *found.f1]
+    assert max(e.se for e in estimates) == pytest.approx(0, abs=1e-12)
+    assert found.shares[0].value * 100 == pytest.approx(33)
+
+
+def test_the_bootstrap_of_f1_agrees_with_its_linearisation() -> None:
+    """F1 is a ratio, 2 TP / (mapped + true): its Taylor error is the second opinion."""
+    item = EXAMPLES["stehman2014"]
+    sample = Sample.from_points(
+        list(item["strata"]) * 4,
+        list(item["map"]) * 4,
+        list(item["ref"]) * 4,
+        sizes_px=item["N_h"],
+        classes="ABCD",
+    )
+    counts, sizes = sample.counts.astype(float), sample.sizes_px
+    rows, columns = class_indicators(4)
+    value, error = ratio(counts, sizes, over=2 * rows * columns, under=rows + columns)
+    draws = bootstrap_f1(counts, sizes, draws=20_000, seed=3)
+    assert f1_scores(expand(counts, sizes)) == pytest.approx(value)
+    assert draws.std(axis=0) == pytest.approx(error, rel=0.05)
+
+
+def test_a_class_that_the_sample_never_met_has_no_number() -> None:
+    found = estimate_accuracy(
+        Sample.from_matrix([[9, 1, 0], [2, 8, 0], [1, 1, 0]], sizes_px=[10, 10, 5], classes="abc")
+    )
+    assert np.isnan(found.producers[2].value)
+    assert found.to_dict()["classes"][2]["producers"]["value"] is None  # type: ignore[index]
+    assert found.users[2].value == 0
+    assert json.loads(json.dumps(found.to_dict()))["matrix"]["rows"] == "map"
+    assert sum("±" in line for line in found.to_lines()) == 4
+
+
+def test_intervals_stay_within_what_is_possible_and_other_names_are_refused() -> None:
+    values, errors = np.array([0.0, 0.001, 0.5, 0.999, 1.0]), np.array([0.0, 0.01, 0.1, 0.01, 0.0])
+    for name in ("logit", "wald"):
+        low, high = share_interval(values, errors, interval=name)  # type: ignore[arg-type]
+        assert (low >= 0).all()
+        assert (high <= 1).all()
+        assert (low <= values).all()
+        assert (values <= high).all()
+    with pytest.raises(InputError, match="'logit' or 'wald'"):
+        share_interval(values, errors, interval="bayes")  # type: ignore[arg-type]
+
+
+# --- coverage: 2,000 draws from virtual regions of known truth
+
+
+def virtual_region(*, strata: int, classes: int, seed: int, own: bool) -> NDArray[np.int64]:
+    """Pixels by stratum, map class and true class; `own`: strata are the map's classes."""
+    rng = np.random.default_rng(seed)
+    pixels = np.zeros((strata, classes, classes), np.int64)
+    for h in range(strata):
+        chance = rng.uniform(0.02, 0.05, (classes, classes)) + np.diag(rng.uniform(0.1, 0.2, classes))
+        chance[h % classes, h % classes] += 0.6
+        chance[h % classes, (h + 1) % classes] += 0.1
+        if own:
+            mask = np.zeros((classes, 1))
+            mask[h] = 1
+            chance *= mask
+        pixels[h] = np.floor(chance / chance.sum() * 200_000 * rng.uniform(0.2, 1.0))
+    return pixels
+
+
+def draw_counts(
+    region: NDArray[np.int64], points: list[int], *, draws: int, seed: int
+) -> NDArray[np.float64]:
+    rng = np.random.default_rng(seed)
+    cells = [
+        rng.multivariate_hypergeometric(part.ravel(), n, size=draws, method="marginals")
+        for part, n in zip(region, points, strict=True)
+    ]
+    return np.stack(cells, axis=1).reshape(draws, *region.shape).astype(np.float64)
+
+
+DESIGNS = {
+    "strata are the map's classes": (
+        virtual_region(strata=4, classes=4, seed=1, own=True),
+        [500, 500, 500, 500],
+    ),
+    "strata are not classes": (
+        virtual_region(strata=5, classes=4, seed=2, own=False),
+        [150, 250, 200, 100, 200],
+    ),
+    "one stratum: simple random": (virtual_region(strata=1, classes=3, seed=3, own=False), [500]),
+    "a third of all pixels": (virtual_region(strata=3, classes=3, seed=4, own=False) // 250, [150, 120, 100]),
+}
+
+
+@pytest.mark.parametrize("name", DESIGNS)
+def test_intervals_cover_the_truth_in_93_to_97_of_100_draws(name: str) -> None:
+    region, points = DESIGNS[name]
+    draws, size = 2000, region.shape[-1]
+    sizes = region.sum(axis=(1, 2)).astype(np.float64)
+    counts = draw_counts(region, points, draws=draws, seed=11)
+    truth = region.sum(axis=0) / region.sum()
+    rows, columns = class_indicators(size)
+    cells = expand(counts, sizes).reshape(draws, -1)
+    met = truth.ravel() > 0
+    cases = {
+        "overall": (*share(counts, sizes, of=np.eye(size)[np.newaxis]), np.array([np.trace(truth)])),
+        "users": (*ratio(counts, sizes, over=rows * columns, under=rows), np.diag(truth) / truth.sum(axis=1)),
+        "producers": (
+            *ratio(counts, sizes, over=rows * columns, under=columns),
+            np.diag(truth) / truth.sum(axis=0),
+        ),
+        "areas": (*share(counts, sizes, of=columns), truth.sum(axis=0)),
+        "cells": (
+            cells[:, met],
+            cell_errors(counts, sizes).reshape(draws, -1)[:, met],
+            truth.ravel()[met],
+        ),
+    }
+    for what, (values, errors, right) in cases.items():
+        low, high = share_interval(values, errors)
+        covered = ((low <= right) & (right <= high)).mean(axis=0)
+        assert covered.min() >= 0.93, (what, covered)
+        assert covered.max() <= 0.97, (what, covered)
+        # the estimates do not lean to a side, and the standard errors are what repetition shows
+        assert values.mean(axis=0) == pytest.approx(right, abs=4 * values.std() / np.sqrt(draws) + 2e-3)
+        assert np.sqrt((errors**2).mean(axis=0)) == pytest.approx(values.std(axis=0), rel=0.08), what
+    macro, each = [], []
+    for start in range(0, draws, 250):
+        resampled = bootstrap_f1(counts[start : start + 250], sizes, draws=300, seed=start)
+        each.append(np.percentile(resampled, [2.5, 97.5], axis=1))
+        macro.append(np.percentile(resampled.mean(axis=-1), [2.5, 97.5], axis=1))
+    right = f1_scores(truth)
+    for what, ends, goal in (("f1", each, right), ("macro f1", macro, right.mean())):
+        low, high = np.concatenate(ends, axis=1)
+        covered = ((low <= goal) & (goal <= high)).mean(axis=0)
+        assert covered.min() >= 0.93, (what, covered)
+        assert covered.max() <= 0.97, (what, covered)
+
+
+def test_the_published_interval_covers_too_where_cells_hold_dozens_of_points() -> None:
+    region, points = DESIGNS["strata are the map's classes"]
+    sizes = region.sum(axis=(1, 2)).astype(np.float64)
+    counts = draw_counts(region, points, draws=2000, seed=12)
+    truth = region.sum(axis=0) / region.sum()
+    _, columns = class_indicators(4)
+    values, errors = share(counts, sizes, of=columns)
+    low, high = share_interval(values, errors, interval="wald")
+    covered = ((low <= truth.sum(axis=0)) & (truth.sum(axis=0) <= high)).mean(axis=0)
+    assert ((covered >= 0.93) & (covered <= 0.97)).all()
+
+
+# --- designs
+
+
+def test_the_published_sample_size_and_allocation_are_found() -> None:
+    item = EXAMPLES["olofsson2014_table8"]["sample_size"]
+    size = sample_size(np.array(item["W"]), np.array(item["U"]), target_se=item["target_se_OA"])
+    assert size == pytest.approx(item["n"], abs=5e-4)
+    assert int(np.ceil(size)) == item["n_rounded"]
+    shared = allocate(641, np.array([200_000, 150_000, 3_200_000, 6_450_000]), minimum=75)
+    # the paper rounds the two large strata to 165 and 325
+    assert shared.tolist() == [75, 75, 163, 328]
+
+
+@given(
+    st.lists(st.integers(1, 10_000_000), min_size=1, max_size=30),
+    st.integers(0, 60),
+    st.integers(0, 5_000),
+    st.sampled_from(["proportional", "equal", "neyman", "simple"]),
+)
+@settings(max_examples=200, deadline=None)
+def test_allocation_gives_out_every_point_within_its_limits(
+    sizes: list[int], minimum: int, extra: int, rule: str
+) -> None:
+    pixels = np.array(sizes)
+    least = np.minimum(pixels, max(minimum, 2))
+    points = int(least.sum()) + extra
+    expected = np.linspace(0.5, 1.0, len(sizes))
+    shared = allocate(points, pixels, rule=rule, minimum=minimum, expected=expected)  # type: ignore[arg-type]
+    assert shared.sum() == min(points, pixels.sum())
+    assert (shared >= least).all()
+    assert (shared <= pixels).all()
+
+
+def test_the_rules_share_points_out_as_they_say() -> None:
+    sizes = np.array([1_000, 3_000, 6_000])
+    assert allocate(100, sizes, minimum=2).tolist() == [10, 30, 60]
+    assert allocate(99, sizes, rule="equal", minimum=2).tolist() == [33, 33, 33]
+    doubt = np.array([0.5, 0.9, 0.9])  # S: 0.5, 0.3, 0.3 -> 500 : 900 : 1800
+    assert allocate(320, sizes, rule="neyman", minimum=2, expected=doubt).tolist() == [50, 90, 180]
+    with pytest.raises(InputError, match="150 or more"):
+        allocate(100, sizes, minimum=50)
+    with pytest.raises(InputError, match="did you mean 'neyman'"):
+        allocate(100, sizes, rule="neymann", minimum=2)  # type: ignore[arg-type]
+
+
+def test_a_plan_counts_the_map_and_reaches_the_error_that_was_asked_for(tmp_path: Path) -> None:
+    source = random_map(tmp_path / "map.tif", 400, 300)
+    design = plan_sample(source, target_se=0.02, minimum=10, window_px=77)
+    counts = np.bincount(pixels_of(source).ravel(), minlength=7)
+    assert [item.size_px for item in design.strata] == counts[1:].tolist()
+    shares = counts[1:] / counts[1:].sum()
+    variance = sum(w**2 * 0.85 * 0.15 / item.points for w, item in zip(shares, design.strata, strict=True))
+    assert np.sqrt(variance) <= 0.0205
+    assert design.pixel_area_m2 == 100
+    assert plan_sample(source, points=60, rule="simple").strata[0].size_px == counts[1:].sum()
+    with pytest.raises(InputError, match="give one of the two"):
+        plan_sample(source)
+
+
+def test_a_map_in_degrees_is_not_sampled(tmp_path: Path) -> None:
+    box = GeoBox((10, 10), Affine(0.001, 0, -3.0, 0, -0.001, 37.0), "EPSG:4326")
+    source = write_map(tmp_path / "map.tif", np.ones((10, 10), np.uint8), box, legend=LULUCF)
+    with pytest.raises(GridError, match="not all of one size on the ground"):
+        plan_sample(source, points=10)
+
+
+# --- draws
+
+
+def test_a_draw_does_not_depend_on_windows_and_holds_each_pixel_once(tmp_path: Path) -> None:
+    source = random_map(tmp_path / "map.tif")
+    design = plan_sample(source, points=400, minimum=20, seed=5)
+    first = draw_points(source, design=design)
+    for window_px in (1000, 64, 7):
+        again = draw_points(source, design=design, window_px=window_px)
+        assert np.array_equal(first.row, again.row)
+        assert np.array_equal(first.col, again.col)
+    values = pixels_of(source)[first.row, first.col]
+    codes = [LULUCF.classes[int(v) - 1].code for v in values]
+    assert codes == [design.strata[h].code for h in first.stratum]
+    assert np.bincount(first.stratum).tolist() == [item.points for item in design.strata]
+    assert len(set(zip(first.row.tolist(), first.col.tolist(), strict=True))) == 400
+
+
+def test_a_larger_sample_with_the_same_seed_holds_the_smaller_one(tmp_path: Path) -> None:
+    source = random_map(tmp_path / "map.tif")
+    pairs = []
+    for points in (60, 300):
+        drawn = draw_points(source, design=plan_sample(source, points=points, minimum=5, seed=9))
+        pairs.append(set(zip(drawn.row.tolist(), drawn.col.tolist(), strict=True)))
+    assert pairs[0] < pairs[1]
+    other = draw_points(source, design=plan_sample(source, points=60, minimum=5, seed=10))
+    assert set(zip(other.row.tolist(), other.col.tolist(), strict=True)) != pairs[0]
+
+
+def test_every_pixel_has_the_same_chance_and_pairs_are_independent(tmp_path: Path) -> None:
+    values = np.ones((12, 12), np.uint8)
+    source = write_map(tmp_path / "map.tif", values, grid(12, 12), legend=LULUCF)
+    draws, points = 600, 36
+    hits = np.zeros((draws, 144))
+    for seed in range(draws):
+        design = SamplingDesign((Stratum("forest_land", "", 144, points),), "proportional", seed, 100.0)
+        drawn = draw_points(source, design=design)
+        hits[seed, drawn.row * 12 + drawn.col] = 1
+    chance = points / 144
+    # chi-square of 143 degrees of freedom, made smaller by sampling without replacement
+    chi = ((hits.sum(axis=0) - draws * chance) ** 2 / (draws * chance * (1 - chance))).sum()
+    assert 143 - 5 * np.sqrt(2 * 143) < chi < 143 + 5 * np.sqrt(2 * 143)
+    together = (hits[:, :-1] * hits[:, 1:]).mean()
+    assert together == pytest.approx(chance * (points - 1) / 143, abs=0.004)
+
+
+def test_a_stratum_smaller_than_its_share_is_taken_whole(tmp_path: Path) -> None:
+    values = np.ones((30, 30), np.uint8)
+    values[0, :3] = 5
+    source = write_map(tmp_path / "map.tif", values, grid(30, 30), legend=LULUCF)
+    drawn = draw_points(source, design=plan_sample(source, points=80, minimum=30))
+    small = drawn.stratum == 1
+    assert sorted(zip(drawn.row[small].tolist(), drawn.col[small].tolist(), strict=True)) == [
+        (0, 0),
+        (0, 1),
+        (0, 2),
+    ]
+
+
+def test_a_design_of_another_map_is_refused(tmp_path: Path) -> None:
+    design = plan_sample(random_map(tmp_path / "a.tif"), points=100, minimum=5)
+    with pytest.raises(InputError, match="Plan the sample anew"):
+        draw_sample(random_map(tmp_path / "b.tif", seed=1), tmp_path / "s.gpkg", design=design)
+
+
+# --- files
+
+
+def fill_in(path: Path, truth: ClassMap, *, empty: int = 0) -> pd.DataFrame:
+    """What interpreters do: write the true code at each point; the first `empty` stay open."""
+    points = read_table(path, layer="points")
+    crs = raster_crs(truth.grid).to_wkt()
+    values = class_values_at(truth, points["x"].to_numpy(), points["y"].to_numpy(), crs=crs)
+    points["reference"] = [LULUCF.classes[int(v) - 1].code for v in values]
+    points.loc[points.index[:empty], "reference"] = None
+    return points
+
+
+def test_a_sample_goes_to_the_interpreters_and_comes_back(tmp_path: Path) -> None:
+    source = random_map(tmp_path / "map.tif", nodata=0.0)
+    truth = random_map(tmp_path / "truth.tif", nodata=0.0, seed=1)
+    design = plan_sample(source, points=300, minimum=20)
+    path = draw_sample(source, tmp_path / "sample.gpkg", design=design)
+    points = read_table(path, layer="points")
+    assert isinstance(points, gpd.GeoDataFrame)
+    assert points.crs.to_epsg() == 25830
+    assert list(points.columns) == [
+        "sample_id",
+        "stratum",
+        "x",
+        "y",
+        "reference",
+        "confidence",
+        "note",
+        "geometry",
+    ]
+    assert points["sample_id"].tolist() == list(range(1, 301))
+    assert (points.geometry.x == points["x"]).all()
+    assert (points["reference"].fillna("") == "").all()
+    filled = fill_in(path, truth, empty=7)
+    filled.drop(columns=["geometry", "stratum"]).sample(frac=1, random_state=0).to_csv(
+        tmp_path / "answers.csv", index=False
+    )
+    sample = read_sample(path, source, answers=tmp_path / "answers.csv")
+    assert sample.points == 293
+    assert sample.unanswered == 7
+    assert sample.strata_are_classes
+    assert sample.pixel_area_ha == pytest.approx(0.01)
+    real, mapped = pixels_of(truth), pixels_of(source)
+    drawn = draw_points(source, design=design)
+    expected = np.zeros((6, 6), int)
+    np.add.at(expected, (mapped[drawn.row, drawn.col][7:] - 1, real[drawn.row, drawn.col][7:] - 1), 1)
+    assert sample.matrix.tolist() == expected.tolist()
+    # the same sample judges another map, whose classes are not the strata
+    other = read_sample(path, truth, answers=tmp_path / "answers.csv")
+    assert not other.strata_are_classes
+    assert estimate_accuracy(other, bootstrap=10).overall.value == pytest.approx(1.0)
+
+
+def test_strata_can_be_hidden_and_the_map_class_shown(tmp_path: Path) -> None:
+    source = random_map(tmp_path / "map.tif", nodata=0.0)
+    design = plan_sample(source, points=100, minimum=5)
+    path = draw_sample(source, tmp_path / "s.gpkg", design=design, hide_strata=True, show=source)
+    points = read_table(path, layer="points")
+    assert "stratum" not in points.columns
+    assert points["map_class"].tolist() == read_table(path, layer="key")["stratum"].tolist()
+
+
+def test_strata_may_be_joined_by_a_crosswalk_and_answers_given_in_either_legend(tmp_path: Path) -> None:
+    source = random_map(tmp_path / "map.tif", nodata=0.0)
+    context = load_legend("lulucf-context")
+    to = {"forest_land": "forest", "cropland": "crops", "grassland": "pasture"}
+    rows = tuple(CrosswalkRow(code, to.get(code, "bare")) for code in LULUCF.codes)
+    walk = Crosswalk("lulucf", context, rows)
+    design = plan_sample(source, points=120, minimum=10, crosswalk=walk)
+    assert [item.code for item in design.strata] == ["forest", "crops", "pasture", "bare"]
+    path = draw_sample(source, tmp_path / "s.gpkg", design=design, crosswalk=walk)
+    filled = fill_in(path, source)
+    mine = filled["reference"].isin(["cropland"])
+    filled.loc[mine, "reference"] = "crops"
+    filled.drop(columns="geometry").to_csv(tmp_path / "a.csv", index=False)
+    sample = read_sample(path, source, crosswalk=walk, answers=tmp_path / "a.csv")
+    assert sample.classes == context.codes
+    assert np.trace(sample.matrix) == 120
+
+
+def test_a_sample_of_two_maps_judges_their_change(tmp_path: Path) -> None:
+    before, after = (random_map(tmp_path / f"{k}.tif", nodata=0.0, seed=k) for k in (0, 1))
+    strata = map_changes(before, after, tmp_path / "changes.tif")
+    design = plan_sample(strata, points=400, minimum=2)
+    path = draw_sample(strata, tmp_path / "s.gpkg", design=design)
+    points = read_table(path, layer="points")
+    points["reference"] = [
+        change_code(a, b)
+        for a, b in zip(fill_in(path, before)["reference"], fill_in(path, after)["reference"], strict=True)
+    ]
+    points.drop(columns="geometry").to_csv(tmp_path / "a.csv", index=False)
+    sample = read_sample(path, [before, after], answers=tmp_path / "a.csv")
+    assert sample.classes == change_legend(LULUCF).codes
+    assert np.trace(sample.matrix) == 400
+    assert points["stratum"].tolist() == points["reference"].tolist()
+
+
+def test_mistakes_in_answers_are_named(tmp_path: Path) -> None:
+    source = random_map(tmp_path / "map.tif")
+    path = draw_sample(source, tmp_path / "s.gpkg", design=plan_sample(source, points=100, minimum=5))
+    answers = read_table(path, layer="points").drop(columns="geometry")
+    answers["reference"] = "forest_land"
+    wrong = answers.copy()
+    wrong.loc[3, "reference"] = "forrest_land"
+    wrong.to_csv(tmp_path / "wrong.csv", index=False)
+    with pytest.raises(LegendError, match="did you mean 'forest_land'"):
+        read_sample(path, source, answers=tmp_path / "wrong.csv")
+    pd.concat([answers, answers.iloc[:1]]).to_csv(tmp_path / "twice.csv", index=False)
+    with pytest.raises(InputError, match="sample_id 1 stands twice"):
+        read_sample(path, source, answers=tmp_path / "twice.csv")
+    answers.to_csv(tmp_path / "a.csv", index=False)
+    with pytest.raises(InputError, match="Unknown field 'truth'"):
+        read_sample(path, source, answers=tmp_path / "a.csv", field="truth")
+    with pytest.raises(InputError, match="too few answered points"):
+        read_sample(path, source)
+    empty = write_map(tmp_path / "e.tif", np.zeros((120, 90), np.uint8), grid(120, 90), legend=LULUCF)
+    with pytest.raises(InputError, match="has no class at 100 of the 100 points"):
+        read_sample(path, empty, answers=tmp_path / "a.csv")
+    with pytest.raises(InputError, match="no such file"):
+        read_sample(tmp_path / "none.gpkg", source)
+
+
+def test_points_are_found_in_a_map_of_another_coordinate_system(tmp_path: Path) -> None:
+    values = np.tile(np.array([[1, 2]], np.uint8), (40, 20))
+    source = write_map(tmp_path / "map.tif", values, grid(40, 40, size_m=100.0), legend=LULUCF)
+    x, y = np.array([ORIGIN[0] + 50.0, ORIGIN[0] + 150.0]), np.array([ORIGIN[1] - 50.0, ORIGIN[1] - 50.0])
+    moved = gpd.GeoSeries(gpd.points_from_xy(x, y), crs=UTM).to_crs("EPSG:4326")
+    found = class_values_at(source, moved.x.to_numpy(), moved.y.to_numpy(), crs="EPSG:4326")
+    assert found.tolist() == [1, 2]
+    outside = class_values_at(source, np.array([0.0]), np.array([0.0]), crs="EPSG:4326")
+    assert outside.tolist() == [0]
+
+
+def test_estimates_of_shares_scale_to_areas() -> None:
+    (estimate,) = estimates_of(np.array([0.2]), np.array([0.05]), "wald")
+    area = estimate.scaled(1000)
+    assert (area.value, area.se, area.low, area.high) == pytest.approx((200, 50, 102, 298))
