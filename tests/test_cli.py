@@ -42,20 +42,30 @@ def test_every_command_and_option_has_help_and_an_example(name: str, command: cl
 
 def test_the_page_of_commands_is_the_help() -> None:
     made = subprocess.run(
-        [sys.executable, "-m", "typer", "tesela.cli", "utils", "docs", "--name", "tesela"], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "typer", "tesela.cli", "utils", "docs", "--name", "tesela"],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert (ROOT / "docs" / "cli.md").read_text().strip() == made.stdout.strip(), "run `make docs`"
 
 
 def test_help_loads_no_heavy_library() -> None:
-    code = "import sys; from tesela.cli import main; main(['--help']); print(sorted({'numpy','torch','rasterio','pydantic'} & set(sys.modules)))"
+    heavy = "{'numpy', 'torch', 'rasterio', 'pydantic'}"
+    code = f"import sys; from tesela.cli import main; main(['--help']); print(sorted({heavy} & set(sys.modules)))"
     made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert made.stdout.strip().endswith("[]")
 
 
 def write_tif(path: Path, values: np.ndarray, **profile: object) -> Path:
     layers = values if values.ndim == 3 else values[None]
-    options = {"driver": "GTiff", "dtype": layers.dtype.name, "count": len(layers), "height": layers.shape[1], "width": layers.shape[2]}
+    options = {
+        "driver": "GTiff",
+        "dtype": layers.dtype.name,
+        "count": len(layers),
+        "height": layers.shape[1],
+        "width": layers.shape[2],
+    }
     with rasterio.open(path, "w", **(options | UTM | profile)) as data:
         data.write(layers)
     return path
@@ -76,16 +86,39 @@ def test_a_legend_is_shown_as_the_documented_json(capsys: pytest.CaptureFixture[
     assert list(document) == ["name", "level", "nodata", "classes"]
     assert document["level"] == 2
     assert len(document["classes"]) == 15
-    assert document["classes"][0] == {"value": 11, "code": "11", "name": "Urban fabric", "color": "#e6004d", "parent": "1"}
+    assert document["classes"][0] == {
+        "value": 11,
+        "code": "11",
+        "name": "Urban fabric",
+        "color": "#e6004d",
+        "parent": "1",
+    }
 
 
 def test_an_unknown_legend_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     assert "did you mean 'corine'" in error_of(capsys, "legend", "show", "corin")
 
 
-def test_a_map_is_translated_and_what_is_left_out_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_map_is_translated_and_what_is_left_out_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     write_tif(tmp_path / "m.tif", np.array([[1, 23, 44]], np.uint8), nodata=0)
-    assert main(["legend", "convert", str(tmp_path / "m.tif"), "--legend", "corine-3", "--to", "lulucf", "-o", str(tmp_path / "o.tif")]) == 0
+    assert (
+        main(
+            [
+                "legend",
+                "convert",
+                str(tmp_path / "m.tif"),
+                "--legend",
+                "corine-3",
+                "--to",
+                "lulucf",
+                "-o",
+                str(tmp_path / "o.tif"),
+            ]
+        )
+        == 0
+    )
     assert "left to nodata: 334, 523" in capsys.readouterr().out
     with rasterio.open(tmp_path / "o.tif") as data:
         assert data.read(1).tolist() == [[5, 1, 0]]
@@ -93,10 +126,39 @@ def test_a_map_is_translated_and_what_is_left_out_is_said(tmp_path: Path, capsys
 
 def test_labels_outside_the_legend_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_tif(tmp_path / "m.tif", np.array([[1, 9, 12]], np.uint8))
-    text = error_of(capsys, "legend", "convert", tmp_path / "m.tif", "--legend", "lulucf-context", "--to", "lulucf", "--crosswalk", tmp_path / "no.csv", "-o", tmp_path / "o.tif")
+    text = error_of(
+        capsys,
+        "legend",
+        "convert",
+        tmp_path / "m.tif",
+        "--legend",
+        "lulucf-context",
+        "--to",
+        "lulucf",
+        "--crosswalk",
+        tmp_path / "no.csv",
+        "-o",
+        tmp_path / "o.tif",
+    )
     assert "no.csv does not exist" in text
-    (tmp_path / "w.csv").write_text("from,to\n" + "\n".join(f"{c},other_land" for c in ("water", "artificial", "forest", "crops", "pasture", "bare")))
-    text = error_of(capsys, "legend", "convert", tmp_path / "m.tif", "--legend", "lulucf-context", "--to", "lulucf", "--crosswalk", tmp_path / "w.csv", "-o", tmp_path / "o.tif")
+    (tmp_path / "w.csv").write_text(
+        "from,to\n"
+        + "\n".join(f"{c},other_land" for c in ("water", "artificial", "forest", "crops", "pasture", "bare"))
+    )
+    text = error_of(
+        capsys,
+        "legend",
+        "convert",
+        tmp_path / "m.tif",
+        "--legend",
+        "lulucf-context",
+        "--to",
+        "lulucf",
+        "--crosswalk",
+        tmp_path / "w.csv",
+        "-o",
+        tmp_path / "o.tif",
+    )
     assert re.search(r"holds the values 9, 12, but legend 'lulucf-context' has values 1 to 6", text)
     assert not (tmp_path / "o.tif").exists()
 
@@ -104,23 +166,51 @@ def test_labels_outside_the_legend_are_refused(tmp_path: Path, capsys: pytest.Ca
 def test_a_scene_without_crs_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_tif(tmp_path / "s.tif", np.ones((64, 64), np.uint8), crs=None)
     write_tif(tmp_path / "l.tif", np.ones((64, 64), np.uint8))
-    text = error_of(capsys, "label", tmp_path / "l.tif", "--like", tmp_path / "s.tif", "--legend", "lulucf", "-o", tmp_path / "o.tif")
+    text = error_of(
+        capsys,
+        "label",
+        tmp_path / "l.tif",
+        "--like",
+        tmp_path / "s.tif",
+        "--legend",
+        "lulucf",
+        "-o",
+        tmp_path / "o.tif",
+    )
     assert "has no coordinate system" in text
     assert "gdal_edit.py -a_srs" in text
 
 
-def test_files_of_one_scene_in_two_crs_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_files_of_one_scene_in_two_crs_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     write_tif(tmp_path / "a.tif", np.ones((64, 64), np.uint8))
     write_tif(tmp_path / "b.tif", np.ones((64, 64), np.uint8), crs="EPSG:25829")
     write_tif(tmp_path / "l.tif", np.ones((64, 64), np.uint8))
     both = f"{tmp_path}/a.tif,{tmp_path}/b.tif"
-    assert "two coordinate systems" in error_of(capsys, "label", tmp_path / "l.tif", "--like", both, "--legend", "lulucf", "-o", tmp_path / "o.tif")
+    assert "two coordinate systems" in error_of(
+        capsys, "label", tmp_path / "l.tif", "--like", both, "--legend", "lulucf", "-o", tmp_path / "o.tif"
+    )
 
 
 def test_a_reference_elsewhere_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_tif(tmp_path / "s.tif", np.ones((64, 64), np.uint8))
-    write_tif(tmp_path / "l.tif", np.ones((64, 64), np.uint8), transform=rasterio.Affine(10, 0, 700000, 0, -10, 4100000))
-    text = error_of(capsys, "label", tmp_path / "l.tif", "--like", tmp_path / "s.tif", "--legend", "lulucf", "-o", tmp_path / "o.tif")
+    write_tif(
+        tmp_path / "l.tif",
+        np.ones((64, 64), np.uint8),
+        transform=rasterio.Affine(10, 0, 700000, 0, -10, 4100000),
+    )
+    text = error_of(
+        capsys,
+        "label",
+        tmp_path / "l.tif",
+        "--like",
+        tmp_path / "s.tif",
+        "--legend",
+        "lulucf",
+        "-o",
+        tmp_path / "o.tif",
+    )
     assert "overlap" in text or "does not reach" in text
     assert not (tmp_path / "o.tif").exists()
 
@@ -128,21 +218,70 @@ def test_a_reference_elsewhere_is_refused(tmp_path: Path, capsys: pytest.Capture
 def test_a_scene_smaller_than_a_patch_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_tif(tmp_path / "s.tif", np.ones((64, 64), np.uint8))
     write_tif(tmp_path / "l.tif", np.ones((64, 64), np.uint8))
-    assert main(["label", str(tmp_path / "l.tif"), "--like", str(tmp_path / "s.tif"), "--legend", "lulucf", "-o", str(tmp_path / "m.tif")]) == 0
-    text = error_of(capsys, "patches", tmp_path / "s.tif", "--labels", tmp_path / "m.tif", "--size", 128, "-o", tmp_path / "p.parquet")
+    assert (
+        main(
+            [
+                "label",
+                str(tmp_path / "l.tif"),
+                "--like",
+                str(tmp_path / "s.tif"),
+                "--legend",
+                "lulucf",
+                "-o",
+                str(tmp_path / "m.tif"),
+            ]
+        )
+        == 0
+    )
+    text = error_of(
+        capsys,
+        "patches",
+        tmp_path / "s.tif",
+        "--labels",
+        tmp_path / "m.tif",
+        "--size",
+        128,
+        "-o",
+        tmp_path / "p.parquet",
+    )
     assert "64" in text
     assert "128" in text
     assert not (tmp_path / "p.parquet").exists()
 
 
-def test_patches_prints_class_shares_and_warns_of_missing_classes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_patches_prints_class_shares_and_warns_of_missing_classes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     rng = np.random.default_rng(0)
     write_tif(tmp_path / "s.tif", rng.integers(1, 255, (2, 320, 320), np.uint8))
     classes = rng.integers(1, 3, (320, 320)).astype(np.uint8)
     classes[:32, :32] = 6
     write_tif(tmp_path / "l.tif", classes)
-    assert main(["label", str(tmp_path / "l.tif"), "--like", str(tmp_path / "s.tif"), "--legend", "lulucf", "-o", str(tmp_path / "m.tif")]) == 0
-    words = ["patches", str(tmp_path / "s.tif"), "--labels", str(tmp_path / "m.tif"), "--size", "32", "--block", "640 m"]
+    assert (
+        main(
+            [
+                "label",
+                str(tmp_path / "l.tif"),
+                "--like",
+                str(tmp_path / "s.tif"),
+                "--legend",
+                "lulucf",
+                "-o",
+                str(tmp_path / "m.tif"),
+            ]
+        )
+        == 0
+    )
+    words = [
+        "patches",
+        str(tmp_path / "s.tif"),
+        "--labels",
+        str(tmp_path / "m.tif"),
+        "--size",
+        "32",
+        "--block",
+        "640 m",
+    ]
     assert main([*words, "-o", str(tmp_path / "p.parquet")]) == 0
     shown = capsys.readouterr().out
     assert re.search(r"forest_land +\d\d\.\d% +\d\d\.\d% +\d\d\.\d%", shown)
@@ -153,7 +292,9 @@ def test_patches_prints_class_shares_and_warns_of_missing_classes(tmp_path: Path
 def test_a_file_that_is_no_expert_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_tif(tmp_path / "s.tif", np.ones((64, 64), np.uint8))
     (tmp_path / "e.safetensors").write_bytes(b"not an expert")
-    assert "is not an expert" in error_of(capsys, "predict", tmp_path / "e.safetensors", tmp_path / "s.tif", "-o", tmp_path / "m.tif")
+    assert "is not an expert" in error_of(
+        capsys, "predict", tmp_path / "e.safetensors", tmp_path / "s.tif", "-o", tmp_path / "m.tif"
+    )
 
 
 def test_a_written_recipe_is_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -32,7 +32,10 @@ from tesela.models.architecture import UnetArchitecture
 from tesela.models.expert import Expert, ExpertHeader
 
 LEGEND = Legend(
-    "demo", tuple(LandClass(value, str(value), f"Class {value}", f"#{value:02d}{value:02d}00") for value in (10, 20, 30))
+    "demo",
+    tuple(
+        LandClass(value, str(value), f"Class {value}", f"#{value:02d}{value:02d}00") for value in (10, 20, 30)
+    ),
 )
 
 
@@ -65,7 +68,9 @@ def make_expert(network: torch.nn.Module | None = None) -> Expert:
     return Expert(header, network or Pointwise())
 
 
-def write_scene(path: Path, shape: tuple[int, int], *, nodata_cols: int = 0, **profile: object) -> NDArray[np.uint8]:
+def write_scene(
+    path: Path, shape: tuple[int, int], *, nodata_cols: int = 0, **profile: object
+) -> NDArray[np.uint8]:
     rows, cols = shape
     image = np.random.default_rng(rows * 7919 + cols).integers(1, 255, (2, rows, cols), np.uint8)
     image[:, :, :nodata_cols] = 0
@@ -78,7 +83,9 @@ def write_scene(path: Path, shape: tuple[int, int], *, nodata_cols: int = 0, **p
 
 
 def whole_answer(image: NDArray[np.uint8], expert: Expert) -> NDArray[np.uint8]:
-    scaled = (image.astype(np.float32) - np.array([100, 50], np.float32)[:, None, None]) / np.array([30, 20], np.float32)[:, None, None]
+    scaled = (image.astype(np.float32) - np.array([100, 50], np.float32)[:, None, None]) / np.array(
+        [30, 20], np.float32
+    )[:, None, None]
     scores = expert.network(torch.from_numpy(scaled)[None])[0].numpy()
     values = LEGEND.value_table[scores.argmax(0)]
     return np.where((image > 0).all(0), values, 0).astype(np.uint8)
@@ -95,7 +102,9 @@ def read_map(path: Path) -> NDArray[np.uint8]:
     window=st.integers(3, 40).map(lambda n: n * 32),
     margin=st.sampled_from([0, 16, 32]),
 )
-def test_windows_keep_every_pixel_once_and_start_at_multiples_of_the_stride(length: int, window: int, margin: int) -> None:
+def test_windows_keep_every_pixel_once_and_start_at_multiples_of_the_stride(
+    length: int, window: int, margin: int
+) -> None:
     plan = WindowPlan.fit((length, length), window_px=window, margin_px=margin, multiple_px=32)
     kept = np.zeros(length, np.int64)
     for span in plan.row_spans:
@@ -134,7 +143,13 @@ def test_the_map_equals_the_network_applied_to_the_whole_array_at_any_size(
     image = write_scene(folder / "scene.tif", (rows, cols), nodata_cols=min(3, cols - 1))
     expert = make_expert()
     made = predict_map(
-        expert, open_scene(folder / "scene.tif"), folder / "map.tif", window_px=96, overlap_px=32, memory=memory, precision="fp32"
+        expert,
+        open_scene(folder / "scene.tif"),
+        folder / "map.tif",
+        window_px=96,
+        overlap_px=32,
+        memory=memory,
+        precision="fp32",
     )
     expected = whole_answer(image, expert)
     assert (read_map(folder / "map.tif") == expected).all()
@@ -159,7 +174,12 @@ def test_bands_may_lie_in_several_files(tmp_path: Path) -> None:
         with rasterio.open(tmp_path / f"{name}.tif", "w", **profile) as data:
             data.write(image[number], 1)
     expert = make_expert()
-    predict_map(expert, open_scene([tmp_path / "nir.tif", tmp_path / "red.tif"]), tmp_path / "map.tif", precision="fp32")
+    predict_map(
+        expert,
+        open_scene([tmp_path / "nir.tif", tmp_path / "red.tif"]),
+        tmp_path / "map.tif",
+        precision="fp32",
+    )
     assert (read_map(tmp_path / "map.tif") == whole_answer(image, expert)).all()
 
 
@@ -193,7 +213,9 @@ def test_scores_come_from_the_same_pass_and_are_255_without_data(tmp_path: Path)
         entropy=tmp_path / "entropy.tif",
         probabilities=tmp_path / "probabilities.tif",
     )
-    scaled = (image.astype(np.float32) - np.array([100, 50], np.float32)[:, None, None]) / np.array([30, 20], np.float32)[:, None, None]
+    scaled = (image.astype(np.float32) - np.array([100, 50], np.float32)[:, None, None]) / np.array(
+        [30, 20], np.float32
+    )[:, None, None]
     p = torch.softmax(expert.network(torch.from_numpy(scaled)[None])[0], 0).numpy()
     with rasterio.open(tmp_path / "confidence.tif") as data:
         confidence = data.read(1)
@@ -234,7 +256,7 @@ def test_a_truncated_scene_is_refused_and_leaves_no_map(tmp_path: Path) -> None:
     write_scene(tmp_path / "scene.tif", (600, 600), compress="deflate")
     content = (tmp_path / "scene.tif").read_bytes()
     (tmp_path / "cut.tif").write_bytes(content[: len(content) // 2])
-    with pytest.raises(InputError, match="cut.tif"):
+    with pytest.raises(InputError, match=r"cut\.tif"):
         predict_map(make_expert(), open_scene(tmp_path / "cut.tif"), tmp_path / "map.tif")
     assert not (tmp_path / "map.tif").exists()
 
@@ -243,9 +265,8 @@ def test_two_runs_of_one_output_do_not_mix(tmp_path: Path) -> None:
     from tesela.io.parts import PartStore
 
     write_scene(tmp_path / "scene.tif", (40, 40))
-    with PartStore(tmp_path / "map.tif"):
-        with pytest.raises(InputError, match="another run is writing"):
-            predict_map(make_expert(), open_scene(tmp_path / "scene.tif"), tmp_path / "map.tif")
+    with PartStore(tmp_path / "map.tif"), pytest.raises(InputError, match="another run is writing"):
+        predict_map(make_expert(), open_scene(tmp_path / "scene.tif"), tmp_path / "map.tif")
 
 
 def test_parts_of_another_expert_are_not_used(tmp_path: Path) -> None:
@@ -254,10 +275,12 @@ def test_parts_of_another_expert_are_not_used(tmp_path: Path) -> None:
 
     def stop_half_way(done: int, total: int) -> None:
         if done > total // 2:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt("stopped")
 
-    with pytest.raises(KeyboardInterrupt):
-        predict_map(make_expert(), scene, tmp_path / "map.tif", window_px=96, precision="fp32", progress=stop_half_way)
+    with pytest.raises(KeyboardInterrupt, match="stopped"):
+        predict_map(
+            make_expert(), scene, tmp_path / "map.tif", window_px=96, precision="fp32", progress=stop_half_way
+        )
     other = Pointwise()
     other.layer.weight.data *= -1
     made = predict_map(make_expert(other), scene, tmp_path / "map.tif", window_px=96, precision="fp32")
@@ -271,7 +294,9 @@ def test_strips_take_no_more_than_their_memory() -> None:
     widths = [panel[0].shape[1] for panel in panels]
     assert sum(widths) == 200_000
     assert max(widths) * 2 * plan.height_px * 16 <= 256 << 20
-    assert sorted(strip.number for panel in panels for strip in panel) == list(range(len(panels) * len(plan.row_spans)))
+    assert sorted(strip.number for panel in panels for strip in panel) == list(
+        range(len(panels) * len(plan.row_spans))
+    )
 
 
 def test_errors_of_the_reader_thread_come_out() -> None:
@@ -316,7 +341,14 @@ def test_a_killed_run_ends_with_the_same_bytes(tmp_path: Path) -> None:
     write_scene(tmp_path / "scene.tif", (900, 200))
 
     def run(out: Path, *, kill_at: int | None = None) -> int:
-        call = [sys.executable, "-c", KILLABLE, str(Path(__file__).parent), str(tmp_path / "scene.tif"), str(out)]
+        call = [
+            sys.executable,
+            "-c",
+            KILLABLE,
+            str(Path(__file__).parent),
+            str(tmp_path / "scene.tif"),
+            str(out),
+        ]
         process = subprocess.Popen(call)
         parts = out.with_name(f".{out.name}.parts")
         while kill_at is not None and process.poll() is None:
@@ -330,5 +362,7 @@ def test_a_killed_run_ends_with_the_same_bytes(tmp_path: Path) -> None:
     assert [run(tmp_path / "killed.tif", kill_at=count) for count in (2, 7)] == [-signal.SIGKILL] * 2
     assert not (tmp_path / "killed.tif").exists()
     assert run(tmp_path / "killed.tif") == 0
-    sums = [hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() for name in ("whole.tif", "killed.tif")]
+    sums = [
+        hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() for name in ("whole.tif", "killed.tif")
+    ]
     assert sums[0] == sums[1]

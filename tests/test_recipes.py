@@ -45,7 +45,7 @@ def test_five_mistakes_are_told_at_once_with_the_nearest_key(tmp_path: Path) -> 
         epoch = 3
     """
     (tmp_path / "r.toml").write_text(text)
-    with pytest.raises(RecipeError, match="r.toml has 5 mistakes") as caught:
+    with pytest.raises(RecipeError, match=r"r\.toml has 5 mistakes") as caught:
         load_recipe(tmp_path / "r.toml")
     message = str(caught.value)
     assert "unknown key patches.sise_px (did you mean size_px?)" in message
@@ -60,7 +60,10 @@ def test_five_mistakes_are_told_at_once_with_the_nearest_key(tmp_path: Path) -> 
     [
         ({"chain": "corin"}, "chain = 'corin'"),
         ({"scenes": []}, "scenes"),
-        ({"scenes": [{"name": "a", "paths": ["x"]}, {"name": "a", "paths": ["y"]}]}, "scene name a stands twice"),
+        (
+            {"scenes": [{"name": "a", "paths": ["x"]}, {"name": "a", "paths": ["y"]}]},
+            "scene name a stands twice",
+        ),
         ({"patches": {"fractions": [0.5, 0.2, 0.2]}}, "must sum to 1"),
         ({"patches": {"size_px": 100}}, "patches.size_px = 100"),
         ({"training": {"learning_rate": 50}}, "learning_rate is 50"),
@@ -129,7 +132,9 @@ def test_an_unknown_stage_names_the_known(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_recipe_runs_from_imagery_to_report_and_then_skips(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_recipe_runs_from_imagery_to_report_and_then_skips(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     from tesela.simulate import write_region
 
     write_region(tmp_path / "region", size_px=256, seasons=("july",), seed=3, clouds="gaps", min_area_ha=2)
@@ -159,7 +164,10 @@ def test_a_recipe_runs_from_imagery_to_report_and_then_skips(tmp_path: Path, cap
     document = json.loads(capsys.readouterr().out)
     assert document["done"] == ["label", "patches", "train", "map", "assess"]
     assert 0 < document["accuracy"] <= 1
-    with rasterio.open(document["maps"][0]) as data, rasterio.open(tmp_path / "region/scene_july.tif") as image:
+    with (
+        rasterio.open(document["maps"][0]) as data,
+        rasterio.open(tmp_path / "region/scene_july.tif") as image,
+    ):
         values = data.read(1)
         assert data.transform == image.transform
         empty = (image.read() == 0).all(0)

@@ -21,13 +21,27 @@ if TYPE_CHECKING:
     from tesela.core.legend import Legend as Legend
     from tesela.core.scene import Band as Band
     from tesela.core.scene import Scene as Scene
+    from tesela.evaluation.assessment import assess as assess
+    from tesela.evaluation.report import write_report as write_report
     from tesela.io.legends import list_legends as list_legends
     from tesela.io.legends import load_crosswalk as load_crosswalk
     from tesela.io.legends import load_legend as load_legend
+    from tesela.io.maps import convert_map as convert_map
     from tesela.io.maps import open_map as open_map
     from tesela.io.maps import write_map as write_map
     from tesela.io.raster import open_scene as open_scene
     from tesela.io.vector import open_layer as open_layer
+    from tesela.labels.masks import write_labels as write_labels
+    from tesela.mapping.predict import predict_map as predict_map
+    from tesela.models.expert import load_expert as load_expert
+    from tesela.patches.split import split_patches as split_patches
+    from tesela.patches.table import make_patches as make_patches
+    from tesela.patches.table import read_patches as read_patches
+    from tesela.recipes.chains import run_recipe as run_recipe
+    from tesela.recipes.schema import load_recipe as load_recipe
+    from tesela.simulate.region import write_region as write_region
+    from tesela.training.segmentation import train_segmentation as train_segmentation
+    from tesela.training.settings import SegmentationSettings as SegmentationSettings
 
 __version__ = "0.1.0"
 
@@ -42,14 +56,28 @@ _HOME = {
     "LegendError": "tesela.core.errors",
     "RecipeError": "tesela.core.errors",
     "Scene": "tesela.core.scene",
+    "SegmentationSettings": "tesela.training.settings",
     "TeselaError": "tesela.core.errors",
+    "assess": "tesela.evaluation.assessment",
+    "convert_map": "tesela.io.maps",
     "list_legends": "tesela.io.legends",
     "load_crosswalk": "tesela.io.legends",
+    "load_expert": "tesela.models.expert",
     "load_legend": "tesela.io.legends",
+    "load_recipe": "tesela.recipes.schema",
+    "make_patches": "tesela.patches.table",
     "open_layer": "tesela.io.vector",
     "open_map": "tesela.io.maps",
     "open_scene": "tesela.io.raster",
+    "predict_map": "tesela.mapping.predict",
+    "read_patches": "tesela.patches.table",
+    "run_recipe": "tesela.recipes.chains",
+    "split_patches": "tesela.patches.split",
+    "train_segmentation": "tesela.training.segmentation",
+    "write_labels": "tesela.labels.masks",
     "write_map": "tesela.io.maps",
+    "write_region": "tesela.simulate.region",
+    "write_report": "tesela.evaluation.report",
 }
 
 __all__ = ["__version__", *_HOME]  # noqa: PLE0604 - the table is the list

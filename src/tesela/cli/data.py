@@ -8,10 +8,14 @@ import typer
 
 from tesela.cli.output import Json, Out, print_json, print_table, split_names
 
-BandNames = Annotated[str | None, typer.Option("--bands", help="Names of all bands of the file, in order, comma-separated.")]
+BandNames = Annotated[
+    str | None, typer.Option("--bands", help="Names of all bands of the file, in order, comma-separated.")
+]
 Scale = Annotated[float | None, typer.Option(help="Quantity = number x scale + offset.")]
 Offset = Annotated[float | None, typer.Option(help="See --scale.")]
-Nodata = Annotated[float | None, typer.Option(help="Number that means no data, if the file does not declare it.")]
+Nodata = Annotated[
+    float | None, typer.Option(help="Number that means no data, if the file does not declare it.")
+]
 Nonfinite = Annotated[str, typer.Option(help="Undeclared NaN and infinity: 'error' or 'nodata'.")]
 
 
@@ -22,12 +26,18 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def label(
-    reference: Annotated[str, typer.Argument(help="Polygons (GeoPackage, GeoParquet, Shapefile) or a class raster.")],
+    reference: Annotated[
+        str, typer.Argument(help="Polygons (GeoPackage, GeoParquet, Shapefile) or a class raster.")
+    ],
     like: Annotated[str, typer.Option(help="Scene whose pixel grid the labels take.")],
     legend: Annotated[str, typer.Option(help="Legend of the labels, such as corine-2.")],
     out: Out,
-    field: Annotated[str | None, typer.Option(help="Field of the polygons that holds the class code.")] = None,
-    source: Annotated[str | None, typer.Option(help="Legend of the reference's codes; default: that of --legend.")] = None,
+    field: Annotated[
+        str | None, typer.Option(help="Field of the polygons that holds the class code.")
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option(help="Legend of the reference's codes; default: that of --legend.")
+    ] = None,
     crosswalk: Annotated[str | None, typer.Option(help="CSV with the columns from, to, share.")] = None,
     layer: Annotated[str | None, typer.Option(help="Layer, if the file has several.")] = None,
     as_json: Json = False,
@@ -44,7 +54,14 @@ def label(
     target = load_legend(legend)
     walk = None if crosswalk is None else load_crosswalk(source or "reference", target, path=crosswalk)
     labels = write_labels(
-        reference, out, like=open_scene(like).grid, legend=target, source=source, field=field, crosswalk=walk, layer=layer
+        reference,
+        out,
+        like=open_scene(like).grid,
+        legend=target,
+        source=source,
+        field=field,
+        crosswalk=walk,
+        layer=layer,
     )
     if as_json:
         print_json({"map": labels.path, "legend": labels.legend.address, "shape": list(labels.grid.shape)})
@@ -53,7 +70,9 @@ def label(
 
 
 def patches(
-    scenes: Annotated[list[str], typer.Argument(metavar="SCENE...", help="Scenes; files of one scene joined by commas.")],
+    scenes: Annotated[
+        list[str], typer.Argument(metavar="SCENE...", help="Scenes; files of one scene joined by commas.")
+    ],
     labels: Annotated[list[str], typer.Option(help="Label map; once for all scenes, or once for each.")],
     out: Out,
     size: Annotated[int, typer.Option(help="Side of a patch in pixels.")] = 256,
@@ -62,7 +81,9 @@ def patches(
     split: Annotated[str, typer.Option(help="random, region, block or quality.")] = "block",
     block: Annotated[str, typer.Option(help="Side of the blocks of the block split.")] = "2 km",
     buffer: Annotated[str, typer.Option(help="Ground left out between blocks of different splits.")] = "0 m",
-    regions: Annotated[str | None, typer.Option(help="Polygon layer of the region split; default: scenes.")] = None,
+    regions: Annotated[
+        str | None, typer.Option(help="Polygon layer of the region split; default: scenes.")
+    ] = None,
     region_field: Annotated[str | None, typer.Option(help="Field that names the regions.")] = None,
     fractions: Annotated[str, typer.Option(help="Shares of train, validation and test.")] = "0.6,0.2,0.2",
     seed: Annotated[int, typer.Option(help="Seed of the split.")] = 0,
@@ -88,7 +109,9 @@ def patches(
     from tesela.patches.table import make_patches
 
     opened = [
-        open_scene(item, bands=split_names(bands), scale=scale, offset=offset, nodata=nodata, nonfinite=nonfinite)
+        open_scene(
+            item, bands=split_names(bands), scale=scale, offset=offset, nodata=nodata, nonfinite=nonfinite
+        )
         for item in scenes
     ]
     table = make_patches(
@@ -130,4 +153,6 @@ def parse_fractions(text: str) -> tuple[float, ...]:
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
-        raise RecipeError(f"'{text}' is not a list of shares: write three numbers such as 0.6,0.2,0.2.") from None
+        raise RecipeError(
+            f"'{text}' is not a list of shares: write three numbers such as 0.6,0.2,0.2."
+        ) from None

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from tesela.cli.output import Json, Out, Quiet, print_json, progress_bar, split_names
 from tesela.cli.data import BandNames, Nodata, Nonfinite, Offset, Scale
+from tesela.cli.output import Json, Out, Quiet, print_json, progress_bar, split_names
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -41,9 +41,13 @@ def predict(
     overlap: Annotated[int, typer.Option(help="Pixels that neighbouring windows share.")] = 64,
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
     memory: Annotated[str, typer.Option(help="Budget of one strip of windows.")] = "256 MiB",
-    confidence: Annotated[str | None, typer.Option(help="File for the highest probability, per cent.")] = None,
+    confidence: Annotated[
+        str | None, typer.Option(help="File for the highest probability, per cent.")
+    ] = None,
     entropy: Annotated[str | None, typer.Option(help="File for the normalised entropy, per cent.")] = None,
-    probabilities: Annotated[str | None, typer.Option(help="File for all probabilities, one band a class.")] = None,
+    probabilities: Annotated[
+        str | None, typer.Option(help="File for all probabilities, one band a class.")
+    ] = None,
     bands: BandNames = None,
     scale: Scale = None,
     offset: Offset = None,
@@ -63,7 +67,9 @@ def predict(
     from tesela.mapping import predict_map
     from tesela.models.expert import load_expert
 
-    opened = open_scene(scene, bands=split_names(bands), scale=scale, offset=offset, nodata=nodata, nonfinite=nonfinite)
+    opened = open_scene(
+        scene, bands=split_names(bands), scale=scale, offset=offset, nodata=nodata, nonfinite=nonfinite
+    )
     with progress_bar("mapping", quiet=quiet or as_json) as progress:
         made = predict_map(
             load_expert(expert),

@@ -18,12 +18,18 @@ def assess(
     map_file: Annotated[str, typer.Argument(metavar="MAP", help="Class map.")],
     reference: Annotated[str, typer.Argument(help="Reference: a class map or polygons.")],
     out: Out,
-    field: Annotated[str | None, typer.Option(help="Field of the polygons that holds the class code.")] = None,
-    source: Annotated[str | None, typer.Option(help="Legend of the reference's codes; default: that of MAP.")] = None,
+    field: Annotated[
+        str | None, typer.Option(help="Field of the polygons that holds the class code.")
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option(help="Legend of the reference's codes; default: that of MAP.")
+    ] = None,
     legend: Annotated[str | None, typer.Option(help="Legend of MAP, if the file does not say it.")] = None,
     level: Annotated[int | None, typer.Option(help="Judge at this coarser level of the legend.")] = None,
     tiles: Annotated[int, typer.Option(help="Side of the tiles of the per-tile table, in pixels.")] = 2048,
-    within: Annotated[str | None, typer.Option(help="Polygons to judge in, or a patch table (its test patches).")] = None,
+    within: Annotated[
+        str | None, typer.Option(help="Polygons to judge in, or a patch table (its test patches).")
+    ] = None,
     image: Annotated[str | None, typer.Option(help="Scene to show in the report.")] = None,
     quiet: Quiet = False,
     as_json: Json = False,

@@ -11,7 +11,12 @@ from tesela.cli.output import Json, Out, print_json, print_table
 
 def add_commands(app: typer.Typer) -> None:
     """Add the group to the application."""
-    group = typer.Typer(name="legend", help="Legends: list them, show one, translate a map.", no_args_is_help=True, rich_markup_mode=None)
+    group = typer.Typer(
+        name="legend",
+        help="Legends: list them, show one, translate a map.",
+        no_args_is_help=True,
+        rich_markup_mode=None,
+    )
     group.command("list")(list_all)
     group.command("show")(show)
     group.command("convert")(convert)
@@ -31,13 +36,20 @@ def list_all(as_json: Json = False) -> None:
     if as_json:
         print_json(
             {
-                "legends": [{"name": item.name, "levels": item.levels, "classes": len(item)} for item in legends],
+                "legends": [
+                    {"name": item.name, "levels": item.levels, "classes": len(item)} for item in legends
+                ],
                 "crosswalks": [{"from": source, "to": target} for source, target in walks],
             }
         )
         return
     rows = [
-        (item.name, item.levels, len(item), ", ".join(target for source, target in walks if source == item.name) or "-")
+        (
+            item.name,
+            item.levels,
+            len(item),
+            ", ".join(target for source, target in walks if source == item.name) or "-",
+        )
         for item in legends
     ]
     print_table(rows, header=("legend", "levels", "classes", "crosswalks to"), right=(1, 2))

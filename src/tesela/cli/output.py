@@ -20,7 +20,9 @@ def print_json(document: object) -> None:
     print(json.dumps(document, indent=2, ensure_ascii=False, default=str))
 
 
-def print_table(rows: Sequence[Sequence[object]], *, header: Sequence[str], right: Sequence[int] = ()) -> None:
+def print_table(
+    rows: Sequence[Sequence[object]], *, header: Sequence[str], right: Sequence[int] = ()
+) -> None:
     """Print rows in columns; those of `right` are aligned to the right."""
     texts = [[str(cell) for cell in row] for row in (header, *rows)]
     widths = [max(len(row[column]) for row in texts) for column in range(len(header))]

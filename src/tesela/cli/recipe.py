@@ -40,7 +40,9 @@ def demo(
 
 def init(
     chain: Annotated[str, typer.Argument(metavar="RECIPE", help="Chain: corine.")],
-    out: Annotated[str | None, typer.Option("--out", "-o", help="File to write; default: the chain's name + .toml.")] = None,
+    out: Annotated[
+        str | None, typer.Option("--out", "-o", help="File to write; default: the chain's name + .toml.")
+    ] = None,
 ) -> None:
     """
     Write a commented recipe to start from.
@@ -57,7 +59,9 @@ def init(
 def run(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="Recipe file; see `tesela init`.")],
     until: Annotated[str | None, typer.Option(help="Last stage to run.")] = None,
-    start: Annotated[str | None, typer.Option("--from", help="Stage from which on all are done anew.")] = None,
+    start: Annotated[
+        str | None, typer.Option("--from", help="Stage from which on all are done anew.")
+    ] = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -75,7 +79,9 @@ def run_file(recipe: str, *, start: str | None, until: str | None, quiet: bool, 
     """Run a recipe and print what it made."""
     from tesela.recipes import run_recipe
 
-    result = run_recipe(recipe, start=start, until=until, quiet=quiet or as_json, report=_reporter(quiet or as_json))
+    result = run_recipe(
+        recipe, start=start, until=until, quiet=quiet or as_json, report=_reporter(quiet or as_json)
+    )
     if as_json:
         print_json(result.document)
         return
@@ -83,7 +89,7 @@ def run_file(recipe: str, *, start: str | None, until: str | None, quiet: bool, 
         print(line)
 
 
-def _reporter(quiet: bool) -> "Reporter":
+def _reporter(quiet: bool) -> Reporter:
     return Reporter(quiet)
 
 

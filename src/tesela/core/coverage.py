@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 Cells = NDArray[np.float64]
 """(planes, rows, cols): share of each cell's area."""
 
-_DUST = 1e-10
+DUST = 1e-10
 """Shares below this are sums of rounding errors, and set to 0."""
 
 
 @numba.njit(cache=True, nogil=True)
-def _add_edge(  # noqa: PLR0917 - a kernel
+def add_edge(  # noqa: PLR0917 - a kernel
     x0: float, y0: float, x1: float, y1: float, weight: float, plane: int, right: Cells, part: Cells
 ) -> None:
     """
@@ -78,7 +78,7 @@ def _add_edge(  # noqa: PLR0917 - a kernel
 
 
 @numba.njit(cache=True, nogil=True)
-def _ring_sign(  # noqa: PLR0917 - a kernel
+def ring_sign(  # noqa: PLR0917 - a kernel
     points: NDArray[np.float64], start: int, stop: int, hole: bool
 ) -> float:
     """Weight with which a ring's edges add its area (of a hole: take it away), whatever way it runs."""
@@ -101,9 +101,9 @@ def _add_rings(  # noqa: PLR0917 - a kernel
     for ring in range(planes.size):
         if planes[ring] < 0:
             continue
-        sign = _ring_sign(points, starts[ring], starts[ring + 1], holes[ring])
+        sign = ring_sign(points, starts[ring], starts[ring + 1], holes[ring])
         for k in range(starts[ring], starts[ring + 1] - 1):
-            _add_edge(
+            add_edge(
                 points[k, 0],
                 points[k, 1],
                 points[k + 1, 0],
@@ -125,7 +125,7 @@ def _gather(right: Cells, part: Cells) -> None:
             for col in range(cols):
                 full += right[plane, row, col]
                 share = part[plane, row, col] + full
-                part[plane, row, col] = share if abs(share) > _DUST else 0.0
+                part[plane, row, col] = share if abs(share) > DUST else 0.0
 
 
 def polygon_areas(
@@ -204,15 +204,15 @@ def _add_lattice(  # noqa: PLR0917 - a kernel
             if here != west and i < rows:
                 x1, y1 = _corner(control, step, i + 1, j)
                 if here >= 0:
-                    _add_edge(x0, y0, x1, y1, sign, here, right, part)
+                    add_edge(x0, y0, x1, y1, sign, here, right, part)
                 if west >= 0:
-                    _add_edge(x0, y0, x1, y1, -sign, west, right, part)
+                    add_edge(x0, y0, x1, y1, -sign, west, right, part)
             if here != north and j < cols:
                 x1, y1 = _corner(control, step, i, j + 1)
                 if north >= 0:
-                    _add_edge(x0, y0, x1, y1, sign, north, right, part)
+                    add_edge(x0, y0, x1, y1, sign, north, right, part)
                 if here >= 0:
-                    _add_edge(x0, y0, x1, y1, -sign, here, right, part)
+                    add_edge(x0, y0, x1, y1, -sign, here, right, part)
 
 
 def pixel_areas(
@@ -328,95 +328,3 @@ def _shared_lengths(
     found = first[pixel] + np.arange(starts[-1]) - starts[pixel]
     lengths = np.minimum(high[pixel], found + 1) - np.maximum(low[pixel], found)
     return starts, found, lengths
-
-
-@numba.njit(cache=True, nogil=True)
-def _add_zones(  # noqa: PLR0917 - a kernel
-    points: NDArray[np.float64],
-    starts: NDArray[np.int64],
-    holes: NDArray[np.bool_],
-    owners: NDArray[np.int64],
-    values: NDArray[np.uint8],
-    scores: NDArray[np.uint8],
-    plane_of: NDArray[np.int64],
-    areas: NDArray[np.float64],
-    scored: NDArray[np.float64],
-) -> None:
-    rows, cols = values.shape
-    first = 0
-    while first < owners.size:
-        last = first
-        while last < owners.size and owners[last] == owners[first]:
-            last += 1
-        left, top, far, low = float(cols), float(rows), 0.0, 0.0
-        for k in range(starts[first], starts[last]):
-            left, far = min(left, points[k, 0]), max(far, points[k, 0])
-            top, low = min(top, points[k, 1]), max(low, points[k, 1])
-        col, row = int(max(left, 0.0)), int(max(top, 0.0))
-        wide, tall = int(np.ceil(min(far, float(cols)))) - col, int(np.ceil(min(low, float(rows)))) - row
-        if wide > 0 and tall > 0:
-            part = np.zeros((1, tall, wide))
-            right = np.zeros((1, tall, wide + 1))
-            for ring in range(first, last):
-                sign = _ring_sign(points, starts[ring], starts[ring + 1], holes[ring])
-                for k in range(starts[ring], starts[ring + 1] - 1):
-                    _add_edge(
-                        points[k, 0] - col,
-                        points[k, 1] - row,
-                        points[k + 1, 0] - col,
-                        points[k + 1, 1] - row,
-                        sign,
-                        0,
-                        right,
-                        part,
-                    )
-            owner = owners[first]
-            for i in range(tall):
-                full = 0.0
-                for j in range(wide):
-                    full += right[0, i, j]
-                    area = part[0, i, j] + full
-                    plane = plane_of[values[row + i, col + j]]
-                    if area > _DUST and plane >= 0:
-                        areas[owner, plane] += area
-                        score = scores[row + i, col + j] if scores.size else np.uint8(255)
-                        if score != 255:
-                            scored[owner, plane, 0] += area
-                            scored[owner, plane, 1] += area * score
-        first = last
-
-
-def zone_areas(
-    points: NDArray[np.float64],
-    starts: NDArray[np.int64],
-    *,
-    holes: NDArray[np.bool_],
-    owners: NDArray[np.int64],
-    values: NDArray[np.uint8],
-    scores: NDArray[np.uint8] | None,
-    plane_of: NDArray[np.int64],
-    areas: NDArray[np.float64],
-    scored: NDArray[np.float64],
-) -> None:
-    """
-    Add to each polygon the area that it shares with the pixels of each class; cut pixels count in part.
-
-    Parameters
-    ----------
-    points, starts, holes
-        Rings in pixels of the window, as in `polygon_areas`; those of one polygon follow each other.
-    owners : (rings,) array
-        Row of `areas` that the ring's polygon belongs to.
-    values, scores : (rows, cols) arrays of uint8
-        Class values of the window, and a score of each pixel, 255 for none.
-    plane_of : (256,) array
-        Plane of each value; negative: left out.
-    areas : (polygons, planes) array
-        Added to: area in pixels.
-    scored : (polygons, planes, 2) array
-        Added to: area in pixels that has a score, and the sum of area times score.
-    """
-    none = np.empty((0, 0), np.uint8)
-    _add_zones(
-        points, starts, holes, owners, values, none if scores is None else scores, plane_of, areas, scored
-    )

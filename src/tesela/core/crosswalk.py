@@ -98,7 +98,9 @@ class Crosswalk:
         for row in self.rows:
             if row.code not in best or row.share > best[row.code].share:
                 best[row.code] = row
-        return {code: NODATA if row.to == TO_NODATA else self.target[row.to].value for code, row in best.items()}
+        return {
+            code: NODATA if row.to == TO_NODATA else self.target[row.to].value for code, row in best.items()
+        }
 
     def missing(self, codes: Iterable[str]) -> tuple[str, ...]:
         """Those of `codes` about which the crosswalk says nothing."""
@@ -149,7 +151,9 @@ class Crosswalk:
         """One line for a person: what is merged, split and left out."""
         parts = [f"{len(self.codes)} codes -> {len({row.to for row in self.rows} - {TO_NODATA})} classes"]
         if self.merges:
-            parts.append("merged: " + "; ".join(f"{join_words(v, most=6)} -> {k}" for k, v in self.merges.items()))
+            parts.append(
+                "merged: " + "; ".join(f"{join_words(v, most=6)} -> {k}" for k, v in self.merges.items())
+            )
         if self.splits:
             parts.append("split: " + "; ".join(f"{k} -> {join_words(v)}" for k, v in self.splits.items()))
         parts.append(f"left to nodata: {join_words(self.left_out) or 'none'}")
@@ -169,7 +173,9 @@ class Crosswalk:
         for number, row in enumerate(rows, start=2):
             code, to = (row.get("from") or "").strip(), (row.get("to") or "").strip()
             if not code or not to:
-                raise LegendError(f"Crosswalk {source} -> {target.address}, line {number}: needs columns 'from' and 'to'.")
+                raise LegendError(
+                    f"Crosswalk {source} -> {target.address}, line {number}: needs columns 'from' and 'to'."
+                )
             try:
                 share = float(row.get("share") or 1)
             except ValueError:
@@ -178,4 +184,3 @@ class Crosswalk:
                 ) from None
             items.append(CrosswalkRow(code, to, share, (row.get("note") or "").strip()))
         return cls(source, target, tuple(items))
-

@@ -81,7 +81,9 @@ class Legend:
         try:
             return self._by_code[str(code)]
         except KeyError:
-            raise LegendError(f"In legend '{self.address}': {unknown_name('code', str(code), self.codes)}") from None
+            raise LegendError(
+                f"In legend '{self.address}': {unknown_name('code', str(code), self.codes)}"
+            ) from None
 
     @cached_property
     def _by_code(self) -> dict[str, LandClass]:
@@ -141,7 +143,9 @@ class Legend:
         while legend is not None and legend.depth != depth:
             legend = legend.upper
         if legend is None:
-            raise LegendError(f"Legend '{self.address}' has levels 1 to {self.depth}; level {depth} was asked for.")
+            raise LegendError(
+                f"Legend '{self.address}' has levels 1 to {self.depth}; level {depth} was asked for."
+            )
         return legend
 
     def ancestor(self, code: str, depth: int) -> LandClass:
@@ -149,7 +153,9 @@ class Legend:
         if depth == self.depth:
             return self[code]
         if self.upper is None or depth > self.depth:
-            raise LegendError(f"Legend '{self.address}' has levels 1 to {self.depth}; level {depth} was asked for.")
+            raise LegendError(
+                f"Legend '{self.address}' has levels 1 to {self.depth}; level {depth} was asked for."
+            )
         return self.upper.ancestor(self[code].parent, depth)
 
     def level_table(self, depth: int) -> NDArray[np.uint8]:
@@ -168,7 +174,7 @@ class Legend:
         LegendError
             Names the strange values and says what to do.
         """
-        strange = sorted(set(int(value) for value in values) - set(self.values) - {NODATA})
+        strange = sorted({int(value) for value in values} - set(self.values) - {NODATA})
         if strange:
             raise LegendError(
                 f"{where} holds the values {join_words(strange)}, but legend '{self.address}' has "
@@ -247,12 +253,20 @@ class Legend:
 def _read_row(name: str, row: Mapping[str, str], *, line: int) -> tuple[int, LandClass]:
     missing = [key for key in ("value", "code", "name", "color") if not (row.get(key) or "").strip()]
     if missing:
-        raise LegendError(f"Legend '{name}', line {line}: no {join_words(missing)}; each row needs value, code, name, color.")
+        raise LegendError(
+            f"Legend '{name}', line {line}: no {join_words(missing)}; each row needs value, code, name, color."
+        )
     try:
         depth, value = int(row.get("level") or 1), int(row["value"])
     except ValueError:
         raise LegendError(f"Legend '{name}', line {line}: level and value must be whole numbers.") from None
-    item = LandClass(value, row["code"].strip(), row["name"].strip(), row["color"].strip().lower(), (row.get("parent") or "").strip())
+    item = LandClass(
+        value,
+        row["code"].strip(),
+        row["name"].strip(),
+        row["color"].strip().lower(),
+        (row.get("parent") or "").strip(),
+    )
     return depth, item
 
 
@@ -260,7 +274,7 @@ def _problems(legend: Legend) -> Iterable[str]:
     if not legend.classes:
         yield "it has no classes; it needs at least one"
     for what, found in (("value", legend.values), ("code", legend.codes)):
-        twice = sorted({str(item) for item in found if found.count(item) > 1})  # type: ignore[arg-type]
+        twice = sorted({str(item) for item in found if found.count(item) > 1})
         if twice:
             yield f"{what} {join_words(twice)} stands twice; each must be unique in its level"
     outside = [item.value for item in legend.classes if not 1 <= item.value <= 254]
@@ -273,7 +287,9 @@ def _problems(legend: Legend) -> Iterable[str]:
     if legend.upper is None:
         orphans = [item.parent for item in legend.classes if item.parent]
     else:
-        orphans = [item.parent or f"(none, of {item.code})" for item in legend.classes if item.parent not in known]
+        orphans = [
+            item.parent or f"(none, of {item.code})" for item in legend.classes if item.parent not in known
+        ]
     if orphans:
         yield f"parent {join_words(orphans)} is not a class of level {legend.depth - 1}"
 

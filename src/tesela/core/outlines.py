@@ -53,6 +53,17 @@ class Outlines:
         holes[np.searchsorted(polygon, np.arange(len(parts)))] = False
         return cls(points, starts, holes, owner[polygon].astype(np.int64))
 
+    def areas(self, count: int) -> NDArray[np.float64]:
+        """Area of each of `count` polygons, holes taken away."""
+        x, y = (self.points - self.points[self.starts[:-1]].repeat(np.diff(self.starts), axis=0)).T
+        twice = x[:-1] * y[1:] - x[1:] * y[:-1]
+        twice[self.starts[1:-1] - 1] = 0.0  # from one ring's end to the next one's start there is no edge
+        if not len(self.holes):
+            return np.zeros(count)
+        rings = np.abs(np.add.reduceat(np.append(twice, 0.0), self.starts[:-1])) / 2
+        rings[self.holes] *= -1
+        return np.bincount(self.owners, rings, minlength=count).astype(np.float64)
+
     def with_edges_below(self, length: float) -> Self:
         """Put corners on edges longer than `length`, evenly, so that no edge is longer."""
         edges = np.diff(self.points, axis=0)

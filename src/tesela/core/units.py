@@ -73,5 +73,7 @@ def _parse(text: str | float, units: dict[str, float], *, kind: str, example: st
     match = _QUANTITY.fullmatch(str(text))
     if match is None or (match[2] or bare) not in units:
         known = ", ".join(unit for unit in units if not unit.endswith("²"))
-        raise RecipeError(f"'{text}' is not a {kind}: write a number and one of {known}, such as \"{example}\".")
+        raise RecipeError(
+            f"'{text}' is not a {kind}: write a number and one of {known}, such as \"{example}\"."
+        )
     return float(match[1]) * units[match[2] or bare]

@@ -80,7 +80,8 @@ def open_scene(
     if len(systems) > 1:
         raise GridError(
             f"The files of one scene lie in two coordinate systems ({join_words(sorted(systems))}): "
-            f"{join_words([path.name for path in paths])}. Warp them to one (gdalwarp -t_srs), or give them as scenes of their own."
+            f"{join_words([path.name for path in paths])}. Warp them to one (gdalwarp -t_srs), or give them as "
+            f"scenes of their own."
         )
     _check_same_ground(paths, grids)
     names = _band_names(found, bands, paths)
@@ -125,7 +126,9 @@ class SceneReader:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -216,12 +219,15 @@ class SceneReader:
     def _stored_as_is(self) -> bool:
         """Whether all files share the scene's grid and one type, so that their numbers can be passed on."""
         same_grid = all(
-            tuple(file.shape) == tuple(self.scene.grid.shape) and pixel_offset(grid_of(file), self.scene.grid) == (0, 0)
+            tuple(file.shape) == tuple(self.scene.grid.shape)
+            and pixel_offset(grid_of(file), self.scene.grid) == (0, 0)
             for file in self._files.values()
         )
         return same_grid and len({band.dtype for band in self.scene.bands}) == 1
 
-    def _quantity(self, band: Band, raw: NDArray[np.generic], valid: NDArray[np.bool_]) -> NDArray[np.float32]:
+    def _quantity(
+        self, band: Band, raw: NDArray[np.generic], valid: NDArray[np.bool_]
+    ) -> NDArray[np.float32]:
         values = raw.astype(np.float32)
         if raw.dtype.kind == "f":
             self._check_finite(band, raw, valid)
@@ -334,9 +340,14 @@ def grid_of(data: rasterio.DatasetReader) -> GeoBox:
         If it has no CRS or no geotransform.
     """
     if data.crs is None:
-        raise GridError(f"{data.name}: has no coordinate system. Assign the right one (gdal_edit.py -a_srs EPSG:....), then try again.")
+        raise GridError(
+            f"{data.name}: has no coordinate system. Assign the right one (gdal_edit.py -a_srs EPSG:....), "
+            f"then try again."
+        )
     if data.transform.is_identity:
-        raise GridError(f"{data.name}: has no geotransform. Georeference it (gdal_translate -a_ullr ...), then try again.")
+        raise GridError(
+            f"{data.name}: has no geotransform. Georeference it (gdal_translate -a_ullr ...), then try again."
+        )
     code = data.crs.to_epsg()
     return GeoBox((data.height, data.width), data.transform, f"EPSG:{code}" if code else data.crs.to_wkt())
 
@@ -375,7 +386,9 @@ def _read_own(
         out[place] = part
         valid[place] = _is_valid(part, nodata)
         if _has_mask(data):
-            valid[place] &= data.read_masks(list(indexes), window=Window(left, top, right - left, bottom - top)) > 0
+            valid[place] &= (
+                data.read_masks(list(indexes), window=Window(left, top, right - left, bottom - top)) > 0
+            )
     return out, valid
 
 
@@ -429,7 +442,9 @@ def _coarser(own: GeoBox, grid: GeoBox) -> float:
     import pyproj
 
     rows, cols = grid.shape
-    x, y = (np.array(side, float) for side in zip(*[grid.affine * c for c in _corners(rows, cols)], strict=True))
+    x, y = (
+        np.array(side, float) for side in zip(*[grid.affine * c for c in _corners(rows, cols)], strict=True)
+    )
     if own.crs != grid.crs:
         to_own = pyproj.Transformer.from_crs(_wkt(grid), _wkt(own), always_xy=True)
         x, y = to_own.transform(x, y)
@@ -500,10 +515,14 @@ def _band_names(found: Sequence[Band], names: Sequence[str] | None, paths: Seque
     chosen = [band.name for band in found] if names is None else list(names)
     where = join_words([path.name for path in paths])
     if len(chosen) != len(found):
-        raise InputError(f"{where} has {len(found)} bands, but {len(chosen)} names were given ({join_words(chosen)}).")
+        raise InputError(
+            f"{where} has {len(found)} bands, but {len(chosen)} names were given ({join_words(chosen)})."
+        )
     twice = sorted({name for name in chosen if chosen.count(name) > 1})
     if twice:
-        raise InputError(f"{where}: band name {join_words(twice)} stands twice. Name the bands (bands = [...] or --bands).")
+        raise InputError(
+            f"{where}: band name {join_words(twice)} stands twice. Name the bands (bands = [...] or --bands)."
+        )
     return chosen
 
 
@@ -519,7 +538,9 @@ def _check_same_ground(paths: Sequence[Path], grids: Sequence[GeoBox]) -> None:
 
 
 def _broken(path: str, error: Exception) -> InputError:
-    return InputError(f"{path}: a window cannot be read, the file is broken or truncated ({_first_line(error)}).")
+    return InputError(
+        f"{path}: a window cannot be read, the file is broken or truncated ({_first_line(error)})."
+    )
 
 
 def _first_line(error: Exception) -> str:

@@ -14,7 +14,7 @@ from tesela.core.scene import Scene
 from tesela.evaluation import Assessment, assess
 from tesela.evaluation.report import write_report
 from tesela.io.legends import load_crosswalk, load_legend
-from tesela.io.maps import ClassMap, open_map
+from tesela.io.maps import open_map
 from tesela.io.raster import open_scene
 from tesela.io.vector import open_layer, read_layer
 from tesela.labels import write_labels
@@ -43,7 +43,11 @@ class Judgement:
     @property
     def lines(self) -> tuple[str, ...]:
         """The last lines of a run: accuracy, mIoU, macro F1, map and report."""
-        return (*score_lines(self.assessment), f"map       {self.assessment.map_path}", f"report    {self.report}")
+        return (
+            *score_lines(self.assessment),
+            f"map       {self.assessment.map_path}",
+            f"report    {self.report}",
+        )
 
 
 def score_lines(assessment: Assessment) -> tuple[str, ...]:
@@ -93,12 +97,31 @@ def assess_files(
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         drawn = write_labels(
-            reference, folder / "reference.tif", like=found.grid, legend=found.legend, source=source, field=field, crosswalk=walk, layer=layer
+            reference,
+            folder / "reference.tif",
+            like=found.grid,
+            legend=found.legend,
+            source=source,
+            field=field,
+            crosswalk=walk,
+            layer=layer,
         )
-        judged = assess(found, drawn, tiles_px=tiles_px, within=None if within is None else read_areas(within), level=level)
+        judged = assess(
+            found,
+            drawn,
+            tiles_px=tiles_px,
+            within=None if within is None else read_areas(within),
+            level=level,
+        )
         scene: Scene | None = None if image is None else open_scene(image, nonfinite="nodata")
         report = write_report(
-            out, judged, map=found, reference=drawn, scene=scene, title=title, facts={"Map": str(map_file), "Reference": str(reference)}
+            out,
+            judged,
+            map=found,
+            reference=drawn,
+            scene=scene,
+            title=title,
+            facts={"Map": str(map_file), "Reference": str(reference)},
         )
     return Judgement(judged, report)
 

@@ -25,7 +25,11 @@ class Outcome:
     def document(self) -> dict[str, object]:
         """Stages done and skipped, scores and paths, for JSON."""
         seconds = {name: round(value, 2) for name, value in self.run.seconds.items()}
-        document: dict[str, object] = {"done": self.run.done, "up_to_date": self.run.skipped, "seconds": seconds}
+        document: dict[str, object] = {
+            "done": self.run.done,
+            "up_to_date": self.run.skipped,
+            "seconds": seconds,
+        }
         if self._finished:
             document |= self.chain.summary()
         elif self.chain.expert_file.exists():

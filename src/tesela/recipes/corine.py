@@ -22,7 +22,6 @@ from tesela.io.raster import open_scene
 from tesela.labels import write_labels
 from tesela.models.expert import read_header
 from tesela.patches.split import split_patches
-from tesela.patches.summary import summarise
 from tesela.patches.table import PatchTable, make_patches, read_patches
 from tesela.recipes.schema import Recipe, SceneSection
 from tesela.recipes.stages import Stage
@@ -50,7 +49,14 @@ class CorineChain:
         scenes = [section.model_dump() for section in recipe.scenes]
         bands = list(self.bands) if recipe.bands else None
         return (
-            Stage("label", self.out / "labels", self._settings(scenes=scenes, reference=recipe.reference.model_dump()), self._sources, self.label, recipe.legend),
+            Stage(
+                "label",
+                self.out / "labels",
+                self._settings(scenes=scenes, reference=recipe.reference.model_dump()),
+                self._sources,
+                self.label,
+                recipe.legend,
+            ),
             Stage(
                 "patches",
                 self.out / "patches",
@@ -146,7 +152,11 @@ class CorineChain:
         scenes = [self.open_scene(section).select(self.bands) for section in sections]
         labels = [open_map(self._label_file(section)) for section in sections]
         table = make_patches(
-            scenes, labels, size_px=settings.size_px, stride_px=settings.stride_px, min_labelled=settings.min_labelled
+            scenes,
+            labels,
+            size_px=settings.size_px,
+            stride_px=settings.stride_px,
+            min_labelled=settings.min_labelled,
         )
         table = split_patches(
             table,
@@ -213,7 +223,10 @@ class CorineChain:
                 continue
             found, labels = open_map(self._map_file(section)), open_map(self._label_file(section))
             judged[section.name] = assess(
-                found, labels, tiles_px=self.recipe.assessment.tiles_px, within=self._test_ground(table, section)
+                found,
+                labels,
+                tiles_px=self.recipe.assessment.tiles_px,
+                within=self._test_ground(table, section),
             )
             report = write_report(
                 self._report_folder(section),
@@ -250,7 +263,7 @@ class CorineChain:
         return self._summary_file
 
     def _test_ground(self, table: PatchTable, section: SceneSection) -> gpd.GeoDataFrame | None:
-        """Footprints of the test patches; None (all of the map) where the scene taught nothing or the recipe says so."""
+        """Footprints of the test patches; None, the whole map, where the scene taught nothing or the recipe says so."""
         if self.recipe.assessment.ground == "all" or section.use == "map":
             return None
         rows = table.of_split("test")
@@ -259,9 +272,14 @@ class CorineChain:
     def _facts(self, section: SceneSection) -> dict[str, str]:
         header = read_header(self.expert_file)
         scene = self.open_scene(section)
-        ground = "the whole map" if self.recipe.assessment.ground == "all" or section.use == "map" else "test patches only"
+        ground = (
+            "the whole map"
+            if self.recipe.assessment.ground == "all" or section.use == "map"
+            else "test patches only"
+        )
         return {
-            "Scene": f"{section.name} {section.date}".strip() + f", {len(scene.bands)} bands, {scene.grid.crs}",
+            "Scene": f"{section.name} {section.date}".strip()
+            + f", {len(scene.bands)} bands, {scene.grid.crs}",
             "Network": f"U-Net, encoder {header.architecture.encoder}, {len(header.bands)} bands",
             "Legend": self.legend.address,
             "Reference": Path(self.recipe.reference.path).name,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from tesela.core.errors import RecipeError, unknown_name
@@ -12,11 +13,26 @@ from tesela.recipes.templates import CHAINS
 from tesela.simulate import write_region
 from tesela.simulate.spectra import BANDS, SEASONS
 
+
+@dataclass(frozen=True)
+class DemoSize:
+    """How large a demo is, and how long it trains."""
+
+    region_px: int
+    """Side of the virtual region, in pixels of 10 m."""
+    min_area_ha: float
+    """Smallest area of its reference."""
+    patch_px: int
+    encoder: str
+    decoder: str
+    epochs: int
+
+
 SIZES = {
-    "small": {"size_px": 768, "min_area_ha": 5, "encoder": "resnet18", "decoder": "small", "size": 96, "epochs": 24},
-    "full": {"size_px": 2000, "min_area_ha": 25, "encoder": "resnet50", "decoder": "full", "size": 128, "epochs": 60},
+    "small": DemoSize(768, 5.0, patch_px=96, encoder="resnet18", decoder="small", epochs=24),
+    "full": DemoSize(2000, 25.0, patch_px=128, encoder="resnet50", decoder="full", epochs=60),
 }
-"""Settings of the demo by its size."""
+"""The demo by size: some minutes on two cores, or the whole region of 20 x 20 km."""
 
 BANDS_USED = ("B02", "B03", "B04", "B08", "B11")
 
@@ -58,7 +74,12 @@ confidence = true
 
 
 def write_demo(
-    chain: str, out: Path, *, size: str = "small", seed: int = 0, report: Callable[[str, str], None] = lambda stage, text: None
+    chain: str,
+    out: Path,
+    *,
+    size: str = "small",
+    seed: int = 0,
+    report: Callable[[str, str], None] = lambda stage, text: None,
 ) -> Path:
     """
     Make the virtual region and the recipe of a demo in a folder; a region that is there already is kept.
@@ -79,7 +100,13 @@ def write_demo(
         raise RecipeError(unknown_name("size", size, SIZES))
     settings = SIZES[size]
     folder = out / "region"
-    _make_region(folder, size_px=int(settings["size_px"]), seed=seed, min_area_ha=float(settings["min_area_ha"]), report=report)
+    _make_region(
+        folder,
+        size_px=settings.region_px,
+        seed=seed,
+        min_area_ha=settings.min_area_ha,
+        report=report,
+    )
     recipe = out / f"{chain}.toml"
     text = _RECIPE.format(
         file=recipe,
@@ -88,18 +115,20 @@ def write_demo(
         paths=", ".join(f'"region/scene_{season}.tif"' for season in SEASONS),
         names="bands = [" + ", ".join(f'"{band}_{season}"' for season in SEASONS for band in BANDS) + "]",
         dates=", ".join(SEASONS),
-        size=settings["size"],
-        block=int(settings["size"]) * 10,
-        encoder=settings["encoder"],
-        decoder=settings["decoder"],
-        epochs=settings["epochs"],
+        size=settings.patch_px,
+        block=settings.patch_px * 10,
+        encoder=settings.encoder,
+        decoder=settings.decoder,
+        epochs=settings.epochs,
     )
     with write_whole(recipe) as part:
         part.write_text(text, encoding="utf-8")
     return recipe
 
 
-def _make_region(folder: Path, *, size_px: int, seed: int, min_area_ha: float, report: Callable[[str, str], None]) -> None:
+def _make_region(
+    folder: Path, *, size_px: int, seed: int, min_area_ha: float, report: Callable[[str, str], None]
+) -> None:
     wanted = Manifest("simulate", settings={"size_px": size_px, "min_area_ha": min_area_ha}, seed=seed)
     found = Manifest.read(folder)
     if found is not None and found.same_work(wanted) and all(Path(path).exists() for path in found.outputs):
@@ -111,5 +140,7 @@ def _make_region(folder: Path, *, size_px: int, seed: int, min_area_ha: float, r
     files = [*region.scenes, *region.scl, region.truth, region.altitude, region.reference, region.mistakes]
     seconds = time.perf_counter() - started
     outputs = {str(path): fingerprint(path) for path in files}
-    Manifest("simulate", settings=wanted.settings, outputs=outputs, seed=seed, seconds=round(seconds, 3)).write(folder)
+    Manifest(
+        "simulate", settings=wanted.settings, outputs=outputs, seed=seed, seconds=round(seconds, 3)
+    ).write(folder)
     report("simulate", f"{seconds:.1f} s")

@@ -8,7 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from tesela.core.errors import RecipeError, TeselaError
 from tesela.core.legend import Legend
@@ -217,7 +225,9 @@ def _explain(problem: dict[str, Any], document: dict[str, Any]) -> str:
     if kind in ("extra_forbidden", "unexpected_keyword_argument"):
         known = _known_keys(problem["loc"][:-1])
         near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
-        return f"unknown key {key}" + (f" (did you mean {near[0]}?)" if near else f" (known: {', '.join(known)})")
+        return f"unknown key {key}" + (
+            f" (did you mean {near[0]}?)" if near else f" (known: {', '.join(known)})"
+        )
     if kind == "missing":
         return f"{key} is missing"
     if kind == "value_error":
@@ -246,7 +256,12 @@ def _missing_files(document: dict[str, Any], folder: Path) -> list[str]:
     scenes = document.get("scenes")
     for number, scene in enumerate(scenes if isinstance(scenes, list) else []):
         for path in scene.get("paths", []) if isinstance(scene, dict) else []:
-            if isinstance(path, str) and "://" not in path and not path.startswith("/vsi") and not (folder / path).exists():
+            if (
+                isinstance(path, str)
+                and "://" not in path
+                and not path.startswith("/vsi")
+                and not (folder / path).exists()
+            ):
                 found.append(f"scenes.{number}.paths: no file {path}")
     reference = document.get("reference")
     if isinstance(reference, dict):
