@@ -238,7 +238,7 @@ class Legend:
         for number, row in enumerate(rows, start=2):
             depth, item = _read_row(name, row, line=number)
             by_level.setdefault(depth, []).append(item)
-        if sorted(by_level) != list(range(1, len(by_level) + 1)):
+        if not by_level or sorted(by_level) != list(range(1, len(by_level) + 1)):
             raise LegendError(
                 f"Legend '{name}' has classes of level {join_words(sorted(by_level)) or 'none'}: "
                 f"levels must run from 1 without a gap."
