@@ -155,7 +155,7 @@ def _fill(sheet: Worksheet, table: TransitionTable, *, title: str) -> None:
 
 def _write_row(sheet: Worksheet, row: int, values: Iterable[str | float]) -> None:
     for j, value in enumerate(values):
-        sheet.cell(row, FIRST_COLUMN + j, value if isinstance(value, str) else float(value))
+        sheet.cell(row, FIRST_COLUMN + j, value if isinstance(value, str) else float(value) + 0.0)
 
 
 def _fill_rows(sheet: Worksheet, rows: Sequence[Sequence[object]]) -> None:
