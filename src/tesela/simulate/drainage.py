@@ -14,20 +14,22 @@ _FAR = np.array([2.0**0.5, 1.0, 2.0**0.5, 1.0, 1.0, 2.0**0.5, 1.0, 2.0**0.5])
 
 
 @njit(cache=True)
-def fill(height: NDArray[np.float64], sea: NDArray[np.bool_], step_m: float) -> NDArray[np.int32]:
+def fill(
+    height: NDArray[np.float64], sea: NDArray[np.bool_], step_m: NDArray[np.float32]
+) -> NDArray[np.int32]:
     """
     Raise pits in place so that water leaves every cell, and return the cells from low to high.
 
-    Priority flood from the sea and the border of the grid: a cell is at least `step_m` above the one
-    it was reached from (Barnes, Lehman and Mulla 2014, doi:10.1016/j.cageo.2013.04.024).
+    Priority flood from the sea and the border of the grid: a cell is at least its `step_m` above the
+    one it was reached from (Barnes, Lehman and Mulla 2014, doi:10.1016/j.cageo.2013.04.024).
 
     Parameters
     ----------
     height : (rows, cols) array of float64, metres, changed in place
     sea : (rows, cols) array of bool
         Cells at which water ends; they keep their height.
-    step_m : float
-        Least fall from a raised cell to the next.
+    step_m : (rows, cols) array of float32
+        Least fall from a raised cell to the next; uneven steps make water wind over filled ground.
 
     Returns
     -------
@@ -70,8 +72,8 @@ def fill(height: NDArray[np.float64], sea: NDArray[np.bool_], step_m: float) -> 
             if rr < 0 or cc < 0 or rr >= rows or cc >= cols or done[rr, cc]:
                 continue
             done[rr, cc] = True
-            if height[rr, cc] < level + step_m:
-                height[rr, cc] = level + step_m
+            if height[rr, cc] < level + step_m[rr, cc]:
+                height[rr, cc] = level + step_m[rr, cc]
             heapq.heappush(heap, (height[rr, cc], rr * cols + cc))
     return order
 
@@ -139,12 +141,13 @@ def incise(  # noqa: PLR0917 - numba takes no keyword-only arguments
     """
     rows, cols = height.shape
     flat = height.ravel()
+    step_m = np.full((rows, cols), 1e-3, np.float32)
     for _ in range(steps):
         for r in range(rows):
             for c in range(cols):
                 if not sea[r, c]:
                     height[r, c] += uplift_m[r, c]
-        order = fill(height, sea, 1e-3)
+        order = fill(height, sea, step_m)
         receiver = route(height, sea)
         area = accumulate(receiver, order)
         for i in range(order.size):

@@ -22,7 +22,7 @@ WEST_M, NORTH_M = 440_000.0, 4_090_000.0
 
 _FARMS = (12, 13, 15, 16, 17, 18, 19, 20, 21, 22)
 """Grid codes of farmland: 211 212 221 222 223 231 241 242 243 244."""
-_FARM_SHARES = (0.21, 0.13, 0.10, 0.09, 0.17, 0.06, 0.04, 0.09, 0.07, 0.04)
+_FARM_SHARES = (0.20, 0.13, 0.10, 0.09, 0.16, 0.09, 0.04, 0.09, 0.06, 0.04)
 """How much of the farmland each should be the main use of, where the ground allows."""
 _WILD = (23, 24, 25, 26, 28, 29, 31, 32)
 """Grid codes decided pixel by pixel: 311 312 313 321 323 324 332 333."""
@@ -63,7 +63,7 @@ def make_landscape(*, size_px: int = 2000, pixel_m: float = 10.0, seed: int = 0)
     """
     Make a Mediterranean region of `size_px` x `size_px` pixels between hills and a coast.
 
-    Terrain comes first (uplift, rivers that cut into it, flat valley floors), then a reservoir, towns and
+    Terrain comes first (uplift, rivers that cut into it, flat valley floors), then reservoirs, towns and
     roads where the ground suits, then territories of farmland divided into parcels, then wild vegetation by
     slope, aspect, moisture and altitude. All numbers of the model are ours, chosen to look plausible.
 
@@ -236,7 +236,7 @@ def _crops(rng: np.random.Generator, farm: NDArray[np.uint8], tilled: NDArray[np
     crop = codes[farm]
     stray = codes[draw(rng, (0.30, 0.12, 0.12, 0.12, 0.22, 0.12), len(farm))]
     mosaic = np.isin(crop, (19, 20, 21, 22))
-    crop = np.where((rng.random(len(farm)) < 0.07) & ~mosaic, stray, crop)
+    crop = np.where((rng.random(len(farm)) < 0.06) & ~mosaic, stray, crop)
     edge = (tilled == 1) & (rng.random(len(farm)) < 0.6)
     return np.where(edge, 21, crop).astype(np.uint8)
 
@@ -278,7 +278,7 @@ def _wild(rng: np.random.Generator, terrain: Terrain, *, pixel_m: float) -> NDAr
     ]
     for score in suited:
         score += np.float32(0.20) * fractal(
-            rng, shape, pixel_m=pixel_m, longest_m=1500, shortest_m=30, gain=0.5
+            rng, shape, pixel_m=pixel_m, longest_m=1500, shortest_m=30, gain=0.45
         )
     likely = (0.5 - 2.4 * steep - 0.4 * high < 0)[::8, ::8] & ~(terrain.sea | terrain.lake)[::8, ::8]
     bias = np.zeros(len(_WILD), np.float32)

@@ -185,7 +185,7 @@ def generalised(truth: NDArray[np.uint8], *, least_px: int) -> NDArray[np.uint8]
     """
     Simplify class values (rows, cols): majority in a window, nothing narrow, no area below `least_px` pixels.
 
-    Narrow is what no square of 0.3 times the side of the smallest unit fits into: roads, rivers, galleries.
+    Narrow is what no square of a quarter of the side of the smallest unit fits into: roads, rivers, galleries.
     A plain stand-in that the virtual region needs; maps for publication go through `tesela.generalise`.
     """
     from scipy.ndimage import distance_transform_edt, maximum_filter, minimum_filter, uniform_filter
@@ -198,7 +198,7 @@ def generalised(truth: NDArray[np.uint8], *, least_px: int) -> NDArray[np.uint8]
         better = votes > best
         best[better] = votes[better]
         code[better] = value
-    width = max(3, int(0.3 * least_px**0.5) | 1)
+    width = max(3, int(0.25 * least_px**0.5) | 1)
     pure = minimum_filter(code, width) == maximum_filter(code, width)
     wide = maximum_filter(pure, width)
     if wide.any():

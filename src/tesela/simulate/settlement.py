@@ -52,11 +52,11 @@ def make_settlement(rng: np.random.Generator, terrain: Terrain, *, pixel_m: floa
         _spot(urban, (row, col), radius_m, uneven=uneven, pixel_m=pixel_m)
     urban += np.float32(0.42) * pull - np.float32(2.2) * terrain.slope - np.float32(0.1)
 
-    count = 1 + int(extent_km**2 / 70.0)
+    count = 2 + int(extent_km**2 / 70.0)
     layers = {name: np.full(shape, -9.0, np.float32) for name in ("industry", "leisure", "quarry", "works")}
     sizes = {"industry": 330.0, "leisure": 270.0, "works": 190.0}
     for name, radius_m in sizes.items():
-        for k in range(count if name != "industry" else count + 1):
+        for k in range(count + (name == "industry")):
             row, col, town_m = towns[k % len(towns)]
             centre = _beside(rng, terrain, roads, town=(row, col), town_m=town_m, pixel_m=pixel_m)
             growth = float(rng.uniform(0.75, 1.2)) * min(1.0, 0.55 + town_m / 1200.0)

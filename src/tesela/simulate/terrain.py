@@ -1,4 +1,4 @@
-"""The ground of the virtual region: relief shaped by rivers, the sea, a reservoir."""
+"""The ground of the virtual region: relief shaped by rivers, the sea, reservoirs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Terrain:
     """Relief and water of a square region; all arrays are (rows, cols), row 0 in the north."""
 
     altitude_m: NDArray[np.float32]
-    """Metres above the sea; 0 on the sea, level on the reservoir; no pits elsewhere."""
+    """Metres above the sea; 0 on the sea, level on each reservoir; no pits elsewhere."""
     slope: NDArray[np.float32]
     """Gradient, metres per metre, over about 30 m."""
     sunny: NDArray[np.float32]
@@ -33,7 +33,7 @@ class Terrain:
     """0 at the foot of the sea side .. 1 at the mountain side, irregular."""
     sea: NDArray[np.bool_]
     lake: NDArray[np.bool_]
-    """The reservoir behind a dam on the main river."""
+    """Reservoirs behind dams on the rivers."""
     river: NDArray[np.bool_]
     """The wide rivers (10 m and more), outside `sea` and `lake`."""
 
@@ -44,13 +44,15 @@ def make_terrain(rng: np.random.Generator, *, size_px: int, pixel_m: float) -> T
 
     shape = (size_px, size_px)
     height, sea, inland = _relief(rng, size_px=size_px, pixel_m=pixel_m)
-    order = drainage.fill(height, sea, 2e-3)
+    winding = fractal(rng, shape, pixel_m=pixel_m, longest_m=240, shortest_m=pixel_m, gain=0.7)
+    order = drainage.fill(height, sea, np.float32(8e-4) + np.float32(3e-3) * np.maximum(winding + 1, 0))
     receiver = drainage.route(height, sea)
     area = drainage.accumulate(receiver, order)
     river_area = float(area[~sea.ravel()].max())
     flow = (area / river_area).astype(np.float32).reshape(shape)
-    lake, level = _reservoir(height, receiver, order, area=area, extent_m=size_px * pixel_m)
-    height[lake] = level
+    lake = np.zeros(shape, np.bool_)
+    for share in (0.009, 0.006, 0.004):
+        lake |= _dam(height, receiver, order, area=area, share=share, lakes=lake, pixel_m=pixel_m)
     channel = (area.reshape(shape) * (pixel_m * pixel_m) > 0.6e6) | lake
     above = drainage.above_channel(height, receiver, order, channel).astype(np.float32)
     river = _channels(flow, pixel_m=pixel_m) & ~sea & ~lake
@@ -115,7 +117,7 @@ def _relief(
     top = 950.0 * (extent_m / 20000.0) ** 0.65
     height *= top / np.quantile(height, 0.998)
 
-    order = drainage.fill(height, sea, 1e-3)
+    order = drainage.fill(height, sea, np.full(height.shape, 1e-3, np.float32))
     receiver = drainage.route(height, sea)
     area = drainage.accumulate(receiver, order).reshape(height.shape)
     above = drainage.above_channel(height, receiver, order, area * cell_m * cell_m > 1.2e6)
@@ -150,40 +152,48 @@ def _largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return np.asarray(pieces == int(np.argmax(sizes)))
 
 
-def _reservoir(
+def _dam(
     height: NDArray[np.float64],
     receiver: NDArray[np.int32],
     order: NDArray[np.int32],
     *,
     area: NDArray[np.float64],
-    extent_m: float,
-) -> tuple[NDArray[np.bool_], float]:
-    """Dam a river where the lake is nearest to 1.4 % of the region; return the lake and its level."""
+    share: float,
+    lakes: NDArray[np.bool_],
+    pixel_m: float,
+) -> NDArray[np.bool_]:
+    """Dam a river, far from `lakes`, where the lake is nearest to `share` of the region; fill it in place."""
+    from scipy.ndimage import distance_transform_edt
+
     from tesela.simulate import drainage
 
     flat = height.ravel()
-    cols = height.shape[1]
-    wanted = 0.014 * height.size
-    high = (flat > 0.05 * flat.max()) & (flat < 0.5 * flat.max())
-    rank = np.where(high, area, 0.0)
-    best_dam, best_level, best_miss = -1, 0.0, np.inf
+    rows = height.shape[0]
+    wanted = share * height.size
+    free = (height > 0.04 * height.max()) & (height < 0.55 * height.max())
+    border = rows // 12
+    free[:border] = free[-border:] = False
+    free[:, :border] = free[:, -border:] = False
+    if lakes.any():
+        free &= np.asarray(distance_transform_edt(~lakes)) > 0.2 * rows
+    rank = np.where(free.ravel(), area, 0.0)
+    found = np.zeros(height.size, np.bool_)
+    best_level, best_miss = 0.0, np.inf
     tried: set[int] = set()
-    for part in range(14):
-        dam = int(np.argmax(np.where(area <= 0.82**part * rank.max(), rank, 0.0)))
-        edge = min(dam // cols, dam % cols, height.shape[0] - 1 - dam // cols, cols - 1 - dam % cols)
-        if dam in tried or edge < height.shape[0] // 12:
+    for part in range(16):
+        dam = int(np.argmax(np.where(area <= 0.80**part * rank.max(), rank, 0.0)))
+        if dam in tried or rank[dam] == 0:
             continue
         tried.add(dam)
-        behind = flat[drainage.basin(receiver, order, dam)]
+        inside = drainage.basin(receiver, order, dam)
+        behind = flat[inside]
         for wall_m in (14.0, 18.0, 22.0, 30.0, 40.0, 52.0, 66.0, 82.0):
-            level = float(flat[dam]) + wall_m * (extent_m / 20000.0) ** 0.3
+            level = float(flat[dam]) + wall_m * (rows * pixel_m / 20000.0) ** 0.3
             miss = abs(int(np.count_nonzero(behind < level)) - wanted) + 0.002 * wanted * wall_m
-            if miss < best_miss:
-                best_dam, best_level, best_miss = dam, level, miss
-    if best_dam < 0:
-        return np.zeros(height.shape, np.bool_), 0.0
-    lake = drainage.basin(receiver, order, best_dam) & (flat < best_level)
-    return lake.reshape(height.shape), best_level
+            if miss < best_miss and not lakes.ravel()[inside & (flat < level)].any():
+                found, best_level, best_miss = inside & (flat < level), level, miss
+    flat[found] = best_level
+    return found.reshape(height.shape)
 
 
 def _channels(flow: NDArray[np.float32], *, pixel_m: float) -> NDArray[np.bool_]:
