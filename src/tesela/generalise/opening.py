@@ -63,13 +63,13 @@ class Disc:
     @property
     def reach_px(self) -> int:
         """How far away a pixel can lie and decide if another is narrow: disc, nodata beside it, corners."""
-        return 2 * self.side_px + 2 * self.corner_steps + 2
+        return 3 * self.side_px + 2 * self.corner_steps + 2
 
 
 @njit(nogil=True, cache=True)
-def open_classes(values, known, half, side):  # type: ignore[no-untyped-def]
+def open_classes(values, half, side):  # type: ignore[no-untyped-def]
     """
-    Which pixels lie in a disc of pixels all of one class, whose central pixels are known.
+    Which pixels lie in a disc of pixels all of one class, or all without one.
 
     A column x' whose nearest other class lies t rows beyond the disc's centre keeps the centre off
     x' - half[t] to x' + half[t]; the union of such intervals is found by one sweep from each side, whatever
@@ -79,7 +79,6 @@ def open_classes(values, known, half, side):  # type: ignore[no-untyped-def]
     ----------
     values : (rows, cols) array of uint8
         Every value is a class of its own, 0 too. No wall stands outside the array.
-    known : (rows, cols) array of bool
     half : array of int32
         `Disc.half_runs`.
     side : int
@@ -125,7 +124,7 @@ def open_classes(values, known, half, side):  # type: ignore[no-untyped-def]
                 reach = max(reach, x - 1 + half[0] - even)
             if near[x] < far:
                 reach = max(reach, x + half[near[x]] - even)
-            centres[y, x] = x > reach and known[y, x]
+            centres[y, x] = x > reach
         reach = cols
         for x in range(cols - 1, -1, -1):
             if x < cols - 1 and values[y, x] != values[y, x + 1]:
@@ -135,9 +134,7 @@ def open_classes(values, known, half, side):  # type: ignore[no-untyped-def]
             if x >= reach:
                 centres[y, x] = False
         if even:
-            for x in range(cols):
-                if centres[y, x]:
-                    centres[y, x] = x < cols - 1 and known[y, x + 1] and known[low, x] and known[low, x + 1]
+            centres[y, cols - 1] = False
     return _dilate(centres, half, even, above)
 
 

@@ -159,7 +159,7 @@ class _Window:
     def narrow(self, rule: WidthRule) -> NDArray[np.bool_]:
         filled = self.values
         if rule.edges == "keep":
-            filled = continue_classes(self.values, rule.disc.side_px)
-        opened = open_classes(filled, self.values != 0, rule.disc.half_runs, rule.disc.side_px)
+            filled = continue_classes(self.values, 2 * rule.disc.side_px)
+        opened = open_classes(filled, rule.disc.half_runs, rule.disc.side_px)
         narrow: NDArray[np.bool_] = find_narrow(self.values, opened, rule.disc.corner_steps, rule.exempt)
         return narrow
