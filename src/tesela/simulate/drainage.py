@@ -113,7 +113,7 @@ def accumulate(receiver: NDArray[np.int32], order: NDArray[np.int32]) -> NDArray
 
 
 @njit(cache=True)
-def incise(  # noqa: PLR0917 - numba takes no keyword-only arguments
+def incise(
     height: NDArray[np.float64],
     sea: NDArray[np.bool_],
     uplift_m: NDArray[np.float64],
@@ -168,7 +168,7 @@ def incise(  # noqa: PLR0917 - numba takes no keyword-only arguments
 
 
 @njit(cache=True)
-def above_channel(  # noqa: PLR0917 - numba takes no keyword-only arguments
+def above_channel(
     height: NDArray[np.float64],
     receiver: NDArray[np.int32],
     order: NDArray[np.int32],

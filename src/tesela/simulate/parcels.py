@@ -110,7 +110,7 @@ def make_parcels(
 
 
 @njit(cache=True)
-def _nearest(  # noqa: PLR0917 - numba takes no keyword-only arguments
+def _nearest(
     south: NDArray[np.float32], east: NDArray[np.float32], jitter: NDArray[np.float32], spacing: float
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Return the lattice point nearest to each place and how much farther the second nearest is."""
@@ -144,7 +144,7 @@ def _nearest(  # noqa: PLR0917 - numba takes no keyword-only arguments
 
 
 @njit(cache=True)
-def _strips(  # noqa: PLR0917 - numba takes no keyword-only arguments
+def _strips(
     block: NDArray[np.int32],
     south: NDArray[np.float32],
     east: NDArray[np.float32],
