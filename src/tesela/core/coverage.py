@@ -24,7 +24,7 @@ DUST = 1e-10
 
 
 @numba.njit(cache=True, nogil=True)
-def add_edge(  # noqa: PLR0917 - a kernel
+def add_edge(
     x0: float, y0: float, x1: float, y1: float, weight: float, plane: int, right: Cells, part: Cells
 ) -> None:
     """
@@ -78,7 +78,7 @@ def add_edge(  # noqa: PLR0917 - a kernel
 
 
 @numba.njit(cache=True, nogil=True)
-def ring_sign(  # noqa: PLR0917 - a kernel
+def ring_sign(
     points: NDArray[np.float64], start: int, stop: int, hole: bool
 ) -> float:
     """Weight with which a ring's edges add its area (of a hole: take it away), whatever way it runs."""
@@ -90,7 +90,7 @@ def ring_sign(  # noqa: PLR0917 - a kernel
 
 
 @numba.njit(cache=True, nogil=True)
-def _add_rings(  # noqa: PLR0917 - a kernel
+def _add_rings(
     points: NDArray[np.float64],
     starts: NDArray[np.int64],
     holes: NDArray[np.bool_],
@@ -168,7 +168,7 @@ def polygon_areas(
 
 
 @numba.njit(cache=True, nogil=True)
-def _corner(  # noqa: PLR0917 - a kernel
+def _corner(
     control: NDArray[np.float64], step: int, i: int, j: int
 ) -> tuple[float, float]:
     """Position of a pixel corner between the control points around it, bilinear."""
@@ -182,7 +182,7 @@ def _corner(  # noqa: PLR0917 - a kernel
 
 
 @numba.njit(cache=True, nogil=True)
-def _add_lattice(  # noqa: PLR0917 - a kernel
+def _add_lattice(
     values: NDArray[np.uint8],
     plane_of: NDArray[np.int64],
     control: NDArray[np.float64],
@@ -259,7 +259,7 @@ def pixel_areas(
 
 
 @numba.njit(cache=True, nogil=True)
-def _add_boxes(  # noqa: PLR0917 - a kernel
+def _add_boxes(
     values: NDArray[np.uint8],
     plane_of: NDArray[np.int64],
     row_starts: NDArray[np.int64],

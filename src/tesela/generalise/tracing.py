@@ -141,7 +141,7 @@ def _count_corners(above, labels):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _link_corners(  # type: ignore[no-untyped-def]  # noqa: PLR0917 - a kernel
+def _link_corners(  # type: ignore[no-untyped-def]
     above, labels, first, count, xs, ys, region, following, south, north
 ):
     rows, cols = labels.shape
@@ -233,7 +233,7 @@ def _find_rings(following):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _lay_rings(  # type: ignore[no-untyped-def]  # noqa: PLR0917 - a kernel
+def _lay_rings(  # type: ignore[no-untyped-def]
     following, xs, ys, corners, starts, order
 ):
     """Corners of the rings, one after the other in `order`, and where each begins."""

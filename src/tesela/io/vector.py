@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tesela.core.errors import GridError, InputError, join_words, unknown_name
 
 if TYPE_CHECKING:
     import geopandas as gpd
+    import pandas as pd
+
+NO_CODE = "null"
+"""How a polygon without a code is named, in messages and in the `from` column of a crosswalk."""
+
+_NUMBER = re.compile(r"([+-]?\d+)\.0*")
 
 Bounds = tuple[float, float, float, float]
 """Left, bottom, right, top in the units of a CRS."""
@@ -106,6 +114,30 @@ def read_layer(
         return frame.sort_index()  # a spatial index gives features in its own order
     except DataSourceError as error:
         raise InputError(f"{layer.path}: cannot be read ({error}).") from None
+
+
+def code_texts(column: pd.Series[Any]) -> NDArray[np.object_]:
+    """
+    Write a column of codes as text: numbers without decimals, blanks stripped, missing ones as "null".
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> code_texts(pd.Series([311.0, None])).tolist(), code_texts(pd.Series([" 311 ", "2.1"])).tolist()
+    (['311', 'null'], ['311', '2.1'])
+    """
+    import pandas as pd
+
+    numbers, unique = pd.factorize(column)
+    texts = np.array([*(_text(item) for item in unique), NO_CODE], object)
+    found: NDArray[np.object_] = texts[numbers]
+    return found
+
+
+def _text(item: object) -> str:
+    text = str(item).strip()
+    match = _NUMBER.fullmatch(text)
+    return match[1] if match else text or NO_CODE
 
 
 def _is_parquet(path: str | Path) -> bool:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,14 +12,6 @@ from tesela.core.crosswalk import Crosswalk
 from tesela.core.errors import LegendError, join_words
 from tesela.core.legend import NODATA, Legend
 from tesela.io.legends import load_crosswalk, load_legend
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-NO_CODE = "null"
-"""How a polygon without a code is named, in messages and in the `from` column of a crosswalk."""
-
-_NUMBER = re.compile(r"([+-]?\d+)\.0*")
 
 _CORINE_EXTRAS = {"48": "NODATA", "49": "unclassified land", "50": "unclassified water", "128": "nodata"}
 _CORINE_EXTRAS |= {"-128": "nodata", "255": "unclassified", "999": "NODATA", "990": "unclassified land"}
@@ -129,30 +119,6 @@ def make_code_book(
     name = f"crosswalk {walk.source} -> {legend.address}"
     extras = drawn_in is not None and drawn_in.name == "corine"
     return _book(legend, name, [(walk.main_target, drawn_in)], extras=extras)
-
-
-def code_texts(column: pd.Series[Any]) -> NDArray[np.object_]:
-    """
-    Write a column of codes as text: numbers without decimals, blanks stripped, missing ones as "null".
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> code_texts(pd.Series([311.0, None])).tolist(), code_texts(pd.Series([" 311 ", "2.1"])).tolist()
-    (['311', 'null'], ['311', '2.1'])
-    """
-    import pandas as pd
-
-    numbers, unique = pd.factorize(column)
-    texts = np.array([*(_text(item) for item in unique), NO_CODE], object)
-    found: NDArray[np.object_] = texts[numbers]
-    return found
-
-
-def _text(item: object) -> str:
-    text = str(item).strip()
-    match = _NUMBER.fullmatch(text)
-    return match[1] if match else text or NO_CODE
 
 
 def _is_own(source: str, legend: Legend) -> bool:

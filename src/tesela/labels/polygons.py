@@ -18,8 +18,8 @@ from rasterio.features import rasterize
 from tesela.core.errors import GridError, InputError, join_words
 from tesela.core.legend import NODATA
 from tesela.io.raster import pixel_offset
-from tesela.io.vector import Bounds, VectorLayer, open_layer, read_layer
-from tesela.labels.codes import CodeBook, code_texts
+from tesela.io.vector import Bounds, VectorLayer, code_texts, open_layer, read_layer
+from tesela.labels.codes import CodeBook
 
 if TYPE_CHECKING:
     import geopandas as gpd

@@ -1,0 +1,243 @@
+"""Updating: which polygons of an old map no longer hold, by what a new map shows in them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyproj
+from numpy.typing import NDArray
+
+from tesela.core.crosswalk import TO_NODATA, Crosswalk
+from tesela.core.errors import GridError, InputError
+from tesela.core.legend import Legend
+from tesela.generalise.census import Census, take_census
+from tesela.generalise.suspicion import Suspicion, suspect
+from tesela.io.layers import write_layer
+from tesela.io.legends import list_legends, load_crosswalk, load_legend
+from tesela.io.maps import ClassMap
+from tesela.io.styles import Category, category_style
+from tesela.io.vector import VectorLayer, code_texts, open_layer, read_layer
+
+if TYPE_CHECKING:
+    import geopandas as gpd
+
+LAYER = "update"
+"""Name of the layer in a GeoPackage."""
+
+VERDICTS = (
+    Category("changed", "changed: the map shows another class", "#d7191c"),
+    Category("doubtful", "doubtful: look at it", "#fdae61"),
+    Category("holds", "holds", "#1a9641"),
+    Category("unseen", "unseen: no map here, or no class", "#bdbdbd"),
+)
+"""What is said of a polygon, and how it is drawn."""
+
+
+@dataclass(frozen=True)
+class UpdateRule:
+    """Thresholds of the verdicts, as shares of the ground that the map shows of a polygon."""
+
+    holds: float = 0.5
+    """A polygon holds from this share of its own class."""
+    changed: float = 0.5
+    """It has changed from this share of one other class, if that other class explains it better too."""
+    confidence: float = 50.0
+    """Mean confidence (0 to 100) of that other class from which this counts; else it is doubtful."""
+    seen: float = 0.5
+    """Of polygons of which the map shows less than this share nothing is said."""
+    part_ha: float | None = None
+    """From this area of one other class, a polygon that holds is doubtful; for generalised maps (CORINE: 5)."""
+
+    def __post_init__(self) -> None:
+        shares = {"holds": self.holds, "changed": self.changed, "seen": self.seen}
+        wrong = [f"{name} = {share:g}" for name, share in shares.items() if not 0 <= share <= 1]
+        if not 0 <= self.confidence <= 100:
+            wrong.append(f"confidence = {self.confidence:g}")
+        if wrong:
+            raise InputError(
+                f"Thresholds out of range: {', '.join(wrong)}. Shares run from 0 to 1, confidence from 0 "
+                "to 100."
+            )
+
+
+def update_polygons(
+    polygons: VectorLayer,
+    source: ClassMap,
+    out: str | Path,
+    *,
+    field: str,
+    crosswalk: Crosswalk | None = None,
+    codes_from: str | None = None,
+    confidence: str | Path | None = None,
+    rule: UpdateRule | None = None,
+) -> VectorLayer:
+    """
+    Judge every polygon of an old map by a new map, and write them with the most urgent first.
+
+    Parameters
+    ----------
+    polygons : VectorLayer
+        The old map, in any CRS; it stays in memory.
+    source : ClassMap
+        The new map, generalised or not.
+    out : str or Path
+        GeoPackage with a style by verdict, or GeoParquet. To the fields of the old map it adds: rank (1 is
+        the most urgent), urgency (0 to 100, see `tesela.generalise.suspicion`), verdict (changed, doubtful,
+        holds, unseen), old_class (the map's class that the old code stands for), own_share, majority and
+        purity (the class with the largest share, and that share), likely (the class whose polygons usually
+        look like this one), other_ha (largest area of one other class), confidence, seen, area_ha and one
+        share_CODE for each class of the map. Shares are exact areas of the ground that the map shows of a
+        polygon.
+    field : str
+        Field of the old codes.
+    crosswalk : Crosswalk, optional
+        From the old codes to the legend of the map. A code that it splits stands for all its targets.
+    codes_from : str, optional
+        Legend that the old codes are drawn in, if there is no `crosswalk`; default: the map's own tree, at
+        any level from the map's down.
+    confidence : str or Path, optional
+        Confidence raster of the map.
+    rule : UpdateRule, optional
+
+    Raises
+    ------
+    GridError
+        If the polygons do not lie on the map.
+    InputError
+        If a file cannot be read or written, or there is no such field.
+    LegendError
+        If a code is unknown.
+    """
+    frame = judge_polygons(
+        polygons,
+        source,
+        field=field,
+        crosswalk=crosswalk,
+        codes_from=codes_from,
+        confidence=confidence,
+        rule=rule,
+    )
+    style = category_style("verdict", VERDICTS)
+    return open_layer(write_layer(out, frame, layer=LAYER, style=style))
+
+
+def judge_polygons(
+    polygons: VectorLayer,
+    source: ClassMap,
+    *,
+    field: str,
+    crosswalk: Crosswalk | None = None,
+    codes_from: str | None = None,
+    confidence: str | Path | None = None,
+    rule: UpdateRule | None = None,
+) -> gpd.GeoDataFrame:
+    """Judge polygons in memory, most urgent first; parameters, fields and errors are those of `update_polygons`."""
+    rule = rule or UpdateRule()
+    name = polygons.require_field(field)
+    frame = read_layer(polygons)
+    codes = code_texts(frame[name])
+    walk = crosswalk or _find_crosswalk(codes, source.legend, codes_from)
+    stands_for, kinds = _kinds(codes, walk, source.legend, where=f"Field '{name}' of {polygons.path}")
+    census = take_census(frame.geometry.to_numpy(), polygons.crs, source, confidence=confidence)
+    if not (census.seen > 0).any():
+        raise GridError(
+            f"{polygons.path} does not lie on {source.path}: no polygon holds a mapped pixel. Check the "
+            "coordinate systems of both."
+        )
+    judged = (census.seen >= max(rule.seen, 1e-9)) & (stands_for[kinds].sum(axis=1) > 0)
+    suspicion = suspect(census.areas, stands_for, kinds, judged=judged)
+    columns = _columns(census, suspicion, source.legend, pixel_ha=_pixel_ha(source))
+    columns["verdict"] = _verdicts(census, suspicion, columns, rule=rule, judged=judged)
+    order = np.lexsort((-census.total, -suspicion.urgency, ~judged))
+    ranks = np.empty(len(order), np.int64)
+    ranks[order] = np.arange(1, len(order) + 1)
+    table = {"rank": ranks, "urgency": suspicion.urgency, "verdict": columns.pop("verdict")} | columns
+    kept = frame[[item for item in frame.columns if item not in table]]
+    return kept.assign(**table).iloc[order].reset_index(drop=True)
+
+
+def _columns(
+    census: Census, suspicion: Suspicion, legend: Legend, *, pixel_ha: float
+) -> dict[str, NDArray[np.generic]]:
+    codes = np.array([*legend.codes, ""], object)
+    shares, shown = census.shares, census.areas.sum(axis=1) > 0
+    largest = np.where(shown, shares.argmax(axis=1), len(legend))
+    other = np.where(suspicion.own, 0.0, census.areas)
+    table: dict[str, NDArray[np.generic]] = {
+        "old_class": codes[suspicion.main],
+        "own_share": np.where(suspicion.own, shares, 0.0).sum(axis=1),
+        "majority": codes[largest],
+        "purity": shares.max(axis=1),
+        "likely": codes[np.where(shown, suspicion.likely, len(legend))],
+        "other_ha": other.max(axis=1) * pixel_ha,
+        "confidence": census.confidence,
+        "seen": np.minimum(census.seen, 1.0),
+        "area_ha": census.total * pixel_ha,
+    }
+    return table | {f"share_{item.code}": shares[:, k] for k, item in enumerate(legend.classes)}
+
+
+def _verdicts(
+    census: Census,
+    suspicion: Suspicion,
+    columns: dict[str, NDArray[np.generic]],
+    *,
+    rule: UpdateRule,
+    judged: NDArray[np.bool_],
+) -> NDArray[np.object_]:
+    shares = np.where(suspicion.own, 0.0, census.shares)
+    other, which = shares.max(axis=1), shares.argmax(axis=1)
+    area, score = census.scored[np.arange(len(which)), which].T
+    sure = np.divide(score, area, out=np.full(len(area), 100.0), where=area > 0) >= rule.confidence
+    own = np.asarray(columns["own_share"], np.float64)
+    holds = own >= rule.holds
+    if rule.part_ha is not None:
+        holds &= np.asarray(columns["other_ha"], np.float64) < rule.part_ha
+    changed = (own < rule.holds) & (other >= rule.changed) & sure & (suspicion.evidence > 0)
+    found = np.where(changed, "changed", np.where(holds, "holds", "doubtful"))
+    return np.where(judged, found, "unseen").astype(object)
+
+
+def _kinds(
+    codes: NDArray[np.object_], walk: Crosswalk, legend: Legend, *, where: str
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """(kinds, classes) shares of the classes that each kind of old code stands for, and each polygon's kind."""
+    if walk.target != legend:
+        raise InputError(
+            f"The crosswalk leads to legend '{walk.target.address}', but the map is in '{legend.address}'. "
+            "Use one that leads there."
+        )
+    present, number = np.unique(codes.astype(str), return_inverse=True)
+    walk.values_of(present.tolist(), where=where)
+    shares = np.zeros((len(present), len(legend)))
+    place = {code: row for row, code in enumerate(present.tolist())}
+    for item in walk.rows:
+        if item.code in place and item.to != TO_NODATA:
+            shares[place[item.code], legend.codes.index(item.to)] += item.share
+    kinds, kind = np.unique(shares, axis=0, return_inverse=True)
+    return kinds, kind.ravel()[number]
+
+
+def _find_crosswalk(codes: NDArray[np.object_], legend: Legend, codes_from: str | None) -> Crosswalk:
+    if codes_from is not None:
+        return load_crosswalk(codes_from, legend)
+    level: Legend | None = load_legend(legend.name) if legend.name in list_legends() else legend
+    found = []
+    while level is not None and level.depth >= legend.depth:
+        found.append(Crosswalk.identity(level, legend.depth))
+        level = level.upper
+    return min(found, key=lambda walk: len(walk.missing(codes)))
+
+
+def _pixel_ha(source: ClassMap) -> float:
+    grid = source.grid
+    if grid.crs is None or not grid.crs.projected:
+        raise GridError(
+            f"{source.path} is in {grid.crs}, whose pixels have no constant area. Warp the map to a "
+            "projected CRS (gdalwarp -r near -t_srs EPSG:3035)."
+        )
+    unit = float(pyproj.CRS.from_wkt(grid.crs.to_wkt()).axis_info[0].unit_conversion_factor)
+    return abs(float(grid.affine.determinant)) * unit**2 / 10_000
