@@ -1,7 +1,5 @@
 """Flooding: kernels by which classes spread over narrow ground and nodata, all pixels of a round at once."""
 
-# ruff: noqa: PLR0917 - compiled functions know no keyword-only arguments
-
 from __future__ import annotations
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Labelling: kernels that number regions, measure them, list their borders and join them across strips."""
 
-# ruff: noqa: PLR0917 - compiled functions know no keyword-only arguments
-
 from __future__ import annotations
 
 import numpy as np

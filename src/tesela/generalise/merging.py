@@ -1,7 +1,5 @@
 """Merging: kernels that give small regions to their neighbours on the graph, and paint the outcome."""
 
-# ruff: noqa: PLR0917 - compiled functions know no keyword-only arguments
-
 from __future__ import annotations
 
 import numpy as np

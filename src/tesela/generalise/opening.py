@@ -1,7 +1,5 @@
 """The opening of all classes at once by a disc, and what of a map it leaves out as narrow."""
 
-# ruff: noqa: PLR0917 - compiled functions know no keyword-only arguments
-
 from __future__ import annotations
 
 import math

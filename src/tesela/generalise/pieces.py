@@ -1,7 +1,5 @@
 """Pieces: connected ground that moved alike, counted across strips."""
 
-# ruff: noqa: PLR0917 - compiled functions know no keyword-only arguments
-
 from __future__ import annotations
 
 from dataclasses import dataclass
