@@ -445,6 +445,15 @@ def test_a_larger_sample_with_the_same_seed_holds_the_smaller_one(tmp_path: Path
     assert set(zip(other.row.tolist(), other.col.tolist(), strict=True)) != pairs[0]
 
 
+def test_interpreters_who_stop_early_leave_the_same_part_of_every_stratum(tmp_path: Path) -> None:
+    source = random_map(tmp_path / "map.tif")
+    design = plan_sample(source, points=1200, minimum=2, rule="equal")
+    drawn = draw_points(source, design=design)
+    wanted = np.array([item.points for item in design.strata])
+    half = np.bincount(drawn.stratum[:600], minlength=len(wanted))
+    assert (np.abs(half - wanted / 2) < 4 * np.sqrt(wanted / 4)).all()
+
+
 def test_every_pixel_has_the_same_chance_and_pairs_are_independent(tmp_path: Path) -> None:
     values = np.ones((12, 12), np.uint8)
     source = write_map(tmp_path / "map.tif", values, grid(12, 12), legend=LULUCF)

@@ -149,7 +149,7 @@ def label_strip(
 
 
 @njit(cache=True, nogil=True)
-def _join(parents, above, upper, below, lower, eight):  # type: ignore[no-untyped-def]  # noqa: PLR0917  # pragma: no cover - compiled
+def _join(parents, above, upper, below, lower, eight):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
     for c in range(below.size):
         if below[c] == 0:
             continue

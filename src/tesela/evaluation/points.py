@@ -108,6 +108,9 @@ def draw_points(
         mine = place[order] == h
         rank[mine] = np.arange(mine.sum())
     chosen = order[rank < wanted[place[order]]]
+    # in this order every beginning holds the same part of each stratum: who stops early leaves a valid sample
+    late = keys[chosen] / _FULL * sizes[place[chosen]] / wanted[place[chosen]]
+    chosen = chosen[np.lexsort((index[chosen], late))]
     cols = strata.grid.shape[1]
     return DrawnPoints(
         row=index[chosen] // cols, col=index[chosen] % cols, stratum=place[chosen].astype(np.int64)
@@ -179,7 +182,7 @@ def _key(index: np.uint64, mix: np.uint64) -> np.uint64:  # pragma: no cover - c
 
 
 @njit(cache=True, nogil=True)
-def _count_passing(values, table, gates, first, cols, mix, counts):  # type: ignore[no-untyped-def]  # noqa: PLR0917  # pragma: no cover - compiled
+def _count_passing(values, table, gates, first, cols, mix, counts):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
     passing = 0
     for r in range(values.shape[0]):
         for c in range(values.shape[1]):
@@ -192,7 +195,7 @@ def _count_passing(values, table, gates, first, cols, mix, counts):  # type: ign
 
 
 @njit(cache=True, nogil=True)
-def _take_passing(values, table, gates, first, cols, mix, keys, index, places):  # type: ignore[no-untyped-def]  # noqa: PLR0917  # pragma: no cover - compiled
+def _take_passing(values, table, gates, first, cols, mix, keys, index, places):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
     at = 0
     for r in range(values.shape[0]):
         for c in range(values.shape[1]):
