@@ -211,6 +211,11 @@ class SceneReader:
         )
 
     @property
+    def stored_bytes(self) -> int:
+        """Bytes of one number of what `read_stored` returns."""
+        return np.dtype(self.scene.bands[0].dtype).itemsize if self._stored_as_is else 4
+
+    @property
     def block_rows(self) -> int:
         """Rows of the blocks in which the first file is stored."""
         return int(self._files[self.scene.bands[0].path].block_shapes[0][0])
@@ -228,13 +233,14 @@ class SceneReader:
     def _quantity(
         self, band: Band, raw: NDArray[np.generic], valid: NDArray[np.bool_]
     ) -> NDArray[np.float32]:
-        values = raw.astype(np.float32)
+        with np.errstate(over="ignore"):  # numbers beyond float32 become infinite, and so invalid
+            values = raw.astype(np.float32)
         if raw.dtype.kind == "f":
             self._check_finite(band, raw, valid)
             valid = valid & np.isfinite(values)
+        values[~valid] = np.nan
         if band.scale != 1.0 or band.offset != 0.0:
             values = values * np.float32(band.scale) + np.float32(band.offset)
-        values[~valid] = np.nan
         return values
 
     def _check_finite(self, band: Band, raw: NDArray[np.generic], valid: NDArray[np.bool_]) -> None:
@@ -415,9 +421,15 @@ def _read_warped(
         nodata=nodata,
         add_alpha=nodata is None and _has_mask(data) and ColorInterp.alpha not in data.colorinterp,
         tolerance=0.01,
+        XSCALE="1",  # else GDAL widens the bilinear kernel by a ratio that differs from window to window
+        YSCALE="1",
     ) as warped:
         numbers = warped.read(list(indexes))
-        mask = warped.read_masks(list(indexes)) > 0
+        if nodata is None and _has_mask(data):
+            alpha = warped.colorinterp.index(ColorInterp.alpha) + 1
+            mask = np.repeat(warped.read([alpha]) > 0, len(indexes), axis=0)
+        else:
+            mask = warped.read_masks(list(indexes)) > 0
     if nodata is None:
         mask &= _inside(own, grid)
     return numbers, mask & _is_valid(numbers, nodata)
@@ -488,9 +500,8 @@ def _is_valid(numbers: NDArray[np.generic], nodata: float | None) -> NDArray[np.
 def _paths(source: str | Path | Sequence[str | Path]) -> list[Path]:
     if isinstance(source, Path):
         return [source]
-    if isinstance(source, str):
-        return [Path(part.strip()) for part in source.split(",") if part.strip()]
-    paths = [Path(part) for part in source]
+    parts = source.split(",") if isinstance(source, str) else list(source)
+    paths = [Path(str(part).strip()) for part in parts if str(part).strip()]
     if not paths:
         raise InputError("A scene needs at least one file; none was given.")
     return paths
