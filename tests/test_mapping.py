@@ -25,8 +25,9 @@ from tesela.core.legend import LandClass, Legend
 from tesela.io.maps import MapReader
 from tesela.io.raster import open_scene
 from tesela.mapping import predict_map
-from tesela.mapping.engines import choose_engine
-from tesela.mapping.pipeline import make_strips, prefetch
+from tesela.mapping.reading import prefetch
+from tesela.mapping.strips import Footprint, make_strips
+from tesela.mapping.trial import choose_engine
 from tesela.mapping.windows import WindowPlan
 from tesela.models.architecture import UnetArchitecture
 from tesela.models.expert import Expert, ExpertHeader
@@ -290,10 +291,12 @@ def test_parts_of_another_expert_are_not_used(tmp_path: Path) -> None:
 
 def test_strips_take_no_more_than_their_memory() -> None:
     plan = WindowPlan.fit((10_000, 200_000), window_px=1088, margin_px=32, multiple_px=32)
-    panels = make_strips(plan, bytes_per_px=16, memory=256 << 20)
+    footprint = Footprint(bands=4, stored_bytes=2, classes=12, layers=1, block_rows=512)
+    panels = make_strips(plan, footprint, memory=512 << 20)
     widths = [panel[0].shape[1] for panel in panels]
     assert sum(widths) == 200_000
-    assert max(widths) * 2 * plan.height_px * 16 <= 256 << 20
+    assert footprint.windows(plan) + (max(widths) + 64) * footprint.column(plan) <= 512 << 20
+    assert max(widths) - min(widths) <= 2 * plan.width_px
     assert sorted(strip.number for panel in panels for strip in panel) == list(
         range(len(panels) * len(plan.row_spans))
     )
@@ -319,8 +322,10 @@ def test_bf16_is_not_chosen_when_classes_change() -> None:
             step = 1.0 if torch.is_autocast_enabled("cpu") else 2.0
             return torch.cat([x, x * 0 + step], 1)
 
-    trial = np.full((1, 32, 32, 2), 1.5, np.float32)
-    assert choose_engine(Fragile(), precision="auto", trial=trial).name == "torch-fp32"
+    trial = [np.full((512, 512, 2), 1.5, np.float32)]
+    engine, found = choose_engine(Fragile(), trial=trial, windows=100)
+    assert engine.name == "torch-fp32"
+    assert found.agreement.get("torch-bf16", 0) == 0
 
 
 KILLABLE = """

@@ -41,10 +41,14 @@ class PartStore:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             self._lock.close()
-            raise InputError(f"{self.output}: another run is writing this output now; wait for it or name another output.") from None
+            raise InputError(
+                f"{self.output}: another run is writing this output now; wait for it or name another output."
+            ) from None
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._lock is not None:
             self._lock.close()
 
@@ -84,7 +88,9 @@ class PartStore:
             If the disk is full; finished parts stay for the next run.
         """
         header = np.array(layers.shape, "<i8").tobytes()
-        self._write(self._path(number).name, header + _CODEC.compress(np.ascontiguousarray(layers), asbytes=True))
+        self._write(
+            self._path(number).name, header + _CODEC.compress(np.ascontiguousarray(layers), asbytes=True)
+        )
 
     def read(self, number: int) -> NDArray[np.uint8]:
         """Return a part: (layers, rows, cols) array of uint8."""

@@ -216,6 +216,11 @@ class SceneReader:
         return np.dtype(self.scene.bands[0].dtype).itemsize if self._stored_as_is else 4
 
     @property
+    def stored_bytes(self) -> int:
+        """Bytes of one number of what `read_stored` returns."""
+        return np.dtype(self.scene.bands[0].dtype).itemsize if self._stored_as_is else 4
+
+    @property
     def block_rows(self) -> int:
         """Rows of the blocks in which the first file is stored."""
         return int(self._files[self.scene.bands[0].path].block_shapes[0][0])
@@ -228,7 +233,8 @@ class SceneReader:
             and pixel_offset(grid_of(file), self.scene.grid) == (0, 0)
             for file in self._files.values()
         )
-        return same_grid and len({band.dtype for band in self.scene.bands}) == 1
+        masked = any(band.nodata is None and _has_mask(self._files[band.path]) for band in self.scene.bands)
+        return same_grid and not masked and len({band.dtype for band in self.scene.bands}) == 1
 
     def _quantity(
         self, band: Band, raw: NDArray[np.generic], valid: NDArray[np.bool_]

@@ -33,10 +33,10 @@ def halve_by_mode(tile: Tile, nodata: int, out: Tile) -> None:
             for j in range(cols):
                 a, b = tile[k, 2 * i, 2 * j], tile[k, 2 * i, 2 * j + 1]
                 c, d = tile[k, 2 * i + 1, 2 * j], tile[k, 2 * i + 1, 2 * j + 1]
-                if a != nodata and (a == b or a == c or a == d):
+                if a != nodata and (a == b or a == c or a == d):  # noqa: SIM109 - numba has no fast `in`
                     # two of `a` lose to nothing: other values are two at most, and come later
                     best = a
-                elif b != nodata and (b == c or b == d):
+                elif b != nodata and (b == c or b == d):  # noqa: SIM109
                     best = b
                 elif c != nodata and c == d:
                     best = c
@@ -62,7 +62,7 @@ def halve_by_mean(tile: Tile, nodata: int, out: Tile) -> None:
                 for y in range(2 * i, 2 * i + 2):
                     for x in range(2 * j, 2 * j + 2):
                         if tile[k, y, x] != nodata:
-                            total += np.int64(tile[k, y, x])
+                            total += int(tile[k, y, x])
                             count += 1
                 out[k, i, j] = (2 * total + count) // (2 * count) if count else nodata
 
@@ -125,17 +125,17 @@ def _lzw(data: NDArray[np.uint8], out: NDArray[np.uint8]) -> int:
     free, code = first, -1
     for position in range(data.size + 1):
         if position == 0:
-            emit, code = clear, np.int64(data[0]) if data.size else end
+            emit, code = clear, int(data[0]) if data.size else end
         elif position < data.size:
             value = data[position]
             longer = table[code, column[value]]
             if longer:
-                code = np.int64(longer)
+                code = int(longer)
                 continue
             emit = code
             table[code, column[value]] = free
             table[free] = 0
-            code = np.int64(value)
+            code = int(value)
         else:
             emit = code
         bits = (bits << np.uint64(size)) | np.uint64(emit)

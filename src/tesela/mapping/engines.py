@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+import importlib.util
+import logging
+import os
+import shutil
 import warnings
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
+
+# Threads that wait for work sleep rather than spin: reader and writer need the cores. torch reads it once, on loading.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import torch
 
 from tesela.core.errors import RecipeError, unknown_name
 
-AGREEMENT = 0.999
-"""Share of trial pixels whose class must equal fp32's before `auto` takes a cheaper number format."""
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+"""Number formats of a network's arithmetic; sums and scores are fp32 always."""
 
 
 class Engine(Protocol):
     """Runs a network on scaled images."""
 
     name: str
+    """Kind and precision, such as "torch-bf16"."""
+    batch: int
+    """Windows that it takes best in one call."""
 
     def scores(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """
@@ -32,91 +45,167 @@ class Engine(Protocol):
         Returns
         -------
         (windows, rows, cols, classes) array of float32
+            In any order in memory.
         """
         ...
 
 
 class TorchEngine:
-    """PyTorch, in fp32 or with bf16 or fp16 arithmetic, images in channels-last order."""
+    """PyTorch, on a processor or a GPU, images in channels-last order."""
 
-    def __init__(self, network: torch.nn.Module, *, name: str, device: str, dtype: torch.dtype) -> None:
-        self.name = name
-        self._device = device
-        self._dtype = dtype
-        # both casts are PyTorch's own; the stubs of nn.Module.to know no memory_format
-        self._network = network.eval().to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    kind = "torch"
+    device = "cpu"
+    batch = 1  # on a processor larger batches gain nothing: facts/performance.md 1
+
+    def __init__(self, network: torch.nn.Module, precision: str) -> None:
+        self.name = f"{self.kind}-{precision}"
+        self._dtype = PRECISIONS[precision]
+        self._network: Callable[[torch.Tensor], torch.Tensor] = (
+            network.eval().to(self.device).to(memory_format=torch.channels_last)
+        )
 
     def scores(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """See `Engine.scores`."""
-        batch = torch.from_numpy(images).permute(0, 3, 1, 2).to(self._device, non_blocking=True)
-        with torch.inference_mode(), warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # autocast's remarks on types it leaves alone
-            with torch.autocast(self._device, self._dtype, enabled=self._dtype != torch.float32):
-                answer = self._network(batch)
-        found: NDArray[np.float32] = answer.float().permute(0, 2, 3, 1).contiguous().cpu().numpy()
+        with self.arithmetic():
+            answer = self._network(self.tensor(images))
+            # channels-last scores become (windows, rows, cols, classes) without a copy
+            found: NDArray[np.float32] = answer.float().permute(0, 2, 3, 1).cpu().numpy()
         return found
 
+    def tensor(self, images: NDArray[np.float32]) -> torch.Tensor:
+        """(windows, bands, rows, cols) tensor in channels-last order on the engine's device."""
+        return torch.from_numpy(images).permute(0, 3, 1, 2).to(self.device, non_blocking=True)
 
-def _fp32(network: torch.nn.Module) -> Engine:
-    return TorchEngine(network, name="torch-fp32", device="cpu", dtype=torch.float32)
+    @contextmanager
+    def arithmetic(self) -> Iterator[None]:
+        """Run torch without gradients, in the engine's number format."""
+        with torch.inference_mode(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # autocast's remarks on types it leaves alone
+            with torch.autocast(self.device, self._dtype, enabled=self._dtype != torch.float32):
+                yield
 
 
-def _bf16(network: torch.nn.Module) -> Engine:
-    return TorchEngine(network, name="torch-bf16", device="cpu", dtype=torch.bfloat16)
+class CompiledEngine(TorchEngine):
+    """PyTorch's compiler, for one size of windows; a C++ compiler must be there."""
+
+    kind = "compile"
+
+    def __init__(self, network: torch.nn.Module, precision: str) -> None:
+        super().__init__(network, precision)
+        logging.getLogger("torch._inductor").setLevel(logging.ERROR)
+        compiled = torch.compile(network, dynamic=False)
+        self._network = compiled
 
 
-def _cuda(network: torch.nn.Module) -> Engine:
-    return TorchEngine(network, name="cuda-fp16", device="cuda", dtype=torch.float16)
+class CudaEngine(TorchEngine):
+    """PyTorch on an NVIDIA GPU."""
+
+    kind = "cuda"
+    device = "cuda"
+    batch = 4
+
+    def __init__(self, network: torch.nn.Module, precision: str) -> None:
+        torch.backends.cudnn.benchmark = True  # windows have one size
+        super().__init__(network, precision)
 
 
-ENGINES: dict[str, Callable[[torch.nn.Module], Engine]] = {
-    "torch-fp32": _fp32,
-    "torch-bf16": _bf16,
-    "cuda-fp16": _cuda,
+class OpenVinoEngine:
+    """OpenVINO on a processor, compiled for each shape that comes."""
+
+    kind = "openvino"
+    batch = 1
+
+    def __init__(self, network: torch.nn.Module, precision: str) -> None:
+        self.name = f"{self.kind}-{precision}"
+        self._network = network.eval()
+        self._settings = {
+            "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision],
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            # pinned, two processes of one machine share a core and halve their rate
+            "ENABLE_CPU_PINNING": False,
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        self._compiled: dict[tuple[int, ...], Callable[[NDArray[np.float32]], Mapping[int, Any]]] = {}
+
+    def scores(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """See `Engine.scores`."""
+        planes = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+        if planes.shape not in self._compiled:
+            self._compiled[planes.shape] = self._compile(planes.shape)
+        answer: NDArray[np.float32] = self._compiled[planes.shape](planes)[0]
+        return answer.transpose(0, 2, 3, 1)
+
+    def _compile(self, shape: tuple[int, ...]) -> Callable[[NDArray[np.float32]], Mapping[int, Any]]:
+        os.environ.setdefault("OPENVINO_TELEMETRY", "off")
+        import openvino
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the tracer, on sizes that it takes as constants: they are
+            model = openvino.convert_model(
+                self._network, example_input=torch.zeros(shape), input=[list(shape)]
+            )
+        compiled: Callable[[NDArray[np.float32]], Mapping[int, Any]] = openvino.Core().compile_model(
+            model, "CPU", self._settings
+        )
+        return compiled
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A family of engines."""
+
+    make: Callable[[torch.nn.Module, str], Engine]
+    precisions: tuple[str, ...]
+    missing: Callable[[], str]
+    """Why it cannot be used on this machine and what to do; empty where it can."""
+    setup_s: float = 0.0
+    """Usual seconds of setting it up: `facts/performance.md` 1."""
+    gain: float = 0.0
+    """Usual share of the network's time that it saves over plain torch of the same precision."""
+    own_shape: bool = False
+    """Whether it is set up anew for each shape of windows."""
+
+
+def _no_compiler() -> str:
+    found = any(shutil.which(name) for name in ("g++", "clang++", "cl"))
+    return "" if found else "no C++ compiler is installed; install one (g++), or take another engine"
+
+
+def _no_openvino() -> str:
+    found = importlib.util.find_spec("openvino") is not None
+    return "" if found else "openvino is not installed; install tesela's extra 'fast'"
+
+
+def _no_cuda() -> str:
+    return "" if torch.cuda.is_available() else "torch finds no NVIDIA GPU here"
+
+
+KINDS: dict[str, Kind] = {
+    "torch": Kind(TorchEngine, ("fp32", "bf16"), lambda: ""),
+    "compile": Kind(CompiledEngine, ("fp32", "bf16"), _no_compiler, setup_s=15, gain=0.12, own_shape=True),
+    "openvino": Kind(OpenVinoEngine, ("fp32", "bf16"), _no_openvino, setup_s=25, gain=0.2, own_shape=True),
+    "cuda": Kind(CudaEngine, ("fp16", "bf16", "fp32"), _no_cuda),
 }
-"""Makers of engines by name."""
-
-PRECISIONS = {"fp32": "torch-fp32", "bf16": "torch-bf16", "fp16": "cuda-fp16"}
+"""Families of engines by name."""
 
 
 def make_engine(network: torch.nn.Module, name: str) -> Engine:
     """
-    Engine by name.
+    Engine by its full name, such as "torch-bf16".
 
     Raises
     ------
     RecipeError
-        If there is no such engine.
+        If there is no such engine, or it cannot be used on this machine: says why.
     """
-    if name not in ENGINES:
-        raise RecipeError(unknown_name("engine", name, ENGINES))
-    return ENGINES[name](network)
-
-
-def choose_engine(network: torch.nn.Module, *, precision: str, trial: NDArray[np.float32] | None) -> Engine:
-    """
-    Engine for this machine and precision.
-
-    With ``precision = "auto"``: CUDA where there is one; else bf16 where the processor computes in it and its
-    classes on the trial window equal fp32's in at least 99.9 % of pixels; else fp32.
-
-    Parameters
-    ----------
-    trial : (1, rows, cols, bands) array of float32, optional
-        A scaled window of the scene; without one `auto` stays with fp32.
-    """
-    if precision != "auto":
-        if precision not in PRECISIONS:
-            raise RecipeError(unknown_name("precision", precision, ("auto", *PRECISIONS)))
-        return make_engine(network, PRECISIONS[precision])
-    if torch.cuda.is_available():
-        return make_engine(network, "cuda-fp16")
-    exact = make_engine(network, "torch-fp32")
-    if trial is None or not has_bf16():
-        return exact
-    cheap = make_engine(network, "torch-bf16")
-    same = float((exact.scores(trial).argmax(-1) == cheap.scores(trial).argmax(-1)).mean())
-    return cheap if same >= AGREEMENT else exact
+    known = [f"{kind}-{precision}" for kind, item in KINDS.items() for precision in item.precisions]
+    if name not in known:
+        raise RecipeError(unknown_name("engine", name, known))
+    kind, _, precision = name.partition("-")
+    missing = KINDS[kind].missing()
+    if missing:
+        raise RecipeError(f"Engine '{name}' cannot be used: {missing}.")
+    return KINDS[kind].make(network, precision)
 
 
 def has_bf16() -> bool:

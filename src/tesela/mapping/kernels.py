@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def scale_window(
     raw: NDArray[np.generic],
-    row: int,
-    col: int,
+    corner: tuple[int, int],
+    bands: NDArray[np.int64],
     gain: NDArray[np.float32],
     bias: NDArray[np.float32],
     nodata: NDArray[np.float64],
@@ -23,10 +23,12 @@ def scale_window(
 
     Parameters
     ----------
-    raw : (bands, rows, cols) array
+    raw : (layers, rows, cols) array
         Numbers as stored.
-    row, col : int
-        Corner of the window in `raw`; it may reach past the end.
+    corner : (int, int)
+        Row and column of the window in `raw`; it may reach past the end.
+    bands : (bands,) array of int64
+        Which layers of `raw` the network takes, in its order.
     gain, bias : (bands,) arrays of float32
         Scaled = raw x gain + bias.
     nodata : (bands,) array of float64
@@ -41,35 +43,42 @@ def scale_window(
     int
         Count of valid pixels.
     """
-    bands, rows, cols = raw.shape
     height, width = valid.shape
+    row, col = corner
+    inside = min(width, raw.shape[2] - col)
     count = 0
     for i in range(height):
-        inside = row + i < rows
-        for j in range(width):
-            good = inside and col + j < cols
-            for b in range(bands):
-                scaled = np.float32(0)
-                if good:
-                    number = raw[b, row + i, col + j]
-                    value = np.float32(number)
-                    if np.isfinite(value) and np.float64(number) != nodata[b]:
-                        scaled = value * gain[b] + bias[b]
-                    else:
-                        good = False
-                        for before in range(b):
-                            out[i, j, before] = 0
-                out[i, j, b] = scaled
-            valid[i, j] = good
-            count += good
+        good = valid[i]
+        if row + i >= raw.shape[1]:
+            good[:] = False
+            out[i] = 0
+            continue
+        good[:inside] = True
+        good[inside:] = False
+        out[i, inside:] = 0
+        # one plain loop per band: these run in vectors
+        for b in range(bands.size):
+            numbers = raw[bands[b], row + i]
+            missing = nodata[b]
+            for j in range(inside):
+                value = np.float32(numbers[col + j])
+                good[j] &= (value - value == 0) & (np.float64(numbers[col + j]) != missing)
+        for b in range(bands.size):
+            numbers = raw[bands[b], row + i]
+            for j in range(inside):
+                scaled = np.float32(numbers[col + j]) * gain[b] + bias[b]
+                out[i, j, b] = scaled if good[j] else np.float32(0)
+        for j in range(inside):
+            count += good[j]
     return count
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
 def pick_classes(
     scores: NDArray[np.float32],
     valid: NDArray[np.bool_],
     values: NDArray[np.uint8],
+    *,
+    corner: tuple[int, int],
     out: NDArray[np.uint8],
 ) -> None:
     """
@@ -78,28 +87,77 @@ def pick_classes(
     Parameters
     ----------
     scores : (rows, cols, classes) array of float32
+        Of a whole window; pixel by pixel or class by class in memory, each has its own loop.
     valid : (rows, cols) array of bool
     values : (256,) array of uint8
         From the position of a class to its value in a raster.
-    out : (rows, cols) array of uint8
+    corner : (int, int)
+        First row and column of the window that are kept.
+    out : (kept rows, kept cols) array of uint8
     """
-    rows, cols, classes = scores.shape
+    if scores.flags.c_contiguous:
+        _pick_packed(scores, valid, values, corner, out)
+    else:
+        _pick_planar(np.ascontiguousarray(scores.transpose(2, 0, 1)), valid, values, corner, out)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _pick_packed(
+    scores: NDArray[np.float32],
+    valid: NDArray[np.bool_],
+    values: NDArray[np.uint8],
+    corner: tuple[int, int],
+    out: NDArray[np.uint8],
+) -> None:
+    rows, cols = out.shape
+    classes = scores.shape[2]
     for i in range(rows):
+        row = scores[corner[0] + i]
         for j in range(cols):
-            best = np.uint8(0)
-            highest = scores[i, j, 0]
+            column = corner[1] + j
+            best = 0
+            highest = row[column, 0]
             for k in range(1, classes):
-                score = scores[i, j, k]
-                if score > highest:
-                    highest = score
-                    best = np.uint8(k)
-            out[i, j] = values[best] if valid[i, j] else np.uint8(0)
+                score = row[column, k]
+                more = score > highest  # selected, not branched on: scores of neighbours are hard to guess
+                highest = score if more else highest
+                best = k if more else best
+            out[i, j] = values[best] if valid[corner[0] + i, column] else np.uint8(0)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _pick_planar(
+    scores: NDArray[np.float32],
+    valid: NDArray[np.bool_],
+    values: NDArray[np.uint8],
+    corner: tuple[int, int],
+    out: NDArray[np.uint8],
+) -> None:
+    rows, cols = out.shape
+    first, last = corner[1], corner[1] + cols
+    highest = np.empty(cols, np.float32)
+    best = np.empty(cols, np.uint8)
+    for i in range(rows):
+        row = scores[0, corner[0] + i, first:last]
+        for j in range(cols):
+            highest[j] = row[j]
+            best[j] = 0
+        for k in range(1, scores.shape[0]):
+            row = scores[k, corner[0] + i, first:last]
+            for j in range(cols):
+                score, old = row[j], highest[j]
+                highest[j] = score if score > old else old
+                best[j] = np.uint8(k) if score > old else best[j]
+        good = valid[corner[0] + i, first:last]
+        for j in range(cols):
+            out[i, j] = values[best[j]] if good[j] else np.uint8(0)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def weigh_classes(
     scores: NDArray[np.float32],
     valid: NDArray[np.bool_],
+    corner: tuple[int, int],
     confidence: NDArray[np.uint8],
     entropy: NDArray[np.uint8],
     probabilities: NDArray[np.uint8],
@@ -110,31 +168,36 @@ def weigh_classes(
     Parameters
     ----------
     scores : (rows, cols, classes) array of float32
+        Of a whole window.
     valid : (rows, cols) array of bool
-    confidence, entropy : (rows, cols) arrays of uint8
+    corner : (int, int)
+        First row and column of the window that are kept.
+    confidence, entropy : (kept rows, kept cols) arrays of uint8
         Per cent, 0 to 100; 255 where the image is not valid.
-    probabilities : (classes, rows, cols) array of uint8, or (0, 0, 0) to leave them out
+    probabilities : (classes, kept rows, kept cols) array of uint8, or (0, 0, 0) to leave them out
         1/254 steps: 0 to 254; 255 where the image is not valid.
     """
-    rows, cols, classes = scores.shape
+    rows, cols = confidence.shape
+    classes = scores.shape[2]
     keep = probabilities.shape[0] > 0
     p = np.empty(classes, np.float32)
     scale = np.float32(1.0 / np.log(max(classes, 2)))
     for i in range(rows):
         for j in range(cols):
-            if not valid[i, j]:
+            y, x = corner[0] + i, corner[1] + j
+            if not valid[y, x]:
                 confidence[i, j] = 255
                 entropy[i, j] = 255
                 if keep:
                     for k in range(classes):
                         probabilities[k, i, j] = 255
                 continue
-            highest = scores[i, j, 0]
+            highest = scores[y, x, 0]
             for k in range(1, classes):
-                highest = max(highest, scores[i, j, k])
+                highest = max(highest, scores[y, x, k])
             total = np.float32(0)
             for k in range(classes):
-                p[k] = np.exp(scores[i, j, k] - highest)
+                p[k] = np.exp(scores[y, x, k] - highest)
                 total += p[k]
             disorder = np.float32(0)
             top = np.float32(0)

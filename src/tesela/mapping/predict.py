@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from tesela.core.errors import ExpertError, GridError, InputError
-from tesela.core.legend import Legend
+from tesela.core.errors import GridError, InputError, RecipeError, unknown_name
 from tesela.core.scene import Scene
 from tesela.core.units import parse_memory_bytes
 from tesela.io.cog import CogWriter
 from tesela.io.manifest import fingerprint
 from tesela.io.maps import ClassMap, MapWriter, ScoreWriter
 from tesela.io.parts import PartStore
-from tesela.mapping.engines import Engine, choose_engine, make_engine
-from tesela.mapping.pipeline import (
-    Layers,
-    Scaling,
-    Strip,
-    make_strips,
-    read_trial,
-    run_strips,
-    weights_fingerprint,
-)
+from tesela.io.raster import SceneReader
+from tesela.mapping.engines import Engine, make_engine
+from tesela.mapping.pipeline import Layers, MapJob, run_strips
+from tesela.mapping.reading import Scaling, read_trial
+from tesela.mapping.strips import Footprint, Strip, make_strips
+from tesela.mapping.trial import Trial, choose_engine
+from tesela.mapping.turns import AUGMENTATIONS, TurnedEngine
 from tesela.mapping.windows import WindowPlan
 from tesela.models.expert import Expert
 
@@ -49,6 +46,8 @@ class Prediction:
     seconds: float
     resumed: int
     """Parts that a former run had left."""
+    trial: Trial = field(default_factory=Trial)
+    """What the choice of the engine rests on; empty where nothing was tried."""
 
 
 def predict_map(
@@ -58,20 +57,20 @@ def predict_map(
     *,
     window_px: int = 1088,
     overlap_px: int = 64,
+    engine: str = "auto",
     precision: str = "auto",
-    memory: str | int = "256 MiB",
+    tta: str = "none",
+    memory: str | int = "512 MiB",
     confidence: str | Path | None = None,
     entropy: str | Path | None = None,
     probabilities: str | Path | None = None,
+    cluster: str | None = None,
     progress: Progress | None = None,
 ) -> Prediction:
-    r"""
+    """
     Apply an expert to a scene of any size.
 
-    Memory beside the network is about :math:`M + 3 w^2 (4 B + 4 K)` bytes for windows of side :math:`w`, :math:`B`
-    bands and :math:`K` classes, where :math:`M` is `memory`, the budget of one strip of windows: it does not grow
-    with the scene. What is done is kept beside the output: after a crash the same call continues, and ends with
-    the same bytes.
+    What is done is kept beside the output: after a crash the same call continues, and ends with the same bytes.
 
     Parameters
     ----------
@@ -81,66 +80,103 @@ def predict_map(
         Largest side of the windows that the network sees.
     overlap_px : int
         Pixels that two neighbouring windows share; half of it is cropped from each.
+    engine : {"auto", "torch", "compile", "openvino", "cuda"}
+        What runs the network; see `tesela.mapping.trial.choose_engine`.
     precision : {"auto", "fp32", "bf16", "fp16"}
-        Number format of the network; see `tesela.mapping.engines.choose_engine`.
+        Number format of the network.
+    tta : {"none", "d4"}
+        "d4": each window is shown in its eight turned and mirrored positions; eight times the work.
     memory : str or int
-        Budget of one strip, such as "256 MiB", or bytes.
+        Budget of the pipeline beside the network, such as "256 MiB", or bytes; see
+        `tesela.mapping.strips.Footprint` for what it is spent on.
     confidence, entropy, probabilities : path, optional
-        Further rasters to write in the same pass: highest probability and normalised entropy in per cent, and all
-        probabilities in steps of 1/254; 255 is nodata.
+        Further rasters to write in the same pass: highest probability and normalised entropy in per cent, and
+        all probabilities in steps of 1/254; 255 is nodata.
+    cluster : str, optional
+        "local", or the address of a Dask scheduler ("tcp://host:8786") whose workers see the same files; see
+        `tesela.mapping.cluster`.
+    progress : callable, optional
+        Called with the windows done and the windows in all.
 
     Raises
     ------
     InputError
-        If the scene lacks a band, is all nodata, or cannot be read or the output cannot be written.
-    ExpertError
-        If the expert is not one for segmentation.
+        If the scene lacks a band, cannot be read or has no data at all, or the output cannot be written.
+    GridError
+        If the scene's pixels are not of the size the expert was trained on, within a factor of 1.5.
+    RecipeError
+        If the window is too small for its margins, or an option is unknown.
     """
     started = time.perf_counter()
+    if tta not in AUGMENTATIONS:
+        raise RecipeError(unknown_name("augmentation", tta, AUGMENTATIONS))
     header = expert.header
-    if header.task != "segmentation":
-        raise ExpertError(f"This expert is for {header.task}, not for class maps; use `tesela unmix`.")
-    check_pixel_size(expert, scene)
     scene = scene.select(header.bands)
-    shape = (int(scene.grid.shape[0]), int(scene.grid.shape[1]))
-    plan = WindowPlan.fit(
-        shape, window_px=window_px, margin_px=overlap_px // 2, multiple_px=stride_px(expert.network)
-    )
-    layers = Layers(scores=confidence is not None or entropy is not None, probabilities=probabilities is not None)
-    scaling = Scaling(header.mean, header.std)
-    bytes_per_px = len(scene.bands) * 4 + 2 * layers.count(header.legend)
-    panels = make_strips(plan, bytes_per_px=bytes_per_px, memory=parse_memory_bytes(memory))
+    check_pixel_size(expert, scene)
+    plan = plan_windows(expert, scene, window_px=window_px, overlap_px=overlap_px, square=tta != "none")
+    layers = Layers(confidence is not None or entropy is not None, probabilities is not None)
+    job = MapJob(scene, plan, Scaling(header.bands, header.mean, header.std), header.legend, layers)
+    panels = make_strips(plan, measure_footprint(job), memory=parse_memory_bytes(memory))
     with PartStore(out) as store:
-        engine = _resume_engine(store, expert, precision=precision) or choose_engine(
-            expert.network, precision=precision, trial=read_trial(scene, plan, scaling=scaling)
-        )
-        store.start(_plan_document(expert, scene, plan=plan, layers=layers, engine=engine, memory=memory, precision=precision))
-        waiting = [tuple(strip for strip in panel if not store.has(strip.number)) for panel in panels]
-        done, total = len(plan) - sum(len(s.cols) for panel in waiting for s in panel), len(plan)
+        chosen, trial = pick_engine(store, expert.network, job, engine=engine, precision=precision)
+        document = describe_job(job, expert.network, panels)
+        store.start(document | {"engine": chosen.name, "asked": [engine, precision], "tta": tta})
+        waiting = [[strip for strip in panel if not store.has(strip.number)] for panel in panels]
+        count = _Counter(len(plan), sum(len(strip.cols) for panel in waiting for strip in panel), progress)
+        if cluster is None:
+            ready = TurnedEngine(chosen) if tta == "d4" else chosen
+            for panel in waiting:
+                run_strips(job, panel, store, engine=ready, advance=count.advance)
+        else:
+            from tesela.mapping.cluster import run_on_cluster  # loads dask
 
-        def advance(count: int) -> None:
-            nonlocal done
-            done += count
-            if progress is not None:
-                progress(done, total)
-
-        advance(0)
-        for panel in waiting:
-            run_strips(
-                scene, panel, store, plan=plan, engine=engine, scaling=scaling, legend=header.legend, layers=layers, advance=advance
+            strips = [strip for panel in waiting for strip in panel]
+            run_on_cluster(
+                cluster,
+                job,
+                strips,
+                store=store,
+                expert=expert,
+                engine=chosen.name,
+                tta=tta,
+                advance=count.advance,
             )
         outputs = {"confidence": confidence, "entropy": entropy, "probabilities": probabilities}
-        pixels = _assemble(store, panels, out, grid_scene=scene, legend=header.legend, outputs=outputs)
+        pixels = assemble(store, panels, out, job=job, outputs=outputs)
         store.remove()
-    resumed = sum(len(panel) for panel in panels) - sum(len(panel) for panel in waiting)
     return Prediction(
         map=ClassMap(str(out), scene.grid, header.legend),
-        engine=engine.name,
-        windows=total,
+        engine=chosen.name,
+        windows=len(plan),
         pixels=pixels,
         seconds=time.perf_counter() - started,
-        resumed=resumed,
+        resumed=sum(map(len, panels)) - sum(map(len, waiting)),
+        trial=trial,
     )
+
+
+def plan_windows(
+    expert: Expert, scene: Scene, *, window_px: int, overlap_px: int, square: bool = False
+) -> WindowPlan:
+    """Windows of an expert's network over a scene."""
+    shape = (int(scene.grid.shape[0]), int(scene.grid.shape[1]))
+    stride = stride_px(expert.network)
+    return WindowPlan.fit(
+        shape, window_px=window_px, margin_px=overlap_px // 2, multiple_px=stride, square=square
+    )
+
+
+def measure_footprint(job: MapJob, *, batch: int = 1) -> Footprint:
+    """What the pipeline will hold of this scene; opens its files."""
+    with SceneReader(job.scene) as reader:
+        return Footprint(
+            bands=len(job.scene.bands),
+            stored_bytes=reader.stored_bytes,
+            classes=len(job.legend),
+            layers=job.layers.count(job.legend),
+            block_rows=reader.block_rows,
+            batch=batch,
+        )
 
 
 def stride_px(network: torch.nn.Module) -> int:
@@ -162,7 +198,8 @@ def check_pixel_size(expert: Expert, scene: Scene) -> None:
     if trained and not 1 / 1.5 <= own / trained <= 1.5:
         raise GridError(
             f"The pixels of scene '{scene.name}' are {own:.3g} m, those the expert was trained on {trained:.3g} m. "
-            f"Resample the scene (gdalwarp -tr {trained:g} {trained:g} -r average), or train an expert for this size."
+            f"Resample the scene (gdalwarp -tr {trained:g} {trained:g} -r average), or train an expert for this "
+            f"size."
         )
 
 
@@ -175,79 +212,110 @@ def pixel_side_m(scene: Scene) -> float:
     return float(abs(grid.resolution.x) * 111_320 * np.cos(middle))
 
 
-def _resume_engine(store: PartStore, expert: Expert, *, precision: str) -> Engine | None:
-    """Engine of the parts that are there: `auto` must not choose another one half-way."""
+def pick_engine(
+    store: PartStore, network: torch.nn.Module, job: MapJob, *, engine: str, precision: str
+) -> tuple[Engine, Trial]:
+    """Engine of the parts that are there, for `auto` must not choose another one half-way; else a new choice."""
     saved = store.saved_plan()
-    if saved is None or saved.get("precision") != precision:
-        return None
-    try:
-        return make_engine(expert.network, str(saved["engine"]))
-    except (KeyError, RuntimeError):
-        return None
+    if saved is not None and saved.get("asked") == [engine, precision]:
+        try:
+            return make_engine(network, str(saved["engine"])), Trial()
+        except (KeyError, RecipeError):
+            pass  # this machine lacks it: choose anew, the parts are thrown away
+    trial = read_trial(job.scene, plan=job.plan, scaling=job.scaling) if "auto" in (engine, precision) else []
+    return choose_engine(network, engine=engine, precision=precision, trial=trial, windows=len(job.plan))
 
 
-def _plan_document(
-    expert: Expert,
-    scene: Scene,
-    *,
-    plan: WindowPlan,
-    layers: Layers,
-    engine: Engine,
-    memory: str | int,
-    precision: str,
+def describe_job(
+    job: MapJob, network: torch.nn.Module, panels: Sequence[Sequence[Strip]]
 ) -> dict[str, object]:
     """What the parts depend on; parts of another document are thrown away."""
     return {
-        "expert": weights_fingerprint({name: tensor.numpy() for name, tensor in expert.network.state_dict().items()}),
-        "legend": [item.value for item in expert.header.legend.classes],
-        "scaling": [list(expert.header.mean), list(expert.header.std)],
-        "scene": scene.to_dict(),
-        "files": {path: fingerprint(path) for path in sorted({band.path for band in scene.bands})},
-        "windows": [plan.height_px, plan.width_px, plan.margin_px],
-        "layers": [layers.scores, layers.probabilities],
-        "engine": engine.name,
-        "precision": precision,
-        "memory": str(memory),
+        "network": fingerprint_network(network),
+        "legend": list(job.legend.values),
+        "scaling": [job.scaling.mean, job.scaling.std],
+        "scene": job.scene.to_dict(),
+        "files": {path: fingerprint(path) for path in sorted({band.path for band in job.scene.bands})},
+        "windows": [job.plan.height_px, job.plan.width_px, job.plan.margin_px],
+        "layers": [job.layers.scores, job.layers.probabilities],
+        "panels": [panel[0].corner[1] for panel in panels],
     }
 
 
-def _assemble(
+def fingerprint_network(network: torch.nn.Module) -> str:
+    """SHA-256 of a network's tensors, by name."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(tensor.cpu().numpy()).tobytes())
+    return digest.hexdigest()[:32]
+
+
+class _Counter:
+    """Counts windows and tells."""
+
+    def __init__(self, total: int, waiting: int, tell: Progress | None) -> None:
+        self.total, self.done, self.tell = total, total - waiting, tell
+        self.advance(0)
+
+    def advance(self, count: int) -> None:
+        self.done += count
+        if self.tell is not None:
+            self.tell(self.done, self.total)
+
+
+def assemble(
     store: PartStore,
     panels: Sequence[Sequence[Strip]],
     out: str | Path,
     *,
-    grid_scene: Scene,
-    legend: Legend,
+    job: MapJob,
     outputs: dict[str, str | Path | None],
 ) -> int:
-    """Write the parts into the output rasters; returns the number of pixels with a class."""
-    grid = grid_scene.grid
+    """
+    Write the parts into the output rasters.
+
+    Returns
+    -------
+    int
+        Pixels with a class.
+
+    Raises
+    ------
+    InputError
+        If there are none, or the disk is full.
+    """
+    grid, legend = job.scene.grid, job.legend
     with ExitStack() as stack:
         classes = stack.enter_context(MapWriter(out, grid, legend))
-        scores: list[tuple[CogWriter, slice]] = []
+        writers: list[tuple[CogWriter, slice]] = []
         for layer, name in ((1, "confidence"), (2, "entropy")):
             path = outputs[name]
             if path is not None:
-                writer = ScoreWriter(path, grid, [name], scale=1.0, unit="%")
-                scores.append((stack.enter_context(writer), slice(layer, layer + 1)))
+                one = ScoreWriter(path, grid, [name], scale=1.0, unit="%")
+                writers.append((stack.enter_context(one), slice(layer, layer + 1)))
         if outputs["probabilities"] is not None:
             many = ScoreWriter(outputs["probabilities"], grid, legend.codes, scale=1 / 254, unit="1")
-            scores.append((stack.enter_context(many), slice(3, 3 + len(legend))))
-        for strip in _by_rows(panels):
+            writers.append((stack.enter_context(many), slice(3, 3 + len(legend))))
+        for strip in by_rows(panels):
             part = store.read(strip.number)
-            row, col = strip.rows.keep_start, strip.cols[0].keep_start
-            classes.write(row, col, part[0])
-            for writer, chosen in scores:
-                writer.write(row, col, part[chosen])
-        pixels = int(classes.counts[1:].sum())
-        if not pixels:
-            raise InputError(
-                f"Scene '{grid_scene.name}' holds no pixel with data in all of its bands "
-                f"({', '.join(grid_scene.band_names)}), so there is nothing to map. Check its nodata value."
-            )
-    return pixels
+            classes.write(*strip.corner, part[0])
+            for writer, chosen in writers:
+                writer.write(*strip.corner, part[chosen])
+        check_filled(classes, job.scene)
+        return int(classes.counts[1:].sum())
 
 
-def _by_rows(panels: Sequence[Sequence[Strip]]) -> Iterator[Strip]:
+def check_filled(classes: MapWriter, scene: Scene) -> None:
+    """Raise an error if no pixel got a class."""
+    if not classes.counts[1:].any():
+        raise InputError(
+            f"Scene '{scene.name}' holds no pixel with data in all of its bands "
+            f"({', '.join(scene.band_names)}), so there is nothing to map. Check its nodata value."
+        )
+
+
+def by_rows(panels: Sequence[Sequence[Strip]]) -> Iterator[Strip]:
+    """Strips of all panels from the top of the scene: the order in which rasters are written best."""
     for row in zip(*panels, strict=True):
         yield from row

@@ -46,7 +46,9 @@ class WindowPlan:
     margin_px: int
 
     @classmethod
-    def fit(cls, shape: tuple[int, int], *, window_px: int, margin_px: int, multiple_px: int) -> WindowPlan:
+    def fit(
+        cls, shape: tuple[int, int], *, window_px: int, margin_px: int, multiple_px: int, square: bool = False
+    ) -> WindowPlan:
         """
         Plan for a scene.
 
@@ -59,6 +61,8 @@ class WindowPlan:
         multiple_px : int
             The network's stride: window origins are multiples of it, else its answers change
             (1.4 % of classes for a shift of one pixel).
+        square : bool
+            Give both sides the larger of the two lengths.
 
         Raises
         ------
@@ -73,6 +77,8 @@ class WindowPlan:
                 f"{2 * margin + multiple_px} px, a multiple of {multiple_px}."
             )
         height, width = (_side(length, window, margin, multiple_px) for length in shape)
+        if square:
+            height = width = max(height, width)
         return cls(shape, height, width, margin)
 
     @property
