@@ -158,7 +158,8 @@ def test_the_files_hold_the_same_numbers(maps: list[ClassMap], tmp_path: Path) -
 
 def test_the_same_maps_give_the_same_bytes(maps: list[ClassMap], tmp_path: Path) -> None:
     one, two = (
-        account_maps(maps, YEARS, tmp_path / name, window_px=px) for name, px in (("a", 2048), ("b", 33))
+        account_maps(maps[:2], YEARS[:2], tmp_path / name, window_px=px)
+        for name, px in (("a", 2048), ("b", 33))
     )
     for name in ("table41", "areas", "changes", "cohorts", "accounts"):
         assert one.files[name].read_bytes() == two.files[name].read_bytes(), name
@@ -167,12 +168,12 @@ def test_the_same_maps_give_the_same_bytes(maps: list[ClassMap], tmp_path: Path)
 def test_the_workbook_has_the_layout_of_table_41_and_its_sums_are_right(
     maps: list[ClassMap], tmp_path: Path
 ) -> None:
-    accounts = account_maps(maps, YEARS, tmp_path / "out", title="Region")
+    accounts = account_maps(maps[::2], YEARS[::2], tmp_path / "out", title="Region")
     book = openpyxl.load_workbook(accounts.files["table41"], data_only=True)
-    assert book.sheetnames[:2] == ["Table4.1", "Table4.1 2023"]
+    assert book.sheetnames[:2] == ["Table4.1", "Table4.1 2020"]
     assert {"Areas", "Changes", "Cohorts", "Checks", "Crosswalk", "Notes"} <= set(book.sheetnames)
     sheet = book["Table4.1"]
-    assert sheet["B4"].value == "Inventory 2024"
+    assert sheet["B4"].value == "Inventory 2021"
     header = [sheet.cell(8, column).value for column in range(2, 14)]
     assert header[1:10] == list(CATEGORIES.values())
     assert header[10:] == ["Total unmanaged land", "Initial area"]
@@ -196,8 +197,8 @@ def test_the_workbook_has_the_layout_of_table_41_and_its_sums_are_right(
                 assert net == pytest.approx(final - initial, abs=1e-12)
         assert numbers.sum() == pytest.approx(40.0)  # kha
         assert page.cell(18, 13).value == pytest.approx(40.0)
-    tables = [read_table41(accounts.files["table41"], sheet=name) for name in ("Table4.1", "Table4.1 2023")]
-    assert [table.year for table in tables] == [2024, 2023]
+    tables = [read_table41(accounts.files["table41"], sheet=name) for name in ("Table4.1", "Table4.1 2020")]
+    assert [table.year for table in tables] == [2021, 2020]
     assert all(check.passed for check in check_tables(tables))
 
 

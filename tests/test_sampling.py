@@ -327,7 +327,7 @@ def test_intervals_cover_the_truth_in_93_to_97_of_100_draws(name: str) -> None:
         assert np.sqrt((errors**2).mean(axis=0)) == pytest.approx(values.std(axis=0), rel=0.08), what
     macro, each = [], []
     for start in range(0, draws, 250):
-        resampled = bootstrap_f1(counts[start : start + 250], sizes, draws=300, seed=start)
+        resampled = bootstrap_f1(counts[start : start + 250], sizes, draws=200, seed=start)
         each.append(np.percentile(resampled, [2.5, 97.5], axis=1))
         macro.append(np.percentile(resampled.mean(axis=-1), [2.5, 97.5], axis=1))
     right = f1_scores(truth)
@@ -457,7 +457,7 @@ def test_interpreters_who_stop_early_leave_the_same_part_of_every_stratum(tmp_pa
 def test_every_pixel_has_the_same_chance_and_pairs_are_independent(tmp_path: Path) -> None:
     values = np.ones((12, 12), np.uint8)
     source = write_map(tmp_path / "map.tif", values, grid(12, 12), legend=LULUCF)
-    draws, points = 600, 36
+    draws, points = 400, 36
     hits = np.zeros((draws, 144))
     for seed in range(draws):
         design = SamplingDesign((Stratum("forest_land", "", 144, points),), "proportional", seed, 100.0)
@@ -468,7 +468,7 @@ def test_every_pixel_has_the_same_chance_and_pairs_are_independent(tmp_path: Pat
     chi = ((hits.sum(axis=0) - draws * chance) ** 2 / (draws * chance * (1 - chance))).sum()
     assert 143 - 5 * np.sqrt(2 * 143) < chi < 143 + 5 * np.sqrt(2 * 143)
     together = (hits[:, :-1] * hits[:, 1:]).mean()
-    assert together == pytest.approx(chance * (points - 1) / 143, abs=0.004)
+    assert together == pytest.approx(chance * (points - 1) / 143, abs=0.005)
 
 
 def test_a_stratum_smaller_than_its_share_is_taken_whole(tmp_path: Path) -> None:
