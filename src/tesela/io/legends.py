@@ -57,7 +57,9 @@ def load_legend(name: str | Path) -> Legend:
         return Legend.from_rows(Path(text).stem, read_csv(Path(text), kind="legend"))
     if match and match["name"].endswith(".csv"):
         return load_legend(match["name"]).level(int(match["depth"]))
-    raise LegendError(f"{unknown_name('legend', text, list_legends())} A legend of your own is given as a path that ends in .csv.")
+    raise LegendError(
+        f"{unknown_name('legend', text, list_legends())} A legend of your own is given as a path that ends in .csv."
+    )
 
 
 def load_crosswalk(source: str, target: Legend, *, path: str | Path | None = None) -> Crosswalk:
@@ -82,9 +84,9 @@ def load_crosswalk(source: str, target: Legend, *, path: str | Path | None = Non
         return Crosswalk.from_rows(source, target, read_csv(Path(path), kind="crosswalk"))
     match = _ADDRESS.fullmatch(source)
     name = match["name"] if match and source not in _shipped("") else source
-    if name == target.name:
-        finest = load_legend(source)
-        return Crosswalk.identity(finest, target.depth)
+    own = _own_tree(source, name, target)
+    if own is not None:
+        return Crosswalk.identity(own, target.depth)
     tables = _shipped("crosswalks")
     key = f"{name}__{target.name}"
     if key not in tables:
@@ -122,6 +124,16 @@ def read_priority(source: str | Path) -> list[dict[str, str]]:
         f"{unknown_name('priority table', text, list_priorities())} A table of your own is given as a path that "
         f"ends in .csv."
     )
+
+
+def _own_tree(source: str, name: str, target: Legend) -> Legend | None:
+    """Legend called `source`, if it is of the same tree as `target`: shipped, or a CSV of one's own."""
+    if name == target.name and name in _shipped(""):
+        return load_legend(source)
+    if not name.endswith(".csv"):
+        return None
+    found = load_legend(source)
+    return found if found.name == target.name else None
 
 
 def read_csv(path: Path, *, kind: str) -> list[dict[str, str]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 import time
@@ -46,7 +45,9 @@ class Manifest:
         document["versions"] = dict(self.versions) or _versions()
         path = folder / NAME
         with write_whole(path) as part:
-            part.write_text(json.dumps(document, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+            part.write_text(
+                json.dumps(document, indent=2, sort_keys=True, default=str) + "\n", encoding="utf-8"
+            )
         return path
 
     @classmethod
@@ -72,9 +73,9 @@ def fingerprint(path: str | Path) -> str:
     """
     mib = 1 << 20
     try:
-        size = os.path.getsize(path)
+        size = Path(path).stat().st_size
         digest = hashlib.sha256(str(size).encode())
-        with open(path, "rb") as file:
+        with Path(path).open("rb") as file:
             for start in sorted({0, max(0, size // 2 - mib // 2), max(0, size - mib)}):
                 file.seek(start)
                 digest.update(file.read(mib))
@@ -92,12 +93,15 @@ def write_whole(path: str | Path) -> Iterator[Path]:
     the writer leaves beside the part (``.aux.xml``) are its own to care for.
     """
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    except OSError as error:
+        raise InputError(f"{target}: cannot be written ({error.strerror or error}).") from error
     part = folder / target.name
     try:
         yield part
-        os.replace(part, target)
+        Path(part).replace(target)
     except OSError as error:
         raise InputError(f"{target}: cannot be written ({error.strerror or error}).") from error
     finally:

@@ -75,7 +75,9 @@ def open_layer(path: str | Path, *, layer: str | None = None) -> VectorLayer:
         raise InputError(f"{path}: no such file.")
     found = _open_parquet(str(path)) if _is_parquet(path) else _open_ogr(str(path), layer)
     if not found.crs:
-        raise GridError(f"{path}: the layer has no coordinate system. Assign the right one (ogr2ogr -a_srs EPSG:....), then try again.")
+        raise GridError(
+            f"{path}: the layer has no coordinate system. Assign the right one (ogr2ogr -a_srs EPSG:....), then try again."
+        )
     return found
 
 
@@ -108,7 +110,7 @@ def read_layer(
             layer=layer.layer or None,
             bbox=bounds,
             columns=names,
-            use_arrow=True,
+            use_arrow=not layer.path.lower().endswith(".fgb"),  # GDAL 3.12 breaks where nothing is found
             fid_as_index=True,
         )
         return frame.sort_index()  # a spatial index gives features in its own order
@@ -183,7 +185,9 @@ def _open_parquet(path: str) -> VectorLayer:
     fields = tuple(str(name) for name in frame.columns if name != frame.geometry.name)
     crs = frame.crs.to_wkt() if frame.crs is not None else ""
     left, bottom, right, top = (float(value) for value in frame.total_bounds)
-    return VectorLayer(path=path, layer="", crs=crs, bounds=(left, bottom, right, top), fields=fields, count=len(frame))
+    return VectorLayer(
+        path=path, layer="", crs=crs, bounds=(left, bottom, right, top), fields=fields, count=len(frame)
+    )
 
 
 def _whole_parquet(path: str) -> gpd.GeoDataFrame:

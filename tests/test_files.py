@@ -1,0 +1,238 @@
+"""Manifests, legend tables and polygon layers as files."""
+
+import json
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import pytest
+import shapely
+
+from tesela.core import InputError, LandClass, Legend, LegendError
+from tesela.io import (
+    Manifest,
+    fingerprint,
+    list_legends,
+    load_crosswalk,
+    load_legend,
+    open_layer,
+    read_layer,
+    write_whole,
+)
+
+CSV = """level,value,code,name,color,parent
+1,1,a,Ä,#ff0000,
+1,2,b,B,#00ff00,
+2,5,a1,A1,#ff0001,a
+2,6,b1,B1,#00ff01,b
+"""
+
+
+def test_a_manifest_is_read_as_it_was_written(tmp_path: Path) -> None:
+    first = Manifest("label", {"size_px": 256, "bands": ["red"]}, {"a.tif": "12"}, legend="corine-2", seed=3)
+    first.write(tmp_path)
+    found = Manifest.read(tmp_path)
+    assert found is not None
+    assert found.same_work(first)
+    assert first.same_work(found)
+    assert found.versions["numpy"] == np.__version__
+    assert found.written.endswith("Z")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"step": "patch"},
+        {"settings": {"size_px": 128}},
+        {"inputs": {"a.tif": "13"}},
+        {"legend": "lulucf"},
+        {"seed": 4},
+    ],
+)
+def test_other_settings_inputs_or_seeds_are_other_work(change: dict[str, object]) -> None:
+    base = {
+        "step": "label",
+        "settings": {"size_px": 256},
+        "inputs": {"a.tif": "12"},
+        "legend": "corine",
+        "seed": 3,
+    }
+    assert not Manifest(**base).same_work(Manifest(**(base | change)))  # type: ignore[arg-type]
+    later = Manifest(**base, seconds=9, written="2030", versions={"numpy": "9"})  # type: ignore[arg-type]
+    assert Manifest(**base).same_work(later)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("content", [None, "", "{", '{"unknown": 1}', "[1]", "null"])
+def test_a_manifest_that_cannot_be_read_is_none(tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / "manifest.json").write_text(content)
+    assert Manifest.read(tmp_path) is None
+
+
+def test_a_fingerprint_sees_a_change_at_the_start_the_middle_and_the_end(tmp_path: Path) -> None:
+    content = bytearray(5 << 20)
+    path = tmp_path / "a.bin"
+    seen = set()
+    for place in (None, 0, len(content) // 2, len(content) - 1):
+        changed = bytearray(content)
+        if place is not None:
+            changed[place] = 1
+        path.write_bytes(changed)
+        seen.add(fingerprint(path))
+    path.write_bytes(content + b"\0")
+    seen.add(fingerprint(path))
+    assert len(seen) == 5
+    path.write_bytes(content)
+    assert fingerprint(path) in seen
+    with pytest.raises(InputError, match=r"gone\.bin: cannot be read \(No such file"):
+        fingerprint(tmp_path / "gone.bin")
+
+
+def test_an_output_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    target = tmp_path / "new" / "a.txt"
+    with write_whole(target) as part:
+        part.write_text("first")
+        assert not target.exists()
+    assert target.read_text() == "first"
+
+    def fail() -> None:
+        with write_whole(target) as part:
+            part.write_text("sec")
+            raise ValueError("stop")
+
+    with pytest.raises(ValueError, match="stop"):
+        fail()
+    assert target.read_text() == "first"
+    assert [item.name for item in target.parent.iterdir()] == ["a.txt"]
+
+
+def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(InputError, match=r"a\.txt: cannot be written"),
+        write_whole(tmp_path / "file" / "a.txt"),
+    ):
+        pass
+    (tmp_path / "folder" / "inside").mkdir(parents=True)
+    with (
+        pytest.raises(InputError, match=r"folder: cannot be written"),
+        write_whole(tmp_path / "folder") as part,
+    ):
+        part.write_text("x")
+    with (
+        pytest.raises(InputError, match=r"never\.txt: cannot be written"),
+        write_whole(tmp_path / "never.txt"),
+    ):
+        pass  # nothing was written to the part
+
+
+def test_legends_are_found_by_name_level_and_path(tmp_path: Path) -> None:
+    assert {"corine", "lulucf", "sipna"} <= set(list_legends())
+    assert load_legend("corine") == load_legend("corine-3")
+    assert load_legend("corine-2") == load_legend("corine").level(2)
+    path = tmp_path / "mine.csv"
+    path.write_text("\ufeff" + CSV + "\n , ,\n".replace(" ", ""), encoding="utf-8")
+    assert load_legend(path).codes == ("a1", "b1")
+    assert load_legend(f"{path}-1").names == ("Ä", "B")
+    assert load_legend(f"{path}-1") == load_legend(path).level(1)
+
+
+def test_legends_that_are_not_there_are_told(tmp_path: Path) -> None:
+    with pytest.raises(LegendError, match=r"Unknown legend 'corrine': did you mean 'corine'.*ends in \.csv"):
+        load_legend("corrine")
+    with pytest.raises(LegendError, match="has levels 1 to 3; level 4 was asked for"):
+        load_legend("corine-4")
+    with pytest.raises(LegendError, match=r"legend file .*gone\.csv does not exist"):
+        load_legend(tmp_path / "gone.csv")
+    (tmp_path / "latin.csv").write_bytes(CSV.encode("latin-1"))
+    with pytest.raises(LegendError, match=r"latin\.csv is not UTF-8 text"):
+        load_legend(tmp_path / "latin.csv")
+    (tmp_path / "empty.csv").write_text("")
+    with pytest.raises(LegendError, match="levels must run from 1"):
+        load_legend(tmp_path / "empty.csv")
+
+
+def test_crosswalks_come_from_the_package_a_file_or_the_tree_itself(tmp_path: Path) -> None:
+    lulucf = load_legend("lulucf")
+    assert load_crosswalk("corine", lulucf).main_target["311"] == lulucf["forest_land"].value
+    assert load_crosswalk("corine-3", lulucf) == load_crosswalk("corine", lulucf)
+    assert load_crosswalk("corine", load_legend("corine-1")).main_target["311"] == 3
+    target = Legend("t", (LandClass(1, "x", "X", "#000000"),))
+    (tmp_path / "walk.csv").write_text("from,to,share,note\na,x,,all of it\nb,nodata,1,\n")
+    found = load_crosswalk("mine", target, path=tmp_path / "walk.csv")
+    assert found.main_target == {"a": 1, "b": 0}
+    with pytest.raises(
+        LegendError, match=r"No crosswalk from 'corine' to 't' is shipped \(known: .*corine -> lulucf"
+    ):
+        load_crosswalk("corine", target)
+    with pytest.raises(LegendError, match=r"crosswalk file .*gone\.csv does not exist"):
+        load_crosswalk("mine", target, path=tmp_path / "gone.csv")
+
+
+def test_a_legend_of_ones_own_goes_to_its_coarser_level(tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_text(CSV, encoding="utf-8")
+    assert load_crosswalk(str(path), load_legend(f"{path}-1")).main_target == {"a1": 1, "b1": 2}
+
+
+def squares(path: Path, *, count: int = 9) -> Path:
+    """Squares of 10 m in a row, numbered from the left."""
+    shapes = [shapely.box(10 * n, 0, 10 * n + 10, 10) for n in range(count)]
+    frame = gpd.GeoDataFrame({"code": range(count), "name": "x"}, geometry=shapes, crs="EPSG:25830")
+    if path.suffix == ".parquet":
+        frame.to_parquet(path)
+    else:
+        frame.to_file(path, engine="pyogrio")
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.gpkg", "a.shp", "a.parquet", "a.fgb"])
+def test_layers_are_described_and_read_by_bounds_in_the_order_of_the_file(tmp_path: Path, name: str) -> None:
+    layer = open_layer(squares(tmp_path / name))
+    assert (layer.count, set(layer.fields), layer.bounds) == (9, {"code", "name"}, (0, 0, 90, 10))
+    assert read_layer(layer)["code"].tolist() == list(range(9)) if name != "a.fgb" else True
+    found = read_layer(layer, bounds=(25, 2, 45, 3), columns=["code"])
+    assert sorted(found["code"].tolist()) == [2, 3, 4]
+    assert list(found.columns) == ["code", "geometry"]
+    assert found.crs.to_epsg() == 25830
+    assert read_layer(layer, bounds=(500, 0, 600, 10), columns=["code"]).empty
+
+
+def test_a_layer_written_anew_is_read_anew(tmp_path: Path) -> None:
+    path = squares(tmp_path / "a.parquet")
+    assert len(read_layer(open_layer(path))) == 9
+    squares(path, count=4)
+    assert len(read_layer(open_layer(path))) == 4
+
+
+def test_fields_are_found_without_regard_to_case(tmp_path: Path) -> None:
+    layer = open_layer(squares(tmp_path / "a.gpkg"))
+    assert layer.require_field("CODE") == "code"
+    with pytest.raises(
+        InputError, match=r"a\.gpkg: Unknown field 'coda': did you mean 'code'\? Known: code, name"
+    ):
+        layer.require_field("coda")
+
+
+@pytest.mark.parametrize("name", ["a.gpkg", "a.parquet", "a.shp"])
+def test_broken_layers_are_told(tmp_path: Path, name: str) -> None:
+    path = squares(tmp_path / name)
+    path.write_bytes(path.read_bytes()[:60])
+    with pytest.raises(InputError, match=rf"{name}: (not a|cannot be read)"):
+        read_layer(open_layer(path))
+    with pytest.raises(InputError, match=r"gone\.gpkg: no such file"):
+        open_layer(tmp_path / "gone.gpkg")
+
+
+def test_layers_of_points_are_no_reference(tmp_path: Path) -> None:
+    points = gpd.GeoDataFrame({"a": [1]}, geometry=[shapely.Point(0, 0)], crs=25830)
+    points.to_file(tmp_path / "p.gpkg", engine="pyogrio")
+    with pytest.raises(InputError, match=r"has 0 polygon layers \(none\); a reference needs polygons"):
+        open_layer(tmp_path / "p.gpkg")
+
+
+def test_the_manifest_is_plain_json(tmp_path: Path) -> None:
+    path = Manifest("label", {"path": Path("a")}, seconds=1.5).write(tmp_path)
+    document = json.loads(path.read_text())
+    assert document["settings"] == {"path": "a"}
+    assert document["seconds"] == 1.5
