@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from tesela.cli import data, experts, judge, legend, recipe
+from tesela.cli import data, experts, judge, legend, maps, recipe
 
 app = typer.Typer(
     name="tesela",
@@ -38,7 +38,7 @@ def options(
         raise typer.Exit
 
 
-for group in (recipe, legend, data, experts, judge):
+for group in (recipe, legend, data, experts, maps, judge):
     group.add_commands(app)
 
 

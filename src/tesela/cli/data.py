@@ -40,6 +40,9 @@ def label(
     ] = None,
     crosswalk: Annotated[str | None, typer.Option(help="CSV with the columns from, to, share.")] = None,
     layer: Annotated[str | None, typer.Option(help="Layer, if the file has several.")] = None,
+    fractions: Annotated[
+        bool, typer.Option("--fractions", help="Exact class shares of each cell instead.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """
@@ -49,11 +52,13 @@ def label(
     """
     from tesela.io.legends import load_crosswalk, load_legend
     from tesela.io.raster import open_scene
-    from tesela.labels import write_labels
+    from tesela.labels.fractions import write_fractions
+    from tesela.labels.masks import write_labels
 
     target = load_legend(legend)
     walk = None if crosswalk is None else load_crosswalk(source or "reference", target, path=crosswalk)
-    labels = write_labels(
+    write = write_fractions if fractions else write_labels
+    made = write(
         reference,
         out,
         like=open_scene(like).grid,
@@ -64,9 +69,9 @@ def label(
         layer=layer,
     )
     if as_json:
-        print_json({"map": labels.path, "legend": labels.legend.address, "shape": list(labels.grid.shape)})
+        print_json({"map": made.path, "legend": made.legend.address, "shape": list(made.grid.shape)})
         return
-    print(f"labels  {labels.path}")
+    print(f"{'fractions' if fractions else 'labels'}  {made.path}")
 
 
 def patches(

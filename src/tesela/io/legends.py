@@ -88,7 +88,8 @@ def load_crosswalk(source: str, target: Legend, *, path: str | Path | None = Non
     if own is not None:
         return Crosswalk.identity(own, target.depth)
     tables = _shipped("crosswalks")
-    key = f"{name}__{target.name}"
+    level = f"{source}__{target.name}"  # a table for this level of the source, where there is one
+    key = level if level in tables else f"{name}__{target.name}"
     if key not in tables:
         known = join_words(sorted(table.replace("__", " -> ") for table in tables), most=20)
         raise LegendError(
@@ -97,7 +98,7 @@ def load_crosswalk(source: str, target: Legend, *, path: str | Path | None = Non
         )
     finest = _load_shipped(target.name)
     rows = parse_csv(tables[key].read_text(encoding="utf-8"))
-    walk = Crosswalk.from_rows(name, finest, rows)
+    walk = Crosswalk.from_rows(key.partition("__")[0], finest, rows)
     return walk if target.depth == finest.depth else walk.to_level(target.depth)
 
 
