@@ -106,5 +106,5 @@ def account(
         return
     for line in made.to_lines():
         print(line)
-    for path in made.files:
-        print(f"file  {path}")
+    for name, path in made.files.items():
+        print(f"{name:10}  {path}")
