@@ -24,6 +24,7 @@ SIZES = {
     "dynamic-world": [9],
 }
 PAIRS = {
+    ("corine-2", "lulucf"),
     ("corine", "lulucf"),
     ("siose-ar", "lulucf"),
     ("siose-ar", "lulucf-context"),
