@@ -46,10 +46,29 @@ def shared_pairs(
         near = shapely.distance(first[mine], second[theirs]) < within_m - SHARED * within_m
         return mine[near], theirs[near]
     mine, theirs = tree.query(first)
-    shared = shapely.area(shapely.intersection(first[mine], second[theirs]))
-    least = np.minimum(shapely.area(first[mine]), shapely.area(second[theirs]))
+    areas, bounds = (
+        [shapely.area(side) for side in (first, second)],
+        [shapely.bounds(side) for side in (first, second)],
+    )
+    least = np.minimum(areas[0][mine], areas[1][theirs])
+    shared = _common_area(bounds[0][mine], bounds[1][theirs])  # exact for two rectangles, never too small
+    boxes = [
+        np.isclose(_box_area(box), area, rtol=SHARED / 10) for box, area in zip(bounds, areas, strict=True)
+    ]
+    odd = np.flatnonzero((shared > SHARED * least) & ~(boxes[0][mine] & boxes[1][theirs]))
+    shared[odd] = shapely.area(shapely.intersection(first[mine[odd]], second[theirs[odd]]))
     keep = shared > SHARED * least
     return mine[keep], theirs[keep]
+
+
+def _common_area(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Area that pairs of rectangles share, from their bounds, (pairs, 4)."""
+    low, high = np.maximum(first[:, :2], second[:, :2]), np.minimum(first[:, 2:], second[:, 2:])
+    return np.asarray(np.prod(np.clip(high - low, 0, None), axis=1))
+
+
+def _box_area(bounds: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray((bounds[:, 2] - bounds[:, 0]) * (bounds[:, 3] - bounds[:, 1]))
 
 
 def touched_blocks(
