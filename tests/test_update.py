@@ -19,6 +19,7 @@ from tesela.core.legend import LandClass, Legend
 from tesela.generalise.census import take_census
 from tesela.generalise.suspicion import suspect
 from tesela.generalise.update import UpdateRule, judge_polygons, update_polygons
+from tesela.io.legends import load_legend
 from tesela.io.maps import ClassMap, ScoreWriter, write_map
 from tesela.io.vector import VectorLayer, open_layer, read_layer
 from tesela.simulate import make_landscape, make_reference
@@ -295,3 +296,17 @@ def test_most_known_mistakes_of_a_virtual_reference_are_among_the_first_polygons
     assert changed.sum() >= 5
     assert changed[: len(frame) // 5].sum() >= 0.8 * changed.sum()
     assert (frame["verdict"][changed] == "holds").sum() <= 0.2 * changed.sum()
+
+
+def test_old_fields_of_our_names_are_kept_under_another(tmp_path: Path) -> None:
+    grid = GeoBox((10, 10), Affine(10, 0, 500000, 0, -10, 4100000), "EPSG:25830")
+    legend = load_legend("corine-1")
+    source = write_map(tmp_path / "m.tif", np.full((10, 10), 2, np.uint8), grid, legend=legend)
+    old = gpd.GeoDataFrame(
+        {"CODE": ["2"], "AREA_HA": [7.5]}, geometry=[shapely.box(500000, 4099900, 500100, 4100000)], crs="EPSG:25830"
+    )
+    old.to_file(tmp_path / "old.gpkg")
+    made = update_polygons(open_layer(tmp_path / "old.gpkg"), source, tmp_path / "u.gpkg", field="CODE")
+    found = read_layer(made)
+    assert found["AREA_HA_old"].tolist() == [7.5]
+    assert found["area_ha"].tolist() == [1.0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -28,8 +28,8 @@ class LandClass:
     """Official code, as text: "311"."""
     name: str
     """Name for people: "Broad-leaved forest"."""
-    color: str
-    """Colour as ``#rrggbb``."""
+    color: str = field(compare=False)
+    """Colour as ``#rrggbb``; two classes that differ in colour alone are equal."""
     parent: str = ""
     """Code of the class one level up; empty at level 1."""
 

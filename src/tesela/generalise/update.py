@@ -89,8 +89,8 @@ def update_polygons(
         holds, unseen), old_class (the map's class that the old code stands for), own_share, majority and
         purity (the class with the largest share, and that share), likely (the class whose polygons usually
         look like this one), other_ha (largest area of one other class), confidence, seen, area_ha and one
-        share_CODE for each class of the map. Shares are exact areas of the ground that the map shows of a
-        polygon.
+        share_CODE for each class of the map; an old field of such a name gets ``_old`` at its end. Shares are
+        exact areas of the ground that the map shows of a polygon.
     field : str
         Field of the old codes.
     crosswalk : Crosswalk, optional
@@ -155,7 +155,8 @@ def judge_polygons(
     ranks = np.empty(len(order), np.int64)
     ranks[order] = np.arange(1, len(order) + 1)
     table = {"rank": ranks, "urgency": suspicion.urgency, "verdict": columns.pop("verdict")} | columns
-    kept = frame[[item for item in frame.columns if item not in table]]
+    taken = {item: f"{item}_old" for item in frame.columns if item.lower() in table}  # GeoPackage ignores case
+    kept = frame.rename(columns=taken)
     return kept.assign(**table).iloc[order].reset_index(drop=True)
 
 
