@@ -12,7 +12,7 @@ AT_NODATA = 2
 """Flag of regions that touch a pixel without a class."""
 
 
-@njit(nogil=True, cache=True, inline="always")
+@njit(nogil=True, cache=True)
 def find(parent, x):  # type: ignore[no-untyped-def]
     """Root of node `x`, halving the path to it."""
     while parent[x] != x:
@@ -133,22 +133,21 @@ def measure_regions(values, labels, count, shared, at_top, at_bottom):  # type: 
     return size, value, flags, degree
 
 
-@njit(nogil=True, cache=True, inline="always")
-def _add_border(place, start, neighbour, border, a, b):  # type: ignore[no-untyped-def]
-    p = place[a]
-    if p > start[a] and neighbour[p - 1] == b:
-        border[p - 1] += 1
-    else:
-        neighbour[p] = b
-        border[p] = 1
-        place[a] = p + 1
-
-
 @njit(nogil=True, cache=True)
 def list_borders(labels, start, small, shared):  # type: ignore[no-untyped-def]
-    """Neighbours and border lengths of the small regions; walks as `measure_regions` does, so all fit."""
+    """
+    Neighbours and border lengths of the small regions; walks as `measure_regions` does, so all fit.
+
+    The four ends below are one function by rights: called, it takes five times as long, for its counting of
+    references to arrays.
+    """
     rows, cols = labels.shape
-    place = start[:-1].copy()
+    slot = np.empty(
+        (small.size, 2), np.int32
+    )  # place of a region's next entry (-1 for none), latest neighbour
+    for x in range(small.size):
+        slot[x, 0] = start[x] if small[x] else -1
+        slot[x, 1] = -1
     neighbour = np.empty(start[-1], np.int32)
     border = np.empty(start[-1], np.int32)
     for i in range(rows):
@@ -157,20 +156,35 @@ def list_borders(labels, start, small, shared):  # type: ignore[no-untyped-def]
             a = labels[i, j]
             if a < 0:
                 continue
-            if counted and j > 0:
-                b = labels[i, j - 1]
-                if b != a and b >= 0:
-                    if small[a]:
-                        _add_border(place, start, neighbour, border, a, b)
-                    if small[b]:
-                        _add_border(place, start, neighbour, border, b, a)
-            if i > 0:
-                b = labels[i - 1, j]
-                if b != a and b >= 0:
-                    if small[a]:
-                        _add_border(place, start, neighbour, border, a, b)
-                    if small[b]:
-                        _add_border(place, start, neighbour, border, b, a)
+            for side in range(2):
+                if side == 0:
+                    if not counted or j == 0:
+                        continue
+                    b = labels[i, j - 1]
+                else:
+                    if i == 0:
+                        continue
+                    b = labels[i - 1, j]
+                if b == a or b < 0:
+                    continue
+                place = slot[a, 0]
+                if place >= 0:
+                    if slot[a, 1] == b:
+                        border[place - 1] += 1
+                    else:
+                        neighbour[place] = b
+                        border[place] = 1
+                        slot[a, 0] = place + 1
+                        slot[a, 1] = b
+                place = slot[b, 0]
+                if place >= 0:
+                    if slot[b, 1] == a:
+                        border[place - 1] += 1
+                    else:
+                        neighbour[place] = a
+                        border[place] = 1
+                        slot[b, 0] = place + 1
+                        slot[b, 1] = a
     return neighbour, border
 
 

@@ -85,7 +85,12 @@ def merge_regions(  # type: ignore[no-untyped-def]
                     for e in range(start[node], start[node + 1]):
                         if border[e] == 0:
                             continue
-                        y = find(parent, neighbour[e])
+                        y = neighbour[e]
+                        while (
+                            parent[y] != y
+                        ):  # `find`, written out: a call would count references to `parent`
+                            parent[y] = parent[parent[y]]
+                            y = parent[y]
                         if y == x:
                             border[e] = 0
                             continue
@@ -146,25 +151,27 @@ def merge_regions(  # type: ignore[no-untyped-def]
                 choices[mark] = used - mark - 1
             c = 0
             while c < used:
-                x = choices[c]
-                root = find(parent, choices[c + 2])
-                for k in range(c + 3, c + 2 + choices[c + 1]):
-                    other = find(parent, choices[k])
-                    if other != root:
-                        if size[other] > size[root]:
-                            root, other = other, root
-                        _unite(root, other, parent, size, flags, following, last)
-                _unite(root, x, parent, size, flags, following, last)
-                c += 2 + choices[c + 1]
-
-
-@njit(nogil=True, cache=True, inline="always")
-def _unite(root, other, parent, size, flags, following, last):  # type: ignore[no-untyped-def]
-    parent[other] = root
-    size[root] += size[other]
-    flags[root] |= flags[other]
-    following[last[root]] = other
-    last[root] = last[other]
+                joined = choices[c + 1]
+                root = np.int32(-1)
+                for k in range(joined + 1):  # the area itself comes last: it may be larger than an area kept
+                    other = choices[c + 2 + k] if k < joined else choices[c]
+                    while parent[other] != other:
+                        parent[other] = parent[parent[other]]
+                        other = parent[other]
+                    if root < 0:
+                        root = other
+                        continue
+                    if other == root:
+                        continue
+                    if k < joined and size[other] > size[root]:
+                        root, other = other, root
+                    parent[other] = root
+                    size[root] += size[other]
+                    flags[root] |= flags[other]
+                    if size[root] < unit:  # else it will never look for a neighbour again
+                        following[last[root]] = other
+                        last[root] = last[other]
+                c += 2 + joined
 
 
 @njit(nogil=True, cache=True)
