@@ -17,6 +17,7 @@ from tesela.io import (
     load_legend,
     open_layer,
     read_layer,
+    vector,
     write_whole,
 )
 
@@ -180,13 +181,13 @@ def squares(path: Path, *, count: int = 9) -> Path:
     shapes = [shapely.box(10 * n, 0, 10 * n + 10, 10) for n in range(count)]
     frame = gpd.GeoDataFrame({"code": range(count), "name": "x"}, geometry=shapes, crs="EPSG:25830")
     if path.suffix == ".parquet":
-        frame.to_parquet(path)
+        frame.to_parquet(path, write_covering_bbox=path.stem == "covered")
     else:
         frame.to_file(path, engine="pyogrio")
     return path
 
 
-@pytest.mark.parametrize("name", ["a.gpkg", "a.shp", "a.parquet", "a.fgb"])
+@pytest.mark.parametrize("name", ["a.gpkg", "a.shp", "a.parquet", "covered.parquet", "a.fgb"])
 def test_layers_are_described_and_read_by_bounds_in_the_order_of_the_file(tmp_path: Path, name: str) -> None:
     layer = open_layer(squares(tmp_path / name))
     assert (layer.count, set(layer.fields), layer.bounds) == (9, {"code", "name"}, (0, 0, 90, 10))
@@ -196,6 +197,18 @@ def test_layers_are_described_and_read_by_bounds_in_the_order_of_the_file(tmp_pa
     assert list(found.columns) == ["code", "geometry"]
     assert found.crs.to_epsg() == 25830
     assert read_layer(layer, bounds=(500, 0, 600, 10), columns=["code"]).empty
+
+
+def test_a_covered_geoparquet_is_never_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = squares(tmp_path / "covered.parquet")
+
+    def whole(path: str) -> gpd.GeoDataFrame:
+        raise AssertionError(f"{path} was read whole")
+
+    monkeypatch.setattr(vector, "_whole_parquet", whole)
+    layer = open_layer(path)
+    assert (layer.count, layer.bounds) == (9, (0, 0, 90, 10))
+    assert read_layer(layer, bounds=(25, 2, 45, 3))["code"].tolist() == [2, 3, 4]
 
 
 def test_a_layer_written_anew_is_read_anew(tmp_path: Path) -> None:
@@ -214,7 +227,7 @@ def test_fields_are_found_without_regard_to_case(tmp_path: Path) -> None:
         layer.require_field("coda")
 
 
-@pytest.mark.parametrize("name", ["a.gpkg", "a.parquet", "a.shp"])
+@pytest.mark.parametrize("name", ["a.gpkg", "a.parquet", "covered.parquet", "a.shp"])
 def test_broken_layers_are_told(tmp_path: Path, name: str) -> None:
     path = squares(tmp_path / name)
     path.write_bytes(path.read_bytes()[:60])

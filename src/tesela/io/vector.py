@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -76,7 +77,8 @@ def open_layer(path: str | Path, *, layer: str | None = None) -> VectorLayer:
     found = _open_parquet(str(path)) if _is_parquet(path) else _open_ogr(str(path), layer)
     if not found.crs:
         raise GridError(
-            f"{path}: the layer has no coordinate system. Assign the right one (ogr2ogr -a_srs EPSG:....), then try again."
+            f"{path}: the layer has no coordinate system. Assign the right one (ogr2ogr -a_srs EPSG:....), then "
+            f"try again."
         )
     return found
 
@@ -87,8 +89,8 @@ def read_layer(
     """
     Features whose envelope touches `bounds` (in the layer's CRS), with these columns only.
 
-    The spatial index of the file is used where it has one; GeoParquet without a covering column is read once and
-    kept.
+    The spatial index of the file is used where it has one, and the bounding boxes of a GeoParquet that covers its
+    features with them; one that does not is read once and kept.
 
     Returns
     -------
@@ -100,6 +102,8 @@ def read_layer(
 
     names = None if columns is None else list(columns)
     if _is_parquet(layer.path):
+        if bounds is not None and "covering" in _geometry_column(layer.path)[1]:
+            return _covered_parquet(layer.path, bounds, names)
         frame = _whole_parquet(layer.path)
         if bounds is not None:
             frame = frame.iloc[np.sort(frame.sindex.query(_box(bounds)))]
@@ -181,6 +185,22 @@ def _open_ogr(path: str, layer: str | None) -> VectorLayer:
 
 
 def _open_parquet(path: str) -> VectorLayer:
+    import pyarrow.parquet as pq
+    import pyproj
+
+    column, about = _geometry_column(path)
+    if "covering" in about and "bbox" in about:  # all is said in the metadata: do not read the features
+        crs = about.get("crs", "OGC:CRS84")
+        hidden = {column, *(part["bbox"][side][0] for part in [about["covering"]] for side in part["bbox"])}
+        bounds = [float(side) for side in about["bbox"]]
+        return VectorLayer(
+            path=path,
+            layer="",
+            crs="" if crs is None else pyproj.CRS.from_user_input(crs).to_wkt(),
+            bounds=(bounds[0], bounds[1], bounds[len(bounds) // 2], bounds[len(bounds) // 2 + 1]),
+            fields=tuple(name for name in pq.read_schema(path).names if name not in hidden),
+            count=pq.read_metadata(path).num_rows,
+        )
     frame = _whole_parquet(path)
     fields = tuple(str(name) for name in frame.columns if name != frame.geometry.name)
     crs = frame.crs.to_wkt() if frame.crs is not None else ""
@@ -188,6 +208,28 @@ def _open_parquet(path: str) -> VectorLayer:
     return VectorLayer(
         path=path, layer="", crs=crs, bounds=(left, bottom, right, top), fields=fields, count=len(frame)
     )
+
+
+def _geometry_column(path: str) -> tuple[str, dict[str, Any]]:
+    """Name of the geometry column of a GeoParquet, and what its metadata say of it."""
+    import pyarrow.parquet as pq
+
+    try:
+        document = json.loads((pq.read_schema(path).metadata or {})[b"geo"])
+        name = document["primary_column"]
+        return name, document["columns"][name]
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{path}: not a GeoParquet file ({str(error).splitlines()[0]}).") from None
+
+
+def _covered_parquet(path: str, bounds: Bounds, names: list[str] | None) -> gpd.GeoDataFrame:
+    import geopandas as gpd
+
+    column, _ = _geometry_column(path)
+    try:
+        return gpd.read_parquet(path, columns=None if names is None else [*names, column], bbox=bounds)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({str(error).splitlines()[0]}).") from None
 
 
 def _whole_parquet(path: str) -> gpd.GeoDataFrame:
