@@ -39,6 +39,7 @@ format: $(STAMP) ## Format the code and mend what ruff can mend
 	$(BIN)/ruff format
 
 bench: $(STAMP) ## Every script of benchmarks/, one JSON document each
+	$(BIN)/uv pip install --python $(BIN)/python --constraint constraints.txt --editable '.[bench]'
 	@set -e; for script in $(wildcard benchmarks/*.py); do echo "# $$script"; $(BIN)/python $$script; done
 
 docs: $(STAMP) ## docs/cli.md from the help texts, API pages into site/

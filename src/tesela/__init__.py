@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tesela.core.scene import Scene as Scene
     from tesela.evaluation.assessment import assess as assess
     from tesela.evaluation.report import write_report as write_report
+    from tesela.generalise.generalise import generalise_map as generalise_map
     from tesela.io.legends import list_legends as list_legends
     from tesela.io.legends import load_crosswalk as load_crosswalk
     from tesela.io.legends import load_legend as load_legend
@@ -60,6 +61,7 @@ _HOME = {
     "TeselaError": "tesela.core.errors",
     "assess": "tesela.evaluation.assessment",
     "convert_map": "tesela.io.maps",
+    "generalise_map": "tesela.generalise.generalise",
     "list_legends": "tesela.io.legends",
     "load_crosswalk": "tesela.io.legends",
     "load_expert": "tesela.models.expert",
