@@ -299,7 +299,9 @@ def test_what_is_no_length_is_told_with_an_example(text: str | float) -> None:
 
 
 def test_what_is_no_area_is_told() -> None:
-    with pytest.raises(RecipeError, match="'25 hectares' is not an area: write a number and one of m2, ha, km2"):
+    with pytest.raises(
+        RecipeError, match="'25 hectares' is not an area: write a number and one of m2, ha, km2"
+    ):
         parse_area_m2("25 hectares")
 
 
