@@ -110,66 +110,63 @@ def test_the_census_equals_the_overlay_of_shapely_for_any_window(
 # --- verdicts ---
 
 
+def make_row(folder: Path, cells: list[list[int]], codes: list[str]) -> tuple[VectorLayer, ClassMap]:
+    """A row of old polygons of four pixels each, after eight of wood and eight of field that hold."""
+    values = [1] * 32 + [2] * 32 + [value for cell in cells for value in cell]
+    codes = ["wood"] * 8 + ["field"] * 8 + codes
+    squares = [shapely.box(400 * number, 0, 400 * number + 400, 100) for number in range(len(codes))]
+    return make_layer(folder, squares, codes, ID=list(range(len(codes)))), make_map(folder, [values])
+
+
 def test_verdicts_follow_the_shares(tmp_path: Path) -> None:
-    source = make_map(
-        tmp_path,
-        [
-            [1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2, 2],
-            [1, 1, 1, 2, 2, 2, 2, 2, 1, 1, 5, 5],
-            [1, 1, 1, 1, 2, 2, 2, 2, 1, 2, 5, 0],
-        ],
-    )
-    squares = [shapely.box(x, 0, x + 400, 300) for x in (0, 400, 800)] + [shapely.box(0, 300, 400, 600)]
-    layer = make_layer(tmp_path, squares, ["wood", "wood", "field", "town"], ID=[7, 8, 9, 10])
+    cells = [[2, 2, 2, 2], [2, 2, 5, 1], [1, 1, 1, 2], [5, 5, 5, 0], [0, 0, 0, 1]]
+    layer, source = make_row(tmp_path, cells, ["wood", "field", "wood", "wood", "wood"])
     frame = judge_polygons(layer, source, field="CODE")
-    holds, changed, doubtful, unseen = (row_of(frame, ID=number) for number in (7, 8, 9, 10))
-    assert (holds["verdict"], holds["own_share"], holds["majority"]) == (
-        "holds",
-        pytest.approx(11 / 12),
-        "wood",
-    )
+    assert (frame["verdict"][frame["ID"] < 16] == "holds").all()
+    changed, doubtful, part, town, unseen = (row_of(frame, ID=number) for number in range(16, 21))
     assert (changed["verdict"], changed["own_share"], changed["majority"]) == ("changed", 0, "field")
-    assert (changed["purity"], changed["likely"], changed["other_ha"]) == (1, "field", 12)
-    assert (doubtful["verdict"], doubtful["seen"]) == ("doubtful", pytest.approx(11 / 12))
-    assert doubtful["share_field"] == pytest.approx(5 / 11)
-    assert doubtful["share_town"] + doubtful["share_wood"] == pytest.approx(6 / 11)
-    assert (unseen["verdict"], unseen["seen"], unseen["majority"], unseen["urgency"]) == ("unseen", 0, "", 0)
-    assert frame["ID"].tolist()[0] == 8
-    assert frame["ID"].tolist()[-1] == 10
-    assert frame["rank"].tolist() == [1, 2, 3, 4]
+    assert (changed["purity"], changed["likely"], changed["other_ha"]) == (1, "field", 4)
+    assert (doubtful["verdict"], doubtful["own_share"], doubtful["majority"]) == ("doubtful", 0.5, "field")
+    assert [doubtful[f"share_{code}"] for code in LEGEND.codes] == [0.25, 0.5, 0.25]
+    assert (part["verdict"], part["own_share"], part["old_class"]) == ("doubtful", 0.75, "wood")
+    assert (town["majority"], town["purity"], town["seen"], town["other_ha"]) == ("town", 1, 0.75, 3)
+    assert (unseen["verdict"], unseen["seen"], unseen["urgency"]) == ("unseen", 0.25, 0)
+    assert np.isnan(unseen["usual_share"])
+    assert frame["ID"].tolist()[-1] == 20
+    assert set(frame["ID"].tolist()[:3]) == {16, 17, 19}
+    assert frame["rank"].tolist() == list(range(1, 22))
     assert frame["urgency"].is_monotonic_decreasing
-    assert holds["area_ha"] == pytest.approx(12)
-    assert holds["old_class"] == "wood"
+    assert changed["area_ha"] == pytest.approx(4)
+    assert changed["usual_share"] == pytest.approx(1)
 
 
 def test_a_change_of_low_confidence_is_doubtful(tmp_path: Path) -> None:
-    source = make_map(tmp_path, [[2, 2, 2, 2]])
-    layer = make_layer(
-        tmp_path, [shapely.box(0, 0, 200, 100), shapely.box(200, 0, 400, 100)], ["wood", "field"]
-    )
-    for score, verdict in ((40, "doubtful"), (60, "changed")):
-        confidence = add_confidence(tmp_path, source, [[score, score, 80, 255]])
+    layer, source = make_row(tmp_path, [[2, 2, 2, 2]], ["wood"])
+    for score, verdict in ((39, "doubtful"), (40, "changed")):
+        confidence = add_confidence(tmp_path, source, [[80] * 32 + [255] * 32 + [score] * 4])
         frame = judge_polygons(layer, source, field="code", confidence=confidence)
-        found = row_of(frame, code="wood")
+        found = row_of(frame, ID=16)
         assert (found["verdict"], found["confidence"]) == (verdict, score)
-        assert row_of(frame, code="field")["confidence"] == 80
+        assert row_of(frame, ID=0)["confidence"] == 80
+        assert np.isnan(row_of(frame, ID=8)["confidence"])
 
 
 def test_thresholds_move_verdicts(tmp_path: Path) -> None:
-    source = make_map(tmp_path, [[1, 1, 1, 2, 2, 2]])
-    squares = [shapely.box(0, 0, 400, 100), shapely.box(400, 0, 600, 100)]
-    layer = make_layer(tmp_path, squares, ["wood", "field"])
+    layer, source = make_row(tmp_path, [[1, 1, 1, 2], [2, 2, 2, 1]], ["wood", "wood"])
 
-    def verdict(**thresholds: float) -> object:
+    def verdicts(**thresholds: float) -> list[object]:
         found = judge_polygons(layer, source, field="code", rule=UpdateRule(**thresholds))
-        return row_of(found, code="wood")["verdict"]
+        return [row_of(found, ID=number)["verdict"] for number in (16, 17)]
 
-    assert verdict() == "holds"
-    assert verdict(holds=0.8) == "doubtful"
-    assert verdict(part_ha=1.0) == "doubtful"
-    assert verdict(part_ha=1.01) == "holds"
-    with pytest.raises(InputError, match=r"Thresholds out of range: holds = 1\.5, confidence = 120"):
-        UpdateRule(holds=1.5, confidence=120)
+    assert verdicts() == ["doubtful", "changed"]
+    assert verdicts(slack=0.25) == ["holds", "changed"]
+    assert verdicts(slack=0.25, least=0.8) == ["doubtful", "changed"]
+    assert verdicts(slack=0.25, part_ha=1.0) == ["doubtful", "changed"]
+    assert verdicts(slack=0.25, part_ha=1.01) == ["holds", "changed"]
+    assert verdicts(lost=0.76) == ["doubtful", "doubtful"]
+    assert verdicts(changed=0.76) == ["doubtful", "doubtful"]
+    with pytest.raises(InputError, match=r"Thresholds out of range: slack = 1\.5, confidence = 120"):
+        UpdateRule(slack=1.5, confidence=120)
 
 
 def test_a_code_that_a_crosswalk_splits_stands_for_all_its_targets(tmp_path: Path) -> None:
@@ -303,7 +300,9 @@ def test_old_fields_of_our_names_are_kept_under_another(tmp_path: Path) -> None:
     legend = load_legend("corine-1")
     source = write_map(tmp_path / "m.tif", np.full((10, 10), 2, np.uint8), grid, legend=legend)
     old = gpd.GeoDataFrame(
-        {"CODE": ["2"], "AREA_HA": [7.5]}, geometry=[shapely.box(500000, 4099900, 500100, 4100000)], crs="EPSG:25830"
+        {"CODE": ["2"], "AREA_HA": [7.5]},
+        geometry=[shapely.box(500000, 4099900, 500100, 4100000)],
+        crs="EPSG:25830",
     )
     old.to_file(tmp_path / "old.gpkg")
     made = update_polygons(open_layer(tmp_path / "old.gpkg"), source, tmp_path / "u.gpkg", field="CODE")

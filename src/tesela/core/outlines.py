@@ -40,18 +40,17 @@ class Outlines:
     @classmethod
     def from_shapes(cls, shapes: NDArray[np.object_]) -> Self:
         """Take the polygons out of shapely geometries; other kinds, and None, are passed over."""
-        parts, owner = shapely.get_parts(shapes, return_index=True)
-        while (shapely.get_type_id(parts) > 3).any():  # collections of collections
-            parts, inner = shapely.get_parts(parts, return_index=True)
-            owner = owner[inner]
-        keep = (shapely.get_type_id(parts) == 3) & ~shapely.is_empty(parts)
-        parts, owner = parts[keep], owner[keep]
-        rings, polygon = shapely.get_rings(parts, return_index=True)
-        points = shapely.get_coordinates(rings)
-        starts = np.concatenate([[0], np.cumsum(shapely.get_num_coordinates(rings))]).astype(np.int64)
-        holes = np.ones(len(rings), np.bool_)
-        holes[np.searchsorted(polygon, np.arange(len(parts)))] = False
-        return cls(points, starts, holes, owner[polygon].astype(np.int64))
+        shapes = _only_polygons(shapes)
+        corners = shapely.get_num_coordinates(shapes).astype(np.int64)
+        parted = (shapely.get_type_id(shapes) != 3) | (shapely.get_num_interior_rings(shapes) > 0)
+        rings, holes, owner = _rings_of(shapes[parted])
+        counts = (corners > 0).astype(np.int64)  # rings of each polygon
+        counts[parted] = np.bincount(owner, minlength=int(parted.sum()))
+        owners = np.repeat(np.arange(len(shapes)), counts)
+        lengths, is_hole = corners[owners], np.zeros(len(owners), np.bool_)
+        lengths[parted[owners]], is_hole[parted[owners]] = shapely.get_num_coordinates(rings), holes
+        starts = np.concatenate([[0], np.cumsum(lengths)])
+        return cls(shapely.get_coordinates(shapes), starts, is_hole, owners)
 
     def areas(self, count: int) -> NDArray[np.float64]:
         """Area of each of `count` polygons, holes taken away."""
@@ -212,3 +211,29 @@ def _cut(shapes: NDArray[np.object_], box: tuple[float, float, float, float]) ->
         shapes = shapes.copy()
         shapes[far] = shapely.intersection(shapely.make_valid(shapes[far]), shapely.box(*box))
     return shapes
+
+
+def _only_polygons(shapes: NDArray[np.object_]) -> NDArray[np.object_]:
+    """Polygons and multipolygons as they are, of collections the polygons, and all else as an empty polygon."""
+    odd = np.flatnonzero(~np.isin(shapely.get_type_id(shapes), (3, 6)))
+    if odd.size:
+        shapes = shapes.copy()
+        for index in odd:
+            parts = np.array([] if shapes[index] is None else [shapes[index]], object)
+            while (shapely.get_type_id(parts) > 3).any():  # collections of collections
+                parts = shapely.get_parts(parts)
+            shapes[index] = shapely.MultiPolygon(list(parts[shapely.get_type_id(parts) == 3]))
+    return shapes
+
+
+def _rings_of(
+    shapes: NDArray[np.object_],
+) -> tuple[NDArray[np.object_], NDArray[np.bool_], NDArray[np.int64]]:
+    """Rings of polygons and multipolygons, which of them are holes, and the number of each one's polygon."""
+    parts, owner = shapely.get_parts(shapes, return_index=True)
+    full = ~shapely.is_empty(parts)
+    parts, owner = parts[full], owner[full]
+    rings, part = shapely.get_rings(parts, return_index=True)
+    holes = np.ones(len(rings), np.bool_)
+    holes[np.searchsorted(part, np.arange(len(parts)))] = False
+    return rings, holes, owner[part].astype(np.int64)

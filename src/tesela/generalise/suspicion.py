@@ -16,7 +16,7 @@ to 100:
 
 Compared on four virtual regions whose mistakes are known, the two together find more of them among the
 first tenth of polygons than either alone, than the share of other classes, or than that share weighted by
-confidence: see docs/vectorise.md.
+confidence: see docs/update.md.
 """
 
 from __future__ import annotations
@@ -41,6 +41,8 @@ class Suspicion:
     """(polygons,) 0 to 100; 0 for polygons that are not judged."""
     evidence: NDArray[np.float64]
     """(polygons,) nats per pixel for the best other class; at most 0 where the own class is the best."""
+    usual: NDArray[np.float64]
+    """(polygons,) share of its own class that a polygon of that class usually shows; NaN where not judged."""
     likely: NDArray[np.int64]
     """(polygons,) class whose usual shares explain the polygon best."""
     own: NDArray[np.bool_]
@@ -73,14 +75,15 @@ def suspect(
     own = stands_for[kinds] > 0
     nothing = stands_for.sum(axis=1) == 0
     main = np.where(nothing, stands_for.shape[1], stands_for.argmax(axis=1))
-    urgency, evidence = np.zeros(len(kinds)), np.zeros(len(kinds))
+    urgency, evidence, usual = np.zeros(len(kinds)), np.zeros(len(kinds)), np.full(len(kinds), np.nan)
     likely = np.minimum(main[kinds], stands_for.shape[1] - 1)
     if judged.any():
         found, best = _evidence(areas[judged], stands_for, kinds[judged])
-        loss = _loss(areas[judged], own[judged], kinds[judged])
+        share = np.where(own[judged], areas[judged], 0.0).sum(axis=1) / areas[judged].sum(axis=1)
+        usual[judged] = _usual(share, kinds[judged])
         evidence[judged], likely[judged] = found, main[best]
-        urgency[judged] = 50 * (_percentile(found) + _percentile(loss))
-    return Suspicion(urgency, evidence, likely, own, main[kinds])
+        urgency[judged] = 50 * (_percentile(found) + _percentile(usual[judged] - share))
+    return Suspicion(urgency, evidence, usual, likely, own, main[kinds])
 
 
 def _evidence(
@@ -112,19 +115,16 @@ def _evidence(
     return evidence, best.astype(np.int64)
 
 
-def _loss(
-    areas: NDArray[np.float64], own: NDArray[np.bool_], kinds: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    share = np.where(own, areas, 0.0).sum(axis=1) / areas.sum(axis=1)
+def _usual(share: NDArray[np.float64], kinds: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Median share of the own class among the polygons of each one's kind, drawn towards that of all."""
     middle = float(np.median(share))
     usual = np.zeros(int(kinds.max()) + 1)
     for kind in np.unique(kinds):
         alike = share[kinds == kind]
-        usual[kind] = (len(alike) * np.median(alike) + _SPARE_POLYGONS * middle) / (
-            len(alike) + _SPARE_POLYGONS
-        )
-    lost: NDArray[np.float64] = usual[kinds] - share
-    return lost
+        total = len(alike) + _SPARE_POLYGONS
+        usual[kind] = (len(alike) * np.median(alike) + _SPARE_POLYGONS * middle) / total
+    found: NDArray[np.float64] = usual[kinds]
+    return found
 
 
 def _percentile(values: NDArray[np.float64]) -> NDArray[np.float64]:

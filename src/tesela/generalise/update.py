@@ -38,22 +38,31 @@ VERDICTS = (
 
 @dataclass(frozen=True)
 class UpdateRule:
-    """Thresholds of the verdicts, as shares of the ground that the map shows of a polygon."""
+    """
+    Thresholds of the verdicts, as shares of the ground that the map shows of a polygon.
 
-    holds: float = 0.5
-    """A polygon holds from this share of its own class."""
+    A map finds some classes hardly anywhere (mosaics), so a polygon is held against what polygons of its
+    class usually show: the median share of their own class.
+    """
+
+    slack: float = 0.15
+    """A polygon holds if it shows no more than this less of its own class than is usual, ..."""
+    least: float = 0.25
+    """... shows at least this share of it, and no other class explains it better."""
+    lost: float = 0.4
+    """It has changed if it shows this much less of its own class than is usual, ..."""
     changed: float = 0.5
-    """It has changed from this share of one other class, if that other class explains it better too."""
-    confidence: float = 50.0
-    """Mean confidence (0 to 100) of that other class from which this counts; else it is doubtful."""
+    """... one other class has at least this share, ..."""
+    confidence: float = 40.0
+    """... with at least this mean confidence (0 to 100), and another class explains it better."""
     seen: float = 0.5
     """Of polygons of which the map shows less than this share nothing is said."""
     part_ha: float | None = None
-    """From this area of one other class, a polygon that holds is doubtful; for generalised maps (CORINE: 5)."""
+    """From this area of one other class a polygon does not hold; for generalised maps (CORINE: 5)."""
 
     def __post_init__(self) -> None:
-        shares = {"holds": self.holds, "changed": self.changed, "seen": self.seen}
-        wrong = [f"{name} = {share:g}" for name, share in shares.items() if not 0 <= share <= 1]
+        names = ("slack", "least", "lost", "changed", "seen")
+        wrong = [f"{name} = {getattr(self, name):g}" for name in names if not 0 <= getattr(self, name) <= 1]
         if not 0 <= self.confidence <= 100:
             wrong.append(f"confidence = {self.confidence:g}")
         if wrong:
@@ -82,15 +91,16 @@ def update_polygons(
     polygons : VectorLayer
         The old map, in any CRS; it stays in memory.
     source : ClassMap
-        The new map, generalised or not.
+        The new map, best as it was predicted: generalising hides what speaks against a polygon.
     out : str or Path
         GeoPackage with a style by verdict, or GeoParquet. To the fields of the old map it adds: rank (1 is
         the most urgent), urgency (0 to 100, see `tesela.generalise.suspicion`), verdict (changed, doubtful,
-        holds, unseen), old_class (the map's class that the old code stands for), own_share, majority and
-        purity (the class with the largest share, and that share), likely (the class whose polygons usually
-        look like this one), other_ha (largest area of one other class), confidence, seen, area_ha and one
-        share_CODE for each class of the map; an old field of such a name gets ``_old`` at its end. Shares are
-        exact areas of the ground that the map shows of a polygon.
+        holds, unseen), old_class (the map's class that the old code stands for), own_share and usual_share
+        (of that class, here and in most polygons of the old class), majority and purity (the class with the
+        largest share, and that share), likely (the class whose polygons usually look like this one),
+        other_ha (largest area of one other class), confidence, seen, area_ha and one share_CODE for each
+        class of the map; an old field of such a name gets ``_old`` at its end. Shares are exact areas of
+        the ground that the map shows of a polygon.
     field : str
         Field of the old codes.
     crosswalk : Crosswalk, optional
@@ -155,7 +165,9 @@ def judge_polygons(
     ranks = np.empty(len(order), np.int64)
     ranks[order] = np.arange(1, len(order) + 1)
     table = {"rank": ranks, "urgency": suspicion.urgency, "verdict": columns.pop("verdict")} | columns
-    taken = {item: f"{item}_old" for item in frame.columns if item.lower() in table}  # GeoPackage ignores case
+    taken = {
+        item: f"{item}_old" for item in frame.columns if item.lower() in table
+    }  # GeoPackage ignores case
     kept = frame.rename(columns=taken)
     return kept.assign(**table).iloc[order].reset_index(drop=True)
 
@@ -170,6 +182,7 @@ def _columns(
     table: dict[str, NDArray[np.generic]] = {
         "old_class": codes[suspicion.main],
         "own_share": np.where(suspicion.own, shares, 0.0).sum(axis=1),
+        "usual_share": suspicion.usual,
         "majority": codes[largest],
         "purity": shares.max(axis=1),
         "likely": codes[np.where(shown, suspicion.likely, len(legend))],
@@ -194,10 +207,11 @@ def _verdicts(
     area, score = census.scored[np.arange(len(which)), which].T
     sure = np.divide(score, area, out=np.full(len(area), 100.0), where=area > 0) >= rule.confidence
     own = np.asarray(columns["own_share"], np.float64)
-    holds = own >= rule.holds
+    loss, better = suspicion.usual - own, suspicion.evidence > 0
+    holds = (loss <= rule.slack) & (own >= rule.least) & ~better
     if rule.part_ha is not None:
         holds &= np.asarray(columns["other_ha"], np.float64) < rule.part_ha
-    changed = (own < rule.holds) & (other >= rule.changed) & sure & (suspicion.evidence > 0)
+    changed = (loss >= rule.lost) & (other >= rule.changed) & sure & better
     found = np.where(changed, "changed", np.where(holds, "holds", "doubtful"))
     return np.where(judged, found, "unseen").astype(object)
 
