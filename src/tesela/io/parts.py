@@ -6,7 +6,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -98,6 +98,15 @@ class PartStore:
         shape = np.frombuffer(content[:24], "<i8")
         plain = _CODEC.decompress(memoryview(content)[24:], decompressed_size=int(shape.prod()))
         return np.frombuffer(plain, np.uint8).reshape(shape)
+
+    def note(self, number: int, document: Mapping[str, Any]) -> None:
+        """Store a document beside a part, before the part itself."""
+        self._write(f"{number:08d}.json", json.dumps(document).encode())
+
+    def notes(self) -> Iterator[Any]:
+        """Documents of the finished parts, in their order."""
+        for file in sorted(self.folder.glob("*.part")):
+            yield json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
 
     def remove(self) -> None:
         """Throw the whole store away, when the output is complete."""

@@ -1,5 +1,18 @@
-"""From a scene and an expert to a map: windows, engines and the pipeline between them."""
+"""From a scene and an expert to a map: windows, engines and the pipeline between them; cascades of experts."""
 
+from tesela.mapping.cascade import Cascade, Gate, Member, read_cascade
+from tesela.mapping.cascade_map import CascadePrediction, predict_cascade
+from tesela.mapping.descent import CascadeRules
 from tesela.mapping.predict import Prediction, predict_map
 
-__all__ = ["Prediction", "predict_map"]
+__all__ = [
+    "Cascade",
+    "CascadePrediction",
+    "CascadeRules",
+    "Gate",
+    "Member",
+    "Prediction",
+    "predict_cascade",
+    "predict_map",
+    "read_cascade",
+]

@@ -73,7 +73,7 @@ def make_strips(plan: WindowPlan, footprint: Footprint, *, memory: int) -> tuple
     tuple of panels, each a tuple of strips from the top
     """
     spans = plan.col_spans
-    step = plan.width_px - 2 * plan.margin_px
+    step = max(1, plan.width_px - 2 * plan.margin_px)
     left = memory - footprint.windows(plan) - footprint.column(plan) * 2 * plan.margin_px
     most = max(1, left // (footprint.column(plan) * step))
     count = -(-len(spans) // most)  # panels of about the same width

@@ -1,0 +1,276 @@
+"""The cascade: experts as a small tree, each asked only where the one above it opens the gate."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tesela.core.errors import RecipeError, join_words, unknown_name
+from tesela.core.legend import LandClass, Legend
+from tesela.models.expert import Expert, load_expert
+
+FILE = "cascade.toml"
+"""Name of the file in the directory of a cascade."""
+
+_KEYS = ("path", "name", "parent", "classes", "min_confidence")
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Where an expert is asked: on pixels that its parent gives one of these classes, surely enough."""
+
+    parent: str
+    """Name of the expert above."""
+    classes: tuple[str, ...]
+    """Codes of the parent's legend."""
+    min_confidence: float = 0.0
+    """Least probability of the class, 0 to 1, as the product of those down the tree."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """An expert in a cascade."""
+
+    name: str
+    expert: Expert
+    gate: Gate | None = None
+    """None for the first, which sees all ground."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """A class of a member, in its place in the tree of all classes."""
+
+    member: str
+    position: int
+    """Position of the class in the member's legend."""
+    value: int
+    """What the cascade's map holds."""
+    code: str
+    depth: int
+    parent: Node | None
+
+
+@dataclass(frozen=True)
+class Cascade:
+    """
+    Experts in a tree, parents before children.
+
+    Each class of each expert is a node of one tree and has one value, the same at every level of the legend. Where
+    an expert is not asked, or a gate stays shut for want of confidence, the class above stands in its place at the
+    finer levels: such classes keep code and value.
+    """
+
+    name: str
+    members: tuple[Member, ...]
+
+    def __post_init__(self) -> None:
+        problems = list(_problems(self.members))
+        if problems:
+            raise RecipeError(f"Cascade '{self.name}': {'; '.join(problems)}.")
+
+    def __repr__(self) -> str:
+        return f"<Cascade {self.name}: {', '.join(member.name for member in self.members)}>"
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """Bands that any of the experts takes, each once."""
+        return tuple(dict.fromkeys(band for member in self.members for band in member.expert.header.bands))
+
+    @cached_property
+    def nodes(self) -> tuple[Node, ...]:
+        """
+        All classes, parents before children.
+
+        A class keeps value and code of its own legend where no other class has them; else it gets the next free
+        value, and its code is put behind that of the class above: "forest.other".
+        """
+        found: list[Node] = []
+        for member in self.members:
+            for parent in [None] if member.gate is None else self._opened(found, member.gate):
+                for position, item in enumerate(member.expert.header.legend.classes):
+                    taken = {node.value for node in found}
+                    value = item.value if item.value not in taken else next(_free(taken), 0)
+                    if not value:
+                        raise RecipeError(
+                            f"Cascade '{self.name}': its experts have over 254 classes together."
+                        )
+                    known = parent is None or all(node.code != item.code for node in found)
+                    code = item.code if known or parent is None else f"{parent.code}.{item.code}"
+                    depth = 1 if parent is None else parent.depth + 1
+                    found.append(Node(member.name, position, value, code, depth, parent))
+        return tuple(found)
+
+    @cached_property
+    def legend(self) -> Legend:
+        """Legend of the map: the finest level, those above it as `Legend.level`."""
+        root = self.members[0].expert.header.legend
+        depth = max(node.depth for node in self.nodes)
+        levels = root.depth - 1 + depth
+        legend = None if root.upper is None else _renamed(root.upper, self.name, levels)
+        for level in range(1, depth + 1):
+            classes = tuple(self._class(node, level) for node in self.nodes if node.depth <= level)
+            legend = Legend(self.name, classes, upper=legend, levels=levels)
+        assert legend is not None
+        return legend
+
+    def values(self, member: Member) -> NDArray[np.uint8]:
+        """
+        What the answers of a member become.
+
+        Returns
+        -------
+        (256, classes) array of uint8
+            Value by the value of the class above (0 for the first member) and the position of the answer.
+        """
+        table = np.zeros((256, len(member.expert.header.legend)), np.uint8)
+        for node in self.nodes:
+            if node.member == member.name:
+                table[0 if node.parent is None else node.parent.value, node.position] = node.value
+        return table
+
+    def gate_values(self, member: Member) -> tuple[int, ...]:
+        """Values of the classes on which a member is asked."""
+        return tuple(
+            dict.fromkeys(
+                node.parent.value for node in self.nodes if node.member == member.name and node.parent
+            )
+        )
+
+    def _class(self, node: Node, level: int) -> LandClass:
+        """A node as a class of a level at its depth or below."""
+        own = self._legends[node.member].classes[node.position]
+        above = own.parent if node.parent is None else node.parent.code
+        return LandClass(
+            node.value, node.code, own.name, own.color, node.code if node.depth < level else above
+        )
+
+    def _opened(self, nodes: Sequence[Node], gate: Gate) -> list[Node]:
+        """Nodes among those found so far on which a gate opens."""
+        legend = self._legends[gate.parent]
+        positions = {legend.codes.index(code) for code in gate.classes}
+        return [node for node in nodes if node.member == gate.parent and node.position in positions]
+
+    @cached_property
+    def _legends(self) -> dict[str, Legend]:
+        return {member.name: member.expert.header.legend for member in self.members}
+
+
+def read_cascade(path: str | Path) -> Cascade:
+    """
+    Read a cascade from a TOML file, or from a directory that holds ``cascade.toml``.
+
+    Each ``[[experts]]`` table has ``path`` (beside the file), and may have ``name`` (default: the stem of the path);
+    all but the first have ``parent``, ``classes`` and may have ``min_confidence``.
+
+    Raises
+    ------
+    RecipeError
+        If the file is missing or wrong: all mistakes at once.
+    ExpertError
+        If an expert cannot be opened.
+    """
+    file = Path(path)
+    if file.is_dir():
+        file = file / FILE
+    try:
+        document = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecipeError(
+            f"{file}: cannot be read ({error.strerror}); a cascade is a TOML file, or a folder with {FILE}."
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{file}: is not TOML ({error}).") from None
+    tables = document.get("experts")
+    problems = [
+        f"unknown key: {unknown_name('key', key, ('name', 'experts'))}"
+        for key in document
+        if key not in ("name", "experts")
+    ]
+    if not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
+        raise RecipeError(f"{file}: names no experts; write an [[experts]] table with path for each.")
+    for number, table in enumerate(tables, start=1):
+        problems += [f"expert {number}: {problem}" for problem in _table_problems(table, first=number == 1)]
+    if problems:
+        raise RecipeError(f"{file}: {'; '.join(problems)}.")
+    members = tuple(
+        _read_member(table, file.parent, first=number == 0) for number, table in enumerate(tables)
+    )
+    try:
+        return Cascade(
+            str(document.get("name", file.parent.name if file.name == FILE else file.stem)), members
+        )
+    except RecipeError as error:
+        raise RecipeError(f"{file}: {error}") from None
+
+
+def _read_member(table: Mapping[str, object], folder: Path, *, first: bool) -> Member:
+    path = str(table["path"])
+    gate = None
+    if not first:
+        classes = table["classes"]
+        assert isinstance(classes, list)
+        least = table.get("min_confidence", 0.0)
+        assert isinstance(least, int | float)
+        gate = Gate(str(table["parent"]), tuple(classes), float(least))
+    return Member(str(table.get("name", Path(path).stem)), load_expert(folder / path), gate)
+
+
+def _table_problems(table: Mapping[str, object], *, first: bool) -> Iterator[str]:
+    for key in table:
+        if key not in _KEYS:
+            yield unknown_name("key", key, _KEYS).rstrip(".")
+    needed = ("path",) if first else ("path", "parent", "classes")
+    for key in needed:
+        if key not in table:
+            yield f"no {key}"
+    for key in ("path", "name", "parent"):
+        if not isinstance(table.get(key, ""), str):
+            yield f"{key} must be text"
+    if first and "parent" in table:
+        yield "the first expert sees all ground, it has no parent"
+    classes = table.get("classes", ["-"])
+    if not isinstance(classes, list) or not classes or not all(isinstance(code, str) for code in classes):
+        yield 'classes must be a list of codes, such as ["forest"]'
+    least = table.get("min_confidence", 0)
+    if isinstance(least, bool) or not isinstance(least, int | float) or not 0 <= least <= 1:
+        yield "min_confidence must be a number from 0 to 1"
+
+
+def _problems(members: Sequence[Member]) -> Iterator[str]:
+    if not members or members[0].gate is not None:
+        yield "the first expert must have no gate: it sees all ground"
+    known: dict[str, Legend] = {}
+    gated: set[tuple[str, str]] = set()
+    for member in members:
+        if member.name in known:
+            yield f"expert '{member.name}' stands twice; give names of their own"
+        gate = member.gate
+        if gate is None and known:
+            yield f"expert '{member.name}' has no parent; only the first may have none"
+        if gate is not None and gate.parent not in known:
+            names = join_words(known) or "none"
+            yield f"expert '{member.name}' has parent '{gate.parent}', which is not among those before it ({names})"
+        elif gate is not None:
+            for code in gate.classes:
+                if code not in known[gate.parent]:
+                    yield f"expert '{member.name}': {unknown_name('class', code, known[gate.parent].codes).rstrip('.')}"
+                elif (gate.parent, code) in gated:
+                    yield f"class '{code}' of '{gate.parent}' opens the gates of two experts; one may follow it"
+                gated.add((gate.parent, code))
+        known[member.name] = member.expert.header.legend
+
+
+def _renamed(legend: Legend, name: str, levels: int) -> Legend:
+    upper = None if legend.upper is None else _renamed(legend.upper, name, levels)
+    return Legend(name, legend.classes, upper=upper, levels=levels)
+
+
+def _free(taken: set[int]) -> Iterator[int]:
+    return (value for value in range(1, 255) if value not in taken)

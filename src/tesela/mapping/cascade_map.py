@@ -1,0 +1,324 @@
+"""The cascade's map: one cascade and one scene make one class map in one legend of several levels."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tesela.core.scene import Scene
+from tesela.core.units import parse_memory_bytes
+from tesela.io.cog import CogWriter
+from tesela.io.manifest import fingerprint
+from tesela.io.maps import ClassMap, MapWriter, ScoreWriter
+from tesela.io.parts import PartStore
+from tesela.io.raster import SceneReader
+from tesela.mapping.cascade import Cascade, Member
+from tesela.mapping.cover import Sizes, guess_costs, measure_costs
+from tesela.mapping.descent import CascadeRules, Descent, Group, Tally
+from tesela.mapping.engines import Engine, TorchEngine, make_engine
+from tesela.mapping.machine import steady_memory
+from tesela.mapping.predict import (
+    Progress,
+    by_rows,
+    check_filled,
+    check_pixel_size,
+    fingerprint_network,
+    stride_px,
+)
+from tesela.mapping.reading import Scaler, Scaling, StripReader, prefetch, read_trial
+from tesela.mapping.strips import Footprint, Strip, make_strips
+from tesela.mapping.trial import choose_engine
+from tesela.mapping.trunk import TrunkEngine, can_carry, shared_stages
+from tesela.mapping.windows import WindowPlan
+
+_MEASURED_FROM = 16
+"""Windows from which on measuring the costs of sizes pays."""
+
+
+@dataclass(frozen=True)
+class CascadePrediction:
+    """A map that was made by a cascade, and how."""
+
+    map: ClassMap
+    levels: tuple[ClassMap, ...]
+    """Maps of the coarser levels, coarsest first, where they were asked for."""
+    engines: Mapping[str, str]
+    """Engine of each member; members on a shared backbone are named behind the one that runs it: "a+b"."""
+    tally: Tally
+    pixels: int
+    """Pixels that got a class."""
+    seconds: float
+    resumed: int
+    """Parts that a former run had left."""
+
+
+def predict_cascade(
+    cascade: Cascade,
+    scene: Scene,
+    out: str | Path,
+    *,
+    window_px: int = 1088,
+    overlap_px: int = 64,
+    engine: str = "auto",
+    precision: str = "auto",
+    memory: str | int = "512 MiB",
+    rules: CascadeRules | None = None,
+    confidence: str | Path | None = None,
+    levels: bool = False,
+    progress: Progress | None = None,
+) -> CascadePrediction:
+    """
+    Apply a cascade to a scene of any size.
+
+    Each strip goes down the whole tree before the next, so that memory does not grow with the scene, and a crash
+    costs one strip. The first expert sees all ground. Another one is asked only where its gate is open, on the
+    cheapest cover of that ground by windows of several sizes (`tesela.mapping.cover.cover_ground`). Experts that
+    share the backbone of the one above, tensor for tensor, run on its windows and features
+    (`tesela.mapping.trunk.shared_stages`).
+
+    Parameters
+    ----------
+    cascade : Cascade
+        See `tesela.mapping.cascade.read_cascade`.
+    window_px, overlap_px, engine, precision, memory
+        As for `tesela.mapping.predict.predict_map`.
+    rules : CascadeRules, optional
+        Hard gates, or probabilities multiplied down the tree; what is done with isolated pixels.
+    confidence : path, optional
+        Raster of the product of probabilities down to the class, per cent.
+    levels : bool
+        Write the coarser levels of the legend too, as maps of their own beside `out` (``map_level1.tif``).
+
+    Raises
+    ------
+    InputError, GridError, RecipeError
+        As `tesela.mapping.predict.predict_map`.
+    """
+    started = time.perf_counter()
+    rules = rules or CascadeRules()
+    scene = scene.select(cascade.bands)
+    for member in cascade.members:
+        check_pixel_size(member.expert, scene)
+    stride = math.lcm(*(stride_px(member.expert.network) for member in cascade.members))
+    shape = (int(scene.grid.shape[0]), int(scene.grid.shape[1]))
+    plan = WindowPlan.fit(shape, window_px=window_px, margin_px=overlap_px // 2, multiple_px=stride)
+    sizes = Sizes.of(plan, multiple_px=stride)
+    panels = make_strips(plan, _footprint(cascade, scene, rules), memory=parse_memory_bytes(memory))
+    with PartStore(out) as store, steady_memory():
+        saved = store.saved_plan()
+        asked: dict[str, object] = {
+            **_describe(cascade, scene, plan),
+            "panels": [panel[0].corner[1] for panel in panels],
+            "rules": [rules.soft, rules.isolated_px],
+            "asked": [engine, precision],
+        }
+        chosen = _Choice(cascade, scene, plan, sizes).make(
+            saved if _same(saved, asked) else None, engine, precision
+        )
+        made = {
+            "engines": [group.engine.name for group in chosen],
+            "costs": [group.costs for group in chosen],
+        }
+        store.start(asked | made)
+        descent = Descent(cascade, chosen, sizes=sizes, rules=rules)
+        waiting = [[strip for strip in panel if not store.has(strip.number)] for panel in panels]
+        total = len(plan)
+        done = total - sum(len(strip.cols) for panel in waiting for strip in panel)
+        for panel in waiting:
+            for strip, layers, tally in _descend(descent, scene, panel):
+                store.note(strip.number, tally.to_dict())
+                store.write(strip.number, layers)
+                done += len(strip.cols)
+                if progress is not None:
+                    progress(done, total)
+        tally = Tally()
+        for document in store.notes():
+            tally.add(document)
+        pixels, coarser = _assemble(
+            store, panels, out, cascade=cascade, scene=scene, confidence=confidence, levels=levels
+        )
+        store.remove()
+    return CascadePrediction(
+        map=ClassMap(str(out), scene.grid, cascade.legend),
+        levels=coarser,
+        engines={"+".join(member.name for member in group.members): group.engine.name for group in chosen},
+        tally=tally,
+        pixels=pixels,
+        seconds=time.perf_counter() - started,
+        resumed=sum(map(len, panels)) - sum(map(len, waiting)),
+    )
+
+
+class _Choice:
+    """Chooses engines, finds shared backbones, measures costs."""
+
+    def __init__(self, cascade: Cascade, scene: Scene, plan: WindowPlan, sizes: Sizes) -> None:
+        self.cascade, self.scene, self.plan, self.sizes = cascade, scene, plan, sizes
+
+    def make(self, saved: Mapping[str, object] | None, engine: str, precision: str) -> list[Group]:
+        """Groups of members with their engines; as a former run chose them, where it left its choice."""
+        groups: list[Group] = []
+        names, costs = (saved or {}).get("engines"), (saved or {}).get("costs")
+        for number, members in enumerate(share_backbones(self.cascade.members)):
+            networks = [member.expert.network for member in members]
+            # between stages only plain torch gives its results
+            kind = engine if len(members) == 1 or engine != "auto" else None
+            if isinstance(names, list) and isinstance(costs, list):
+                found = make_engine(networks[0], str(names[number]))
+            else:
+                found = self._choose(members[0], kind, precision)
+            if len(members) > 1 and isinstance(found, TorchEngine) and can_carry(found):
+                found = TrunkEngine(networks, found)
+            parts = [members] if isinstance(found, TrunkEngine) else [(member,) for member in members]
+            for part in parts:
+                own = found if part[0] is members[0] else make_engine(part[0].expert.network, found.name)
+                cost = tuple(costs[len(groups)]) if isinstance(costs, list) else self._costs(part[0], own)
+                groups.append(Group(part, own, cost))
+        return groups
+
+    def _choose(self, member: Member, kind: str | None, precision: str) -> Engine:
+        if kind is None:
+            kind = "cuda" if torch.cuda.is_available() else "torch"
+        trial = []
+        if "auto" in (kind, precision):
+            trial = read_trial(self.scene, plan=self.plan, scaling=_scaling(member))
+        return choose_engine(
+            member.expert.network, engine=kind, precision=precision, trial=trial, windows=len(self.plan)
+        )[0]
+
+    def _costs(self, member: Member, engine: Engine) -> tuple[float, ...]:
+        if member.gate is None:
+            return ()
+        if len(self.plan) < _MEASURED_FROM:
+            return guess_costs(self.sizes)
+        return measure_costs(engine, self.sizes, bands=len(member.expert.header.bands))
+
+
+def share_backbones(members: Sequence[Member]) -> list[tuple[Member, ...]]:
+    """
+    Group members that share a backbone with an expert above them; the order stays that of the tree.
+
+    A member joins the group of its parent where bands and scaling are the same and at least the encoders are equal.
+    """
+    groups: list[list[Member]] = []
+    for member in members:
+        for group in groups:
+            first = group[0].expert
+            if (
+                member.gate is not None
+                and member.gate.parent in {item.name for item in group}
+                and _scaling(member) == _scaling(group[0])
+                and shared_stages(first.network, member.expert.network)
+            ):
+                group.append(member)
+                break
+        else:
+            groups.append([member])
+    return [tuple(group) for group in groups]
+
+
+def _descend(
+    descent: Descent, scene: Scene, strips: Sequence[Strip]
+) -> Generator[tuple[Strip, NDArray[np.uint8], Tally], None, None]:
+    with SceneReader(scene) as reader:
+        scalers = {member.name: Scaler(reader, _scaling(member)) for member in descent.cascade.members}
+    with closing(prefetch(_read_strips(scene, strips, descent.sizes.plan), depth=1)) as reading:
+        for strip, raw in reading:
+            layers, tally = descent.run(strip, raw, scalers)
+            yield strip, layers, tally
+
+
+def _read_strips(
+    scene: Scene, strips: Sequence[Strip], plan: WindowPlan
+) -> Generator[tuple[Strip, NDArray[np.generic]], None, None]:
+    with SceneReader(scene) as reader:
+        rows = StripReader(reader, plan)
+        for strip in strips:
+            yield strip, rows.read(strip)
+
+
+def _scaling(member: Member) -> Scaling:
+    header = member.expert.header
+    return Scaling(header.bands, header.mean, header.std)
+
+
+def _footprint(cascade: Cascade, scene: Scene, rules: CascadeRules) -> Footprint:
+    """Strips are read ahead whole, and carry probabilities in float32."""
+    gates = sum(len(cascade.gate_values(member)) for member in cascade.members) if rules.soft else 0
+    with SceneReader(scene) as reader:
+        return Footprint(
+            bands=len(scene.bands),
+            stored_bytes=2 * reader.stored_bytes,
+            classes=max(len(member.expert.header.legend) for member in cascade.members),
+            layers=5 + 3 * gates,
+            block_rows=reader.block_rows,
+        )
+
+
+def _describe(cascade: Cascade, scene: Scene, plan: WindowPlan) -> dict[str, object]:
+    return {
+        "members": [
+            [
+                member.name,
+                fingerprint_network(member.expert.network),
+                list(member.expert.header.mean),
+                list(member.expert.header.std),
+                str(member.gate),
+            ]
+            for member in cascade.members
+        ],
+        "legend": cascade.legend.to_rows(),
+        "scene": scene.to_dict(),
+        "files": {path: fingerprint(path) for path in sorted({band.path for band in scene.bands})},
+        "windows": [plan.height_px, plan.width_px, plan.margin_px],
+    }
+
+
+def _same(saved: Mapping[str, object] | None, asked: Mapping[str, object]) -> bool:
+    plain = json.loads(json.dumps(asked))
+    return saved is not None and all(saved.get(key) == value for key, value in plain.items())
+
+
+def _assemble(
+    store: PartStore,
+    panels: Sequence[Sequence[Strip]],
+    out: str | Path,
+    *,
+    cascade: Cascade,
+    scene: Scene,
+    confidence: str | Path | None,
+    levels: bool,
+) -> tuple[int, tuple[ClassMap, ...]]:
+    """Write the parts into the output rasters; returns the pixels with a class, and the maps of coarser levels."""
+    legend = cascade.legend
+    coarser: list[ClassMap] = []
+    with ExitStack() as stack:
+        finest = stack.enter_context(MapWriter(out, scene.grid, legend))
+        writers: list[
+            tuple[CogWriter, int, NDArray[np.uint8]]
+        ] = []  # layer of a part, and what its numbers become
+        if levels:
+            for depth in range(1, legend.depth):
+                path = Path(out).with_name(f"{Path(out).stem}_level{depth}{Path(out).suffix}")
+                writer = stack.enter_context(MapWriter(path, scene.grid, legend.level(depth)))
+                writers.append((writer, 0, legend.level_table(depth)))
+                coarser.append(ClassMap(str(path), scene.grid, legend.level(depth)))
+        if confidence is not None:
+            scores = ScoreWriter(confidence, scene.grid, ["confidence"], scale=1.0, unit="%")
+            writers.append((stack.enter_context(scores), 1, np.arange(256, dtype=np.uint8)))
+        for strip in by_rows(panels):
+            part = store.read(strip.number)
+            finest.write(*strip.corner, part[0])
+            for each, layer, table in writers:
+                each.write(*strip.corner, table[part[layer]])
+        check_filled(finest, scene)
+        return int(finest.counts[1:].sum()), tuple(coarser)

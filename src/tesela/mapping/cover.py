@@ -1,0 +1,230 @@
+"""The cover: the cheapest windows that hold the ground an expert is asked about."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tesela.mapping.engines import Engine
+from tesela.mapping.strips import Strip
+from tesela.mapping.windows import Span, WindowPlan
+
+_LEAST_PX = 64
+"""Ground is not cut smaller: margins of 32 px would then cost more than three quarters of a window."""
+
+_FIXED_PX = 16_384
+"""Unmeasured, a window costs its pixels and this many more."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """One window of a cover: where it lies, and the ground it answers for, in pixels of the scene."""
+
+    size: int
+    """Position of its size in `Sizes`; 0 is the largest."""
+    corner: tuple[int, int]
+    rows: tuple[int, int]
+    """First row of the ground, and one past the last."""
+    cols: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Window sizes to choose from: the plan's own, then each half of the ground of the one before."""
+
+    plan: WindowPlan
+    granule_px: int
+    """Sides of ground, and corners, are multiples of it, and so of the network's stride."""
+    ground: tuple[tuple[int, int], ...]
+    """Rows and columns of ground by size."""
+
+    @classmethod
+    def of(cls, plan: WindowPlan, *, multiple_px: int) -> Sizes:
+        """Sizes for a plan whose network has a stride."""
+        granule = multiple_px * -(-32 // multiple_px)
+        margins = 2 * plan.margin_px
+        found = [(plan.height_px - margins, plan.width_px - margins)]
+        while max(found[-1]) > _LEAST_PX and all(side > 0 and side % granule == 0 for side in found[0]):
+            rows, cols = (-(-side // 2 // granule) * granule for side in found[-1])
+            if (rows, cols) == found[-1]:
+                break
+            found.append((rows, cols))
+        return cls(plan, granule, tuple(found))
+
+    def __len__(self) -> int:
+        return len(self.ground)
+
+    def window(self, size: int) -> tuple[int, int]:
+        """Rows and columns of a window."""
+        rows, cols = self.ground[size]
+        return rows + 2 * self.plan.margin_px, cols + 2 * self.plan.margin_px
+
+    def batch(self, size: int, engine: Engine) -> int:
+        """Windows in a full batch: as many pixels as the engine's batch of largest ones."""
+        first, own = self.window(0), self.window(size)
+        return max(1, engine.batch * first[0] * first[1] // (own[0] * own[1]))
+
+
+def measure_costs(engine: Engine, sizes: Sizes, *, bands: int) -> tuple[float, ...]:
+    """
+    Cost of a window of each size on an engine, as a share of that of the largest, in full batches.
+
+    The cost per pixel relative to the largest window is rounded to eighths, so that runs whose clocks differ a
+    little choose alike.
+    """
+    random = np.random.default_rng(0)
+    seconds = []
+    for size in range(len(sizes)):
+        shape = (sizes.batch(size, engine), *sizes.window(size), bands)
+        images = random.standard_normal(shape, np.float32)
+        engine.scores(images)  # sets up
+        best = float("inf")
+        for _ in range(2):
+            begun = time.perf_counter()
+            engine.scores(images)
+            best = min(best, time.perf_counter() - begun)
+        seconds.append(best / images[..., 0].size)
+    areas = [float(np.prod(sizes.window(size))) for size in range(len(sizes))]
+    ratios = [max(0.125, round(8 * each / seconds[0]) / 8) for each in seconds]
+    return tuple(ratio * area / areas[0] for ratio, area in zip(ratios, areas, strict=True))
+
+
+def guess_costs(sizes: Sizes) -> tuple[float, ...]:
+    """Costs as `measure_costs` gives them, from pixels alone, for jobs too small to measure."""
+    costs = [float(np.prod(sizes.window(size))) + _FIXED_PX for size in range(len(sizes))]
+    return tuple(cost / costs[0] for cost in costs)
+
+
+def cover_ground(
+    asked: NDArray[np.bool_], strip: Strip, *, sizes: Sizes, costs: Sequence[float], least_px: int
+) -> tuple[list[Place], int]:
+    r"""
+    Cover the asked pixels of a strip with windows at the least cost.
+
+    The ground of each of the plan's windows is a square that may be cut into four, and each of these again. With
+    costs :math:`c_s` of a window of size :math:`s`, a square costs
+    :math:`C_s = \min(c_s, \sum_{\text{four}} C_{s+1})`, and nothing where no pixel is asked: the least of all covers
+    by such squares, so never more than windows of one size wherever something is asked.
+
+    Parameters
+    ----------
+    asked : (rows, cols) array of bool
+        On the strip's ground.
+    costs : sequence of float
+        Of a window, by size.
+    least_px : int
+        In a square of the smallest size, fewer asked pixels than this are isolated: they call for no window, and
+        are answered only where one lies on them anyhow.
+
+    Returns
+    -------
+    list of Place, int
+        Windows, largest first, and the count of isolated pixels that no window answers.
+    """
+    places: list[Place] = []
+    left_out = 0
+    top, left = strip.corner
+    for cols in strip.cols:
+        square = _Square(asked, strip, cols, sizes)
+        for place in square.cheapest(costs, least_px):
+            places.append(place)
+        covered = square.covered
+        for rows_here, cols_here in square.isolated:
+            here = asked[rows_here[0] - top : rows_here[1] - top, cols_here[0] - left : cols_here[1] - left]
+            if not covered(rows_here[0], cols_here[0]):
+                left_out += int(here.sum())
+    places.sort(key=lambda place: (place.size, place.corner))
+    return places, left_out
+
+
+class _Square:
+    """Ground of one of the plan's windows, counted by the smallest squares."""
+
+    def __init__(self, asked: NDArray[np.bool_], strip: Strip, cols: Span, sizes: Sizes) -> None:
+        self.sizes = sizes
+        self.margin = sizes.plan.margin_px
+        self.starts = strip.rows.start, cols.start
+        self.keep = (strip.rows.keep_start, strip.rows.keep_stop), (cols.keep_start, cols.keep_stop)
+        self.found: list[Place] = []
+        self.isolated: list[tuple[tuple[int, int], tuple[int, int]]] = []
+        top, left = strip.corner
+        self.asked = asked[
+            self.keep[0][0] - top : self.keep[0][1] - top, self.keep[1][0] - left : self.keep[1][1] - left
+        ]
+
+    def cheapest(self, costs: Sequence[float], least_px: int) -> list[Place]:
+        _, self.found = self._divide(0, (0, 0), self.sizes.ground[0], costs=costs, least_px=least_px)
+        return self.found
+
+    def covered(self, row: int, col: int) -> bool:
+        """Whether a place holds a pixel."""
+        return any(
+            item.rows[0] <= row < item.rows[1] and item.cols[0] <= col < item.cols[1] for item in self.found
+        )
+
+    def _divide(
+        self,
+        size: int,
+        corner: tuple[int, int],
+        extent: tuple[int, int],
+        *,
+        costs: Sequence[float],
+        least_px: int,
+    ) -> tuple[float, list[Place]]:
+        """Cost and windows of a square whose corner is given from the first pixel inside the margins."""
+        rows, cols = (
+            self._own(axis, at, span) for axis, (at, span) in enumerate(zip(corner, extent, strict=True))
+        )
+        here = self._count(rows, cols)
+        if not here:
+            return 0.0, []
+        if size + 1 == len(self.sizes):
+            if here < least_px:
+                self.isolated.append((rows, cols))
+                return 0.0, []
+            return costs[size], [self._place(size, corner, rows, cols)]
+        total, places = 0.0, []
+        for part, part_extent in self._parts(size + 1, corner, extent):
+            cost, found = self._divide(size + 1, part, part_extent, costs=costs, least_px=least_px)
+            total += cost
+            places += found
+        if places and costs[size] <= total:
+            return costs[size], [self._place(size, corner, rows, cols)]
+        return total, places
+
+    def _count(self, rows: tuple[int, int], cols: tuple[int, int]) -> int:
+        part = self.asked[
+            rows[0] - self.keep[0][0] : rows[1] - self.keep[0][0],
+            cols[0] - self.keep[1][0] : cols[1] - self.keep[1][0],
+        ]
+        return int(np.count_nonzero(part))
+
+    def _parts(
+        self, size: int, corner: tuple[int, int], extent: tuple[int, int]
+    ) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
+        sides = self.sizes.ground[size]
+        for row in range(0, extent[0], sides[0]):
+            for col in range(0, extent[1], sides[1]):
+                part = min(sides[0], extent[0] - row), min(sides[1], extent[1] - col)
+                yield (corner[0] + row, corner[1] + col), part
+
+    def _own(self, axis: int, at: int, span: int) -> tuple[int, int]:
+        """Ground along an axis: at the scene's edge the margin belongs to it, beyond the edge nothing does."""
+        keep_start, keep_stop = self.keep[axis]
+        start = self.starts[axis] + self.margin + at
+        first = keep_start if at == 0 else start
+        stop = keep_stop if at + span >= self.sizes.ground[0][axis] else start + span
+        return min(first, keep_stop), min(stop, keep_stop)
+
+    def _place(
+        self, size: int, corner: tuple[int, int], rows: tuple[int, int], cols: tuple[int, int]
+    ) -> Place:
+        """Window around a square; moved back where it would leave the plan's window."""
+        most = self.sizes.window(0)
+        own = self.sizes.window(size)
+        at = tuple(self.starts[axis] + min(corner[axis], most[axis] - own[axis]) for axis in (0, 1))
+        return Place(size, (at[0], at[1]), rows, cols)

@@ -1,0 +1,120 @@
+"""The trunk: what several networks share is run once, and what is each one's own on its results."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tesela.mapping.engines import CudaEngine, TorchEngine
+
+STAGES = ("encoder", "decoder", "head")
+"""Modules that a network is run through, in this order, as those of `tesela.models.unet.Unet`."""
+
+Carried = torch.Tensor | list[torch.Tensor]
+
+
+def shared_stages(first: torch.nn.Module, second: torch.nn.Module) -> int:
+    """
+    Count the stages, from the encoder on, in which two networks are the same.
+
+    Two stages are the same when they have tensors of the same names (weights, biases and the running statistics of
+    normalisation) that are equal in every number: nothing is declared, nothing can be declared wrongly. To train
+    an expert on another's backbone, start from its encoder and keep it frozen, statistics included.
+
+    Returns
+    -------
+    int
+        0: nothing is shared; 1: the encoder; 2: the decoder as well, only the heads differ.
+    """
+    count = 0
+    for name in STAGES[:-1]:
+        mine, theirs = getattr(first, name, None), getattr(second, name, None)
+        if mine is None or theirs is None or not _equal(mine, theirs):
+            break
+        count += 1
+    return count
+
+
+class TrunkEngine:
+    """Runs networks of one backbone, in plain torch, on a processor or a GPU."""
+
+    def __init__(self, networks: Sequence[torch.nn.Module], engine: TorchEngine) -> None:
+        """Networks whose first stages are the same, and an engine that was made of the first of them."""
+        self.name = engine.name
+        self.batch = engine.batch
+        self._engine = engine
+        self._shared = [len(STAGES)] + [shared_stages(networks[0], other) for other in networks[1:]]
+        for network in networks:
+            network.eval().to(engine.device).to(memory_format=torch.channels_last)
+        self._networks = list(networks)
+
+    def scores(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Scores of the first network; see `tesela.mapping.engines.Engine.scores`."""
+        return self.first(images)[0]
+
+    def first(self, images: NDArray[np.float32]) -> tuple[NDArray[np.float32], list[Carried]]:
+        """
+        Scores of the first network, and what its stages passed on.
+
+        Returns
+        -------
+        (windows, rows, cols, classes) array of float32, list
+            The list is for `follow`.
+        """
+        carried: list[Carried] = []
+        with self._engine.arithmetic():
+            passed: Carried = self._engine.tensor(images)
+            for name in STAGES:
+                passed = getattr(self._networks[0], name)(passed)
+                carried.append(passed)
+            return _plain(passed), carried
+
+    def follow(self, number: int, carried: Sequence[Carried], chosen: Sequence[int]) -> NDArray[np.float32]:
+        """
+        Scores of another network on some of the windows that `first` saw.
+
+        Parameters
+        ----------
+        number : int
+            Position of the network.
+        carried : list
+            From `first`.
+        chosen : sequence of int
+            Positions of the windows.
+        """
+        stages = self._shared[number]
+        with self._engine.arithmetic():
+            passed = _choose(carried[stages - 1], list(chosen))
+            for name in STAGES[stages:]:
+                passed = getattr(self._networks[number], name)(passed)
+            return _plain(passed)
+
+
+def can_carry(engine: object) -> bool:
+    """Whether a trunk can run on such an engine: plain torch alone gives the results between stages."""
+    return type(engine) in (TorchEngine, CudaEngine)
+
+
+def _equal(first: torch.nn.Module, second: torch.nn.Module) -> bool:
+    mine, theirs = first.state_dict(), second.state_dict()
+    if mine.keys() != theirs.keys():
+        return False
+    return all(
+        tensor.shape == theirs[name].shape and torch.equal(tensor, theirs[name])
+        for name, tensor in mine.items()
+    )
+
+
+def _choose(carried: Carried, chosen: list[int]) -> Carried:
+    if isinstance(carried, torch.Tensor):
+        return carried if len(chosen) == len(carried) else carried[chosen]
+    return [tensor if len(chosen) == len(tensor) else tensor[chosen] for tensor in carried]
+
+
+def _plain(passed: Carried) -> NDArray[np.float32]:
+    assert isinstance(passed, torch.Tensor)
+    found: NDArray[np.float32] = passed.float().permute(0, 2, 3, 1).cpu().numpy()
+    return found

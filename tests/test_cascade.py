@@ -1,0 +1,385 @@
+"""Cascades: the tree, its legend, covers of gated ground, shared backbones, the map."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from tesela.core.errors import RecipeError
+from tesela.core.legend import LandClass, Legend
+from tesela.io.maps import open_map
+from tesela.io.raster import open_scene
+from tesela.mapping.cascade import Cascade, Gate, Member, read_cascade
+from tesela.mapping.cascade_map import predict_cascade, share_backbones
+from tesela.mapping.cover import Sizes, cover_ground, guess_costs
+from tesela.mapping.descent import SOFT_LEAST, CascadeRules
+from tesela.mapping.strips import Footprint, make_strips
+from tesela.mapping.trunk import shared_stages
+from tesela.mapping.windows import WindowPlan
+from tesela.models.architecture import UnetArchitecture
+from tesela.models.expert import Expert, ExpertHeader, save_expert
+from test_mapping import Pointwise, read_map, write_scene
+
+
+def legend_of(name: str, *codes: str) -> Legend:
+    classes = (
+        LandClass(value, code, code.title(), f"#0000{value:02x}") for value, code in enumerate(codes, start=1)
+    )
+    return Legend(name, tuple(classes))
+
+
+CONTEXT = legend_of("context", "water", "forest", "crops")
+CANOPY = legend_of("canopy", "tree", "other")
+SPECIES = legend_of("species", "pine", "oak", "other")
+
+
+class Aligned(Pointwise):
+    """Looks at one pixel, but wants sides of multiples of 32."""
+
+    stride = 32
+
+    def __init__(self, classes: int, seed: int) -> None:
+        super().__init__(2, classes)
+        generator = torch.Generator().manual_seed(seed)
+        self.layer.weight.data = torch.randn(self.layer.weight.shape, generator=generator)
+
+
+def expert_of(legend: Legend, seed: int) -> Expert:
+    header = ExpertHeader(
+        architecture=UnetArchitecture(bands=2, classes=len(legend), encoder="resnet18"),
+        legend=legend,
+        bands=("red", "nir"),
+        mean=(100.0, 50.0),
+        std=(30.0, 20.0),
+        patch_size_px=64,
+        pixel_size_m=10.0,
+    )
+    return Expert(header, Aligned(len(legend), seed))
+
+
+def three(min_confidence: float = 0.0) -> Cascade:
+    return Cascade(
+        "forests",
+        (
+            Member("context", expert_of(CONTEXT, 1)),
+            Member("canopy", expert_of(CANOPY, 2), Gate("context", ("forest",), min_confidence)),
+            Member("species", expert_of(SPECIES, 3), Gate("canopy", ("tree",))),
+        ),
+    )
+
+
+def probabilities(image: NDArray[np.uint8], expert: Expert) -> NDArray[np.float32]:
+    mean, std = (np.array(each, np.float32)[:, None, None] for each in ((100, 50), (30, 20)))
+    scores = expert.network(torch.from_numpy((image.astype(np.float32) - mean) / std)[None])[0]
+    found: NDArray[np.float32] = torch.softmax(scores, 0).numpy()
+    return found
+
+
+def gated_afterwards(image: NDArray[np.uint8], cascade: Cascade) -> NDArray[np.uint8]:
+    """All experts on all ground, then the gates."""
+    context, canopy, species = (probabilities(image, member.expert) for member in cascade.members)
+    gate = cascade.members[1].gate
+    assert gate is not None
+    values = np.array([1, 2, 3], np.uint8)[context.argmax(0)]
+    forest = (values == 2) & (context.max(0) >= gate.min_confidence)
+    values[forest] = np.array([4, 5], np.uint8)[canopy.argmax(0)][forest]
+    tree = values == 4
+    values[tree] = np.array([6, 7, 8], np.uint8)[species.argmax(0)][tree]
+    return np.where((image > 0).all(0), values, 0).astype(np.uint8)
+
+
+def test_every_class_has_one_value_and_stands_at_every_level_below_its_own() -> None:
+    legend = three().legend
+    assert legend.codes == ("water", "forest", "crops", "tree", "other", "pine", "oak", "tree.other")
+    assert legend.values == (1, 2, 3, 4, 5, 6, 7, 8)
+    assert legend.level(1).codes == ("water", "forest", "crops")
+    assert legend.level(2).codes == ("water", "forest", "crops", "tree", "other")
+    assert [item.parent for item in legend.level(2).classes] == [
+        "water",
+        "forest",
+        "crops",
+        "forest",
+        "forest",
+    ]
+    table = legend.level_table(1)
+    assert table[[1, 2, 3, 4, 5, 6, 7, 8]].tolist() == [1, 2, 3, 2, 2, 2, 2, 2]
+
+
+def test_a_class_below_two_others_is_two_classes() -> None:
+    gate = Gate("context", ("forest", "crops"))
+    cascade = Cascade(
+        "two", (Member("context", expert_of(CONTEXT, 1)), Member("canopy", expert_of(CANOPY, 2), gate))
+    )
+    assert cascade.legend.codes[3:] == ("tree", "other", "crops.tree", "crops.other")
+    table = cascade.values(cascade.members[1])
+    assert table[2].tolist() == [4, 5]
+    assert table[3].tolist() == [6, 7]
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ([("a", None), ("b", None)], "expert 'b' has no parent"),
+        ([("a", Gate("z", ("forest",)))], "first expert must have no gate"),
+        ([("a", None), ("b", Gate("c", ("forest",)))], "parent 'c', which is not among those before it"),
+        ([("a", None), ("b", Gate("a", ("forrest",)))], "did you mean 'forest'"),
+        ([("a", None), ("a", Gate("a", ("forest",)))], "stands twice"),
+        ([("a", None), ("b", Gate("a", ("water",))), ("c", Gate("a", ("water",)))], "gates of two experts"),
+    ],
+)
+def test_a_tree_that_is_none_is_refused(members: list[tuple[str, Gate | None]], message: str) -> None:
+    expert = expert_of(CONTEXT, 1)
+    with pytest.raises(RecipeError, match=message):
+        Cascade("wrong", tuple(Member(name, expert, gate) for name, gate in members))
+
+
+def test_all_mistakes_of_a_file_are_named_at_once(tmp_path: Path) -> None:
+    (tmp_path / "cascade.toml").write_text(
+        'name = "x"\nother = 1\n[[experts]]\npath = "a.safetensors"\n[[experts]]\nname = "b"\nclases = ["forest"]\n'
+    )
+    with pytest.raises(
+        RecipeError, match=r"other.*expert 2: Unknown key 'clases': did you mean 'classes'.*no path"
+    ):
+        read_cascade(tmp_path)
+    with pytest.raises(RecipeError, match=r"cascade.toml: cannot be read"):
+        read_cascade(tmp_path / "nothing" / "cascade.toml")
+
+
+@pytest.mark.parametrize("levels", [False, True])
+def test_a_cascade_equals_its_gates_applied_afterwards(tmp_path: Path, levels: bool) -> None:
+    image = write_scene(tmp_path / "scene.tif", (700, 500), nodata_cols=5)
+    cascade = three(min_confidence=0.5)
+    made = predict_cascade(
+        cascade,
+        open_scene(tmp_path / "scene.tif"),
+        tmp_path / "map.tif",
+        window_px=320,
+        rules=CascadeRules(isolated_px=0),
+        engine="torch",
+        precision="fp32",
+        memory=1_000_000,
+        levels=levels,
+        confidence=tmp_path / "confidence.tif",
+    )
+    expected = gated_afterwards(image, cascade)
+    assert (read_map(tmp_path / "map.tif") == expected).all()
+    assert made.map.legend == cascade.legend
+    assert open_map(tmp_path / "map.tif").legend == cascade.legend
+    assert made.tally.gated["canopy"] > 0
+    assert not made.tally.isolated["canopy"]
+    assert (tmp_path / "map_level1.tif").exists() == levels
+    if levels:
+        assert (read_map(tmp_path / "map_level1.tif") == cascade.legend.level_table(1)[expected]).all()
+        assert (read_map(tmp_path / "map_level2.tif") == cascade.legend.level_table(2)[expected]).all()
+    context = probabilities(image, cascade.members[0].expert).max(0)
+    confidence = read_map(tmp_path / "confidence.tif")
+    water = expected == 1
+    assert np.abs(confidence[water] - 100 * context[water]).max() <= 0.51
+    assert (confidence[expected == 0] == 255).all()
+
+
+def test_soft_mode_takes_the_most_probable_product(tmp_path: Path) -> None:
+    image = write_scene(tmp_path / "scene.tif", (300, 200))
+    cascade = three()
+    rules = CascadeRules(soft=True, isolated_px=0)
+    predict_cascade(
+        cascade,
+        open_scene(tmp_path / "scene.tif"),
+        tmp_path / "map.tif",
+        window_px=160,
+        rules=rules,
+        precision="fp32",
+    )
+    context, canopy, species = (probabilities(image, member.expert) for member in cascade.members)
+    least = np.float32(SOFT_LEAST)
+    forest = context[1]
+    asked = forest >= least
+    tree = np.where(asked, forest * canopy[0], 0)
+    asked_tree = tree >= least
+    products = np.zeros((9, 300, 200), np.float32)
+    products[1], products[3] = context[0], context[2]
+    products[2] = np.where(asked, 0, forest)
+    products[4] = np.where(asked_tree, 0, tree)
+    products[5] = np.where(asked, forest * canopy[1], 0)
+    products[6:9] = np.where(asked_tree, tree * species, 0)
+    found = read_map(tmp_path / "map.tif")
+    top_two = np.sort(products, axis=0)[-2:]
+    clear = top_two[1] - top_two[0] > 1e-5
+    assert clear.mean() > 0.99
+    assert (found == products.argmax(0))[clear].all()
+
+
+def test_isolated_pixels_are_left_to_the_class_above_and_counted(tmp_path: Path) -> None:
+    image = write_scene(tmp_path / "scene.tif", (640, 640))
+    image[:] = 1
+    cascade = three()
+    context = probabilities(
+        np.repeat(np.arange(1, 255, dtype=np.uint8)[None], 2, 0)[:, None], cascade.members[0].expert
+    )
+    classes = context[:, 0].argmax(0)
+    forest, other = int(np.flatnonzero(classes == 1)[0]) + 1, int(np.flatnonzero(classes != 1)[0]) + 1
+    image[:] = other
+    image[:, 100, 100:103] = forest  # three pixels alone
+    image[:, 400:440, 400:440] = forest
+    with rasterio.open(tmp_path / "scene.tif", "r+") as data:
+        data.write(image)
+    made = predict_cascade(
+        cascade,
+        open_scene(tmp_path / "scene.tif"),
+        tmp_path / "map.tif",
+        window_px=320,
+        overlap_px=32,
+        precision="fp32",
+    )
+    expected = gated_afterwards(image, cascade)
+    expected[100, 100:103] = 2
+    assert (read_map(tmp_path / "map.tif") == expected).all()
+    assert made.tally.isolated["canopy"] == 3
+    assert made.tally.gated["canopy"] == 1603
+    small = sum(count for name, count in made.tally.windows.items() if name.startswith("canopy"))
+    assert small <= 4
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    shape=st.tuples(st.integers(40, 1500), st.integers(40, 1500)),
+    window=st.sampled_from([320, 576, 1088]),
+    seed=st.integers(0, 1000),
+    patches=st.integers(0, 12),
+)
+def test_a_cover_holds_all_gated_ground_once_and_costs_no_more_than_any_fixed_size(
+    shape: tuple[int, int], window: int, seed: int, patches: int
+) -> None:
+    plan = WindowPlan.fit(shape, window_px=window, margin_px=32, multiple_px=32)
+    sizes = Sizes.of(plan, multiple_px=32)
+    costs = guess_costs(sizes)
+    random = np.random.default_rng(seed)
+    gated = np.zeros(shape, np.bool_)
+    for _ in range(patches):
+        row, col = random.integers(0, shape[0]), random.integers(0, shape[1])
+        gated[row : row + random.integers(1, 200), col : col + random.integers(1, 200)] = True
+    footprint = Footprint(bands=1, stored_bytes=1, classes=2, layers=1, block_rows=64)
+    hits = np.zeros(shape, np.int64)
+    for strip in (strip for panel in make_strips(plan, footprint, memory=1 << 28) for strip in panel):
+        (row, col), (rows, cols) = strip.corner, strip.shape
+        asked = gated[row : row + rows, col : col + cols]
+        places, left = cover_ground(asked, strip, sizes=sizes, costs=costs, least_px=0)
+        assert left == 0
+        for place in places:
+            hits[slice(*place.rows), slice(*place.cols)] += 1
+            height, width = sizes.window(place.size)
+            for corner, side, ground, length in (
+                (place.corner[0], height, place.rows, shape[0]),
+                (place.corner[1], width, place.cols, shape[1]),
+            ):
+                assert corner % 32 == 0
+                assert ground[0] - corner >= 32 or ground[0] == 0
+                assert corner + side - ground[1] >= 32 or ground[1] == length
+        spent = sum(costs[place.size] for place in places)
+        assert (
+            spent
+            <= sum(asked[:, span.keep_start - col : span.keep_stop - col].any() for span in strip.cols) + 1e-9
+        )
+    assert hits.max() <= 1
+    assert not (gated & (hits == 0)).any()
+
+
+def backboned(classes: int, seed: int, *, shared: torch.nn.Module | None, stages: int) -> torch.nn.Module:
+    from tesela.models.unet import make_unet
+
+    torch.manual_seed(seed)
+    network = make_unet(
+        encoder="resnet18", bands=2, classes=classes, decoder_channels=(32, 16, 16, 8, 8)
+    ).eval()
+    for name in ("encoder", "decoder")[: stages if shared is not None else 0]:
+        getattr(network, name).load_state_dict(getattr(shared, name).state_dict())
+    return network.requires_grad_(False)
+
+
+@pytest.mark.parametrize("stages", [0, 1, 2])
+def test_a_shared_backbone_is_found_by_its_tensors_and_changes_no_class(tmp_path: Path, stages: int) -> None:
+    first = backboned(3, 1, shared=None, stages=0)
+    networks = [
+        first,
+        backboned(2, 2, shared=first, stages=stages),
+        backboned(3, 3, shared=first, stages=stages),
+    ]
+    assert [shared_stages(first, network) for network in networks[1:]] == [stages, stages]
+    experts = [
+        Expert(expert_of(legend, 0).header, network)
+        for legend, network in zip((CONTEXT, CANOPY, SPECIES), networks, strict=True)
+    ]
+    gates = (None, Gate("context", ("forest", "crops")), Gate("canopy", ("tree",)))
+    names = ("context", "canopy", "species")
+    members = tuple(Member(*each) for each in zip(names, experts, gates, strict=True))
+    assert [len(group) for group in share_backbones(members)] == ([3] if stages else [1, 1, 1])
+    cascade = Cascade("shared", members)
+    write_scene(tmp_path / "scene.tif", (192, 160))
+    made = predict_cascade(
+        cascade,
+        open_scene(tmp_path / "scene.tif"),
+        tmp_path / "map.tif",
+        engine="torch",
+        precision="fp32",
+        rules=CascadeRules(isolated_px=0),
+    )
+    # one window holds the whole scene, so that all experts see it whole with and without a shared backbone
+    image = rasterio.open(tmp_path / "scene.tif").read().astype(np.float32)
+    mean, std = (np.array(each, np.float32)[:, None, None] for each in ((100, 50), (30, 20)))
+    scaled = torch.from_numpy((image - mean) / std)[None]
+    answers = [network(scaled)[0].argmax(0).numpy() for network in networks]
+    expected = answers[0] + 1
+    for above, code in ((2, 0), (3, 2)):
+        ground = answers[0] + 1 == above
+        expected[ground] = 4 + code + answers[1][ground]
+        tree = ground & (answers[1] == 0)
+        expected[tree] = cascade.values(members[2])[4 + code][answers[2][tree]]
+    assert (read_map(tmp_path / "map.tif") == expected).mean() > 0.999
+    assert list(made.engines) == (["context+canopy+species"] if stages else list(names))
+
+
+def test_a_cascade_is_read_from_a_folder_of_experts(tmp_path: Path) -> None:
+    for name, legend in (("context", CONTEXT), ("canopy", CANOPY)):
+        network = backboned(len(legend), 5, shared=None, stages=0)
+        header = expert_of(legend, 0).header
+        architecture = UnetArchitecture(
+            2, len(legend), encoder="resnet18", decoder_channels=(32, 16, 16, 8, 8)
+        )
+        save_expert(
+            tmp_path / f"{name}.safetensors",
+            Expert(ExpertHeader(**{**header.__dict__, "architecture": architecture}), network),
+        )
+    (tmp_path / "cascade.toml").write_text(
+        '[[experts]]\npath = "context.safetensors"\n'
+        '[[experts]]\npath = "canopy.safetensors"\nparent = "context"\nclasses = ["forest"]\nmin_confidence = 0.4\n'
+    )
+    cascade = read_cascade(tmp_path)
+    assert cascade.name == tmp_path.name
+    assert cascade.members[1].gate == Gate("context", ("forest",), 0.4)
+    assert cascade.legend.codes == ("water", "forest", "crops", "tree", "other")
+
+
+def test_an_interrupted_cascade_goes_on_with_the_same_bytes(tmp_path: Path) -> None:
+    write_scene(tmp_path / "scene.tif", (900, 300))
+    scene = open_scene(tmp_path / "scene.tif")
+    settings = {"window_px": 160, "precision": "fp32"}
+    whole = predict_cascade(three(), scene, tmp_path / "whole.tif", **settings)  # type: ignore[arg-type]
+
+    def stop_half_way(done: int, total: int) -> None:
+        if done > total // 2:
+            raise KeyboardInterrupt("stop")
+
+    with pytest.raises(KeyboardInterrupt, match="stop"):
+        predict_cascade(three(), scene, tmp_path / "cut.tif", **settings, progress=stop_half_way)  # type: ignore[arg-type]
+    assert not (tmp_path / "cut.tif").exists()
+    made = predict_cascade(three(), scene, tmp_path / "cut.tif", **settings)  # type: ignore[arg-type]
+    assert made.resumed > 0
+    assert made.tally == whole.tally
+    assert (tmp_path / "cut.tif").read_bytes() == (tmp_path / "whole.tif").read_bytes()
