@@ -24,6 +24,7 @@ from tesela.core.legend import LandClass, Legend
 from tesela.io.maps import write_map
 from tesela.io.raster import open_scene
 from tesela.models.expert import load_expert, read_header
+from tesela.models.unet import make_unet
 from tesela.patches.table import PatchTable, make_patches
 from tesela.training import segmentation
 from tesela.training.augment import augment, turn
@@ -472,7 +473,7 @@ def test_a_killed_training_resumes_and_ends_with_the_same_bytes(table: PatchTabl
 def test_an_interrupted_training_says_so_and_can_go_on(table: PatchTable, tmp_path: Path) -> None:
     out = tmp_path / "run" / "a.safetensors"
     process = start(table, out, epochs=500)
-    wait_for_rows(process, tmp_path / "run" / "logs" / "a" / "metrics.csv", 1)
+    wait_for_rows(process, tmp_path / "run" / "logs" / "a" / "metrics.csv", 2)
     process.send_signal(signal.SIGINT)
     _, noise = process.communicate(timeout=60)
     assert noise.decode().strip().endswith("KeyboardInterrupt")
@@ -522,7 +523,25 @@ def test_a_training_that_diverges_is_stopped_with_advice(
     monkeypatch.setattr("tesela.training.task.segmentation_loss", broken)
     with pytest.raises(InputError, match=r"diverged in epoch 1: its loss is nan\. Lower learning_rate"):
         train_segmentation(table, tmp_path / "a.safetensors", settings=QUICK, quiet=True)
-    assert not (tmp_path / "a.safetensors").exists()
+    assert [item.name for item in tmp_path.iterdir()] == ["logs"]
+
+
+def test_weights_that_cannot_be_had_leave_nothing(table: PatchTable, tmp_path: Path) -> None:
+    settings = replace(QUICK, weights=str(tmp_path / "none.pth"))
+    with pytest.raises(InputError, match="no such file of weights"):
+        train_segmentation(table, tmp_path / "run" / "a.safetensors", settings=settings, quiet=True)
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_pretrained_weights_of_a_local_file_begin_the_training(table: PatchTable, tmp_path: Path) -> None:
+    donor = make_unet(encoder=QUICK.encoder, bands=3, classes=2).encoder.state_dict()
+    torch.save(donor, tmp_path / "donor.pth")
+    settings = replace(QUICK, epochs=1, learning_rate=1e-9, ema=0.0, weights=str(tmp_path / "donor.pth"))
+    out = train_segmentation(table, tmp_path / "a.safetensors", settings=settings, quiet=True)
+    trained = load_expert(out).network.encoder.state_dict()
+    kernels = [name for name, item in donor.items() if item.ndim == 4 and item.shape[1] != 3]
+    assert len(kernels) > 10
+    assert all(torch.allclose(trained[name], donor[name], atol=1e-6) for name in kernels)
 
 
 def test_a_bar_shows_the_scores_unless_quiet(

@@ -19,7 +19,7 @@ from tesela.core.errors import InputError
 from tesela.core.scene import Scene
 from tesela.models.architecture import DECODER_CHANNELS, SMALL_DECODER_CHANNELS, UnetArchitecture
 from tesela.models.expert import Expert, ExpertHeader, Provenance, save_expert
-from tesela.models.unet import STRIDE, make_unet
+from tesela.models.unet import STRIDE, encoder_name, make_unet
 from tesela.patches.dataset import PatchDataset, band_statistics
 from tesela.patches.table import PatchTable
 from tesela.training.callbacks import EpochBar, Keeper
@@ -77,7 +77,8 @@ def train_segmentation(
             f"The patches are {table.size_px} px wide, but a U-Net needs a multiple of {STRIDE} px. "
             f"Cut them anew (tesela patches --size {max(1, round(table.size_px / STRIDE)) * STRIDE})."
         )
-    table.of_split("val")  # before anything long: both splits must have patches
+    encoder_name(chosen.encoder)  # before anything long: the encoder is known, both splits have patches
+    table.of_split("val")
     mean, std = band_statistics(table, "train", bands=bands)
     train, val = (
         PatchDataset(table, split, bands=bands, mean=mean, std=std, cache_mib=0) for split in ("train", "val")
@@ -154,69 +155,31 @@ def fit_expert(
         If the training diverges, or a file cannot be written.
     """
     chosen, target = settings.resolved, Path(out)
-    accelerator, devices, precision = choose_hardware(chosen)
+    choose_hardware(chosen)  # before anything long
     work = {"header": header.to_dict(), "settings": asdict(chosen), "sizes": [len(train), len(val)]}
     folder = TrainingFolder.open(target, work=work | {"shares": np.asarray(shares).tolist()})
-    logs = _open_logs(Path(log_dir) if log_dir else target.parent / "logs" / target.stem, folder)
-
-    train, val = (take_to_memory(patches, cache=chosen.cache) for patches in (train, val))
-    draws = Draws(
-        len(train),
-        batch_size=chosen.batch_size,
-        seed=chosen.seed,
-        chances=patch_weights(shares) if chosen.balance == "sampling" else None,
-        devices=devices,
-    )
-    batches, val_batches = (
-        make_loader(patches, order, batch_size=chosen.batch_size, num_workers=chosen.num_workers)
-        for patches, order in ((train, draws), (val, Shares(len(val), devices=devices)))
-    )
-    state = folder.read()
-    with clean_output(), torch.random.fork_rng():
-        torch.manual_seed(chosen.seed)
-        plan = header.architecture
-        network = make_unet(
-            encoder=plan.encoder,
-            bands=plan.bands,
-            classes=plan.classes,
-            decoder_channels=plan.decoder_channels,
-            weights=chosen.weights if state is None else None,
-        )
+    try:
+        state = folder.read()
         if state is None or not state["finished"]:
-            task = SegmentationTask(
-                network,
-                chosen,
-                weight=class_weights(shares.sum(axis=0)) if chosen.balance == "loss" else None,
-                classes=plan.classes,
-                total_steps=chosen.epochs * len(batches),
-            )
-            trainer = lightning.Trainer(
-                accelerator=accelerator,
-                devices=devices,
-                # processes that end with the training; "ddp" would run the caller's whole script in each
-                strategy="auto" if devices == 1 else "ddp_spawn",
-                precision=precision,  # type: ignore[arg-type]
-                max_epochs=chosen.epochs,
-                gradient_clip_val=chosen.clip or None,
-                callbacks=[
-                    Keeper(folder.checkpoint, log=logs / "metrics.csv"),
-                    *([] if quiet else [EpochBar()]),
-                ],
-                logger=TensorBoardLogger(logs, name="", version=""),
-                log_every_n_steps=max(1, min(50, len(batches))),
-                enable_checkpointing=False,  # the Keeper does it
-                enable_progress_bar=False,  # the EpochBar does it
-                enable_model_summary=False,
-                num_sanity_val_steps=0,
-                use_distributed_sampler=False,  # Draws and Shares deal out the patches
-                default_root_dir=folder.path,
-            )
-            with interruptible():
-                trainer.fit(
-                    task, batches, val_batches, ckpt_path=None if state is None else folder.checkpoint
+            logs = Path(log_dir) if log_dir else target.parent / "logs" / target.stem
+            with clean_output(), torch.random.fork_rng():
+                _fit(
+                    header.architecture,
+                    train,
+                    val,
+                    settings=chosen,
+                    shares=shares,
+                    folder=folder,
+                    logs=logs,
+                    quiet=quiet,
                 )
             state = folder.read()
             assert state is not None
+    except BaseException:
+        if not folder.checkpoint.exists():  # nothing to go on from
+            folder.remove()
+        raise
+    network = header.architecture.build()
     network.load_state_dict(state["best"])
     done = replace(
         header,
@@ -229,16 +192,84 @@ def fit_expert(
     return target
 
 
-def _open_logs(logs: Path, folder: TrainingFolder) -> Path:
-    """Make the folder of the logs; a training that begins removes the events of older ones."""
+def _fit(
+    plan: UnetArchitecture,
+    train: Patches,
+    val: Patches,
+    *,
+    settings: SegmentationSettings,
+    shares: NDArray[np.floating],
+    folder: TrainingFolder,
+    logs: Path,
+    quiet: bool,
+) -> None:
+    """Train from the start or from the checkpoint in the folder; the result is the checkpoint."""
+    accelerator, devices, precision = choose_hardware(settings)
+    resumed = folder.checkpoint.exists()
+    torch.manual_seed(settings.seed)
+    network = make_unet(
+        encoder=plan.encoder,
+        bands=plan.bands,
+        classes=plan.classes,
+        decoder_channels=plan.decoder_channels,
+        weights=None if resumed else settings.weights,
+    )
+    _open_logs(logs, begin=not resumed)
+    train, val = (take_to_memory(patches, cache=settings.cache) for patches in (train, val))
+    draws = Draws(
+        len(train),
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        chances=patch_weights(shares) if settings.balance == "sampling" else None,
+        devices=devices,
+    )
+    batches, val_batches = (
+        make_loader(patches, order, batch_size=settings.batch_size, num_workers=settings.num_workers)
+        for patches, order in ((train, draws), (val, Shares(len(val), devices=devices)))
+    )
+    task = SegmentationTask(
+        network,
+        settings,
+        weight=class_weights(shares.sum(axis=0)) if settings.balance == "loss" else None,
+        classes=plan.classes,
+        total_steps=settings.epochs * len(batches),
+    )
+    trainer = lightning.Trainer(
+        accelerator=accelerator,
+        devices=devices,
+        # processes that end with the training; "ddp" would run the caller's whole script in each
+        strategy="auto" if devices == 1 else "ddp_spawn",
+        precision=precision,  # type: ignore[arg-type]
+        max_epochs=settings.epochs,
+        gradient_clip_val=settings.clip or None,
+        callbacks=[Keeper(folder.checkpoint, log=logs / "metrics.csv"), *([] if quiet else [EpochBar()])],
+        logger=TensorBoardLogger(logs, name="", version=""),
+        log_every_n_steps=max(1, min(50, len(batches))),
+        enable_checkpointing=False,  # the Keeper does it
+        enable_progress_bar=False,  # the EpochBar does it
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,  # Draws and Shares deal out the patches
+        default_root_dir=folder.path,
+    )
+    try:
+        with interruptible():
+            trainer.fit(task, batches, val_batches, ckpt_path=folder.checkpoint if resumed else None)
+    except torch.OutOfMemoryError:
+        raise InputError(
+            f"The GPU's memory does not hold a step of {settings.batch_size} patches: lower batch_size."
+        ) from None
+
+
+def _open_logs(logs: Path, *, begin: bool) -> None:
+    """Make the folder of the logs; a training that begins removes what an older one left."""
     try:
         logs.mkdir(parents=True, exist_ok=True)
-        if not folder.checkpoint.exists():
-            for old in logs.glob("events.out.tfevents.*"):
+        if begin:
+            for old in (*logs.glob("events.out.tfevents.*"), *logs.glob("metrics.csv")):
                 old.unlink()
     except OSError as error:
         raise InputError(f"{logs}: cannot be written ({error.strerror}).") from error
-    return logs
 
 
 def _score_table(found: Mapping[str, Any], *, codes: Sequence[str], patches: int) -> dict[str, object]:
