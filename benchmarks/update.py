@@ -6,7 +6,7 @@ outdated. A random forest learns from this very reference, on ten Sentinel-2 ban
 with confidence at CORINE level 2; the update ranks the polygons by it. Counted as changes are polygons whose true
 class differs at level 2. Beside the order of `tesela update` stand three simpler ones: by the share of other classes,
 by that share weighted with confidence, and by chance. The regions are not those on which the order was chosen.
-Prints one JSON document.
+``--generalise-ha 1`` brings the maps to that unit first. Prints one JSON document.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import rasterio
 from numpy.typing import NDArray
 from sklearn.ensemble import RandomForestClassifier
 
+from tesela.generalise.generalise import generalise_map
 from tesela.generalise.update import judge_polygons
 from tesela.io.layers import write_layer
 from tesela.io.legends import load_legend
@@ -87,6 +88,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[11, 12, 13, 14, 15, 16])
     parser.add_argument("--size-px", type=int, default=1000)
+    parser.add_argument("--generalise-ha", type=float, default=0.0)
     options = parser.parse_args()
     regions, polygons, changes = [], 0, 0
     verdicts = {name: {"polygons": 0, "changes": 0} for name in VERDICTS}
@@ -96,6 +98,8 @@ def main() -> None:
             folder = Path(name)
             facts = draw_map(folder, seed=seed, size_px=options.size_px)
             layer, source = open_layer(folder / "reference.gpkg"), open_map(folder / "map.tif")
+            if options.generalise_ha:
+                source, _ = generalise_map(source, folder / "unit.tif", mmu_m2=options.generalise_ha * 1e4)
             start = time.process_time()
             frame = judge_polygons(layer, source, field="CODE_18", confidence=folder / "confidence.tif")
             seconds += time.process_time() - start
