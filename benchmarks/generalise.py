@@ -32,7 +32,8 @@ Values = NDArray[np.uint8]
 CLASSES = 15
 UNIT_PX = 2500  # 25 ha at 10 m
 NOISE = 0.1
-CELLS_PX = (500, 125, 25)
+ROUGHNESS = 0.55
+CELLS_PX = (500, 125, 31, 8)
 BLOCK_PX = 4096
 
 
@@ -59,7 +60,7 @@ class Landscape:
             v, u = (y - i).astype(np.float32)[:, None], (x - j).astype(np.float32)[None, :]
             rows = lattice[i][:, j] * (1 - u) + lattice[i][:, j + 1] * u
             below = lattice[i + 1][:, j] * (1 - u) + lattice[i + 1][:, j + 1] * u
-            field += (rows * (1 - v) + below * v) * np.float32((cell / 500) ** 0.7)
+            field += (rows * (1 - v) + below * v) * np.float32((cell / 500) ** ROUGHNESS)
         return field
 
     def truth(self, row: int, col: int, size: int) -> Values:

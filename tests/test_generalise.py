@@ -258,36 +258,50 @@ def test_maps_of_a_few_pixels_or_none_pass_through(shape: tuple[int, int]) -> No
 
 
 def by_the_book(values: Values, unit_px: int, ranks: NDArray[np.int32], edges: str) -> Values:
-    """The rules of `drop_small_areas`, one batch of equal areas at a time, with scipy and masks."""
-    done = (0, 0)
+    """The rules of `drop_small_areas`, one size after another, with scipy and masks."""
+    done = 0
     while True:
-        found = areas_of(values)
-        keys = [
-            (size, value)
-            for value, size, mask in found
-            if size < unit_px and (size, value) > done and not (edges == "keep" and is_cut(values, mask))
+        stood = areas_of(values)
+        turn = [
+            (value, size, mask)
+            for value, size, mask in stood
+            if done < size < unit_px and not (edges == "keep" and is_cut(values, mask))
         ]
-        if not keys:
+        if not turn:
             return values
-        done = min(keys)
-        after = values.copy()
-        for value, size, mask in found:
-            if (size, value) != done or (edges == "keep" and is_cut(values, mask)):
-                continue
-            padded = np.pad(values, 1)
-            length: dict[int, int] = {}
-            for row, col in np.argwhere(mask):
-                for v, u in ((row, col + 1), (row + 2, col + 1), (row + 1, col), (row + 1, col + 2)):
-                    if padded[v, u] not in (0, value):
-                        length[int(padded[v, u])] = length.get(int(padded[v, u]), 0) + 1
-            around = ndimage.binary_dilation(mask)
-            largest = {
-                kind: max(n for other, n, place in found if other == kind and (place & around).any())
-                for kind in length
-            }
-            if length:
-                after[mask] = min(length, key=lambda k: (ranks[value, k], -length[k], -largest[k], k))
-        values = after
+        done = min(size for _, size, _ in turn)
+        for kind in sorted({value for value, size, _ in turn if size == done}):
+            now = [mask for _, _, mask in areas_of(values)]
+            after = values.copy()
+            for value, size, mask in turn:
+                if value != kind or size != done or not any((mask == other).all() for other in now):
+                    continue  # another kind or size, or it has grown
+                choice = best_neighbour(values, mask, ranks[value], stood)
+                if choice:
+                    after[mask] = choice
+            values = after
+
+
+def best_neighbour(
+    values: Values,
+    mask: NDArray[np.bool_],
+    rank: NDArray[np.int32],
+    stood: list[tuple[int, int, NDArray[np.bool_]]],
+) -> int:
+    """Class by rank, border, largest neighbour as it stood, value; 0 where there is none."""
+    padded = np.pad(values, 1)
+    length: dict[int, int] = {}
+    for row, col in np.argwhere(mask):
+        for v, u in ((row, col + 1), (row + 2, col + 1), (row + 1, col), (row + 1, col + 2)):
+            inside = 0 < v <= mask.shape[0] and 0 < u <= mask.shape[1] and mask[v - 1, u - 1]
+            if padded[v, u] and not inside:
+                length[int(padded[v, u])] = length.get(int(padded[v, u]), 0) + 1
+    around = ndimage.binary_dilation(mask) & ~mask
+    largest = {
+        kind: max(size for _, size, place in stood if (place & around & (values == kind)).any())
+        for kind in length
+    }
+    return min(length, key=lambda k: (rank[k], -length[k], -largest[k], k)) if length else 0
 
 
 @settings(max_examples=150, deadline=None)

@@ -6,6 +6,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from tesela.generalise.opening import list_pixels
+
 
 @njit(nogil=True, cache=True)
 def continue_classes(values: NDArray[np.uint8], steps: int) -> NDArray[np.uint8]:
@@ -13,8 +15,6 @@ def continue_classes(values: NDArray[np.uint8], steps: int) -> NDArray[np.uint8]
     rows, cols = values.shape
     filled = values.copy()
     queued = np.zeros((rows, cols), np.bool_)
-    front = np.empty(1024, np.int64)
-    count = 0
     for y in range(rows):
         for x in range(cols):
             if values[y, x] == 0 and (
@@ -23,11 +23,9 @@ def continue_classes(values: NDArray[np.uint8], steps: int) -> NDArray[np.uint8]
                 or (x > 0 and values[y, x - 1] != 0)
                 or (x + 1 < cols and values[y, x + 1] != 0)
             ):
-                if count == front.size:
-                    front = np.append(front, np.empty(count, np.int64))
                 queued[y, x] = True
-                front[count] = y * cols + x
-                count += 1
+    front = list_pixels(queued)
+    count = front.size
     for _ in range(steps):
         found = np.empty(count, np.uint8)
         for k in range(count):
@@ -79,8 +77,6 @@ def give_narrow(values, narrow, ranks, exempt, steps):  # type: ignore[no-untype
     given = values.copy()
     taken = np.zeros((rows, cols), np.bool_)  # narrow pixels that hold an offer, which stands in `given`
     queued = np.zeros((rows, cols), np.bool_)
-    front = np.empty(1024, np.int64)
-    count = 0
     for y in range(rows):
         for x in range(cols):
             if narrow[y, x] and (
@@ -89,10 +85,9 @@ def give_narrow(values, narrow, ranks, exempt, steps):  # type: ignore[no-untype
                 or (x > 0 and not narrow[y, x - 1])
                 or (x + 1 < cols and not narrow[y, x + 1])
             ):
-                if count == front.size:
-                    front = np.append(front, np.empty(count, np.int64))
-                front[count] = y * cols + x
-                count += 1
+                queued[y, x] = True
+    front = list_pixels(queued)
+    count = front.size
     for step in range(1, steps + 1):
         changed = np.empty(count, np.int64)
         offers = np.empty(count, np.uint8)

@@ -134,7 +134,7 @@ def measure_regions(values, labels, count, shared, at_top, at_bottom):  # type: 
 
 
 @njit(nogil=True, cache=True)
-def list_borders(labels, start, small, shared):  # type: ignore[no-untyped-def]
+def list_borders(labels, start, entries, small, shared):  # type: ignore[no-untyped-def]
     """
     Neighbours and border lengths of the small regions; walks as `measure_regions` does, so all fit.
 
@@ -148,8 +148,8 @@ def list_borders(labels, start, small, shared):  # type: ignore[no-untyped-def]
     for x in range(small.size):
         slot[x, 0] = start[x] if small[x] else -1
         slot[x, 1] = -1
-    neighbour = np.empty(start[-1], np.int32)
-    border = np.empty(start[-1], np.int32)
+    neighbour = np.empty(entries, np.int32)
+    border = np.empty(entries, np.int32)
     for i in range(rows):
         counted = i > 0 or not shared
         for j in range(cols):

@@ -22,13 +22,17 @@ def paint_labels(labels, final, before, after, pixels):  # type: ignore[no-untyp
 
 @njit(nogil=True, cache=True)
 def merge_regions(  # type: ignore[no-untyped-def]
-    parent, value, size, flags, start, neighbour, border, following, last, ranks, spared, unit, keep
+    parent, value, size, flags, start, count, neighbour, border, following, last, ranks, spared, unit, keep
 ):
     """
     Merge all regions under `unit` pixels, by the rules of `drop_small_areas`, into the arrays of the graph.
 
     Candidates wait on stacks by size. A region that grew since it was put there is put back by its new size
     when its turn comes; sizes only grow, and what a merger makes is never smaller than what is merged next.
+
+    A round takes all regions of one size. Each first waits for those of its size and a lower class that it
+    touches, and nothing else of the round can change what it sees: so the round runs in the order of memory.
+    Its mergers are kept apart in `now` and sizes stand still until it ends.
     """
     head = np.full(max(unit, 1), -1, np.int32)  # stack of candidates by size; `below` links them
     below = np.full(parent.size, -1, np.int32)
@@ -36,55 +40,46 @@ def merge_regions(  # type: ignore[no-untyped-def]
         if parent[x] == x and size[x] < unit and not spared[value[x]] and not (keep and flags[x] != 0):
             below[x] = head[size[x]]
             head[size[x]] = x
-    members = np.empty(1024, np.int32)
-    ordered = np.empty(1024, np.int32)
-    choices = np.empty(
-        4096, np.int32
-    )  # for each decided area: itself, its new class, n, the n areas it joins
+    now = np.arange(parent.size).astype(np.int32)  # forest of this round, over the roots that it began with
+    pending = np.zeros(parent.size, np.bool_)  # of this round's size, not decided, not grown
+    members = np.empty(parent.size, np.int32)  # as the next, of which no more is touched than is used
+    absorbed = np.empty(parent.size, np.int32)
+    stack = np.empty(256, np.int32)  # each waits for one of a lower class
     length = np.zeros(256, np.int64)
     largest = np.zeros(256, np.int64)
     seen = np.empty(256, np.uint8)
     for area in range(1, unit):
-        count = 0
+        found = 0
         x = head[area]
-        head[area] = -1
         while x >= 0:
             after = below[x]
-            if parent[x] == x:
+            if parent[x] == x and not (keep and flags[x] != 0):
                 if size[x] == area:
-                    if count == members.size:
-                        members = _doubled(members)
-                    members[count] = x
-                    count += 1
+                    members[found] = x
+                    pending[x] = True
+                    found += 1
                 elif size[x] < unit:  # it grew since it was queued
                     below[x] = head[size[x]]
                     head[size[x]] = x
             x = after
-        if count == 0:
-            continue
-        if ordered.size < count:
-            ordered = np.empty(members.size, np.int32)
-        bounds = _sort_by_value(members[:count], value, ordered)
-        for group in range(256):
-            used = 0
-            for m in range(bounds[group], bounds[group + 1]):
-                x = ordered[m]
-                if parent[x] != x:
+        gone = 0
+        for m in range(found):
+            stack[0] = members[m]
+            depth = 1
+            while depth > 0:
+                x = stack[depth - 1]
+                if not pending[x]:
+                    depth -= 1
                     continue
-                if size[x] != area:
-                    if size[x] < unit:
-                        below[x] = head[size[x]]
-                        head[size[x]] = x
-                    continue
-                if keep and flags[x] != 0:
-                    continue
+                own = value[x]
+                waiting = False
                 kinds = 0
-                entries = 0
                 node = x
                 while node >= 0:
-                    for e in range(start[node], start[node + 1]):
-                        if border[e] == 0:
-                            continue
+                    kept = (
+                        start[node] - 1
+                    )  # borders that merging dissolved go, and those that it made one join
+                    for e in range(start[node], start[node] + count[node]):
                         y = neighbour[e]
                         while (
                             parent[y] != y
@@ -92,131 +87,107 @@ def merge_regions(  # type: ignore[no-untyped-def]
                             parent[y] = parent[parent[y]]
                             y = parent[y]
                         if y == x:
-                            border[e] = 0
                             continue
-                        neighbour[e] = y
-                        entries += 1
+                        sides = border[e]
+                        if kept >= start[node] and neighbour[kept] == y:
+                            border[kept] += sides
+                        else:
+                            kept += 1
+                            neighbour[kept] = y
+                            border[kept] = sides
+                        if pending[y] and value[y] < own:
+                            waiting = True
+                            stack[depth] = y
+                        while now[y] != y:
+                            now[y] = now[now[y]]
+                            y = now[y]
                         kind = value[y]
                         if length[kind] == 0:
                             seen[kinds] = kind
                             kinds += 1
-                        length[kind] += border[e]
+                        length[kind] += sides
+                    count[node] = kept + 1 - start[node]
                     node = following[node]
-                if kinds == 0:
-                    continue  # nobody to give it to
-                best = seen[0]
+                best = own
                 tied = False
-                for k in range(1, kinds):
+                for k in range(kinds):
                     kind = seen[k]
-                    rank, best_rank = ranks[group, kind], ranks[group, best]
-                    if rank < best_rank or (rank == best_rank and length[kind] > length[best]):
+                    rank, best_rank = ranks[own, kind], ranks[own, best]
+                    if k == 0 or rank < best_rank or (rank == best_rank and length[kind] > length[best]):
                         best = kind
                         tied = False
                     elif rank == best_rank and length[kind] == length[best]:
                         tied = True
-                if tied:
-                    best = _break_tie(
-                        x,
-                        best,
-                        ranks[group],
-                        seen[:kinds],
-                        length,
-                        largest,
-                        size,
-                        value,
-                        start,
-                        neighbour,
-                        border,
-                        following,
-                    )
+                if tied and not waiting:
+                    for k in range(kinds):
+                        largest[seen[k]] = 0
+                    node = x
+                    while node >= 0:
+                        for e in range(start[node], start[node] + count[node]):
+                            y = neighbour[e]
+                            while now[y] != y:
+                                y = now[y]
+                            largest[value[y]] = max(largest[value[y]], size[neighbour[e]])
+                        node = following[node]
+                    for k in range(kinds):
+                        kind = seen[k]
+                        if ranks[own, kind] != ranks[own, best] or length[kind] != length[best]:
+                            continue
+                        if largest[kind] > largest[best] or (largest[kind] == largest[best] and kind < best):
+                            best = kind
                 for k in range(kinds):
                     length[seen[k]] = 0
-                while used + 3 + entries > choices.size:
-                    choices = _doubled(choices)
-                choices[used] = x
-                mark = used + 1
-                used += 2
+                if waiting:
+                    depth += 1
+                    continue
+                pending[x] = False
+                depth -= 1
+                if kinds == 0:
+                    continue  # nobody to give it to
+                root = np.int32(-1)
                 node = x
                 while node >= 0:
-                    for e in range(start[node], start[node + 1]):
+                    for e in range(start[node], start[node] + count[node]):
                         y = neighbour[e]
-                        if (
-                            border[e] != 0
-                            and value[y] == best
-                            and (used == mark + 1 or choices[used - 1] != y)
-                        ):
-                            choices[used] = y
-                            used += 1
+                        while now[y] != y:
+                            now[y] = now[now[y]]
+                            y = now[y]
+                        if value[y] != best or y == root:
+                            continue
+                        pending[y] = False
+                        if root < 0:
+                            root = y
+                            continue
+                        if size[y] > size[root]:
+                            root, y = y, root
+                        now[y] = root
+                        absorbed[gone] = y
+                        gone += 1
                     node = following[node]
-                choices[mark] = used - mark - 1
-            c = 0
-            while c < used:
-                joined = choices[c + 1]
-                root = np.int32(-1)
-                for k in range(joined + 1):  # the area itself comes last: it may be larger than an area kept
-                    other = choices[c + 2 + k] if k < joined else choices[c]
-                    while parent[other] != other:
-                        parent[other] = parent[parent[other]]
-                        other = parent[other]
-                    if root < 0:
-                        root = other
-                        continue
-                    if other == root:
-                        continue
-                    if k < joined and size[other] > size[root]:
-                        root, other = other, root
-                    parent[other] = root
-                    size[root] += size[other]
-                    flags[root] |= flags[other]
-                    if size[root] < unit:  # else it will never look for a neighbour again
-                        following[last[root]] = other
-                        last[root] = last[other]
-                c += 2 + joined
+                now[x] = root
+                absorbed[gone] = x
+                gone += 1
+        for k in range(gone):
+            x = absorbed[k]
+            root = x
+            while now[root] != root:
+                now[root] = now[now[root]]
+                root = now[root]
+            parent[x] = root
+            size[root] += size[x]
+            flags[root] |= flags[x]
+            if size[root] < unit:  # else it will never look for a neighbour again
+                following[last[root]] = x
+                last[root] = last[x]
+        for m in range(found):
+            x = members[m]
+            if parent[x] == x and area < size[x] < unit:
+                below[x] = head[size[x]]
+                head[size[x]] = x
 
 
 @njit(nogil=True, cache=True)
-def _break_tie(x, best, rank, kinds, length, largest, size, value, start, neighbour, border, following):  # type: ignore[no-untyped-def]
-    """Class of the largest neighbour among those that tie with `best`, then the lowest value."""
-    for kind in kinds:
-        largest[kind] = 0
-    node = x
-    while node >= 0:
-        for e in range(start[node], start[node + 1]):
-            if border[e] != 0:
-                y = neighbour[e]
-                largest[value[y]] = max(largest[value[y]], size[y])
-        node = following[node]
-    winner = best
-    for kind in kinds:
-        ties = rank[kind] == rank[best] and length[kind] == length[best]
-        if ties and (largest[kind] > largest[winner] or (largest[kind] == largest[winner] and kind < winner)):
-            winner = kind
-    return winner
-
-
-@njit(nogil=True, cache=True)
-def _sort_by_value(members, value, ordered):  # type: ignore[no-untyped-def]
-    bounds = np.zeros(257, np.int64)
-    for x in members:
-        bounds[value[x] + 1] += 1
-    for k in range(256):
-        bounds[k + 1] += bounds[k]
-    place = bounds[:-1].copy()
-    for x in members:
-        ordered[place[value[x]]] = x
-        place[value[x]] += 1
-    return bounds
-
-
-@njit(nogil=True, cache=True)
-def _doubled(items):  # type: ignore[no-untyped-def]
-    larger = np.empty(2 * items.size, items.dtype)
-    larger[: items.size] = items
-    return larger
-
-
-@njit(nogil=True, cache=True)
-def group_regions(parent, chosen, start, neighbour, following):  # type: ignore[no-untyped-def]
+def group_regions(parent, chosen, start, count, neighbour, following):  # type: ignore[no-untyped-def]
     """Root of the group of touching chosen regions, for each chosen region."""
     group = np.arange(parent.size).astype(np.int32)
     for x in range(parent.size):
@@ -224,7 +195,7 @@ def group_regions(parent, chosen, start, neighbour, following):  # type: ignore[
             continue
         node = x
         while node >= 0:
-            for e in range(start[node], start[node + 1]):
+            for e in range(start[node], start[node] + count[node]):
                 y = find(parent, neighbour[e])
                 if chosen[y]:
                     a, b = find(group, x), find(group, y)

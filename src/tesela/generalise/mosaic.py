@@ -99,7 +99,9 @@ def build_mosaics(
             continue
         chosen = np.zeros(len(graph.value), np.bool_)
         chosen[nodes] = True
-        groups = group_regions(graph.parent, chosen, graph.start, graph.neighbour, graph.following)
+        groups = group_regions(
+            graph.parent, chosen, graph.start, graph.count, graph.neighbour, graph.following
+        )
         _, index = np.unique(groups[nodes], return_inverse=True)
         count = int(index.max()) + 1
         ground = np.zeros((count, 256), np.int64)

@@ -205,8 +205,7 @@ def _grow(values, opened, narrow, steps):  # type: ignore[no-untyped-def]
     """Strike from `narrow` what lies within `steps` of opened ground of its class; return what was struck."""
     rows, cols = values.shape
     struck = np.zeros((rows, cols), np.bool_)
-    front = np.empty(1024, np.int64)
-    count = 0
+    first = np.zeros((rows, cols), np.bool_)
     for y in range(rows):
         for x in range(cols):
             if not narrow[y, x]:
@@ -218,10 +217,9 @@ def _grow(values, opened, narrow, steps):  # type: ignore[no-untyped-def]
                 or (x > 0 and opened[y, x - 1] and values[y, x - 1] == value)
                 or (x + 1 < cols and opened[y, x + 1] and values[y, x + 1] == value)
             ):
-                if count == front.size:
-                    front = _doubled(front)
-                front[count] = y * cols + x
-                count += 1
+                first[y, x] = True
+    front = list_pixels(first)
+    count = front.size
     for step in range(steps):
         for k in range(count):
             narrow.flat[front[k]] = False
@@ -255,8 +253,7 @@ def _next_front(values, front, count, among):  # type: ignore[no-untyped-def]
 def _edge_of(values, narrow, corners):  # type: ignore[no-untyped-def]
     """Narrow pixels that touch a corner of their class."""
     rows, cols = values.shape
-    front = np.empty(1024, np.int64)
-    count = 0
+    first = np.zeros((rows, cols), np.bool_)
     for y in range(rows):
         for x in range(cols):
             if not narrow[y, x]:
@@ -268,11 +265,8 @@ def _edge_of(values, narrow, corners):  # type: ignore[no-untyped-def]
                 or (x > 0 and corners[y, x - 1] and values[y, x - 1] == value)
                 or (x + 1 < cols and corners[y, x + 1] and values[y, x + 1] == value)
             ):
-                if count == front.size:
-                    front = _doubled(front)
-                front[count] = y * cols + x
-                count += 1
-    return front[:count]
+                first[y, x] = True
+    return list_pixels(first)
 
 
 @njit(nogil=True, cache=True)
@@ -287,7 +281,23 @@ def _spread(values, front, narrow, corners, steps):  # type: ignore[no-untyped-d
 
 
 @njit(nogil=True, cache=True)
-def _doubled(items):  # type: ignore[no-untyped-def]
-    larger = np.empty(2 * items.size, items.dtype)
-    larger[: items.size] = items
-    return larger
+def list_pixels(mask):  # type: ignore[no-untyped-def]
+    """
+    Row x columns + column of the pixels in a mask.
+
+    Lists do not grow inside the loops over pixels: an array that may be replaced there costs a count of its
+    references at each use.
+    """
+    rows, cols = mask.shape
+    count = 0
+    for y in range(rows):
+        for x in range(cols):
+            count += mask[y, x]
+    pixels = np.empty(count, np.int64)
+    count = 0
+    for y in range(rows):
+        for x in range(cols):
+            if mask[y, x]:
+                pixels[count] = y * cols + x
+                count += 1
+    return pixels

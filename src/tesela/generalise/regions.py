@@ -53,10 +53,11 @@ class RegionGraph:
     """Pixels; of merged regions at the root."""
     flags: NDArray[np.uint8]
     start: NDArray[np.int64]
-    """Borders of node i lie at start[i] to start[i + 1] of `neighbour` and `border`."""
+    """Borders of node i lie at start[i] to start[i] + count[i] of `neighbour` and `border`."""
+    count: NDArray[np.int32]
     neighbour: NDArray[np.int32]
     border: NDArray[np.int32]
-    """Length in pixel sides; 0 for borders that merging has dissolved."""
+    """Length in pixel sides."""
     following: NDArray[np.int32]
     """Next node of the same merged region, or -1."""
     last: NDArray[np.int32]
@@ -111,9 +112,8 @@ def build_graph(read: Reader, shape: tuple[int, int], *, unit_px: int, plan: Pla
             values, labels, count, shared == 1, strip.first == 0, strip.stop == shape[0]
         )
         degree[size >= unit_px] = 0
-        start = np.zeros(count + 1, np.int64)
-        np.cumsum(degree, out=start[1:])
-        neighbour, border = list_borders(labels, start, size < unit_px, shared == 1)
+        start = np.cumsum(degree, dtype=np.int64) - degree
+        neighbour, border = list_borders(labels, start, int(degree.sum()), size < unit_px, shared == 1)
         return _Part(
             labels if keep else None,
             labels[0].copy(),
@@ -121,7 +121,7 @@ def build_graph(read: Reader, shape: tuple[int, int], *, unit_px: int, plan: Pla
             size,
             value,
             flags,
-            start,
+            degree,
             neighbour,
             border,
         )
@@ -145,7 +145,7 @@ class _Part:
     size: NDArray[np.int64]
     value: NDArray[np.uint8]
     flags: NDArray[np.uint8]
-    start: NDArray[np.int64]
+    count: NDArray[np.int32]
     neighbour: NDArray[np.int32]
     border: NDArray[np.int32]
 
@@ -159,7 +159,7 @@ def _join(
     size = np.empty(nodes, np.int64)
     value = np.empty(nodes, np.uint8)
     flags = np.empty(nodes, np.uint8)
-    start = np.zeros(nodes + 1, np.int64)
+    count = np.empty(nodes, np.int32)
     neighbour = np.empty(borders, np.int32)
     border = np.empty(borders, np.int32)
     labels: list[NDArray[np.int32] | None] = []
@@ -171,7 +171,7 @@ def _join(
         size[first:stop] = part.size
         value[first:stop] = part.value
         flags[first:stop] = part.flags
-        start[first + 1 : stop + 1] = part.start[1:] + done
+        count[first:stop] = part.count
         upto = done + len(part.border)
         neighbour[done:upto] = part.neighbour
         neighbour[done:upto] += np.int32(first)
@@ -196,7 +196,8 @@ def _join(
         whole=whole,
         size=size,
         flags=flags,
-        start=start,
+        start=np.cumsum(count, dtype=np.int64) - count,
+        count=count,
         neighbour=neighbour,
         border=border,
         following=following,
@@ -213,7 +214,7 @@ _EMPTY = _Part(
     np.empty(0, np.int64),
     np.empty(0, np.uint8),
     np.empty(0, np.uint8),
-    np.empty(0, np.int64),
+    _NONE,
     _NONE,
     _NONE,
 )

@@ -44,11 +44,12 @@ def drop_small_areas(
     r"""
     Give every area under the unit to a neighbour, smallest first.
 
-    An area is a set of 4-connected pixels of one class. Areas are taken by size, then by class value; those
-    equal in both never touch each other and decide together on what stood before them. Each takes the class
-    whose rank for it is lowest, then the class with which it shares the longest border, then that of the
-    largest neighbour, then the lowest value, and becomes one area with all its neighbours of that class. No
-    rule looks at positions, so a mirrored or turned map gives the mirrored or turned answer.
+    An area is a set of 4-connected pixels of one class. Areas are taken by size; of those that have the same
+    size and touch, the one of the lower class value goes first. Each takes the class whose rank for it is
+    lowest, then the class with which it shares the longest border, then that of the largest neighbour (as it
+    was before any area of this size was taken), then the lowest value, and becomes one area with all its
+    neighbours of that class. No rule looks at positions, so a mirrored or turned map gives the mirrored or
+    turned answer.
 
     Parameters
     ----------
@@ -104,6 +105,7 @@ def merge_graph(
         graph.size,
         graph.flags,
         graph.start,
+        graph.count,
         graph.neighbour,
         graph.border,
         graph.following,
