@@ -3,9 +3,9 @@ Exact class shares of MODIS cells from polygons, beside exactextract and beside 
 
 200,000 polygons (a Voronoi mosaic bent by a smooth field, so that neighbours share curved borders) of 15 classes
 cover 100 x 100 km; the cells are 463.3 m wide. Both methods get the same polygons in memory and end with the same
-array of shares; both run in one thread, and processor seconds are compared. Where they differ, shapely's overlay of a sample of cells says who is right. The papers draw the
-polygons at 10 m and count pixel centres: the last figures are the errors of that, on a quarter of the ground.
-Prints one JSON document.
+array of shares; both run in one thread, and processor seconds are compared. Where they differ, shapely's overlay of
+a sample of cells says who is right. The papers draw the polygons at 10 m and count pixel centres: the last figures
+are the errors of that, on a quarter of the ground. Prints one JSON document.
 
 Needs exactextract (the extra `bench`) for the comparison; without it says so and measures the rest.
 """

@@ -78,9 +78,7 @@ def add_edge(
 
 
 @numba.njit(cache=True, nogil=True)
-def ring_sign(
-    points: NDArray[np.float64], start: int, stop: int, hole: bool
-) -> float:
+def ring_sign(points: NDArray[np.float64], start: int, stop: int, hole: bool) -> float:
     """Weight with which a ring's edges add its area (of a hole: take it away), whatever way it runs."""
     x, y = points[start, 0], points[start, 1]
     twice = 0.0
@@ -168,9 +166,7 @@ def polygon_areas(
 
 
 @numba.njit(cache=True, nogil=True)
-def _corner(
-    control: NDArray[np.float64], step: int, i: int, j: int
-) -> tuple[float, float]:
+def _corner(control: NDArray[np.float64], step: int, i: int, j: int) -> tuple[float, float]:
     """Position of a pixel corner between the control points around it, bilinear."""
     a, b = i // step, j // step
     v, u = (i - a * step) / step, (j - b * step) / step

@@ -36,7 +36,9 @@ class ClassMap:
 
     def __repr__(self) -> str:
         rows, cols = self.grid.shape
-        return f"<ClassMap {Path(self.path).name}: {self.legend.address}, {rows} x {cols} px, {self.grid.crs}>"
+        return (
+            f"<ClassMap {Path(self.path).name}: {self.legend.address}, {rows} x {cols} px, {self.grid.crs}>"
+        )
 
 
 def open_map(path: str | Path, *, legend: Legend | None = None) -> ClassMap:
@@ -52,14 +54,18 @@ def open_map(path: str | Path, *, legend: Legend | None = None) -> ClassMap:
     """
     with open_dataset(path) as data:
         if data.count != 1:
-            raise InputError(f"{path}: has {data.count} bands; a class map has one. Extract it (gdal_translate -b N).")
+            raise InputError(
+                f"{path}: has {data.count} bands; a class map has one. Extract it (gdal_translate -b N)."
+            )
         if np.dtype(data.dtypes[0]).kind not in "iu":
             raise InputError(f"{path}: holds {data.dtypes[0]} numbers; a class map holds whole numbers.")
         tag = data.tags().get(_TAG)
         grid = grid_of(data)
     if legend is None:
         if not tag:
-            raise LegendError(f"{path}: does not say its legend; name it (--legend corine-2, or a CSV of your own).")
+            raise LegendError(
+                f"{path}: does not say its legend; name it (--legend corine-2, or a CSV of your own)."
+            )
         document = json.loads(tag)
         legend = Legend.from_rows(document["name"], document["rows"], levels=document["levels"])
     return ClassMap(str(path), grid, legend)
@@ -75,7 +81,9 @@ class MapReader:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -124,9 +132,13 @@ class MapWriter(CogWriter):
         """Palette, legend and its address."""
         legend = self.legend
         legend.check_values(np.flatnonzero(self.counts).tolist(), where=str(self.path))
-        data.write_colormap(1, {item.value: (*item.rgb, 255) for item in legend.classes} | {NODATA: (0, 0, 0, 0)})
+        data.write_colormap(
+            1, {item.value: (*item.rgb, 255) for item in legend.classes} | {NODATA: (0, 0, 0, 0)}
+        )
         data.set_band_description(1, legend.address)
-        data.update_tags(**{_TAG: json.dumps({"name": legend.name, "levels": legend.levels, "rows": legend.to_rows()})})
+        data.update_tags(
+            **{_TAG: json.dumps({"name": legend.name, "levels": legend.levels, "rows": legend.to_rows()})}
+        )
 
     def finish_beside(self) -> None:
         """Attribute table and QGIS style."""
@@ -166,7 +178,9 @@ def write_map(path: str | Path, values: NDArray[np.uint8], grid: GeoBox, *, lege
     values : (rows, cols) array of uint8
     """
     if values.shape != tuple(grid.shape):
-        raise GridError(f"The array has {values.shape} pixels, the grid {tuple(grid.shape)}; they must be the same.")
+        raise GridError(
+            f"The array has {values.shape} pixels, the grid {tuple(grid.shape)}; they must be the same."
+        )
     with MapWriter(path, grid, legend) as writer:
         writer.write(0, 0, values)
     return ClassMap(str(path), grid, legend)
@@ -195,18 +209,28 @@ def attribute_xml(legend: Legend, counts: NDArray[np.int64]) -> str:
     by_value = {item.value: item for item in legend.classes}
     categories = ElementTree.SubElement(band, "CategoryNames")
     for value in range(max(by_value) + 1):
-        ElementTree.SubElement(categories, "Category").text = by_value[value].name if value in by_value else ""
+        ElementTree.SubElement(categories, "Category").text = (
+            by_value[value].name if value in by_value else ""
+        )
     table = ElementTree.SubElement(band, "GDALRasterAttributeTable", tableType="thematic")
     # name, GDAL's field type (0 integer, 2 text) and usage (5 value, 1 count, 2 name, 0 generic, 6 to 8 colour)
-    columns = [("Value", 0, 5), ("Count", 0, 1), ("Class_Name", 2, 2), ("Code", 2, 0), ("R", 0, 6), ("G", 0, 7), ("B", 0, 8)]
+    columns = [
+        ("Value", 0, 5),
+        ("Count", 0, 1),
+        ("Class_Name", 2, 2),
+        ("Code", 2, 0),
+        ("R", 0, 6),
+        ("G", 0, 7),
+        ("B", 0, 8),
+    ]
     for index, (name, kind, usage) in enumerate(columns):
         field = ElementTree.SubElement(table, "FieldDefn", index=str(index))
         for key, text in (("Name", name), ("Type", str(kind)), ("Usage", str(usage))):
             ElementTree.SubElement(field, key).text = text
     for index, item in enumerate(legend.classes):
         row = ElementTree.SubElement(table, "Row", index=str(index))
-        for text in (item.value, counts[item.value], item.name, item.code, *item.rgb):
-            ElementTree.SubElement(row, "F").text = str(text)
+        for entry in (item.value, counts[item.value], item.name, item.code, *item.rgb):
+            ElementTree.SubElement(row, "F").text = str(entry)
     ElementTree.indent(root)
     return ElementTree.tostring(root, encoding="unicode") + "\n"
 
@@ -229,4 +253,8 @@ def qml_style(legend: Legend) -> str:
             label=item.name if item.code == item.name else f"{item.code} {item.name}",
         )
     ElementTree.indent(root)
-    return "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n" + ElementTree.tostring(root, encoding="unicode") + "\n"
+    return (
+        "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
+        + ElementTree.tostring(root, encoding="unicode")
+        + "\n"
+    )
