@@ -6,6 +6,7 @@ The public names are flat, ``tesela.open_scene``, and each is loaded when it is 
 twin under ``if TYPE_CHECKING``, which editors and type checkers read; a test keeps the two equal.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -45,6 +46,10 @@ if TYPE_CHECKING:
     from tesela.training.settings import SegmentationSettings as SegmentationSettings
 
 __version__ = "0.1.0"
+
+# OpenMP's threads sleep while they wait instead of spinning, which beside other work on the machine costs several
+# times the processor time. Read once, when torch is loaded, so it stands here; a setting of yours wins.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _HOME = {
     "Band": "tesela.core.scene",

@@ -29,7 +29,7 @@ class DemoSize:
 
 
 SIZES = {
-    "small": DemoSize(768, 5.0, patch_px=96, encoder="resnet18", decoder="small", epochs=24),
+    "small": DemoSize(960, 5.0, patch_px=96, encoder="resnet18", decoder="small", epochs=40),
     "full": DemoSize(2000, 25.0, patch_px=128, encoder="resnet50", decoder="full", epochs=60),
 }
 """The demo by size: some minutes on two cores, or the whole region of 20 x 20 km."""
