@@ -24,7 +24,7 @@ from sklearn.ensemble import RandomForestClassifier
 
 from tesela.evaluation import Confusion, count_confusion, score
 from tesela.io.maps import MapReader, open_map
-from tesela.io.raster import SceneReader, open_scene
+from tesela.io.raster import SceneReader
 from tesela.patches.table import PatchTable, read_patches
 from tesela.recipes import run_recipe
 
@@ -117,7 +117,9 @@ def judge_baselines(table: PatchTable, labels_path: Path, *, seed: int) -> dict[
     x_train, y_train = pixels[:, ground["train"]].T, classes[ground["train"]]
     x_test, y_test = pixels[:, ground["test"]].T, classes[ground["test"]]
     values, counts = np.unique(y_train, return_counts=True)
-    forest = RandomForestClassifier(200, min_samples_leaf=3, n_jobs=-1, random_state=seed).fit(x_train, y_train)
+    forest = RandomForestClassifier(200, min_samples_leaf=3, n_jobs=-1, random_state=seed).fit(
+        x_train, y_train
+    )
     answers = {
         "majority": np.full_like(y_test, values[counts.argmax()]),
         "random_forest": forest.predict(x_test).astype(np.uint8),
@@ -142,7 +144,10 @@ def medians(runs: list[dict[str, object]]) -> dict[str, dict[str, dict[str, floa
     for level in sorted({run["level"] for run in runs}):
         chosen = [run["scores"] for run in runs if run["level"] == level]
         result[f"level {level}"] = {
-            model: {key: round(statistics.median(item[model][key] for item in chosen), 4) for key in chosen[0][model]}
+            model: {
+                key: round(statistics.median(item[model][key] for item in chosen), 4)
+                for key in chosen[0][model]
+            }
             for model in chosen[0]
         }
     return result

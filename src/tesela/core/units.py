@@ -74,6 +74,7 @@ def _parse(text: str | float, units: dict[str, float], *, kind: str, example: st
     if match is None or (match[2] or bare) not in units:
         known = ", ".join(unit for unit in units if not unit.endswith("²"))
         raise RecipeError(
-            f"'{text}' is not {'an' if kind == 'area' else 'a'} {kind}: write a number and one of {known}, such as \"{example}\"."
+            f"'{text}' is not {'an' if kind[0] in 'aeiou' else 'a'} {kind}: write a number and one of {known}, "
+            f'such as "{example}".'
         )
     return float(match[1]) * units[match[2] or bare]
