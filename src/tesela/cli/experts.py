@@ -34,13 +34,24 @@ def train(
 
 
 def predict(
-    expert: Annotated[str, typer.Argument(help="Trained expert, a .safetensors file.")],
+    expert: Annotated[
+        str,
+        typer.Argument(
+            help="Trained expert (.safetensors), or cascade (.toml, or a folder with cascade.toml)."
+        ),
+    ],
     scene: Annotated[str, typer.Argument(help="Scene; several files of the same ground joined by commas.")],
     out: Out,
     window: Annotated[int, typer.Option(help="Largest side of the network's windows, in pixels.")] = 1088,
     overlap: Annotated[int, typer.Option(help="Pixels that neighbouring windows share.")] = 64,
+    engine: Annotated[
+        str, typer.Option(help="auto, torch, compile, openvino or cuda; auto tries on a piece of the scene.")
+    ] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
-    memory: Annotated[str, typer.Option(help="Budget of one strip of windows.")] = "256 MiB",
+    tta: Annotated[
+        str, typer.Option(help="none, or d4: the mean of eight turned and mirrored views of each window.")
+    ] = "none",
+    memory: Annotated[str, typer.Option(help="Budget of the pipeline beside the network.")] = "512 MiB",
     confidence: Annotated[
         str | None, typer.Option(help="File for the highest probability, per cent.")
     ] = None,
@@ -48,6 +59,16 @@ def predict(
     probabilities: Annotated[
         str | None, typer.Option(help="File for all probabilities, one band a class.")
     ] = None,
+    cluster: Annotated[
+        str | None, typer.Option(help="local, or the address of a Dask scheduler: tcp://host:8786.")
+    ] = None,
+    soft: Annotated[bool, typer.Option(help="Cascade: multiply probabilities down the tree.")] = False,
+    isolated: Annotated[
+        int, typer.Option(help="Cascade: fewer gated pixels than this in 64 x 64 px call for no window.")
+    ] = 8,
+    levels: Annotated[
+        bool, typer.Option(help="Cascade: write the coarser levels as maps of their own.")
+    ] = False,
     bands: BandNames = None,
     scale: Scale = None,
     offset: Offset = None,
@@ -57,19 +78,66 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """
-    Map a scene with an expert.
+    Map a scene with an expert, or with a cascade of experts.
 
     The map is a COG with colours and names. After a crash, the same command continues.
 
     Example: tesela predict experts/corine.safetensors scene.tif -o map.tif --confidence confidence.tif
     """
+    from pathlib import Path
+
+    from tesela.core.errors import RecipeError
     from tesela.io.raster import open_scene
-    from tesela.mapping import predict_map
+    from tesela.mapping import CascadeRules, predict_cascade, predict_map, read_cascade
     from tesela.models.expert import load_expert
 
     opened = open_scene(
         scene, bands=split_names(bands), scale=scale, offset=offset, nodata=nodata, nonfinite=nonfinite
     )
+    if Path(expert).is_dir() or Path(expert).suffix == ".toml":
+        given = {
+            "--tta": tta != "none",
+            "--entropy": entropy,
+            "--probabilities": probabilities,
+            "--cluster": cluster,
+        }
+        if any(given.values()):
+            names = ", ".join(name for name, value in given.items() if value)
+            raise RecipeError(f"A cascade takes no {names}; leave it out, or map with a single expert.")
+        with progress_bar("mapping", quiet=quiet or as_json) as progress:
+            cascaded = predict_cascade(
+                read_cascade(expert),
+                opened,
+                out,
+                window_px=window,
+                overlap_px=overlap,
+                engine=engine,
+                precision=precision,
+                memory=memory,
+                rules=CascadeRules(soft=soft, isolated_px=isolated),
+                confidence=confidence,
+                levels=levels,
+                progress=progress,
+            )
+        document = {
+            "map": cascaded.map.path,
+            "levels": [item.path for item in cascaded.levels],
+            "legend": cascaded.map.legend.address,
+            "engines": dict(cascaded.engines),
+            **cascaded.tally.to_dict(),
+            "pixels": cascaded.pixels,
+            "seconds": round(cascaded.seconds, 2),
+            "resumed_parts": cascaded.resumed,
+        }
+        if as_json:
+            print_json(document)
+            return
+        if not quiet:
+            used = ", ".join(f"{names} by {name}" for names, name in cascaded.engines.items())
+            print(f"{cascaded.pixels:,} px, {used}, {cascaded.seconds:.1f} s")
+        for path in (cascaded.map.path, *(item.path for item in cascaded.levels)):
+            print(f"map  {path}")
+        return
     with progress_bar("mapping", quiet=quiet or as_json) as progress:
         made = predict_map(
             load_expert(expert),
@@ -77,11 +145,14 @@ def predict(
             out,
             window_px=window,
             overlap_px=overlap,
+            engine=engine,
             precision=precision,
+            tta=tta,
             memory=memory,
             confidence=confidence,
             entropy=entropy,
             probabilities=probabilities,
+            cluster=cluster,
             progress=progress,
         )
     if as_json:
@@ -90,6 +161,7 @@ def predict(
                 "map": made.map.path,
                 "legend": made.map.legend.address,
                 "engine": made.engine,
+                "trial_mpx_per_s": {name: round(rate, 3) for name, rate in made.trial.rates.items()},
                 "windows": made.windows,
                 "pixels": made.pixels,
                 "seconds": round(made.seconds, 2),

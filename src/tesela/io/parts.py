@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -116,7 +117,7 @@ class PartStore:
         return self.folder / f"{number:08d}.part"
 
     def _write(self, name: str, content: bytes) -> None:
-        aside = self.folder / f"{name}.aside"
+        aside = self.folder / f"{name}.{uuid.uuid4().hex}.aside"  # two machines may make one part
         try:
             with aside.open("wb") as file:
                 file.write(content)

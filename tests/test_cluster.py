@@ -1,0 +1,120 @@
+"""Maps made by Dask workers: the same bytes, whatever happens to the workers."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tesela.core.errors import InputError, RecipeError
+from tesela.io.raster import open_scene
+from tesela.mapping import predict_map
+from tesela.models.architecture import UnetArchitecture
+from tesela.models.expert import Expert, ExpertHeader
+from tesela.models.unet import make_unet
+from test_mapping import LEGEND, make_expert, write_scene
+
+distributed = pytest.importorskip("distributed", reason="the extra 'cluster' is not installed")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),  # sockets of workers that are killed on purpose
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, dashboard_address=None, memory_limit=0, protocol="tcp://"
+    ) as started:
+        yield started
+
+
+def unet_expert() -> Expert:
+    channels = (16, 16, 8, 8, 8)
+    torch.manual_seed(3)
+    header = ExpertHeader(
+        architecture=UnetArchitecture(2, 3, encoder="resnet18", decoder_channels=channels),
+        legend=LEGEND,
+        bands=("red", "nir"),
+        mean=(100.0, 50.0),
+        std=(30.0, 20.0),
+        patch_size_px=64,
+        pixel_size_m=10.0,
+    )
+    network = (
+        make_unet(encoder="resnet18", bands=2, classes=3, decoder_channels=channels)
+        .eval()
+        .requires_grad_(False)
+    )
+    return Expert(header, network)
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+OPTIONS: dict[str, Any] = {"window_px": 160, "overlap_px": 64, "engine": "torch", "precision": "fp32"}
+
+
+def test_a_cluster_makes_the_bytes_of_one_machine_even_when_a_worker_is_killed(
+    tmp_path: Path, cluster: Any
+) -> None:
+    write_scene(tmp_path / "scene.tif", (1600, 260))
+    scene, expert = open_scene(tmp_path / "scene.tif"), unet_expert()
+    alone = predict_map(expert, scene, tmp_path / "alone.tif", **OPTIONS)
+    with distributed.Client(cluster) as client:
+        victim = min(client.run(os.getpid).values())
+    parts = tmp_path / ".killed.tif.parts"
+
+    def kill_after_two_parts() -> None:
+        while len(list(parts.glob("*.part"))) < 2:
+            time.sleep(0.01)
+        os.kill(victim, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_after_two_parts, daemon=True)
+    killer.start()
+    made = predict_map(expert, scene, tmp_path / "killed.tif", cluster=cluster.scheduler_address, **OPTIONS)
+    killer.join()
+    assert made.windows == alone.windows
+    assert made.engine == "torch-fp32"
+    with distributed.Client(cluster) as client:
+        client.wait_for_workers(2, timeout=60)
+        assert victim not in client.run(os.getpid).values()
+    assert sha256(tmp_path / "killed.tif") == sha256(tmp_path / "alone.tif")
+    assert not parts.exists()
+
+
+def test_an_error_on_a_worker_comes_out_as_it_is(tmp_path: Path, cluster: Any) -> None:
+    write_scene(tmp_path / "whole.tif", (600, 600), compress="deflate")
+    content = bytearray((tmp_path / "whole.tif").read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 4000] = bytes(4000)
+    (tmp_path / "cut.tif").write_bytes(content)
+    with pytest.raises(InputError, match=r"cut\.tif: a window cannot be read"):
+        predict_map(
+            unet_expert(),
+            open_scene(tmp_path / "cut.tif"),
+            tmp_path / "map.tif",
+            cluster=cluster.scheduler_address,
+            **OPTIONS,
+        )
+    assert not (tmp_path / "map.tif").exists()
+
+
+def test_a_scheduler_that_does_not_answer_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_scene(tmp_path / "scene.tif", (64, 64))
+    monkeypatch.setattr("tesela.mapping.cluster.ANSWER_S", 1.0)
+    with pytest.raises(RecipeError, match="No Dask scheduler answers"):
+        predict_map(
+            make_expert(),
+            open_scene(tmp_path / "scene.tif"),
+            tmp_path / "map.tif",
+            cluster="tcp://127.0.0.1:9",
+        )
