@@ -30,7 +30,7 @@ from tesela.training import segmentation
 from tesela.training.augment import augment, turn
 from tesela.training.averaging import MovingAverage
 from tesela.training.data import Draws, MemoryPatches, PaddedPatches, Shares
-from tesela.training.hardware import choose_hardware
+from tesela.training.hardware import choose_hardware, freeze_idle
 from tesela.training.losses import class_weights, patch_weights, segmentation_loss
 from tesela.training.scores import count_pairs, validation_scores
 from tesela.training.segmentation import train_segmentation
@@ -152,6 +152,15 @@ def test_all_gpus_are_used_in_bf16_where_they_have_it(monkeypatch: pytest.Monkey
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
     assert choose_hardware(replace(QUICK, devices=2)) == ("gpu", 2, "16-mixed")
     assert choose_hardware(replace(QUICK, accelerator="cpu"))[:2] == ("cpu", 1)
+
+
+def test_parameters_that_no_output_depends_on_are_left_out() -> None:
+    network = make_unet(encoder="efficientnet-b0", bands=2, classes=2)
+    freeze_idle(network, bands=2)
+    idle = [name for name, parameter in network.named_parameters() if not parameter.requires_grad]
+    assert idle == ["encoder._conv_head.weight", "encoder._bn1.weight", "encoder._bn1.bias"]
+    assert all(parameter.grad is None for parameter in network.parameters())
+    assert network.training
 
 
 # ---- losses and weights -------------------------------------------------------------------------------

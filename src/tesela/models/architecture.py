@@ -53,14 +53,24 @@ class UnetArchitecture:
     @classmethod
     def from_dict(cls, document: Mapping[str, object]) -> UnetArchitecture:
         """Build from `to_dict`'s document, checking every field."""
-        bands, classes = _whole(document, "bands"), _whole(document, "classes")
+        bands = _whole(document, "bands", most=MOST_CHANNELS)
+        classes = _whole(document, "classes", most=MOST_CLASSES)
         encoder, channels = document.get("encoder"), document.get("decoder_channels")
         if not isinstance(encoder, str):
             raise ExpertError(f"architecture: encoder is {encoder!r}, a name was needed.")
-        if not isinstance(channels, list) or not channels or not all(_is_size(item) for item in channels):
-            raise ExpertError(f"architecture: decoder_channels is {channels!r}, whole numbers were needed.")
-        return cls(bands, classes, encoder=encoder, decoder_channels=tuple(channels))
+        if not isinstance(channels, list) or not channels:
+            raise ExpertError(f"architecture: decoder_channels is {channels!r}, a list was needed.")
+        sizes = tuple(
+            _whole({"decoder_channels": item}, "decoder_channels", most=MOST_CHANNELS) for item in channels
+        )
+        return cls(bands, classes, encoder=encoder, decoder_channels=sizes)
 
+
+MOST_CHANNELS = 2048
+"""Largest number of bands and of decoder channels that a file may ask for: it must not fill the memory."""
+
+MOST_CLASSES = 254
+"""Largest number of classes: a class raster has no more values."""
 
 ARCHITECTURES = {"unet": UnetArchitecture}
 """Families of networks that an expert file may name."""
@@ -83,12 +93,8 @@ def read_architecture(document: object) -> UnetArchitecture:
     return ARCHITECTURES[kind].from_dict(document)
 
 
-def _whole(document: Mapping[str, object], name: str) -> int:
+def _whole(document: Mapping[str, object], name: str, *, most: int) -> int:
     value = document.get(name)
-    if not isinstance(value, int) or not _is_size(value):
-        raise ExpertError(f"architecture: {name} is {value!r}, a whole number from 1 to 65535 was needed.")
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+        raise ExpertError(f"architecture: {name} is {value!r}, a whole number from 1 to {most} was needed.")
     return value
-
-
-def _is_size(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value < 1 << 16

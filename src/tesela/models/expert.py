@@ -105,7 +105,6 @@ def load_expert(path: str | Path, *, device: str = "cpu") -> Expert:
     ExpertError
         As `read_header`, and if tensors are missing or do not fit the architecture.
     """
-    import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -113,10 +112,10 @@ def load_expert(path: str | Path, *, device: str = "cpu") -> Expert:
     document, shapes = _read_json(target)
     header = _parse(target, document)
     try:
-        with torch.device("meta"):  # shapes are compared before anything is allocated
-            planned = header.architecture.build().state_dict()
-        _compare(target, {name: tuple(tensor.shape) for name, tensor in planned.items()}, shapes)
-        network = header.architecture.build()
+        network = _plan(header) or header.architecture.build()
+        _compare(target, {name: tuple(item.shape) for name, item in network.state_dict().items()}, shapes)
+        if any(item.is_meta for item in network.parameters()):
+            network = header.architecture.build()
         network.load_state_dict(load_file(target))
     except SafetensorError as error:
         raise ExpertError(f"{target}: its tensors cannot be read ({error}). Get the file again.") from None
@@ -124,6 +123,19 @@ def load_expert(path: str | Path, *, device: str = "cpu") -> Expert:
         raise error if str(error).startswith(str(target)) else ExpertError(f"{target}: {error}") from None
     network.eval().requires_grad_(False)
     return Expert(header, network.to(device))
+
+
+def _plan(header: ExpertHeader) -> torch.nn.Module | None:
+    """The network without memory for its tensors, so that shapes are compared before anything is allocated."""
+    import torch
+
+    try:
+        with torch.device("meta"):
+            return header.architecture.build()
+    except ExpertError as error:
+        if "meta tensors" in str(error):  # some encoders of smp compute while they are built
+            return None
+        raise
 
 
 def _compare(path: Path, planned: Mapping[str, Shape], shapes: Mapping[str, Shape]) -> None:

@@ -73,7 +73,14 @@ class Unet(nn.Module):
         """
         if _get_tracing_state() is None:  # a tracer (OpenVINO, ONNX) would bake the shape in
             self._check(tuple(images.shape))
-        scores: torch.Tensor = self.head(self.decoder(self.encoder(images)))  # (b, classes, rows, cols)
+        try:
+            features = self.encoder(images)  # strides 1 to 32
+        except AssertionError as error:  # transformers of timm that were built for one size
+            raise ExpertError(
+                f"This encoder does not take {images.shape[2]} x {images.shape[3]} px ({_first_line(error)}). "
+                f"Take one for any size, such as 'resnet50' or 'convnext_tiny'."
+            ) from error
+        scores: torch.Tensor = self.head(self.decoder(features))  # (b, classes, rows, cols)
         return scores
 
     def _check(self, shape: tuple[int, ...]) -> None:

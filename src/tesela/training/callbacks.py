@@ -20,7 +20,7 @@ class Keeper(lightning.Callback):
     """
     Writes the log after every epoch, and the checkpoint from which a killed training goes on.
 
-    A checkpoint is written after an epoch when writing has cost less than a tenth of the time since the last
+    A checkpoint is written after an epoch when writing costs less than a twentieth of the time since the last
     one, so that a training of short epochs does not spend itself on them; and always after the last epoch.
     """
 
@@ -55,7 +55,7 @@ class Keeper(lightning.Callback):
                 f"{part}: cannot be written ({str(error).splitlines()[0]}). Free space and start again; "
                 f"the training goes on from its last checkpoint."
             ) from error
-        self._due = time.monotonic() + 10 * (time.monotonic() - start)
+        self._due = time.monotonic() + 20 * (time.monotonic() - start)
 
     def _write_log(self, rows: list[dict[str, float]]) -> None:
         part = self.log_file.with_suffix(".part")

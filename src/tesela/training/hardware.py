@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from tesela.training.settings import SegmentationSettings, SettingsError
 
@@ -42,6 +43,17 @@ def choose_hardware(settings: SegmentationSettings) -> tuple[str, int, str]:
             "precision is 'fp16', which a CPU does not train in: take 'auto', 'bf16' or 'fp32'."
         )
     return accelerator, devices, {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}[precision]
+
+
+def freeze_idle(network: nn.Module, *, bands: int) -> None:
+    """Leave out parameters that no output depends on: devices that train together would wait for their gradients."""
+    network.eval()
+    network(torch.zeros(1, bands, 64, 64)).sum().backward()
+    for parameter in network.parameters():
+        if parameter.grad is None:
+            parameter.requires_grad_(False)
+    network.zero_grad(set_to_none=True)
+    network.train()
 
 
 def _cpu_computes_bf16() -> bool:

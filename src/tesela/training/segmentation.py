@@ -24,7 +24,7 @@ from tesela.patches.dataset import PatchDataset, band_statistics
 from tesela.patches.table import PatchTable
 from tesela.training.callbacks import EpochBar, Keeper
 from tesela.training.data import Draws, Patches, Shares, make_loader, take_to_memory
-from tesela.training.hardware import choose_hardware
+from tesela.training.hardware import choose_hardware, freeze_idle
 from tesela.training.losses import class_weights, patch_weights
 from tesela.training.settings import SegmentationSettings
 from tesela.training.state import TrainingFolder
@@ -214,6 +214,8 @@ def _fit(
         decoder_channels=plan.decoder_channels,
         weights=None if resumed else settings.weights,
     )
+    if devices > 1:
+        freeze_idle(network, bands=plan.bands)
     _open_logs(logs, begin=not resumed)
     train, val = (take_to_memory(patches, cache=settings.cache) for patches in (train, val))
     draws = Draws(
