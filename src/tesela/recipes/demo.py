@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from tesela import __version__
 from tesela.core.errors import RecipeError, unknown_name
 from tesela.io.manifest import Manifest, fingerprint, write_whole
 from tesela.recipes.templates import CHAINS
@@ -129,7 +130,8 @@ def write_demo(
 def _make_region(
     folder: Path, *, size_px: int, seed: int, min_area_ha: float, report: Callable[[str, str], None]
 ) -> None:
-    wanted = Manifest("simulate", settings={"size_px": size_px, "min_area_ha": min_area_ha}, seed=seed)
+    settings = {"size_px": size_px, "min_area_ha": min_area_ha, "tesela": __version__}
+    wanted = Manifest("simulate", settings=settings, seed=seed)
     found = Manifest.read(folder)
     if found is not None and found.same_work(wanted) and all(Path(path).exists() for path in found.outputs):
         report("simulate", "up to date")
