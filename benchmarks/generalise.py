@@ -259,8 +259,9 @@ def compare(side_px: int, methods: list[str]) -> dict[str, object]:
     }
     names = ("tesela", "limit: cc3d labelling + graph")
     if all(name in by_name for name in names):
-        mine, least = (float(by_name[name]["seconds"]) for name in names)
-        summary["times_the_limit"] = round(mine / least, 2)
+        for unit in ("seconds", "cpu_seconds"):
+            mine, least = (float(str(by_name[name][unit])) for name in names)
+            summary[f"times_the_limit_in_{unit}"] = round(mine / least, 2)
     return summary
 
 
@@ -288,7 +289,7 @@ def gigapixel(side_px: int, *, width_m: float, rounds: int) -> dict[str, object]
         made = time.perf_counter() - start
         del land
         ticks: list[float] = []
-        start = time.perf_counter()
+        start, cpu = time.perf_counter(), time.process_time()
         with PeakMemory() as memory:
             out, ledger = generalise_map(
                 ClassMap(str(folder / "map.tif"), grid, legend),
@@ -299,7 +300,7 @@ def gigapixel(side_px: int, *, width_m: float, rounds: int) -> dict[str, object]
                 rounds=rounds,
                 progress=lambda done, total: ticks.append(round(time.perf_counter() - start, 1)),
             )
-        seconds = time.perf_counter() - start
+        seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
         size_mib = Path(out.path).stat().st_size / 2**20
     return {
         "side_px": side_px,
@@ -308,6 +309,7 @@ def gigapixel(side_px: int, *, width_m: float, rounds: int) -> dict[str, object]
         "rounds": ledger.rounds,
         "seconds_to_make_the_map": round(made, 1),
         "seconds": round(seconds, 1),
+        "cpu_seconds": round(cpu, 1),
         "passes_done_after_seconds": ticks,
         "extra_mib": memory.extra_mib,
         "peak_mib_of_process": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,

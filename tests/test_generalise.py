@@ -571,6 +571,7 @@ def test_a_map_keeps_unit_and_width_and_the_ledger_explains_every_pixel(tmp_path
     assert sum(ledger.narrow.values()) < 0.005 * values.size
     assert (values == truth).mean() > (noisy == truth).mean() - 0.2
     assert passes[0][0] == 1
+    assert passes[-1][0] == passes[-1][1]
     assert passes == sorted(passes)
 
 

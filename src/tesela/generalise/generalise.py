@@ -128,7 +128,7 @@ def generalise_map(
             draw = _rows_to(writer)
         narrow = steps.survey(draw)
         after = _save(steps.current, source, out)
-        clock.tick()
+        clock.finish()
     ledger = Ledger(
         legend=legend.address,
         pixel_m2=task.pixel_m2,

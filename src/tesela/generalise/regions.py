@@ -126,19 +126,16 @@ def build_graph(read: Reader, shape: tuple[int, int], *, unit_px: int, plan: Pla
             border,
         )
 
-    parts = list(plan.each(work, strips))
-    offsets = np.zeros(len(parts) + 1, np.int64)
-    np.cumsum([len(part.size) for part in parts], out=offsets[1:])
-    if offsets[-1] > _MOST_NODES:
-        raise InputError(
-            f"The map has {offsets[-1]} regions, more than {_MOST_NODES}: generalise it in parts, or remove "
-            f"the noise first."
-        )
-    return _join(parts, offsets, shape=shape, strips=strips)
+    graph = _Builder(shape, strips)
+    for part in plan.each(work, strips):
+        graph.add(part)
+    return graph.done()
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Part:
+    """What is known of a strip by itself."""
+
     labels: NDArray[np.int32] | None
     top: NDArray[np.int32]
     bottom: NDArray[np.int32]
@@ -150,71 +147,66 @@ class _Part:
     border: NDArray[np.int32]
 
 
-def _join(
-    parts: list[_Part], offsets: NDArray[np.int64], *, shape: tuple[int, int], strips: list[Strip]
-) -> RegionGraph:
-    nodes = int(offsets[-1])
-    borders = sum(len(part.border) for part in parts)
-    parent = np.arange(nodes, dtype=np.int32)
-    size = np.empty(nodes, np.int64)
-    value = np.empty(nodes, np.uint8)
-    flags = np.empty(nodes, np.uint8)
-    count = np.empty(nodes, np.int32)
-    neighbour = np.empty(borders, np.int32)
-    border = np.empty(borders, np.int32)
-    labels: list[NDArray[np.int32] | None] = []
-    done = 0
-    above: tuple[NDArray[np.int32], int] | None = None
-    for number in range(len(parts)):
-        part = parts[number]
-        first, stop = int(offsets[number]), int(offsets[number + 1])
-        size[first:stop] = part.size
-        value[first:stop] = part.value
-        flags[first:stop] = part.flags
-        count[first:stop] = part.count
-        upto = done + len(part.border)
-        neighbour[done:upto] = part.neighbour
-        neighbour[done:upto] += np.int32(first)
-        border[done:upto] = part.border
-        done = upto
-        if above is not None:
-            join_rows(parent, above[0], part.top, above[1], first)
-        above = (part.bottom, first)
-        labels.append(part.labels)
-        parts[number] = _EMPTY  # its arrays go as soon as they are copied
-    following = np.full(nodes, -1, np.int32)
-    last = np.arange(nodes, dtype=np.int32)
-    gather_parts(parent, size, flags, following, last)
-    whole = parent == np.arange(nodes, dtype=np.int32)
-    return RegionGraph(
-        shape=shape,
-        strips=strips,
-        offsets=offsets,
-        parent=parent,
-        value=value,
-        before=value.copy(),
-        whole=whole,
-        size=size,
-        flags=flags,
-        start=np.cumsum(count, dtype=np.int64) - count,
-        count=count,
-        neighbour=neighbour,
-        border=border,
-        following=following,
-        last=last,
-        labels=labels if any(item is not None for item in labels) else [],
-    )
+class _Builder:
+    """A graph that grows by strips, downwards; arrays grow in place, so that none is held twice."""
+
+    def __init__(self, shape: tuple[int, int], strips: list[Strip]) -> None:
+        self._shape, self._strips = shape, strips
+        self._offsets = [0]
+        self._labels: list[NDArray[np.int32] | None] = []
+        self._bottom: NDArray[np.int32] | None = None
+        self._size = np.empty(0, np.int64)
+        self._value, self._flags = (np.empty(0, np.uint8) for _ in range(2))
+        self._parent, self._count, self._neighbour, self._border = (np.empty(0, np.int32) for _ in range(4))
+
+    def add(self, part: _Part) -> None:
+        first, stop = self._offsets[-1], self._offsets[-1] + len(part.size)
+        if stop > _MOST_NODES:
+            raise InputError(
+                f"The map has more than {_MOST_NODES} regions: generalise it in parts, or remove the noise first."
+            )
+        _append(self._size, part.size)
+        _append(self._value, part.value)
+        _append(self._flags, part.flags)
+        _append(self._count, part.count)
+        _append(self._neighbour, part.neighbour + np.int32(first))
+        _append(self._border, part.border)
+        _append(self._parent, np.arange(first, stop, dtype=np.int32))
+        if self._bottom is not None:
+            join_rows(self._parent, self._bottom, part.top, self._offsets[-2], first)
+        self._bottom = part.bottom
+        self._offsets.append(stop)
+        self._labels.append(part.labels)
+
+    def done(self) -> RegionGraph:
+        nodes = self._offsets[-1]
+        following = np.full(nodes, -1, np.int32)
+        last = np.arange(nodes, dtype=np.int32)
+        gather_parts(self._parent, self._size, self._flags, following, last)
+        start = np.cumsum(self._count, dtype=np.int64)
+        start -= self._count
+        return RegionGraph(
+            shape=self._shape,
+            strips=self._strips,
+            offsets=np.array(self._offsets, np.int64),
+            parent=self._parent,
+            value=self._value,
+            before=self._value.copy(),
+            whole=self._parent == np.arange(nodes, dtype=np.int32),
+            size=self._size,
+            flags=self._flags,
+            start=start,
+            count=self._count,
+            neighbour=self._neighbour,
+            border=self._border,
+            following=following,
+            last=last,
+            labels=self._labels if any(item is not None for item in self._labels) else [],
+        )
 
 
-_NONE = np.empty(0, np.int32)
-_EMPTY = _Part(
-    None,
-    _NONE,
-    _NONE,
-    np.empty(0, np.int64),
-    np.empty(0, np.uint8),
-    np.empty(0, np.uint8),
-    _NONE,
-    _NONE,
-    _NONE,
-)
+def _append(items: NDArray[np.generic], more: NDArray[np.generic]) -> None:
+    """Lengthen an array in place; nobody else may hold it."""
+    known = len(items)
+    items.resize(known + len(more), refcheck=False)
+    items[known:] = more

@@ -74,7 +74,7 @@ class Task:
     @property
     def passes(self) -> int:
         """Passes over the map at most, reading and writing included."""
-        return 3 + bool(self.rules) + (2 if self.width else 0) + self.rounds * (2 if self.width else 1)
+        return 3 + bool(self.rules) + (2 + 2 * self.rounds if self.width else 0)
 
 
 @dataclass
@@ -87,7 +87,14 @@ class Clock:
 
     def tick(self) -> None:
         """One pass is done."""
-        self.done = min(self.done + 1, self.total)
+        self._show(min(self.done + 1, self.total))
+
+    def finish(self) -> None:
+        """All is done, perhaps in fewer rounds than were allowed."""
+        self._show(self.total)
+
+    def _show(self, done: int) -> None:
+        self.done = done
         if self.progress is not None:
             self.progress(self.done, self.total)
 
