@@ -1,5 +1,6 @@
 """Training: its parts by hand-made cases, the whole by classes that can be learnt, killed and resumed."""
 
+import contextlib
 import csv
 import os
 import signal
@@ -443,12 +444,18 @@ train_segmentation(read_patches({table!r}), {out!r}, settings=settings, quiet=Tr
 """
 
 
-def start(table: PatchTable, out: Path, *, epochs: int) -> subprocess.Popen[bytes]:
+@contextlib.contextmanager
+def started(table: PatchTable, out: Path, *, epochs: int) -> Iterator[subprocess.Popen[bytes]]:
+    """A training in a process of its own, which ends with the block."""
     file = table.write(out.parent.parent / f"{out.parent.name}.parquet")
     code = KILLED.format(tests=str(Path(__file__).parent), table=str(file), out=str(out), epochs=epochs)
     command = [sys.executable, "-c", code]
     one_thread = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=one_thread)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=one_thread) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def wait_for_rows(process: subprocess.Popen[bytes], log: Path, rows: int) -> None:
@@ -462,10 +469,10 @@ def wait_for_rows(process: subprocess.Popen[bytes], log: Path, rows: int) -> Non
 def test_a_killed_training_resumes_and_ends_with_the_same_bytes(table: PatchTable, tmp_path: Path) -> None:
     epochs = 12
     killed, whole = tmp_path / "killed" / "a.safetensors", tmp_path / "whole" / "a.safetensors"
-    process = start(table, killed, epochs=epochs)
-    wait_for_rows(process, tmp_path / "killed" / "logs" / "a" / "metrics.csv", 3)
-    os.kill(process.pid, signal.SIGKILL)
-    _, noise = process.communicate()
+    with started(table, killed, epochs=epochs) as process:
+        wait_for_rows(process, tmp_path / "killed" / "logs" / "a" / "metrics.csv", 3)
+        os.kill(process.pid, signal.SIGKILL)
+        _, noise = process.communicate()
     assert not killed.exists()
     assert (tmp_path / "killed" / ".training" / "a" / "last.ckpt").exists()
     settings = replace(QUICK, epochs=epochs, patience=0)
@@ -481,10 +488,10 @@ def test_a_killed_training_resumes_and_ends_with_the_same_bytes(table: PatchTabl
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 def test_an_interrupted_training_says_so_and_can_go_on(table: PatchTable, tmp_path: Path) -> None:
     out = tmp_path / "run" / "a.safetensors"
-    process = start(table, out, epochs=500)
-    wait_for_rows(process, tmp_path / "run" / "logs" / "a" / "metrics.csv", 2)
-    process.send_signal(signal.SIGINT)
-    _, noise = process.communicate(timeout=60)
+    with started(table, out, epochs=500) as process:
+        wait_for_rows(process, tmp_path / "run" / "logs" / "a" / "metrics.csv", 2)
+        process.send_signal(signal.SIGINT)
+        _, noise = process.communicate(timeout=200)
     assert noise.decode().strip().endswith("KeyboardInterrupt")
     assert not out.exists()
     assert (out.parent / ".training" / "a" / "key.json").exists()
@@ -591,7 +598,7 @@ def test_two_devices_train_one_expert(table: PatchTable, tmp_path: Path) -> None
     )
     script = tmp_path / "train.py"
     script.write_text(code)
-    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=300)
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stderr
     header = read_header(out)
     assert header.scores["patches"] == 6
