@@ -1,0 +1,1 @@
+"""What the scripts on mapping share: scenes, networks, peers, and runs in processes of their own."""
