@@ -4,8 +4,9 @@ The minimum mapping unit beside GDAL's sieve and beside the limit of any method 
 The map is a fractal landscape of 15 classes with salt and pepper on a tenth of its pixels. Each method runs in a
 process of its own, which first runs it on a corner of the map (compiling); memory is what the call added to the
 process at its peak. The limit is what every method on regions must do at least: one labelling by cc3d and one
-adjacency graph with border lengths. Prints one JSON document; ``--gigapixel`` adds the large map, which is made on
-disk block by block (its side in pixels can follow).
+adjacency graph with border lengths. Then: what is narrow after each round of width and unit. Prints one JSON
+document; ``--gigapixel`` does the large map instead, which is made on disk block by block (its side in pixels can
+follow), ``--narrow`` the rounds alone.
 
 Needs connected-components-3d (the extra `bench`).
 """
@@ -184,6 +185,40 @@ def judge(result: Values, truth: Values) -> dict[str, float | int]:
     }
 
 
+def width_rounds(side_px: int, *, width_px: float, most: int = 12) -> list[dict[str, float | int]]:
+    """What is still narrow after each round of width and unit, and how long the round took."""
+    from tesela.generalise import Plan, drop_narrow_parts, drop_small_areas
+    from tesela.generalise.opening import Disc
+    from tesela.generalise.unit import NO_CLASSES, NO_PRIORITY
+    from tesela.generalise.width import WidthRule, survey_narrow
+    from tesela.io.scratch import ScratchRaster
+
+    land = Landscape(side_px)
+    truth, values = (draw(0, 0, side_px) for draw in (land.truth, land.noisy))
+    rule = WidthRule(Disc(width_px), NO_PRIORITY, NO_CLASSES, "merge")
+    drop_narrow_parts(values[:300, :300].copy(), width_px=width_px, edges="merge")
+    values = drop_small_areas(values, unit_px=rule.disc.area_px, edges="merge")
+    rounds: list[dict[str, float | int]] = []
+    while len(rounds) < most:
+        before, cpu = values, time.process_time()
+        values = drop_narrow_parts(values, width_px=width_px, edges="merge")
+        values = drop_small_areas(values, unit_px=UNIT_PX, edges="merge")
+        cpu = time.process_time() - cpu
+        narrow = survey_narrow(ScratchRaster.of(values), rule=rule, plan=Plan()).sum()
+        rounds.append(
+            {
+                "round": len(rounds) + 1,
+                "narrow_percent": round(100 * float(narrow) / values.size, 4),
+                "pixels_changed": int((values != before).sum()),
+                "own_class_kept_percent": round(100 * float((values == truth).mean()), 2),
+                "cpu_seconds_per_100_mpx": round(cpu * 1e8 / values.size, 1),
+            }
+        )
+        if (values == before).all():
+            break
+    return rounds
+
+
 class PeakMemory:
     """Largest resident size of the process while a block runs, sampled, in MiB above where it began."""
 
@@ -334,15 +369,19 @@ def main() -> None:
         "--width", type=float, default=0.0, metavar="M", help="minimum width on the large map"
     )
     parser.add_argument("--rounds", type=int, default=2, help="rounds on the large map, with --width")
+    parser.add_argument("--narrow", action="store_true", help="rounds of width and unit on 3,000 px alone")
     parser.add_argument("--method", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.method:
         found = run_method(given.method, given.folder)
+    elif given.narrow:
+        found = {"side_px": 3000, "width_px": 10, "rounds": width_rounds(3000, width_px=10)}
     elif given.gigapixel:
         found = gigapixel(given.gigapixel, width_m=given.width, rounds=given.rounds)
     else:
         found = compare(given.side, given.only or list(METHODS))
+        found["width_and_unit"] = width_rounds(3000, width_px=10)
     print(json.dumps(found, indent=2))
 
 

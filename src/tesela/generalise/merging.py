@@ -21,6 +21,14 @@ def paint_labels(labels, final, before, after, pixels):  # type: ignore[no-untyp
 
 
 @njit(nogil=True, cache=True)
+def count_areas(before, final, whole, areas):  # type: ignore[no-untyped-def]
+    """Count regions by class before and after into `areas`, (256, 256)."""
+    for x in range(before.size):
+        if whole[x]:
+            areas[before[x], final[x]] += 1
+
+
+@njit(nogil=True, cache=True)
 def merge_regions(  # type: ignore[no-untyped-def]
     parent, value, size, flags, start, count, neighbour, border, following, last, ranks, spared, unit, keep
 ):
@@ -40,7 +48,9 @@ def merge_regions(  # type: ignore[no-untyped-def]
         if parent[x] == x and size[x] < unit and not spared[value[x]] and not (keep and flags[x] != 0):
             below[x] = head[size[x]]
             head[size[x]] = x
-    now = np.arange(parent.size).astype(np.int32)  # forest of this round, over the roots that it began with
+    now = np.empty(parent.size, np.int32)  # forest of this round, over the roots that it began with
+    for x in range(parent.size):
+        now[x] = x
     pending = np.zeros(parent.size, np.bool_)  # of this round's size, not decided, not grown
     members = np.empty(parent.size, np.int32)  # as the next, of which no more is touched than is used
     absorbed = np.empty(parent.size, np.int32)
@@ -189,7 +199,9 @@ def merge_regions(  # type: ignore[no-untyped-def]
 @njit(nogil=True, cache=True)
 def group_regions(parent, chosen, start, count, neighbour, following):  # type: ignore[no-untyped-def]
     """Root of the group of touching chosen regions, for each chosen region."""
-    group = np.arange(parent.size).astype(np.int32)
+    group = np.empty(parent.size, np.int32)
+    for x in range(parent.size):
+        group[x] = x
     for x in range(parent.size):
         if not chosen[x]:
             continue

@@ -70,6 +70,11 @@ class RegionGraph:
         """Nodes that stand for a region now."""
         return np.flatnonzero(self.parent == np.arange(len(self.parent), dtype=np.int32))
 
+    def drop_borders(self) -> None:
+        """Forget the lists of neighbours, which are most of the memory."""
+        self.start, self.count = np.zeros(len(self.parent), np.int64), np.zeros(len(self.parent), np.int32)
+        self.neighbour = self.border = np.empty(0, np.int32)
+
     def final_values(self) -> NDArray[np.uint8]:
         """Class of the region that each node belongs to now."""
         flatten(self.parent)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tesela.generalise.labelling import AT_EDGE, AT_NODATA
-from tesela.generalise.merging import merge_regions, paint_labels
+from tesela.generalise.merging import count_areas, merge_regions, paint_labels
 from tesela.generalise.regions import Reader, RegionGraph, build_graph
 from tesela.generalise.strips import Plan, Strip
 from tesela.io.scratch import ScratchRaster
@@ -91,7 +91,7 @@ def merge_graph(
     spared: NDArray[np.bool_] = NO_CLASSES,
 ) -> None:
     """
-    Merge the regions under the unit, by the rules of `drop_small_areas`.
+    Merge the regions under the unit, by the rules of `drop_small_areas`; their lists of borders are used up.
 
     Parameters
     ----------
@@ -115,15 +115,14 @@ def merge_graph(
         unit,
         edges == "keep",
     )
+    graph.drop_borders()
 
 
 def paint_graph(graph: RegionGraph, read: Reader, target: ScratchRaster, *, plan: Plan) -> Tally:
     """Write the classes of the merged regions and count what moved; `target` may be the raster read from."""
     final = graph.final_values()
-    whole = graph.whole
-    areas = np.bincount(graph.before[whole].astype(np.int64) * 256 + final[whole], minlength=1 << 16).reshape(
-        256, 256
-    )
+    areas = np.zeros((256, 256), np.int64)
+    count_areas(graph.before, final, graph.whole, areas)
     shared_rows = _shared_rows(graph, read)
 
     def work(strip: Strip) -> NDArray[np.int64]:
