@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.tesela-installed
 CHROMIUM := /usr/bin/chromium
 
+# Threads that wait sleep, also in processes that load OpenMP before Tesela can say so.
+export OMP_WAIT_POLICY ?= PASSIVE
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test check format bench docs constraints system
 

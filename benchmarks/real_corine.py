@@ -50,7 +50,6 @@ field = "CODE_18"
 
 [patches]
 size_px = 64
-stride_px = 32
 split = "block"
 block = "1920 m"
 fractions = [0.6, 0.15, 0.25]
@@ -60,14 +59,14 @@ encoder = "resnet18"
 decoder = "small"
 epochs = {epochs}
 patience = 0
-batch_size = 16
+batch_size = 8
 """
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--epochs", type=int, default=100)
     parser.add_argument("--out", type=Path, help="keep maps and reports here")
     options = parser.parse_args()
     data = Path(os.environ.get("TESELA_DATA", "../shared/data")).resolve() / "lanjaron_l8_clc"

@@ -107,7 +107,7 @@ scenes = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     described=scenes,
     size=st.sampled_from([8, 16]),

@@ -70,7 +70,7 @@ class SegmentationSettings:
     patience: int = 15
     """Epochs without a better score after which the training ends; 0 for never."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Arithmetic; auto: bf16 where the hardware has it, else fp16 (GPU) or fp32 (CPU)."""
+    """Arithmetic; auto: on a GPU bf16, or fp16 where it has none; on a CPU fp32, or bf16 with AMX."""
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     devices: int | Literal["auto"] = "auto"
     """Number of devices; auto: all GPUs, or the CPU."""
