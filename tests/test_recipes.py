@@ -126,6 +126,14 @@ def test_a_stage_that_failed_is_done_again(tmp_path: Path) -> None:
     assert run_stages([stage(folder, log)]).done == ["one"]
 
 
+def test_a_moved_project_stays_up_to_date(tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "in.txt").write_text("in")
+    run_stages([stage(tmp_path / "old" / "one", [])])
+    (tmp_path / "old").rename(tmp_path / "new")
+    assert run_stages([stage(tmp_path / "new" / "one", [])]).skipped == ["one"]
+
+
 def test_an_unknown_stage_names_the_known(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="did you mean 'one'"):
         run_stages([stage(tmp_path / "one", [])], until="ones")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -73,7 +74,7 @@ def run_stages(
         wanted = Manifest(
             step=stage.name,
             settings=stage.settings,
-            inputs={str(path): fingerprint(path) for path in stage.inputs()},
+            inputs=_fingerprints(stage, stage.inputs()),
             legend=stage.legend,
             seed=stage.seed,
         )
@@ -90,7 +91,7 @@ def run_stages(
                 step=wanted.step,
                 settings=wanted.settings,
                 inputs=wanted.inputs,
-                outputs={str(path): fingerprint(path) for path in outputs},
+                outputs=_fingerprints(stage, outputs),
                 legend=wanted.legend,
                 seed=wanted.seed,
                 seconds=round(seconds, 3),
@@ -107,4 +108,10 @@ def _is_current(stage: Stage, wanted: Manifest) -> bool:
     found = Manifest.read(stage.folder)
     if found is None or not found.same_work(wanted):
         return False
-    return all(Path(path).exists() and fingerprint(path) == mark for path, mark in found.outputs.items())
+    files = {stage.folder / path: mark for path, mark in found.outputs.items()}
+    return all(path.exists() and fingerprint(path) == mark for path, mark in files.items())
+
+
+def _fingerprints(stage: Stage, paths: Sequence[Path]) -> dict[str, str]:
+    """Fingerprints by path, relative to the stage's folder: a project that is moved as a whole stays up to date."""
+    return {os.path.relpath(path, stage.folder): fingerprint(path) for path in paths}
