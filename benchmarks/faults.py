@@ -58,8 +58,8 @@ def main() -> None:
 
 def prepare(folder: Path) -> tuple[Path, Path]:
     import torch
-    from mapping.work import header, write_texture
 
+    from mapping.work import header, write_texture
     from tesela.models.architecture import UnetArchitecture
     from tesela.models.expert import Expert, save_expert
 
@@ -118,7 +118,9 @@ def lost_worker(expert: Path, scene: Path, folder: Path) -> dict[str, object]:
 
     out = folder / "cluster.tif"
     parts = folder / ".cluster.tif.parts"
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, memory_limit=0) as cluster:
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, dashboard_address=None, memory_limit=0
+    ) as cluster:
         with distributed.Client(cluster) as client:
             victim = min(client.run(os.getpid).values())
 
@@ -140,7 +142,9 @@ def full_disk(expert: Path, scene: Path, folder: Path, *, disk: Path | None) -> 
     disk = disk or folder / "disk"
     if mounted:
         disk.mkdir()
-        done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(disk)], capture_output=True)
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(disk)], capture_output=True
+        )
         if done.returncode:
             return {"skipped": "no tmpfs can be mounted (not root?); name a small file system with --disk"}
     try:

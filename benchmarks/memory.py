@@ -47,8 +47,8 @@ def main() -> None:
 
 def one_run(scene: Path, out: Path, budget: str) -> dict[str, object]:
     import torch
-    from mapping.work import pointwise_expert
 
+    from mapping.work import pointwise_expert
     from tesela.io.raster import open_scene
     from tesela.mapping import predict_map
 

@@ -3,9 +3,10 @@ The pipeline alone: a 1 x 1 convolution as network, a scene of 8192 x 8192 x 3 u
 
     .venv/bin/python benchmarks/pipeline.py [--size 8192] [--runs 3]
 
-Beside it a plain rasterio loop (as it is, and with torch's idle threads asleep, as Tesela lets them be) and, where they are installed, torchgeo's grid sampler with a rasterio writer. Every
-run is a process of its own; memory is what the call adds at its peak. The map is compared with the network applied to
-the whole array, pixel by pixel. Prints one JSON document: medians, and ratios to Tesela.
+Beside it a plain rasterio loop (as it is, and with torch's idle threads asleep, as Tesela lets them be) and, where
+it is installed, torchgeo's grid sampler with a rasterio writer. Every run is a process of its own; memory is what the
+call adds at its peak. The map is compared with the network applied to the whole array, pixel by pixel. Prints one JSON
+document: medians, and ratios to Tesela.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
-import os
 import statistics
 import tempfile
 from pathlib import Path
@@ -51,7 +51,9 @@ def main() -> None:
     found = {
         name: {
             "cpu_s_per_100_mpx": round(statistics.median(float(run["cpu_s"]) for run in each) / pixels, 2),
-            "network_cpu_s_per_100_mpx": round(statistics.median(float(run["network_s"]) for run in each) / pixels, 2),
+            "network_cpu_s_per_100_mpx": round(
+                statistics.median(float(run["network_s"]) for run in each) / pixels, 2
+            ),
             "extra_mib": statistics.median(float(run["extra_mib"]) for run in each),
             "wall_s": statistics.median(float(run["wall_s"]) for run in each),
         }
@@ -69,7 +71,6 @@ def one_run(who: str, scene: Path, out: Path) -> dict[str, object]:
         import tesela.mapping  # before torch, as the command line does: it sets how idle threads wait
     from mapping.peers import rasterio_loop
     from mapping.work import pointwise_expert
-
     from tesela.io.raster import open_scene
 
     expert = pointwise_expert()
@@ -77,7 +78,13 @@ def one_run(who: str, scene: Path, out: Path) -> dict[str, object]:
     def call(path: Path) -> object:
         if who == "tesela":
             return tesela.mapping.predict_map(
-                expert, open_scene(path), out, window_px=WINDOW_PX, overlap_px=0, engine="torch", precision="fp32"
+                expert,
+                open_scene(path),
+                out,
+                window_px=WINDOW_PX,
+                overlap_px=0,
+                engine="torch",
+                precision="fp32",
             )
         mean, std = expert.header.mean, expert.header.std
         if who == "torchgeo":
@@ -110,7 +117,9 @@ def network_seconds(network: object, scene: Path) -> float:
         return (time.process_time() - begun) / 32 * windows
 
 
-def torchgeo_loop(network: object, scene: Path, out: Path, *, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+def torchgeo_loop(
+    network: object, scene: Path, out: Path, *, mean: tuple[float, ...], std: tuple[float, ...]
+) -> None:
     import numpy as np
     import rasterio
     import rasterio.shutil
@@ -143,8 +152,9 @@ def count_differences(scene: Path, made: Path) -> int:
     import numpy as np
     import rasterio
     import torch
-    from mapping.work import pointwise_expert
     from rasterio.windows import Window
+
+    from mapping.work import pointwise_expert
 
     expert = pointwise_expert()
     gain = (1 / np.array(expert.header.std)).astype(np.float32)[:, None, None]

@@ -32,13 +32,23 @@ def rasterio_loop(
     tiles = out.with_suffix(".tiles.tif")
     with rasterio.open(scene) as data:
         rows, cols = data.shape
-        profile = data.profile | {"count": 1, "dtype": "uint8", "nodata": 0, "compress": "lzw", "interleave": "band"}
-        with rasterio.open(tiles, "w", **(profile | {"tiled": True, "blockxsize": 512, "blockysize": 512})) as target:
+        profile = data.profile | {
+            "count": 1,
+            "dtype": "uint8",
+            "nodata": 0,
+            "compress": "lzw",
+            "interleave": "band",
+        }
+        with rasterio.open(
+            tiles, "w", **(profile | {"tiled": True, "blockxsize": 512, "blockysize": 512})
+        ) as target:
             target.write_colormap(1, {value: (value, 0, 0, 255) for value in range(256)})
             for row in range(0, rows, step):
                 for col in range(0, cols, step):
                     answer = _answer(network, data, (row, col), margin, window_px, mean, std)
-                    keep = answer[margin : margin + min(step, rows - row), margin : margin + min(step, cols - col)]
+                    keep = answer[
+                        margin : margin + min(step, rows - row), margin : margin + min(step, cols - col)
+                    ]
                     target.write(keep, 1, window=Window(col, row, keep.shape[1], keep.shape[0]))
     rasterio.shutil.copy(tiles, out, driver="COG", compress="deflate", overview_resampling="mode")
     tiles.unlink()

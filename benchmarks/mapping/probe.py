@@ -19,7 +19,11 @@ def run_alone(
 ) -> dict[str, object]:
     """Run a script of this folder with words behind it; its last line is a JSON document."""
     done = subprocess.run(
-        [sys.executable, str(script), *words], capture_output=True, text=True, check=False, env={**os.environ, **(environment or {})}
+        [sys.executable, str(script), *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **(environment or {})},
     )
     if done.returncode:
         raise SystemExit(f"{script} {' '.join(words)} failed:\n{done.stderr[-4000:]}")
@@ -49,7 +53,11 @@ def resident() -> float:
 def machine() -> dict[str, object]:
     """What the numbers were taken on."""
     model = next(
-        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        (
+            line.split(":")[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in line
+        ),
         "unknown",
     )
     return {"processor": model, "cores": os.cpu_count(), "load_before": os.getloadavg()[0]}

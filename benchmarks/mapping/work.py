@@ -18,7 +18,8 @@ from tesela.models.expert import Expert, ExpertHeader, load_expert, save_expert
 CLASSES = 12
 BANDS = ("B03", "B04", "B08")
 LEGEND = Legend(
-    "bench", tuple(LandClass(value, str(value), f"Class {value}", f"#10{value * 20:02x}40") for value in range(1, 13))
+    "bench",
+    tuple(LandClass(value, str(value), f"Class {value}", f"#10{value * 20:02x}40") for value in range(1, 13)),
 )
 
 
@@ -36,14 +37,26 @@ class Pointwise(torch.nn.Module):
 
 
 def pointwise_expert() -> Expert:
-    return Expert(header(UnetArchitecture(3, CLASSES), mean=(125.0,) * 3, std=(45.0,) * 3), Pointwise().eval())
+    return Expert(
+        header(UnetArchitecture(3, CLASSES), mean=(125.0,) * 3, std=(45.0,) * 3), Pointwise().eval()
+    )
 
 
 def header(
-    architecture: UnetArchitecture, *, mean: tuple[float, ...], std: tuple[float, ...], legend: Legend = LEGEND
+    architecture: UnetArchitecture,
+    *,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    legend: Legend = LEGEND,
 ) -> ExpertHeader:
     return ExpertHeader(
-        architecture=architecture, legend=legend, bands=BANDS, mean=mean, std=std, patch_size_px=256, pixel_size_m=0
+        architecture=architecture,
+        legend=legend,
+        bands=BANDS,
+        mean=mean,
+        std=std,
+        patch_size_px=256,
+        pixel_size_m=0,
     )
 
 
@@ -56,9 +69,22 @@ def write_texture(path: Path, rows: int, cols: int) -> Path:
         field += np.sqrt(cell) * np.repeat(np.repeat(coarse, cell, 1), cell, 2)
     field = field / field.std() * 45 + 125 + 4 * random.standard_normal(field.shape).astype(np.float32)
     tile = field.clip(1, 255).astype(np.uint8)
-    profile = {"driver": "GTiff", "dtype": "uint8", "count": 3, "height": rows, "width": cols, "crs": "EPSG:25830"}
-    profile |= {"transform": rasterio.Affine(0.25, 0, 5e5, 0, -0.25, 4.1e6), "tiled": True, "compress": "deflate"}
-    with rasterio.open(path, "w", blockxsize=512, blockysize=512, interleave="pixel", BIGTIFF="IF_SAFER", **profile) as data:
+    profile = {
+        "driver": "GTiff",
+        "dtype": "uint8",
+        "count": 3,
+        "height": rows,
+        "width": cols,
+        "crs": "EPSG:25830",
+    }
+    profile |= {
+        "transform": rasterio.Affine(0.25, 0, 5e5, 0, -0.25, 4.1e6),
+        "tiled": True,
+        "compress": "deflate",
+    }
+    with rasterio.open(
+        path, "w", blockxsize=512, blockysize=512, interleave="pixel", BIGTIFF="IF_SAFER", **profile
+    ) as data:
         data.descriptions = BANDS
         for row in range(0, rows, 2048):
             for col in range(0, cols, 2048):
@@ -77,7 +103,7 @@ class Ground:
 
 
 def make_ground(size_px: int, *, seed: int) -> Ground:
-    """Three bands of July of the virtual region, and its twelve most frequent classes (the rest joins the last)."""
+    """Three bands of July of the virtual region, and its frequent classes."""
     from tesela.simulate import lay_surface, make_landscape, simulate_image
     from tesela.simulate.spectra import BANDS as ALL
 
@@ -91,14 +117,22 @@ def make_ground(size_px: int, *, seed: int) -> Ground:
     return Ground(np.maximum(found, 1).astype(np.uint16), table[landscape.truth])
 
 
-FREQUENT = (12, 24, 23, 18, 29, 21, 25, 26, 20, 2, 44, 32)
-"""Grid codes of CORINE classes that the virtual region has much of."""
+FREQUENT = (44, 24, 23, 28, 26, 25, 12, 21, 32, 2, 41)
+"""Grid codes of CORINE classes that the virtual region has much of; all others are the twelfth class."""
 
 
 def write_scene(path: Path, image: NDArray[np.uint16]) -> Path:
-    profile = {"driver": "GTiff", "dtype": "uint16", "count": 3, "height": image.shape[1], "width": image.shape[2]}
+    profile = {
+        "driver": "GTiff",
+        "dtype": "uint16",
+        "count": 3,
+        "height": image.shape[1],
+        "width": image.shape[2],
+    }
     profile |= {"crs": "EPSG:25830", "transform": rasterio.Affine(10, 0, 5e5, 0, -10, 4.1e6), "tiled": True}
-    with rasterio.open(path, "w", blockxsize=512, blockysize=512, compress="deflate", nodata=0, **profile) as data:
+    with rasterio.open(
+        path, "w", blockxsize=512, blockysize=512, compress="deflate", nodata=0, **profile
+    ) as data:
         data.descriptions = BANDS
         data.write(image)
     return path

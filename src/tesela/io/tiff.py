@@ -11,6 +11,9 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
+LARGEST = 1 << 32
+"""Bytes from which on a file takes places of 64 bits (BigTIFF)."""
+
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 16: 8}
 """Bytes of one item, by TIFF's number of the type."""
 
@@ -74,7 +77,7 @@ def write_tiff(
     """
     common = _read_tags(header)
     total = sum(int(level.spans.sum()) for level in levels)
-    big = total + sum(level.sizes.size * 16 + 65536 for level in levels) >= 1 << 32
+    big = total + sum(level.sizes.size * 16 + 65536 for level in levels) >= LARGEST
     # the tables of tiles have a known size, so that all places are known before anything is written
     blank = [np.zeros(level.sizes.size, np.uint64) for level in levels]
     start = len(_directories(common, levels, blank, block_px=block_px, compression=compression, big=big))

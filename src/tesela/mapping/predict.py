@@ -48,6 +48,8 @@ class Prediction:
     """Parts that a former run had left."""
     trial: Trial = field(default_factory=Trial)
     """What the choice of the engine rests on; empty where nothing was tried."""
+    mapping_seconds: float = 0.0
+    """Of `seconds`, those after the engine was chosen."""
 
 
 def predict_map(
@@ -119,6 +121,7 @@ def predict_map(
     panels = make_strips(plan, measure_footprint(job), memory=parse_memory_bytes(memory))
     with PartStore(out) as store:
         chosen, trial = pick_engine(store, expert.network, job, engine=engine, precision=precision)
+        chosen_at = time.perf_counter()
         document = describe_job(job, expert.network, panels)
         store.start(document | {"engine": chosen.name, "asked": [engine, precision], "tta": tta})
         waiting = [[strip for strip in panel if not store.has(strip.number)] for panel in panels]
@@ -152,6 +155,7 @@ def predict_map(
         seconds=time.perf_counter() - started,
         resumed=sum(map(len, panels)) - sum(map(len, waiting)),
         trial=trial,
+        mapping_seconds=time.perf_counter() - chosen_at,
     )
 
 

@@ -1,0 +1,146 @@
+"""
+The whole job: smp's U-Net with a ResNet50, 12 classes, trained weights, from a scene to a COG.
+
+    .venv/bin/python benchmarks/whole_job.py [--size 4096] [--steps 200] [--work FOLDER] [--runs 3]
+
+The network is trained for some steps on the virtual region (kept in the work folder), the scene is other ground of it,
+mirrored to the size asked for. Peer: a plain rasterio loop at its usual setting, fp32, windows of 512 px with 128 px
+overlap. Tesela: as it comes, `--engine auto`. Both run in processes of their own, in turns. Reported are medians of
+throughput, the ratio; the ratio of the job to the bare forward passes of the engine that `auto` chose, on the same
+windows in the same process (with the trial and without); the share of classes that equal Tesela's own fp32 map; and
+the accuracy of both. Prints one JSON document.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from mapping.probe import machine, run_alone
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", type=int, default=4096)
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--work", type=Path, help="keep the trained network here")
+    parser.add_argument("--one", nargs=4, metavar=("WHO", "EXPERT", "SCENE", "OUT"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        print(json.dumps(one_run(options.one[0], *map(Path, options.one[1:]))))
+        return
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        work = options.work or folder
+        work.mkdir(parents=True, exist_ok=True)
+        expert, scene, truth = prepare(work, folder, size=options.size, steps=options.steps)
+        runs: dict[str, list[dict[str, object]]] = {"tesela": [], "rasterio_loop": []}
+        for _ in range(options.runs):
+            for who, each in runs.items():
+                each.append(
+                    run_alone(__file__, ["--one", who, str(expert), str(scene), f"{folder}/{who}.tif"])
+                )
+        fp32 = run_alone(__file__, ["--one", "tesela-fp32", str(expert), str(scene), f"{folder}/fp32.tif"])
+        maps = {who: read(folder / f"{who}.tif") for who in ("tesela", "rasterio_loop", "fp32")}
+    rates = {
+        who: [options.size**2 / 1e6 / float(run["wall_s"]) for run in each] for who, each in runs.items()
+    }
+    document = {
+        "machine": machine(),
+        "size_px": options.size,
+        "mpx_per_s": {who: round(statistics.median(each), 3) for who, each in rates.items()},
+        "ratio_to_peer": round(
+            statistics.median(rates["tesela"]) / statistics.median(rates["rasterio_loop"]), 2
+        ),
+        "share_of_bare_forward_rate": {
+            key: round(statistics.median(float(run[key]) for run in runs["tesela"]), 3)
+            for key in ("with_trial", "without_trial")
+        },
+        "classes_equal_to_fp32": round(float((maps["tesela"] == maps["fp32"]).mean()), 6),
+        "accuracy": {who: round(float((found == truth + 1).mean()), 4) for who, found in maps.items()},
+        "runs": {**runs, "tesela-fp32": [fp32]},
+    }
+    print(json.dumps(document, indent=2))
+
+
+def prepare(work: Path, folder: Path, *, size: int, steps: int):  # type: ignore[no-untyped-def]
+    from mapping.work import make_ground, mirrored, trained_expert, write_scene
+
+    trained_expert(work, steps=steps)
+    ground = make_ground(1024, seed=2)
+    times = -(-size // 1024)
+    scene = write_scene(folder / "scene.tif", mirrored(ground.image, times)[:, :size, :size])
+    return work / f"resnet50-{steps}.safetensors", scene, mirrored(ground.truth, times)[:size, :size]
+
+
+def one_run(who: str, expert_file: Path, scene: Path, out: Path) -> dict[str, object]:
+    import tesela.mapping  # before torch: it sets how idle threads wait
+
+    if who == "rasterio_loop":
+        return peer_run(expert_file, scene, out)
+    import numpy as np
+
+    from mapping.probe import measure
+    from tesela.io.raster import open_scene
+    from tesela.mapping.engines import make_engine
+    from tesela.mapping.machine import steady_memory
+    from tesela.mapping.predict import plan_windows
+    from tesela.models.expert import load_expert
+
+    expert = load_expert(expert_file)
+    opened = open_scene(scene)
+    precision = "fp32" if who == "tesela-fp32" else "auto"
+    made = None
+
+    def call() -> object:
+        nonlocal made
+        made = tesela.mapping.predict_map(expert, opened, out, precision=precision)
+        return made
+
+    found = measure(call)
+    assert made is not None
+    plan = plan_windows(expert, opened, window_px=1088, overlap_px=64)
+    engine = make_engine(expert.network, made.engine)
+    image = np.random.default_rng(0).standard_normal((1, plan.height_px, plan.width_px, 3), np.float32)
+    seconds = []
+    with steady_memory():
+        engine.scores(image)
+        for _ in range(max(3, len(plan) // 2)):
+            begun = time.perf_counter()
+            engine.scores(image)
+            seconds.append(time.perf_counter() - begun)
+    bare = statistics.median(seconds) * len(plan)
+    trial = found["wall_s"] - made.mapping_seconds
+    return found | {
+        "bare_s": round(bare, 3),
+        "with_trial": bare / float(found["wall_s"]),
+        "without_trial": bare / (float(found["wall_s"]) - trial),
+        "windows": len(plan),
+        "trial": {"rates": made.trial.rates, "agreement": made.trial.agreement, "seconds": round(trial, 2)},
+    }
+
+
+def peer_run(expert_file: Path, scene: Path, out: Path) -> dict[str, object]:
+    from mapping.peers import rasterio_loop
+    from mapping.probe import measure
+    from tesela.models.expert import load_expert
+
+    expert = load_expert(expert_file)
+    mean, std = expert.header.mean, expert.header.std
+    return measure(lambda: rasterio_loop(expert.network, scene, out, mean=mean, std=std))
+
+
+def read(path: Path):  # type: ignore[no-untyped-def]
+    import rasterio
+
+    with rasterio.open(path) as data:
+        return data.read(1)
+
+
+if __name__ == "__main__":
+    main()
