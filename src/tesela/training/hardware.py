@@ -57,7 +57,7 @@ def freeze_idle(network: nn.Module, *, bands: int) -> None:
 
 
 def _cpu_computes_bf16() -> bool:
-    """Whether the CPU multiplies bf16 matrices (AMX); with AVX-512's bf16 alone a training step takes longer than fp32."""
+    """Whether the CPU has matrix instructions for bf16 (AMX)."""
     try:
         flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
     except OSError:
