@@ -78,37 +78,61 @@ class Landscape:
 
 
 @njit(cache=True)
-def count_neighbours(labels, count):
-    degree = np.zeros(count + 1, np.int64)
+def count_borders(labels, count):
+    """Entries that `list_borders` will need for each label."""
     rows, cols = labels.shape
+    latest = np.full(count + 1, -1, np.int32)
+    degree = np.zeros(count + 1, np.int64)
     for i in range(rows):
         for j in range(cols):
             a = labels[i, j]
-            if j + 1 < cols and labels[i, j + 1] != a:
-                degree[a] += 1
-                degree[labels[i, j + 1]] += 1
-            if i + 1 < rows and labels[i + 1, j] != a:
-                degree[a] += 1
-                degree[labels[i + 1, j]] += 1
+            for side in range(2):
+                b = a
+                if side == 0 and j > 0:
+                    b = labels[i, j - 1]
+                if side == 1 and i > 0:
+                    b = labels[i - 1, j]
+                if a == b:
+                    continue
+                if latest[a] != b:
+                    latest[a] = b
+                    degree[a] += 1
+                if latest[b] != a:
+                    latest[b] = a
+                    degree[b] += 1
     return degree
 
 
 @njit(cache=True)
-def list_neighbours(labels, start):
-    place = start.copy()
-    neighbour = np.empty(start[-1], np.int32)
+def list_borders(labels, start):
+    """Neighbours and lengths of borders of all labels; sides that follow each other are one border."""
     rows, cols = labels.shape
+    latest = np.full(start.size - 1, -1, np.int32)
+    place = start[:-1].copy()
+    neighbour = np.empty(start[-1], np.int32)
+    border = np.empty(start[-1], np.int32)
     for i in range(rows):
         for j in range(cols):
             a = labels[i, j]
-            for v, u in ((i, j + 1), (i + 1, j)):
-                if v < rows and u < cols and labels[v, u] != a:
-                    b = labels[v, u]
-                    neighbour[place[a]] = b
+            for side in range(2):
+                b = a
+                if side == 0 and j > 0:
+                    b = labels[i, j - 1]
+                if side == 1 and i > 0:
+                    b = labels[i - 1, j]
+                if a == b:
+                    continue
+                if latest[a] == b:
+                    border[place[a] - 1] += 1
+                else:
+                    neighbour[place[a]], border[place[a]], latest[a] = b, 1, b
                     place[a] += 1
-                    neighbour[place[b]] = a
+                if latest[b] == a:
+                    border[place[b] - 1] += 1
+                else:
+                    neighbour[place[b]], border[place[b]], latest[b] = a, 1, a
                     place[b] += 1
-    return neighbour
+    return neighbour, border
 
 
 def ours(values: Values) -> Values:
@@ -124,15 +148,15 @@ def ours_on_one_thread(values: Values) -> Values:
 
 
 def limit(values: Values) -> Values:
-    """Label and list every pixel side between two regions under both, which gives neighbours and border lengths."""
+    """Label, and list for every region its neighbours and the lengths of the borders with them."""
     import cc3d
 
     labels, count = cc3d.connected_components(values, connectivity=4, return_N=True)
     labels = labels.view(np.int32) if labels.dtype.itemsize == 4 else labels.astype(np.int32)
-    degree = count_neighbours(labels, count)
+    degree = count_borders(labels, count)
     start = np.zeros(len(degree) + 1, np.int64)
     np.cumsum(degree, out=start[1:])
-    list_neighbours(labels, start)
+    list_borders(labels, start)
     return values
 
 
