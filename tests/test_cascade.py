@@ -18,8 +18,10 @@ from tesela.io.maps import open_map
 from tesela.io.raster import open_scene
 from tesela.mapping.cascade import Cascade, Gate, Member, read_cascade
 from tesela.mapping.cascade_map import predict_cascade, share_backbones
-from tesela.mapping.cover import Sizes, cover_ground, guess_costs
+from tesela.mapping.costs import guess_costs, usual_costs
+from tesela.mapping.cover import Sizes, cover_ground
 from tesela.mapping.descent import SOFT_LEAST, CascadeRules
+from tesela.mapping.engines import make_engine
 from tesela.mapping.strips import Footprint, make_strips
 from tesela.mapping.trunk import shared_stages
 from tesela.mapping.windows import WindowPlan
@@ -38,6 +40,11 @@ def legend_of(name: str, *codes: str) -> Legend:
 CONTEXT = legend_of("context", "water", "forest", "crops")
 CANOPY = legend_of("canopy", "tree", "other")
 SPECIES = legend_of("species", "pine", "oak", "other")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
 
 
 class Aligned(Pointwise):
@@ -383,3 +390,17 @@ def test_an_interrupted_cascade_goes_on_with_the_same_bytes(tmp_path: Path) -> N
     assert made.resumed > 0
     assert made.tally == whole.tally
     assert (tmp_path / "cut.tif").read_bytes() == (tmp_path / "whole.tif").read_bytes()
+
+
+def test_costs_are_measured_once_and_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    expert = expert_of(CANOPY, 1)
+    sizes = Sizes.of(WindowPlan.fit((600, 600), window_px=320, margin_px=32, multiple_px=32), multiple_px=32)
+    engine = make_engine(expert.network, "torch-fp32")
+    first = usual_costs(expert, engine, sizes)
+    assert first[0] == 1
+    assert len(first) == len(sizes) > 2
+    monkeypatch.setattr("tesela.mapping.costs.measure_costs", lambda *_, **__: pytest.fail("measured again"))
+    assert usual_costs(expert, engine, sizes) == first
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc/none")
+    monkeypatch.setattr("tesela.mapping.costs.measure_costs", lambda *_, **__: (1.0, 0.5))
+    assert usual_costs(expert, engine, sizes) == (1.0, 0.5)

@@ -240,6 +240,28 @@ def test_a_scene_without_data_is_refused_and_leaves_nothing(tmp_path: Path) -> N
     assert not (tmp_path / "map.tif").exists()
 
 
+def test_windows_without_data_are_not_run(tmp_path: Path) -> None:
+    image = write_scene(tmp_path / "scene.tif", (400, 90), nodata_cols=0)
+    image[:, 100:] = 0
+    with rasterio.open(tmp_path / "scene.tif", "r+") as data:
+        data.write(image)
+
+    class Counting(Pointwise):
+        calls = 0
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            Counting.calls += 1
+            return super().forward(images)
+
+    expert = make_expert(Counting())
+    made = predict_map(
+        expert, open_scene(tmp_path / "scene.tif"), tmp_path / "map.tif", window_px=96, overlap_px=0
+    )
+    assert (read_map(tmp_path / "map.tif") == whole_answer(image, make_expert())).all()
+    assert made.windows == 5
+    assert Counting.calls == 2
+
+
 def test_a_missing_band_is_named(tmp_path: Path) -> None:
     write_scene(tmp_path / "scene.tif", (40, 40))
     scene = open_scene(tmp_path / "scene.tif", bands=["red", "green"])

@@ -22,7 +22,8 @@ from tesela.io.maps import ClassMap, MapWriter, ScoreWriter
 from tesela.io.parts import PartStore
 from tesela.io.raster import SceneReader
 from tesela.mapping.cascade import Cascade, Member
-from tesela.mapping.cover import Sizes, guess_costs, measure_costs
+from tesela.mapping.costs import guess_costs, usual_costs
+from tesela.mapping.cover import Sizes
 from tesela.mapping.descent import CascadeRules, Descent, Group, Tally
 from tesela.mapping.engines import Engine, TorchEngine, make_engine
 from tesela.mapping.machine import steady_memory
@@ -168,12 +169,12 @@ class _Choice:
         """Groups of members with their engines; as a former run chose them, where it left its choice."""
         groups: list[Group] = []
         names, costs = (saved or {}).get("engines"), (saved or {}).get("costs")
-        for number, members in enumerate(share_backbones(self.cascade.members)):
+        for members in share_backbones(self.cascade.members):
             networks = [member.expert.network for member in members]
             # between stages only plain torch gives its results
             kind = engine if len(members) == 1 or engine != "auto" else None
             if isinstance(names, list) and isinstance(costs, list):
-                found = make_engine(networks[0], str(names[number]))
+                found = make_engine(networks[0], str(names[len(groups)]))
             else:
                 found = self._choose(members[0], kind, precision)
             if len(members) > 1 and isinstance(found, TorchEngine) and can_carry(found):
@@ -200,7 +201,7 @@ class _Choice:
             return ()
         if len(self.plan) < _MEASURED_FROM:
             return guess_costs(self.sizes)
-        return measure_costs(engine, self.sizes, bands=len(member.expert.header.bands))
+        return usual_costs(member.expert, engine, self.sizes)
 
 
 def share_backbones(members: Sequence[Member]) -> list[tuple[Member, ...]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -15,9 +14,6 @@ from tesela.mapping.windows import Span, WindowPlan
 
 _LEAST_PX = 64
 """Ground is not cut smaller: margins of 32 px would then cost more than three quarters of a window."""
-
-_FIXED_PX = 16_384
-"""Unmeasured, a window costs its pixels and this many more."""
 
 
 @dataclass(frozen=True)
@@ -67,36 +63,6 @@ class Sizes:
         """Windows in a full batch: as many pixels as the engine's batch of largest ones."""
         first, own = self.window(0), self.window(size)
         return max(1, engine.batch * first[0] * first[1] // (own[0] * own[1]))
-
-
-def measure_costs(engine: Engine, sizes: Sizes, *, bands: int) -> tuple[float, ...]:
-    """
-    Cost of a window of each size on an engine, as a share of that of the largest, in full batches.
-
-    The cost per pixel relative to the largest window is rounded to eighths, so that runs whose clocks differ a
-    little choose alike.
-    """
-    random = np.random.default_rng(0)
-    seconds = []
-    for size in range(len(sizes)):
-        shape = (sizes.batch(size, engine), *sizes.window(size), bands)
-        images = random.standard_normal(shape, np.float32)
-        engine.scores(images)  # sets up
-        best = float("inf")
-        for _ in range(2):
-            begun = time.perf_counter()
-            engine.scores(images)
-            best = min(best, time.perf_counter() - begun)
-        seconds.append(best / images[..., 0].size)
-    areas = [float(np.prod(sizes.window(size))) for size in range(len(sizes))]
-    ratios = [max(0.125, round(8 * each / seconds[0]) / 8) for each in seconds]
-    return tuple(ratio * area / areas[0] for ratio, area in zip(ratios, areas, strict=True))
-
-
-def guess_costs(sizes: Sizes) -> tuple[float, ...]:
-    """Costs as `measure_costs` gives them, from pixels alone, for jobs too small to measure."""
-    costs = [float(np.prod(sizes.window(size))) + _FIXED_PX for size in range(len(sizes))]
-    return tuple(cost / costs[0] for cost in costs)
 
 
 def cover_ground(

@@ -28,7 +28,7 @@ class Group:
     members: tuple[Member, ...]
     engine: Engine
     costs: tuple[float, ...]
-    """Of a window, by size; see `tesela.mapping.cover.measure_costs`."""
+    """Of a window, by size; see `tesela.mapping.costs.measure_costs`."""
 
 
 @dataclass(frozen=True)
