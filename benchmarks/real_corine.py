@@ -126,7 +126,7 @@ def judge_baselines(table: PatchTable, labels_path: Path, *, seed: int) -> dict[
     found: dict[str, dict[str, float]] = {}
     for name, answer in answers.items():
         scores = score(Confusion.empty(labels.legend) + count_confusion(y_test, answer, labels.legend))
-        found[name] = {"accuracy": scores.accuracy, "miou": scores.miou, "macro_f1": scores.macro_f1}
+        found[name] = {"accuracy": scores.accuracy, "miou": scores.mean_iou, "macro_f1": scores.macro_f1}
     return found
 
 

@@ -30,7 +30,7 @@ class DemoSize:
 
 
 SIZES = {
-    "small": DemoSize(960, 5.0, patch_px=96, encoder="resnet18", decoder="small", epochs=40),
+    "small": DemoSize(960, 5.0, patch_px=96, encoder="resnet10t", decoder="small", epochs=50),
     "full": DemoSize(2000, 25.0, patch_px=128, encoder="resnet50", decoder="full", epochs=60),
 }
 """The demo by size: some minutes on two cores, or the whole region of 20 x 20 km."""
@@ -67,7 +67,7 @@ fractions = [0.6, 0.15, 0.25]
 encoder = "{encoder}"
 decoder = "{decoder}"
 epochs = {epochs}
-batch_size = 8
+batch_size = 4
 
 [mapping]
 confidence = true
