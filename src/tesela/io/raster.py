@@ -216,11 +216,6 @@ class SceneReader:
         return np.dtype(self.scene.bands[0].dtype).itemsize if self._stored_as_is else 4
 
     @property
-    def stored_bytes(self) -> int:
-        """Bytes of one number of what `read_stored` returns."""
-        return np.dtype(self.scene.bands[0].dtype).itemsize if self._stored_as_is else 4
-
-    @property
     def block_rows(self) -> int:
         """Rows of the blocks in which the first file is stored."""
         return int(self._files[self.scene.bands[0].path].block_shapes[0][0])
