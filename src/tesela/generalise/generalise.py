@@ -48,7 +48,7 @@ def generalise_map(
     see `drop_small_areas`), until nothing moves or `rounds` are done. It ends on the unit: no area under it
     is left but those named in the ledger. Ground that is narrow even then is counted there, and drawn if
     `narrow_out` is given. The answer does not depend on strips or threads, nor on how the map is mirrored or
-    turned. Memory is some 60 bytes per area of the map, whatever its size in pixels, plus a few strips.
+    turned. Memory is some 75 bytes per area of the map, whatever its size in pixels, plus a few strips.
 
     Parameters
     ----------
