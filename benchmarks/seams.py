@@ -1,7 +1,7 @@
 """
 Seams: maps stitched of windows, beside one huge window over the whole scene.
 
-    .venv/bin/python benchmarks/seams.py [--size 2048] [--steps 200] [--work FOLDER]
+    .venv/bin/python benchmarks/seams.py [--size 2048] [--steps 300] [--work FOLDER]
 
 The trained U-Net of `whole_job.py` in fp32; for each setting the share of pixels whose class differs from that of one
 window of the scene's size, and the compute (pixels that the network sees for each pixel of the scene). The peer is the
@@ -29,7 +29,7 @@ SETTINGS = ((1088, 64), (1088, 32), (576, 64), (512, 128), (512, 0))
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", type=int, default=2048)
-    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--work", type=Path, help="keep the trained network here")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:

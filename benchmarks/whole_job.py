@@ -1,7 +1,7 @@
 """
 The whole job: smp's U-Net with a ResNet50, 12 classes, trained weights, from a scene to a COG.
 
-    .venv/bin/python benchmarks/whole_job.py [--size 4096] [--steps 200] [--work FOLDER] [--runs 3]
+    .venv/bin/python benchmarks/whole_job.py [--size 4096] [--steps 300] [--work FOLDER] [--runs 3]
 
 The network is trained for some steps on the virtual region (kept in the work folder), the scene is other ground of it,
 mirrored to the size asked for. Peer: a plain rasterio loop at its usual setting, fp32, windows of 512 px with 128 px
@@ -26,7 +26,7 @@ from mapping.probe import machine, run_alone
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", type=int, default=4096)
-    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--work", type=Path, help="keep the trained network here")
     parser.add_argument("--one", nargs=4, metavar=("WHO", "EXPERT", "SCENE", "OUT"), help=argparse.SUPPRESS)

@@ -161,7 +161,9 @@ def test_a_crosswalk_is_total_and_names_only_classes_that_exist(path: Path) -> N
     targets = {row["code"] for level in levels(target) for row in level} | {"nodata"}
     assert {row["to"] for row in rows} <= targets
     tree, _, depth = source.rpartition("-") if source[-1].isdigit() else (source, "", "0")
-    assert list(dict.fromkeys(row["from"] for row in rows)) == [row["code"] for row in levels(tree)[int(depth) - 1]]
+    assert list(dict.fromkeys(row["from"] for row in rows)) == [
+        row["code"] for row in levels(tree)[int(depth) - 1]
+    ]
 
 
 @pytest.mark.parametrize("path", CROSSWALK_FILES, ids=lambda path: path.stem)

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from rasterio.windows import Window
 
 from tesela.core.legend import LandClass, Legend
+from tesela.io.legends import load_legend
 from tesela.models.architecture import DECODER_CHANNELS, UnetArchitecture
 from tesela.models.expert import Expert, ExpertHeader, load_expert, save_expert
 
 CLASSES = 12
-BANDS = ("B03", "B04", "B08")
+BANDS = ("B04", "B08", "B11")
 LEGEND = Legend(
     "bench",
     tuple(LandClass(value, str(value), f"Class {value}", f"#10{value * 20:02x}40") for value in range(1, 13)),
@@ -112,13 +113,16 @@ def make_ground(size_px: int, *, seed: int) -> Ground:
     found = np.asarray(image.values)[[list(ALL).index(band) for band in BANDS]]
     # the order of the classes must not depend on the region
     table = np.full(256, CLASSES - 1, np.uint8)
-    for position, value in enumerate(FREQUENT):
-        table[value] = position
+    levels = load_legend("corine-3")
+    for item in levels.classes:
+        code = levels.ancestor(item.code, 2).code
+        if code in FREQUENT:
+            table[item.value] = FREQUENT.index(code)
     return Ground(np.maximum(found, 1).astype(np.uint16), table[landscape.truth])
 
 
-FREQUENT = (44, 24, 23, 28, 26, 25, 12, 21, 32, 2, 41)
-"""Grid codes of CORINE classes that the virtual region has much of; all others are the twelfth class."""
+FREQUENT = ("11", "12", "13", "21", "22", "24", "31", "32", "33", "51", "52")
+"""Codes of CORINE's level 2 that the virtual region has much of; all others are the twelfth class."""
 
 
 def write_scene(path: Path, image: NDArray[np.uint16]) -> Path:

@@ -8,10 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tesela.mapping.engines import CudaEngine, TorchEngine
-
-STAGES = ("encoder", "decoder", "head")
-"""Modules that a network is run through, in this order, as those of `tesela.models.unet.Unet`."""
+from tesela.mapping.engines import STAGES, CudaEngine, TorchEngine, run_head
 
 Carried = torch.Tensor | list[torch.Tensor]
 
@@ -67,10 +64,10 @@ class TrunkEngine:
         carried: list[Carried] = []
         with self._engine.arithmetic():
             passed: Carried = self._engine.tensor(images)
-            for name in STAGES:
+            for name in STAGES[:-1]:
                 passed = getattr(self._networks[0], name)(passed)
                 carried.append(passed)
-            return _plain(passed), carried
+            return _plain(run_head(self._networks[0], passed)), carried
 
     def follow(self, number: int, carried: Sequence[Carried], chosen: Sequence[int]) -> NDArray[np.float32]:
         """
@@ -88,9 +85,9 @@ class TrunkEngine:
         stages = self._shared[number]
         with self._engine.arithmetic():
             passed = _choose(carried[stages - 1], list(chosen))
-            for name in STAGES[stages:]:
+            for name in STAGES[stages:-1]:
                 passed = getattr(self._networks[number], name)(passed)
-            return _plain(passed)
+            return _plain(run_head(self._networks[number], passed))
 
 
 def can_carry(engine: object) -> bool:
@@ -114,7 +111,6 @@ def _choose(carried: Carried, chosen: list[int]) -> Carried:
     return [tensor if len(chosen) == len(tensor) else tensor[chosen] for tensor in carried]
 
 
-def _plain(passed: Carried) -> NDArray[np.float32]:
-    assert isinstance(passed, torch.Tensor)
-    found: NDArray[np.float32] = passed.float().permute(0, 2, 3, 1).cpu().numpy()
+def _plain(scores: torch.Tensor) -> NDArray[np.float32]:
+    found: NDArray[np.float32] = scores.float().permute(0, 2, 3, 1).cpu().numpy()
     return found
