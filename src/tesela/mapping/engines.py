@@ -64,7 +64,7 @@ class ExactHead(torch.nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Scores of a network in stages as `tesela.models.unet.Unet` has them, or of any other as it is."""
-        network = self.network
+        network: Any = self.network
         if not all(hasattr(network, name) for name in STAGES):
             scores: torch.Tensor = network(images)
             return scores
@@ -75,8 +75,8 @@ STAGES = ("encoder", "decoder", "head")
 """Modules that a network is run through, in this order, where it has them."""
 
 
-def run_head(network: torch.nn.Module, passed: torch.Tensor | list[torch.Tensor]) -> torch.Tensor:
-    """Last stage of a network, in fp32."""
+def run_head(network: Any, passed: torch.Tensor | list[torch.Tensor]) -> torch.Tensor:
+    """Last stage of a network (its ``head``), in fp32."""
     tensors = [passed] if isinstance(passed, torch.Tensor) else passed
     with torch.autocast(tensors[0].device.type, enabled=False):
         exact = [tensor.float() for tensor in tensors]
