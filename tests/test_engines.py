@@ -45,6 +45,7 @@ def test_all_engines_give_the_scores_of_the_network(network: torch.nn.Module, na
     found = engine.scores(images)
     assert found.shape == (1, 64, 96, 5)
     assert found.dtype == np.float32
+    assert (engine.classes(images) == found.argmax(-1)).all()
     tolerance = {"fp32": 1e-4, "bf16": 0.1, "fp16": 0.02}[precision] * float(np.abs(expected).max())
     assert np.abs(found - expected).max() < tolerance
 
@@ -166,3 +167,16 @@ def test_memory_settings_may_be_nested_and_come_back() -> None:
             held = np.ones((64, 1024, 1024), np.uint8)
         assert held.all()
     assert np.ones((64, 1024, 1024), np.uint8).all()
+
+
+def test_classes_picked_by_the_engine_make_the_same_map(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a GPU does; here on the processor, in batches."""
+    image = write_scene(tmp_path / "scene.tif", (300, 290), nodata_cols=7)
+    monkeypatch.setattr("tesela.mapping.engines.TorchEngine.picks", True)
+    monkeypatch.setattr("tesela.mapping.engines.TorchEngine.batch", 3)
+    expert = make_expert()
+    options = {"engine": "torch", "precision": "fp32", "window_px": 96}
+    predict_map(expert, open_scene(tmp_path / "scene.tif"), tmp_path / "map.tif", **options)
+    assert (read_map(tmp_path / "map.tif") == whole_answer(image, expert)).all()

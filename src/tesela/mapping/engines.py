@@ -33,6 +33,8 @@ class Engine(Protocol):
     """Kind and precision, such as "torch-bf16"."""
     batch: int
     """Windows that it takes best in one call."""
+    picks: bool
+    """Whether `classes` is cheaper than `scores`: on a device of its own, where scores have a long way."""
 
     def scores(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """
@@ -47,6 +49,10 @@ class Engine(Protocol):
         (windows, rows, cols, classes) array of float32
             In any order in memory.
         """
+        ...
+
+    def classes(self, images: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """Positions of the highest scores, (windows, rows, cols) array of uint8; see `scores`."""
         ...
 
 
@@ -90,6 +96,7 @@ class TorchEngine:
     kind = "torch"
     device = "cpu"
     batch = 1  # on a processor larger batches gain nothing
+    picks = False
 
     def __init__(self, network: torch.nn.Module, precision: str) -> None:
         self.name = f"{self.kind}-{precision}"
@@ -104,6 +111,14 @@ class TorchEngine:
             answer = self._network(self.tensor(images))
             # channels-last scores become (windows, rows, cols, classes) without a copy
             found: NDArray[np.float32] = answer.float().permute(0, 2, 3, 1).cpu().numpy()
+        return found
+
+    def classes(self, images: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """See `Engine.classes`."""
+        with self.arithmetic():
+            found: NDArray[np.uint8] = (
+                self._network(self.tensor(images)).argmax(1).to(torch.uint8).cpu().numpy()
+            )
         return found
 
     def tensor(self, images: NDArray[np.float32]) -> torch.Tensor:
@@ -137,6 +152,7 @@ class CudaEngine(TorchEngine):
     kind = "cuda"
     device = "cuda"
     batch = 4
+    picks = True
 
     def __init__(self, network: torch.nn.Module, precision: str) -> None:
         torch.backends.cudnn.benchmark = True  # windows have one size
@@ -148,6 +164,7 @@ class OpenVinoEngine:
 
     kind = "openvino"
     batch = 1
+    picks = False
 
     def __init__(self, network: torch.nn.Module, precision: str) -> None:
         self.name = f"{self.kind}-{precision}"
@@ -168,6 +185,11 @@ class OpenVinoEngine:
             self._compiled[planes.shape] = self._compile(planes.shape)
         answer: NDArray[np.float32] = self._compiled[planes.shape](planes)[0]
         return answer.transpose(0, 2, 3, 1)
+
+    def classes(self, images: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """See `Engine.classes`."""
+        found: NDArray[np.uint8] = self.scores(images).argmax(-1).astype(np.uint8)
+        return found
 
     def _compile(self, shape: tuple[int, ...]) -> Callable[[NDArray[np.float32]], Mapping[int, Any]]:
         os.environ.setdefault("OPENVINO_TELEMETRY", "off")

@@ -70,7 +70,7 @@ def run_strips(
     waiting: Future[None] | None = None
     with steady_memory(), ThreadPoolExecutor(1) as writer, closing(reading) as windows:
         for batch in _batches(windows, engine.batch):
-            scores = _run(engine, batch)
+            scores = _run(engine, batch, only_classes=job.layers == Layers())
             if waiting is not None:
                 waiting.result()
             waiting = writer.submit(answers.take, batch, scores)
@@ -79,18 +79,22 @@ def run_strips(
             waiting.result()
 
 
-def _run(engine: Engine, batch: Sequence[Window]) -> list[NDArray[np.float32] | None]:
-    """Scores of each window, None for those without data."""
+Answer = NDArray[np.float32] | NDArray[np.uint8]
+"""Of one window: (rows, cols, classes) scores, or (rows, cols) positions of classes."""
+
+
+def _run(engine: Engine, batch: Sequence[Window], *, only_classes: bool) -> list[Answer | None]:
+    """Answer of each window, None for those without data."""
     filled = [window for window in batch if window.count]
-    scores: list[NDArray[np.float32]] = []
+    answers: list[Answer] = []
     if filled:
         images = (
             filled[0].image[np.newaxis] if len(filled) == 1 else np.stack([item.image for item in filled])
         )
-        scores = list(engine.scores(images))
+        answers = list(engine.classes(images) if only_classes and engine.picks else engine.scores(images))
     for window in batch:
         window.image = np.empty((0, 0, 0), np.float32)  # the writer needs the mask alone
-    found = iter(scores)
+    found = iter(answers)
     return [next(found) if window.count else None for window in batch]
 
 
@@ -113,17 +117,25 @@ class _Answers:
         self.store = store
         self.part = np.empty((0, 0, 0), np.uint8)
 
-    def take(self, windows: Sequence[Window], scores: Sequence[NDArray[np.float32] | None]) -> None:
-        legend = self.job.legend
-        for window, score in zip(windows, scores, strict=True):
+    def take(self, windows: Sequence[Window], answers: Sequence[Answer | None]) -> None:
+        for window, answer in zip(windows, answers, strict=True):
             strip = window.strip
             if window.cols is strip.cols[0]:
-                self.part = np.zeros((self.job.layers.count(legend), *strip.shape), np.uint8)
+                self.part = np.zeros((self.job.layers.count(self.job.legend), *strip.shape), np.uint8)
                 self.part[1:] = 255
-            place = self.part[:, *window.place]
-            if score is not None:
-                pick_classes(score, window.valid, legend.value_table, corner=window.corner, out=place[0])
-                if len(place) > 1:
-                    weigh_classes(score, window.valid, window.corner, place[1], place[2], place[3:])
+            if answer is not None:
+                self._place(window, answer, self.part[:, *window.place])
             if window.cols is strip.cols[-1]:
                 self.store.write(strip.number, self.part)
+
+    def _place(self, window: Window, answer: Answer, place: NDArray[np.uint8]) -> None:
+        """Write the layers of one window."""
+        values, corner = self.job.legend.value_table, window.corner
+        if answer.dtype == np.uint8:
+            keep = tuple(slice(at, at + side) for at, side in zip(corner, place.shape[1:], strict=True))
+            np.multiply(values[answer[keep]], window.valid[keep], out=place[0])
+            return
+        scores = np.asarray(answer, np.float32)
+        pick_classes(scores, window.valid, values, corner=corner, out=place[0])
+        if len(place) > 1:
+            weigh_classes(scores, window.valid, corner, place[1], place[2], place[3:])

@@ -118,10 +118,11 @@ def predict_map(
     plan = plan_windows(expert, scene, window_px=window_px, overlap_px=overlap_px, square=tta != "none")
     layers = Layers(confidence is not None or entropy is not None, probabilities is not None)
     job = MapJob(scene, plan, Scaling(header.bands, header.mean, header.std), header.legend, layers)
-    panels = make_strips(plan, measure_footprint(job), memory=parse_memory_bytes(memory))
+    budget = parse_memory_bytes(memory)
     with PartStore(out) as store:
         chosen, trial = pick_engine(store, expert.network, job, engine=engine, precision=precision)
         chosen_at = time.perf_counter()
+        panels = make_strips(plan, measure_footprint(job, batch=chosen.batch), memory=budget)
         document = describe_job(job, expert.network, panels)
         store.start(document | {"engine": chosen.name, "asked": [engine, precision], "tta": tta})
         waiting = [[strip for strip in panel if not store.has(strip.number)] for panel in panels]
@@ -170,7 +171,7 @@ def plan_windows(
     )
 
 
-def measure_footprint(job: MapJob, *, batch: int = 1) -> Footprint:
+def measure_footprint(job: MapJob, *, batch: int) -> Footprint:
     """What the pipeline will hold of this scene; opens its files."""
     with SceneReader(job.scene) as reader:
         return Footprint(

@@ -38,6 +38,8 @@ def shared_stages(first: torch.nn.Module, second: torch.nn.Module) -> int:
 class TrunkEngine:
     """Runs networks of one backbone, in plain torch, on a processor or a GPU."""
 
+    picks = False
+
     def __init__(self, networks: Sequence[torch.nn.Module], engine: TorchEngine) -> None:
         """Networks whose first stages are the same, and an engine that was made of the first of them."""
         self.name = engine.name
@@ -51,6 +53,11 @@ class TrunkEngine:
     def scores(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Scores of the first network; see `tesela.mapping.engines.Engine.scores`."""
         return self.first(images)[0]
+
+    def classes(self, images: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """See `tesela.mapping.engines.Engine.classes`."""
+        found: NDArray[np.uint8] = self.scores(images).argmax(-1).astype(np.uint8)
+        return found
 
     def first(self, images: NDArray[np.float32]) -> tuple[NDArray[np.float32], list[Carried]]:
         """

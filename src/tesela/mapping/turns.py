@@ -19,6 +19,8 @@ class TurnedEngine:
     eight, each turned back.
     """
 
+    picks = False
+
     def __init__(self, engine: Engine) -> None:
         self.name = engine.name
         self.batch = engine.batch
@@ -39,3 +41,8 @@ class TurnedEngine:
                 total = total + np.rot90(answer, -turn, axes=(1, 2))
         found: NDArray[np.float32] = np.log(np.maximum(total / np.float32(8), np.float32(1e-30)))
         return np.ascontiguousarray(found, np.float32)
+
+    def classes(self, images: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """See `Engine.classes`."""
+        found: NDArray[np.uint8] = self.scores(images).argmax(-1).astype(np.uint8)
+        return found
