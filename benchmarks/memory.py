@@ -40,9 +40,12 @@ def main() -> None:
             words = ["--budget", options.budget, "--one", str(scene), f"{folder}/map.tif"]
             peaks[f"{rows} x {cols}"] = run_alone(__file__, words)
             scene.unlink()
-    small, large = (float(each["extra_mib"]) for each in peaks.values())
+    ratios = {}
+    for key in ("peak_mib", "extra_mib"):
+        small, large = (float(each[key]) for each in peaks.values())
+        ratios[key] = round(large / small, 3)
     document = {"machine": machine(), "budget": options.budget, "runs": peaks}
-    print(json.dumps(document | {"extra_ratio": round(large / small, 3)}, indent=2))
+    print(json.dumps(document | {"ratios": ratios}, indent=2))
 
 
 def one_run(scene: Path, out: Path, budget: str) -> dict[str, object]:

@@ -39,6 +39,7 @@ def measure(call: Callable[[], object]) -> dict[str, object]:
     return {
         "wall_s": round(time.perf_counter() - wall, 3),
         "cpu_s": round(time.process_time() - cpu, 3),
+        "peak_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         "extra_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before),
         "engine": getattr(made, "engine", None),
     }
