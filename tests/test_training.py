@@ -433,6 +433,8 @@ def test_a_training_ends_when_it_stops_getting_better(table: PatchTable, tmp_pat
 
 
 KILLED = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job is born deaf to it
 import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
