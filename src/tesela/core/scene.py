@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -53,6 +54,15 @@ class Scene:
     def band_names(self) -> tuple[str, ...]:
         """Names in order."""
         return tuple(band.name for band in self.bands)
+
+    @property
+    def pixel_size_m(self) -> float:
+        """Side of a pixel in metres; of a scene in degrees, along the parallel through its middle."""
+        grid = self.grid
+        if grid.crs is not None and grid.crs.projected:
+            return abs(float(grid.resolution.x))
+        middle = math.radians(grid.extent.centroid.coords[0][1])
+        return float(abs(grid.resolution.x) * 111_320 * math.cos(middle))
 
     def select(self, names: Sequence[str]) -> Scene:
         """

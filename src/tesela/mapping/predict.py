@@ -199,22 +199,13 @@ def check_pixel_size(expert: Expert, scene: Scene) -> None:
         If they differ by more than a factor of 1.5: the network would see other textures and shapes.
     """
     trained = expert.header.pixel_size_m
-    own = pixel_side_m(scene)
+    own = scene.pixel_size_m
     if trained and not 1 / 1.5 <= own / trained <= 1.5:
         raise GridError(
             f"The pixels of scene '{scene.name}' are {own:.3g} m, those the expert was trained on {trained:.3g} m. "
             f"Resample the scene (gdalwarp -tr {trained:g} {trained:g} -r average), or train an expert for this "
             f"size."
         )
-
-
-def pixel_side_m(scene: Scene) -> float:
-    """Side of a pixel in metres, in the middle of the scene."""
-    grid = scene.grid
-    if grid.crs is not None and grid.crs.projected:
-        return abs(float(grid.resolution.x))
-    middle = np.deg2rad(grid.extent.centroid.coords[0][1])
-    return float(abs(grid.resolution.x) * 111_320 * np.cos(middle))
 
 
 def pick_engine(

@@ -16,7 +16,6 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from numpy.typing import NDArray
 
 from tesela.core.errors import InputError
-from tesela.core.scene import Scene
 from tesela.models.architecture import DECODER_CHANNELS, SMALL_DECODER_CHANNELS, UnetArchitecture
 from tesela.models.expert import Expert, ExpertHeader, Provenance, save_expert
 from tesela.models.unet import STRIDE, encoder_name, make_unet
@@ -95,7 +94,7 @@ def train_segmentation(
         mean=tuple(float(item) for item in mean),
         std=tuple(float(item) for item in std),
         patch_size_px=table.size_px,
-        pixel_size_m=_pixel_size_m(next(iter(table.scenes.values()))),
+        pixel_size_m=next(iter(table.scenes.values())).pixel_size_m,
         provenance=Provenance(fingerprints=dict(fingerprints or {})),
     )
     return fit_expert(
@@ -286,15 +285,6 @@ def _score_table(found: Mapping[str, Any], *, codes: Sequence[str], patches: int
         "epoch": int(found["epoch"]),
         "patches": patches,
     }
-
-
-def _pixel_size_m(scene: Scene) -> float:
-    """Side of a pixel in metres, in the middle of the scene."""
-    grid = scene.grid
-    if grid.crs is not None and grid.crs.projected:
-        return abs(float(grid.resolution.x))
-    middle = np.deg2rad(grid.extent.centroid.coords[0][1])
-    return float(abs(grid.resolution.x) * 111_320 * np.cos(middle))
 
 
 def _versions() -> dict[str, str]:
