@@ -1,0 +1,1 @@
+"""Sources: which imagery and references exist and how to get them."""

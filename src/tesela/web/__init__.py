@@ -1,0 +1,1 @@
+"""Web: the local pages, review and view."""
