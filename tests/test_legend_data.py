@@ -19,6 +19,8 @@ SIZES = {
     "lulucf": [6],
     "lulucf-context": [6],
     "siose-ar": [62],
+    "tree-cover": [2],
+    "mfe-species": [4, 192],
     "sipna": [4, 10],
     "esa-worldcover": [11],
     "dynamic-world": [9],
@@ -28,6 +30,7 @@ PAIRS = {
     ("corine", "lulucf"),
     ("siose-ar", "lulucf"),
     ("siose-ar", "lulucf-context"),
+    ("siose-ar", "tree-cover"),
     ("esa-worldcover", "lulucf"),
     ("dynamic-world", "lulucf"),
 }
@@ -197,6 +200,7 @@ def test_what_is_left_to_nodata_is_what_the_facts_leave_out() -> None:
         "corine-2__lulucf": {"52"},
         "siose-ar__lulucf": {"523", "999"},
         "siose-ar__lulucf-context": {"999"},
+        "siose-ar__tree-cover": {"999"},
         "esa-worldcover__lulucf": set(),
         "dynamic-world__lulucf": set(),
     }
