@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import geopandas as gpd
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 
 from tesela.core import Band, GridError, InputError, LandClass, Legend, Scene
-from tesela.patches import PatchTable, split_patches, summarise
+from tesela.patches import QUALITIES, PatchTable, split_patches, summarise
 from tesela.patches.balance import share_out
 from tesela.patches.strips import footprints
 
@@ -117,6 +118,7 @@ scenes = st.lists(
     block=st.sampled_from([1.5, 2.0, 3.0]),
     buffer_m=st.sampled_from([0.0, 0.0, 25.0, 100.0]),
     seed=st.integers(0, 100),
+    unbiased=st.sampled_from([0.0, 0.3]),
 )
 def test_no_ground_is_in_two_splits(
     described: list[tuple[str, tuple[int, int], tuple[int, int]]],
@@ -127,6 +129,7 @@ def test_no_ground_is_in_two_splits(
     block: float,
     buffer_m: float,
     seed: int,
+    unbiased: float,
 ) -> None:
     found = [
         scene_of(f"s{number}", crs=crs, shift=shift, shape=shape)
@@ -135,19 +138,25 @@ def test_no_ground_is_in_two_splits(
     table = table_of(found, size_px=size, stride_px=int(size * step), seed=seed)
     verdicts = np.random.default_rng(seed).choice(["high", "medium", "low", ""], len(table))
     table = with_quality(table, verdicts)
+    split = partial(
+        split_patches,
+        block_m=10 * size * block,
+        buffer_m=buffer_m,
+        anchor=anchor,
+        seed=seed,
+        unbiased=unbiased if how == "quality" else 0,
+    )
     try:
-        made = split_patches(
-            table, how, block_m=10 * size * block, buffer_m=buffer_m, anchor=anchor, seed=seed
-        )
+        made = split(table, how)
     except InputError as error:
-        known = ("No patch is left", "need at least 3", "is of quality")
+        known = ("No patch is left", "need at least", "is of quality")
         if not any(word in str(error) for word in known):
             raise
         return
     assert len(made) == len(table)
-    assert set(made.frame["split"]) <= {"train", "val", "test", "none"}
+    assert set(made.frame["split"]) <= {"train", "val", "test", "unbiased", "none"}
     assert_no_ground_is_shared(made, buffer_m=buffer_m)
-    again = split_patches(table, how, block_m=10 * size * block, buffer_m=buffer_m, anchor=anchor, seed=seed)
+    again = split(table, how)
     assert made.frame["split"].tolist() == again.frame["split"].tolist()
 
 
@@ -333,6 +342,37 @@ def test_quality_says_what_teaches_and_what_judges() -> None:
         split_patches(table, "quality")
     with pytest.raises(InputError, match="Unknown quality 'hihg': did you mean 'high'"):
         split_patches(with_quality(table, ["hihg"] * 36), "quality")
+
+
+def test_an_unbiased_test_is_held_out_on_random_ground_of_all_qualities() -> None:
+    table = table_of([scene_of("a", shape=(192, 192))])
+    verdicts = ["high", "medium", "low", ""] * 36
+    table = with_quality(table, verdicts)
+    made = split_patches(table, "quality", unbiased=0.25, block_m=320, seed=3)
+    held = (made.frame["split"] == "unbiased").to_numpy()
+    assert held.sum() == 36
+    assert {quality for quality, chosen in zip(verdicts, held, strict=True) if chosen} == {*QUALITIES, ""}
+    blocks = {(row // 32, col // 32) for row, col in made.frame.loc[held, ["row", "col"]].to_numpy()}
+    assert len(blocks) == 9
+    plain = split_patches(table, "quality").frame["split"].to_numpy()
+    assert (made.frame["split"].to_numpy()[~held] == plain[~held]).all()
+    assert_no_ground_is_shared(made)
+    assert made.counts["unbiased"] == 36
+    assert summarise(made).patches["unbiased"] == 36
+    drawn = [split_patches(table, "quality", unbiased=0.25, block_m=320, seed=seed) for seed in range(40)]
+    times = sum((found.frame["split"] == "unbiased").to_numpy().astype(int) for found in drawn)
+    assert times.min() > 0
+    assert times.max() < 25
+
+
+def test_an_unbiased_test_belongs_to_the_split_by_quality() -> None:
+    table = with_quality(table_of([scene_of("a")]), ["high", "low"] * 18)
+    with pytest.raises(InputError, match="cannot be held out of a split by 'block'"):
+        split_patches(table, "block", unbiased=0.2)
+    with pytest.raises(InputError, match="test of 1 of the patches"):
+        split_patches(table, "quality", unbiased=1)
+    with pytest.raises(InputError, match="Blocks of 2000 m with a whole patch: 1, but 2 splits need"):
+        split_patches(table, "quality", unbiased=0.2)
 
 
 def test_two_dates_with_different_verdicts_do_not_both_count() -> None:

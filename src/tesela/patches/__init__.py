@@ -2,12 +2,13 @@
 
 from tesela.patches.split import split_patches
 from tesela.patches.summary import SplitSummary, summarise
-from tesela.patches.table import NONE, QUALITIES, SPLITS, PatchTable, make_patches, read_patches
+from tesela.patches.table import NONE, QUALITIES, SPLITS, UNBIASED, PatchTable, make_patches, read_patches
 
 __all__ = [
     "NONE",
     "QUALITIES",
     "SPLITS",
+    "UNBIASED",
     "PatchTable",
     "SplitSummary",
     "make_patches",

@@ -58,6 +58,18 @@ def share_out(
     return sorted(found, key=task.cost)
 
 
+def quotas(count: int, fractions: Sequence[float]) -> NDArray[np.intp]:
+    """Whole numbers that sum to `count`, close to the fractions, at least 1 for each fraction above 0."""
+    wanted = np.asarray(fractions) * count
+    found = np.floor(wanted).astype(np.intp)
+    for index in np.argsort(found - wanted, kind="stable")[: count - found.sum()]:
+        found[index] += 1
+    for index in np.flatnonzero((found == 0) & (wanted > 0)):
+        found[found.argmax()] -= 1
+        found[index] = 1
+    return np.asarray(found)
+
+
 @dataclass(frozen=True, eq=False)
 class _Task:
     """Parts to be shared out, and how much a miss costs."""

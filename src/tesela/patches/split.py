@@ -12,16 +12,15 @@ from numpy.typing import NDArray
 
 from tesela.core.errors import GridError, InputError, join_words, unknown_name
 from tesela.io.vector import open_layer, read_layer
-from tesela.patches.balance import HELD, LACKING, share_out
+from tesela.patches.balance import HELD, LACKING, quotas, share_out
 from tesela.patches.ground import metric_footprints, one_split_each, settle, shared_pairs, touched_blocks
-from tesela.patches.table import NONE, QUALITIES, SPLITS, PatchTable
+from tesela.patches.table import NONE, QUALITIES, SPLITS, UNBIASED, PatchTable
 
 FRACTIONS = (0.6, 0.2, 0.2)
 """Default shares of train, val and test."""
 
 _SAME_GROUND = 0.5
 """Scenes that share more than this part of the smaller one show the same place at two dates."""
-
 
 _MOST_SETTLED = 20_000
 """Patches up to which each way to share out blocks is judged with its buffers, which takes time."""
@@ -39,6 +38,7 @@ class _Plan:
     regions: str | Path | None
     region_field: str | None
     assign: Mapping[str, str] | None
+    unbiased: float
 
     @property
     def wanted(self) -> tuple[str, ...]:
@@ -62,6 +62,7 @@ def split_patches(
     regions: str | Path | None = None,
     region_field: str | None = None,
     assign: Mapping[str, str] | None = None,
+    unbiased: float = 0.0,
 ) -> PatchTable:
     """
     Split a patch table so that no ground is in two splits.
@@ -73,7 +74,8 @@ def split_patches(
     ----------
     how : {"block", "random", "region", "quality"}
         "block": squares of ground, shared out so that every split gets its part of every class. "random":
-        single patches. "region": polygons or scenes. "quality": high teaches, medium chooses, low judges.
+        single patches. "region": polygons or scenes. "quality": high teaches, medium chooses, low judges,
+        as in [GarciaMartin2026]_.
     fractions : sequence of float
         Wanted shares of train, val and test; one may be 0. Without use for "quality" and with `assign`.
     block_m : float
@@ -90,6 +92,10 @@ def split_patches(
         are taken at their word.
     assign : mapping of str to str, optional
         Split of each region or scene, by its name; those not named are used for nothing.
+    unbiased : float
+        For "quality", whose test patches are the worst labelled ones: share of the patches to hold out on random
+        blocks of ground as the split "unbiased", whatever their quality, reviewed or not. 0 for none; the
+        published split has none.
 
     Raises
     ------
@@ -100,7 +106,14 @@ def split_patches(
     """
     if how not in _METHODS:
         raise InputError(unknown_name("split", how, _METHODS))
-    plan = _Plan(_fractions(fractions), seed, block_m, buffer_m, anchor, regions, region_field, assign)
+    if not 0 <= unbiased < 1 or (unbiased and how != "quality"):
+        raise InputError(
+            f"An unbiased test of {unbiased:g} of the patches cannot be held out of a split by '{how}'. Give a "
+            "share from 0 to below 1, and the split 'quality'; the test patches of other splits are unbiased."
+        )
+    plan = _Plan(
+        _fractions(fractions), seed, block_m, buffer_m, anchor, regions, region_field, assign, unbiased
+    )
     ground = np.asarray(metric_footprints(table).to_numpy(), object)
     splits, promised = _METHODS[how](table, ground, plan)
     splits = settle(ground, splits, buffer_m=buffer_m)
@@ -136,13 +149,13 @@ def _random(table: PatchTable, ground: NDArray[np.object_], plan: _Plan) -> _Spl
     drawn = np.flatnonzero(alone)
     _require(
         len(drawn),
-        plan,
+        len(plan.wanted),
         what="patches that share no ground",
         advice="smaller patches (--size) or more scenes",
     )
     order = np.random.default_rng(plan.seed).permutation(drawn)
     splits = np.full(len(ground), NONE, object)
-    splits[order] = np.repeat(np.array(SPLITS, object), _quotas(len(order), plan.fractions))
+    splits[order] = np.repeat(np.array(SPLITS, object), quotas(len(order), plan.fractions))
     touches = alone[second]
     followed = one_split_each(first[touches], splits[second[touches]], count=len(ground))
     return followed, plan.wanted
@@ -150,26 +163,10 @@ def _random(table: PatchTable, ground: NDArray[np.object_], plan: _Plan) -> _Spl
 
 def _block(table: PatchTable, ground: NDArray[np.object_], plan: _Plan) -> _Splits:
     """Blocks are shared out several times; the result that keeps most of every class is taken."""
-    side = float(np.sqrt(shapely.area(ground)).max())
-    if plan.block_m < side * (1 - 1e-6):
-        raise GridError(
-            f"Blocks of {plan.block_m:g} m are smaller than a patch ({table.size_px} px, {side:.0f} m). Take "
-            f"blocks of {side:.0f} m or a multiple of it (--block), or smaller patches (--size)."
-        )
-    if plan.anchor not in ("scene", "multiples"):
-        raise InputError(unknown_name("anchor", plan.anchor, ("scene", "multiples")))
-    corner = _scene_corner(table) if plan.anchor == "scene" else (0.0, 0.0)
-    patch, block, part = touched_blocks(ground, side_m=plan.block_m, anchor=corner)
+    patch, block, part = _blocks(table, ground, plan, needed=len(plan.wanted))
     classes = table.frame[table.share_columns].to_numpy(float)
     content = np.zeros((block.max() + 1, classes.shape[1]))
     np.add.at(content, block, classes[patch] * part[:, None])
-    whole = np.unique(block[part > 1 - 1e-5])
-    _require(
-        len(whole),
-        plan,
-        what=f"blocks of {plan.block_m:g} m with a whole patch",
-        advice="smaller blocks (--block)",
-    )
     names = np.array(SPLITS, object)
     best, lowest = None, np.inf
     for chosen in share_out(content, plan.fractions, seed=plan.seed):
@@ -181,6 +178,30 @@ def _block(table: PatchTable, ground: NDArray[np.object_], plan: _Plan) -> _Spli
             best, lowest = splits, miss
     assert best is not None
     return best, plan.wanted
+
+
+def _blocks(
+    table: PatchTable, ground: NDArray[np.object_], plan: _Plan, *, needed: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]:
+    """Patches and the blocks that they touch, see `touched_blocks`; at least `needed` hold a whole patch."""
+    side = float(np.sqrt(shapely.area(ground)).max())
+    if plan.block_m < side * (1 - 1e-6):
+        raise GridError(
+            f"Blocks of {plan.block_m:g} m are smaller than a patch ({table.size_px} px, {side:.0f} m). Take "
+            f"blocks of {side:.0f} m or a multiple of it (--block), or smaller patches (--size)."
+        )
+    if plan.anchor not in ("scene", "multiples"):
+        raise InputError(unknown_name("anchor", plan.anchor, ("scene", "multiples")))
+    corner = _scene_corner(table) if plan.anchor == "scene" else (0.0, 0.0)
+    patch, block, part = touched_blocks(ground, side_m=plan.block_m, anchor=corner)
+    whole = np.unique(block[part > 1 - 1e-5])
+    _require(
+        len(whole),
+        needed,
+        what=f"blocks of {plan.block_m:g} m with a whole patch",
+        advice="smaller blocks (--block)",
+    )
+    return patch, block, part
 
 
 def _region(table: PatchTable, ground: NDArray[np.object_], plan: _Plan) -> _Splits:
@@ -199,7 +220,10 @@ def _region(table: PatchTable, ground: NDArray[np.object_], plan: _Plan) -> _Spl
         chosen = known.astype(object)
     else:
         _require(
-            len(known), plan, what="regions", advice="more scenes, or a layer with more polygons (--regions)"
+            len(known),
+            len(plan.wanted),
+            what="regions",
+            advice="more scenes, or a layer with more polygons (--regions)",
         )
         classes = table.frame[table.share_columns].to_numpy(float)
         content = np.zeros((len(known), classes.shape[1]))
@@ -210,7 +234,6 @@ def _region(table: PatchTable, ground: NDArray[np.object_], plan: _Plan) -> _Spl
 
 
 def _quality(table: PatchTable, ground: NDArray[np.object_], plan: _Plan) -> _Splits:
-    del ground, plan
     verdicts = table.frame["quality"].to_numpy(object)
     strange = sorted({str(verdict) for verdict in verdicts} - {*QUALITIES, ""})
     if strange:
@@ -222,7 +245,21 @@ def _quality(table: PatchTable, ground: NDArray[np.object_], plan: _Plan) -> _Sp
             f"No patch of {len(table)} is of quality '{QUALITIES[0]}', which teaches. Review the patches "
             "first (tesela review)."
         )
-    return splits, SPLITS[:1]
+    if not plan.unbiased:
+        return splits, SPLITS[:1]
+    held = _held_out(table, ground, plan)
+    return np.where(held == "rest", splits, held), (SPLITS[0], UNBIASED)
+
+
+def _held_out(table: PatchTable, ground: NDArray[np.object_], plan: _Plan) -> NDArray[np.object_]:
+    """Split "unbiased" on blocks drawn at random until they hold the share wanted, "rest" on the others."""
+    patch, block, part = _blocks(table, ground, plan, needed=2)
+    whole = np.unique(block[part > 1 - 1e-5])
+    order = np.random.default_rng(plan.seed).permutation(whole)
+    amount = np.cumsum(np.bincount(block, part)[order])[:-1]
+    count = int(np.abs(amount - plan.unbiased * len(ground)).argmin()) + 1
+    drawn = np.isin(block, order[:count])
+    return one_split_each(patch, np.where(drawn, UNBIASED, "rest").astype(object), count=len(ground))
 
 
 _METHODS: dict[str, Callable[[PatchTable, NDArray[np.object_], _Plan], _Splits]] = {
@@ -233,25 +270,12 @@ _METHODS: dict[str, Callable[[PatchTable, NDArray[np.object_], _Plan], _Splits]]
 }
 
 
-def _require(count: int, plan: _Plan, *, what: str, advice: str) -> None:
-    needed = len(plan.wanted)
+def _require(count: int, needed: int, *, what: str, advice: str) -> None:
     if count < needed:
         raise InputError(
             f"{what[0].upper()}{what[1:]}: {count}, but {needed} splits need at least {needed}. Take "
             f"{advice}."
         )
-
-
-def _quotas(count: int, fractions: Sequence[float]) -> NDArray[np.intp]:
-    """Whole numbers that sum to `count`, close to the fractions, at least 1 for each fraction above 0."""
-    wanted = np.asarray(fractions) * count
-    quotas = np.floor(wanted).astype(np.intp)
-    for index in np.argsort(quotas - wanted, kind="stable")[: count - quotas.sum()]:
-        quotas[index] += 1
-    for index in np.flatnonzero((quotas == 0) & (wanted > 0)):
-        quotas[quotas.argmax()] -= 1
-        quotas[index] = 1
-    return np.asarray(quotas)
 
 
 def _miss(classes: NDArray[np.float64], splits: NDArray[np.object_], fractions: Sequence[float]) -> float:

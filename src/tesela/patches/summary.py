@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tesela.core.errors import join_words
-from tesela.patches.table import NONE, SPLITS, PatchTable
+from tesela.patches.table import NONE, SPLITS, UNBIASED, PatchTable
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def summarise(table: PatchTable) -> SplitSummary:
     """
     from tesela.patches.ground import metric_footprints
 
-    splits = [split for split in SPLITS if split in table.counts]
+    splits = [split for split in (*SPLITS, UNBIASED) if split in table.counts]
     pixels = {split: table.class_pixels(split) for split in splits}
     pixel_m2 = metric_footprints(table).area.to_numpy() / table.size_px**2
     labelled = table.frame[table.share_columns].to_numpy(float).sum(axis=1) * table.size_px**2
@@ -89,4 +89,4 @@ def _warnings(table: PatchTable, splits: list[str], present: list[int]) -> list[
     return lines
 
 
-_LACK = {"train": "learned", "val": "watched in training", "test": "judged"}
+_LACK = {"train": "learned", "val": "watched in training", "test": "judged", UNBIASED: "judged without bias"}

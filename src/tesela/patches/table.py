@@ -27,11 +27,14 @@ if TYPE_CHECKING:
 SPLITS = ("train", "val", "test")
 """Names of the splits, in the order of fractions."""
 
+UNBIASED = "unbiased"
+"""Split of patches of all qualities, on random blocks of ground held out of a split by quality: they judge."""
+
 NONE = "none"
 """Split of patches that are used for nothing."""
 
 QUALITIES = ("high", "medium", "low")
-"""Verdicts of the photointerpreter, best first."""
+"""Tiers of label quality, best first."""
 
 _KEY = b"tesela"
 _VERSION = 1
