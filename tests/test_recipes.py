@@ -15,6 +15,8 @@ import rasterio
 from tesela.cli import main
 from tesela.core.errors import RecipeError
 from tesela.io.manifest import Manifest
+from tesela.recipes.corine_recipe import CorineRecipe
+from tesela.recipes.known import CHAINS
 from tesela.recipes.schema import Recipe, check_recipe, load_recipe
 from tesela.recipes.stages import Stage, run_stages
 
@@ -77,13 +79,36 @@ def test_a_mistake_is_named(change: dict[str, object], told: str) -> None:
         check_recipe(tomllib.loads(GOOD) | change, where="recipe")
 
 
+@pytest.mark.parametrize("chain", CHAINS)
+def test_all_parts_of_a_chain_are_found(chain: str) -> None:
+    parts = CHAINS[chain]
+    assert issubclass(parts.load("recipe"), Recipe)
+    assert {"stages", "products", "summary", "lines"} <= set(dir(parts.load("chain")))
+    assert callable(parts.load("demo"))
+    text = resources.files("tesela.recipes").joinpath(f"{chain}.toml").read_text(encoding="utf-8")
+    assert check_recipe(tomllib.loads(text), where=f"{chain}.toml").chain == chain
+
+
+@pytest.mark.parametrize(
+    ("document", "told"),
+    [
+        ({"chain": "corin"}, "recipe has 1 mistake: chain = 'corin' (did you mean corine? known: corine"),
+        ({"name": "a"}, "chain is missing (known: corine"),
+        ({"chain": ["corine"]}, "chain = ['corine'] ("),
+    ],
+)
+def test_an_unknown_chain_names_the_known(document: dict[str, object], told: str) -> None:
+    with pytest.raises(RecipeError, match=re.escape(told)):
+        check_recipe(document, where="recipe")
+
+
 def test_the_commented_recipe_is_valid_and_shows_the_defaults() -> None:
     text = resources.files("tesela.recipes").joinpath("corine.toml").read_text(encoding="utf-8")
     recipe = check_recipe(tomllib.loads(text), where="corine.toml")
     assert recipe.legend == "corine-2"
     uncommented = re.sub(r"^# (\w+ = )", r"\1", text, flags=re.MULTILINE)
     document = tomllib.loads(uncommented)
-    assert isinstance(Recipe.model_validate(document), Recipe), "commented keys must be known too"
+    assert isinstance(CorineRecipe.model_validate(document), CorineRecipe), "commented keys must be known too"
 
 
 def stage(folder: Path, log: list[str], *, size: int = 1) -> Stage:

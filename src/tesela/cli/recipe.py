@@ -20,7 +20,9 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def demo(
-    chain: Annotated[str, typer.Argument(help="Chain to show: corine.")] = "corine",
+    chain: Annotated[
+        str, typer.Argument(help="Chain to show: corine, or all, each in its own folder.")
+    ] = "corine",
     out: Annotated[str, typer.Option("--out", "-o", help="Folder for all files.")] = "tesela-demo",
     size: Annotated[str, typer.Option(help="small (minutes) or full (the whole virtual region).")] = "small",
     seed: Annotated[int, typer.Option(help="Seed of the virtual region and the training.")] = 0,
@@ -32,10 +34,22 @@ def demo(
 
     Example: tesela demo
     """
+    from tesela.recipes import run_recipe
     from tesela.recipes.demo import write_demo
+    from tesela.recipes.known import CHAINS
 
-    recipe = write_demo(chain, Path(out), size=size, seed=seed, report=_reporter(quiet or as_json))
-    run_file(str(recipe), start=None, until=None, quiet=quiet, as_json=as_json)
+    silent = quiet or as_json
+    report = _reporter(silent)
+    folders = {name: Path(out) / name for name in CHAINS} if chain == "all" else {chain: Path(out)}
+    documents = {}
+    for name, folder in folders.items():
+        recipe = write_demo(name, folder, size=size, seed=seed, report=report)
+        result = run_recipe(recipe, quiet=silent, report=report)
+        documents[name] = result.document
+        if not as_json:
+            print(*(() if chain != "all" else (f"{name}:",)), *result.lines, sep="\n")
+    if as_json:
+        print_json(documents if chain == "all" else documents[chain])
 
 
 def init(
@@ -72,21 +86,14 @@ def run(
 
     Example: tesela run corine.toml --until train
     """
-    run_file(recipe, start=start, until=until, quiet=quiet, as_json=as_json)
-
-
-def run_file(recipe: str, *, start: str | None, until: str | None, quiet: bool, as_json: bool) -> None:
-    """Run a recipe and print what it made."""
     from tesela.recipes import run_recipe
 
-    result = run_recipe(
-        recipe, start=start, until=until, quiet=quiet or as_json, report=_reporter(quiet or as_json)
-    )
+    silent = quiet or as_json
+    result = run_recipe(recipe, start=start, until=until, quiet=silent, report=_reporter(silent))
     if as_json:
         print_json(result.document)
-        return
-    for line in result.lines:
-        print(line)
+    else:
+        print(*result.lines, sep="\n")
 
 
 def _reporter(quiet: bool) -> Reporter:

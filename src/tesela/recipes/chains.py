@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from tesela.recipes.schema import load_recipe
-from tesela.recipes.stages import Run, run_stages
+from tesela.recipes.known import find_chain
+from tesela.recipes.schema import Recipe, load_recipe
+from tesela.recipes.stages import Run, Stage, run_stages
 
-if TYPE_CHECKING:
-    from tesela.recipes.corine import CorineChain
+
+class Chain(Protocol):
+    """Stages of one recipe, made from (recipe, folder of the recipe, quiet)."""
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """Stages in order."""
+        ...
+
+    def products(self) -> Mapping[str, str]:
+        """What is there to use before the last stage has run, such as {"expert": path}."""
+        ...
+
+    def summary(self) -> Mapping[str, object]:
+        """Scores and paths, for JSON; asked for when the last stage has run."""
+        ...
+
+    def lines(self) -> tuple[str, ...]:
+        """Scores, maps and reports for a person; asked for when the last stage has run."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -19,7 +38,7 @@ class Outcome:
     """What a run of a recipe did and made."""
 
     run: Run
-    chain: CorineChain
+    chain: Chain
 
     @property
     def document(self) -> dict[str, object]:
@@ -30,34 +49,20 @@ class Outcome:
             "up_to_date": self.run.skipped,
             "seconds": seconds,
         }
-        if self._finished:
-            document |= self.chain.summary()
-        elif self.chain.expert_file.exists():
-            document["expert"] = str(self.chain.expert_file)
-        return document
+        return document | dict(self.chain.summary() if self._finished else self.chain.products())
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """Last lines for a person: scores, maps and reports; or the expert, where the run ended before."""
-        if not self._finished:
-            last = (self.run.done + self.run.skipped)[-1]
-            made = (f"expert    {self.chain.expert_file}",) if last == "train" else ()
-            return (f"Done up to stage '{last}'.", *made)
-        summary = self.chain.summary()
-        lines = []
-        if "accuracy" in summary:
-            lines += [
-                f"accuracy  {summary['accuracy']:.4f}",
-                f"mIoU      {summary['miou']:.4f}",
-                f"macro F1  {summary['macro_f1']:.4f}",
-            ]
-        lines += [f"map       {path}" for path in _list(summary["maps"])]
-        lines += [f"report    {path}" for path in _list(summary["reports"])]
-        return tuple(lines)
+        """Last lines for a person: those of the chain, or what is there where the run ended before."""
+        if self._finished:
+            return self.chain.lines()
+        last = (self.run.done + self.run.skipped)[-1]
+        made = (f"{name:<9} {path}" for name, path in self.chain.products().items())
+        return (f"Done up to stage '{last}'.", *made)
 
     @property
     def _finished(self) -> bool:
-        return "assess" in (*self.run.done, *self.run.skipped)
+        return self.chain.stages[-1].name in (*self.run.done, *self.run.skipped)
 
 
 def run_recipe(
@@ -74,7 +79,7 @@ def run_recipe(
     Parameters
     ----------
     start, until : str, optional
-        First stage to do anew, and last stage to run: label, patches, train, map, assess.
+        First stage to do anew, and last stage to run: in the corine chain label, patches, train, map, assess.
     quiet : bool
         No progress bars.
     report : callable of (stage, text)
@@ -86,12 +91,11 @@ def run_recipe(
         Lists all mistakes of the recipe at once.
     """
     recipe, folder = load_recipe(path)
-    from tesela.recipes.corine import CorineChain  # after the check: mistakes are told at once
-
-    chain = CorineChain(recipe, folder, quiet=quiet)
+    chain = build_chain(recipe, folder, quiet=quiet)
     return Outcome(run_stages(chain.stages, start=start, until=until, report=report), chain)
 
 
-def _list(value: object) -> list[object]:
-    assert isinstance(value, list)
-    return value
+def build_chain(recipe: Recipe, folder: Path, *, quiet: bool) -> Chain:
+    """Chain of a checked recipe; `folder` is where its relative paths are meant from."""
+    made: Chain = find_chain(recipe.chain).load("chain")(recipe, folder, quiet=quiet)
+    return made

@@ -18,12 +18,13 @@ from tesela.evaluation.report import write_report
 from tesela.io.legends import load_crosswalk
 from tesela.io.manifest import write_whole
 from tesela.io.maps import open_map
-from tesela.io.raster import open_scene
 from tesela.labels import write_labels
 from tesela.models.expert import read_header
 from tesela.patches.split import split_patches
 from tesela.patches.table import PatchTable, make_patches, read_patches
-from tesela.recipes.schema import Recipe, SceneSection
+from tesela.recipes.corine_recipe import CorineRecipe
+from tesela.recipes.scenes import open_section
+from tesela.recipes.sections import SceneSection
 from tesela.recipes.stages import Stage
 from tesela.training.settings import SegmentationSettings
 
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 class CorineChain:
     """Stages of one recipe; each reads the files of the stages before it."""
 
-    def __init__(self, recipe: Recipe, folder: Path, *, quiet: bool) -> None:
+    def __init__(self, recipe: CorineRecipe, folder: Path, *, quiet: bool) -> None:
         self.recipe = recipe
         self.folder = folder
         self.out = folder / recipe.out
@@ -107,16 +108,7 @@ class CorineChain:
 
     def open_scene(self, section: SceneSection) -> Scene:
         """Scene of a section of the recipe."""
-        scene = open_scene(
-            [self.folder / path for path in section.paths],
-            bands=section.bands,
-            scale=section.scale,
-            offset=section.offset,
-            nodata=section.nodata,
-            date=section.date,
-            nonfinite=section.nonfinite,
-        )
-        return replace(scene, name=section.name)
+        return open_section(section, self.folder)
 
     def label(self) -> Sequence[Path]:
         """Draw the reference on the grid of each scene; scenes to map only may lie outside it."""
@@ -241,6 +233,26 @@ class CorineChain:
             reports.append(report)
         return [*reports, self._write_summary(judged, reports)]
 
+    def products(self) -> dict[str, str]:
+        """Path of the expert, once it is trained."""
+        return {"expert": str(self.expert_file)} if self.expert_file.exists() else {}
+
+    def lines(self) -> tuple[str, ...]:
+        """Scores, maps and reports."""
+        summary = self.summary()
+        lines = []
+        if "accuracy" in summary:
+            lines += [
+                f"accuracy  {summary['accuracy']:.4f}",
+                f"mIoU      {summary['miou']:.4f}",
+                f"macro F1  {summary['macro_f1']:.4f}",
+            ]
+        return (
+            *lines,
+            *(f"map       {path}" for path in _list(summary["maps"])),
+            *(f"report    {path}" for path in _list(summary["reports"])),
+        )
+
     def summary(self) -> dict[str, object]:
         """Scores of all judged maps together and the paths of maps and reports, as `assess` wrote them."""
         document: dict[str, object] = json.loads(self._summary_file.read_text(encoding="utf-8"))
@@ -325,3 +337,8 @@ class CorineChain:
     def _report_folder(self, section: SceneSection) -> Path:
         folder = self.out / "report"
         return folder if len(self._sections(("map", "both"))) == 1 else folder / section.name
+
+
+def _list(value: object) -> list[object]:
+    assert isinstance(value, list)
+    return value

@@ -1,77 +1,19 @@
-"""The demo: a chain's recipe and the virtual region that it runs on."""
+"""Demos: a chain's recipe and the virtual data that it runs on."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from tesela import __version__
 from tesela.core.errors import RecipeError, unknown_name
-from tesela.io.manifest import Manifest, fingerprint, write_whole
-from tesela.recipes.templates import CHAINS
+from tesela.io.manifest import Manifest, fingerprint
+from tesela.recipes.known import find_chain
 from tesela.simulate import write_region
-from tesela.simulate.spectra import BANDS, SEASONS
 
-
-@dataclass(frozen=True)
-class DemoSize:
-    """How large a demo is, and how long it trains."""
-
-    region_px: int
-    """Side of the virtual region, in pixels of 10 m."""
-    min_area_ha: float
-    """Smallest area of its reference."""
-    patch_px: int
-    encoder: str
-    decoder: str
-    epochs: int
-
-
-SIZES = {
-    "small": DemoSize(960, 5.0, patch_px=96, encoder="resnet10t", decoder="small", epochs=50),
-    "full": DemoSize(2000, 25.0, patch_px=128, encoder="resnet50", decoder="full", epochs=60),
-}
-"""The demo by size: some minutes on two cores, or the whole region of 20 x 20 km."""
-
-BANDS_USED = ("B02", "B03", "B04", "B08", "B11")
-
-_RECIPE = """\
-# Written by `tesela demo`: the corine chain on the virtual region. Run it again with `tesela run {file}`.
-chain = "corine"
-name = "demo"
-out = "."
-seed = {seed}
-legend = "corine-2"
-bands = [{bands}]
-
-[[scenes]]
-name = "virtual"
-paths = [{paths}]
-date = "{dates}"
-{names}
-
-[reference]
-path = "region/reference.gpkg"
-field = "CODE_18"
-
-[patches]
-size_px = {size}
-split = "block"
-block = "{block} m"
-min_labelled = 0.3
-fractions = [0.6, 0.15, 0.25]
-
-[training]
-encoder = "{encoder}"
-decoder = "{decoder}"
-epochs = {epochs}
-batch_size = 4
-
-[mapping]
-confidence = true
-"""
+SIZES = ("small", "full")
+"""A demo is small (minutes on two cores) or full (hours); each chain says what that means."""
 
 
 def write_demo(
@@ -83,7 +25,7 @@ def write_demo(
     report: Callable[[str, str], None] = lambda stage, text: None,
 ) -> Path:
     """
-    Make the virtual region and the recipe of a demo in a folder; a region that is there already is kept.
+    Make the virtual data and the recipe of a chain's demo in a folder; data that are there already are kept.
 
     Returns
     -------
@@ -95,41 +37,17 @@ def write_demo(
     RecipeError
         If there is no such chain or size.
     """
-    if chain not in CHAINS:
-        raise RecipeError(unknown_name("chain", chain, CHAINS))
+    parts = find_chain(chain)
     if size not in SIZES:
         raise RecipeError(unknown_name("size", size, SIZES))
-    settings = SIZES[size]
-    folder = out / "region"
-    _make_region(
-        folder,
-        size_px=settings.region_px,
-        seed=seed,
-        min_area_ha=settings.min_area_ha,
-        report=report,
-    )
-    recipe = out / f"{chain}.toml"
-    text = _RECIPE.format(
-        file=recipe,
-        seed=seed,
-        bands=", ".join(f'"{band}_{season}"' for season in SEASONS for band in BANDS_USED),
-        paths=", ".join(f'"region/scene_{season}.tif"' for season in SEASONS),
-        names="bands = [" + ", ".join(f'"{band}_{season}"' for season in SEASONS for band in BANDS) + "]",
-        dates=", ".join(SEASONS),
-        size=settings.patch_px,
-        block=settings.patch_px * 10,
-        encoder=settings.encoder,
-        decoder=settings.decoder,
-        epochs=settings.epochs,
-    )
-    with write_whole(recipe) as part:
-        part.write_text(text, encoding="utf-8")
+    recipe: Path = parts.load("demo")(out, size=size, seed=seed, report=report)
     return recipe
 
 
-def _make_region(
+def make_region(
     folder: Path, *, size_px: int, seed: int, min_area_ha: float, report: Callable[[str, str], None]
 ) -> None:
+    """Make the virtual region; one that is there already, of the same settings, is kept."""
     settings = {"size_px": size_px, "min_area_ha": min_area_ha, "tesela": __version__}
     wanted = Manifest("simulate", settings=settings, seed=seed)
     found = Manifest.read(folder)

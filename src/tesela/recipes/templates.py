@@ -5,10 +5,9 @@ from __future__ import annotations
 from importlib import resources
 from pathlib import Path
 
-from tesela.core.errors import InputError, RecipeError, unknown_name
+from tesela.core.errors import InputError
 from tesela.io.manifest import write_whole
-
-CHAINS = ("corine",)
+from tesela.recipes.known import find_chain
 
 
 def write_template(chain: str, path: Path) -> Path:
@@ -22,8 +21,7 @@ def write_template(chain: str, path: Path) -> Path:
     InputError
         If the file is there already; nothing is overwritten.
     """
-    if chain not in CHAINS:
-        raise RecipeError(unknown_name("chain", chain, CHAINS))
+    find_chain(chain)
     if path.exists():
         raise InputError(f"{path}: is there already and is not overwritten. Name another file (-o).")
     text = resources.files("tesela.recipes").joinpath(f"{chain}.toml").read_text(encoding="utf-8")

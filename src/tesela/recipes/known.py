@@ -1,0 +1,45 @@
+"""The chains that recipes can name, and where their parts are found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from tesela.core.errors import RecipeError, unknown_name
+
+
+@dataclass(frozen=True)
+class ChainParts:
+    """Where the parts of a chain are found, each as "module:name" in `tesela.recipes`; loaded when asked for."""
+
+    recipe: str
+    """Model of its recipe: a subclass of `tesela.recipes.schema.Recipe`."""
+    chain: str
+    """Its stages: a `tesela.recipes.chains.Chain`, made with (recipe, folder, quiet=...)."""
+    demo: str
+    """Writer of its demo, called with (out, size=..., seed=..., report=...): writes data and recipe."""
+
+    def load(self, part: str) -> Any:
+        """Load the recipe, chain or demo."""
+        module, name = str(getattr(self, part)).split(":")
+        return getattr(import_module(f"tesela.recipes.{module}"), name)
+
+
+CHAINS = {
+    "corine": ChainParts("corine_recipe:CorineRecipe", "corine:CorineChain", "corine_demo:write_corine_demo"),
+}
+
+
+def find_chain(name: str) -> ChainParts:
+    """
+    Parts of a chain by name.
+
+    Raises
+    ------
+    RecipeError
+        If there is no such chain; lists the known ones.
+    """
+    if name not in CHAINS:
+        raise RecipeError(unknown_name("chain", name, CHAINS))
+    return CHAINS[name]

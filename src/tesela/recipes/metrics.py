@@ -1,0 +1,52 @@
+"""What a chain tells `tesela compare` about a run: its scores, the counts of its blocks of ground, its cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tesela.recipes.chains import Chain
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One score of a run, over all classes and by class."""
+
+    name: str
+    """As the table heads it: "IoU", "MAE"."""
+    overall: float
+    by_class: Mapping[str, float]
+    """Value by class name, in the order of the legend; nan where a class is absent; empty where there is none."""
+    better: Literal["higher", "lower"] = "higher"
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Counts of each block of the test ground: the headline score is computed from their sum."""
+
+    names: tuple[str, ...]
+    """Names of the blocks; runs that are compared are paired by them."""
+    counts: NDArray[np.float64]
+    """(blocks, ...): sums over a block, such as a confusion matrix or sums of squared errors."""
+    score: Callable[[NDArray[np.float64]], float]
+    """Headline score, that of the first metric, of counts that were summed over blocks."""
+
+
+class Comparable(Chain, Protocol):
+    """A chain that `tesela compare` can vary; all three are asked for when the last stage has run."""
+
+    def metrics(self) -> tuple[Metric, ...]:
+        """Scores on the test ground, the headline first."""
+        ...
+
+    def blocks(self) -> Blocks:
+        """Counts by block of the test ground, for intervals and for the significance of differences."""
+        ...
+
+    def mflops_per_px(self) -> float:
+        """Million floating-point operations (a multiplication and an addition are two) to map one pixel."""
+        ...
