@@ -100,11 +100,12 @@ class MapReader:
             If the file holds values that its legend does not have.
         """
         raw, valid = read_numbers(self._data, [1], grid, nodata=self._data.nodata, continuous=False)
-        numbers = np.where(valid[0], raw[0], NODATA)
+        numbers = raw[0] * valid[0]  # NODATA is 0
         if numbers.dtype != np.uint8:
             self.map.legend.check_values(np.unique(numbers).tolist(), where=self.map.path)
-        values = numbers.astype(np.uint8)
-        counts = np.bincount(values.ravel(), minlength=256)
+        values = numbers.astype(np.uint8, copy=False)
+        counts = np.zeros(256, np.int64)
+        count_values(values, counts)
         self.map.legend.check_values(np.flatnonzero(counts).tolist(), where=self.map.path)
         return values
 
