@@ -1,0 +1,135 @@
+"""The split of pixels: blocks of ground that teach, choose or judge, as Rodriguez-Ortega et al. (2024) split them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+
+from tesela.core.errors import GridError, InputError, join_words
+from tesela.patches.balance import share_out
+from tesela.patches.pixels import NO_SPLIT, PixelTable
+from tesela.patches.table import SPLITS
+
+BLOCK_M = (18_000.0, 15_000.0)
+"""Width and height of the published blocks: about 1250 pixels of 460 m."""
+
+FRACTIONS = (0.64, 0.16, 0.2)
+"""Train, val and test: the published 80 % and 20 %, and a fifth of the first to choose the model by."""
+
+
+def split_pixels(
+    table: PixelTable,
+    *,
+    block_m: Sequence[float] = BLOCK_M,
+    fractions: Sequence[float] = FRACTIONS,
+    buffer_m: float = 0.0,
+    seed: int = 0,
+    balanced: bool = True,
+) -> PixelTable:
+    """
+    Split pixels by blocks of ground: train, val and test alike.
+
+    Blocks start at the upper left corner of the grid. With `balanced` they are shared out so that each split
+    gets its part of every class; else at random, as published. Pixels nearer than `buffer_m` to a split that
+    judges later are used for nothing: those of train beside val and test, those of val beside test.
+
+    Parameters
+    ----------
+    block_m : (float, float)
+        Width and height of the blocks in metres.
+    fractions : sequence of float
+        Wanted shares of train, val and test; they sum to 1.
+    buffer_m : float
+        Least distance between the centres of pixels of different splits, in metres.
+
+    Raises
+    ------
+    GridError
+        If the pixels lie on no grid, or a block is smaller than a pixel.
+    InputError
+        If there are too few blocks, or no pixel is left for a split.
+    """
+    wanted = tuple(float(part) for part in fractions)
+    if len(wanted) != len(SPLITS) or min(wanted) < 0 or abs(sum(wanted) - 1) > 1e-6:
+        raise InputError(
+            f"The fractions are {join_words(wanted)}; give three that sum to 1: train, val, test."
+        )
+    if table.grid is None:
+        raise GridError("The pixels lie on no grid, so there are no blocks. Read them from a cube.")
+    width_m, height_m = pixel_size_m(table.grid)
+    if block_m[0] < width_m or block_m[1] < height_m:
+        raise GridError(
+            f"Blocks of {block_m[0]:g} x {block_m[1]:g} m are smaller than a pixel ({width_m:.0f} x {height_m:.0f} m)."
+        )
+    across = (table.cols + 0.5) * width_m // block_m[0]
+    down = (table.rows + 0.5) * height_m // block_m[1]
+    _, block = np.unique(np.stack([down, across]), axis=1, return_inverse=True)
+    block = block.reshape(-1)
+    count = int(block.max()) + 1
+    needed = sum(part > 0 for part in wanted)
+    if count < needed:
+        raise InputError(
+            f"The pixels lie in {count} blocks of {block_m[0]:g} x {block_m[1]:g} m; {needed} splits need "
+            f"{needed} or more. Take smaller blocks or more ground."
+        )
+    if balanced:
+        content = np.ones((len(table), 1)) if table.legend is None else table.targets
+        held = np.stack([np.bincount(block, weights=column, minlength=count) for column in content.T], axis=1)
+        chosen = share_out(held, wanted, seed=seed)[0]
+    else:
+        chosen = _drawn(np.bincount(block), wanted, seed=seed)
+    splits = chosen[block].astype(np.uint8)
+    if buffer_m > 0:
+        splits = _apart(table, splits, size_m=(height_m, width_m), buffer_m=buffer_m)
+    lacking = [name for code, name in enumerate(SPLITS) if wanted[code] > 0 and not (splits == code).any()]
+    if lacking:
+        raise InputError(
+            f"No pixel is left for {join_words(lacking)}: {count} blocks of {block_m[0]:g} x {block_m[1]:g} m are too "
+            f"few for a buffer of {buffer_m:g} m. Take smaller blocks, or a smaller buffer."
+        )
+    return replace(table, splits=splits)
+
+
+def pixel_size_m(grid: GeoBox) -> tuple[float, float]:
+    """Width and height of a pixel in metres; of a grid in degrees, at its middle on the sphere."""
+    width, height = abs(float(grid.resolution.x)), abs(float(grid.resolution.y))
+    if grid.crs is not None and grid.crs.geographic:
+        middle = math.radians(grid.extent.centroid.coords[0][1])
+        return width * 111_319.49 * math.cos(middle), height * 111_319.49
+    return width, height
+
+
+def _drawn(sizes: NDArray[np.intp], wanted: Sequence[float], *, seed: int) -> NDArray[np.intp]:
+    """Blocks in random order, cut where the shares of the pixels are reached; each split gets one or more."""
+    order = np.random.default_rng(seed).permutation(len(sizes))
+    reached = (np.cumsum(sizes[order]) - sizes[order] / 2) / sizes.sum()
+    chosen = np.empty(len(sizes), np.intp)
+    chosen[order] = np.searchsorted(np.cumsum(wanted)[:-1], reached, side="right")
+    for code in np.flatnonzero(np.asarray(wanted) > 0):
+        if not (chosen == code).any():
+            chosen[order[np.flatnonzero(chosen[order] == np.bincount(chosen).argmax())[0]]] = code
+    return chosen
+
+
+def _apart(
+    table: PixelTable, splits: NDArray[np.uint8], *, size_m: tuple[float, float], buffer_m: float
+) -> NDArray[np.uint8]:
+    """Take away the pixels of a split that lie nearer than `buffer_m` to one of a later split."""
+    from scipy.ndimage import distance_transform_edt
+
+    assert table.grid is not None
+    later = np.ones(tuple(table.grid.shape), np.bool_)
+    out = splits.copy()
+    for code in range(len(SPLITS) - 1, 0, -1):
+        mine = splits == code
+        later[table.rows[mine], table.cols[mine]] = False
+        if later.all():
+            continue
+        near = distance_transform_edt(later, sampling=size_m)[table.rows, table.cols] < buffer_m
+        out[near & (splits < code)] = NO_SPLIT
+    return out

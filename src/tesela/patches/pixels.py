@@ -1,0 +1,290 @@
+"""The pixel table: series, layers and class shares of single pixels, with their split."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tesela.core.errors import GridError, InputError, unknown_name
+from tesela.core.legend import Legend
+from tesela.io.abundance import AbundanceMap
+from tesela.io.cube import Cube, month_of
+from tesela.io.manifest import write_whole
+from tesela.io.raster import pixel_offset, windows
+from tesela.patches.table import NONE, SPLITS
+
+if TYPE_CHECKING:
+    from odc.geo.geobox import GeoBox
+
+NO_SPLIT = 255
+"""Code of pixels that are used for nothing; the others are positions in `SPLITS`: train, val, test."""
+
+
+@dataclass(frozen=True, eq=False)
+class PixelTable:
+    """
+    Pixels as arrays, one row each: what a network reads, what it should answer, and where the pixel lies.
+
+    Read from cubes by `read_pixels` or from published files; all in memory (357,000 pixels of 12 months and 7
+    bands take 120 MB).
+    """
+
+    values: NDArray[np.float32]
+    """(pixels, times, bands), NaN for gaps."""
+    static: NDArray[np.float32]
+    """(pixels, layers), NaN where a layer has no data."""
+    targets: NDArray[np.float32]
+    """(pixels, classes) shares in the order of the legend, summing to 1; (pixels, 0) where none are known."""
+    rows: NDArray[np.int32]
+    """(pixels,) row in `grid`; the number of the pixel where there is no grid."""
+    cols: NDArray[np.int32]
+    """(pixels,) column in `grid`; 0 where there is none."""
+    splits: NDArray[np.uint8]
+    """(pixels,) 0 train, 1 val, 2 test, 255 none."""
+    times: tuple[str, ...]
+    """As in a cube."""
+    bands: tuple[str, ...]
+    layers: tuple[str, ...]
+    legend: Legend | None = None
+    """Classes of the targets."""
+    grid: GeoBox | None = None
+    """Grid that rows and columns are counted on."""
+
+    def __post_init__(self) -> None:
+        count = len(self.values)
+        shapes = {
+            "values": (self.values.shape, (count, len(self.times), len(self.bands))),
+            "static": (self.static.shape, (count, len(self.layers))),
+            "targets": (self.targets.shape, (count, 0 if self.legend is None else len(self.legend))),
+            "rows": (self.rows.shape, (count,)),
+            "cols": (self.cols.shape, (count,)),
+            "splits": (self.splits.shape, (count,)),
+        }
+        for name, (found, wanted) in shapes.items():
+            if found != wanted:
+                raise InputError(f"A pixel table's {name} have the shape {found}; {wanted} was expected.")
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __repr__(self) -> str:
+        legend = "no classes" if self.legend is None else self.legend.address
+        counts = ", ".join(f"{count} {split}" for split, count in self.counts.items())
+        return (
+            f"<PixelTable of {legend}: {len(self)} pixels of {len(self.times)} times x {len(self.bands)} bands "
+            f"and {len(self.layers)} layers ({counts})>"
+        )
+
+    @property
+    def months(self) -> tuple[int, ...]:
+        """Month of each time, 1 to 12."""
+        return tuple(month_of(time) for time in self.times)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of pixels by split: train, val, test, none."""
+        found = np.bincount(self.splits, minlength=NO_SPLIT + 1)
+        return {
+            name: int(found[code]) for name, code in zip((*SPLITS, NONE), (0, 1, 2, NO_SPLIT), strict=True)
+        }
+
+    def take(self, chosen: NDArray[np.bool_] | NDArray[np.integer]) -> PixelTable:
+        """Take the rows of a mask or of positions."""
+        return replace(
+            self,
+            values=self.values[chosen],
+            static=self.static[chosen],
+            targets=self.targets[chosen],
+            rows=self.rows[chosen],
+            cols=self.cols[chosen],
+            splits=self.splits[chosen],
+        )
+
+    def split(self, name: str) -> PixelTable:
+        """Pixels of one split: "train", "val" or "test"."""
+        if name not in SPLITS:
+            raise InputError(unknown_name("split", name, SPLITS))
+        return self.take(self.splits == SPLITS.index(name))
+
+    def select_layers(self, names: Sequence[str]) -> PixelTable:
+        """Keep these ancillary layers, in this order."""
+        for name in names:
+            if name not in self.layers:
+                raise InputError(f"The pixel table: {unknown_name('layer', name, self.layers)}")
+        chosen = [self.layers.index(name) for name in names]
+        return replace(self, static=self.static[:, chosen], layers=tuple(names))
+
+    def at_level(self, depth: int) -> PixelTable:
+        """Add the shares of the children of each class of a coarser level: the targets of that level."""
+        legend = self._legend()
+        coarse = legend.level(depth)
+        return replace(self, targets=sum_to_level(self.targets.T, legend, depth).T.copy(), legend=coarse)
+
+    def positions(self) -> NDArray[np.int32]:
+        """(rows, cols) position in the table of each pixel of the grid, -1 where there is none."""
+        if self.grid is None:
+            raise GridError("The pixels lie on no grid, so they have no neighbours. Read them from a cube.")
+        found = np.full(tuple(self.grid.shape), -1, np.int32)
+        found[self.rows, self.cols] = np.arange(len(self), dtype=np.int32)
+        return found
+
+    def write(self, path: str | Path) -> Path:
+        """Write the table into one safetensors file, whole or not at all; `read_pixel_table` reads it."""
+        from safetensors.numpy import save_file
+
+        document = {
+            "times": self.times,
+            "bands": self.bands,
+            "layers": self.layers,
+            "legend": None if self.legend is None else _legend_document(self.legend),
+            "grid": None if self.grid is None else _grid_document(self.grid),
+        }
+        arrays = {name: np.ascontiguousarray(getattr(self, name)) for name in _ARRAYS}
+        with write_whole(path) as part:
+            save_file(arrays, part, metadata={"tesela_pixels": json.dumps(document)})
+        return Path(path)
+
+    def _legend(self) -> Legend:
+        if self.legend is None:
+            raise InputError("The pixels have no class shares. Read them with an abundance map.")
+        return self.legend
+
+
+_ARRAYS = ("values", "static", "targets", "rows", "cols", "splits")
+
+
+def read_pixels(
+    cube: Cube, abundances: AbundanceMap | None = None, *, min_observed: float = 0.0
+) -> PixelTable:
+    """
+    Read the pixels of a cube, with their class shares.
+
+    Parameters
+    ----------
+    abundances : AbundanceMap, optional
+        Shares on the cube's own pixels; pixels without shares are left out. Default: all pixels, no targets.
+    min_observed : float
+        Least share of a pixel's values that are no gaps; pixels without a single one are always left out.
+
+    Raises
+    ------
+    GridError
+        If the shares lie on another grid.
+    InputError
+        If no pixel is left, or a file is broken.
+    """
+    if abundances is not None and pixel_offset(cube.grid, abundances.grid) is None:
+        raise GridError(
+            f"{abundances.path} and {cube.path} have different pixels. Draw the shares on the cube's grid "
+            f"(tesela label REFERENCE --like CUBE --fractions)."
+        )
+    blocks = []
+    for row, col, grid in windows(cube.grid, cube.chunk_px):
+        values = cube.read(grid)
+        kept = np.isfinite(values).mean(axis=(0, 1)) >= max(min_observed, 1e-9)
+        shares = np.zeros((0, *grid.shape), np.float32)
+        if abundances is not None:
+            shares = abundances.read(grid)
+            kept &= np.isfinite(shares).all(axis=0)
+        if not kept.any():
+            continue
+        rows, cols = np.nonzero(kept)
+        blocks.append(
+            (
+                np.moveaxis(values[..., kept], -1, 0),
+                cube.read_layers(grid=grid)[:, kept].T,
+                shares[:, kept].T,
+                (rows + row).astype(np.int32),
+                (cols + col).astype(np.int32),
+            )
+        )
+    if not blocks:
+        what = "" if abundances is None else f" with class shares in {abundances.path}"
+        raise InputError(f"{cube.path}: holds no observed pixel{what}. Check that both show the same ground.")
+    values, static, targets, rows, cols = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
+    return PixelTable(
+        values=values,
+        static=static,
+        targets=targets,
+        rows=rows,
+        cols=cols,
+        splits=np.full(len(values), NO_SPLIT, np.uint8),
+        times=cube.times,
+        bands=cube.bands,
+        layers=cube.layers,
+        legend=None if abundances is None else abundances.legend,
+        grid=cube.grid,
+    )
+
+
+def read_pixel_table(path: str | Path) -> PixelTable:
+    """
+    Read a table that `PixelTable.write` wrote.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, broken, or no pixel table.
+    """
+    from affine import Affine
+    from odc.geo.geobox import GeoBox
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            text = (file.metadata() or {}).get("tesela_pixels")
+            if text is None:
+                raise InputError(f"{path}: is no pixel table of Tesela.")
+            arrays = {name: file.get_tensor(name) for name in _ARRAYS}
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file.") from None
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path}: no pixel table, or a broken one ({error}).") from None
+    document = json.loads(text)
+    legend, grid = document["legend"], document["grid"]
+    return PixelTable(
+        **arrays,
+        times=tuple(document["times"]),
+        bands=tuple(document["bands"]),
+        layers=tuple(document["layers"]),
+        legend=None
+        if legend is None
+        else Legend.from_rows(legend["name"], legend["rows"], levels=legend["levels"]),
+        grid=None if grid is None else GeoBox(tuple(grid["shape"]), Affine(*grid["transform"]), grid["crs"]),
+    )
+
+
+def sum_to_level(shares: NDArray[np.floating], legend: Legend, depth: int) -> NDArray[np.float32]:
+    """
+    Shares of the classes of a coarser level: each is the sum of its children's.
+
+    Parameters
+    ----------
+    shares : (classes, ...) array of float
+        In the order of `legend`; NaN stays NaN.
+
+    Returns
+    -------
+    (classes of the level, ...) array of float32
+    """
+    coarse = legend.level(depth)
+    parents = coarse.index_table[legend.level_table(depth)[list(legend.values)]]
+    out = np.zeros((len(coarse), *shares.shape[1:]), np.float64)
+    np.add.at(out, parents, shares)
+    return out.astype(np.float32)
+
+
+def _legend_document(legend: Legend) -> dict[str, object]:
+    return {"name": legend.name, "levels": legend.levels, "rows": legend.to_rows()}
+
+
+def _grid_document(grid: GeoBox) -> dict[str, object]:
+    assert grid.crs is not None
+    crs = f"EPSG:{grid.crs.epsg}" if grid.crs.epsg else grid.crs.to_wkt()
+    return {"shape": list(grid.shape), "transform": list(grid.affine)[:6], "crs": crs}
