@@ -1,0 +1,161 @@
+"""Cubes: what is written is read again, by any window, with gaps, and whole or not at all."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from affine import Affine
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from odc.geo.geobox import GeoBox
+
+from tesela.core.errors import GridError, InputError
+from tesela.io.cube import CubeWriter, month_of, open_cube
+from tesela.io.raster import window_grid
+
+SINUSOIDAL = "+proj=sinu +lon_0=0 +x_0=0 +y_0=0 +R=6371007.181 +units=m +no_defs"
+PX = 463.3127165694
+GRID = GeoBox((70, 50), Affine(PX, 0, -444_780.2079, 0, -PX, 4_230_972.7277), SINUSOIDAL)
+TIMES = tuple(f"2013-{month:02d}" for month in range(1, 13))
+BANDS = ("b01", "b02", "b03", "b04", "b05", "b06", "b07")
+
+
+def series(grid: GeoBox = GRID, *, times: int = 12, bands: int = 7) -> np.ndarray:
+    rng = np.random.default_rng(1)
+    values = rng.random((times, bands, *grid.shape), np.float32)
+    values[rng.random(values.shape) < 0.2] = np.nan
+    return values
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("cube") / "a.zarr"
+    values = series()
+    writer = CubeWriter(
+        path, GRID, times=TIMES, bands=BANDS, layers=("altitude", "slope"), notes={"rule": "mean"}
+    )
+    with writer:
+        for row in range(0, 70, 32):
+            for col in range(0, 50, 32):
+                block = np.s_[..., row : row + 32, col : col + 32]
+                writer.write(row, col, values[block], np.full(values[block].shape, 300))
+                writer.write_layers(row, col, values[0, :2][block])
+    return path
+
+
+def test_a_cube_written_by_blocks_is_read_as_it_was(written: Path) -> None:
+    cube = open_cube(written)
+    assert (cube.times, cube.bands, cube.layers) == (TIMES, BANDS, ("altitude", "slope"))
+    assert cube.grid == GRID
+    assert cube.months == tuple(range(1, 13))
+    assert cube.notes == {"rule": "mean"}
+    np.testing.assert_array_equal(cube.read(), series())
+    np.testing.assert_array_equal(cube.read_layers(["slope"])[0], series()[0, 1])
+    assert (cube.read_counts() == 255).all()  # more are not told
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(row=st.integers(-5, 75), col=st.integers(-5, 55), rows=st.integers(1, 20), cols=st.integers(1, 20))
+def test_any_window_holds_the_pixels_there_and_gaps_outside(
+    written: Path, row: int, col: int, rows: int, cols: int
+) -> None:
+    padded = np.pad(series()[0, 0], 100, constant_values=np.nan)
+    expected = padded[row + 100 : row + 100 + rows, col + 100 : col + 100 + cols]
+    found = open_cube(written).read(window_grid(GRID, row, col, rows, cols))
+    np.testing.assert_array_equal(found[0, 0], expected)
+
+
+def test_xarray_opens_it_with_names_and_place(written: Path) -> None:
+    import odc.geo.xr  # noqa: F401 - gives datasets their grid
+
+    data = open_cube(written).to_xarray()
+    assert data["values"].dims == ("time", "band", "y", "x")
+    july = data["values"].sel(time="2013-07", band="b02").to_numpy()
+    np.testing.assert_array_equal(july, series()[6, 1])
+    assert data.odc.geobox == GRID
+
+
+def test_a_series_may_have_any_length(tmp_path: Path) -> None:
+    grid = window_grid(GRID, 0, 0, 3, 4)
+    times = tuple(f"2010-{1 + day // 28:02d}-{1 + day % 28:02d}" for day in range(46))
+    with CubeWriter(tmp_path / "a.zarr", grid, times=times, bands=("ndvi",)) as writer:
+        writer.write(0, 0, series(grid, times=46, bands=1))
+    cube = open_cube(tmp_path / "a.zarr")
+    assert cube.read().shape == (46, 1, 3, 4)
+    assert cube.read_layers().shape == (0, 3, 4)
+    assert (cube.read_counts() == np.isfinite(cube.read())).all()
+
+
+def test_nothing_is_left_of_a_cube_that_fails_and_the_older_one_stays(tmp_path: Path) -> None:
+    path = tmp_path / "a.zarr"
+    for value in (1.0, 2.0):
+        with CubeWriter(path, GRID, times=("01",), bands=("ndvi",)) as writer:
+            writer.write(0, 0, np.full((1, 1, 70, 50), value))
+    with pytest.raises(RuntimeError, match="power cut"):
+        write_and_fail(path)
+    assert (open_cube(path).read() == 2).all()
+    assert [item.name for item in tmp_path.iterdir()] == ["a.zarr"]
+
+
+def test_a_folder_that_is_no_cube_is_told(tmp_path: Path, written: Path) -> None:
+    with pytest.raises(InputError, match="no such folder"):
+        open_cube(tmp_path / "none.zarr")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="is no Zarr folder"):
+        open_cube(tmp_path / "empty")
+    import zarr
+
+    zarr.open_group(str(tmp_path / "other.zarr"), mode="w", zarr_format=3)
+    with pytest.raises(InputError, match="is no cube that this version reads"):
+        open_cube(tmp_path / "other.zarr")
+    shutil.copytree(written, tmp_path / "torn.zarr")
+    chunk = tmp_path / "torn.zarr" / "values" / "c" / "0" / "0" / "0" / "0"
+    chunk.write_bytes(chunk.read_bytes()[:100])
+    with pytest.raises(InputError, match="chunk of 'values' cannot be read"):
+        open_cube(tmp_path / "torn.zarr").read()
+    (tmp_path / "torn.zarr" / "zarr.json").write_text("{")
+    with pytest.raises(InputError, match="is broken"):
+        open_cube(tmp_path / "torn.zarr")
+
+
+def test_mistakes_in_writing_are_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="band red stands twice"):
+        CubeWriter(tmp_path / "a.zarr", GRID, times=("01",), bands=("red", "red"))
+    with pytest.raises(InputError, match="'2013' is not a time"):
+        CubeWriter(tmp_path / "a.zarr", GRID, times=("2013",), bands=("red",))
+    with (
+        pytest.raises(InputError, match=r"shape \(1, 2, 3, 4\) at \(0, 0\)"),
+        CubeWriter(tmp_path / "a.zarr", GRID, times=("01",), bands=("red",)) as writer,
+    ):
+        writer.write(0, 0, np.zeros((1, 2, 3, 4)))
+    with pytest.raises(InputError, match="Unknown layer 'slop': did you mean 'slope'"):
+        open_cube(make(tmp_path)).read_layers(["slop"])
+
+
+def test_a_window_of_other_pixels_is_refused(tmp_path: Path) -> None:
+    shifted = GeoBox(GRID.shape, GRID.affine @ Affine.translation(0.5, 0), GRID.crs)
+    with pytest.raises(GridError, match="window of other pixels"):
+        open_cube(make(tmp_path)).read(shifted)
+
+
+def write_and_fail(path: Path) -> None:
+    with CubeWriter(path, GRID, times=("01",), bands=("b",)) as writer:
+        writer.write(0, 0, np.zeros((1, 1, 70, 50)))
+        raise RuntimeError("power cut")
+
+
+def make(folder: Path) -> Path:
+    with CubeWriter(folder / "b.zarr", GRID, times=("01",), bands=("red",), layers=("slope",)) as writer:
+        writer.write(0, 0, np.zeros((1, 1, 70, 50)))
+    return folder / "b.zarr"
+
+
+@pytest.mark.parametrize(("text", "month"), [("2013-01", 1), ("2013-12-31", 12), ("07", 7)])
+def test_months_are_read_from_times(text: str, month: int) -> None:
+    assert month_of(text) == month
+
+
+def test_thirteen_months_are_refused() -> None:
+    with pytest.raises(InputError, match="'13' is not a time"):
+        month_of("13")
