@@ -11,14 +11,14 @@ import rasterio
 import torch
 
 from tesela.core.errors import RecipeError
+from tesela.core.machine import steady_memory
 from tesela.io.raster import open_scene
 from tesela.mapping import predict_map
 from tesela.mapping.engines import KINDS, make_engine
-from tesela.mapping.machine import steady_memory
 from tesela.mapping.trial import choose_engine
 from tesela.mapping.turns import TurnedEngine
 from tesela.models.unet import make_unet
-from test_mapping import Pointwise, make_expert, read_map, whole_answer, write_scene
+from test_mapping import LEGEND, Pointwise, make_expert, read_map, whole_answer, write_scene
 
 NAMES = [f"{kind}-{precision}" for kind, item in KINDS.items() for precision in item.precisions]
 
@@ -159,6 +159,52 @@ def test_turned_windows_leave_a_pointwise_network_as_it_is(tmp_path: Path) -> No
         assert (data.read(1) == whole_answer(image, expert)).mean() > 0.9999
     with pytest.raises(RecipeError, match="Unknown augmentation 'd8'"):
         predict_map(expert, open_scene(tmp_path / "scene.tif"), tmp_path / "map.tif", tta="d8")
+
+
+class Placed(torch.nn.Module):
+    """Answers by where in the window a pixel lies: what blending is there to smooth."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        rows, cols = (torch.linspace(-2, 2, side) for side in images.shape[2:])
+        return torch.cat([images[:, :1] + rows[:, None], images[:, 1:] * cols], 1)
+
+
+@pytest.mark.parametrize(("shape", "overlap"), [((200, 150), 32), ((110, 500), 32), ((60, 50), 16)])
+def test_blended_windows_make_the_map_of_one_weighted_sum_over_the_scene(
+    tmp_path: Path, shape: tuple[int, int], overlap: int
+) -> None:
+    image = write_scene(tmp_path / "scene.tif", shape)
+    expert = make_expert(Placed())
+    options = {"engine": "torch", "precision": "fp32", "window_px": 64, "overlap_px": overlap}
+    predict_map(expert, open_scene(tmp_path / "scene.tif"), tmp_path / "map.tif", blend="hann", **options)
+
+    side, step = 64, 64 - overlap
+    along = np.sin(np.pi * (np.arange(side) + 0.5) / side) ** 2
+    hann = np.outer(along, along)
+    mean, std = (np.array(each)[:, None, None] for each in (expert.header.mean, expert.header.std))
+    starts = [range(0, max(1, length - overlap), step) for length in shape]
+    padded = np.zeros((2, *(each[-1] + side for each in starts)), np.float32)
+    padded[:, : shape[0], : shape[1]] = (image - mean) / std
+    total = np.zeros((2, *padded.shape[1:]))
+    for row in starts[0]:
+        for col in starts[1]:
+            place = (slice(row, row + side), slice(col, col + side))
+            scores = expert.network(torch.from_numpy(padded[:, *place])[None])[0]
+            total[:, *place] += torch.softmax(scores, 0).numpy() * hann
+    expected = np.array(LEGEND.values)[total.argmax(0)][: shape[0], : shape[1]]
+    same = read_map(tmp_path / "map.tif") == expected
+    # at the far edges a window that lies outside for the most part may or may not take part
+    assert same[: shape[0] - overlap, : shape[1] - overlap].mean() > 0.9999
+    assert same.mean() > 0.98
+
+
+def test_windows_that_cannot_be_blended_are_refused(tmp_path: Path) -> None:
+    write_scene(tmp_path / "scene.tif", (100, 100))
+    scene, expert = open_scene(tmp_path / "scene.tif"), make_expert()
+    with pytest.raises(RecipeError, match="cannot be blended: let them share from 1 px up to half a window"):
+        predict_map(expert, scene, tmp_path / "map.tif", blend="hann", window_px=64, overlap_px=40)
+    with pytest.raises(RecipeError, match="Unknown blend 'gauss'"):
+        predict_map(expert, scene, tmp_path / "map.tif", blend="gauss")
 
 
 def test_memory_settings_may_be_nested_and_come_back() -> None:

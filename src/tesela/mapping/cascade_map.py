@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from tesela.core.machine import steady_memory
 from tesela.core.scene import Scene
 from tesela.core.units import parse_memory_bytes
 from tesela.io.cog import CogWriter
@@ -26,7 +27,6 @@ from tesela.mapping.costs import guess_costs, usual_costs
 from tesela.mapping.cover import Sizes
 from tesela.mapping.descent import CascadeRules, Descent, Group, Tally
 from tesela.mapping.engines import Engine, TorchEngine, make_engine
-from tesela.mapping.machine import steady_memory
 from tesela.mapping.predict import (
     Progress,
     by_rows,

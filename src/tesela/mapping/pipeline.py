@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tesela.core.legend import Legend
+from tesela.core.machine import steady_memory
 from tesela.core.scene import Scene
 from tesela.io.parts import PartStore
 from tesela.mapping.engines import Engine
 from tesela.mapping.kernels import pick_classes, weigh_classes
-from tesela.mapping.machine import steady_memory
 from tesela.mapping.reading import Scaling, Window, prefetch, read_windows
 from tesela.mapping.strips import Strip
 from tesela.mapping.windows import WindowPlan
