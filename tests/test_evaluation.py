@@ -308,7 +308,7 @@ def test_windows_of_large_tiles_are_joined(
     predicted, reference = random_map(3), random_map(4)
     sides = make_map("map", predicted), make_map("reference", reference)
     whole = assess(*sides, tiles_px=6)
-    monkeypatch.setattr("tesela.evaluation.assessment._WINDOW_PX", 4)
+    monkeypatch.setattr("tesela.evaluation.walk._WINDOW_PX", 4)
     parts = assess(*sides, tiles_px=6)
     assert [tile.confusion for tile in parts.tiles] == [tile.confusion for tile in whole.tiles]
 

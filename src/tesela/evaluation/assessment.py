@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,30 +16,22 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from tesela.core.errors import GridError, InputError, LegendError
-from tesela.core.legend import NODATA, Legend
-from tesela.evaluation.counts import Confusion, PairCounter, same_classes
-from tesela.evaluation.ground import areas_on, measures_ground, outline, pixel_area_m2, pixels_inside
+from tesela.core.legend import Legend
+from tesela.evaluation.borders import EDGES_PX, BorderAgreement, BorderBand, check_edges, pixel_side_m
+from tesela.evaluation.calibration import Calibration
+from tesela.evaluation.counts import Confusion, same_classes
+from tesela.evaluation.document import make_document
+from tesela.evaluation.ground import areas_on, measures_ground, outline, pixel_area_m2
+from tesela.evaluation.regions import Region
 from tesela.evaluation.scores import Scores, score
-from tesela.io.maps import ClassMap, MapReader
-from tesela.io.raster import pixel_offset, raster_crs, windows
+from tesela.evaluation.walk import Progress, Question, Walk
+from tesela.io.maps import ClassMap
+from tesela.io.raster import pixel_offset, raster_crs, window_grid
 
 if TYPE_CHECKING:
     import geopandas as gpd
 
-_WINDOW_PX = 2048
-"""Larger tiles are read in windows of this side, so that memory does not depend on the tile."""
-
 _M2_PER_HA = 10_000.0
-_TOTALS = (
-    "accuracy",
-    "mean_iou",
-    "macro_f1",
-    "macro_precision",
-    "macro_recall",
-    "kappa",
-    "majority",
-    "coverage",
-)
 
 
 @dataclass(frozen=True)
@@ -76,6 +70,12 @@ class Assessment:
     """The map's grid, on which pixels were compared."""
     within: gpd.GeoDataFrame | None = field(default=None, repr=False)
     """Areas to which the judgement was confined, in the map's CRS; None for the whole map."""
+    regions: tuple[Region, ...] = ()
+    """Regions with a class on either side, where regions were given."""
+    borders: BorderAgreement | None = None
+    """Agreement by distance from the class borders of the reference."""
+    calibration: Calibration | None = None
+    """What the map's confidence is worth, where one was given."""
     seconds: float = 0.0
     notes: tuple[str, ...] = ()
     """What a reader must know to use the figures, one sentence each."""
@@ -96,71 +96,14 @@ class Assessment:
         parts = [tile.confusion.counts * (tile.pixel_area_m2 / _M2_PER_HA) for tile in self.tiles]
         return np.asarray(np.sum(parts, axis=0), np.float64)
 
+    @property
+    def levels(self) -> tuple[Confusion, ...]:
+        """The same pixels counted at every level of the legend, coarsest first; the last is the level judged."""
+        return tuple(self.confusion.at_level(depth) for depth in range(1, self.legend.depth + 1))
+
     def to_dict(self) -> dict[str, object]:
         """Document of all figures, for JSON; numbers that do not exist are None."""
-        judged = self.scores
-        rows, cols = self.grid.shape
-        return {
-            "map": self.map_path,
-            "reference": self.reference_path,
-            "grid": {
-                "rows": rows,
-                "cols": cols,
-                "crs": str(self.grid.crs),
-                "transform": list(self.grid.affine)[:6],
-            },
-            "confined_to_areas": None if self.within is None else len(self.within),
-            "legend": self.legend.to_dict(),
-            "pixels": {
-                "judged": self.confusion.judged_px,
-                "reference_without_map": self.confusion.unmapped_px,
-                "map_without_reference": self.confusion.unjudged_px,
-            },
-            "area_judged_ha": _number(float(self.areas_ha.sum()), digits=2),
-            "scores": _totals(judged),
-            "absent": list(judged.absent),
-            "never_mapped": list(judged.missed),
-            "not_in_reference": list(judged.invented),
-            "classes": [
-                {
-                    "value": item.value,
-                    "code": item.code,
-                    "name": item.name,
-                    "color": item.color,
-                    "iou": _number(found.iou),
-                    "f1": _number(found.f1),
-                    "precision": _number(found.precision),
-                    "recall": _number(found.recall),
-                    "reference_px": found.reference_px,
-                    "map_px": found.predicted_px,
-                    "correct_px": found.correct_px,
-                    "reference_ha": _number(float(self.areas_ha[k].sum()), digits=2),
-                    "map_ha": _number(float(self.areas_ha[:, k].sum()), digits=2),
-                }
-                for k, (item, found) in enumerate(zip(self.legend.classes, judged.classes, strict=True))
-            ],
-            "matrix": {
-                "rows": "reference",
-                "columns": "map",
-                "codes": list(self.legend.codes),
-                "pixels": self.confusion.counts.tolist(),
-                "reference_without_map": self.confusion.unmapped.tolist(),
-                "map_without_reference": self.confusion.unjudged.tolist(),
-            },
-            "tiles_px": self.tiles_px,
-            "tiles": [
-                {
-                    "row": tile.row,
-                    "col": tile.col,
-                    "bounds": list(tile.bounds),
-                    "judged_px": tile.confusion.judged_px,
-                    **_totals(tile.scores),
-                    "iou": {item.code: _number(item.iou) for item in tile.scores.classes},
-                }
-                for tile in self.tiles
-            ],
-            "notes": list(self.notes),
-        }
+        return make_document(self)
 
 
 def assess(
@@ -170,6 +113,11 @@ def assess(
     tiles_px: int = 2048,
     within: gpd.GeoDataFrame | None = None,
     level: int | None = None,
+    regions: gpd.GeoDataFrame | None = None,
+    region_field: str | None = None,
+    edges_px: Sequence[float] = EDGES_PX,
+    confidence: str | Path | None = None,
+    progress: Progress | None = None,
 ) -> Assessment:
     """
     Judge a map against a reference in one streaming pass; memory does not grow with the map.
@@ -187,6 +135,17 @@ def assess(
         Only pixels whose centres lie in these polygons are judged, such as held-out patches; any CRS.
     level : int, optional
         Judge by the classes of this level of the legend; default: the classes of the map.
+    regions : GeoDataFrame, optional
+        Polygons that are scored one by one, such as provinces; any CRS. Where they overlap, the first counts.
+    region_field : str, optional
+        Polygons of one value of this field are one region; default: each polygon is one.
+    edges_px : sequence of float
+        Bins of distance from the class borders of the reference, in pixels of the map; none if empty. See
+        `tesela.evaluation.borders.border_bins`.
+    confidence : path, optional
+        Confidence raster of the map, 0 to 100: how far it can be believed.
+    progress : callable, optional
+        Told the windows done and their total.
 
     Raises
     ------
@@ -203,26 +162,23 @@ def assess(
     judged = _judged_legend(map, reference, level)
     _check_overlap(map, reference)
     areas = areas_on(map.grid, within)
-    counter = PairCounter(judged, reference=reference.legend, predicted=map.legend)
-    tiles = []
-    with MapReader(map) as map_reader, MapReader(reference) as reference_reader:
-        for row, col, square in windows(map.grid, tiles_px):
-            confusion = Confusion.empty(judged)
-            for _, _, window in windows(square, min(tiles_px, _WINDOW_PX)):
-                inside = None if areas is None else pixels_inside(window, areas)
-                if inside is not None and not inside.any():
-                    continue
-                predicted, truth = map_reader.read(window), reference_reader.read(window)
-                if inside is not None:
-                    predicted[~inside] = NODATA
-                    truth[~inside] = NODATA
-                confusion = confusion + counter.count(truth, predicted)
-            if confusion.judged_px or confusion.unmapped_px or confusion.unjudged_px:
-                box = square.boundingbox
-                bounds = (box.left, box.bottom, box.right, box.top)
-                place = (row // tiles_px, col // tiles_px)
-                tiles.append(Tile(*place, bounds, pixel_area_m2=pixel_area_m2(square), confusion=confusion))
-    total = sum((tile.confusion for tile in tiles), start=Confusion.empty(judged))
+    edges = check_edges(edges_px)
+    walk = Walk(
+        Question(
+            map=map,
+            reference=reference,
+            judged=judged,
+            tiles_px=tiles_px,
+            within=areas,
+            regions=regions,
+            region_field=region_field,
+            edges_px=edges,
+            confidence=confidence,
+        )
+    )
+    walk.run(progress)
+    tiles = [_tile(map.grid, place, tiles_px, confusion) for place, confusion in sorted(walk.tiles.items())]
+    total = sum(walk.bands, start=Confusion.empty(judged))
     if not total.judged_px:
         where = "" if within is None else f" inside the {len(within)} areas given"
         raise InputError(
@@ -237,9 +193,29 @@ def assess(
         reference_path=reference.path,
         grid=map.grid,
         within=areas,
+        regions=() if walk.regions is None else walk.regions.result(),
+        borders=_borders(walk.bands, edges, map.grid) if edges else None,
+        calibration=walk.calibration,
         seconds=time.perf_counter() - started,
         notes=tuple(_notes(map, reference, total, areas=areas)),
     )
+
+
+def _tile(grid: GeoBox, place: tuple[int, int], side_px: int, confusion: Confusion) -> Tile:
+    row, col = (number * side_px for number in place)
+    rows, cols = min(side_px, grid.shape[0] - row), min(side_px, grid.shape[1] - col)
+    square = window_grid(grid, row, col, rows, cols)
+    box = square.boundingbox
+    bounds = (box.left, box.bottom, box.right, box.top)
+    return Tile(*place, bounds, pixel_area_m2=pixel_area_m2(square), confusion=confusion)
+
+
+def _borders(found: Sequence[Confusion], edges: Sequence[float], grid: GeoBox) -> BorderAgreement:
+    spans = pairwise([0.0, *edges, math.inf])
+    bands = tuple(
+        BorderBand(low, high, confusion) for (low, high), confusion in zip(spans, found, strict=True)
+    )
+    return BorderAgreement(bands, pixel_m=pixel_side_m(grid))
 
 
 def _judged_legend(map: ClassMap, reference: ClassMap, level: int | None) -> Legend:
@@ -297,11 +273,3 @@ def _notes(
         )
     if not measures_ground(map.grid):
         yield f"The units of {map.grid.crs} do not measure ground; areas are geodesic, by tile."
-
-
-def _totals(scores: Scores) -> dict[str, float | None]:
-    return {name: _number(getattr(scores, name)) for name in _TOTALS}
-
-
-def _number(value: float, *, digits: int = 6) -> float | None:
-    return round(value, digits) if math.isfinite(value) else None

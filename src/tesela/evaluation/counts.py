@@ -177,27 +177,59 @@ class PairCounter:
 
     def count(self, reference_values: NDArray[np.uint8], predicted_values: NDArray[np.uint8]) -> Confusion:
         """Count one pair of arrays of one shape; see `count_confusion`."""
-        if reference_values.shape != predicted_values.shape:
-            raise InputError(
-                f"The reference has {reference_values.shape} pixels and the map {predicted_values.shape}; "
-                f"they must lie on one grid (MapReader.read does that)."
-            )
-        if reference_values.dtype != np.uint8 or predicted_values.dtype != np.uint8:
-            raise InputError(
-                f"Class values came as {reference_values.dtype} and {predicted_values.dtype}; "
-                f"they must be uint8."
-            )
+        _check_pair(reference_values, predicted_values)
         pairs = _count_pairs(
             np.ascontiguousarray(reference_values).ravel(),
             np.ascontiguousarray(predicted_values).ravel(),
             self._tables,
-        ).reshape(self._width, self._width)
-        if pairs[-1].any() or pairs[:, -1].any():
+        )
+        return self._confusions(pairs[None], reference_values, predicted_values)[0]
+
+    def count_groups(
+        self,
+        reference_values: NDArray[np.uint8],
+        predicted_values: NDArray[np.uint8],
+        groups: NDArray[np.unsignedinteger],
+        *,
+        size: int,
+    ) -> list[Confusion]:
+        """
+        Count one pair of arrays by groups of pixels, such as distances or regions.
+
+        Parameters
+        ----------
+        groups : array of unsigned integers, of the same shape
+            Number of each pixel's group, under `size`.
+        """
+        _check_pair(reference_values, predicted_values)
+        pairs = _count_groups(reference_values, predicted_values, groups, self._tables, size)
+        return self._confusions(pairs, reference_values, predicted_values)
+
+    def _confusions(
+        self,
+        pairs: NDArray[np.int64],
+        reference_values: NDArray[np.uint8],
+        predicted_values: NDArray[np.uint8],
+    ) -> list[Confusion]:
+        pairs = pairs.reshape(-1, self._width, self._width)
+        if pairs[:, -1].any() or pairs[:, :, -1].any():
             for where, values, legend in zip(
                 ("The reference", "The map"), (reference_values, predicted_values), self._sides, strict=True
             ):
                 legend.check_values(np.unique(values).tolist(), where=where)
-        return Confusion(self.judged, pairs[:-2, :-2], pairs[:-2, -2], pairs[-2, :-2])
+        return [Confusion(self.judged, part[:-2, :-2], part[:-2, -2], part[-2, :-2]) for part in pairs]
+
+
+def _check_pair(reference_values: NDArray[np.uint8], predicted_values: NDArray[np.uint8]) -> None:
+    if reference_values.shape != predicted_values.shape:
+        raise InputError(
+            f"The reference has {reference_values.shape} pixels and the map {predicted_values.shape}; "
+            f"they must lie on one grid (MapReader.read does that)."
+        )
+    if reference_values.dtype != np.uint8 or predicted_values.dtype != np.uint8:
+        raise InputError(
+            f"Class values came as {reference_values.dtype} and {predicted_values.dtype}; they must be uint8."
+        )
 
 
 def same_classes(one: Legend, other: Legend) -> bool:
@@ -232,3 +264,21 @@ def _count_pairs(
         counts[0, row_of[rows[i]] + column_of[columns[i]]] += 1
     total: NDArray[np.int64] = counts.sum(axis=0)
     return total
+
+
+@njit(cache=True, nogil=True)
+def _count_groups(
+    rows: NDArray[np.uint8],
+    columns: NDArray[np.uint8],
+    groups: NDArray[np.unsignedinteger],
+    tables: NDArray[np.int32],
+    size: int,
+) -> NDArray[np.int64]:  # pragma: no cover - compiled
+    row_of, column_of = tables[0], tables[1]
+    width = row_of.max() + column_of.max() + 1
+    counts = np.zeros((4, size * width), np.int64)
+    for i in range(rows.shape[0]):
+        for j in range(rows.shape[1]):
+            pair = row_of[rows[i, j]] + column_of[columns[i, j]]
+            counts[j & 3, groups[i, j] * width + pair] += 1
+    return counts.sum(axis=0)

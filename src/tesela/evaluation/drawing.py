@@ -58,10 +58,7 @@ def difference_picture(wrong: NDArray[np.float32]) -> Image.Image:
 
 def scene_picture(scene: Scene, grid: GeoBox, *, bands: Sequence[str] | None = None) -> Image.Image:
     """
-    A scene on a grid, each band stretched over its common values; nodata is transparent.
-
-    A band runs from its 2nd to its 98th percentile, but not further from the median than five times the
-    distance of the quartiles: a little snow or cloud does not leave the land black.
+    A scene on a grid, each band stretched over its common values, see `common_range`; nodata is transparent.
 
     Parameters
     ----------
@@ -76,12 +73,22 @@ def scene_picture(scene: Scene, grid: GeoBox, *, bands: Sequence[str] | None = N
     for channel in range(3):
         band = pixels[channel if len(chosen) == 3 else 0]
         if seen.any():
-            low, first, middle, third, high = np.percentile(band[seen], (2, 25, 50, 75, 98))
-            low, high = max(low, middle - 5 * (middle - first)), min(high, middle + 5 * (third - middle))
+            low, high = common_range(band[seen])
             scaled = np.clip((np.where(seen, band, low) - low) / max(high - low, 1e-12), 0, 1)
             out[..., channel] = (scaled**0.8 * 255).astype(np.uint8)
     out[..., 3] = np.where(seen, 255, 0)
     return Image.fromarray(out)
+
+
+def common_range(values: NDArray[np.float32]) -> tuple[float, float]:
+    """
+    Lowest and highest of the common values of a band, (n,): what is drawn black and full.
+
+    From the 2nd to the 98th percentile, but not further from the median than five times the distance of the
+    quartiles: a little snow or cloud does not leave the land black.
+    """
+    low, first, middle, third, high = np.percentile(values, (2, 25, 50, 75, 98))
+    return float(max(low, middle - 5 * (middle - first))), float(min(high, middle + 5 * (third - middle)))
 
 
 def shown_bands(scene: Scene) -> tuple[str, ...]:

@@ -55,6 +55,27 @@ def pixels_inside(grid: GeoBox, areas: gpd.GeoDataFrame) -> NDArray[np.bool_]:
     return np.asarray(geometry_mask(near, grid.shape, transform=grid.affine, invert=True), np.bool_)
 
 
+def numbers_on(grid: GeoBox, areas: gpd.GeoDataFrame, numbers: NDArray[np.int32]) -> NDArray[np.int32]:
+    """
+    Number of the polygon that holds each pixel's centre, (rows, cols) int32; 0 outside all.
+
+    Parameters
+    ----------
+    areas : GeoDataFrame
+        In the grid's CRS; where polygons overlap, the first one counts.
+    numbers : (polygons,) array of int32
+        One for each polygon, from 1.
+    """
+    from rasterio.features import rasterize
+
+    near = np.sort(areas.sindex.query(grid.extent.geom, predicate="intersects"))[::-1]
+    out = np.zeros(grid.shape, np.int32)
+    if near.size:
+        shapes = zip(areas.geometry.iloc[near], numbers[near].tolist(), strict=True)
+        rasterize(shapes, out=out, transform=grid.affine)
+    return out
+
+
 def pixel_area_m2(grid: GeoBox) -> float:
     """Mean ground area of a pixel; geodesic where the grid's own units do not measure ground."""
     if not measures_ground(grid):
