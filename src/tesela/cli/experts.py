@@ -51,6 +51,9 @@ def predict(
     tta: Annotated[
         str, typer.Option(help="none, or d4: the mean of eight turned and mirrored views of each window.")
     ] = "none",
+    blend: Annotated[
+        str, typer.Option(help="none, or hann: overlapping windows are weighed instead of cropped.")
+    ] = "none",
     memory: Annotated[str, typer.Option(help="Budget of the pipeline beside the network.")] = "512 MiB",
     confidence: Annotated[
         str | None, typer.Option(help="File for the highest probability, per cent.")
@@ -97,6 +100,7 @@ def predict(
     if Path(expert).is_dir() or Path(expert).suffix == ".toml":
         given = {
             "--tta": tta != "none",
+            "--blend": blend != "none",
             "--entropy": entropy,
             "--probabilities": probabilities,
             "--cluster": cluster,
@@ -148,6 +152,7 @@ def predict(
             engine=engine,
             precision=precision,
             tta=tta,
+            blend=blend,
             memory=memory,
             confidence=confidence,
             entropy=entropy,

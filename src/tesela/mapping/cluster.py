@@ -17,7 +17,7 @@ from tesela.io.parts import PartStore
 from tesela.mapping.engines import Engine, make_engine
 from tesela.mapping.pipeline import MapJob, run_strips
 from tesela.mapping.strips import Strip
-from tesela.mapping.turns import TurnedEngine
+from tesela.mapping.views import Views
 from tesela.models.expert import Expert, load_expert, save_expert
 
 ANSWER_S = 30.0
@@ -34,7 +34,7 @@ class ClusterJob:
     expert: str
     """The expert's file, beside the parts."""
     engine: str
-    tta: str
+    views: Views
 
 
 def run_on_cluster(
@@ -45,7 +45,7 @@ def run_on_cluster(
     store: PartStore,
     expert: Expert,
     engine: str,
-    tta: str,
+    views: Views,
     advance: Callable[[int], None],
 ) -> None:
     """
@@ -73,7 +73,7 @@ def run_on_cluster(
         return
     dask = _dask()
     model = save_expert(store.folder / "expert.safetensors", expert)
-    told = ClusterJob(_absolute(job), str(store.output.resolve()), str(model.resolve()), engine, tta)
+    told = ClusterJob(_absolute(job), str(store.output.resolve()), str(model.resolve()), engine, views)
     by_number = {strip.number: strip for strip in strips}
     with _connect(address) as client:
         # told with each task: some kilobytes, where scattered data would be lost with the workers that hold it
@@ -123,7 +123,7 @@ def _engine(job: ClusterJob) -> Engine:
             _engines.clear()
             _engines[key] = make_engine(load_expert(job.expert).network, job.engine)
         engine = _engines[key]
-    return TurnedEngine(engine) if job.tta == "d4" else engine
+    return job.views.of(engine)
 
 
 def _threads() -> int:

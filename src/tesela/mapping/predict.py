@@ -20,12 +20,14 @@ from tesela.io.manifest import fingerprint
 from tesela.io.maps import ClassMap, MapWriter, ScoreWriter
 from tesela.io.parts import PartStore
 from tesela.io.raster import SceneReader
+from tesela.mapping.blending import BLENDS, Blend
 from tesela.mapping.engines import Engine, make_engine
 from tesela.mapping.pipeline import Layers, MapJob, run_strips
 from tesela.mapping.reading import Scaling, read_trial
 from tesela.mapping.strips import Footprint, Strip, make_strips
 from tesela.mapping.trial import Trial, choose_engine
-from tesela.mapping.turns import AUGMENTATIONS, TurnedEngine
+from tesela.mapping.turns import AUGMENTATIONS
+from tesela.mapping.views import Views
 from tesela.mapping.windows import WindowPlan
 from tesela.models.expert import Expert
 
@@ -62,6 +64,7 @@ def predict_map(
     engine: str = "auto",
     precision: str = "auto",
     tta: str = "none",
+    blend: str = "none",
     memory: str | int = "512 MiB",
     confidence: str | Path | None = None,
     entropy: str | Path | None = None,
@@ -88,6 +91,9 @@ def predict_map(
         Number format of the network.
     tta : {"none", "d4"}
         "d4": each window is shown in its eight turned and mirrored positions; eight times the work.
+    blend : {"none", "hann"}
+        "hann": windows that share `overlap_px` are weighed by Hann's window instead of cropped; it costs more
+        and is no better, see `docs/mapping.md`.
     memory : str or int
         Budget of the pipeline beside the network, such as "256 MiB", or bytes; see
         `tesela.mapping.strips.Footprint` for what it is spent on.
@@ -112,10 +118,17 @@ def predict_map(
     started = time.perf_counter()
     if tta not in AUGMENTATIONS:
         raise RecipeError(unknown_name("augmentation", tta, AUGMENTATIONS))
+    if blend not in BLENDS:
+        raise RecipeError(unknown_name("blend", blend, BLENDS))
     header = expert.header
     scene = scene.select(header.bands)
     check_pixel_size(expert, scene)
     plan = plan_windows(expert, scene, window_px=window_px, overlap_px=overlap_px, square=tta != "none")
+    views = Views(turned=tta == "d4")
+    if blend == "hann":
+        multiple = stride_px(expert.network)
+        blended = Blend.fit(window_px=window_px, overlap_px=overlap_px, multiple_px=multiple)
+        views, plan = Views(turned=tta == "d4", blend=blended), blended.plan(plan.shape)
     layers = Layers(confidence is not None or entropy is not None, probabilities is not None)
     job = MapJob(scene, plan, Scaling(header.bands, header.mean, header.std), header.legend, layers)
     budget = parse_memory_bytes(memory)
@@ -124,13 +137,14 @@ def predict_map(
         chosen_at = time.perf_counter()
         panels = make_strips(plan, measure_footprint(job, batch=chosen.batch), memory=budget)
         document = describe_job(job, expert.network, panels)
-        store.start(document | {"engine": chosen.name, "asked": [engine, precision], "tta": tta})
+        store.start(
+            document | {"engine": chosen.name, "asked": [engine, precision], "views": views.to_dict()}
+        )
         waiting = [[strip for strip in panel if not store.has(strip.number)] for panel in panels]
         count = _Counter(len(plan), sum(len(strip.cols) for panel in waiting for strip in panel), progress)
         if cluster is None:
-            ready = TurnedEngine(chosen) if tta == "d4" else chosen
             for panel in waiting:
-                run_strips(job, panel, store, engine=ready, advance=count.advance)
+                run_strips(job, panel, store, engine=views.of(chosen), advance=count.advance)
         else:
             from tesela.mapping.cluster import run_on_cluster  # loads dask
 
@@ -142,7 +156,7 @@ def predict_map(
                 store=store,
                 expert=expert,
                 engine=chosen.name,
-                tta=tta,
+                views=views,
                 advance=count.advance,
             )
         outputs = {"confidence": confidence, "entropy": entropy, "probabilities": probabilities}
