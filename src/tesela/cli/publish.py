@@ -1,0 +1,68 @@
+"""`tesela publish`: from a map or an expert to a product that a catalogue accepts."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from tesela.cli.output import Json, Out, print_json, split_names
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command()(publish)
+
+
+def publish(
+    product: Annotated[
+        str, typer.Argument(metavar="MAP|EXPERT", help="Map (a COG), or trained expert (.safetensors).")
+    ],
+    out: Out,
+    title: Annotated[str | None, typer.Option(help="One line for people; default: the file's name.")] = None,
+    date: Annotated[
+        str | None,
+        typer.Option(
+            help="What time it shows: 2018, 2018-07, 2018-07-15 or 2018-04/2018-09; default: what the recipe says."
+        ),
+    ] = None,
+    description: Annotated[str, typer.Option(help="A paragraph for people.")] = "",
+    license: Annotated[str, typer.Option(help="SPDX identifier, such as CC-BY-4.0.")] = "other",
+    provider: Annotated[str, typer.Option(help="Organisation that answers for it.")] = "",
+    contact: Annotated[str, typer.Option(help="Its e-mail address.")] = "",
+    keywords: Annotated[str | None, typer.Option(help="Words to be found by, comma-separated.")] = None,
+    include: Annotated[
+        list[str] | None, typer.Option(help="Further file of the product: confidence, polygons, report.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """
+    Publish a map or an expert: a folder with the file, a STAC Item and the records beside it.
+
+    A map must be a valid COG; it gets an ISO 19115 record (XML). An expert gets a model card (Markdown).
+
+    Example: tesela publish map.tif -o product --title "Land cover 2018" --date 2018-07 --include map.gpkg
+    """
+    from pathlib import Path
+
+    from tesela.core.publication import Publication
+    from tesela.publishing.products import publish as write_product
+
+    publication = Publication(
+        title if title is not None else Path(product).stem.replace("_", " "),
+        date=date or "",
+        description=description,
+        license=license,
+        provider=provider,
+        contact=contact,
+        keywords=tuple(split_names(keywords) or ()),
+    )
+    made = write_product(product, out, publication, beside=include or ())
+    if as_json:
+        print_json({"item": str(made.item), "files": [str(path) for path in made.files], "notes": made.notes})
+        return
+    for note in made.notes:
+        print(f"note: {note}")
+    for path in made.files[:-1]:
+        print(f"file  {path}")
+    print(f"item  {made.item}")

@@ -1,0 +1,282 @@
+"""STAC Items of rasters: the record by which a catalogue lists a map, an abundance map or an image."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from odc.geo.geobox import GeoBox
+
+from tesela import __version__
+from tesela.core.errors import InputError
+from tesela.core.legend import NODATA, Legend
+from tesela.core.publication import Publication
+from tesela.io.raster import grid_of, open_dataset
+
+PROJECTION = "https://stac-extensions.github.io/projection/v2.0.0/schema.json"
+RASTER = "https://stac-extensions.github.io/raster/v2.0.0/schema.json"
+CLASSIFICATION = "https://stac-extensions.github.io/classification/v1.1.0/schema.json"
+
+COG = "image/tiff; application=geotiff; profile=cloud-optimized"
+_SIDE_POINTS = 33
+"""Points along each side of an outline, before those are dropped that lie on a straight line."""
+_OUTLINE_DEG = 1e-5
+"""How far an outline may lie from the true one: about a metre."""
+_MEDIA = {
+    ".tif": (COG, "data"),
+    ".tiff": (COG, "data"),
+    ".gpkg": ("application/geopackage+sqlite3", "data"),
+    ".parquet": ("application/vnd.apache.parquet", "data"),
+    ".geoparquet": ("application/vnd.apache.parquet", "data"),
+    ".csv": ("text/csv", "data"),
+    ".html": ("text/html", "metadata"),
+    ".json": ("application/json", "metadata"),
+    ".xml": ("application/xml", "metadata"),
+    ".md": ("text/markdown", "metadata"),
+    ".qml": ("application/xml", "style"),
+    ".png": ("image/png", "overview"),
+    ".xlsx": ("application/vnd.openxmlformats-officedocument.spreadsheetml.sheet", "data"),
+    ".safetensors": ("application/octet-stream", "mlm:model"),
+}
+
+
+def raster_item(
+    path: str | Path, publication: Publication, *, beside: Sequence[str | Path] = ()
+) -> dict[str, object]:
+    """
+    STAC 1.1 Item of a raster, with the extensions projection, raster and, for class maps, classification.
+
+    Parameters
+    ----------
+    path : str or Path
+        The raster; the Item is meant to stand in the same folder.
+    publication : Publication
+        Its date is the time of the ground shown.
+    beside : sequence of paths
+        Further files of the product in that folder; each becomes an asset, by its ending.
+
+    Returns
+    -------
+    dict
+        JSON document.
+
+    Raises
+    ------
+    InputError
+        If the raster cannot be read, the publication has no date, or a file is of an unknown kind.
+    GridError
+        If it has no georeference.
+    """
+    target = Path(path)
+    with open_dataset(target) as data:
+        grid = grid_of(data)
+        legend = legend_of(data)
+        asset: dict[str, object] = {"href": f"./{target.name}", "type": COG, "roles": ["data"]}
+        asset |= {"title": publication.title, **_projection(grid), "bands": _bands(data, legend)}
+        if legend is not None and data.count == 1:
+            asset["classification:classes"] = class_list(legend)
+        asset["raster:spatial_resolution"] = abs(grid.resolution.x) * metres_per_unit(grid)
+    extensions = [PROJECTION, RASTER]
+    if "classification:classes" in asset:
+        extensions.append(CLASSIFICATION)
+    geometry, bbox = footprint(grid)
+    properties: dict[str, object] = common_properties(publication)
+    if legend is not None:
+        properties["tesela:legend"] = legend.address
+    return {
+        **item_frame(target.stem, extensions),
+        "geometry": geometry,
+        "bbox": bbox,
+        "properties": properties,
+        "links": [],
+        "assets": {"data": asset, **other_assets(beside)},
+    }
+
+
+def item_frame(name: str, extensions: Sequence[str]) -> dict[str, object]:
+    """What every Item begins with."""
+    return {"type": "Feature", "stac_version": "1.1.0", "stac_extensions": list(extensions), "id": name}
+
+
+def common_properties(publication: Publication) -> dict[str, object]:
+    """
+    Properties that every Item has: time, title, rights, provider.
+
+    Raises
+    ------
+    InputError
+        If the publication has no date.
+    """
+    if not publication.date:
+        raise InputError(
+            f"'{publication.title}' has no date, which a catalogue needs: say what time the product shows "
+            f"(--date 2018-07-15, or --date 2018-04/2018-09)."
+        )
+    begin, end = (f"{day}T00:00:00Z" for day in publication.period)
+    found: dict[str, object] = {"title": publication.title}
+    if begin == end:
+        found["datetime"] = begin
+    else:
+        found |= {
+            "datetime": None,
+            "start_datetime": begin,
+            "end_datetime": end.replace("00:00:00", "23:59:59"),
+        }
+    if publication.description:
+        found["description"] = publication.description
+    if publication.keywords:
+        found["keywords"] = list(publication.keywords)
+    found["license"] = publication.license
+    found["created"] = found["updated"] = f"{publication.day}T00:00:00Z"
+    if publication.provider:
+        found["providers"] = [{"name": publication.provider, "roles": ["producer", "licensor"]}]
+    found["tesela:version"] = __version__
+    return found
+
+
+def other_assets(paths: Iterable[str | Path]) -> dict[str, dict[str, object]]:
+    """
+    Assets of the files that stand beside the product, by name.
+
+    Raises
+    ------
+    InputError
+        If the ending of one is unknown.
+    """
+    found: dict[str, dict[str, object]] = {}
+    for path in map(Path, paths):
+        if path.suffix.lower() not in _MEDIA:
+            raise InputError(
+                f"{path}: files ending in '{path.suffix}' cannot be published; known: {', '.join(sorted(_MEDIA))}."
+            )
+        media, role = _MEDIA[path.suffix.lower()]
+        found[slug(path.name)] = {"href": f"./{path.name}", "type": media, "roles": [role]}
+    return found
+
+
+def class_list(legend: Legend) -> list[dict[str, object]]:
+    """Classes of a legend as the classification extension lists them, nodata first."""
+    names = [slug(item.name) for item in legend.classes]
+    unique = len(set(names)) == len(names)
+    listed: list[dict[str, object]] = [
+        {"value": NODATA, "name": "nodata", "title": "No data", "description": "No data", "nodata": True}
+    ]
+    for item, name in zip(legend.classes, names, strict=True):
+        text = item.name if item.code == item.name else f"{item.code} {item.name}"
+        listed.append(
+            {
+                "value": item.value,
+                "name": name if unique else slug(f"{item.code}-{item.name}"),
+                "title": item.name,
+                "description": text,
+                "color_hint": item.color[1:].upper(),
+            }
+        )
+    return listed
+
+
+def slug(text: str) -> str:
+    """
+    Text of letters, digits, ``-`` and ``_`` only.
+
+    Examples
+    --------
+    >>> slug("Broad-leaved forest")
+    'broad-leaved-forest'
+    """
+    return re.sub(r"[^0-9a-z_]+", "-", text.lower()).strip("-") or "unnamed"
+
+
+def legend_of(data: rasterio.DatasetReader) -> Legend | None:
+    """Legend that Tesela wrote into a raster, or None."""
+    tag = data.tags().get("TESELA_LEGEND")
+    if not tag:
+        return None
+    document = json.loads(tag)
+    return Legend.from_rows(document["name"], document["rows"], levels=document["levels"])
+
+
+def metres_per_unit(grid: GeoBox) -> float:
+    """Metres per unit of a grid's coordinates; for degrees, along a meridian."""
+    if grid.crs is not None and grid.crs.projected:
+        axis = grid.crs.proj.axis_info[0]
+        return float(axis.unit_conversion_factor or 1.0)
+    return 111_320.0
+
+
+def wkt2(grid: GeoBox) -> str:
+    """Definition of a grid's system in WKT 2."""
+    from pyproj.enums import WktVersion
+
+    assert grid.crs is not None
+    return str(grid.crs.to_wkt(version=WktVersion.WKT2_2019))
+
+
+def footprint(grid: GeoBox) -> tuple[dict[str, object], list[float]]:
+    """
+    Outline of a grid in degrees (WGS 84), with points along its sides, cut at the antimeridian; and its box.
+
+    Returns
+    -------
+    GeoJSON geometry; west, south, east, north
+        West is larger than east where the antimeridian is crossed (RFC 7946).
+    """
+    import pyproj
+    import shapely
+    from shapely import affinity
+
+    to_degrees = pyproj.Transformer.from_crs(wkt2(grid), "EPSG:4326", always_xy=True)
+    rows, cols = grid.shape
+    sides = np.linspace(0, 1, _SIDE_POINTS)[:-1]
+    around = [(sides, 0 * sides), (1 + 0 * sides, sides), (1 - sides, 1 + 0 * sides), (0 * sides, 1 - sides)]
+    x, y = grid.affine * np.hstack([[u * cols, v * rows] for u, v in around])
+    lon, lat = to_degrees.transform(x, y)
+    lon = np.unwrap(lon, period=360)
+    outline = shapely.Polygon(np.column_stack([lon, lat])).simplify(_OUTLINE_DEG)
+    parts = []
+    for turn in (-360, 0, 360):
+        part = shapely.intersection(outline, shapely.box(turn - 180, -90, turn + 180, 90))
+        if part.area > 0:
+            parts.append(affinity.translate(part, -turn))
+    shape = shapely.orient_polygons(shapely.set_precision(shapely.union_all(parts), 1e-7))
+    west, east = ((side + 180) % 360 - 180 if len(parts) > 1 else side for side in (lon.min(), lon.max()))
+    geometry: Mapping[str, object] = json.loads(shapely.to_geojson(shape))
+    return dict(geometry), [round(float(side), 7) for side in (west, lat.min(), east, lat.max())]
+
+
+def _projection(grid: GeoBox) -> dict[str, object]:
+    assert grid.crs is not None
+    code = grid.crs.epsg
+    system: dict[str, object] = {"proj:code": f"EPSG:{code}" if code else None}
+    if not code:
+        system["proj:wkt2"] = wkt2(grid)
+    box = grid.extent.boundingbox
+    return system | {
+        "proj:shape": [int(side) for side in grid.shape],
+        "proj:transform": [float(number) for number in grid.affine[:6]],
+        "proj:bbox": [float(side) for side in box.bbox],
+    }
+
+
+def _bands(data: rasterio.DatasetReader, legend: Legend | None) -> list[dict[str, object]]:
+    described: list[dict[str, object]] = []
+    for index in data.indexes:
+        name = data.descriptions[index - 1] or f"band{index}"
+        if legend is not None and data.count == 1:
+            name = "class"
+        band: dict[str, object] = {"name": name, "data_type": data.dtypes[index - 1]}
+        nodata, scale, offset = data.nodatavals[index - 1], data.scales[index - 1], data.offsets[index - 1]
+        if nodata is not None:
+            band["nodata"] = nodata if nodata == nodata and abs(nodata) < float("inf") else str(nodata)
+        if data.units[index - 1]:
+            band["unit"] = data.units[index - 1]
+        if scale != 1.0:
+            band["raster:scale"] = scale
+        if offset != 0.0:
+            band["raster:offset"] = offset
+        described.append(band)
+    return described

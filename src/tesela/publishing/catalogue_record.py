@@ -1,0 +1,149 @@
+"""The catalogue record: ISO 19115 metadata of a map, as XML (ISO 19139)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+from odc.geo.geobox import GeoBox
+
+from tesela import __version__
+from tesela.core.legend import Legend
+from tesela.core.publication import Publication
+from tesela.io.lineage import lineage_text
+from tesela.io.manifest import Manifest
+from tesela.io.stac_items import footprint, metres_per_unit, slug, wkt2
+
+INSPIRE = "GEMET - INSPIRE themes, version 1.0"
+"""Thesaurus of the theme keyword that INSPIRE asks for."""
+
+_GMD = "{http://www.isotc211.org/2005/gmd}"
+_GCO = "{http://www.isotc211.org/2005/gco}"
+
+
+def catalogue_record(
+    path: Path,
+    grid: GeoBox,
+    legend: Legend | None,
+    *,
+    publication: Publication,
+    steps: tuple[Manifest, ...] = (),
+) -> str:
+    """
+    ISO 19139 text of a raster's record, written by pygeometa.
+
+    It tells title, abstract, time, extent, system, rights, contact, the INSPIRE theme "Land cover", and as lineage
+    the settings and inputs of the steps of the recipe.
+
+    Parameters
+    ----------
+    path : Path
+        The raster, for its name.
+    steps : tuple of Manifest
+        See `tesela.io.lineage.read_lineage`.
+    """
+    from pygeometa.schemas.iso19139 import ISO19139OutputSchema
+
+    document = make_mcf(path, grid, legend, publication=publication, steps=steps)
+    return _name_system(str(ISO19139OutputSchema().write(document)), grid)
+
+
+def make_mcf(
+    path: Path,
+    grid: GeoBox,
+    legend: Legend | None,
+    *,
+    publication: Publication,
+    steps: tuple[Manifest, ...] = (),
+) -> dict[str, object]:
+    """Return the record in pygeometa's metadata control format (MCF)."""
+    begin, end = publication.period
+    place = {"crs": 4326, "bbox": footprint(grid)[1]}
+    keywords: dict[str, object] = {
+        "default": {"keywords": ["land cover", *publication.keywords], "keywords_type": "theme"},
+        "inspire": {
+            "keywords": ["Land cover"],
+            "keywords_type": "theme",
+            "vocabulary": {"name": INSPIRE, "url": "http://www.eionet.europa.eu/gemet/inspire_themes"},
+        },
+    }
+    return {
+        "mcf": {"version": 1.0},
+        "metadata": {
+            "identifier": slug(path.stem),
+            "language": "eng",
+            "charset": "utf8",
+            "datestamp": publication.day,
+            "hierarchylevel": "dataset",
+            "dataseturi": path.name,
+        },
+        "spatial": {"datatype": "grid", "geomtype": "surface"},
+        "identification": {
+            "language": "eng",
+            "charset": "utf8",
+            "title": publication.title,
+            "abstract": publication.description or _abstract(grid, legend),
+            "dates": {"publication": publication.day},
+            "keywords": keywords,
+            "topiccategory": ["imageryBaseMapsEarthCover"],
+            "extents": {"spatial": [place], "temporal": [{"begin": begin, "end": end}]},
+            "license": {"name": publication.license},
+            "rights": publication.license,
+            "maintenancefrequency": "unknown",
+            "accessconstraints": "license",
+            "status": "completed",
+            "url": path.name,
+        },
+        "contact": {"pointOfContact": _contact(publication)},
+        "distribution": {
+            "data": {
+                "url": path.name,
+                "type": "WWW:DOWNLOAD-1.0-http--download",
+                "name": path.name,
+                "description": "Cloud-optimised GeoTIFF",
+                "function": "download",
+            }
+        },
+        "dataquality": {
+            "scope": {"level": "dataset"},
+            "lineage": {"statement": lineage_text(steps) or f"Written by Tesela {__version__}."},
+        },
+    }
+
+
+def _contact(publication: Publication) -> dict[str, str]:
+    address = f"mailto:{publication.contact}" if publication.contact else ""
+    told = {"organization": publication.provider, "email": publication.contact, "url": address}
+    return {key: text for key, text in told.items() if text}
+
+
+def _abstract(grid: GeoBox, legend: Legend | None) -> str:
+    rows, cols = grid.shape
+    size = abs(grid.resolution.x) * metres_per_unit(grid)
+    text = f"Raster of {rows} x {cols} pixels of {size:.4g} m"
+    if legend is None:
+        return f"{text}."
+    classes = ", ".join(f"{item.code} {item.name}" for item in legend.classes)
+    return f"{text} with {len(legend)} classes of the legend {legend.address}: {classes}."
+
+
+def _name_system(text: str, grid: GeoBox) -> str:
+    """Name the raster's system, where the template wrote that of the extent (degrees)."""
+    assert grid.crs is not None
+    for prefix, address in _PREFIXES.items():
+        ElementTree.register_namespace(prefix, address)
+    root = ElementTree.fromstring(text)
+    code = root.find(f".//{_GMD}RS_Identifier/{_GMD}code/{_GCO}CharacterString")
+    assert code is not None
+    epsg = grid.crs.epsg
+    code.text = f"http://www.opengis.net/def/crs/EPSG/0/{epsg}" if epsg else wkt2(grid)
+    return '<?xml version="1.0" ?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
+
+
+_PREFIXES = {
+    "gmd": "http://www.isotc211.org/2005/gmd",
+    "gco": "http://www.isotc211.org/2005/gco",
+    "gml": "http://www.opengis.net/gml",
+    "gmx": "http://www.isotc211.org/2005/gmx",
+    "xlink": "http://www.w3.org/1999/xlink",
+}

@@ -1,0 +1,157 @@
+"""The product: a map or an expert in a folder of its own, with everything that a catalogue asks for."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tesela.core.errors import InputError, join_words
+from tesela.core.publication import Publication
+from tesela.io.lineage import imagery_dates, read_lineage
+from tesela.io.manifest import fingerprint, write_whole
+from tesela.io.raster import grid_of, open_dataset
+from tesela.io.stac_items import legend_of, raster_item
+from tesela.models.expert import read_header
+from tesela.publishing.catalogue_record import catalogue_record
+from tesela.publishing.expert_item import expert_item
+from tesela.publishing.model_card import model_card
+
+
+@dataclass(frozen=True)
+class Product:
+    """A published map or expert."""
+
+    item: Path
+    """STAC Item."""
+    files: tuple[Path, ...]
+    """All files of the product, the Item last."""
+    notes: tuple[str, ...] = ()
+    """What a catalogue may miss."""
+
+
+def publish(
+    path: str | Path, folder: str | Path, publication: Publication, *, beside: Sequence[str | Path] = ()
+) -> Product:
+    """
+    Publish a map or an expert: copy it into a folder and write the records beside it.
+
+    A raster gets a STAC Item (``.json``), an ISO 19115 record (``.iso.xml``) and keeps its attribute table and QGIS
+    style; an expert gets a STAC Item with the extension MLM and a model card (``.md``). The Item is written last.
+
+    Parameters
+    ----------
+    path : str or Path
+        Class map, abundance map or image (a COG), or expert (``.safetensors``).
+    beside : sequence of paths
+        Further files of the product: confidence, polygons, report.
+
+    Raises
+    ------
+    InputError
+        If the raster is no valid COG, a file is missing, or no date is known.
+    """
+    source, target = Path(path), Path(folder)
+    names = [Path(item).name for item in (source, *beside)]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise InputError(f"{join_words(twice)}: two files of one product have this name; rename one.")
+    make = _publish_expert if source.suffix == ".safetensors" else _publish_raster
+    return make(source, target, publication, [Path(item) for item in beside])
+
+
+def check_cog(path: str | Path) -> None:
+    """
+    Check that a raster is a cloud-optimised GeoTIFF, by rio-cogeo.
+
+    Raises
+    ------
+    InputError
+        Names what is wrong.
+    """
+    from rio_cogeo.cogeo import cog_validate
+
+    with open_dataset(path):
+        pass  # tells a missing file from a broken one
+    valid, errors, warnings = cog_validate(str(path), strict=True, quiet=True)
+    if not valid:
+        raise InputError(
+            f"{path}: is no cloud-optimised GeoTIFF ({join_words([*errors, *warnings])}). Make it one: "
+            f"rio cogeo create {path} OUT.tif --overview-resampling mode."
+        )
+
+
+def _publish_raster(source: Path, folder: Path, publication: Publication, beside: list[Path]) -> Product:
+    check_cog(source)
+    for file in beside:
+        if file.suffix.lower() in (".tif", ".tiff"):
+            check_cog(file)
+    steps = read_lineage(source)
+    publication = replace(publication, date=publication.date or imagery_dates(steps, scene=source.stem))
+    with open_dataset(source) as data:
+        grid, legend = grid_of(data), legend_of(data)
+    styles = [
+        style
+        for file in (source, *beside)
+        for style in (file.with_suffix(".qml"), file.with_name(f"{file.name}.aux.xml"))
+        if style.exists()
+    ]
+    copied = [_Copy(file) for file in dict.fromkeys([source, *beside, *styles])]
+    record_file = folder / f"{source.stem}.iso.xml"
+    item = raster_item(source, publication, beside=[*(copy.path for copy in copied[1:]), record_file])
+    record = catalogue_record(source, grid, legend, publication=publication, steps=steps)
+    notes = tuple(
+        f"no {what} is told, which INSPIRE catalogues ask for ({option})"
+        for what, option, told in (
+            ("provider", "--provider", publication.provider),
+            ("contact", "--contact", publication.contact),
+        )
+        if not told
+    )
+    return _write(folder, source.stem, copied, texts={record_file: record}, item=item, notes=notes)
+
+
+def _publish_expert(source: Path, folder: Path, publication: Publication, beside: list[Path]) -> Product:
+    header = read_header(source)
+    card_file = folder / f"{source.stem}.md"
+    item = expert_item(source, publication, beside=(*beside, card_file))
+    card = model_card(header, publication, name=source.name)
+    copied = [_Copy(path) for path in (source, *beside)]
+    return _write(folder, source.stem, copied, texts={card_file: card}, item=item, notes=())
+
+
+@dataclass(frozen=True)
+class _Copy:
+    path: Path
+
+    def write(self, folder: Path) -> Path:
+        """Copy into a folder, unless the same file is there."""
+        target = folder / self.path.name
+        if target.exists() and fingerprint(target) == fingerprint(self.path):
+            return target
+        with write_whole(target) as part:
+            shutil.copyfile(self.path, part)
+        return target
+
+
+def _write(
+    folder: Path,
+    name: str,
+    copies: list[_Copy],
+    *,
+    texts: dict[Path, str],
+    item: dict[str, object],
+    notes: tuple[str, ...],
+) -> Product:
+    missing = [str(copy.path) for copy in copies if not copy.path.is_file()]
+    if missing:
+        raise InputError(f"{join_words(missing)}: no such file.")
+    files = [copy.write(folder) for copy in copies]
+    item_file = folder / f"{name}.json"
+    for path, text in (*texts.items(), (item_file, json.dumps(item, indent=2, ensure_ascii=False) + "\n")):
+        with write_whole(path) as part:
+            part.write_text(text, encoding="utf-8")
+        files.append(path)
+    return Product(item_file, tuple(files), notes)

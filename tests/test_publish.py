@@ -1,0 +1,405 @@
+"""Published maps and experts: what the records say is what the files hold, and they are valid."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from odc.geo.geobox import GeoBox
+
+from tesela.cli import main
+from tesela.core.errors import ExpertError, InputError
+from tesela.core.legend import LandClass, Legend
+from tesela.core.publication import Publication, read_period
+from tesela.generalise.vectorise import vectorise_map
+from tesela.io.abundance import AbundanceWriter
+from tesela.io.lineage import imagery_dates, lineage_text, read_lineage
+from tesela.io.manifest import Manifest
+from tesela.io.maps import ScoreWriter, open_map, write_map
+from tesela.io.stac_items import footprint, raster_item
+from tesela.models.architecture import UnetArchitecture
+from tesela.models.expert import Expert, ExpertHeader, Provenance, save_expert
+from tesela.publishing import check_cog, publish
+from tesela.publishing.catalogue_record import make_mcf
+
+LEGEND = Legend(
+    "demo",
+    (
+        LandClass(1, "w", "Water & ice", "#0000ff"),
+        LandClass(2, "l", "<Land>", "#ffff00"),
+        LandClass(7, "f", "Wood", "#008800"),
+    ),
+)
+GRID = GeoBox((600, 800), Affine(10.0, 0.0, 500_000.0, 0.0, -10.0, 4_100_000.0), "EPSG:32630")
+PUBLICATION = Publication(
+    'Land & "cover" <2018>',
+    date="2018-07",
+    license="CC-BY-4.0",
+    provider="Agency & Sons <x>",
+    contact="maps@agency.example",
+    keywords=("León", "a<b"),
+    published="2026-01-02",
+)
+CORE = "https://schemas.stacspec.org/v1.1.0/item-spec/json-schema/item.json"
+SCHEMAS = Path(os.environ.get("TESELA_SCHEMAS", Path(__file__).parent.parent.parent / "shared" / "schemas"))
+"""Official schemas of the STAC extensions, one ``.json`` each; no package ships them."""
+
+
+def stripes() -> np.ndarray:
+    cols = np.arange(800)[None, :].repeat(600, axis=0)
+    values = np.where(cols < 300, 1, np.where(cols < 600, 2, 7)).astype(np.uint8)
+    values[:50, :50] = 0
+    return values
+
+
+@pytest.fixture
+def map_file(tmp_path: Path) -> Path:
+    return Path(write_map(tmp_path / "work" / "map.tif", stripes(), GRID, legend=LEGEND).path)
+
+
+@pytest.fixture(scope="module")
+def expert_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    net = UnetArchitecture(2, 3, encoder="mobilenet_v2", decoder_channels=(8, 8, 8, 8, 8))
+    header = ExpertHeader(
+        net,
+        LEGEND,
+        ("red", "nir"),
+        mean=(0.1, 0.3),
+        std=(0.05, 0.1),
+        patch_size_px=64,
+        pixel_size_m=10.0,
+        training={"epochs": 3, "rule|of": "a<b"},
+        scores={
+            "accuracy": 0.9,
+            "miou": 0.5,
+            "macro_f1": 0.6,
+            "iou": {"w": 0.25},
+            "f1": {"w": 0.4},
+            "patches": 12,
+        },
+        provenance=Provenance(5, "2026-05-01", {"torch": "2.15.0+cpu"}, {"patches": "abc"}),
+    )
+    path = tmp_path_factory.mktemp("experts") / "north-1.safetensors"
+    return save_expert(path, Expert(header, net.build()))
+
+
+def read(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def shipped_schemas() -> dict[str, Any]:
+    """STAC 1.1 and GeoJSON as pystac ships them, PROJJSON as PROJ does: by address."""
+    import pyproj.datadir
+    from pystac.validation.local_validator import get_local_schema_cache
+
+    projjson = read(Path(pyproj.datadir.get_data_dir()) / "projjson.schema.json")
+    return {**get_local_schema_cache(), "https://proj.org/schemas/v0.7/projjson.schema.json": projjson}
+
+
+def problems(item: dict[str, Any], schema: str, schemas: dict[str, Any]) -> list[str]:
+    from jsonschema import Draft7Validator
+    from referencing import Registry, Resource
+
+    registry = Registry().with_resources(
+        [(name, Resource.from_contents(text)) for name, text in schemas.items()]
+    )
+    return [error.message for error in Draft7Validator(schemas[schema], registry=registry).iter_errors(item)]
+
+
+@pytest.fixture(params=["map", "abundance", "image", "expert"])
+def item(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
+    """Items of all kinds of product."""
+    if request.param == "expert":
+        return read(publish(request.getfixturevalue("expert_file"), tmp_path / "out", PUBLICATION).item)
+    if request.param == "map":
+        return read(publish(request.getfixturevalue("map_file"), tmp_path / "out", PUBLICATION).item)
+    path = tmp_path / f"{request.param}.tif"
+    sinusoidal = "+proj=sinu +lon_0=0 +x_0=0 +y_0=0 +R=6371007.181 +units=m +no_defs"
+    grid = GeoBox((20, 30), Affine(463.3, 0, -4e5, 0, -463.3, 4.2e6), sinusoidal)
+    if request.param == "abundance":
+        with AbundanceWriter(path, grid, LEGEND) as writer:
+            writer.write_shares(0, 0, np.full((3, 20, 30), 1 / 3))
+    else:
+        with ScoreWriter(path, grid, ["confidence", "entropy"], scale=0.5, unit="%") as writer:
+            writer.write(0, 0, np.zeros((2, 20, 30), np.uint8))
+    return read(publish(path, tmp_path / "out", PUBLICATION).item)
+
+
+def test_items_are_valid_stac(item: dict[str, Any]) -> None:
+    assert problems(item, CORE, shipped_schemas()) == []
+
+
+@pytest.mark.skipif(
+    not SCHEMAS.is_dir(), reason=f"no schemas of the STAC extensions in {SCHEMAS} (TESELA_SCHEMAS)"
+)
+def test_items_are_valid_under_each_of_their_extensions(item: dict[str, Any]) -> None:
+    found = [read(path) for path in SCHEMAS.glob("*.json")]
+    schemas = shipped_schemas() | {schema["$id"].rstrip("#"): schema for schema in found}
+    for address in item["stac_extensions"]:
+        assert problems(item, address, schemas) == [], address
+
+
+def test_an_item_without_a_time_is_not_valid_stac(item: dict[str, Any]) -> None:
+    del item["properties"]["datetime"]
+    assert problems(item, CORE, shipped_schemas()) != []
+
+
+def test_pystac_reads_an_item_as_it_was_meant(map_file: Path, tmp_path: Path) -> None:
+    import pystac
+    from pystac.extensions.projection import ProjectionExtension
+
+    found = pystac.Item.from_file(str(publish(map_file, tmp_path / "out", PUBLICATION).item))
+    assert found.id == "map"
+    assert found.common_metadata.start_datetime is not None
+    assert found.common_metadata.start_datetime.isoformat() == "2018-07-01T00:00:00+00:00"
+    asset = found.assets["data"]
+    projected = ProjectionExtension.ext(asset)
+    assert projected.code == "EPSG:32630"
+    assert projected.shape == [600, 800]
+    assert projected.transform == [10.0, 0.0, 500_000.0, 0.0, -10.0, 4_100_000.0]
+    classes = {item["value"]: item for item in asset.extra_fields["classification:classes"]}
+    assert set(classes) == {0, 1, 2, 7}
+    assert classes[1] == {
+        "value": 1,
+        "name": "water-ice",
+        "title": "Water & ice",
+        "description": "w Water & ice",
+        "color_hint": "0000FF",
+    }
+    assert classes[0]["nodata"] is True
+    with rasterio.open(asset.get_absolute_href()) as data:
+        assert data.colormap(1)[1] == (0, 0, 255, 255)
+
+
+def test_every_asset_of_an_item_is_a_file_beside_it(map_file: Path, tmp_path: Path) -> None:
+    polygons = vectorise_map(open_map(map_file), tmp_path / "work" / "polygons.parquet").path
+    made = publish(map_file, tmp_path / "out", PUBLICATION, beside=[polygons])
+    assets = read(made.item)["assets"]
+    names = {asset["href"].removeprefix("./") for asset in assets.values()}
+    assert names | {"map.json"} == {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {
+        *("map.tif", "map.qml", "map.tif.aux.xml", "map.iso.xml"),
+        *("polygons.parquet", "polygons.qml"),
+    }
+    assert assets["polygons-parquet"]["type"] == "application/vnd.apache.parquet"
+
+
+def test_published_polygons_are_geoparquet(map_file: Path, tmp_path: Path) -> None:
+    import pyarrow.parquet
+
+    path = vectorise_map(open_map(map_file), tmp_path / "polygons.parquet").path
+    geo = json.loads(pyarrow.parquet.read_schema(path).metadata[b"geo"])
+    assert geo["version"] == "1.1.0"
+    assert geo["columns"]["geometry"]["covering"]["bbox"]["xmin"] == ["bbox", "xmin"]
+    assert geo["columns"]["geometry"]["crs"]["id"] == {"authority": "EPSG", "code": 32630}
+
+
+def test_a_published_map_passes_the_validator_of_rio_cogeo(map_file: Path, tmp_path: Path) -> None:
+    from click.testing import CliRunner
+    from rio_cogeo.scripts.cli import cogeo
+
+    made = publish(map_file, tmp_path / "out", PUBLICATION)
+    done = CliRunner().invoke(cogeo, ["validate", "--strict", str(made.files[0])])
+    assert done.output.strip().endswith("is a valid cloud optimized GeoTIFF")
+
+
+def test_a_raster_that_is_no_cog_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "plain.tif"
+    profile = {"driver": "GTiff", "width": 1200, "height": 1200, "count": 1, "dtype": "uint8"}
+    with rasterio.open(path, "w", crs="EPSG:32630", transform=GRID.affine, **profile):
+        pass
+    with pytest.raises(InputError, match=r"plain.tif: is no cloud-optimised GeoTIFF .*rio cogeo create"):
+        publish(path, tmp_path / "out", PUBLICATION)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_item_of_an_expert_says_how_to_feed_it_and_what_comes_out(
+    expert_file: Path, tmp_path: Path
+) -> None:
+    made = publish(expert_file, tmp_path, Publication("North", license="MIT"))
+    found = read(made.item)
+    properties = found["properties"]
+    assert found["geometry"] is None
+    assert properties["datetime"] == "2026-05-01T00:00:00Z"
+    assert properties["mlm:tasks"] == ["semantic-segmentation"]
+    assert properties["mlm:framework_version"] == "2.15.0"
+    taken, given = properties["mlm:input"][0], properties["mlm:output"][0]
+    assert taken["bands"] == ["red", "nir"]
+    assert taken["input"]["shape"] == [-1, 2, 64, 64]
+    assert taken["value_scaling"] == [
+        {"type": "z-score", "mean": 0.1, "stddev": 0.05},
+        {"type": "z-score", "mean": 0.3, "stddev": 0.1},
+    ]
+    assert given["result"]["shape"] == [-1, 3, 64, 64]
+    assert [item["value"] for item in given["classification:classes"]] == [0, 1, 2, 7]
+    assert found["assets"]["model"]["raster:bands"] == [{"name": "red"}, {"name": "nir"}]
+    net = UnetArchitecture(2, 3, encoder="mobilenet_v2", decoder_channels=(8, 8, 8, 8, 8))
+    assert properties["mlm:total_parameters"] == sum(item.numel() for item in net.build().parameters())
+
+
+def test_a_model_card_shows_the_header_and_keeps_its_tables_whole(expert_file: Path, tmp_path: Path) -> None:
+    publish(expert_file, tmp_path, PUBLICATION)
+    card = (tmp_path / "north-1.md").read_text(encoding="utf-8")
+    assert "tesela predict north-1.safetensors SCENE" in card
+    assert "| red | 0.1 | 0.05 |" in card
+    assert "| 1 | w | Water & ice | 0.2500 | 0.4000 |" in card
+    assert "| 2 | l | &lt;Land> | - | - |" in card
+    assert "| rule\\|of | a&lt;b |" in card
+    assert "accuracy 0.9, mIoU 0.5, macro F1 0.6 on 12 validation patches" in card
+
+
+def test_the_iso_record_is_read_back_by_owslib(map_file: Path, tmp_path: Path) -> None:
+    from lxml import etree
+    from owslib.iso import MD_Metadata
+
+    publish(map_file, tmp_path, PUBLICATION)
+    found = MD_Metadata(etree.parse(tmp_path / "map.iso.xml"))
+    about = found.identification[0]
+    assert found.identifier == "map"
+    assert about.title == PUBLICATION.title
+    assert "l <Land>" in about.abstract
+    assert about.contact[0].organization == "Agency & Sons <x>"
+    assert about.contact[0].email == "maps@agency.example"
+    assert (about.temporalextent_start, about.temporalextent_end) == ("2018-07-01", "2018-07-31")
+    assert found.referencesystem.code == "http://www.opengis.net/def/crs/EPSG/0/32630"
+    west, south = float(about.bbox.minx), float(about.bbox.miny)
+    assert (west, south) == pytest.approx(footprint(GRID)[1][:2])
+    words = [word.name for group in about.keywords for word in group.keywords]
+    assert words == ["land cover", "León", "a<b", "Land cover"]
+    assert about.uselimitation == ["CC-BY-4.0"]
+
+
+def test_the_metadata_control_file_is_valid_under_its_schema(map_file: Path) -> None:
+    from pygeometa.core import validate_mcf
+
+    assert validate_mcf(make_mcf(map_file, GRID, LEGEND, publication=PUBLICATION))
+
+
+def test_a_system_without_a_code_is_told_in_full(tmp_path: Path) -> None:
+    grid = GeoBox((20, 30), Affine(463.3, 0, 0, 0, -463.3, 4.2e6), "+proj=sinu +R=6371007.181 +units=m")
+    source = write_map(tmp_path / "work" / "m.tif", np.ones((20, 30), np.uint8), grid, legend=LEGEND)
+    made = publish(source.path, tmp_path, PUBLICATION)
+    data = read(made.item)["assets"]["data"]
+    assert data["proj:code"] is None
+    assert data["proj:wkt2"].startswith("PROJCRS[")
+    text = ElementTree.parse(tmp_path / "m.iso.xml").getroot()
+    assert any((item.text or "").startswith("PROJCRS[") for item in text.iter())
+
+
+def test_the_lineage_follows_the_manifests_back_to_the_sources(map_file: Path, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    scenes = [{"name": "map", "date": "2018-07-05"}, {"name": "other", "date": "2019-01-01"}]
+    (tmp_path / "experts").mkdir()
+    Manifest("train", {"epochs": 3}, {"../in.tif": "x"}, {"e.safetensors": "y"}, "demo", 4).write(
+        tmp_path / "experts"
+    )
+    Manifest("map", {"scenes": scenes}, {"../experts/e.safetensors": "y"}, {"map.tif": "z"}).write(work)
+    (tmp_path / "report").mkdir()
+    Manifest("assess", {}, {"../work/map.tif": "z"}, {"report.html": "r"}).write(tmp_path / "report")
+    steps = read_lineage(map_file)
+    assert [step.step for step in steps] == ["train", "map"]
+    assert imagery_dates(steps, scene="map") == "2018-07-05"
+    assert imagery_dates(steps) == "2018-07-05/2019-01-01"
+    assert lineage_text(steps).startswith("1. train (")
+    assert "from in.tif; legend demo; seed 4; epochs 3" in lineage_text(steps)
+    made = publish(map_file, tmp_path / "out", Publication("Map"))
+    assert read(made.item)["properties"]["datetime"] == "2018-07-05T00:00:00Z"
+    assert "from in.tif; legend demo" in (tmp_path / "out" / "map.iso.xml").read_text(encoding="utf-8")
+
+
+def test_a_file_that_no_manifest_lists_has_no_lineage(map_file: Path) -> None:
+    Manifest("map", {}, {}, {"another.tif": "z"}).write(map_file.parent)
+    assert read_lineage(map_file) == ()
+
+
+def test_a_footprint_across_the_antimeridian_is_cut_there() -> None:
+    grid = GeoBox((4000, 6000), Affine(100.0, 0.0, 0.0, 0.0, -100.0, 6_700_000.0), "EPSG:32601")
+    geometry, (west, south, east, north) = footprint(grid)
+    assert geometry["type"] == "MultiPolygon"
+    assert west > 170
+    assert east < -170
+    assert south < north
+
+
+def test_publishing_twice_gives_the_same_bytes(map_file: Path, tmp_path: Path) -> None:
+    def bytes_of(folder: Path) -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in publish(map_file, folder, PUBLICATION).files}
+
+    once = bytes_of(tmp_path / "once")
+    assert bytes_of(tmp_path / "twice") == once
+    assert bytes_of(tmp_path / "once") == once
+
+
+@pytest.mark.parametrize(
+    ("text", "period"),
+    [
+        ("2018", ("2018-01-01", "2018-12-31")),
+        ("2020-02", ("2020-02-01", "2020-02-29")),
+        ("2018-07-15", ("2018-07-15", "2018-07-15")),
+        ("2018-12/2019", ("2018-12-01", "2019-12-31")),
+    ],
+)
+def test_a_period_runs_from_its_first_to_its_last_day(text: str, period: tuple[str, str]) -> None:
+    assert read_period(text) == period
+
+
+@pytest.mark.parametrize("text", ["July", "2018-13", "2018-02-30", "2018-1-1-1", "", "2019/2018"])
+def test_what_is_no_period_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match=r"is no date|ends before"):
+        read_period(text)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda folder: Publication(" "), "needs a title"),
+        (lambda folder: Publication("x", contact="nobody"), "no e-mail address"),
+        (lambda folder: raster_item(folder / "work/map.tif", Publication("Map")), "'Map' has no date"),
+        (lambda folder: publish(folder / "none.tif", folder, PUBLICATION), "none.tif: no such file"),
+        (
+            lambda folder: publish(folder / "work/map.tif", folder, PUBLICATION, beside=["a.exe"]),
+            "files ending in '.exe'",
+        ),
+        (
+            lambda folder: publish(folder / "work/map.tif", folder, PUBLICATION, beside=["x/map.tif"]),
+            "map.tif: two files",
+        ),
+        (
+            lambda folder: publish(folder / "work/map.tif", folder, PUBLICATION, beside=["a.csv"]),
+            "a.csv: no such file",
+        ),
+    ],
+)
+def test_what_cannot_be_published_is_told_in_one_line(
+    make: Callable[[Path], object], message: str, map_file: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=message):
+        make(tmp_path)
+
+
+def test_a_stranger_posing_as_an_expert_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.safetensors").write_bytes(b"no expert")
+    with pytest.raises(ExpertError, match="is not an expert"):
+        publish(tmp_path / "x.safetensors", tmp_path / "out", PUBLICATION)
+
+
+def test_a_check_of_a_cog_passes_silently(map_file: Path) -> None:
+    check_cog(map_file)
+
+
+def test_the_command_publishes_and_says_what_is_missing(
+    map_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["publish", str(map_file), "-o", str(tmp_path / "out"), "--date", "2018"]) == 0
+    printed = capsys.readouterr().out
+    assert "note: no provider is told" in printed
+    assert f"item  {tmp_path / 'out' / 'map.json'}" in printed
+    assert main(["publish", str(map_file), "-o", str(tmp_path / "out"), "--date", "2018", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["item"].endswith("map.json")
