@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +13,7 @@ from tesela.io.styles import add_style
 
 if TYPE_CHECKING:
     import geopandas as gpd
+    import pandas as pd
 
 _DATE = "2018-01-01T00:00:00.000Z"
 """Time of writing that every GeoPackage tells: the same content gives the same bytes."""
@@ -54,17 +57,40 @@ def write_layer(path: str | Path, frame: gpd.GeoDataFrame, *, layer: str, style:
     return target
 
 
+def write_layers(path: str | Path, layers: Mapping[str, pd.DataFrame]) -> Path:
+    """
+    Write several layers, and tables without geometry, into one GeoPackage that appears whole or not at all.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be written.
+    """
+    import pyogrio
+
+    with _dated(path), write_whole(Path(path)) as part:
+        for name, frame in layers.items():
+            pyogrio.write_dataframe(frame, part, layer=name, driver="GPKG", append=part.exists())
+    return Path(path)
+
+
 def _write_gpkg(path: Path, frame: gpd.GeoDataFrame, *, layer: str, style: str | None) -> None:
+    with _dated(path), write_whole(path) as part:
+        frame.to_file(part, layer=layer, driver="GPKG", engine="pyogrio")
+        if style is not None:
+            add_style(part, style, layer=layer, date=_DATE)
+
+
+@contextmanager
+def _dated(path: str | Path) -> Iterator[None]:
+    """Let GDAL write the same time into every file; tell its failures as ours."""
     import pyogrio
     from pyogrio.errors import DataSourceError
 
     before = pyogrio.get_gdal_config_option("OGR_CURRENT_DATE")
     pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": _DATE})
     try:
-        with write_whole(path) as part:
-            frame.to_file(part, layer=layer, driver="GPKG", engine="pyogrio")
-            if style is not None:
-                add_style(part, style, layer=layer, date=_DATE)
+        yield
     except (DataSourceError, RuntimeError) as error:
         raise InputError(f"{path}: cannot be written ({error}).") from error
     finally:

@@ -108,11 +108,12 @@ def write_region(
             folder / "altitude.tif", landscape.altitude_m[np.newaxis], landscape.grid, names=("altitude_m",)
         ),
         reference=write_layer(folder / "reference.gpkg", reference.polygons, layer="reference"),
-        mistakes=_write_mistakes(folder / "reference_mistakes.csv", reference.wrong),
+        mistakes=write_mistakes(folder / "reference_mistakes.csv", reference.wrong),
     )
 
 
-def _write_mistakes(path: Path, wrong: Sequence[WrongPolygon]) -> Path:
+def write_mistakes(path: Path, wrong: Sequence[WrongPolygon]) -> Path:
+    """Write the known mistakes of a reference as a CSV."""
     import csv
 
     names = [field.name for field in fields(WrongPolygon)]
