@@ -26,6 +26,10 @@ class ExpertError(InputError):
     """A trained model cannot be opened or does not fit the scene."""
 
 
+class NetworkError(TeselaError):
+    """A server cannot be reached, or does not answer as it should; the same command may well succeed later."""
+
+
 class RecipeError(TeselaError):
     """A recipe or an option is wrong; the text lists all mistakes."""
 

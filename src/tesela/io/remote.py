@@ -1,0 +1,177 @@
+"""Rasters at an address: opened once, read by span, read again when the wire failed."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TypeVar
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.errors import RasterioError
+
+from tesela.core.errors import InputError, NetworkError
+from tesela.io.http import Web
+from tesela.io.raster import grid_of, open_dataset, read_numbers
+
+if TYPE_CHECKING:
+    from odc.geo.geobox import GeoBox
+
+T = TypeVar("T")
+
+
+def is_remote(address: str | Path) -> bool:
+    """Whether an address is one of a server, not a path."""
+    return str(address).startswith(("http://", "https://", "s3://"))
+
+
+class Rasters:
+    """
+    Reads bands of rasters on any grid, whether files or addresses; use it in a `with` block, from any thread.
+
+    Rasters stay open until more than `most_open` others were used since. A remote window that GDAL cannot read is
+    asked for again, after the server has answered `Web`, with all its patience, for one byte of the file: what a
+    server refuses for good comes out as its error, what it only stumbled over is read anew. No window is ever left
+    out.
+    """
+
+    def __init__(self, web: Web, *, most_open: int = 256) -> None:
+        self.web = web
+        self._most_open = most_open
+        self._open: OrderedDict[str, _Opened] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for opened in self._open.values():
+            opened.close()
+        self._open.clear()
+
+    def read(
+        self, address: str, grid: GeoBox, *, band: int = 1, nodata: float | None, continuous: bool
+    ) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
+        """
+        Numbers of one band on a grid, as stored, and where they are valid: two (rows, cols) arrays.
+
+        Raises
+        ------
+        InputError
+            If there is no such raster, or it is broken.
+        NetworkError
+            If its server fails or refuses.
+        """
+        values, valid = self._use(
+            address,
+            lambda data: read_numbers(data, [band], grid, nodata=nodata, continuous=continuous),
+        )
+        return values[0], valid[0]
+
+    def read_small(self, address: str, side_px: int, *, band: int = 1) -> NDArray[np.generic]:
+        """Nearest pixels of a raster shrunk to at most `side_px` on a side: (rows, cols)."""
+
+        def read(data: rasterio.DatasetReader) -> NDArray[np.generic]:
+            step = max(1.0, max(data.height, data.width) / side_px)
+            shape = (max(1, int(data.height / step)), max(1, int(data.width / step)))
+            values: NDArray[np.generic] = data.read(band, out_shape=shape)
+            return values
+
+        return self._use(address, read)
+
+    def grid(self, address: str) -> GeoBox:
+        """Grid of a raster; errors as `read`."""
+        return self._use(address, grid_of)
+
+    def _use(self, address: str, work: Callable[[rasterio.DatasetReader], T]) -> T:
+        opened = self._get(address)
+        with opened.lock:
+            return opened.use(self.web, work)
+
+    def _get(self, address: str) -> _Opened:
+        old = []
+        with self._lock:
+            found = self._open.pop(address, None) or _Opened(address)
+            self._open[address] = found
+            while len(self._open) > self._most_open:
+                old.append(self._open.popitem(last=False)[1])
+        for opened in old:
+            opened.close()
+        return found
+
+
+class _Opened:
+    """A raster that is opened when it is first read; one thread at a time uses it."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.lock = threading.Lock()
+        self._data: rasterio.DatasetReader | None = None
+
+    def use(self, web: Web, work: Callable[[rasterio.DatasetReader], T]) -> T:
+        if not is_remote(self.address):
+            self._data = self._data or open_dataset(self.address)
+            return _guarded(work, self._data, self.address)
+        tries = web.patience.tries
+        for attempt in range(tries):
+            try:
+                with rasterio.Env(**_options(web)):
+                    if self._data is None:
+                        self._data = rasterio.open(_gdal_name(self.address, web))
+                    return work(self._data)
+            except (RasterioError, InputError) as error:
+                self._forget()
+                if attempt == tries - 1 or not isinstance(error, (RasterioError, InputError)):
+                    raise _given_up(self.address, error, tries) from None
+                web.ask_again(self.address, attempt)
+        raise AssertionError("a raster is read at least once")
+
+    def close(self) -> None:
+        with self.lock:
+            self._forget()
+
+    def _forget(self) -> None:
+        if self._data is not None:
+            self._data.close()
+            self._data = None
+
+
+def _guarded(work: Callable[[rasterio.DatasetReader], T], data: rasterio.DatasetReader, address: str) -> T:
+    try:
+        return work(data)
+    except RasterioError as error:
+        raise InputError(f"{address}: cannot be read, the file is broken or truncated ({error}).") from None
+
+
+def _given_up(address: str, error: Exception, tries: int) -> NetworkError:
+    words = " ".join(str(error).split())
+    return NetworkError(
+        f"{address.split('?')[0]}: could not be read, {tries} times in a row, though its server answers ({words}). "
+        f"Run the same command again: what is done is kept. Leave the scene out with --without if the file is broken."
+    )
+
+
+def _gdal_name(address: str, web: Web) -> str:
+    if address.startswith("s3://"):
+        return "/vsis3/" + address.removeprefix("s3://")
+    return "/vsicurl/" + web.address(address)
+
+
+def _options(web: Web) -> dict[str, str]:
+    limit = f"{web.patience.timeout_s:g}"
+    return {
+        "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+        "GDAL_HTTP_TIMEOUT": limit,
+        "GDAL_HTTP_CONNECTTIMEOUT": limit,
+        "GDAL_HTTP_MAX_RETRY": "0",  # the retries are ours
+        "CPL_VSIL_CURL_USE_HEAD": "NO",  # signed addresses are signed for GET
+        "CPL_VSIL_CURL_NON_CACHED": "/vsicurl/http",  # what a failed answer taught is forgotten with the file
+        "CPL_VSIL_CURL_CHUNK_SIZE": "65536",
+        "AWS_VIRTUAL_HOSTING": "FALSE",
+    }
