@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, Self
 
 from tesela.core.errors import ExpertError, unknown_name
+from tesela.models.fields import MOST_CHANNELS, MOST_CLASSES, whole_number
+from tesela.models.unmixers import UNMIXERS
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from tesela.models.unet import Unet
 
 DECODER_CHANNELS = (256, 128, 64, 32, 16)
@@ -16,6 +20,36 @@ DECODER_CHANNELS = (256, 128, 64, 32, 16)
 
 SMALL_DECODER_CHANNELS = (128, 64, 48, 32, 16)
 """A narrower decoder, about a quarter less work with a small encoder."""
+
+
+class Architecture(Protocol):
+    """What every family of networks says of itself."""
+
+    @property
+    def bands(self) -> int:
+        """Number of input bands."""
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+
+    @property
+    def kind(self) -> str:
+        """Name of the family in `ARCHITECTURES`."""
+
+    @property
+    def summary(self) -> str:
+        """A few words for people."""
+
+    def build(self) -> nn.Module:
+        """Make the network, with random weights."""
+
+    def to_dict(self) -> dict[str, object]:
+        """Document from which `read_architecture` builds the same value."""
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, object]) -> Self:
+        """Build from `to_dict`'s document, checking every field."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +69,11 @@ class UnetArchitecture:
         """Name of the family in `ARCHITECTURES`."""
         return "unet"
 
+    @property
+    def summary(self) -> str:
+        """A few words for people."""
+        return f"U-Net, encoder {self.encoder}"
+
     def build(self) -> Unet:
         """Make the network, with random weights."""
         from tesela.models.unet import make_unet
@@ -53,30 +92,25 @@ class UnetArchitecture:
     @classmethod
     def from_dict(cls, document: Mapping[str, object]) -> UnetArchitecture:
         """Build from `to_dict`'s document, checking every field."""
-        bands = _whole(document, "bands", most=MOST_CHANNELS)
-        classes = _whole(document, "classes", most=MOST_CLASSES)
+        bands = whole_number(document, "bands", most=MOST_CHANNELS)
+        classes = whole_number(document, "classes", most=MOST_CLASSES)
         encoder, channels = document.get("encoder"), document.get("decoder_channels")
         if not isinstance(encoder, str):
             raise ExpertError(f"architecture: encoder is {encoder!r}, a name was needed.")
         if not isinstance(channels, list) or not channels:
             raise ExpertError(f"architecture: decoder_channels is {channels!r}, a list was needed.")
         sizes = tuple(
-            _whole({"decoder_channels": item}, "decoder_channels", most=MOST_CHANNELS) for item in channels
+            whole_number({"decoder_channels": item}, "decoder_channels", most=MOST_CHANNELS)
+            for item in channels
         )
         return cls(bands, classes, encoder=encoder, decoder_channels=sizes)
 
 
-MOST_CHANNELS = 2048
-"""Largest number of bands and of decoder channels that a file may ask for: it must not fill the memory."""
-
-MOST_CLASSES = 254
-"""Largest number of classes: a class raster has no more values."""
-
-ARCHITECTURES = {"unet": UnetArchitecture}
+ARCHITECTURES: dict[str, type[Architecture]] = {"unet": UnetArchitecture, **UNMIXERS}
 """Families of networks that an expert file may name."""
 
 
-def read_architecture(document: object) -> UnetArchitecture:
+def read_architecture(document: object) -> Architecture:
     """
     Read the architecture of an expert's header.
 
@@ -91,10 +125,3 @@ def read_architecture(document: object) -> UnetArchitecture:
     if kind not in ARCHITECTURES:
         raise ExpertError(unknown_name("architecture", kind, ARCHITECTURES))
     return ARCHITECTURES[kind].from_dict(document)
-
-
-def _whole(document: Mapping[str, object], name: str, *, most: int) -> int:
-    value = document.get(name)
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
-        raise ExpertError(f"architecture: {name} is {value!r}, a whole number from 1 to {most} was needed.")
-    return value

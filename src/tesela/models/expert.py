@@ -114,7 +114,7 @@ def load_expert(path: str | Path, *, device: str = "cpu") -> Expert:
     try:
         network = _plan(header) or header.architecture.build()
         _compare(target, {name: tuple(item.shape) for name, item in network.state_dict().items()}, shapes)
-        if any(item.is_meta for item in network.parameters()):
+        if any(item.is_meta for item in network.state_dict().values()):
             network = header.architecture.build()
         network.load_state_dict(load_file(target))
     except SafetensorError as error:

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from tesela.core.errors import ExpertError, join_words
 from tesela.core.legend import Legend
-from tesela.models.architecture import UnetArchitecture, read_architecture
+from tesela.models.architecture import Architecture, read_architecture
+from tesela.models.series import SeriesScaling
 
 FORMAT = 1
 """Version of the header; a file of a newer one is refused."""
@@ -33,7 +34,7 @@ class Provenance:
 class ExpertHeader:
     """All about an expert but its weights."""
 
-    architecture: UnetArchitecture
+    architecture: Architecture
     legend: Legend
     """Output channel ``i`` is class ``legend.classes[i]``."""
     bands: tuple[str, ...]
@@ -47,6 +48,8 @@ class ExpertHeader:
     pixel_size_m: float
     """Side of a pixel on the ground, in metres; 0 where the scenes were in degrees."""
     task: str = "segmentation"
+    series: SeriesScaling | None = None
+    """Months, ancillary layers and prior of an expert for unmixing."""
     training: Mapping[str, object] = field(default_factory=dict)
     """Settings of the training recipe."""
     scores: Mapping[str, object] = field(default_factory=dict)
@@ -100,6 +103,7 @@ class ExpertHeader:
             "std": list(self.std),
             "patch_size_px": self.patch_size_px,
             "pixel_size_m": self.pixel_size_m,
+            **({} if self.series is None else {"series": self.series.to_dict()}),
             "training": dict(self.training),
             "scores": dict(self.scores),
             "provenance": {
@@ -139,6 +143,7 @@ class ExpertHeader:
                 patch_size_px=int(str(document["patch_size_px"])),
                 pixel_size_m=float(str(document["pixel_size_m"])),
                 task=str(document["task"]),
+                series=SeriesScaling.from_dict(_table(document["series"])) if "series" in document else None,
                 training=_table(document["training"]),
                 scores=_table(document["scores"]),
                 provenance=Provenance(
@@ -167,6 +172,8 @@ def _problems(header: ExpertHeader) -> Iterator[str]:
         yield "means and standard deviations must be finite, the latter above 0"
     if header.patch_size_px < 1 or not 0 <= header.pixel_size_m < np.inf:
         yield f"patch size {header.patch_size_px} px and pixel size {header.pixel_size_m} m must be positive"
+    if header.series is not None:
+        yield from header.series.problems(len(header.legend))
 
 
 def _table(value: object) -> dict[str, object]:

@@ -1,0 +1,208 @@
+"""Trees: random forests and boosted trees as plain arrays, so that an expert file of them runs no code."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numba
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tesela.core.errors import ExpertError
+from tesela.models.answer import Answer, Tensor, UnmixingNetwork
+from tesela.models.unmixers import TreesArchitecture
+
+_TYPES = {
+    "feature": torch.int32,
+    "threshold": torch.float64,
+    "left": torch.int32,
+    "right": torch.int32,
+    "gap_left": torch.uint8,
+}
+
+
+class Trees(UnmixingNetwork):
+    """
+    A random forest (the mean of leaves of shares) or boosted trees (sums per class, put onto the simplex).
+
+    Features are the scaled values of the pixel, of its neighbours where `neighbours` is above 0, and its layers. A
+    gap is NaN, and each node knows which way gaps go. Numbers are compared as scikit-learn does: the answers are its.
+    """
+
+    def __init__(self, architecture: TreesArchitecture) -> None:
+        super().__init__()
+        self.architecture = architecture
+        self.margin_px = architecture.neighbours
+        for name, kind in _TYPES.items():
+            self.register_buffer(name, torch.zeros(architecture.nodes, dtype=kind))
+        self.feature: Tensor
+        self.feature.fill_(-1)
+        self.register_buffer(
+            "value", torch.zeros(architecture.nodes, architecture.outputs, dtype=torch.float64)
+        )
+        self.register_buffer("root", torch.zeros(architecture.trees, dtype=torch.int32))
+        self.register_buffer("output", torch.zeros(architecture.trees, dtype=torch.int32))
+        self.register_buffer("baseline", torch.zeros(architecture.classes, dtype=torch.float64))
+
+    def answer(self, values: Tensor, mask: Tensor, static: Tensor) -> Answer:
+        """See `UnmixingNetwork.answer`."""
+        series = np.where(mask.cpu().numpy() > 0, values.cpu().numpy(), np.nan)
+        features = stack_features(series, static.cpu().numpy(), neighbours=self.margin_px)
+        arrays = {name: getattr(self, name).cpu().numpy() for name in (*_TYPES, "value", "root", "output")}
+        self._check(arrays, features.shape[-1])
+        made = self.architecture
+        flat = np.ascontiguousarray(features.reshape(-1, features.shape[-1]), np.float32)
+        found = np.zeros((len(flat), made.classes))
+        _walk(flat, found, *arrays.values())
+        forest = made.outputs == made.classes
+        shares = found / made.trees if forest else project_to_simplex(found + self.baseline.cpu().numpy())
+        answer = torch.from_numpy(shares).to(values.dtype).reshape(*features.shape[:-1], made.classes)
+        return Answer(shares=answer, heads=answer[None])
+
+    def _check(self, arrays: dict[str, NDArray[Any]], features: int) -> None:
+        """Refuse trees whose numbers point outside, or round in circles: a file may come from a stranger."""
+        made = self.architecture
+        inner = arrays["feature"] >= 0
+        own = np.flatnonzero(inner)
+        down = np.stack([arrays["left"][inner], arrays["right"][inner]])
+        if (
+            (arrays["feature"] >= features).any()
+            or (down <= own).any()
+            or (down >= made.nodes).any()
+            or ((arrays["root"] < 0) | (arrays["root"] >= made.nodes)).any()
+            or ((arrays["output"] < 0) | (arrays["output"] >= made.classes)).any()
+        ):
+            raise ExpertError(
+                "The trees of this expert point outside themselves. Train or get the expert again."
+            )
+
+
+class _Forest(Protocol):
+    estimators_: Any
+
+
+def forest_arrays(forest: _Forest) -> dict[str, NDArray[Any]]:
+    """Nodes of a fitted random forest of scikit-learn, as the buffers of `Trees`."""
+    parts: dict[str, list[NDArray[Any]]] = {name: [] for name in (*_TYPES, "value")}
+    roots, start = [], 0
+    for estimator in forest.estimators_:
+        tree = estimator.tree_
+        leaf = tree.children_left < 0
+        parts["feature"].append(np.where(leaf, -1, tree.feature))
+        parts["threshold"].append(tree.threshold)
+        parts["left"].append(tree.children_left + start)
+        parts["right"].append(tree.children_right + start)
+        parts["gap_left"].append(tree.missing_go_to_left)
+        parts["value"].append(tree.value[:, :, 0])
+        roots.append(start)
+        start += len(leaf)
+    made = {name: np.concatenate(items) for name, items in parts.items()}
+    return made | {"root": np.array(roots), "output": np.zeros(len(roots)), "baseline": np.zeros(0)}
+
+
+def boosted_arrays(models: list[Any]) -> dict[str, NDArray[Any]]:
+    """Nodes of fitted histogram gradient boosters of scikit-learn, one per class, as the buffers of `Trees`."""
+    parts: dict[str, list[NDArray[Any]]] = {name: [] for name in (*_TYPES, "value")}
+    roots, outputs, start = [], [], 0
+    for position, model in enumerate(models):
+        for (predictor,) in model._predictors:
+            nodes = predictor.nodes
+            leaf = nodes["is_leaf"].astype(bool)
+            parts["feature"].append(np.where(leaf, -1, nodes["feature_idx"].astype(np.int64)))
+            parts["threshold"].append(nodes["num_threshold"])
+            parts["left"].append(nodes["left"].astype(np.int64) + start)
+            parts["right"].append(nodes["right"].astype(np.int64) + start)
+            parts["gap_left"].append(nodes["missing_go_to_left"])
+            parts["value"].append(nodes["value"][:, None])
+            roots.append(start)
+            outputs.append(position)
+            start += len(leaf)
+    made = {name: np.concatenate(items) for name, items in parts.items()}
+    baseline = np.array([float(model._baseline_prediction.ravel()[0]) for model in models])
+    return made | {"root": np.array(roots), "output": np.array(outputs), "baseline": baseline}
+
+
+def fill_trees(network: Trees, arrays: dict[str, NDArray[Any]]) -> Trees:
+    """Put the arrays of `forest_arrays` or `boosted_arrays` into a network of their size."""
+    for name, array in arrays.items():
+        buffer = getattr(network, name)
+        if array.size:
+            buffer.copy_(torch.from_numpy(np.ascontiguousarray(array)).to(buffer.dtype))
+    return network
+
+
+def stack_features(
+    series: NDArray[np.floating], static: NDArray[np.floating], *, neighbours: int = 0
+) -> NDArray[np.float32]:
+    """
+    Features of trees.
+
+    Parameters
+    ----------
+    series : (..., steps, bands) array of float
+        Scaled, NaN for gaps; (windows, rows, cols, steps, bands) where there are neighbours.
+    static : (..., layers) array of float
+    neighbours : int
+        Pixels on each side.
+
+    Returns
+    -------
+    (..., features) array of float32
+        Smaller by the margin of the neighbours.
+    """
+    flat = series.reshape(*series.shape[:-2], -1)
+    if not neighbours:
+        return np.concatenate([flat, static], -1).astype(np.float32)
+    side = 2 * neighbours + 1
+    rows, cols = flat.shape[1] - 2 * neighbours, flat.shape[2] - 2 * neighbours
+    around = [flat[:, y : y + rows, x : x + cols] for y in range(side) for x in range(side)]
+    inner = static[:, neighbours : neighbours + rows, neighbours : neighbours + cols]
+    return np.concatenate([*around, inner], -1).astype(np.float32)
+
+
+def project_to_simplex(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """
+    Nearest point, by Euclid, of not negative numbers of sum 1 [Duchi2008]_.
+
+    Parameters
+    ----------
+    values : (pixels, classes) array of float
+
+    Examples
+    --------
+    >>> project_to_simplex(np.array([[0.5, 0.9, -3.0]])).round(2).tolist()
+    [[0.3, 0.7, 0.0]]
+    """
+    ordered = -np.sort(-values, axis=1)
+    excess = np.cumsum(ordered, axis=1) - 1
+    counts = np.arange(1, values.shape[1] + 1)
+    last = ((ordered - excess / counts) > 0).sum(axis=1)
+    shift = excess[np.arange(len(values)), last - 1] / last
+    return np.maximum(values - shift[:, None], 0)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _walk(
+    features: NDArray[np.float32],
+    found: NDArray[np.float64],
+    feature: NDArray[np.int32],
+    threshold: NDArray[np.float64],
+    left: NDArray[np.int32],
+    right: NDArray[np.int32],
+    gap_left: NDArray[np.uint8],
+    value: NDArray[np.float64],
+    root: NDArray[np.int32],
+    output: NDArray[np.int32],
+) -> None:
+    """Add the leaves of all trees to `found`."""
+    outputs = value.shape[1]
+    for tree in range(len(root)):
+        for pixel in range(len(features)):
+            node = root[tree]
+            while feature[node] >= 0:
+                number = features[pixel, feature[node]]
+                to_left = gap_left[node] != 0 if np.isnan(number) else number <= threshold[node]
+                node = left[node] if to_left else right[node]
+            for k in range(outputs):
+                found[pixel, output[tree] + k] += value[node, k]

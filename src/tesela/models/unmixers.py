@@ -1,0 +1,251 @@
+"""The architectures of unmixing networks: the few settings from which each is built anew."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any, Self
+
+from tesela.core.errors import ExpertError, unknown_name
+from tesela.models.fields import MOST_CHANNELS, MOST_CLASSES, choice, flag, number_list, whole_number
+
+if TYPE_CHECKING:
+    from tesela.models.answer import UnmixingNetwork
+
+ENCODERS = ("mlp", "ltae", "tempcnn")
+"""Pixel encoders by name; see `tesela.models.encoders`."""
+
+MOST_NODES = 1 << 26
+"""Largest number of nodes of all trees that a file may ask for."""
+
+_READERS: dict[str, Callable[[Mapping[str, object]], object]] = {
+    "bands": lambda found: whole_number(found, "bands", most=MOST_CHANNELS),
+    "classes": lambda found: whole_number(found, "classes", most=MOST_CLASSES),
+    "steps": lambda found: whole_number(found, "steps", most=MOST_CHANNELS),
+    "layers": lambda found: whole_number(found, "layers", most=MOST_CHANNELS, least=0),
+    "hidden": lambda found: whole_number(found, "hidden", most=MOST_CHANNELS),
+    "embedding": lambda found: whole_number(found, "embedding", most=MOST_CHANNELS),
+    "context": lambda found: whole_number(found, "context", most=8, least=0),
+    "endmembers": lambda found: whole_number(found, "endmembers", most=MOST_CHANNELS),
+    "trees": lambda found: whole_number(found, "trees", most=MOST_NODES),
+    "nodes": lambda found: whole_number(found, "nodes", most=MOST_NODES),
+    "outputs": lambda found: whole_number(found, "outputs", most=MOST_CLASSES),
+    "neighbours": lambda found: whole_number(found, "neighbours", most=8, least=0),
+    "months": lambda found: number_list(found, "months", most=12, least=1),
+    "parents": lambda found: number_list(found, "parents", most=MOST_CLASSES),
+    "encoder": lambda found: choice(found, "encoder", ENCODERS),
+    "legacy": lambda found: choice(found, "legacy", ("", "deltas", "order")),
+    "method": lambda found: choice(found, "method", ("fclsu", "nnls")),
+    "sigmoid": lambda found: flag(found, "sigmoid"),
+    "dirichlet": lambda found: flag(found, "dirichlet"),
+    "mixture": lambda found: flag(found, "mixture"),
+}
+"""How each field is read from a stranger's file."""
+
+
+class _Settings:
+    """Reading and writing that all architectures share."""
+
+    kind: str
+
+    def to_dict(self) -> dict[str, object]:
+        """Document from which `from_dict` builds the same value."""
+        found: dict[str, Any] = asdict(self)  # type: ignore[call-overload]
+        return {"kind": self.kind, **{k: list(v) if isinstance(v, tuple) else v for k, v in found.items()}}
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, object]) -> Self:
+        """Build from `to_dict`'s document, checking every field."""
+        return cls(**{item.name: _READERS[item.name](document) for item in fields(cls)})  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class BritsArchitecture(_Settings):
+    """The published network; see `tesela.models.brits.Brits`."""
+
+    bands: int
+    classes: int
+    layers: int = 0
+    """Ancillary layers."""
+    hidden: int = 100
+    embedding: int = 50
+    sigmoid: bool = True
+    legacy: str = ""
+
+    kind = "brits"
+
+    @property
+    def summary(self) -> str:
+        """A few words for people."""
+        return f"BRITS, {self.hidden} hidden units"
+
+    def build(self) -> UnmixingNetwork:
+        """Make the network, with random weights."""
+        from tesela.models.brits import Brits
+
+        return Brits(
+            self.bands,
+            self.classes,
+            layers=self.layers,
+            hidden=self.hidden,
+            embedding=self.embedding,
+            sigmoid=self.sigmoid,
+            legacy=self.legacy,
+        )
+
+
+@dataclass(frozen=True)
+class EncoderArchitecture(_Settings):
+    """A pixel encoder, neighbours where wanted, and a head; see `tesela.models.context.SeriesNetwork`."""
+
+    bands: int
+    classes: int
+    months: tuple[int, ...]
+    """Month of each step."""
+    layers: int = 0
+    encoder: str = "tempcnn"
+    embedding: int = 128
+    """Width of a pixel's embedding."""
+    context: int = 0
+    """Convolutions over neighbours, 3 x 3 each; 0: each pixel by itself."""
+    dirichlet: bool = False
+    """Answer with the parameters of a Dirichlet distribution, so that it can be unsure."""
+    mixture: bool = False
+    """Rebuild the series as a mixture of monthly endmember spectra that can be read."""
+
+    kind = "series"
+
+    @property
+    def summary(self) -> str:
+        """A few words for people."""
+        around = f", {self.context} x 3 x 3 context" if self.context else ""
+        return f"{self.encoder}{around}{', Dirichlet' if self.dirichlet else ''}"
+
+    def build(self) -> UnmixingNetwork:
+        """Make the network, with random weights."""
+        from tesela.models.context import SeriesNetwork
+
+        return SeriesNetwork(self)
+
+
+@dataclass(frozen=True)
+class MixingArchitecture(_Settings):
+    """Linear unmixing with fixed endmembers; see `tesela.models.mixing.LinearUnmixing`."""
+
+    bands: int
+    classes: int
+    steps: int
+    endmembers: int
+    """Endmember series, one or several per class."""
+    parents: tuple[int, ...]
+    """Position of each endmember's class."""
+    method: str = "fclsu"
+    """"fclsu": shares sum to 1 in the fit; "nnls": they are divided by their sum afterwards."""
+
+    kind = "mixing"
+
+    @property
+    def summary(self) -> str:
+        """A few words for people."""
+        return f"{self.method.upper()} of {self.endmembers} endmembers"
+
+    def build(self) -> UnmixingNetwork:
+        """Make the network, with endmembers of zero."""
+        from tesela.models.mixing import LinearUnmixing
+
+        return LinearUnmixing(self)
+
+
+@dataclass(frozen=True)
+class TreesArchitecture(_Settings):
+    """A random forest or boosted trees; see `tesela.models.trees.Trees`."""
+
+    bands: int
+    classes: int
+    steps: int
+    trees: int
+    nodes: int
+    """Nodes of all trees."""
+    outputs: int
+    """Numbers in a leaf: all classes in a forest, one in boosted trees."""
+    layers: int = 0
+    neighbours: int = 0
+    """Pixels on each side whose series are features too."""
+
+    kind = "trees"
+
+    @property
+    def summary(self) -> str:
+        """A few words for people."""
+        kind = "boosted trees" if self.outputs == 1 and self.classes > 1 else "random forest"
+        return f"{kind}, {self.trees} trees"
+
+    def build(self) -> UnmixingNetwork:
+        """Make the network, with trees that are single empty leaves."""
+        from tesela.models.trees import Trees
+
+        return Trees(self)
+
+
+@dataclass(frozen=True)
+class EnsembleArchitecture:
+    """The mean of several networks; see `tesela.models.ensemble.Ensemble`."""
+
+    members: tuple[Unmixer, ...]
+
+    kind = "ensemble"
+
+    @property
+    def bands(self) -> int:
+        """Number of input bands."""
+        return self.members[0].bands
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return self.members[0].classes
+
+    @property
+    def summary(self) -> str:
+        """A few words for people."""
+        return f"{len(self.members)} x {self.members[0].summary}"
+
+    def build(self) -> UnmixingNetwork:
+        """Make the network, with random weights."""
+        from tesela.models.ensemble import Ensemble
+
+        return Ensemble([member.build() for member in self.members])
+
+    def to_dict(self) -> dict[str, object]:
+        """Document from which `from_dict` builds the same value."""
+        return {"kind": self.kind, "members": [member.to_dict() for member in self.members]}
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, object]) -> EnsembleArchitecture:
+        """Build from `to_dict`'s document, checking every field."""
+        found = document.get("members")
+        if not isinstance(found, list) or not 1 <= len(found) <= MOST_CLASSES:
+            raise ExpertError(f"architecture: members is {str(found)[:60]!r}, a list of networks was needed.")
+        members = []
+        for item in found:
+            kind = str(item.get("kind")) if isinstance(item, Mapping) else ""
+            if kind not in _MEMBERS:
+                raise ExpertError(f"architecture: {unknown_name('member', kind, _MEMBERS)}")
+            members.append(_MEMBERS[kind].from_dict(item))
+        if len({(member.bands, member.classes) for member in members}) > 1:
+            raise ExpertError("architecture: the members of an ensemble differ in bands or classes.")
+        return cls(tuple(members))
+
+
+Unmixer = BritsArchitecture | EncoderArchitecture | MixingArchitecture | TreesArchitecture
+"""Architectures that may be members of an ensemble."""
+
+_MEMBERS: dict[str, type[Unmixer]] = {
+    "brits": BritsArchitecture,
+    "series": EncoderArchitecture,
+    "mixing": MixingArchitecture,
+    "trees": TreesArchitecture,
+}
+
+UNMIXERS = {**_MEMBERS, "ensemble": EnsembleArchitecture}
+"""Families of unmixing networks that an expert file may name."""
