@@ -16,7 +16,7 @@ from tesela.simulate.covers import GROUNDS, TREES
 from tesela.simulate.crowns import ROOF, raise_relief
 from tesela.simulate.orthophoto import draw_orthophoto
 from tesela.simulate.region import write_mistakes
-from tesela.simulate.sheet import Sheet, make_sheet
+from tesela.simulate.sheet import make_sheet
 from tesela.simulate.siose import draw_siose, stand_canopy
 from tesela.simulate.siose_file import write_siose
 
