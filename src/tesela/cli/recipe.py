@@ -86,6 +86,11 @@ def run(
 
     Example: tesela run corine.toml --until train
     """
+    run_file(recipe, start=start, until=until, quiet=quiet, as_json=as_json)
+
+
+def run_file(recipe: str, *, start: str | None, until: str | None, quiet: bool, as_json: bool) -> None:
+    """Run a recipe and print what it made."""
     from tesela.recipes import run_recipe
 
     silent = quiet or as_json

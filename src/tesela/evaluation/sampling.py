@@ -60,6 +60,27 @@ class SamplingDesign:
         """Points of all strata."""
         return sum(item.points for item in self.strata)
 
+    def expected_se(self, expected: float | Mapping[str, float] = 0.85) -> float:
+        """Standard error of overall accuracy if strata turn out as accurate as expected, by code or for all."""
+        sizes = np.array([item.size_px for item in self.strata], np.float64)
+        drawn = np.array([item.points for item in self.strata], np.float64)
+        doubt = _expected(expected, tuple(item.code for item in self.strata))
+        parts = (sizes / sizes.sum()) ** 2 * (1 - drawn / sizes) * doubt * (1 - doubt) / drawn
+        return float(np.sqrt(parts.sum()))
+
+    def to_dict(self) -> dict[str, object]:
+        """Document of the design, for JSON."""
+        return {
+            "rule": self.rule,
+            "seed": self.seed,
+            "points": self.points,
+            "pixel_area_m2": self.pixel_area_m2,
+            "strata": [
+                {"code": item.code, "name": item.name, "size_px": item.size_px, "points": item.points}
+                for item in self.strata
+            ],
+        }
+
     def __str__(self) -> str:
         parts = [f"{item.code} {item.points} of {item.size_px:,} px" for item in self.strata]
         return f"{self.points} points ({self.rule}): {'; '.join(parts)}"

@@ -170,7 +170,7 @@ def read_patches(path: str | Path) -> PatchTable:
             f"{path}: is a patch table of version {document['version']}, this Tesela reads version "
             f"{_VERSION}. Make it anew (tesela patches)."
         )
-    folder = Path(path).parent
+    folder = Path(path).resolve().parent  # as it was written, also through a link
     scenes = [_moved(Scene.from_dict(item), _absolute, folder) for item in document["scenes"]]
     return PatchTable(
         frame=frame,

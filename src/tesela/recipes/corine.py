@@ -23,8 +23,10 @@ from tesela.models.expert import read_header
 from tesela.patches.split import split_patches
 from tesela.patches.table import PatchTable, make_patches, read_patches
 from tesela.recipes.corine_recipe import CorineRecipe
+from tesela.recipes.metrics import Blocks, Metric
 from tesela.recipes.scenes import open_section
 from tesela.recipes.sections import SceneSection
+from tesela.recipes.segmentation import count_blocks, count_mflops_per_px, read_metrics
 from tesela.recipes.stages import Stage
 from tesela.training.settings import SegmentationSettings
 
@@ -210,9 +212,7 @@ class CorineChain:
         table = read_patches(self.patch_file)
         judged: dict[str, Assessment] = {}
         reports = []
-        for section in self._sections(("map", "both")):
-            if not self._label_file(section).exists():
-                continue
+        for section in self._judged_sections():
             found, labels = open_map(self._map_file(section)), open_map(self._label_file(section))
             judged[section.name] = assess(
                 found,
@@ -258,6 +258,32 @@ class CorineChain:
         document: dict[str, object] = json.loads(self._summary_file.read_text(encoding="utf-8"))
         return document
 
+    def metrics(self) -> tuple[Metric, ...]:
+        """IoU, F1 and accuracy on the test ground of all judged maps."""
+        files = {
+            section.name: self._report_folder(section) / "assessment.json"
+            for section in self._judged_sections()
+        }
+        return read_metrics(files, self.legend)
+
+    def blocks(self) -> Blocks:
+        """Confusions by block of the split, of all judged maps."""
+        table = read_patches(self.patch_file)
+        judged = []
+        for section in self._judged_sections():
+            found, labels = open_map(self._map_file(section)), open_map(self._label_file(section))
+            side = max(1, round(self.recipe.patches.block / self.open_scene(section).pixel_size_m))
+            ground = self._test_ground(table, section)
+            judged.append(assess(found, labels, tiles_px=side, within=ground))
+        return count_blocks(judged)
+
+    def mflops_per_px(self) -> float:
+        """Million floating-point operations a pixel of the network, on a patch."""
+        return count_mflops_per_px(self.expert_file, side_px=self.recipe.patches.size_px)
+
+    def _judged_sections(self) -> list[SceneSection]:
+        return [section for section in self._sections(("map", "both")) if self._label_file(section).exists()]
+
     @property
     def _summary_file(self) -> Path:
         return self.out / "report" / "summary.json"
@@ -292,7 +318,7 @@ class CorineChain:
         return {
             "Scene": f"{section.name} {section.date}".strip()
             + f", {len(scene.bands)} bands, {scene.grid.crs}",
-            "Network": f"U-Net, encoder {header.architecture.encoder}, {len(header.bands)} bands",
+            "Network": f"{header.architecture.summary}, {len(header.bands)} bands",
             "Legend": self.legend.address,
             "Reference": Path(self.recipe.reference.path).name,
             "Judged on": ground,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import numpy as np
@@ -22,6 +22,8 @@ class Metric:
     by_class: Mapping[str, float]
     """Value by class name, in the order of the legend; nan where a class is absent; empty where there is none."""
     better: Literal["higher", "lower"] = "higher"
+    tiles: Mapping[str, Metric] = field(default_factory=dict)
+    """The same score on each tile of the test ground, by the tile's name; of the headline only."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,8 @@ class Blocks:
     """Names of the blocks; runs that are compared are paired by them."""
     counts: NDArray[np.float64]
     """(blocks, ...): sums over a block, such as a confusion matrix or sums of squared errors."""
-    score: Callable[[NDArray[np.float64]], float]
-    """Headline score, that of the first metric, of counts that were summed over blocks."""
+    score: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+    """Headline score, that of the first metric, of counts summed over blocks: (draws, ...) -> (draws,)."""
 
 
 class Comparable(Chain, Protocol):

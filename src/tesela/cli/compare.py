@@ -1,0 +1,50 @@
+"""`tesela compare`: the table over all combinations of some settings."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from tesela.cli.output import Json, Quiet, print_json, print_table
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command()(compare)
+
+
+def compare(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="Recipe file; see `tesela init`.")],
+    vary: Annotated[
+        list[str], typer.Option(help="KEY=A,B: a key of the recipe and its values; once for each key.")
+    ],
+    seeds: Annotated[int, typer.Option(help="Runs of each combination, with other seeds.")] = 1,
+    out: Annotated[
+        str | None,
+        typer.Option("--out", "-o", help="Folder; default: compare in the recipe's output folder."),
+    ] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """
+    Run a recipe with all combinations of some settings.
+
+    Scores, their spread and significance, and the cost, as tables, a chart and a page. A value may be a list, A+B, and
+    have a name, NAME:VALUE; scenes are chosen by their names. What was interrupted goes on.
+
+    Example: tesela compare corine.toml --vary scenes=april,july --vary training.encoder=resnet50,resnet101
+    """
+    from tesela.cli.recipe import Reporter
+    from tesela.recipes.compare import compare_recipe
+
+    made = compare_recipe(
+        recipe, vary=vary, seeds=seeds, out=out, quiet=quiet or as_json, report=Reporter(quiet or as_json)
+    )
+    if as_json:
+        print_json(made.comparison.to_dict() | {"files": made.files})
+        return
+    head, rows = made.comparison.to_table()
+    print_table(rows, header=head, right=range(len(made.comparison.axes), len(head)))
+    for kind, path in made.files.items():
+        print(f"{kind:5} {path}")

@@ -1,0 +1,215 @@
+"""The page of a comparison: its tables as the papers print them, and a chart of scores with their intervals."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tesela.io.manifest import write_whole
+from tesela.recipes.comparison import Comparison, Entry, best_of
+from tesela.recipes.metrics import Metric
+
+_MOST_TILES = 24
+"""Tiles on the page; the JSON has all."""
+_ACCENT, _OTHER, _FAINT = "#1b6f5c", "#5b6770", "#cfd6da"
+
+
+def write_page(comparison: Comparison, *, page: Path, picture: Path) -> None:
+    """Write the chart as PNG, and the page, which holds the chart and opens offline."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    with write_whole(picture) as part:
+        _draw(comparison, part)
+    environment = Environment(
+        loader=PackageLoader("tesela.recipes", package_path="pages"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    text = environment.get_template("comparison.html.j2").render(
+        c=comparison,
+        finding=_finding(comparison),
+        picture=base64.b64encode(picture.read_bytes()).decode("ascii"),
+        summary=_summary(comparison),
+        by_class=[_class_table(comparison, metric) for metric in comparison.metrics if metric.by_class],
+        by_tile=_tile_table(comparison),
+        best_tiles=_best_tiles(comparison),
+        more_tiles=max(0, len(comparison.tiles) - _MOST_TILES),
+    )
+    with write_whole(page) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def _finding(comparison: Comparison) -> str:
+    best, headline = comparison.best, comparison.headline
+    name = " · ".join(best.labels)
+    low, high = best.interval
+    interval = "" if math.isnan(low) else f" (95 % interval {low:.3f} to {high:.3f}, {best.blocks} blocks)"
+    level = [
+        entry
+        for entry in comparison.entries
+        if entry is not best and entry.difference is not None and entry.difference.p > 0.05
+    ]
+    told = f"Best {headline.name}: {name} with {best.mean(headline.name):.4f}{interval}."
+    if level:
+        others = "; ".join(" · ".join(entry.labels) for entry in level)
+        told += f" Not told apart from it by this test ground (p > 0.05): {others}."
+    return told
+
+
+def _summary(comparison: Comparison) -> list[dict[str, Any]]:
+    columns = [[entry.mean(metric.name) for entry in comparison.entries] for metric in comparison.metrics]
+    winners = [best_of(values, metric) for values, metric in zip(columns, comparison.metrics, strict=True)]
+    rows = []
+    for place, entry in enumerate(comparison.entries):
+        gap = entry.difference
+        rows.append(
+            {
+                "labels": entry.labels,
+                "best": entry is comparison.best,
+                "cells": [
+                    {
+                        "text": _score(values[place]),
+                        "spread": _spread(entry, metric),
+                        "best": winner == place,
+                    }
+                    for values, winner, metric in zip(columns, winners, comparison.metrics, strict=True)
+                ],
+                "interval": "–"
+                if math.isnan(entry.interval[0])
+                else f"{entry.interval[0]:.3f} to {entry.interval[1]:.3f}",
+                "gap": "" if gap is None else f"{gap.value:+.4f}",
+                "gap_interval": "" if gap is None else f"{gap.low:+.3f} to {gap.high:+.3f}",
+                "p": "" if gap is None else ("< 0.001" if gap.p < 0.001 else f"{gap.p:.3f}"),
+                "minutes": f"{entry.minutes:.1f}",
+                "mflops": f"{entry.mflops_per_px:,.3g}",
+            }
+        )
+    return rows
+
+
+def _class_table(comparison: Comparison, metric: Metric) -> dict[str, Any]:
+    names = [
+        name
+        for name in metric.by_class
+        if any(math.isfinite(entry.mean(metric.name, name)) for entry in comparison.entries)
+    ]
+    columns = [[entry.mean(metric.name, name) for entry in comparison.entries] for name in names]
+    columns.append([entry.mean(metric.name) for entry in comparison.entries])
+    return {
+        "metric": metric.name,
+        "head": [*names, "mean"],
+        "rows": [
+            {"labels": entry.labels, "cells": cells}
+            for entry, cells in zip(comparison.entries, _cells(columns, metric), strict=True)
+        ],
+    }
+
+
+def _tile_table(comparison: Comparison) -> dict[str, Any]:
+    headline, tiles = comparison.headline, comparison.tiles[:_MOST_TILES]
+    columns = [[entry.mean(headline.name, tile=tile) for entry in comparison.entries] for tile in tiles]
+    return {
+        "head": list(tiles),
+        "rows": [
+            {"labels": entry.labels, "cells": cells}
+            for entry, cells in zip(comparison.entries, _cells(columns, headline), strict=True)
+        ]
+        if tiles
+        else [],
+    }
+
+
+def _best_tiles(comparison: Comparison) -> dict[str, Any]:
+    """Of the best setting: classes by tile."""
+    headline, best = comparison.headline, comparison.best
+    return {
+        "head": [*headline.by_class, "mean"],
+        "rows": [
+            {
+                "tile": tile,
+                "cells": [
+                    _cell(best.mean(headline.name, name, tile=tile), headline)
+                    for name in (*headline.by_class, None)
+                ],
+            }
+            for tile in comparison.tiles[:_MOST_TILES]
+        ],
+    }
+
+
+def _cells(columns: Sequence[Sequence[float]], metric: Metric) -> list[list[dict[str, Any]]]:
+    """Cells by row: text, shade, and whether it is the best of its column."""
+    rows = len(columns[0]) if columns else 0
+    winners = [best_of(values, metric) for values in columns]
+    return [
+        [
+            _cell(values[row], metric, best=winner == row)
+            for values, winner in zip(columns, winners, strict=True)
+        ]
+        for row in range(rows)
+    ]
+
+
+def _cell(value: float, metric: Metric, *, best: bool = False) -> dict[str, Any]:
+    bounded = metric.better == "higher" and math.isfinite(value)
+    shade = min(1.0, max(0.0, value)) * 0.55 if bounded else 0.0
+    return {"text": _score(value), "shade": f"{shade:.2f}", "best": best}
+
+
+def _score(value: float) -> str:
+    return f"{value:.4f}" if math.isfinite(value) and abs(value) < 10 else _wide(value)
+
+
+def _wide(value: float) -> str:
+    return f"{value:.2f}" if math.isfinite(value) else "–"
+
+
+def _spread(entry: Entry, metric: Metric) -> str:
+    spread = entry.spread(metric.name)
+    return "" if math.isnan(spread) else f"± {_score(spread)}"
+
+
+def _draw(comparison: Comparison, path: Path) -> None:
+    """Headline score of each setting: the mean, its 95 % interval, and a dot for each seed."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    headline, entries = comparison.headline, comparison.entries
+    figure = Figure(figsize=(8.5, 1.1 + 0.34 * len(entries)), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    for place, entry in enumerate(entries):
+        color = _ACCENT if entry is comparison.best else _OTHER
+        low, high = entry.interval
+        if math.isfinite(low):
+            axes.plot(
+                [low, high], [place, place], color=color, linewidth=5, alpha=0.28, solid_capstyle="round"
+            )
+        seeds = [run.metrics[0].overall for run in entry.runs]
+        if len(seeds) > 1:
+            axes.plot(seeds, [place] * len(seeds), "o", color=color, markersize=3, markerfacecolor="white")
+        axes.plot([entry.mean(headline.name)], [place], "o", color=color, markersize=7)
+        axes.annotate(
+            f"{entry.mean(headline.name):.3f}",
+            (1.01, place),
+            xycoords=("axes fraction", "data"),
+            va="center",
+            color=color,
+            fontsize=9,
+            fontweight="bold" if entry is comparison.best else "normal",
+        )
+    axes.set_yticks(range(len(entries)), [" · ".join(entry.labels) for entry in entries], fontsize=9)
+    axes.set_ylim(len(entries) - 0.4, -0.6)
+    axes.set_xlabel(f"{headline.name}: mean of the seeds, each seed, 95 % interval over blocks", fontsize=9)
+    axes.grid(axis="x", color=_FAINT, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.tick_params(length=0, labelsize=9)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.spines["bottom"].set_color(_FAINT)
+    figure.savefig(path, format="png")

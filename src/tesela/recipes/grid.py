@@ -1,0 +1,161 @@
+"""The grid of a comparison: keys of a recipe, the values that each takes, and the recipes that they make."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import re
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+from tesela.core.errors import RecipeError, unknown_name
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One value of a key, and how tables call it."""
+
+    label: str
+    value: object
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A key of the recipe and the values that it takes."""
+
+    key: str
+    """Dotted, such as "training.encoder"."""
+    choices: tuple[Choice, ...]
+
+    @property
+    def name(self) -> str:
+        """Last part of the key, the head of its column."""
+        return self.key.rsplit(".", 1)[-1]
+
+
+@dataclass(frozen=True)
+class Combination:
+    """One recipe of the grid, still unchecked."""
+
+    labels: tuple[str, ...]
+    """One per axis."""
+    document: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """Name of its folder: its labels and a mark of all its settings."""
+        words = "-".join(re.sub(r"[^A-Za-z0-9.]+", "_", label).strip("_") for label in self.labels)
+        return f"{words[:80]}-{digest(self.document)[:8]}"
+
+
+def parse_axis(text: str) -> Axis:
+    """
+    Read ``KEY=A,B``.
+
+    Values are written as in TOML, or as bare words. ``A+B`` is a list of words, and ``NAME:VALUE`` gives a value a
+    name for the tables. For a key whose entries have names, such as ``scenes``, the values are those names.
+
+    Raises
+    ------
+    RecipeError
+        If there is no key, or no value.
+
+    Examples
+    --------
+    >>> parse_axis("patches.size_px=128,256").choices
+    (Choice(label='128', value=128), Choice(label='256', value=256))
+    >>> parse_axis("bands=RGB:B04+B03+B02,NRG:B08+B04+B03").choices[0]
+    Choice(label='RGB', value=['B04', 'B03', 'B02'])
+    """
+    key, separator, values = (part.strip() for part in text.partition("="))
+    if not separator or not key or not values:
+        raise RecipeError(
+            f"'{text}' does not say what to vary: write KEY=A,B, such as training.encoder=resnet18,resnet34."
+        )
+    try:
+        choices = [Choice(_label(value), value) for value in tomllib.loads(f"x = [{values}]")["x"]]
+    except tomllib.TOMLDecodeError:
+        choices = [_bare(word.strip()) for word in values.split(",")]
+    labels = [choice.label for choice in choices]
+    if len(set(labels)) < len(labels):
+        raise RecipeError(
+            f"'{text}' names a value twice; each combination is run once (more seeds: --seeds)."
+        )
+    return Axis(key, tuple(choices))
+
+
+def combine(document: Mapping[str, Any], axes: Sequence[Axis]) -> tuple[Combination, ...]:
+    """
+    Recipes of all combinations, the last axis varying fastest.
+
+    Parameters
+    ----------
+    document : mapping
+        The recipe as it was read; it is not changed.
+
+    Raises
+    ------
+    RecipeError
+        If a key cannot be set, is the seed, or is varied twice.
+    """
+    keys = [axis.key for axis in axes]
+    if len(set(keys)) < len(keys):
+        raise RecipeError(f"A key is varied twice ({', '.join(keys)}); list all its values in one --vary.")
+    if "seed" in keys:
+        raise RecipeError("The seed is not a setting to compare: give the number of seeds (--seeds).")
+    made = []
+    for choices in itertools.product(*(axis.choices for axis in axes)):
+        changed = deepcopy(dict(document))
+        for axis, choice in zip(axes, choices, strict=True):
+            _set(changed, axis.key, choice.value)
+        made.append(Combination(tuple(choice.label for choice in choices), changed))
+    return tuple(made)
+
+
+def digest(value: object) -> str:
+    """Short mark of settings: equal for equal ones."""
+    text = json.dumps(value, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _set(document: dict[str, Any], key: str, value: object) -> None:
+    *path, last = key.split(".")
+    section = document
+    for part in path:
+        section = section.setdefault(part, {})
+        if not isinstance(section, dict):
+            raise RecipeError(f"{key} cannot be varied: {part} is no section of the recipe.")
+    old = section.get(last)
+    if isinstance(old, list) and old and all(isinstance(item, dict) and "name" in item for item in old):
+        value = list(_chosen(old, key, value if isinstance(value, list) else [value]))
+    elif isinstance(old, list) and isinstance(value, str):
+        value = [value]
+    section[last] = value
+
+
+def _chosen(entries: Sequence[dict[str, Any]], key: str, names: Sequence[object]) -> Iterator[dict[str, Any]]:
+    known = {str(entry["name"]): entry for entry in entries}
+    for name in names:
+        if str(name) not in known:
+            raise RecipeError(unknown_name(f"entry of {key}", str(name), known))
+        yield known[str(name)]
+
+
+def _bare(word: str) -> Choice:
+    label, separator, rest = word.partition(":")
+    text = rest if separator else word
+    try:
+        value: object = tomllib.loads(f"x = {text}")["x"]
+    except tomllib.TOMLDecodeError:
+        value = [part for part in text.split("+") if part] if "+" in text else text
+    return Choice(label if separator else word, value)
+
+
+def _label(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "+".join(map(str, value)) if isinstance(value, list) else str(value)
