@@ -106,6 +106,32 @@ class Assessment:
         return make_document(self)
 
 
+@dataclass(frozen=True, eq=False)
+class Generalised:
+    """
+    The same map judged once more, after generalising it to the mapping unit of its reference.
+
+    A map of 10 m pixels judged against one of 25 ha areas is otherwise judged for its detail.
+    """
+
+    map: ClassMap
+    assessment: Assessment
+    mmu_m2: float
+    """Minimum mapping unit in square metres."""
+    min_width_m: float = 0.0
+    """Minimum width in metres; 0 where none was asked for."""
+
+    @property
+    def rule(self) -> str:
+        """Unit and width in words, such as "25 ha, 100 m"."""
+        words = [f"{self.mmu_m2 / _M2_PER_HA:g} ha"] if self.mmu_m2 else []
+        return ", ".join([*words, *([f"{self.min_width_m:g} m"] if self.min_width_m else [])])
+
+    def to_dict(self) -> dict[str, object]:
+        """Document of rule and figures, for JSON."""
+        return {"mmu_m2": self.mmu_m2, "min_width_m": self.min_width_m, **self.assessment.to_dict()}
+
+
 def assess(
     map: ClassMap,
     reference: ClassMap,

@@ -9,13 +9,14 @@
   const view = { x: 0, y: 0, s: 1 };
   const most = Math.max(4, Math.max(data.rows, data.cols) / 12);
   const values = {};
+  const names = ["map", "generalised", "reference"].filter((name) => data[name]);
 
   async function unpack(name) {
     const bytes = Uint8Array.from(atob(data[name]), (letter) => letter.charCodeAt(0));
     const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
     values[name] = new Uint8Array(await new Response(stream).arrayBuffer());
   }
-  if ("DecompressionStream" in window) { unpack("map"); unpack("reference"); }
+  if ("DecompressionStream" in window) { names.forEach(unpack); }
 
   function show() {
     view.s = Math.min(Math.max(view.s, 1), most);
@@ -43,7 +44,7 @@
   function named(name, index) {
     const found = values[name] && data.classes[values[name][index]];
     const parts = [document.createElement("b"), found ? found[0] : "no data"];
-    parts[0].textContent = name === "map" ? "Map: " : "Reference: ";
+    parts[0].textContent = { map: "Map: ", generalised: "Generalised: ", reference: "Reference: " }[name];
     if (found) {
       const swatch = document.createElement("i");
       swatch.className = "swatch";
@@ -56,12 +57,12 @@
   function read(u, v) {
     const x = view.x + u / view.s, y = view.y + v / view.s;
     const col = Math.floor(x * data.cols), row = Math.floor(y * data.rows);
-    if (!values.map || !values.reference || col < 0 || row < 0 || col >= data.cols || row >= data.rows) return;
+    if (names.some((name) => !values[name]) || col < 0 || row < 0 || col >= data.cols || row >= data.rows) return;
     const index = row * data.cols + col;
     const [a, b, c, d, e, f] = data.transform;
     const east = a * x * data.cols + b * y * data.rows + c, north = d * x * data.cols + e * y * data.rows + f;
     const at = [east, north].map((number) => number.toFixed(data.decimals)).join(", ");
-    readout.replaceChildren(...named("map", index), " · ", ...named("reference", index), ` · ${data.crs}: ${at}`);
+    readout.replaceChildren(...names.flatMap((name) => [...named(name, index), " · "]), `${data.crs}: ${at}`);
     readout.classList.add("live");
     for (const element of views) {
       const cross = element.lastElementChild;

@@ -1,0 +1,62 @@
+"""Printing: the report as PDF, by the Chromium of the machine."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from tesela.core.errors import InputError
+from tesela.io.manifest import write_whole
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+"""Programs that can print a page, looked for in this order."""
+
+_FLAGS = (
+    "--headless",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-pdf-header-footer",
+)
+
+
+def find_browser() -> str | None:
+    """Path of a Chromium, or None where there is none."""
+    return next((found for name in BROWSERS if (found := shutil.which(name))), None)
+
+
+def print_page(page: Path, out: Path, *, browser: str, timeout_s: float = 180) -> Path:
+    """
+    Print a page that stands in a file as PDF; it appears whole or not at all.
+
+    Parameters
+    ----------
+    browser : str
+        Path of a Chromium, see `find_browser`.
+
+    Raises
+    ------
+    InputError
+        If the browser prints nothing.
+    """
+    sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []  # Chromium refuses a sandbox to root
+    with write_whole(out) as part, tempfile.TemporaryDirectory() as profile:
+        words = [browser, *_FLAGS, *sandbox, f"--user-data-dir={profile}", f"--print-to-pdf={part}"]
+        try:
+            done = subprocess.run(
+                [*words, page.resolve().as_uri()], capture_output=True, timeout=timeout_s, check=False
+            )
+            trouble = f"it ended with {done.returncode}"
+        except (OSError, subprocess.TimeoutExpired) as error:
+            trouble = str(error)
+        if not part.exists() or part.read_bytes()[:5] != b"%PDF-":
+            raise InputError(
+                f"{out}: {browser} printed nothing ({trouble}). Open {page} in a browser and print it there."
+            )
+    return out
