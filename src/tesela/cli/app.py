@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from tesela.cli import data, experts, judge, legend, maps, recipe
+from tesela.cli import compare, data, experts, judge, legend, maps, publish, recipe, review
 
 app = typer.Typer(
     name="tesela",
@@ -38,7 +38,7 @@ def options(
         raise typer.Exit
 
 
-for group in (recipe, legend, data, experts, maps, judge):
+for group in (recipe, compare, legend, data, experts, maps, judge, publish, review):
     group.add_commands(app)
 
 
