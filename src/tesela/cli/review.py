@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tesela.cli.output import Quiet
+from tesela.cli.output import Json, Quiet, print_json, print_table
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -18,21 +18,74 @@ def review(
     patches: Annotated[str, typer.Argument(help="Patch table.")],
     port: Annotated[int, typer.Option(help="Port of the page; 0 takes a free one.")] = 8080,
     host: Annotated[
-        str, typer.Option(help="Address to listen on; 0.0.0.0 lets all of the network in.")
+        str, typer.Option(help="Address to listen on; 0.0.0.0 lets the whole network in.")
     ] = "127.0.0.1",
     reviewer: Annotated[
         str | None, typer.Option(help="Whose verdicts; default: the name of the account.")
     ] = None,
-    order: Annotated[str, typer.Option(help="random, class or disagreement.")] = "random",
-    overlap: Annotated[float, typer.Option(help="Share of the patches that all reviewers judge, 0 to 1.")] = 0.1,
-    seed: Annotated[int, typer.Option(help="Seed of order and overlap; the same for all reviewers.")] = 0,
+    order: Annotated[
+        str, typer.Option(help="random; class: classes take turns; disagreement: most doubted first.")
+    ] = "random",
+    overlap: Annotated[
+        float, typer.Option(help="Share of the patches that all reviewers judge, 0 to 1.")
+    ] = 0.1,
+    seed: Annotated[int, typer.Option(help="Seed of order and overlap; one for all reviewers.")] = 0,
+    export: Annotated[
+        list[str] | None,
+        typer.Option(help="Write the verdicts instead: .parquet (patch table), .csv or .gpkg; repeatable."),
+    ] = None,
+    agreement: Annotated[
+        bool, typer.Option("--agreement", help="Print how far the reviewers agree instead.")
+    ] = False,
+    rank: Annotated[
+        bool,
+        typer.Option("--rank", help="Train on folds and write how much models doubt each label instead."),
+    ] = False,
+    folds: Annotated[int, typer.Option(help="Folds of --rank, at least 3.")] = 4,
+    automatic_tiers: Annotated[
+        bool,
+        typer.Option(
+            "--automatic-tiers", help="With --rank: tiers by doubt where nobody gave one, marked so."
+        ),
+    ] = False,
     quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """
     Judge the labels of patches in a local page.
 
     Example: tesela review patches.parquet --reviewer ana
     """
+    if rank:
+        _rank(patches, folds=folds, seed=seed, tiers=automatic_tiers, quiet=quiet, as_json=as_json)
+    elif export:
+        _export(patches, export)
+    elif agreement:
+        _agree(patches, as_json=as_json)
+    else:
+        _serve(
+            patches,
+            port=port,
+            host=host,
+            reviewer=reviewer,
+            order=order,
+            overlap=overlap,
+            seed=seed,
+            quiet=quiet,
+        )
+
+
+def _serve(
+    patches: str,
+    *,
+    port: int,
+    host: str,
+    reviewer: str | None,
+    order: str,
+    overlap: float,
+    seed: int,
+    quiet: bool,
+) -> None:
     from tesela.web.review import review_app
     from tesela.web.server import is_loopback, serve
 
@@ -43,6 +96,65 @@ def review(
         if not quiet:
             print("Ctrl+C ends it; verdicts are saved as they are given.", flush=True)
             if not is_loopback(host):
-                print("warning: everybody on this network can review and see the patches.", flush=True)
+                print("warning: everybody on this network can see the patches and review them.", flush=True)
 
     serve(app, host=host, port=port, announce=announce)
+
+
+def _export(patches: str, targets: list[str]) -> None:
+    from tesela.web.exports import export_review, read_review
+
+    found = read_review(patches)
+    for target in targets:
+        print(f"verdicts  {export_review(found, target)}")
+
+
+def _agree(patches: str, *, as_json: bool) -> None:
+    from tesela.web.exports import QUESTIONS, read_review
+
+    found = read_review(patches)
+    if as_json:
+        print_json(found.to_dict())
+        return
+    measured = {question: found.agreement(question) for question in QUESTIONS}
+    rows = [
+        (question, item.things, *(_words(part) for part in (item.percent, item.kappa, item.alpha)))
+        for question, item in measured.items()
+        if item is not None
+    ]
+    names = ", ".join(found.reviewers) or "nobody"
+    print(f"{len(found.verdicts)} of {len(found.table)} patches judged by {names}")
+    if rows:
+        header = ("", "patches", "same answer", "weighted kappa", "Krippendorff's alpha")
+        print_table(rows, header=header, right=[1])
+    else:
+        print("No patch was judged by two; agreement is not known.")
+
+
+def _words(found: object) -> str:
+    """Value and 95 % interval."""
+    value, low, high = (getattr(found, name) for name in ("value", "low", "high"))
+    return f"{value:.3f} ({low:.3f} to {high:.3f})"
+
+
+def _rank(patches: str, *, folds: int, seed: int, tiers: bool, quiet: bool, as_json: bool) -> None:
+    from tesela.patches.tiers import automatic_tiers
+    from tesela.recipes.ranking import rank_patches
+
+    made = rank_patches(patches, folds=folds, seed=seed, quiet=quiet)
+    table = made.table
+    if tiers:
+        table = automatic_tiers(table)
+        table.write(patches)
+    first = table.frame.nlargest(10, "doubt")[["patch_id", "doubt"]]
+    if as_json:
+        print_json(
+            {"patches": patches, "networks_trained": made.trained, "most_doubted": first.to_dict("records")}
+        )
+        return
+    print_table(
+        [(patch, f"{doubt:.3f}") for patch, doubt in first.itertuples(index=False)],
+        header=("most doubted", "doubt"),
+        right=[1],
+    )
+    print(f"patches  {patches}")

@@ -20,7 +20,7 @@ from tesela.patches.table import PatchTable, read_patches
 from tesela.web.pictures import PatchPictures
 from tesela.web.queue import ReviewQueue
 from tesela.web.server import LOOPBACK, asset_routes, make_app, read_json, render
-from tesela.web.verdicts import ANSWERS, REASONS, LogError, Verdict, VerdictLog, log_path
+from tesela.web.verdicts import ANSWERS, REASONS, LogError, Verdict, VerdictLog, log_path, reviewer_name
 
 _AHEAD = 6
 """Patches handed out at a time, so that the next is there before it is asked for."""
@@ -107,7 +107,9 @@ class _Review:
                 ],
                 "size": self.table.size_px,
                 "margin": self.pictures.margin_px,
-                "trail": [{"item": self._item(found.patch_id), "verdict": asdict(found)} for found in judged],
+                "trail": [
+                    {"item": self._item(found.patch_id), "verdict": found.model_dump()} for found in judged
+                ],
                 **self._next(reviewer),
             }
         )
@@ -178,10 +180,10 @@ class _Review:
         }
 
     def _reviewer(self, request: Request) -> str:
-        name = request.query_params.get("reviewer", self.reviewer).strip()
-        if not 0 < len(name) <= 60 or not name.isprintable():
-            raise HTTPException(400, "A reviewer's name has 1 to 60 characters.")
-        return name
+        try:
+            return reviewer_name(request.query_params.get("reviewer", self.reviewer))
+        except ValueError as error:
+            raise HTTPException(400, str(error)) from None
 
     def _patch(self, request: Request) -> str:
         patch_id = request.query_params.get("id", "")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tesela.core.errors import InputError, join_words, unknown_name
 from tesela.patches.table import QUALITIES
@@ -26,6 +29,8 @@ REASONS: Mapping[str, str] = {
     "other": "other",
 }
 """What may be wrong, by code."""
+
+_TIERS: tuple[Literal["high"], Literal["medium"], Literal["low"]] = ("high", "medium", "low")
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS events (
@@ -62,76 +67,93 @@ SELECT e.* FROM events e JOIN (
 """The last word of each reviewer on each patch that was not taken back."""
 
 
+def reviewer_name(text: str) -> str:
+    """
+    Name of a reviewer without blanks around it.
+
+    Raises
+    ------
+    ValueError
+        If it is empty, longer than 60 characters, or holds what cannot be printed.
+    """
+    name = text.strip()
+    if not 0 < len(name) <= 60 or not name.isprintable():
+        raise ValueError("a reviewer's name has 1 to 60 characters")
+    return name
+
+
+Answer = Annotated[int, Field(ge=1, le=len(ANSWERS))]
+
+
 class LogError(InputError):
     """The log cannot be written now: the verdict must be sent again."""
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(BaseModel):
     """
     One reviewer's word on one patch.
 
     Either both questions are answered, and the tier is the worse of the two, or the tier alone is given.
     """
 
-    key: str
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    key: Annotated[str, Field(min_length=1, max_length=64)]
     """Drawn by the page: a verdict that is sent twice is kept once."""
-    reviewer: str
+    reviewer: Annotated[str, AfterValidator(reviewer_name)]
     patch_id: str
-    action: str = "judge"
-    """"judge", or "skip" to see it again later."""
-    tier: str | None = None
-    """"high", "medium" or "low"; None for a skip."""
-    label: int | None = None
+    action: Literal["judge", "skip"] = "judge"
+    """A patch that is skipped is seen again later."""
+    tier: Literal["high", "medium", "low"] | None = None
+    """None for a skip."""
+    label: Answer | None = None
     """Is the label right? 1 right, 2 partly, 3 wrong."""
-    boundary: int | None = None
+    boundary: Answer | None = None
     """Is the boundary right? As `label`."""
     reasons: tuple[str, ...] = ()
     """Codes of `REASONS`."""
-    note: str = ""
+    note: Annotated[str, Field(max_length=2000)] = ""
     flag: bool = False
     """To be looked at by somebody else."""
-    confidence: int | None = None
+    confidence: Annotated[int, Field(ge=0, le=100)] | None = None
     """Per cent."""
-    seconds: float = 0.0
+    seconds: Annotated[float, Field(ge=0, lt=1e7)] = 0.0
     """Time that the patch was looked at."""
     at: str = ""
     """UTC, ISO 8601; set by the log."""
 
-    def __post_init__(self) -> None:
-        problems = list(_problems(self))
-        if problems:
-            raise InputError(f"This verdict cannot be kept: {'; '.join(problems)}.")
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        for reason in self.reasons:
+            if reason not in REASONS:
+                raise ValueError(unknown_name("reason", reason, REASONS))
+        if self.label is not None and self.boundary is not None:
+            derived = derive_tier(self.label, self.boundary)
+            if self.tier not in (None, derived):
+                raise ValueError(f"tier is {self.tier}, but the answers make it {derived}")
+        if self.action == "judge" and self.tier is None:
+            raise ValueError(f"a judgement needs its tier, one of {join_words(QUALITIES)}")
+        return self
 
     @classmethod
     def of(cls, document: Mapping[str, object]) -> Verdict:
         """
-        Verdict from a page's JSON; the tier is derived where both questions are answered.
+        Verdict from a page's JSON.
 
         Raises
         ------
         InputError
             If a field is unknown, missing or out of range.
         """
-        known = [field.name for field in fields(cls) if field.name != "at"]
-        for name in document:
-            if name not in known:
-                raise InputError(unknown_name("field of a verdict", name, known))
-        missing = [name for name in ("key", "reviewer", "patch_id") if name not in document]
-        if missing:
-            raise InputError(f"A verdict lacks {join_words(missing)}.")
-        values = dict(document)
-        reasons = values.get("reasons", [])
-        if not isinstance(reasons, list):
-            raise InputError("The reasons of a verdict are a list.")
-        values["reasons"] = tuple(reasons)
-        label, boundary = values.get("label"), values.get("boundary")
-        if isinstance(label, int) and isinstance(boundary, int):
-            values["tier"] = derive_tier(label, boundary)
-        return cls(**values)  # type: ignore[arg-type] # checked by __post_init__
+        try:
+            return cls.model_validate_json(json.dumps(document))
+        except ValidationError as error:
+            found = error.errors()[0]
+            place = ".".join(str(part) for part in found["loc"])
+            raise InputError(f"This verdict cannot be kept: {place} {found['msg']}.") from None
 
 
-def derive_tier(label: int, boundary: int) -> str:
+def derive_tier(label: int, boundary: int) -> Literal["high", "medium", "low"]:
     """
     Tier from the answers to both questions: the worse of the two decides.
 
@@ -140,10 +162,7 @@ def derive_tier(label: int, boundary: int) -> str:
     >>> derive_tier(1, 1), derive_tier(1, 2), derive_tier(3, 1)
     ('high', 'medium', 'low')
     """
-    worst = max(label, boundary)
-    if min(label, boundary) < 1 or worst > len(QUALITIES):
-        raise InputError(f"Answers {label} and {boundary}: they run from 1 to {len(QUALITIES)}.")
-    return QUALITIES[worst - 1]
+    return _TIERS[max(label, boundary) - 1]
 
 
 class VerdictLog:
@@ -281,34 +300,6 @@ def _verdict(row: sqlite3.Row) -> Verdict:
         seconds=row["seconds"],
         at=row["at"],
     )
-
-
-def _problems(verdict: Verdict) -> Iterator[str]:
-    for name, most in (("key", 64), ("reviewer", 60), ("patch_id", 400)):
-        text = getattr(verdict, name)
-        if not isinstance(text, str) or not 0 < len(text.strip()) <= most or not text.isprintable():
-            yield f"{name} must be a text of 1 to {most} characters"
-    if verdict.action not in ("judge", "skip"):
-        yield f"action is {verdict.action!r}; it is 'judge' or 'skip'"
-    elif verdict.action == "judge" and verdict.tier not in QUALITIES:
-        yield f"tier is {verdict.tier!r}; answer both questions, or choose {join_words(QUALITIES)}"
-    for name, low, high in (("label", 1, 3), ("boundary", 1, 3), ("confidence", 0, 100)):
-        value = getattr(verdict, name)
-        if value is not None and not (_is_number(value, int) and low <= value <= high):
-            yield f"{name} is {value!r}; it runs from {low} to {high}"
-    strange = [reason for reason in verdict.reasons if reason not in REASONS]
-    if strange:
-        yield f"reason {strange[0]!r} is not one of {join_words(REASONS)}"
-    if not isinstance(verdict.note, str) or len(verdict.note) > 2000:
-        yield "note must be a text of at most 2000 characters"
-    if not isinstance(verdict.flag, bool):
-        yield "flag is true or false"
-    if not _is_number(verdict.seconds, (int, float)) or not 0 <= verdict.seconds < 1e7:
-        yield f"seconds is {verdict.seconds!r}; it is a time from 0 on"
-
-
-def _is_number(value: object, kinds: type | tuple[type, ...]) -> bool:
-    return isinstance(value, kinds) and not isinstance(value, bool)
 
 
 def _now() -> str:
