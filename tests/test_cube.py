@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 
 from tesela.core.errors import GridError, InputError
-from tesela.io.cube import CubeWriter, month_of, open_cube
+from tesela.io.cube import month_of, open_cube
+from tesela.io.cube_writer import CubeWriter
 from tesela.io.raster import window_grid
 
 SINUSOIDAL = "+proj=sinu +lon_0=0 +x_0=0 +y_0=0 +R=6371007.181 +units=m +no_defs"

@@ -12,7 +12,8 @@ from odc.geo.geobox import GeoBox
 from tesela.core.errors import GridError, InputError
 from tesela.core.legend import Legend
 from tesela.io.abundance import AbundanceMap, AbundanceWriter
-from tesela.io.cube import Cube, CubeWriter, open_cube
+from tesela.io.cube import Cube, open_cube
+from tesela.io.cube_writer import CubeWriter
 from tesela.io.legends import load_legend
 from tesela.io.raster import window_grid
 from tesela.patches.pixel_split import pixel_size_m, split_pixels

@@ -80,7 +80,7 @@ def split_pixels(
     if balanced:
         content = np.ones((len(table), 1)) if table.legend is None else table.targets
         held = np.stack([np.bincount(block, weights=column, minlength=count) for column in content.T], axis=1)
-        chosen = share_out(held, wanted, seed=seed)[0]
+        chosen = share_out(held.astype(np.float64), wanted, seed=seed)[0]
     else:
         chosen = _drawn(np.bincount(block), wanted, seed=seed)
     splits = chosen[block].astype(np.uint8)

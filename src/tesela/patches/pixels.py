@@ -200,20 +200,20 @@ def read_pixels(
                 np.moveaxis(values[..., kept], -1, 0),
                 cube.read_layers(grid=grid)[:, kept].T,
                 shares[:, kept].T,
-                (rows + row).astype(np.int32),
-                (cols + col).astype(np.int32),
+                rows + row,
+                cols + col,
             )
         )
     if not blocks:
         what = "" if abundances is None else f" with class shares in {abundances.path}"
         raise InputError(f"{cube.path}: holds no observed pixel{what}. Check that both show the same ground.")
-    values, static, targets, rows, cols = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
+    values, static, targets, *places = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
     return PixelTable(
         values=values,
         static=static,
         targets=targets,
-        rows=rows,
-        cols=cols,
+        rows=places[0].astype(np.int32, copy=False),
+        cols=places[1].astype(np.int32, copy=False),
         splits=np.full(len(values), NO_SPLIT, np.uint8),
         times=cube.times,
         bands=cube.bands,

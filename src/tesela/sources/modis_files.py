@@ -1,0 +1,176 @@
+"""Composites of MOD09A1 and MYD09A1: which files and bands hold the layers of each satellite, date and tile."""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import rasterio
+from rasterio.errors import RasterioError
+
+from tesela.core.errors import InputError, join_words
+from tesela.io.raster import open_dataset
+
+BANDS = tuple(f"sur_refl_b{number:02d}" for number in range(1, 8))
+"""Red 620-670 nm, near infrared 841-876, blue 459-479, green 545-565, 1230-1250, 1628-1652, 2105-2155."""
+
+QC, STATE, DAY = "sur_refl_qc_500m", "sur_refl_state_500m", "sur_refl_day_of_year"
+LAYERS = (*BANDS, QC, STATE, DAY)
+"""Layers of a composite that a cube needs."""
+
+_OTHER_NAMES = {"QA": QC, "StateQA": STATE, "DayOfYear": DAY}
+"""Names that Google Earth Engine gives them."""
+
+_SATELLITE = re.compile(r"(MOD|MYD)09A1", re.IGNORECASE)
+_DATES = (
+    re.compile(r"[._]A(?P<year>\d{4})(?P<day>\d{3})(?=\D|$)"),  # MOD09A1.A2013001.h17v05...
+    re.compile(r"doy(?P<year>\d{4})(?P<day>\d{3})(?=\D|$)"),  # AppEEARS
+    re.compile(r"(?P<year>\d{4})[-_](?P<month>\d{2})[-_](?P<date>\d{2})(?=\D|$)"),  # Earth Engine
+)
+_TILE = re.compile(r"h\d{2}v\d{2}")
+_LAYER = re.compile("|".join((*LAYERS, *(rf"(?<![A-Za-z]){name}(?![A-Za-z])" for name in _OTHER_NAMES))))
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a layer lies."""
+
+    address: str
+    """Path, address of a server, or name of a subdataset."""
+    band: int = 1
+
+
+@dataclass(frozen=True)
+class Composite:
+    """Eight days of one satellite over one tile or region."""
+
+    satellite: str
+    """"MOD" for Terra, "MYD" for Aqua."""
+    start: datetime.date
+    """First day."""
+    tile: str
+    """"h17v05", or "" where the name does not say it."""
+    layers: Mapping[str, Place]
+    """Where each of `LAYERS` lies."""
+
+
+def find_composites(sources: Iterable[str | Path]) -> list[Composite]:
+    """
+    Sort files or addresses of MOD09A1 and MYD09A1 into composites, by their names.
+
+    Three layouts are known: one GeoTIFF per layer (Planetary Computer, AppEEARS, MODIStsp), one GeoTIFF with all
+    layers as named bands (Google Earth Engine), and the original HDF where GDAL reads HDF4. Names must hold the
+    product (MOD09A1 or MYD09A1) and the date (A2013001, doy2013001 or 2013_01_01).
+
+    Parameters
+    ----------
+    sources : paths or addresses
+        Folders are searched for ``.tif`` and ``.hdf``; other files of a folder are passed over.
+
+    Returns
+    -------
+    list of Composite
+        By date, then Terra before Aqua, then tile.
+
+    Raises
+    ------
+    InputError
+        If a name says no product or date, nothing is found, or a composite lacks a layer.
+    """
+    found: dict[tuple[datetime.date, str, str], dict[str, Place]] = {}
+    for address in _addresses(sources):
+        name = address.split("?")[0].rsplit("/", 1)[-1]
+        satellite, start = _SATELLITE.search(name), _date(name)
+        if satellite is None or start is None:
+            raise InputError(
+                f"{address}: the name does not say the product (MOD09A1 or MYD09A1) and the date (A2013001, "
+                f"doy2013001 or 2013_01_01). Rename the file after its product and date."
+            )
+        tile = _TILE.search(name)
+        key = (start, satellite[1].upper(), "" if tile is None else tile[0])
+        layers = found.setdefault(key, {})
+        for layer, place in _layers(address, name).items():
+            if layer in layers:
+                raise InputError(
+                    f"{address} and {layers[layer].address} are both {layer} of {key[1]}09A1 of {start}; give one."
+                )
+            layers[layer] = place
+    if not found:
+        raise InputError(
+            "No MOD09A1 or MYD09A1 was found. Give the folder that holds the .tif or .hdf files."
+        )
+    for (start, satellite_name, tile_name), layers in found.items():
+        lacking = [layer for layer in LAYERS if layer not in layers]
+        if lacking:
+            where = f" {tile_name}" if tile_name else ""
+            raise InputError(
+                f"{satellite_name}09A1 of {start}{where} lacks {join_words(lacking)}; seven bands, quality, state and "
+                f"day of year are needed."
+            )
+    return [Composite(key[1], key[0], key[2], found[key]) for key in sorted(found)]
+
+
+def _addresses(sources: Iterable[str | Path]) -> list[str]:
+    found: list[str] = []
+    for source in sources:
+        if "://" not in str(source) and Path(source).is_dir():
+            files = sorted(Path(source).rglob("*"))
+            found += [
+                str(file)
+                for file in files
+                if file.suffix.lower() in (".tif", ".tiff", ".hdf") and _SATELLITE.search(file.name)
+            ]
+        else:
+            found.append(str(source))
+    return found
+
+
+def _date(name: str) -> datetime.date | None:
+    for pattern in _DATES:
+        match = pattern.search(name)
+        if match is None:
+            continue
+        parts = match.groupdict()
+        try:
+            if "day" in parts:
+                first = datetime.date(int(parts["year"]), 1, 1)
+                return first + datetime.timedelta(days=int(parts["day"]) - 1)
+            return datetime.date(int(parts["year"]), int(parts["month"]), int(parts["date"]))
+        except ValueError:
+            continue
+    return None
+
+
+def _layers(address: str, name: str) -> dict[str, Place]:
+    """Layers that a file holds: the one its name says, else its subdatasets or its named bands."""
+    match = _LAYER.search(name)
+    if match is not None:
+        return {_OTHER_NAMES.get(match[0], match[0]): Place(address)}
+    if name.lower().endswith(".hdf"):
+        return _subdatasets(address)
+    with open_dataset(address) as data:
+        names = [_OTHER_NAMES.get(text or "", text or "") for text in data.descriptions]
+    known = {text: Place(address, number) for number, text in enumerate(names, start=1) if text in LAYERS}
+    if not known:
+        raise InputError(
+            f"{address}: neither the name nor the bands say which layers it holds; name its bands "
+            f"{join_words((*BANDS, *_OTHER_NAMES))}."
+        )
+    return known
+
+
+def _subdatasets(address: str) -> dict[str, Place]:
+    try:
+        with rasterio.open(address) as data:
+            names = list(data.subdatasets)
+    except RasterioError:
+        if not Path(address).exists():
+            raise InputError(f"{address}: no such file.") from None
+        raise InputError(
+            f"{address}: this GDAL does not read it (HDF4 is left out of the wheels of rasterio). Convert it "
+            f"(gdal_translate -sds), or take the GeoTIFFs of the same product."
+        ) from None
+    return {name.rsplit(":", 1)[-1]: Place(name) for name in names if name.rsplit(":", 1)[-1] in LAYERS}

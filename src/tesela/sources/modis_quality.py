@@ -1,0 +1,109 @@
+"""Quality bits of MOD09A1 and MYD09A1: which observations of a pixel can be used, band by band."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+BAND_COUNT = 7
+
+VALID_RANGE = (-100, 16_000)
+"""Numbers in the file that are reflectances x 10 000; the fill value is -28672."""
+
+QC_FILL = 787_410_671
+STATE_FILL = 65_535
+
+
+@dataclass(frozen=True)
+class QualityRule:
+    """
+    What an observation must be like, after the bits of QC_500m and StateQA [MOD09]_.
+
+    Neither Rodriguez-Ortega et al. (2024) nor TimeSpec4LULC say which bits they asked for; these are ours.
+    """
+
+    modland: int = 1
+    """Greatest overall quality allowed: 0 ideal, 1 less than ideal; 2 and 3 were not produced."""
+    band_quality: tuple[int, ...] = (0,)
+    """Qualities of a band allowed: 0 highest, 7 noisy detector, 8 dead detector interpolated, 9 and 10 low sun,
+    11 to 15 unusable."""
+    cloud: tuple[int, ...] = (0, 3)
+    """States allowed: 0 clear, 1 cloudy, 2 mixed, 3 not set and assumed clear."""
+    shadow: bool = False
+    """Whether cloud shadow is allowed."""
+    internal_cloud: bool = False
+    """Whether the internal cloud flag is allowed."""
+    cirrus: int = 1
+    """Greatest cirrus allowed: 0 none, 1 small, 2 average, 3 high."""
+    aerosol: int = 2
+    """Greatest aerosol allowed: 0 climatology, 1 low, 2 average, 3 high."""
+    snow: bool = True
+    """Whether snow and ice are allowed: they are what the ground looks like."""
+    beside_cloud: bool = True
+    """Whether pixels adjacent to a cloud are allowed."""
+
+
+def band_quality(qc: NDArray[np.unsignedinteger], band: int) -> NDArray[np.uint8]:
+    """
+    Quality of a band, 0 to 15: bits 2-5 for band 1, 6-9 for band 2, ... 26-29 for band 7.
+
+    Examples
+    --------
+    >>> band_quality(np.array([0b0111 << 6], np.uint32), 2).tolist()
+    [7]
+    """
+    return np.asarray((qc.astype(np.uint32) >> np.uint32(4 * band - 2)) & np.uint32(15), np.uint8)
+
+
+def field(state: NDArray[np.unsignedinteger], first: int, width: int = 1) -> NDArray[np.uint8]:
+    """Whole number in `width` bits of a word, from bit `first` on."""
+    word = state.astype(np.uint32) >> np.uint32(first)
+    return np.asarray(word & np.uint32((1 << width) - 1), np.uint8)
+
+
+def usable_state(state: NDArray[np.unsignedinteger], rule: QualityRule) -> NDArray[np.bool_]:
+    """Where StateQA (uint16) allows the use of all bands, same shape."""
+    good = np.isin(field(state, 0, 2), rule.cloud) & (state != STATE_FILL)
+    good &= (field(state, 8, 2) <= rule.cirrus) & (field(state, 6, 2) <= rule.aerosol)
+    for allowed, bits in (
+        (rule.shadow, (2,)),
+        (rule.internal_cloud, (10,)),
+        (rule.beside_cloud, (13,)),
+        (rule.snow, (12, 15)),
+    ):
+        for bit in () if allowed else bits:
+            good &= field(state, bit) == 0
+    return np.asarray(good)
+
+
+def usable(
+    values: NDArray[np.integer],
+    qc: NDArray[np.unsignedinteger],
+    state: NDArray[np.unsignedinteger],
+    rule: QualityRule,
+) -> NDArray[np.bool_]:
+    """
+    Which observations can be used.
+
+    Parameters
+    ----------
+    values : (7, ...) array of int16
+        Numbers of bands 1 to 7 as stored.
+    qc : (...) array of uint32
+        QC_500m.
+    state : (...) array of uint16
+        StateQA.
+
+    Returns
+    -------
+    (7, ...) array of bool
+    """
+    whole = usable_state(state, rule) & (field(qc, 0, 2) <= rule.modland) & (qc != QC_FILL)
+    good = np.empty(values.shape, np.bool_)
+    low, high = VALID_RANGE
+    for band in range(BAND_COUNT):
+        quality = np.isin(band_quality(qc, band + 1), rule.band_quality)
+        good[band] = whole & quality & (values[band] >= low) & (values[band] <= high)
+    return good

@@ -1,0 +1,349 @@
+"""Cubes from MOD09A1 and MYD09A1: bits, months, satellites, grids and names."""
+
+import datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+from affine import Affine
+from hypothesis import given
+from hypothesis import strategies as st
+from odc.geo.geobox import GeoBox
+
+from tesela.core.errors import GridError, InputError
+from tesela.io.cube import Cube
+from tesela.io.images import write_bands
+from tesela.io.raster import window_grid
+from tesela.sources.ancillary import Ancillary, place_layers
+from tesela.sources.modis import write_modis_cube
+from tesela.sources.modis_files import BANDS, LAYERS, find_composites
+from tesela.sources.modis_grid import SINUSOIDAL, TILE_M, modis_grid, modis_tile
+from tesela.sources.modis_quality import QualityRule, band_quality, usable, usable_state
+
+GRID = window_grid(modis_tile(17, 5), 1200, 2000, 6, 5)
+CLEAR = {"qc": 0, "state": 0b01_001_000}  # land, low aerosol
+
+
+def write_composite(
+    folder: Path,
+    satellite: str = "MOD",
+    day: str = "2013001",
+    *,
+    value: float | np.ndarray = 1000,
+    qc: int | np.ndarray = CLEAR["qc"],
+    state: int | np.ndarray = CLEAR["state"],
+    seen: int | np.ndarray | None = None,
+    grid: GeoBox = GRID,
+) -> None:
+    """One GeoTIFF per layer, named as Planetary Computer does."""
+
+    def save(layer: str, content: float | np.ndarray, dtype: str) -> None:
+        name = f"{satellite}09A1.A{day}.h17v05.061.2021220000000_{layer}.tif"
+        values = np.broadcast_to(np.asarray(content), (1, *grid.shape)).astype(dtype)
+        write_bands(folder / name, values, grid, names=(layer,))
+
+    for number, band in enumerate(BANDS):
+        save(band, np.asarray(value) + 10 * number if np.isscalar(value) else value, "int16")
+    save("sur_refl_qc_500m", qc, "uint32")
+    save("sur_refl_state_500m", state, "uint16")
+    save("sur_refl_day_of_year", int(day[4:]) if seen is None else seen, "uint16")
+
+
+def build(folder: Path, **options: object) -> Cube:
+    return write_modis_cube([folder], folder / "cube.zarr", **options)  # type: ignore[arg-type]
+
+
+# --- bits, held against the tables of the product's guide
+
+
+@given(qualities=st.lists(st.integers(0, 15), min_size=7, max_size=7), modland=st.integers(0, 3))
+def test_each_band_has_four_bits_of_its_own(qualities: list[int], modland: int) -> None:
+    word = modland
+    for band, quality in enumerate(qualities):
+        word |= quality << (2 + 4 * band)
+    word |= 0b11 << 30  # both corrections done
+    found = [int(band_quality(np.array([word], np.uint32), band)[0]) for band in range(1, 8)]
+    assert found == qualities
+    values = np.full((7, 1), 500, np.int16)
+    good = usable(values, np.array([word], np.uint32), np.array([CLEAR["state"]], np.uint16), QualityRule())
+    assert good[:, 0].tolist() == [modland <= 1 and quality == 0 for quality in qualities]
+
+
+@pytest.mark.parametrize(
+    ("bits", "good"),
+    [
+        (0b00, True),  # clear
+        (0b01, False),  # cloudy
+        (0b10, False),  # mixed
+        (0b11, True),  # not set, assumed clear
+        (1 << 2, False),  # shadow
+        (0b101 << 3, True),  # deep inland water
+        (0b11 << 6, False),  # high aerosol
+        (0b10 << 6, True),  # average aerosol
+        (0b01 << 8, True),  # small cirrus
+        (0b10 << 8, False),  # average cirrus
+        (1 << 10, False),  # internal cloud
+        (1 << 11, True),  # fire
+        (1 << 12, True),  # snow
+        (1 << 13, True),  # beside a cloud
+        (1 << 14, True),  # salt pan since collection 6
+        (1 << 15, True),  # internal snow
+        (65_535, False),  # fill
+    ],
+)
+def test_the_state_bits_mean_what_the_guide_says(bits: int, good: bool) -> None:
+    assert bool(usable_state(np.array([bits], np.uint16), QualityRule())[0]) is good
+
+
+def test_snow_and_pixels_beside_clouds_can_be_refused() -> None:
+    rule = QualityRule(snow=False, beside_cloud=False)
+    for bits in (1 << 12, 1 << 13, 1 << 15):
+        assert not usable_state(np.array([bits], np.uint16), rule)[0]
+    assert usable_state(np.array([1 << 14], np.uint16), rule)[0]
+
+
+@pytest.mark.parametrize(
+    ("number", "good"), [(-28_672, False), (-101, False), (-100, True), (16_000, True), (16_001, False)]
+)
+def test_numbers_outside_the_valid_range_are_gaps(number: int, good: bool) -> None:
+    values = np.full((7, 1), number, np.int16)
+    found = usable(values, np.zeros(1, np.uint32), np.full(1, CLEAR["state"], np.uint16), QualityRule())
+    assert found.all() == good
+
+
+# --- the grid
+
+
+def test_the_tile_of_granada_lies_where_the_product_says() -> None:
+    grid = modis_tile(17, 5)
+    assert grid.resolution.x == pytest.approx(463.3127165694, abs=1e-9)
+    assert round(TILE_M, 6) == 1_111_950.519767
+    assert grid.affine.f == pytest.approx(10_007_554.6779 - 5 * TILE_M, abs=1e-3)
+    longitude, latitude = place_layers(window_grid(grid, 0, 0, 1, 1))
+    assert latitude[0, 0] == pytest.approx(40.0, abs=0.01)
+    covering = modis_grid(GeoBox((10, 10), Affine(0.1, 0, -5, 0, -0.1, 38), "EPSG:4326"))
+    step = ~grid.affine @ (covering.affine.c, covering.affine.f)
+    assert [abs(part - round(part)) < 1e-6 for part in step] == [True, True]
+    del longitude
+
+
+# --- months and satellites, by hand
+
+
+def test_a_month_is_the_mean_of_the_means_of_both_satellites(tmp_path: Path) -> None:
+    write_composite(tmp_path, "MOD", "2013001", value=1000)
+    write_composite(tmp_path, "MOD", "2013009", value=2000)
+    write_composite(tmp_path, "MYD", "2013001", value=4000)
+    cube = build(tmp_path)
+    assert cube.times == ("2013-01",)
+    assert cube.bands == BANDS
+    assert cube.grid == GRID
+    assert cube.read()[0, 0] == pytest.approx((1500 + 4000) / 2 / 10_000)
+    assert cube.read()[0, 6] == pytest.approx((1560 + 4060) / 2 / 10_000)
+    assert (cube.read_counts() == 3).all()
+    pooled = write_modis_cube([tmp_path], tmp_path / "pooled.zarr", merge="observations")
+    assert pooled.read()[0, 0] == pytest.approx(7000 / 3 / 10_000)
+
+
+def test_an_observation_counts_in_the_month_of_its_own_day(tmp_path: Path) -> None:
+    seen = np.full(GRID.shape, 30)
+    seen[0, 0] = 32  # the first of February, though the composite begins on 25 January
+    seen[0, 1] = 0
+    write_composite(tmp_path, "MOD", "2013025", value=1000, seen=seen)
+    cube = build(tmp_path, months=("2013-01", "2013-02"))
+    values = cube.read()[:, 0]
+    assert np.isnan(values[:, 0, 1]).all()
+    assert np.isnan(values[0, 0, 0])
+    assert values[1, 0, 0] == pytest.approx(0.1)
+    assert np.isnan(values[1]).sum() == values[1].size - 1
+    assert cube.read_counts().sum() == 7 * (values[0].size - 1)
+
+
+def test_a_composite_over_new_year_fills_both_years(tmp_path: Path) -> None:
+    seen = np.full(GRID.shape, 361)
+    seen[1] = 2
+    write_composite(tmp_path, "MYD", "2012361", seen=seen)
+    cube = build(tmp_path, months=("2012-12", "2013-01"))
+    values = cube.read()[:, 0]
+    assert np.isnan(values[0, 1]).all()
+    assert np.isfinite(values[1, 1]).all()
+    assert np.isnan(values[1, 2]).all()
+
+
+def test_equal_months_of_several_years_are_averaged_year_by_year(tmp_path: Path) -> None:
+    write_composite(tmp_path, "MOD", "2012001", value=1000)
+    write_composite(tmp_path, "MOD", "2012009", value=1000)
+    write_composite(tmp_path, "MOD", "2013001", value=4000)
+    cube = build(tmp_path, climatology=True)
+    assert cube.times == tuple(f"{month:02d}" for month in range(1, 13))
+    assert cube.read()[0, 0] == pytest.approx(0.25)
+    assert (cube.read_counts()[0] == 3).all()
+    assert np.isnan(cube.read()[1:]).all()
+
+
+def test_bad_observations_leave_gaps_band_by_band(tmp_path: Path) -> None:
+    state = np.full(GRID.shape, CLEAR["state"])
+    state[2, 2] = 0b01
+    qc = np.zeros(GRID.shape, np.uint32)
+    qc[3, 3] = 0b1000 << 22  # band 6: dead detector
+    write_composite(tmp_path, state=state, qc=qc)
+    values = build(tmp_path).read()[0]
+    assert np.isnan(values[:, 2, 2]).all()
+    assert np.isnan(values[:, 3, 3]).tolist() == [False] * 5 + [True, False]
+    assert np.isnan(values).sum() == 8
+
+
+# --- grids, blocks and resuming
+
+
+def test_other_grids_take_the_nearest_pixel_and_larger_cells_the_mean(tmp_path: Path) -> None:
+    value = np.arange(30).reshape(1, *GRID.shape) * 100
+    write_composite(tmp_path, value=value)
+    half = GeoBox((3, 2), GRID.affine @ Affine.scale(2), GRID.crs)
+    cube = build(tmp_path, grid=half)
+    np.testing.assert_allclose(
+        cube.read()[0, 0], value[0, :6, :4].reshape(3, 2, 2, 2).mean(axis=(1, 3)) / 10_000, atol=1e-7
+    )
+    degrees = GeoBox(
+        (4, 4),
+        Affine(0.004, 0, place_layers(GRID)[0][1, 1], 0, -0.004, place_layers(GRID)[1][1, 1]),
+        "EPSG:4326",
+    )
+    near = write_modis_cube([tmp_path], tmp_path / "near.zarr", grid=degrees).read()[0, 0]
+    assert set(np.round(near[np.isfinite(near)] * 10_000)) <= set(value.ravel().tolist())
+
+
+def test_the_cube_does_not_depend_on_the_blocks_nor_on_a_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    grid = window_grid(modis_tile(17, 5), 1200, 2000, 40, 50)
+    for day in ("2013001", "2013033"):
+        state = np.where(rng.random(grid.shape) < 0.3, 1, CLEAR["state"])
+        write_composite(
+            tmp_path, day=day, value=rng.integers(0, 9000, (1, *grid.shape)), state=state, grid=grid
+        )
+    whole = build(tmp_path)
+    made = []
+
+    def stop(done: int, of: int) -> None:
+        made.append((done, of))
+        if done == 3:
+            raise KeyboardInterrupt("stopped")
+
+    with pytest.raises(KeyboardInterrupt, match="stopped"):
+        write_modis_cube([tmp_path], tmp_path / "b.zarr", memory_bytes=1, progress=stop)
+    assert not (tmp_path / "b.zarr").exists()
+    again: list[tuple[int, int]] = []
+    cube = write_modis_cube(
+        [tmp_path], tmp_path / "b.zarr", memory_bytes=1, progress=lambda done, of: again.append((done, of))
+    )
+    assert made[-1] == (3, 12)
+    assert again[0] == (3, 12)
+    assert again[-1] == (12, 12)
+    np.testing.assert_array_equal(cube.read(), whole.read())
+    np.testing.assert_array_equal(cube.read_counts(), whole.read_counts())
+    assert not list(tmp_path.glob(".b.zarr*"))
+
+
+def test_blocks_can_be_made_by_an_executor(tmp_path: Path) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    write_composite(tmp_path)
+    with ThreadPoolExecutor(2) as pool:
+        cube = build(tmp_path, executor=pool)
+    assert cube.read()[0, 0] == pytest.approx(0.1)
+
+
+# --- layers
+
+
+def test_layers_come_with_the_cube_in_order(tmp_path: Path) -> None:
+    write_composite(tmp_path)
+    fine = GeoBox((60, 50), GRID.affine @ Affine.scale(0.1), GRID.crs)
+    height = np.broadcast_to(np.arange(50, dtype=np.float32) * fine.resolution.x, (1, 60, 50))
+    write_bands(tmp_path / "dem.tif", np.ascontiguousarray(height), fine, names=("z",))
+    write_bands(tmp_path / "rain.tif", np.full((1, 60, 50), 600, np.float32), fine, names=("p",))
+    ancillary = Ancillary(dem=tmp_path / "dem.tif", rasters={"precipitation": tmp_path / "rain.tif"})
+    cube = build(tmp_path, ancillary=ancillary)
+    assert cube.layers == ("longitude", "latitude", "altitude", "slope", "precipitation")
+    layers = cube.read_layers()
+    assert layers[3, 2, 2] == pytest.approx(45, abs=1e-3)
+    assert layers[2, 2, 2] == pytest.approx(24.5 * fine.resolution.x, rel=1e-4)
+    assert layers[4] == pytest.approx(600)
+    far = Ancillary(place=False, rasters={"rain": tmp_path / "far.tif"})
+    shifted = GeoBox((5, 5), Affine(100, 0, 400_000, 0, -100, 6_000_000), "EPSG:25830")
+    write_bands(tmp_path / "far.tif", np.zeros((1, 5, 5), np.float32), shifted, names=("p",))
+    with pytest.raises(GridError, match=r"far\.tif: does not reach the grid"):
+        write_modis_cube([tmp_path], tmp_path / "far.zarr", ancillary=far)
+    with pytest.raises(InputError, match="layer altitude is given twice"):
+        Ancillary(dem="dem.tif", rasters={"altitude": "other.tif"})
+
+
+# --- names
+
+
+def test_three_layouts_of_names_are_known(tmp_path: Path) -> None:
+    write_composite(tmp_path / "one", "MOD", "2013001")
+    names = [*LAYERS[:7], "QA", "StateQA", "DayOfYear"]
+    values = np.stack([np.full(GRID.shape, 1000.0)] * 7 + [np.full(GRID.shape, v) for v in (0.0, 72.0, 12.0)])
+    write_bands(tmp_path / "MYD09A1_2013_01_09.tif", values, GRID, names=names)
+    for layer in LAYERS:
+        (tmp_path / f"MOD09A1.061_{layer}_doy2013017_aid0001.tif").touch()
+    found = find_composites([tmp_path])
+    assert [(item.satellite, item.start, item.tile) for item in found] == [
+        ("MOD", datetime.date(2013, 1, 1), "h17v05"),
+        ("MYD", datetime.date(2013, 1, 9), ""),
+        ("MOD", datetime.date(2013, 1, 17), ""),
+    ]
+    assert found[1].layers["sur_refl_qc_500m"].band == 8
+    cube = write_modis_cube(
+        [tmp_path / "one", tmp_path / "MYD09A1_2013_01_09.tif"], tmp_path / "c.zarr", grid=GRID
+    )
+    assert cube.read()[0, 0] == pytest.approx(0.1)
+    assert (cube.read_counts() == 2).all()
+
+
+def test_addresses_are_sorted_without_being_opened() -> None:
+    base = "https://example.test/a/MYD09A1.A2022105.h17v05.061.2022117_"
+    found = find_composites([f"{base}{layer}.tif?sig=x" for layer in LAYERS])
+    assert found[0].satellite == "MYD"
+    assert found[0].start == datetime.date(2022, 4, 15)
+
+
+def test_mistakes_in_names_are_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="does not say the product"):
+        find_composites(["image.tif"])
+    with pytest.raises(InputError, match=r"No MOD09A1 or MYD09A1 was found"):
+        find_composites([tmp_path])
+    write_composite(tmp_path)
+    next(tmp_path.glob("*b03.tif")).unlink()
+    with pytest.raises(InputError, match="MOD09A1 of 2013-01-01 h17v05 lacks sur_refl_b03"):
+        find_composites([tmp_path])
+    (tmp_path / "x").mkdir()
+    hdf = tmp_path / "x" / "MOD09A1.A2013001.h17v05.061.hdf"
+    hdf.write_bytes(b"not really")
+    with pytest.raises(InputError, match="this GDAL does not read it"):
+        find_composites([tmp_path / "x"])
+
+
+def test_months_without_composites_are_told(tmp_path: Path) -> None:
+    write_composite(tmp_path)
+    with pytest.raises(InputError, match=r"No composite lies in 2014-01 to 2014-12; there are 2013-01"):
+        build(tmp_path, months=("2014-01", "2014-12"))
+    with pytest.raises(InputError, match="are no months"):
+        build(tmp_path, months=("January", "2014-12"))
+    with pytest.raises(InputError, match="Unknown merge"):
+        build(tmp_path, merge="both")
+
+
+def test_float32_cannot_hold_the_quality_bits(tmp_path: Path) -> None:
+    names = [*LAYERS]
+    values = np.zeros((10, *GRID.shape), np.float32)
+    write_bands(tmp_path / "MYD09A1_2013_01_09.tif", values, GRID, names=names)
+    with pytest.raises(InputError, match="holds float32, which cannot hold the quality bits"):
+        build(tmp_path)
+
+
+def test_the_crs_is_a_sphere() -> None:
+    assert "6371007.181" in SINUSOIDAL
