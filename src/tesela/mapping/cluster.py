@@ -6,9 +6,10 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -19,6 +20,8 @@ from tesela.mapping.pipeline import MapJob, run_strips
 from tesela.mapping.strips import Strip
 from tesela.mapping.views import Views
 from tesela.models.expert import Expert, load_expert, save_expert
+
+Task = TypeVar("Task")
 
 ANSWER_S = 30.0
 """Seconds in which a scheduler must answer."""
@@ -71,13 +74,35 @@ def run_on_cluster(
     """
     if not strips:
         return
-    dask = _dask()
     model = save_expert(store.folder / "expert.safetensors", expert)
     told = ClusterJob(_absolute(job), str(store.output.resolve()), str(model.resolve()), engine, views)
     by_number = {strip.number: strip for strip in strips}
+    # told with each task: some kilobytes, where scattered data would be lost with the workers that hold it
+    work = partial(_map_strip, job=told)
+    run_tasks(address, strips, work, store=store, advance=lambda number: advance(len(by_number[number].cols)))
+
+
+def run_tasks(
+    address: str,
+    tasks: Sequence[Task],
+    work: Callable[[Task], int | TeselaError],
+    *,
+    store: PartStore,
+    advance: Callable[[int], None],
+) -> None:
+    """
+    Make parts on the workers of a Dask scheduler; parameters and errors as `run_on_cluster`.
+
+    Parameters
+    ----------
+    work : callable
+        Makes the part of a task and returns its number, or the error: raised, its cause might not travel.
+    advance : callable of int
+        Called with the number of each part that is done.
+    """
+    dask = _dask()
     with _connect(address) as client:
-        # told with each task: some kilobytes, where scattered data would be lost with the workers that hold it
-        futures = client.map(_map_strip, list(strips), job=told, pure=False)
+        futures = client.map(work, list(tasks), pure=False)
         try:
             for future in dask.as_completed(futures):
                 if future.status != "finished":
@@ -90,14 +115,14 @@ def run_on_cluster(
                         f"{store.output}: a worker has stored a part that cannot be seen here. Write the output to a "
                         f"file system that all workers and this machine share under the same path."
                     )
-                advance(len(by_number[number].cols))
+                advance(number)
                 future.release()
         finally:
             client.cancel(futures)
 
 
 def _map_strip(strip: Strip, *, job: ClusterJob) -> int | TeselaError:
-    """Make one part, on a worker; returns its number, or the error: raised, its cause might not travel."""
+    """Make one part, on a worker; see `run_tasks`."""
     store = PartStore(job.output)  # not entered: the client holds its lock
     try:
         if not store.has(strip.number):

@@ -1,0 +1,139 @@
+"""Blocks of a cube that is being unmixed: which there are, how each is done, and what its part holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tesela.core.legend import Legend
+from tesela.io.abundance import round_shares
+from tesela.io.cube import Cube
+from tesela.io.raster import window_grid
+from tesela.models.applied import Floats, Runner, Unmixed, margin_of, series_of, unmix
+from tesela.models.expert import Expert
+from tesela.models.heads import parent_matrix
+
+DEVIATION_STEPS = 254
+"""Standard deviations are stored as whole numbers of this part of 1."""
+
+_PIXELS_AT_ONCE = 16_384
+"""Pixels that a network is shown in one call."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """A window of the cube that is unmixed at once."""
+
+    number: int
+    row: int
+    col: int
+    shape: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a part holds: uint16 layers for the shares, then what was asked for."""
+
+    classes: int
+    deviation: bool
+    series: int
+    """Values of a pixel's series, where they are kept; else 0."""
+
+    def pack(self, found: Unmixed) -> NDArray[np.uint8]:
+        """Bytes of a block, (layers, rows, cols) with the columns of uint16 doubled."""
+        shares = np.moveaxis(found.shares, -1, 0)
+        layers = [round_shares(shares), found.unseen[None].astype(np.uint16)]
+        if self.deviation and found.deviation is not None:
+            steps = np.rint(np.moveaxis(found.deviation, -1, 0) * DEVIATION_STEPS)
+            layers.append(np.clip(steps, 0, DEVIATION_STEPS).astype(np.uint16))
+        if self.series and found.imputed is not None:
+            rows, cols = found.unseen.shape
+            whole = np.ascontiguousarray(found.imputed.reshape(rows, cols, self.series).transpose(2, 0, 1))
+            halves = whole.view(np.uint16)
+            layers += [halves[..., 0::2], halves[..., 1::2]]
+        return np.ascontiguousarray(np.concatenate(layers)).view(np.uint8)
+
+    def unpack(self, part: NDArray[np.uint8]) -> Part:
+        """Read the bytes of `pack`."""
+        layers = np.ascontiguousarray(part).view(np.uint16)
+        shares, unseen, rest = np.split(layers, [self.classes, self.classes + 1])
+        deviation, low, high = np.split(
+            rest, [self.classes * self.deviation, self.classes * self.deviation + self.series]
+        )
+        rows, cols = layers.shape[1:]
+        whole = np.empty((self.series, rows, 2 * cols), np.uint16)
+        whole[..., 0::2], whole[..., 1::2] = low, high
+        return Part(shares, unseen[0] > 0, deviation, whole.view(np.float32))
+
+
+class Part(NamedTuple):
+    """Layers of a block that is done."""
+
+    shares: NDArray[np.uint16]
+    unseen: NDArray[np.bool_]
+    deviation: NDArray[np.uint16]
+    series: Floats
+    """(steps x bands, rows, cols); no layer where filled series were not asked for."""
+
+
+def make_blocks(cube: Cube, *, margin_px: int, memory: int) -> list[Block]:
+    """Windows of whole chunks, as large as the memory allows, that cover the cube once."""
+    rows, cols = (int(side) for side in cube.grid.shape)
+    per_pixel = 4 * (len(cube.times) * len(cube.bands) * 6 + 64)
+    side = cube.chunk_px
+    while (2 * side + 2 * margin_px) ** 2 * per_pixel <= memory and side < max(rows, cols):
+        side *= 2
+    corners = [(row, col) for row in range(0, rows, side) for col in range(0, cols, side)]
+    return [
+        Block(number, row, col, (min(side, rows - row), min(side, cols - col)))
+        for number, (row, col) in enumerate(corners)
+    ]
+
+
+def unmix_block(expert: Expert, run: Runner, cube: Cube, block: Block, *, level: int | None) -> Unmixed:
+    """Unmix one block; the answer is (rows, cols, ...)."""
+    margin = margin_of(expert.network)
+    series = series_of(expert.header)
+    rows, cols = block.shape
+    window = window_grid(
+        cube.grid, block.row - margin, block.col - margin, rows + 2 * margin, cols + 2 * margin
+    )
+    bands = [cube.bands.index(name) for name in expert.header.bands]
+    values = cube.read(window)[:, bands].transpose(2, 3, 0, 1)
+    layers = cube.read_layers(series.layers, window).transpose(1, 2, 0)
+    pieces = []
+    step = max(1, _PIXELS_AT_ONCE // (cols + 2 * margin))
+    for top in range(0, rows, step):
+        taken = slice(top, min(top + step, rows) + 2 * margin)
+        found = unmix(expert.header, run, values[None, taken], layers[None, taken])
+        pieces.append(found)
+    whole = Unmixed(
+        np.concatenate([piece.shares[0] for piece in pieces]),
+        None
+        if pieces[0].deviation is None
+        else np.concatenate([_first(piece.deviation) for piece in pieces]),
+        np.concatenate([piece.unseen[0] for piece in pieces]),
+        None if pieces[0].imputed is None else np.concatenate([_first(piece.imputed) for piece in pieces]),
+    )
+    return whole if level is None else _to_level(whole, expert.header.legend, level)
+
+
+def _first(item: NDArray[np.float32] | None) -> NDArray[np.float32]:
+    assert item is not None
+    return item[0]
+
+
+def _to_level(found: Unmixed, legend: Legend, level: int) -> Unmixed:
+    """Sum shares to a coarser level; deviations as of independent shares."""
+    while legend.depth > level:
+        matrix = parent_matrix(legend)
+        assert matrix is not None
+        assert legend.upper is not None
+        table = matrix.numpy()
+        deviation = None if found.deviation is None else np.sqrt(found.deviation**2 @ table)
+        found = Unmixed(found.shares @ table, deviation, found.unseen, found.imputed)
+        legend = legend.upper
+    return found

@@ -1,0 +1,133 @@
+"""Engines of series networks: what runs them on the pixels of a cube."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from tesela.core.errors import RecipeError, unknown_name
+from tesela.mapping.engines import KINDS
+from tesela.models.answer import Answer, Tensor, UnmixingNetwork
+from tesela.models.applied import Floats, Runner, TorchRunner
+from tesela.models.unmixers import BritsArchitecture, EncoderArchitecture, EnsembleArchitecture
+
+BATCH = 2048
+"""Pixels that OpenVINO takes in one call."""
+
+WORTH_PIXELS = 100_000
+"""Pixels from which on the seconds of exporting a network pay off."""
+
+
+def choose_runner(
+    network: UnmixingNetwork, architecture: object, *, engine: str, pixels: int, imputed: bool
+) -> tuple[Runner, str]:
+    """
+    Engine for a network, and its name.
+
+    "auto" takes OpenVINO for pixel networks where it is installed and the map is large; series are filled by torch.
+
+    Raises
+    ------
+    RecipeError
+        If the engine is unknown, or cannot be used here.
+    """
+    known = ("auto", "torch", "openvino")
+    if engine not in known:
+        raise RecipeError(unknown_name("engine", engine, known))
+    missing = KINDS["openvino"].missing() or _unfit(network, architecture, imputed)
+    if engine == "openvino" and missing:
+        raise RecipeError(f"Engine 'openvino' cannot be used: {missing}.")
+    if engine == "torch" or missing or (engine == "auto" and pixels < WORTH_PIXELS):
+        return TorchRunner(network), "torch"
+    return OpenVinoRunner(network), "openvino"
+
+
+def _unfit(network: UnmixingNetwork, architecture: object, imputed: bool) -> str:
+    if imputed:
+        return "filled series come from torch only"
+    if network.margin_px:
+        return "the network sees neighbours, and is run by torch only"
+    members = architecture.members if isinstance(architecture, EnsembleArchitecture) else (architecture,)
+    if not all(isinstance(item, BritsArchitecture | EncoderArchitecture) for item in members):
+        return "the model is no neural network"
+    return ""
+
+
+class _Exported(nn.Module):
+    """The part of an answer that a map needs, as plain tensors."""
+
+    def __init__(self, network: UnmixingNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, values: Tensor, mask: Tensor, static: Tensor) -> tuple[Tensor, ...]:
+        answer = self.network.answer(values, mask, static)
+        sure = answer.concentration
+        return (answer.shares, answer.heads, *(() if sure is None else (sure,)))
+
+
+class OpenVinoRunner:
+    """A pixel network exported to OpenVINO, in batches of one size."""
+
+    def __init__(self, network: UnmixingNetwork, *, batch: int = BATCH, precision: str = "f32") -> None:
+        self._network = network.eval()
+        self._batch = batch
+        self._settings = {
+            "INFERENCE_PRECISION_HINT": precision,
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "ENABLE_CPU_PINNING": False,
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        self._run: Callable[[list[Floats]], Mapping[int, Any]] | None = None
+
+    def __call__(self, values: Floats, mask: Floats, static: Floats) -> Answer:
+        """See `tesela.models.applied.Runner`."""
+        leading = values.shape[:-2]
+        flat = [
+            values.reshape(-1, *values.shape[-2:]),
+            mask.reshape(-1, *mask.shape[-2:]),
+            static.reshape(-1, static.shape[-1]),
+        ]
+        if self._run is None:
+            self._run = self._compile([item.shape[1:] for item in flat])
+        count, parts = len(flat[0]), []
+        for start in range(0, count, self._batch):
+            taken = [item[start : start + self._batch] for item in flat]
+            lack = self._batch - len(taken[0])
+            if lack:
+                taken = [
+                    np.concatenate([item, np.zeros((lack, *item.shape[1:]), np.float32)]) for item in taken
+                ]
+            found = self._run([np.ascontiguousarray(item) for item in taken if item.shape[-1]])
+            parts.append([np.array(found[number]) for number in range(len(found))])
+        shares = np.concatenate([part[0] for part in parts])[:count]
+        heads = np.concatenate([part[1] for part in parts], 1)[:, :count]
+        sure = np.concatenate([part[2] for part in parts])[:count] if len(parts[0]) > 2 else None
+        return Answer(
+            shares=torch.from_numpy(shares.reshape(*leading, -1)),
+            heads=torch.from_numpy(heads.reshape(len(heads), *leading, -1)),
+            concentration=None if sure is None else torch.from_numpy(sure.reshape(leading)),
+        )
+
+    def _compile(self, shapes: list[tuple[int, ...]]) -> Callable[[list[Floats]], Mapping[int, Any]]:
+        os.environ.setdefault("OPENVINO_TELEMETRY", "off")
+        import openvino
+
+        examples = tuple(torch.zeros(self._batch, *shape) for shape in shapes)
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")  # of the tracer, on sizes that it takes as constants: they are
+            model = openvino.convert_model(
+                _Exported(self._network),
+                example_input=examples,
+                input=[list(item.shape) for item in examples],
+            )
+        compiled: Callable[[list[Floats]], Mapping[int, Any]] = openvino.Core().compile_model(
+            model, "CPU", self._settings
+        )
+        return compiled
