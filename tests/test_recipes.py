@@ -15,6 +15,8 @@ import rasterio
 from tesela.cli import main
 from tesela.core.errors import RecipeError
 from tesela.io.manifest import Manifest
+from tesela.recipes.chains import build_chain
+from tesela.recipes.corine import CorineChain
 from tesela.recipes.corine_recipe import CorineRecipe
 from tesela.recipes.known import CHAINS
 from tesela.recipes.schema import Recipe, check_recipe, load_recipe
@@ -207,6 +209,15 @@ def test_a_recipe_runs_from_imagery_to_report_and_then_skips(
         assert ((values == 0) == empty).all(), "nodata stays nodata, all else has a class"
         assert set(np.unique(values)) <= {0, 1, 2, 3, 4, 5}
     assert Path(document["reports"][0]).stat().st_size < 15_000_000
+    recipe, folder = load_recipe(tmp_path / "r.toml")
+    chain = build_chain(recipe, folder, quiet=True)
+    assert isinstance(chain, CorineChain)
+    metrics, blocks = chain.metrics(), chain.blocks()
+    assert [item.name for item in metrics] == ["IoU", "F1", "accuracy"]
+    assert metrics[0].overall == pytest.approx(document["miou"])
+    assert float(blocks.score(blocks.counts.sum(axis=0))) == pytest.approx(document["miou"]), "blocks add up"
+    assert len(blocks.names) > 1
+    assert chain.mflops_per_px() > 0
     assert main(["run", str(tmp_path / "r.toml"), "--quiet"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["accuracy", "mIoU", "macro", "map", "report"]

@@ -99,6 +99,8 @@ def _cell(item: Estimate) -> dict[str, Any]:
     """An estimate as text, and where its interval lies on a bar from 0 to 100 %."""
     if not math.isfinite(item.value):
         return {"text": "–", "interval": "the sample never met it", "bar": None}
+    if item.se == 0 and item.value in (0, 1):
+        return {"text": f"{100 * item.value:.1f} %", "interval": "all points alike: no interval", "bar": None}
     known = math.isfinite(item.low) and math.isfinite(item.high)
     return {
         "text": f"{100 * item.value:.1f} %",
