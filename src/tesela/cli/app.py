@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from tesela.cli import compare, data, experts, judge, legend, maps, publish, recipe, review, unmix, view
+from tesela.cli import compare, data, experts, judge, legend, maps, mosaic, publish, recipe, review, unmix, view
 
 app = typer.Typer(
     name="tesela",
@@ -38,7 +38,7 @@ def options(
         raise typer.Exit
 
 
-for group in (recipe, compare, legend, data, experts, maps, judge, publish, review, unmix, view):
+for group in (recipe, compare, legend, mosaic, data, experts, maps, judge, publish, review, unmix, view):
     group.add_commands(app)
 
 

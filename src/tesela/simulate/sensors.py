@@ -76,6 +76,7 @@ def simulate_image(
     surface: Surface | None = None,
     clouds: CloudRule = "gaps",
     cloud_cover: float | None = None,
+    take: int = 0,
 ) -> SensorImage:
     """
     Look at a landscape with ten Sentinel-2 bands.
@@ -94,6 +95,8 @@ def simulate_image(
         Clouds, their edges and shadows become nodata, stay in the image, or are not drawn.
     cloud_cover : float, optional
         Share of the scene under cloud, 0 to 0.9; the season's usual one if not given.
+    take : int
+        Which of several images of the season: each has clouds and noise of its own.
 
     Raises
     ------
@@ -115,7 +118,7 @@ def simulate_image(
     if not 0 <= cover <= 0.9:
         raise InputError(f"cloud_cover is {cover:g}; give the share of the scene under cloud, 0 to 0.9.")
     surface = lay_surface(landscape) if surface is None else surface
-    rng = np.random.default_rng([landscape.seed, 20 + SEASONS.index(season)])
+    rng = np.random.default_rng([landscape.seed, 20 + SEASONS.index(season), *([take] if take else [])])
     pixel_m = abs(float(landscape.grid.affine.a))
     sky = make_clouds(
         rng,

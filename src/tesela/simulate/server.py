@@ -231,7 +231,12 @@ def _document(
             "links": [
                 {"rel": "self", "href": provider.address},
                 {"rel": "root", "href": provider.address},
-                {"rel": "search", "href": f"{provider.address}/search", "method": "POST"},
+                {
+                    "rel": "search",
+                    "href": f"{provider.address}/search",
+                    "method": "POST",
+                    "type": "application/geo+json",
+                },
             ],
         }
     if path == f"{API}/search":

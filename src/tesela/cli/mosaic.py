@@ -1,0 +1,140 @@
+"""`tesela mosaic`: from an area and a year to images on one grid."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tesela.cli.output import Json, Out, Quiet, print_json, progress_bar, split_names
+
+if TYPE_CHECKING:
+    from tesela.sources.mosaic_job import Mosaic
+
+AreaBox = Annotated[
+    str | None, typer.Option("--area", help="West,south,east,north in degrees, or a file of polygons.")
+]
+Like = Annotated[str | None, typer.Option(help="Raster whose grid is taken instead of --crs, --resolution.")]
+Where = Annotated[
+    str,
+    typer.Option(
+        "--catalogue",
+        help="earth-search, planetary-computer, cdse; the address of a STAC API; a catalog.json or folder.",
+    ),
+]
+Crs = Annotated[str | None, typer.Option(help="Such as EPSG:25830; default: the UTM zone of the area.")]
+Tries = Annotated[int, typer.Option(help="How often a failing server is asked before giving up.")]
+Timeout = Annotated[float, typer.Option(help="Seconds without an answer that count as a failure.")]
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add the group to the application."""
+    group = typer.Typer(
+        name="mosaic",
+        help="Imagery of an area and a year, from a catalogue or local files, on one grid.",
+        no_args_is_help=True,
+        rich_markup_mode=None,
+    )
+    group.command("sentinel-2")(sentinel_2)
+    app.add_typer(group)
+
+
+def sentinel_2(
+    out: Out,
+    year: Annotated[int, typer.Option(help="Year of the images.")],
+    area: AreaBox = None,
+    like: Like = None,
+    months: Annotated[
+        str, typer.Option(help="One mosaic per month, 4,7,9; or of several months, 6-8.")
+    ] = "4,7,9",
+    catalogue: Where = "earth-search",
+    collection: Annotated[
+        str | None, typer.Option(help="Collection, where the catalogue is no known provider.")
+    ] = None,
+    bands: Annotated[
+        str, typer.Option(help="rgb, nrg (B08,B04,B03), all (ten bands), or a list such as B04,B08.")
+    ] = "all",
+    rule: Annotated[str, typer.Option(help="median, best (pixel by cloud distance and date) or medoid.")] = (
+        "median"
+    ),
+    crs: Crs = None,
+    resolution: Annotated[
+        float | None, typer.Option(help="Side of a pixel in the unit of the CRS; default 10.")
+    ] = None,
+    buffer: Annotated[str, typer.Option(help="Ground left out around clouds and shadows.")] = "60 m",
+    mask: Annotated[
+        str, typer.Option(help="Classes of the scene classification that are left out.")
+    ] = "0,1,2,3,8,9,10",
+    max_cloud: Annotated[float, typer.Option(help="Cloudier scenes are left out, per cent.")] = 100.0,
+    incomplete: Annotated[
+        str, typer.Option(help="Items that lack a band: skip (and say so) or refuse.")
+    ] = "skip",
+    without: Annotated[str | None, typer.Option(help="Names of scenes to leave out.")] = None,
+    memory: Annotated[str, typer.Option(help="Budget of the pixels held at a time.")] = "512 MiB",
+    workers: Annotated[int, typer.Option(help="Files read at a time.")] = 8,
+    tries: Tries = 6,
+    timeout: Timeout = 30.0,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """
+    Make cloud-free mosaics of Sentinel-2.
+
+    After a crash, a lost connection or Ctrl-C, the same command continues.
+
+    Example: tesela mosaic sentinel-2 --area -3.6,36.9,-3.5,37.0 --year 2018 --months 4,7,9 --bands nrg -o mosaics
+    """
+    from tesela.io.http import Patience
+    from tesela.sources.areas import make_area
+    from tesela.sources.masking import parse_classes
+    from tesela.sources.mosaic import write_mosaics
+    from tesela.sources.periods import parse_periods
+    from tesela.sources.providers import find_catalogue
+
+    with progress_bar("mosaic", quiet=quiet or as_json) as progress:
+        made = write_mosaics(
+            find_catalogue(catalogue),
+            make_area(area, like=like, crs=crs, resolution_m=resolution),
+            out,
+            periods=parse_periods(months, year),
+            bands=bands,
+            rule=rule,
+            buffer=buffer,
+            masked=parse_classes(mask),
+            max_cloud=max_cloud,
+            incomplete=incomplete,
+            without=split_names(without) or (),
+            collection=collection,
+            memory=memory,
+            workers=workers,
+            patience=Patience(tries=tries, timeout_s=timeout),
+            progress=progress,
+        )
+    if as_json:
+        print_json({"mosaics": [one.to_dict() for one in made]})
+        return
+    for one in made:
+        _print(one, quiet=quiet)
+
+
+def _print(one: Mosaic, *, quiet: bool) -> None:
+    from collections import Counter
+
+    print(f"{one.period}  {one.image}")
+    share = one.gaps / max(one.pixels, 1)
+    print(
+        f"  {one.pixels:,} px, {one.gaps:,} without a clear view ({share:.2%}), {one.mean_count:.1f} views on average"
+    )
+    left_out = Counter(unusable.reason for unusable in one.left_out)
+    for reason, times in left_out.items():
+        print(f"  left out: {times} that {reason}")
+    for note in one.notes:
+        print(f"  warning: {note}")
+    if quiet:
+        return
+    parts = [f"{one.scenes} scenes in {one.observations} passes", f"{one.seconds:.1f} s"]
+    if one.retries:
+        parts.append(f"{one.retries} requests repeated")
+    if one.resumed:
+        parts.append(f"{one.resumed} of {one.tiles} tiles kept from a former run")
+    print(f"  {', '.join(parts)}")

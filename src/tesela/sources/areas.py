@@ -1,0 +1,152 @@
+"""The area of a mosaic: a box, polygons or the ground of a raster, and the grid laid over it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from affine import Affine
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+from rasterio.features import geometry_mask
+
+from tesela.core.errors import GridError, InputError
+from tesela.io.raster import bounds_in, open_scene
+from tesela.io.vector import open_layer, read_layer
+
+if TYPE_CHECKING:
+    import shapely
+
+
+@dataclass(frozen=True, eq=False)
+class Area:
+    """Ground to cover: a grid and, where polygons were given, their outline in the grid's CRS."""
+
+    grid: GeoBox
+    outline: shapely.Geometry | None = None
+    """Pixels whose centre lies outside are left out; None: the whole grid."""
+
+    @property
+    def bounds(self) -> tuple[float, float, float, float]:
+        """West, south, east, north in degrees."""
+        return bounds_in(self.grid, "EPSG:4326")
+
+    def inside(self, grid: GeoBox) -> NDArray[np.bool_]:
+        """Which pixels of a window of the grid belong to the area, (rows, cols)."""
+        shape = (int(grid.shape[0]), int(grid.shape[1]))
+        if self.outline is None:
+            return np.ones(shape, np.bool_)
+        return np.asarray(
+            geometry_mask([self.outline], shape, grid.affine, all_touched=False, invert=True), np.bool_
+        )
+
+
+def make_area(
+    area: str | Path | None = None,
+    *,
+    like: str | Path | None = None,
+    crs: str | None = None,
+    resolution_m: float | None = None,
+) -> Area:
+    """
+    Lay a grid over an area; its corners are whole multiples of the resolution.
+
+    Parameters
+    ----------
+    area : str or path
+        "west,south,east,north" in degrees, or a file of polygons in any CRS.
+    like : path, optional
+        A raster whose grid is taken as it is; alone, or with polygons that cut it.
+    crs : str, optional
+        "EPSG:25830"; default: the UTM zone of the area's middle.
+    resolution_m : float, optional
+        Side of a pixel in the unit of the CRS; default 10.
+
+    Raises
+    ------
+    InputError
+        If the area cannot be read, or neither or contradicting things are given.
+    GridError
+        If the CRS is unknown.
+
+    Examples
+    --------
+    >>> make_area("-3.60,36.90,-3.50,37.00").grid.crs
+    CRS('EPSG:32630')
+    """
+    import geopandas as gpd
+    import shapely
+
+    if area is None and like is None:
+        raise InputError(
+            "No area was given: --area west,south,east,north, --area polygons.gpkg, or --like raster.tif."
+        )
+    shapes: gpd.GeoSeries | None = None
+    if area is not None:
+        box = _parse_box(str(area))
+        if box is not None:
+            shapes = gpd.GeoSeries([shapely.segmentize(shapely.box(*box), 0.05)], crs="EPSG:4326")
+        else:
+            shapes = _read_polygons(area)
+    if like is not None:
+        if crs is not None or resolution_m is not None:
+            raise InputError("--like sets the grid; leave --crs and --resolution out, or --like.")
+        grid = open_scene(str(like)).grid
+        return Area(grid, None if shapes is None else _union(shapes, grid))
+    assert shapes is not None
+    side = 10.0 if resolution_m is None else float(resolution_m)
+    if not side > 0:
+        raise InputError(f"A resolution of {side:g} makes no grid; give a positive number (--resolution 10).")
+    system = str(shapes.estimate_utm_crs()) if crs is None else crs
+    try:
+        placed = shapes.to_crs(system)
+    except (ValueError, RuntimeError) as error:
+        raise GridError(f"'{crs}' is no coordinate system ({error}); write EPSG:25830, say.") from None
+    left, bottom, right, top = placed.total_bounds
+    west, north = math.floor(left / side) * side, math.ceil(top / side) * side
+    rows, cols = math.ceil((north - bottom) / side), math.ceil((right - west) / side)
+    grid = GeoBox((max(rows, 1), max(cols, 1)), Affine(side, 0, west, 0, -side, north), system)
+    is_box = area is not None and _parse_box(str(area)) is not None
+    return Area(grid, None if is_box else _union(shapes, grid))
+
+
+def _union(shapes: object, grid: GeoBox) -> shapely.Geometry:
+    import geopandas as gpd
+
+    assert isinstance(shapes, gpd.GeoSeries)
+    assert grid.crs is not None
+    outline: shapely.Geometry = shapes.to_crs(grid.crs.to_wkt()).union_all()
+    return outline
+
+
+def _read_polygons(path: str | Path) -> object:
+    if not Path(path).exists():
+        raise InputError(
+            f"Area '{path}' is neither four numbers (west,south,east,north in degrees) nor a file of polygons."
+        )
+    frame = read_layer(open_layer(path), columns=[])
+    shapes = frame.geometry[frame.geometry.geom_type.isin(("Polygon", "MultiPolygon"))]
+    if not len(shapes):
+        raise InputError(f"{path}: holds no polygons; an area needs some.")
+    return shapes
+
+
+def _parse_box(text: str) -> tuple[float, float, float, float] | None:
+    """Four numbers of a bounding box, or None where the text is none."""
+    parts = text.split(",")
+    try:
+        numbers = [float(part) for part in parts]
+    except ValueError:
+        return None
+    if len(numbers) != 4:
+        raise InputError(f"Area '{text}' has {len(numbers)} numbers; write west,south,east,north in degrees.")
+    west, south, east, north = numbers
+    if not (-180 <= west < east <= 180 and -90 <= south < north <= 90):
+        raise InputError(
+            f"Area '{text}' is no box in degrees: west < east within ±180, south < north within ±90. "
+            f"Across the antimeridian, run the two sides apart."
+        )
+    return west, south, east, north

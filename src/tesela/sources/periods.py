@@ -1,0 +1,76 @@
+"""The months that a mosaic joins."""
+
+from __future__ import annotations
+
+import calendar
+import re
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+
+from tesela.core.errors import InputError
+
+
+@dataclass(frozen=True)
+class Period:
+    """One or several months of a year."""
+
+    year: int
+    first_month: int
+    last_month: int
+
+    @property
+    def name(self) -> str:
+        """Name of the mosaic's files: "2018-04", or "2018-06to08" of several months."""
+        more = f"to{self.last_month:02d}" if self.last_month != self.first_month else ""
+        return f"{self.year}-{self.first_month:02d}{more}"
+
+    @property
+    def first(self) -> date:
+        """First day."""
+        return date(self.year, self.first_month, 1)
+
+    @property
+    def last(self) -> date:
+        """Last day."""
+        return date(self.year, self.last_month, calendar.monthrange(self.year, self.last_month)[1])
+
+    @property
+    def half_days(self) -> float:
+        """Half its length in days."""
+        return ((self.last - self.first).days + 1) / 2
+
+    def days_from_middle(self, moment: datetime) -> float:
+        """Days between a moment and the middle of the period."""
+        middle = datetime(self.first.year, self.first.month, 1, tzinfo=UTC) + timedelta(days=self.half_days)
+        return abs((moment - middle) / timedelta(days=1))
+
+
+def parse_periods(months: str, year: int) -> tuple[Period, ...]:
+    """
+    Read the months of the mosaics: "4,7,9" are three, "6-8" is one of three months.
+
+    Raises
+    ------
+    InputError
+        If a month is none, or the year is before the first Sentinel-2.
+
+    Examples
+    --------
+    >>> [period.name for period in parse_periods("4,6-8", 2018)]
+    ['2018-04', '2018-06to08']
+    """
+    if not 2015 <= year <= 2100:
+        raise InputError(f"Year {year}: Sentinel-2 has seen the ground since 2015.")
+    found = []
+    for part in months.split(","):
+        words = re.fullmatch(r"\s*(\d{1,2})(?:-(\d{1,2}))?\s*", part)
+        first = int(words[1]) if words else 0
+        last = int(words[2] or first) if words else 0
+        if not 1 <= first <= last <= 12:
+            raise InputError(
+                f"Months '{months}': write numbers of months such as 4,7,9, or 6-8 for one mosaic of three months."
+            )
+        found.append(Period(year, first, last))
+    if len(set(found)) < len(found):
+        raise InputError(f"Months '{months}': each mosaic once.")
+    return tuple(found)
