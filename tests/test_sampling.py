@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
+from tesela.cli import main
 from tesela.core.crosswalk import Crosswalk, CrosswalkRow
 from tesela.core.errors import GridError, InputError, LegendError
 from tesela.evaluation.answers import class_values_at, read_sample
@@ -628,3 +629,90 @@ def test_estimates_of_shares_scale_to_areas() -> None:
     (estimate,) = estimates_of(np.array([0.2]), np.array([0.05]), "wald")
     area = estimate.scaled(1000)
     assert (area.value, area.se, area.low, area.high) == pytest.approx((200, 50, 102, 298))
+
+
+# --- on the command line
+
+
+def interpreted(path: Path, out: Path, codes: dict[int, str]) -> Path:
+    """The sample with answers: the true class of each point, by its sample_id."""
+    from tesela.io.tables import write_geopackage
+
+    layers = {name: read_table(path, layer=name) for name in ("points", "strata", "key")}
+    layers["points"]["reference"] = [codes[int(number)] for number in layers["points"]["sample_id"]]
+    return write_geopackage(out, layers)
+
+
+def test_a_sample_is_planned_drawn_and_judged_on_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = random_map(tmp_path / "map.tif")
+    sample = tmp_path / "sample.gpkg"
+    arguments = ["assess", source.path, "--draw-sample", str(sample), "--size", "150", "--minimum", "10"]
+    assert main([*arguments, "--expected", "0.9"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["stratum", "name", "pixels", "share", "points"]
+    assert sum(int(line.split()[-1]) for line in lines[2:-2]) == 150
+    assert "150 points, expected standard error of overall accuracy 0.0" in lines[-2]
+    assert main([*arguments, "--json", "--design", "simple"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert (plan["rule"], plan["points"], len(plan["strata"])) == ("simple", 150, 1)
+    assert plan["expected_se"] == pytest.approx(np.sqrt(0.85 * 0.15 / 150), rel=0.02)
+    assert main(arguments) == 0
+    capsys.readouterr()
+    points = read_table(sample, layer="points")
+    truth = {int(i): str(code) for i, code in zip(points["sample_id"], points["stratum"], strict=True)}
+    wrong = next(number for number, code in truth.items() if code == "forest_land")
+    truth[wrong] = "cropland"
+    answered = interpreted(sample, tmp_path / "answered.gpkg", truth)
+    assert (
+        main(["assess", source.path, "--sample", str(answered), "-o", str(tmp_path / "out"), "--json"]) == 0
+    )
+    found = json.loads(capsys.readouterr().out)
+    assert found["points"] == 150
+    expected = estimate_accuracy(read_sample(answered, source))
+    assert found["overall"] == expected.overall.to_dict()
+    assert 0.98 < found["overall"]["value"] < 1
+    assert (
+        json.loads((tmp_path / "out" / "accuracy.json").read_text(encoding="utf-8"))["overall"]
+        == found["overall"]
+    )
+    page = Path(found["page"]).read_text(encoding="utf-8")
+    assert f"{100 * expected.overall.value:.1f} %" in page
+    assert "http" not in page
+    assert main(["assess", source.path, "--sample", str(answered), "-o", str(tmp_path / "out")]) == 0
+    assert capsys.readouterr().out.startswith("150 points, overall accuracy 99.")
+
+
+def test_strata_of_another_map_and_wrong_calls_on_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, other = random_map(tmp_path / "map.tif"), random_map(tmp_path / "other.tif", seed=3)
+    drawn = ["assess", source.path, "--draw-sample", str(tmp_path / "s.gpkg")]
+    assert main([*drawn, "--size", "90", "--minimum", "5", "--strata", other.path, "--json"]) == 0
+    sizes = np.bincount(pixels_of(other).ravel(), minlength=7)[1:]
+    strata = json.loads(capsys.readouterr().out)["strata"]
+    assert [item["size_px"] for item in strata] == sizes.tolist()
+    for call, told in (
+        ([*drawn, "--size", "9", "--target-error", "0.1"], "give one of the two"),
+        ([*drawn, "--size", "90", "--expected", "good"], "'good' is no expected accuracy"),
+        (
+            [*drawn, "--size", "90", "--minimum", "5", "--allocation", "neyman", "--expected", "x=1"],
+            "No accuracy",
+        ),
+    ):
+        assert main(call) == 1
+        assert told in capsys.readouterr().err
+    assert main(["assess", source.path, "-o", str(tmp_path / "out")]) == 2
+    assert "Give a reference, or a sample" in capsys.readouterr().err
+    assert main(["assess", source.path, source.path]) == 2
+    assert "Name the folder of the report" in capsys.readouterr().err
+
+
+def test_the_expected_error_of_a_plan_is_that_of_its_design() -> None:
+    """Two strata by hand: sqrt(0.25² 0.9 0.21/10 + 0.75² 0.9 0.09/30), with users' accuracies of 0.7 and 0.9."""
+    design = SamplingDesign(
+        (Stratum("a", "A", 100, 10), Stratum("b", "B", 300, 30)), rule="equal", seed=0, pixel_area_m2=100.0
+    )
+    by_hand = np.sqrt(0.25**2 * 0.9 * 0.21 / 10 + 0.75**2 * 0.9 * 0.09 / 30)
+    assert design.expected_se({"a": 0.7, "b": 0.9}) == pytest.approx(by_hand)
