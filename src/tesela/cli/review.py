@@ -41,6 +41,9 @@ def review(
         bool,
         typer.Option("--rank", help="Train on folds and write how much models doubt each label instead."),
     ] = False,
+    model: Annotated[
+        str, typer.Option(help="Of --rank: forest, in seconds, or network, a U-Net.")
+    ] = "forest",
     folds: Annotated[int, typer.Option(help="Folds of --rank, at least 3.")] = 4,
     automatic_tiers: Annotated[
         bool,
@@ -57,7 +60,9 @@ def review(
     Example: tesela review patches.parquet --reviewer ana
     """
     if rank:
-        _rank(patches, folds=folds, seed=seed, tiers=automatic_tiers, quiet=quiet, as_json=as_json)
+        _rank(
+            patches, model=model, folds=folds, seed=seed, tiers=automatic_tiers, quiet=quiet, as_json=as_json
+        )
     elif export:
         _export(patches, export)
     elif agreement:
@@ -137,11 +142,13 @@ def _words(found: object) -> str:
     return f"{value:.3f} ({low:.3f} to {high:.3f})"
 
 
-def _rank(patches: str, *, folds: int, seed: int, tiers: bool, quiet: bool, as_json: bool) -> None:
+def _rank(
+    patches: str, *, model: str, folds: int, seed: int, tiers: bool, quiet: bool, as_json: bool
+) -> None:
     from tesela.patches.tiers import automatic_tiers
     from tesela.recipes.ranking import rank_patches
 
-    made = rank_patches(patches, folds=folds, seed=seed, quiet=quiet)
+    made = rank_patches(patches, model=model, folds=folds, seed=seed, quiet=quiet)
     table = made.table
     if tiers:
         table = automatic_tiers(table)
@@ -149,7 +156,7 @@ def _rank(patches: str, *, folds: int, seed: int, tiers: bool, quiet: bool, as_j
     first = table.frame.nlargest(10, "doubt")[["patch_id", "doubt"]]
     if as_json:
         print_json(
-            {"patches": patches, "networks_trained": made.trained, "most_doubted": first.to_dict("records")}
+            {"patches": patches, "models_trained": made.trained, "most_doubted": first.to_dict("records")}
         )
         return
     print_table(

@@ -1,25 +1,24 @@
-"""Ranking a patch table: networks taught with some of the patches say which labels of the others they doubt."""
+"""Ranking a patch table: models taught with some of the patches say which labels of the others they doubt."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 
-from tesela.core.errors import InputError
+from tesela.core.errors import InputError, unknown_name
 from tesela.io.manifest import write_whole
-from tesela.models.expert import load_expert
 from tesela.patches.dataset import PatchDataset
 from tesela.patches.folds import fold_patches
 from tesela.patches.ranking import Pieces, patch_doubt
 from tesela.patches.table import NONE, PatchTable, read_patches
+from tesela.recipes.forest import forest_probabilities, teach_forest
 from tesela.recipes.stages import Stage, run_stages
-from tesela.training.segmentation import train_segmentation
 from tesela.training.settings import SegmentationSettings
 
 SETTINGS = SegmentationSettings(
@@ -38,7 +37,7 @@ class Ranking:
     """With the column doubt."""
     path: Path
     trained: int
-    """Networks trained now; others were there from an interrupted or former run."""
+    """Models trained now; others were there from an interrupted or former run."""
 
 
 def rank_patches(
@@ -46,6 +45,7 @@ def rank_patches(
     out: str | Path | None = None,
     *,
     folder: str | Path | None = None,
+    model: str = "forest",
     folds: int = 4,
     block_m: float | None = None,
     settings: SegmentationSettings = SETTINGS,
@@ -55,9 +55,8 @@ def rank_patches(
     """
     Write into a patch table how much models doubt the label of each patch.
 
-    The patches are shared out to folds by blocks of ground. For each fold, a network is taught with all others but
-    the next one, which chooses its weights, and predicts it. What is done is kept in `folder`; an interrupted run
-    goes on there.
+    The patches are shared out to folds by blocks of ground. For each fold, a model is taught with the others and
+    predicts it. What is done is kept in `folder`; an interrupted run goes on there.
 
     Parameters
     ----------
@@ -66,23 +65,26 @@ def rank_patches(
         patches that touch the ground of two folds; default: `table_path` itself.
     folder : path, optional
         Default: ``patches.ranking`` beside ``patches.parquet``.
+    model : {"forest", "network"}
+        A forest of trees by colour and texture, which takes seconds, or a U-Net, for which one of the other folds
+        chooses the weights.
     folds : int
-        At least 3; more teach each network with more patches, and take longer.
+        At least 3; more teach each model with more patches, and take longer.
 
     Raises
     ------
     InputError
         If there is too little ground for the folds.
     """
+    if model not in _MODELS:
+        raise InputError(unknown_name("model", model, _MODELS))
     if folds < LEAST_FOLDS:
         raise InputError(f"{folds} folds were asked for; at least {LEAST_FOLDS} are needed.")
     table = read_patches(table_path)
     fold = fold_patches(table, folds, block_m=block_m, seed=seed)
     home = Path(folder) if folder is not None else Path(table_path).with_suffix(".ranking")
-    chosen = replace(settings, seed=seed)
-    stages = [
-        _stage(table, fold, number, folder=home, settings=chosen, quiet=quiet) for number in range(folds)
-    ]
+    task = _Task(model, replace(settings, seed=seed), quiet)
+    stages = [_stage(table, fold, number, folder=home, task=task) for number in range(folds)]
     run = run_stages(stages)
     parts = [_load(stage.folder / "pieces.npz") for stage in stages]
     doubt = patch_doubt(Pieces.join(parts), count=len(table))
@@ -90,52 +92,75 @@ def rank_patches(
     return Ranking(ranked, ranked.write(table_path if out is None else out), trained=len(run.done))
 
 
-def _stage(
-    table: PatchTable,
-    fold: np.ndarray[tuple[int], np.dtype[np.int64]],
-    number: int,
-    *,
-    folder: Path,
-    settings: SegmentationSettings,
-    quiet: bool,
-) -> Stage:
+@dataclass(frozen=True)
+class _Task:
+    model: str
+    settings: SegmentationSettings
+    quiet: bool
+
+
+def _stage(table: PatchTable, fold: NDArray[np.int64], number: int, *, folder: Path, task: _Task) -> Stage:
     folds = int(fold.max()) + 1
-    splits = np.where(fold == (number + 1) % folds, "val", "train").astype(object)
-    splits[fold == number] = "test"
+    splits = np.where(fold == number, "test", "train").astype(object)
+    if task.model == "network":
+        splits[fold == (number + 1) % folds] = "val"
     splits[fold < 0] = NONE
     shared = table.with_splits(splits)
     home = folder / f"fold-{number + 1}"
-    scenes = {band.path for scene in table.scenes.values() for band in scene.bands}
+    files = {band.path for scene in table.scenes.values() for band in scene.bands} | {*table.labels.values()}
 
     def work() -> Sequence[Path]:
-        expert = train_segmentation(
-            shared, home / "expert.safetensors", settings=settings, log_dir=home / "logs", quiet=quiet
-        )
-        return [expert, _save(home / "pieces.npz", Pieces.join(_predict(shared, expert)))]
+        places = np.flatnonzero((shared.frame["split"] == "test").to_numpy())
+        found = _MODELS[task.model](shared, home, task)
+        parts = [Pieces.of(int(place), *patch) for place, patch in zip(places, found, strict=True)]
+        return [_save(home / "pieces.npz", Pieces.join(parts))]
 
     return Stage(
         f"fold-{number + 1}",
         home,
-        {"patches": _digest(shared), "training": asdict(settings)},
-        lambda: [Path(path) for path in sorted({*scenes, *table.labels.values()})],
+        {"patches": _digest(shared), "model": task.model, "training": asdict(task.settings)},
+        lambda: [Path(path) for path in sorted(files)],
         work,
         table.legend.address,
-        settings.seed,
+        task.settings.seed,
     )
 
 
-def _predict(table: PatchTable, expert_file: Path) -> Iterator[Pieces]:
-    """Pieces of the patches of split "test"; their number is the position in the table."""
+def _by_forest(table: PatchTable, folder: Path, task: _Task) -> Iterator[_Predicted]:
+    yield from forest_probabilities(teach_forest(table, seed=task.settings.seed), table)
+
+
+def _by_network(table: PatchTable, folder: Path, task: _Task) -> Iterator[_Predicted]:
+    import torch
+
+    from tesela.models.expert import load_expert
+    from tesela.training.segmentation import train_segmentation  # loads lightning, seconds
+
+    file = train_segmentation(
+        table,
+        folder / "expert.safetensors",
+        settings=task.settings,
+        log_dir=folder / "logs",
+        quiet=task.quiet,
+    )
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    expert = load_expert(expert_file, device=device)
+    expert = load_expert(file, device=device)
     header = expert.header
     patches = PatchDataset(table, "test", bands=header.bands, mean=header.mean, std=header.std, cache_mib=0)
-    places = np.flatnonzero((table.frame["split"] == "test").to_numpy())
-    for index, place in enumerate(places):
+    for index in range(len(patches)):
         image, labels = patches[index]  # (bands, s, s), (s, s)
         with torch.inference_mode():
             scores = expert.network(image[None].to(device)).float().softmax(1)[0]  # (classes, s, s)
-        yield Pieces.of(int(place), labels.numpy().astype(np.uint8), scores.cpu().numpy())
+        yield labels.numpy().astype(np.uint8), scores.cpu().numpy()
+
+
+_Predicted = tuple[NDArray[np.uint8], NDArray[np.float32]]
+"""Labels (rows, cols) of a patch, and class probabilities (classes, rows, cols)."""
+
+_MODELS: dict[str, Callable[[PatchTable, Path, _Task], Iterator[_Predicted]]] = {
+    "forest": _by_forest,
+    "network": _by_network,
+}
 
 
 def _digest(table: PatchTable) -> str:

@@ -1,0 +1,80 @@
+"""A forest of decision trees that gives pixels their classes by colour and texture: quick where no GPU is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tesela.patches.dataset import IGNORE, PatchDataset
+from tesela.patches.table import PatchTable
+
+if TYPE_CHECKING:
+    from sklearn.ensemble import ExtraTreesClassifier
+
+_SIDES_PX = (5, 17)
+"""Windows over which colour and its spread are taken."""
+
+_MOST_PIXELS = 150_000
+"""Pixels that teach a forest, spread evenly over the patches; more make it slower, not surer."""
+
+
+def texture(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """
+    Colours of each pixel, and their mean and deviation in windows of 5 and 17 pixels.
+
+    Parameters
+    ----------
+    image : (bands, rows, cols) array of float32
+        Without NaN.
+
+    Returns
+    -------
+    (5 bands, rows, cols) array of float32
+    """
+    from scipy.ndimage import uniform_filter
+
+    layers = [image]
+    for side in _SIDES_PX:
+        size = (1, side, side)
+        mean = uniform_filter(image, size, mode="reflect")
+        square = uniform_filter(image * image, size, mode="reflect")
+        layers += [mean, np.sqrt(np.maximum(square - mean * mean, 0))]
+    return np.concatenate(layers)
+
+
+def teach_forest(table: PatchTable, *, seed: int = 0) -> ExtraTreesClassifier:
+    """Forest taught with pixels of the patches of split "train"."""
+    from sklearn.ensemble import ExtraTreesClassifier
+
+    patches = PatchDataset(table, "train", cache_mib=0)
+    share = max(1, _MOST_PIXELS // len(patches))
+    rng = np.random.default_rng(seed)
+    features, classes = [], []
+    for index in range(len(patches)):
+        image, labels = patches[index]
+        judged = np.flatnonzero(labels.numpy() != IGNORE)
+        chosen = rng.choice(judged, min(share, len(judged)), replace=False)
+        features.append(texture(image.numpy()).reshape(-1, labels.numel())[:, chosen].T)
+        classes.append(labels.numpy().ravel()[chosen])
+    forest = ExtraTreesClassifier(
+        60, min_samples_leaf=10, max_features=0.4, class_weight="balanced_subsample", bootstrap=True,
+        n_jobs=-1, random_state=seed,
+    )  # fmt: skip
+    return forest.fit(np.concatenate(features), np.concatenate(classes))
+
+
+def forest_probabilities(
+    forest: ExtraTreesClassifier, table: PatchTable
+) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
+    """Labels (rows, cols) and class probabilities (classes, rows, cols) of each patch of split "test", in order."""
+    patches = PatchDataset(table, "test", cache_mib=0)
+    for index in range(len(patches)):
+        image, labels = patches[index]
+        side = labels.shape[0]
+        found = forest.predict_proba(texture(image.numpy()).reshape(-1, side * side).T)
+        scores = np.zeros((len(table.legend), side * side), np.float32)
+        scores[forest.classes_] = found.T
+        yield labels.numpy().astype(np.uint8), scores.reshape(-1, side, side)
