@@ -68,14 +68,17 @@ class ClassLayer:
         self._pixels = _Pool(lambda: MapReader(source))
 
     def tile(self, level: int, x: int, y: int) -> Picture:
+        """Values of a tile, packed."""
         with self._tiles.lend() as reader:
             return _packed(reader.read(level, x, y))
 
     def at(self, pixel: GeoBox) -> object:
+        """Class value of a pixel."""
         with self._pixels.lend() as reader:
             return int(reader.read(pixel)[0, 0]) or None
 
     def describe(self) -> dict[str, object]:
+        """Legend with shares and areas, and the year."""
         counts, exact = class_counts(self.source.path)
         total = int(counts[list(self.source.legend.values)].sum())
         area_ha = _pixel_ha(self.source.grid)
@@ -110,15 +113,18 @@ class ScoreLayer:
             pass  # a wrong file is told now
 
     def tile(self, level: int, x: int, y: int) -> Picture:
+        """Per cents of a tile, packed."""
         with self._readers.lend() as reader:
             return _packed(reader.read(self._pyramid.tile(level, x, y)))
 
     def at(self, pixel: GeoBox) -> object:
+        """Per cent of a pixel."""
         with self._readers.lend() as reader:
             found = int(reader.read(pixel)[0, 0])
         return found if found <= 100 else None
 
     def describe(self) -> dict[str, object]:
+        """Tell how fine the tiles get."""
         return {"finest": 0}
 
 
@@ -135,6 +141,7 @@ class ImageLayer:
         self._values = _Pool(lambda: SceneReader(scene))
 
     def tile(self, level: int, x: int, y: int) -> Picture:
+        """Picture of a tile in the contrast of the whole scene."""
         with self._readers.lend() as reader:
             pixels = reader.read(self._pyramid.tile(level, x, y))
         seen = np.isfinite(pixels).all(axis=0)
@@ -153,6 +160,7 @@ class ImageLayer:
         return Picture(file.getvalue(), "image/png")
 
     def at(self, pixel: GeoBox) -> object:
+        """Quantities of all bands at a pixel."""
         with self._values.lend() as reader:
             numbers = reader.read(pixel)[:, 0, 0]
         if not np.isfinite(numbers).any():
@@ -163,6 +171,7 @@ class ImageLayer:
         }
 
     def describe(self) -> dict[str, object]:
+        """Tell how fine the tiles get, and which bands are shown."""
         finer = np.log2(self.scene.pixel_size_m / max(_side_m(self._pyramid.grid), 1e-9))
         return {
             "finest": int(np.clip(np.floor(finer + 0.1), _FINEST, 0)),
@@ -202,7 +211,7 @@ class _Pool(Generic[Reader]):
 
 
 def _packed(values: NDArray[np.uint8]) -> Picture:
-    return Picture(zlib.compress(values, 1), "application/octet-stream", "deflate")
+    return Picture(zlib.compress(values.tobytes(), 1), "application/octet-stream", "deflate")
 
 
 def _pixel_ha(grid: GeoBox) -> float | None:

@@ -186,7 +186,7 @@ def ruler(grid: GeoBox) -> list[float]:
     to_degrees = pyproj.Transformer.from_crs(_wkt(grid), "EPSG:4326", always_xy=True)
     ends = []
     for col in (middle - 0.5, middle + 0.5):
-        x, y = grid.affine * (np.full(_RULER_ROWS, col), at)
+        x, y = grid.affine * np.stack([np.full(_RULER_ROWS, col), at])
         ends.append(to_degrees.transform(x, y))
     _, _, length = pyproj.Geod(ellps="WGS84").inv(*ends[0], *ends[1])
     return [float(f"{metres:.6g}") for metres in np.asarray(length)]

@@ -1,6 +1,6 @@
 // Three canvases that show one patch and move together.
 
-const SAFE = [
+export const SAFE = [
   // Okabe and Ito's colours, then lighter and darker ones of the same hues: told apart with every kind of sight.
   "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#999999",
   "#7A4F00", "#BFE3F7", "#7FD9BC", "#8A8000", "#7FB8DB", "#F5B48A", "#6B2E50", "#444444",

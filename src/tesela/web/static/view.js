@@ -1,0 +1,294 @@
+// The view page: choice of layers, boundary, legend, what is under a click, keys.
+
+import { MapCanvas } from "./canvas.js";
+import { ramp, TileStore } from "./tiles.js";
+
+const $ = (id) => document.getElementById(id);
+const view = await (await fetch("/api/view")).json();
+const store = new TileStore(() => map.redraw() || settle(), (text) => ($("trouble").textContent = text));
+const map = new MapCanvas($("canvas"), view, store, { onmove: moved, onclick: tell, onpoint: point });
+let told = null; // what was clicked
+let only = null;
+
+// ---- layers ----
+
+const image = view.layers.find((layer) => layer.kind === "image") ?? null;
+const label = (layer) => (layer.year && !layer.name.includes(layer.year) ? `${layer.name} ${layer.year}` : layer.name);
+for (const side of ["left", "right"]) {
+  $(side).append(...view.layers.map((layer) => new Option(label(layer), layer.id)));
+  $(side).addEventListener("change", () => choose(side, view.layers[$(side).value]));
+}
+const alone = view.layers.length === 1;
+$("left-label").hidden = $("swipe").hidden = $("left-tag").hidden = alone;
+$("strength-label").hidden = image === null;
+map.under = image;
+
+function choose(side, layer) {
+  map[side] = layer;
+  $(side).value = layer.id;
+  $(`${side}-tag`).textContent = label(layer);
+  map.redraw();
+  drawLegend();
+}
+
+function swap() {
+  if (alone) return;
+  const [left, right] = [map.left, map.right];
+  choose("left", right);
+  choose("right", left);
+}
+
+$("strength").addEventListener("input", () => {
+  map.strength = $("strength").value / 100;
+  map.redraw();
+});
+
+// ---- boundary ----
+
+function setSwipe(share) {
+  map.swipe = Math.min(1, Math.max(0, share));
+  $("swipe").style.left = `${100 * map.swipe}%`;
+  $("swipe").setAttribute("aria-valuenow", Math.round(100 * map.swipe));
+  map.redraw();
+  settle();
+}
+$("swipe").addEventListener("pointerdown", (event) => {
+  event.preventDefault();
+  $("swipe").setPointerCapture(event.pointerId);
+  $("swipe").focus();
+});
+$("swipe").addEventListener("pointermove", (event) => {
+  if (!$("swipe").hasPointerCapture(event.pointerId)) return;
+  const box = $("stage").getBoundingClientRect();
+  setSwipe((event.clientX - box.left) / box.width);
+});
+
+// ---- where we are ----
+
+function moved() {
+  drawScale();
+  drawPin();
+  settle();
+}
+
+let settling;
+function settle() {
+  clearTimeout(settling);
+  settling = setTimeout(() => {
+    const { centre, zoom } = map;
+    history.replaceState(null, "", `#${centre.map((at) => at.toFixed(1)).join("/")}/${zoom.toPrecision(5)}`);
+    drawShares();
+  }, 250);
+}
+
+function fromAddress() {
+  const [col, row, zoom] = location.hash.slice(1).split("/").map(Number);
+  if (zoom > 0 && Number.isFinite(col + row)) map.look(col, row, zoom);
+}
+addEventListener("hashchange", fromAddress);
+
+/** Metres of a map pixel on the ground, in the middle of the screen. */
+function pixelMetres() {
+  const last = view.pixel_m.length - 1;
+  const at = Math.min(last, Math.max(0, (map.centre[1] / view.rows) * last));
+  const low = Math.min(last - 1, Math.floor(at));
+  return view.pixel_m[low] + (view.pixel_m[low + 1] - view.pixel_m[low]) * (at - low);
+}
+
+function drawScale() {
+  const perPixel = pixelMetres() / map.zoom;
+  const most = 140 * perPixel;
+  const power = 10 ** Math.floor(Math.log10(most));
+  const length = [5, 2, 1].map((times) => times * power).find((metres) => metres <= most) ?? power;
+  $("scale").style.width = `${length / perPixel}px`;
+  $("scale").textContent = length >= 1000 ? `${length / 1000} km` : `${Number(length.toPrecision(1))} m`;
+}
+
+function toMap(col, row) {
+  const [a, b, c, d, e, f] = view.transform;
+  return [a * col + b * row + c, d * col + e * row + f];
+}
+
+function coordinates(x, y) {
+  return view.degrees ? `${y.toFixed(5)}°, ${x.toFixed(5)}°` : `${x.toFixed(0)} E, ${y.toFixed(0)} N`;
+}
+
+function point(col, row) {
+  $("place").textContent = col === null ? "" : `${coordinates(...toMap(col, row))} (${view.crs})`;
+}
+
+// ---- legend ----
+
+const number = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
+const percent = (share) => (share >= 0.0995 ? (100 * share).toFixed(0) : share > 0 ? (100 * share).toFixed(1) : "–");
+
+function node(kind, attributes = {}, ...children) {
+  const made = Object.assign(document.createElement(kind), attributes);
+  made.append(...children);
+  return made;
+}
+
+function chip(layer, value) {
+  const made = node("i", { className: "chip" });
+  made.style.background = store.colourOf(layer, value);
+  return made;
+}
+
+function drawLegend() {
+  const shown = [map.right, map.left].filter((layer, place, all) => layer && all.indexOf(layer) === place);
+  $("legend").replaceChildren(...shown.flatMap(legendOf));
+  drawShares();
+}
+
+function legendOf(layer) {
+  if (layer.kind === "image") return [];
+  const title = node("h2", {}, `${label(layer)} `);
+  if (layer.kind === "score") {
+    const bar = node("div", { className: "ramp" });
+    bar.style.background = `linear-gradient(90deg, ${[0, 0.25, 0.5, 0.75, 1].map(ramp).join(", ")})`;
+    return [title, bar, node("div", { className: "ends" }, node("span", {}, "0 %"), node("span", {}, "100 %"))];
+  }
+  title.append(node("span", {}, layer.exact ? layer.legend : `${layer.legend}, areas estimated`));
+  const unit = layer.classes.some((item) => item.ha !== null) ? "ha" : "%";
+  const head = node("tr", {}, node("th", { scope: "col" }, "class"), node("th", { scope: "col" }, unit), node("th", { scope: "col" }, "% in view"));
+  const body = node("tbody");
+  for (const item of layer.classes.filter((found) => found.share > 0)) {
+    const pressed = only !== null && only.legend === layer.legend && only.value === item.value;
+    const text = item.code === item.name ? item.name : `${item.code} ${item.name}`;
+    const button = node("button", { type: "button", className: "class" }, chip(layer, item.value), node("span", {}, text));
+    button.setAttribute("aria-pressed", pressed);
+    button.addEventListener("click", () => {
+      only = pressed ? null : { legend: layer.legend, value: item.value };
+      store.restyle({ only });
+      drawLegend();
+    });
+    const share = node("td", { className: "muted" }, "");
+    Object.assign(share.dataset, { layer: layer.id, value: item.value });
+    body.append(node("tr", {}, node("td", {}, button), node("td", {}, unit === "ha" ? number.format(item.ha) : percent(item.share)), share));
+  }
+  return [title, node("table", {}, node("thead", {}, head), body)];
+}
+
+function drawShares() {
+  const known = new Map();
+  for (const cell of document.querySelectorAll("td[data-layer]")) {
+    const { layer, value } = cell.dataset;
+    if (!known.has(layer)) known.set(layer, map.zoom ? map.shares(view.layers[layer]) : null);
+    const shares = known.get(layer);
+    cell.textContent = shares ? percent(shares[value]) : "";
+  }
+}
+
+// ---- what is there ----
+
+async function tell(col, row) {
+  [col, row] = [Math.floor(col), Math.floor(row)];
+  if (col < 0 || row < 0 || col >= view.cols || row >= view.rows) return forget();
+  const answer = await fetch(`/api/at?row=${row}&col=${col}`);
+  const found = await answer.json();
+  if (!answer.ok) return void ($("trouble").textContent = found.error);
+  told = found;
+  drawPin();
+  drawFound();
+}
+
+function forget() {
+  told = null;
+  drawPin();
+  $("found").replaceChildren(node("p", { className: "muted" }, "Click the map to see what is there."));
+}
+
+function drawPin() {
+  $("pin").hidden = told === null;
+  if (told) {
+    const [x, y] = map.point(told.col + 0.5, told.row + 0.5);
+    $("pin").style.transform = `translate(${x}px, ${y}px)`;
+    $("pin").hidden = x < 0 || y < 0 || x > map.width || y > map.height;
+  }
+}
+
+function drawFound() {
+  const list = node("dl");
+  const add = (term, ...what) => list.append(node("dt", {}, term), node("dd", {}, ...what));
+  const years = view.layers.filter((layer) => layer.kind === "class" && layer.name !== "Reference");
+  years.sort((a, b) => a.year.localeCompare(b.year));
+  const ordered = years.length > 1 ? [...years, ...view.layers.filter((layer) => !years.includes(layer))] : view.layers;
+  let before = null;
+  for (const layer of ordered) {
+    const value = told.values[layer.id];
+    if (layer.kind === "class") {
+      const item = layer.classes.find((found) => found.value === value);
+      const name = item ? (item.code === item.name ? item.name : `${item.code} ${item.name}`) : "no data";
+      const changed = years.includes(layer) && before !== null && item && before !== item.code;
+      add(label(layer), ...(item ? [chip(layer, value)] : []), node("span", { className: changed ? "changed" : "" }, name));
+      if (years.includes(layer) && item) before = item.code;
+    } else if (layer.kind === "score") {
+      add(label(layer), value === null ? "no data" : `${value} %`);
+    } else {
+      const bands = Object.entries(value ?? {}).map(([name, quantity]) => `${name} ${quantity ?? "–"}`);
+      add(label(layer), bands.join(", ") || "no data");
+    }
+  }
+  add(view.crs, coordinates(told.x, told.y));
+  if (!view.degrees) add("WGS 84", `${told.lat.toFixed(5)}°, ${told.lon.toFixed(5)}°`);
+  $("found").replaceChildren(node("h2", {}, "Here"), list);
+}
+
+// ---- buttons and keys ----
+
+function toggleSafe() {
+  const safe = !store.safe;
+  $("safe").setAttribute("aria-pressed", safe);
+  store.restyle({ safe });
+  drawLegend();
+  if (told) drawFound();
+}
+
+function togglePanel() {
+  $("panel").hidden = !$("panel").hidden;
+  $("panel-button").setAttribute("aria-expanded", !$("panel").hidden);
+}
+
+const KEYS = {
+  ArrowLeft: (far) => map.panBy(-far, 0),
+  ArrowRight: (far) => map.panBy(far, 0),
+  ArrowUp: (far) => map.panBy(0, -far),
+  ArrowDown: (far) => map.panBy(0, far),
+  "+": () => map.zoomBy(1.5),
+  "=": () => map.zoomBy(1.5),
+  "-": () => map.zoomBy(1 / 1.5),
+  0: () => map.fit(),
+  "[": () => setSwipe(map.swipe - 0.05),
+  "]": () => setSwipe(map.swipe + 0.05),
+  s: swap,
+  g: toggleSafe,
+  l: togglePanel,
+  Escape: forget,
+  "?": () => $("help").showModal(),
+};
+addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || $("help").open) return;
+  const where = event.target;
+  if (where.matches("input, select, textarea")) return;
+  if (where === $("swipe") && ["ArrowLeft", "ArrowRight", "Home", "End"].includes(event.key)) {
+    event.preventDefault();
+    const step = { ArrowLeft: map.swipe - 0.02, ArrowRight: map.swipe + 0.02, Home: 0, End: 1 };
+    return setSwipe(step[event.key]);
+  }
+  if (event.key === "Enter" && !where.matches("button")) return void tell(...map.centre);
+  const act = KEYS[event.key];
+  if (!act) return;
+  event.preventDefault();
+  act(event.shiftKey ? Math.min(map.width, map.height) / 2 : 80);
+});
+for (const [id, act] of [["in", () => map.zoomBy(2)], ["out", () => map.zoomBy(0.5)], ["fit", () => map.fit()], ["safe", toggleSafe], ["panel-button", togglePanel], ["help-button", KEYS["?"]]]) {
+  $(id).addEventListener("click", act);
+}
+if (!alone) choose("left", image ?? view.layers.find((layer) => layer.name === "Reference") ?? view.layers[1]);
+choose("right", view.layers[0]);
+if (matchMedia("(max-width: 760px)").matches) togglePanel();
+requestAnimationFrame(() => {
+  if (!map.zoom) map.fit();
+  fromAddress();
+  document.body.dataset.ready = "";
+});
