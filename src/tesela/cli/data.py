@@ -43,10 +43,26 @@ def label(
     fractions: Annotated[
         bool, typer.Option("--fractions", help="Exact class shares of each cell instead.")
     ] = False,
+    mode: Annotated[
+        str, typer.Option(help="SIOSE AR: majority, the largest cover; composite, the largest class.")
+    ] = "majority",
+    min_share: Annotated[
+        float, typer.Option(help="SIOSE AR, composite: least share of the class, 0 to 1.")
+    ] = 0.0,
+    min_area: Annotated[str, typer.Option(help="SIOSE AR: smaller polygons get no class: '1 ha'.")] = "0 ha",
+    trees: Annotated[
+        str, typer.Option(help="SIOSE AR: what tree cover is told by: covers, fccarb or lidar.")
+    ] = "covers",
+    canopy: Annotated[
+        float, typer.Option(help="SIOSE AR: least canopy of trees and of wooded pasture as forest, per cent.")
+    ] = 20.0,
+    outlines: Annotated[
+        str | None, typer.Option(help="SIOSE AR: sheet outlines; labels end at the PNOA sheet's.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """
-    Draw a reference on the grid of a scene.
+    Draw a reference on the grid of a scene; a SIOSE AR GeoPackage is known by its layers.
 
     Example: tesela label clc2018.gpkg --like scene.tif --legend corine-2 --field CODE_18 -o labels.tif
     """
@@ -54,8 +70,30 @@ def label(
     from tesela.io.raster import open_scene
     from tesela.labels.fractions import write_fractions
     from tesela.labels.masks import write_labels
+    from tesela.sources.siose import is_siose
 
     target = load_legend(legend)
+    if field is None and layer is None and crosswalk is None and not fractions and is_siose(reference):
+        from tesela.core.units import parse_area_m2
+        from tesela.recipes.siose_labels import label_sheet
+        from tesela.sources.siose_rules import make_rules
+
+        rules = make_rules(
+            mode=mode,
+            min_share=min_share,
+            min_area_m2=parse_area_m2(min_area),
+            trees=trees,
+            canopy_percent=canopy,
+        )
+        drawn = label_sheet(reference, out, image=like, legend=target, rules=rules, outlines=outlines)
+        if as_json:
+            print_json(drawn.document)
+            return
+        print_table(drawn.rows, header=("code", "class", "ha"), right=(2,))
+        for note in drawn.notes:
+            print(note)
+        print(f"labels  {drawn.map.path}")
+        return
     walk = None if crosswalk is None else load_crosswalk(source or "reference", target, path=crosswalk)
     write = write_fractions if fractions else write_labels
     made = write(

@@ -56,6 +56,20 @@ class SioseRules:
             raise RecipeError(f"SIOSE rules: {'; '.join(problems)}.")
 
 
+def make_rules(
+    *, mode: str, min_share: float, min_area_m2: float, trees: str, canopy_percent: float
+) -> SioseRules:
+    """
+    Rules of plain values, as a command line gives them.
+
+    Raises
+    ------
+    RecipeError
+        Lists all that are out of range.
+    """
+    return SioseRules(mode, min_share, min_area_m2, trees, canopy_percent)  # type: ignore[arg-type]
+
+
 class Classifier:
     """Classes of polygons in one legend: covers by crosswalk, tree cover, or species."""
 

@@ -1,0 +1,195 @@
+"""The table of the lulucf chain, laid out as Table 1 of Garcia Martin et al.: experts and system, three scores."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from html import escape
+from pathlib import Path
+from typing import Any, Self
+
+from tesela.evaluation import Scores
+from tesela.io.manifest import write_whole
+
+_SCORES = {"accuracy": "pixel accuracy", "miou": "mIoU", "macro_f1": "macro F1"}
+_MEASURES = {"none": "none", "loss": "weighted loss", "sampling": "sampling"}
+
+PUBLISHED = {
+    "context": (0.6599, 0.3156, 0.4565),
+    "canopy": (0.6183, 0.3569, 0.4779),
+    "cascade": (0.6009, 0.3418, 0.4600),
+}
+"""What Garcia Martin et al. print for their sheet and experts: pixel accuracy, mIoU, macro F1."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """Scores of an expert, or of the cascade, trained with a measure against class imbalance, on some ground."""
+
+    name: str
+    measure: str
+    ground: str
+    accuracy: float
+    miou: float
+    macro_f1: float
+    judged_px: int
+    iou: Mapping[str, float | None]
+    """IoU by class name; None where a class is absent."""
+
+    @classmethod
+    def of(cls, name: str, measure: str, ground: str, scores: Scores) -> Self:
+        """Row of a confusion's scores."""
+        iou = {
+            item.name: None if item.iou != item.iou else round(float(item.iou), 6) for item in scores.classes
+        }
+        return cls(
+            name,
+            measure,
+            ground,
+            float(scores.accuracy),
+            float(scores.mean_iou),
+            float(scores.macro_f1),
+            scores.judged_px,
+            iou,
+        )
+
+
+@dataclass(frozen=True)
+class Table:
+    """All rows: by ground, by measure, experts before the cascade."""
+
+    rows: tuple[Row, ...]
+    measures: tuple[str, ...]
+
+    @property
+    def grounds(self) -> tuple[str, ...]:
+        """Grounds that judged, in order."""
+        return tuple(dict.fromkeys(row.ground for row in self.rows))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Experts, then the cascade."""
+        return tuple(dict.fromkeys(row.name for row in self.rows))
+
+    def find(self, name: str, measure: str, ground: str) -> Row | None:
+        """One row, where there is one."""
+        wanted = (name, measure, ground)
+        return next((row for row in self.rows if (row.name, row.measure, row.ground) == wanted), None)
+
+    def lines(self) -> tuple[str, ...]:
+        """The table for a terminal."""
+        head = ("ground", "imbalance", "expert", *_SCORES.values())
+        body = [
+            (
+                row.ground,
+                _MEASURES[row.measure],
+                row.name,
+                f"{row.accuracy:.4f}",
+                f"{row.miou:.4f}",
+                f"{row.macro_f1:.4f}",
+            )
+            for ground in self.grounds
+            for row in self.rows
+            if row.ground == ground
+        ]
+        widths = [max(len(line[column]) for line in (head, *body)) for column in range(len(head))]
+
+        def text(cells: Sequence[str]) -> str:
+            places = [
+                cell.ljust(width) if column < 3 else cell.rjust(width)
+                for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
+            ]
+            return "  ".join(places).rstrip()
+
+        return (text(head), "  ".join("-" * width for width in widths), *map(text, body))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Document of all rows."""
+        return {"measures": list(self.measures), "rows": [asdict(row) for row in self.rows]}
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any]) -> Self:
+        """Table of such a document."""
+        return cls(tuple(Row(**row) for row in document["rows"]), tuple(document["measures"]))
+
+    def write(self, folder: Path, *, title: str, facts: Mapping[str, str]) -> list[Path]:
+        """Write ``table.html``, one page that opens offline, and ``table.json``."""
+        page, numbers = folder / "table.html", folder / "table.json"
+        with write_whole(page) as part:
+            part.write_text(self.to_html(title=title, facts=facts), encoding="utf-8")
+        with write_whole(numbers) as part:
+            part.write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
+        return [page, numbers]
+
+    def to_html(self, *, title: str, facts: Mapping[str, str]) -> str:
+        """The table as a page: one block a ground, one group of columns a measure; then the IoU of each class."""
+        parts = [f"<h1>{escape(title)}: experts and cascade</h1>"]
+        parts += [f"<h2>On {escape(ground)}</h2>{self._scores(ground)}" for ground in self.grounds]
+        parts += [
+            "<p>Each expert is judged on the ground where it has labels, each patch by itself; the cascade on its map, "
+            "by the finest classes. Garcia Martin et al. (2026) print, for their own sheet, experts and labels: "
+            + "; ".join(f"{name} {a:.4f} / {b:.4f} / {c:.4f}" for name, (a, b, c) in PUBLISHED.items())
+            + ". Other ground, other labels: not comparable.</p>"
+        ]
+        parts += [
+            f"<h2>IoU by class on {escape(ground)}</h2>{self._classes(ground)}" for ground in self.grounds
+        ]
+        lines = "".join(
+            f"<tr><th>{escape(k)}</th><td class=t>{escape(v)}</td></tr>" for k, v in facts.items()
+        )
+        parts += [f"<h2>How it was made</h2><table>{lines}</table>"]
+        return _PAGE.format(title=escape(title), body="\n".join(parts))
+
+    def _scores(self, ground: str) -> str:
+        groups = "".join(f"<th colspan=3>{_imbalance(item)}</th>" for item in self.measures)
+        heads = "".join(f"<th>{text}</th>" for _ in self.measures for text in _SCORES.values())
+        rows = []
+        for name in self.names:
+            cells = []
+            for measure in self.measures:
+                row = self.find(name, measure, ground)
+                for key in _SCORES:
+                    cells.append("<td></td>" if row is None else f"<td>{getattr(row, key):.4f}</td>")
+            mark = " class=system" if name == "cascade" else ""
+            rows.append(f"<tr{mark}><th>{escape(name)}</th>{''.join(cells)}</tr>")
+        return f"<table><tr><th></th>{groups}</tr><tr><th></th>{heads}</tr>{''.join(rows)}</table>"
+
+    def _classes(self, ground: str) -> str:
+        heads = "".join(f"<th>{_imbalance(item)}</th>" for item in self.measures)
+        rows = []
+        for name in self.names:
+            found = [self.find(name, measure, ground) for measure in self.measures]
+            known = next((row for row in found if row is not None), None)
+            for item, value in () if known is None else known.iou.items():
+                if all(row is None or row.iou[item] is None for row in found):
+                    continue
+                del value
+                cells = "".join(_cell(None if row is None else row.iou[item]) for row in found)
+                rows.append(f"<tr><th>{escape(name)}: {escape(item)}</th>{cells}</tr>")
+        return f"<table><tr><th></th>{heads}</tr>{''.join(rows)}</table>"
+
+
+def _imbalance(measure: str) -> str:
+    return "no measure against imbalance" if measure == "none" else f"imbalance: {_MEASURES[measure]}"
+
+
+def _cell(value: float | None) -> str:
+    return "<td></td>" if value is None else f"<td>{value:.4f}</td>"
+
+
+_PAGE = """\
+<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{title}</title>
+<style>
+body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222; }}
+h1 {{ font-size: 1.5rem; }} h2 {{ font-size: 1.1rem; margin-top: 2rem; }}
+table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; }}
+th, td {{ padding: .3rem .8rem; border-bottom: 1px solid #ddd; text-align: right; }}
+tr > th:first-child, td.t {{ text-align: left; }} th {{ font-weight: 500; color: #555; }}
+tr.system th, tr.system td {{ font-weight: 700; color: #222; border-top: 1px solid #888; }}
+</style></head><body>
+{body}
+</body></html>
+"""
