@@ -103,7 +103,7 @@ def write_report(
     tiles = [tile for tile in assessment.tiles if tile.confusion.judged_px]
     regions = [region for region in assessment.regions if region.confusion.judged_px]
     text = (
-        _environment()
+        page_environment()
         .get_template("report.html.j2")
         .render(
             title=title,
@@ -145,7 +145,7 @@ def write_report(
     return folder / "report.html"
 
 
-def _environment() -> Any:
+def page_environment() -> Any:
     """Jinja environment: everything is escaped, unknown names are errors, no template comes from outside."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 

@@ -129,6 +129,27 @@ class AbundanceWriter(CogWriter):
         data.update_tags(**{_TAG: json.dumps(document)})
 
 
+class ErrorWriter(CogWriter):
+    """Writes the error of an abundance map by windows: bands "rmse" and "rrmse", uint16 x 1/10000."""
+
+    overviews = "mean"
+    packing = "deflate"
+
+    def __init__(self, path: str | Path, grid: GeoBox) -> None:
+        super().__init__(path, grid, bands=2, nodata=MISSING, dtype="uint16")
+
+    def write_errors(self, row: int, col: int, errors: NDArray[np.floating]) -> None:
+        """Write a window of errors, (2, rows, cols) float, NaN where nothing was judged."""
+        steps = np.clip(np.rint(np.nan_to_num(errors) * STEPS), 0, MISSING - 1).astype(np.uint16)
+        self.write(row, col, np.where(np.isnan(errors), np.uint16(MISSING), steps))
+
+    def describe(self, data: rasterio.DatasetWriter) -> None:
+        """Names, scale and unit."""
+        data.descriptions = ("rmse", "rrmse")
+        data.scales = (1 / STEPS,) * 2
+        data.units = ("share",) * 2
+
+
 def round_shares(shares: NDArray[np.floating]) -> NDArray[np.uint16]:
     """
     Round shares to whole steps of 1/10000 by largest remainder, so that a sum of 1 stays exactly 1.

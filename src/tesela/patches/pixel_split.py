@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from odc.geo.geobox import GeoBox
 
 from tesela.core.errors import GridError, InputError, join_words
+from tesela.core.shares import pixel_size_m
 from tesela.patches.balance import share_out
 from tesela.patches.pixels import NO_SPLIT, PixelTable
 from tesela.patches.table import SPLITS
@@ -93,15 +92,6 @@ def split_pixels(
             f"few for a buffer of {buffer_m:g} m. Take smaller blocks, or a smaller buffer."
         )
     return replace(table, splits=splits)
-
-
-def pixel_size_m(grid: GeoBox) -> tuple[float, float]:
-    """Width and height of a pixel in metres; of a grid in degrees, at its middle on the sphere."""
-    width, height = abs(float(grid.resolution.x)), abs(float(grid.resolution.y))
-    if grid.crs is not None and grid.crs.geographic:
-        middle = math.radians(grid.extent.centroid.coords[0][1])
-        return width * 111_319.49 * math.cos(middle), height * 111_319.49
-    return width, height
 
 
 def _drawn(sizes: NDArray[np.intp], wanted: Sequence[float], *, seed: int) -> NDArray[np.intp]:

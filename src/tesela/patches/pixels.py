@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from tesela.core.errors import GridError, InputError, unknown_name
 from tesela.core.legend import Legend
+from tesela.core.shares import sum_to_level
 from tesela.io.abundance import AbundanceMap
 from tesela.io.cube import Cube, month_of
 from tesela.io.manifest import write_whole
@@ -258,26 +259,6 @@ def read_pixel_table(path: str | Path) -> PixelTable:
         else Legend.from_rows(legend["name"], legend["rows"], levels=legend["levels"]),
         grid=None if grid is None else GeoBox(tuple(grid["shape"]), Affine(*grid["transform"]), grid["crs"]),
     )
-
-
-def sum_to_level(shares: NDArray[np.floating], legend: Legend, depth: int) -> NDArray[np.float32]:
-    """
-    Shares of the classes of a coarser level: each is the sum of its children's.
-
-    Parameters
-    ----------
-    shares : (classes, ...) array of float
-        In the order of `legend`; NaN stays NaN.
-
-    Returns
-    -------
-    (classes of the level, ...) array of float32
-    """
-    coarse = legend.level(depth)
-    parents = coarse.index_table[legend.level_table(depth)[list(legend.values)]]
-    out = np.zeros((len(coarse), *shares.shape[1:]), np.float64)
-    np.add.at(out, parents, shares)
-    return out.astype(np.float32)
 
 
 def _legend_document(legend: Legend) -> dict[str, object]:

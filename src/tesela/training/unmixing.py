@@ -328,7 +328,7 @@ def load_start(network: UnmixingNetwork, start: Mapping[str, Tensor]) -> int:
 
 
 def _pixel_m(table: PixelTable) -> float:
-    from tesela.patches.pixel_split import pixel_size_m
+    from tesela.core.shares import pixel_size_m
 
     assert table.grid is not None
     return float(np.mean(pixel_size_m(table.grid)))
