@@ -3,13 +3,15 @@ The cascade: cost against the share of forest, on patchy ground and in large sta
 
     .venv/bin/python benchmarks/cascade.py [--size 2048] [--encoder resnet18] [--shares 0 0.1 0.3 0.6 1]
 
-Three U-Nets: context, then tree or not where it says forest, then species where it says tree. Where forest is, is laid
-down by a fourth band that the context network's head reads (the network runs in full all the same), so that share and
-pattern are exact; all forest is tree. Compared are the cascade, all three networks on all ground, and gating window by
-window (one size, 576 px); each by CPU seconds and by the megapixels that networks saw. Then the same with a shared
-backbone: canopy and species with the context's encoder and decoder and heads of their own, beside the context expert
-alone; and with its encoder and narrow decoders of their own. The classes are compared with those of the three networks
-run everywhere and gated afterwards, with no rule for isolated pixels and with the usual one. Prints one JSON document.
+Three U-Nets: context, then tree or not where it says forest, then species where it says tree. Where forest is, is
+laid down by a fourth band that the context network's head reads (the network runs in full all the same), so that
+share and pattern are exact; all forest is tree. Species are four groups of classes of the virtual region, on which
+that network is trained for some steps: how far classes depend on the cover can only be seen with trained weights.
+Compared are the cascade, all three networks on all ground, and gating window by window (one size, 576 px); each by
+CPU seconds and by the megapixels that networks saw. Then the same with a shared backbone: canopy and species with the
+context's encoder and decoder and heads of their own, beside the context expert alone; and with its encoder and narrow
+decoders of their own. The classes are compared with those of the three networks run everywhere and gated afterwards,
+with no rule for isolated pixels and with the usual one. Prints one JSON document.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from unittest import mock
 
@@ -32,6 +35,7 @@ from numpy.typing import NDArray
 
 import tesela.mapping  # before torch: it sets how idle threads wait
 from mapping.probe import machine
+from mapping.work import Ground, make_ground, mirrored, train
 from tesela.core.legend import LandClass, Legend
 from tesela.core.scene import Scene
 from tesela.io.raster import open_scene
@@ -103,7 +107,25 @@ class Steered(torch.nn.Module):
         return scores
 
 
-def make_cascade(encoder: str, *, shared: int, channels: tuple[int, ...] = DECODER_CHANNELS) -> Cascade:
+@cache
+def ground(seed: int) -> Ground:
+    """Ground of the virtual region, to train on and to map."""
+    return make_ground(1024, seed=seed)
+
+
+@cache
+def trained_species(encoder: str, steps: int) -> torch.nn.Module:
+    """A network of four groups of classes."""
+    groups = np.array([0, 0, 0, 1, 1, 1, 2, 3, 3, 3, 1, 0], np.uint8)
+    architecture = UnetArchitecture(3, 4, encoder=encoder)
+    legend = Legend("species", tuple(LandClass(i, str(i), str(i), f"#00{i:02x}00") for i in range(1, 5)))
+    made = train(ground(1), architecture, steps=steps, legend=legend, labels=groups[ground(1).truth])
+    return made.network
+
+
+def make_cascade(
+    encoder: str, *, shared: int, steps: int, channels: tuple[int, ...] = DECODER_CHANNELS
+) -> Cascade:
     """Context, canopy and species; `shared` stages are the context's own."""
     members: list[Member] = []
     first: Steered | None = None
@@ -118,6 +140,8 @@ def make_cascade(encoder: str, *, shared: int, channels: tuple[int, ...] = DECOD
         own = DECODER_CHANNELS if first is None else channels
         architecture = UnetArchitecture(3, len(codes), encoder=encoder, decoder_channels=own)
         made = architecture.build()
+        if name == "species" and not shared:
+            made.load_state_dict(trained_species(encoder, steps).state_dict())
         network = Steered(Encoder(made.encoder), Decoder(made.decoder), Head(made.head, steered))
         if first is not None and shared:
             network.encoder.load_state_dict(first.encoder.state_dict())
@@ -131,8 +155,8 @@ def make_cascade(encoder: str, *, shared: int, channels: tuple[int, ...] = DECOD
             architecture=replace(architecture, bands=4),
             legend=legend,
             bands=("red", "green", "blue", "gate"),
-            mean=(125.0, 125.0, 125.0, 0.0),
-            std=(45.0, 45.0, 45.0, 1.0),
+            mean=(*(float(each) for each in ground(1).image.mean((1, 2))), 0.0),
+            std=(*(float(each) for each in ground(1).image.std((1, 2))), 1.0),
             patch_size_px=256,
             pixel_size_m=0,
         )
@@ -146,18 +170,17 @@ def make_cascade(encoder: str, *, shared: int, channels: tuple[int, ...] = DECOD
 
 
 def write_ground(path: Path, size: int, *, share: float, cell_px: float) -> Scene:
-    """Texture in three bands, and forest (2) or crops (3) in the fourth."""
+    """The virtual region in three bands, and forest (2) or crops (3) in the fourth."""
     random = np.random.default_rng(0)
     field = scipy.ndimage.gaussian_filter(
         random.standard_normal((size, size)).astype(np.float32), cell_px, mode="wrap"
     )
     edge = np.quantile(field, 1 - share) if 0 < share < 1 else (np.inf if share == 0 else -np.inf)
-    gate = np.where(field > edge, 2, 3).astype(np.uint8)
-    coarse = random.integers(60, 190, (3, size // 8 + 1, size // 8 + 1)).astype(np.uint8)
-    image = np.repeat(np.repeat(coarse, 8, 1), 8, 2)[:, :size, :size]
+    gate = np.where(field > edge, 2, 3).astype(np.uint16)
+    image = mirrored(ground(2).image, -(-size // 1024))[:, :size, :size]
     profile = {
         "driver": "GTiff",
-        "dtype": "uint8",
+        "dtype": "uint16",
         "count": 4,
         "height": size,
         "width": size,
@@ -202,11 +225,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", type=int, default=2048)
     parser.add_argument("--encoder", default="resnet18")
+    parser.add_argument("--steps", type=int, default=300, help="training of the species network")
     parser.add_argument("--shares", type=float, nargs="+", default=[0, 0.1, 0.3, 0.6, 1])
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        warm_up(folder, options.encoder)
+        warm_up(folder, options)
         document = {
             "machine": machine(),
             "size_px": options.size,
@@ -225,16 +249,16 @@ def main() -> None:
     print(json.dumps(document, indent=2))
 
 
-def warm_up(folder: Path, encoder: str) -> None:
+def warm_up(folder: Path, options: argparse.Namespace) -> None:
     """Libraries are loaded and kernels made before anything is timed."""
     scene = write_ground(folder / "warm.tif", 640, share=0.3, cell_px=30)
     for shared in (0, 2):
-        cascade = make_cascade(encoder, shared=shared)
+        cascade = make_cascade(options.encoder, shared=shared, steps=options.steps)
         tesela.mapping.predict_cascade(cascade, scene, folder / "warm_map.tif", **FIXED)
 
 
 def own_backbones(folder: Path, options: argparse.Namespace, pattern: str, share: float) -> dict[str, object]:
-    cascade = make_cascade(options.encoder, shared=0)
+    cascade = make_cascade(options.encoder, shared=0, steps=options.steps)
     scene = write_ground(folder / "scene.tif", options.size, share=share, cell_px=PATTERNS[pattern])
     exact = CascadeRules(isolated_px=0)
     run = tesela.mapping.predict_cascade
@@ -282,7 +306,7 @@ def own_backbones(folder: Path, options: argparse.Namespace, pattern: str, share
 def shared_backbone(
     folder: Path, options: argparse.Namespace, share: float, *, shared: int, channels: tuple[int, ...]
 ) -> dict[str, object]:
-    cascade = make_cascade(options.encoder, shared=shared, channels=channels)
+    cascade = make_cascade(options.encoder, shared=shared, steps=options.steps, channels=channels)
     scene = write_ground(folder / "scene.tif", options.size, share=share, cell_px=PATTERNS["patchy"])
     cpu, made = timed(lambda: tesela.mapping.predict_cascade(cascade, scene, folder / "map.tif", **FIXED))
     context = cascade.members[0].expert

@@ -2,7 +2,7 @@
 Tables 3 to 5 of Demir and Musaoglu (2023) on the virtual region, by one `tesela compare`.
 
 Bands (RGB, NRG) x season (April, July, September) x encoder x patch size: IoU by class and mean, by tile, with the
-cost of each. Makes a region of 6.4 x 6.4 km and the recipe in a folder, runs the comparison there, prints its JSON.
+cost of each. Makes a region of 4.8 x 4.8 km and the recipe in a folder, runs the comparison there, prints its JSON.
 A run that was stopped goes on.
 """
 
@@ -59,8 +59,8 @@ VARY = (
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--size-px", type=int, default=640)
-    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--size-px", type=int, default=480)
+    parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--seeds", type=int, default=1)
     chosen = parser.parse_args()
     folder = chosen.folder

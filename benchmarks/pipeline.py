@@ -102,8 +102,8 @@ def network_seconds(network: object, scene: Path) -> float:
     import numpy as np
     import rasterio
 
+    from tesela.core.machine import steady_memory
     from tesela.mapping.engines import make_engine
-    from tesela.mapping.machine import steady_memory
 
     with rasterio.open(scene) as data:
         windows = (data.height // WINDOW_PX) * (data.width // WINDOW_PX)

@@ -72,8 +72,8 @@ def measure_rate() -> float:
     import torch
 
     from mapping.work import CLASSES
+    from tesela.core.machine import steady_memory
     from tesela.mapping.engines import has_bf16, make_engine
-    from tesela.mapping.machine import steady_memory
     from tesela.models.unet import make_unet
 
     torch.manual_seed(0)

@@ -50,6 +50,25 @@ def test_all_engines_give_the_scores_of_the_network(network: torch.nn.Module, na
     assert np.abs(found - expected).max() < tolerance
 
 
+def test_in_bf16_the_convolutions_next_to_the_image_stay_fp32(network: torch.nn.Module) -> None:
+    kinds: dict[str, torch.dtype] = {}
+    names = ("encoder.conv1", "encoder.layer1.0.conv1", "encoder.layer2.0.conv1", "decoder.blocks.3.conv1.0")
+    names += ("decoder.blocks.4.conv1.0",)
+    handles = [
+        network.get_submodule(name).register_forward_hook(
+            lambda _, __, found, name=name: kinds.update({name: found.dtype})
+        )
+        for name in names
+    ]
+    images = np.random.default_rng(0).standard_normal((1, 64, 64, 2), np.float32)
+    for _ in range(2):  # telling a network twice is telling it once
+        make_engine(network, "torch-bf16").scores(images)
+    for handle in handles:
+        handle.remove()
+    fp32, bf16 = torch.float32, torch.bfloat16
+    assert [kinds[name] for name in names] == [fp32, fp32, bf16, bf16, fp32]
+
+
 @pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="the extra 'fast' is not installed")
 def test_openvino_makes_the_same_map_as_the_network_on_the_whole_array(tmp_path: Path) -> None:
     image = write_scene(tmp_path / "scene.tif", (130, 90), nodata_cols=4)

@@ -21,6 +21,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import torch
 
 from tesela.core.errors import RecipeError, unknown_name
+from tesela.mapping.numerics import ExactHead, keep_fine_exact
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 """Number formats of a network's arithmetic; sums and scores are fp32 always."""
@@ -56,54 +57,22 @@ class Engine(Protocol):
         ...
 
 
-class ExactHead(torch.nn.Module):
-    """
-    A network whose last stage is always computed in fp32.
-
-    In bf16 two close scores round to the same number: with its head in fp32 a U-Net keeps a third of the classes that
-    bf16 would flip, and the head is about a hundredth of the work.
-    """
-
-    def __init__(self, network: torch.nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Scores of a network in stages as `tesela.models.unet.Unet` has them, or of any other as it is."""
-        network: Any = self.network
-        if not all(hasattr(network, name) for name in STAGES):
-            scores: torch.Tensor = network(images)
-            return scores
-        return run_head(network, network.decoder(network.encoder(images)))
-
-
-STAGES = ("encoder", "decoder", "head")
-"""Modules that a network is run through, in this order, where it has them."""
-
-
-def run_head(network: Any, passed: torch.Tensor | list[torch.Tensor]) -> torch.Tensor:
-    """Last stage of a network (its ``head``), in fp32."""
-    tensors = [passed] if isinstance(passed, torch.Tensor) else passed
-    with torch.autocast(tensors[0].device.type, enabled=False):
-        exact = [tensor.float() for tensor in tensors]
-        scores: torch.Tensor = network.head(exact[0] if isinstance(passed, torch.Tensor) else exact)
-    return scores
-
-
 class TorchEngine:
     """PyTorch, on a processor or a GPU, images in channels-last order."""
 
     kind = "torch"
     device = "cpu"
+    fine_exact = True
+    """Whether the convolutions next to the image run in fp32, see `tesela.mapping.numerics`."""
     batch = 1  # on a processor larger batches gain nothing
     picks = False
 
     def __init__(self, network: torch.nn.Module, precision: str) -> None:
         self.name = f"{self.kind}-{precision}"
         self._dtype = PRECISIONS[precision]
-        self._network: Callable[[torch.Tensor], torch.Tensor] = ExactHead(
-            network.eval().to(self.device).to(memory_format=torch.channels_last)
-        )
+        self._plain = network.eval().to(self.device).to(memory_format=torch.channels_last)
+        self._network: Callable[[torch.Tensor], torch.Tensor] = ExactHead(self._plain)
+        self._told = self._dtype == torch.float32 or not self.fine_exact
 
     def scores(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """See `Engine.scores`."""
@@ -123,6 +92,9 @@ class TorchEngine:
 
     def tensor(self, images: NDArray[np.float32]) -> torch.Tensor:
         """(windows, bands, rows, cols) tensor in channels-last order on the engine's device."""
+        if not self._told:
+            keep_fine_exact(self._plain, images.shape[-1])
+            self._told = True
         return torch.from_numpy(images).permute(0, 3, 1, 2).to(self.device, non_blocking=True)
 
     @contextmanager
@@ -142,8 +114,7 @@ class CompiledEngine(TorchEngine):
     def __init__(self, network: torch.nn.Module, precision: str) -> None:
         super().__init__(network, precision)
         logging.getLogger("torch._inductor").setLevel(logging.ERROR)
-        compiled = torch.compile(ExactHead(network), dynamic=False)
-        self._network = compiled
+        self._network = torch.compile(ExactHead(network), dynamic=False)
 
 
 class CudaEngine(TorchEngine):
@@ -151,6 +122,7 @@ class CudaEngine(TorchEngine):
 
     kind = "cuda"
     device = "cuda"
+    fine_exact = False
     batch = 4
     picks = True
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from collections.abc import Callable, Mapping
@@ -89,11 +90,8 @@ class OpenVinoRunner:
     def __call__(self, values: Floats, mask: Floats, static: Floats) -> Answer:
         """See `tesela.models.applied.Runner`."""
         leading = values.shape[:-2]
-        flat = [
-            values.reshape(-1, *values.shape[-2:]),
-            mask.reshape(-1, *mask.shape[-2:]),
-            static.reshape(-1, static.shape[-1]),
-        ]
+        pixels = math.prod(leading)
+        flat = [item.reshape(pixels, *item.shape[len(leading) :]) for item in (values, mask, static)]
         if self._run is None:
             self._run = self._compile([item.shape[1:] for item in flat])
         count, parts = len(flat[0]), []

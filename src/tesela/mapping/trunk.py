@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tesela.mapping.engines import STAGES, CudaEngine, TorchEngine, run_head
+from tesela.mapping.engines import CudaEngine, TorchEngine
+from tesela.mapping.numerics import STAGES, run_head
 
 Carried = torch.Tensor | list[torch.Tensor]
 
