@@ -61,7 +61,8 @@ class SeriesNetwork(UnmixingNetwork):
     def __init__(self, architecture: EncoderArchitecture) -> None:
         super().__init__()
         made = architecture
-        self.steps, self.margin_px = len(made.months), made.context
+        self.margin_px = made.context
+        self.width = made.embedding
         self.encoder = ENCODERS[made.encoder](made.bands, made.months, made.embedding)
         self.film = Film(made.layers, made.embedding) if made.layers else None
         self.neighbours = Neighbours(made.embedding, made.context) if made.context else None

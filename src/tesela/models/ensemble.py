@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import nn
 
+from tesela.core.errors import ExpertError
 from tesela.models.answer import Answer, Tensor, UnmixingNetwork
+from tesela.models.expert import Expert
+from tesela.models.unmixers import EnsembleArchitecture, Unmixer
 
 
 class Ensemble(UnmixingNetwork):
@@ -35,3 +39,42 @@ class Ensemble(UnmixingNetwork):
             imputed=torch.stack(imputed).mean(0) if imputed and not self.margin_px else None,
             concentration=torch.stack(sure).mean(0) if sure else None,
         )
+
+
+def join_experts(experts: Sequence[Expert]) -> Expert:
+    """
+    One expert that answers with the mean of several, of any models, trained on pixels of the same kind.
+
+    Raises
+    ------
+    ExpertError
+        If their legends, bands, months, layers or scalings differ.
+    """
+    first = experts[0].header
+    for other in (expert.header for expert in experts[1:]):
+        for name in ("legend", "bands", "mean", "std", "series", "task"):
+            if getattr(first, name) != getattr(other, name):
+                raise ExpertError(
+                    f"Experts of different {name} cannot answer together. Train them on the same pixels."
+                )
+    plans: list[Unmixer] = []
+    networks: list[UnmixingNetwork] = []
+    for expert in experts:
+        plan, network = expert.header.architecture, expert.network
+        if isinstance(plan, EnsembleArchitecture) and isinstance(network, Ensemble):
+            plans += plan.members
+            networks += [item for item in network.members if isinstance(item, UnmixingNetwork)]
+        elif isinstance(plan, Unmixer) and isinstance(network, UnmixingNetwork):
+            plans.append(plan)
+            networks.append(network)
+        else:
+            raise ExpertError(f"An expert for {expert.header.task} ({plan.summary}) cannot join an ensemble.")
+    whole = Ensemble(networks)
+    header = replace(
+        first,
+        architecture=EnsembleArchitecture(tuple(plans)),
+        patch_size_px=1 + 2 * whole.margin_px,
+        training={"members": [dict(expert.header.training) for expert in experts]},
+        scores={"members": [dict(expert.header.scores) for expert in experts]},
+    )
+    return Expert(header, whole.eval().requires_grad_(False))

@@ -39,8 +39,8 @@ class UnmixingSettings:
     """Let encoders rebuild the series from monthly endmember spectra, which can be read from the expert."""
     epochs: int = 60
     """Passes over the training pixels."""
-    batch_size: int = 2048
-    """Pixels per step."""
+    batch_size: int = 512
+    """Pixels per step; networks with context take them in tiles of 16 x 16."""
     learning_rate: float = 2e-3
     weight_decay: float = 0.01
     warmup: float = 0.05

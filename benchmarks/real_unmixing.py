@@ -1,0 +1,239 @@
+"""
+Unmixing on real data: twelve monthly MODIS NDVI composites and exact CORINE shares of Lombardy.
+
+    .venv/bin/python benchmarks/real_unmixing.py [--seeds 0 1 2] [--epochs 40]
+
+Needs ../shared/data/modis_clc_lombardy (or TESELA_DATA). The shares of each 500 m cell are exact areas of a 100 m map:
+four classes at level 1, eight at a merged level 2. Blocks of 18 x 15 km are shared out to train, validation and test.
+Of each training and validation pixel 0, 20 or 40 % of the months are hidden, by lot; test pixels are judged with 0,
+20 and 40 % hidden. All models get the same pixels. BRITS as published is trained at each level by itself, as in the
+paper, with its settings but for the epochs; all others are trained at level 2, and level 1 is the sum. Prints JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import rasterio
+import torch
+from numpy.typing import NDArray
+
+from tesela.core.legend import Legend
+from tesela.io.legends import load_legend
+from tesela.io.raster import grid_of
+from tesela.labels.fractions import read_fractions
+from tesela.models.ensemble import join_experts
+from tesela.models.expert import Expert
+from tesela.patches.pixel_split import split_pixels
+from tesela.patches.pixels import NO_SPLIT, PixelTable
+from tesela.training.unmixing import train_unmixing
+from tesela.training.unmixing_apply import unmix_pixels
+from tesela.training.unmixing_settings import UnmixingSettings
+
+GAPS = (0.0, 0.2, 0.4)
+GROUPS = {
+    "11": ("1", "Urban fabric and green", ("11", "14")),
+    "12": ("1", "Industry, transport, mines", ("12", "13")),
+    "21": ("2", "Arable land", ("21",)),
+    "22": ("2", "Permanent crops, pastures, mosaics", ("22", "23", "24")),
+    "31": ("3", "Forests", ("31",)),
+    "32": ("3", "Shrub and herbaceous", ("32",)),
+    "33": ("3", "Open spaces", ("33",)),
+    "51": ("4", "Water and wetlands", ("41", "42", "51", "52")),
+}
+"""Merged level 2: code to parent, name and the classes of CORINE level 2."""
+PARENTS = {"1": "Artificial", "2": "Agricultural", "3": "Forest and semi natural", "4": "Water and wetlands"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--models", nargs="+", default=list(MODELS))
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    data = Path(os.environ.get("TESELA_DATA", "../shared/data")).resolve() / "modis_clc_lombardy"
+    if not data.exists():
+        sys.exit(f"No data at {data}: set TESELA_DATA to the folder that holds modis_clc_lombardy.")
+    pixels = read_table(data)
+    runs = []
+    for seed in options.seeds:
+        table = split_pixels(pixels, seed=seed)
+        taught = hide_months(table, seed=seed)
+        kept: dict[str, Expert] = {}
+        for name in options.models:
+            begun = time.process_time()
+            experts = MODELS[name](taught, seed, options.epochs, kept)
+            seconds = time.process_time() - begun
+            for gap in GAPS:
+                judged = judge(experts, table, gap=gap, seed=seed)
+                runs.append({"model": name, "seed": seed, "gap": gap, "cpu_s": round(seconds, 1), **judged})
+            curves = [expert.header.scores.get("curve") for expert in experts]
+            print(json.dumps({"runs": runs[-len(GAPS) :], "curves": curves}), file=sys.stderr, flush=True)
+    print(json.dumps({"pixels": table.counts, "runs": runs, "means": means(runs)}, indent=2))
+
+
+def legend_of() -> Legend:
+    rows = [
+        {"level": "1", "value": code, "code": code, "name": name, "color": "#808080"}
+        for code, name in PARENTS.items()
+    ]
+    for value, (code, (parent, name, _)) in enumerate(GROUPS.items(), start=1):
+        row = {
+            "level": "2",
+            "value": str(value),
+            "code": code,
+            "name": name,
+            "color": "#808080",
+            "parent": parent,
+        }
+        rows.append(row)
+    return Legend.from_rows("lombardy", rows)
+
+
+def read_table(data: Path) -> PixelTable:
+    """All cells that the map covers, with their NDVI (0 is a gap) and exact shares."""
+    with rasterio.open(data / "modis_ndvi_2010_west.tif") as image:
+        ndvi, grid = image.read().astype(np.float32), grid_of(image)
+    ndvi[ndvi == 0] = np.nan
+    corine, legend = load_legend("corine-3"), legend_of()
+    with tempfile.TemporaryDirectory() as folder, rasterio.open(data / "clc_32632_west.tif") as labels:
+        plain = Path(folder) / "clc.tif"  # nodata of the original is 255; of ours 0
+        values = labels.read(1)
+        profile = {"driver": "GTiff", "dtype": "uint8", "count": 1, "nodata": 0, "crs": labels.crs}
+        size = {"width": labels.width, "height": labels.height, "transform": labels.transform}
+        with rasterio.open(plain, "w", **profile, **size) as out:
+            out.write(np.where(values == 255, 0, values), 1)
+        found = read_fractions(plain, like=grid, legend=corine)
+    shares = np.stack(
+        [
+            found.shares[[i for i, code in enumerate(corine.codes) if code[:2] in parts]].sum(0)
+            for _, _, parts in GROUPS.values()
+        ]
+    )
+    kept = (found.cover > 0.999) & np.isfinite(ndvi).any(0)
+    rows, cols = np.nonzero(kept)
+    return PixelTable(
+        values=np.ascontiguousarray(ndvi[:, kept].T[..., None]),
+        static=np.zeros((len(rows), 0), np.float32),
+        targets=shares[:, kept].T.astype(np.float32),
+        rows=rows.astype(np.int32),
+        cols=cols.astype(np.int32),
+        splits=np.full(len(rows), NO_SPLIT, np.uint8),
+        times=tuple(f"2010-{month:02d}" for month in range(1, 13)),
+        bands=("ndvi",),
+        layers=(),
+        legend=legend,
+        grid=grid,
+    )
+
+
+def hide_months(table: PixelTable, *, seed: int, gap: float | None = None) -> PixelTable:
+    """Hide a share of the months; by default 0, 20 or 40 % of each pixel's, by lot."""
+    generator = np.random.default_rng(1000 + seed)
+    rate = generator.choice(GAPS, len(table)) if gap is None else np.full(len(table), gap)
+    hidden = generator.random(table.values.shape[:2]) < rate[:, None]
+    return replace(table, values=np.where(hidden[..., None], np.float32(np.nan), table.values))
+
+
+Maker = Callable[[PixelTable, int, int, dict[str, Expert]], list[Expert]]
+
+
+def published(table: PixelTable, seed: int, epochs: int, kept: dict[str, Expert]) -> list[Expert]:
+    settings = UnmixingSettings(published=True, epochs=epochs, seed=seed)
+    return [train_unmixing(table.at_level(level), settings) for level in (1, 2)]
+
+
+def single(**options: object) -> Maker:
+    """One expert of these settings, for both levels."""
+
+    def make(table: PixelTable, seed: int, epochs: int, kept: dict[str, Expert]) -> list[Expert]:
+        settings = UnmixingSettings(epochs=epochs, seed=seed, **options)  # type: ignore[arg-type]
+        expert = train_unmixing(table, settings)
+        kept["-".join(str(value) for value in options.values())] = expert
+        return [expert]
+
+    return make
+
+
+def ours(table: PixelTable, seed: int, epochs: int, kept: dict[str, Expert]) -> list[Expert]:
+    """Mean of a dense and a convolutional network with neighbours, and of the forest with neighbours."""
+    found = [
+        train_unmixing(table, UnmixingSettings(model="mlp", context=2, members=3, epochs=epochs, seed=seed)),
+        train_unmixing(table, UnmixingSettings(model="tempcnn", context=2, epochs=epochs, seed=seed)),
+        kept["forest-1-100"],
+    ]
+    return [join_experts(found)]
+
+
+MODELS: dict[str, Maker] = {
+    "fclsu": single(model="fclsu"),
+    "nnls": single(model="nnls"),
+    "mlp": single(model="mlp", context=0),
+    "random forest": single(model="forest", context=0, trees=100),
+    "random forest, 3 x 3": single(model="forest", context=1, trees=100),
+    "boosting": single(model="boosting", context=0, trees=100),
+    "ours": ours,
+    "brits as published": published,
+    "brits, ours": single(model="brits"),
+}
+
+
+def judge(experts: list[Expert], table: PixelTable, *, gap: float, seed: int) -> dict[str, dict[str, float]]:
+    """Scores on the test pixels, at both levels."""
+    shown = hide_months(table, seed=10 + seed, gap=gap)
+    test = table.splits == 2
+    found = {}
+    for level in (1, 2):
+        expert = experts[min(level, len(experts)) - 1]
+        shares = unmix_pixels(expert, shown, test).shares
+        wanted = table.take(test)
+        if expert.header.legend.depth > level:
+            shares = replace(wanted, targets=shares).at_level(level).targets
+        found[f"level {level}"] = scores(shares, wanted.at_level(level).targets)
+    return found
+
+
+def scores(shares: NDArray[np.float32], wanted: NDArray[np.float32]) -> dict[str, float]:
+    """Means over the classes of the paper's five, in per cent but for CC and F1."""
+    off = shares.astype(np.float64) - wanted
+    rmse = np.sqrt((off**2).mean(0))
+    correlation = [np.corrcoef(a, b)[0, 1] for a, b in zip(shares.T, wanted.T, strict=True)]
+    guess, truth = shares.argmax(1), wanted.argmax(1)
+    f1 = []
+    for number in range(wanted.shape[1]):
+        hits = ((guess == number) & (truth == number)).sum()
+        f1.append(2 * hits / max(1, (guess == number).sum() + (truth == number).sum()))
+    return {
+        "mae": round(100 * float(np.abs(off).mean()), 3),
+        "rmse": round(100 * float(rmse.mean()), 3),
+        "rrmse": round(100 * float((rmse / wanted.mean(0)).mean()), 2),
+        "cc": round(float(np.nanmean(correlation)), 4),
+        "f1": round(float(np.mean(f1)), 4),
+    }
+
+
+def means(runs: list[dict[str, object]]) -> dict[str, object]:
+    """Means over the seeds, by model and gap."""
+    out: dict[str, object] = {}
+    for run in runs:
+        for level in ("level 1", "level 2"):
+            same = [r[level] for r in runs if (r["model"], r["gap"]) == (run["model"], run["gap"])]
+            key = f"{run['model']}, {run['gap']:.0%} hidden, {level}"
+            out[key] = {name: round(statistics.mean(s[name] for s in same), 4) for name in same[0]}  # type: ignore[index,attr-defined]
+    return out
+
+
+if __name__ == "__main__":
+    main()
