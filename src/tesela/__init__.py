@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tesela.core.errors import TeselaError as TeselaError
     from tesela.core.legend import LandClass as LandClass
     from tesela.core.legend import Legend as Legend
+    from tesela.core.publication import Publication as Publication
     from tesela.core.scene import Band as Band
     from tesela.core.scene import Scene as Scene
     from tesela.evaluation.assessment import assess as assess
@@ -34,16 +35,20 @@ if TYPE_CHECKING:
     from tesela.io.raster import open_scene as open_scene
     from tesela.io.vector import open_layer as open_layer
     from tesela.labels.masks import write_labels as write_labels
+    from tesela.mapping.abundance import unmix_cube as unmix_cube
     from tesela.mapping.predict import predict_map as predict_map
     from tesela.models.expert import load_expert as load_expert
     from tesela.patches.split import split_patches as split_patches
     from tesela.patches.table import make_patches as make_patches
     from tesela.patches.table import read_patches as read_patches
+    from tesela.publishing.products import publish as publish
     from tesela.recipes.chains import run_recipe as run_recipe
     from tesela.recipes.schema import load_recipe as load_recipe
     from tesela.simulate.region import write_region as write_region
     from tesela.training.segmentation import train_segmentation as train_segmentation
     from tesela.training.settings import SegmentationSettings as SegmentationSettings
+    from tesela.training.unmixing import train_unmixing as train_unmixing
+    from tesela.training.unmixing_settings import UnmixingSettings as UnmixingSettings
 
 __version__ = "0.1.0"
 
@@ -60,10 +65,12 @@ _HOME = {
     "LandClass": "tesela.core.legend",
     "Legend": "tesela.core.legend",
     "LegendError": "tesela.core.errors",
+    "Publication": "tesela.core.publication",
     "RecipeError": "tesela.core.errors",
     "Scene": "tesela.core.scene",
     "SegmentationSettings": "tesela.training.settings",
     "TeselaError": "tesela.core.errors",
+    "UnmixingSettings": "tesela.training.unmixing_settings",
     "assess": "tesela.evaluation.assessment",
     "convert_map": "tesela.io.maps",
     "generalise_map": "tesela.generalise.generalise",
@@ -77,10 +84,13 @@ _HOME = {
     "open_map": "tesela.io.maps",
     "open_scene": "tesela.io.raster",
     "predict_map": "tesela.mapping.predict",
+    "publish": "tesela.publishing.products",
     "read_patches": "tesela.patches.table",
     "run_recipe": "tesela.recipes.chains",
     "split_patches": "tesela.patches.split",
     "train_segmentation": "tesela.training.segmentation",
+    "train_unmixing": "tesela.training.unmixing",
+    "unmix_cube": "tesela.mapping.abundance",
     "write_labels": "tesela.labels.masks",
     "write_map": "tesela.io.maps",
     "write_region": "tesela.simulate.region",
