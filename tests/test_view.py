@@ -455,7 +455,13 @@ def test_in_a_browser_the_keys_zoom_and_the_legend_counts_what_is_seen(browser: 
     assert [row.split("\t")[1].strip() for row in rows] == ["2,764", "2,800", "2,100"]
     page.locator("#canvas").focus()
     before = page.locator("#scale").inner_text()
+    page.select_option("#left", label="map_2012")
+    head = page.locator("#legend th").all_inner_texts()
+    assert head == ["class", "ha 2012", "ha 2024"]
+    rows = page.locator("#legend tbody tr").all_inner_texts()
+    assert [row.split("\t")[1].strip() for row in rows] == ["2,064", "2,800", "2,800"]
     page.select_option("#left", label="Map 2024")
+    page.locator("#canvas").focus()
     page.keyboard.press("Shift+ArrowRight")
     for _ in range(7):
         page.keyboard.press("+")

@@ -122,7 +122,8 @@ export class MapCanvas {
       wanted.push(...this.drawLayer(pen, layer, from, to));
       pen.restore();
     }
-    this.store.want(wanted);
+    const whole = this.sides().map(([layer]) => ({ layer, level: this.view.levels - 1, x: 0, y: 0 })); // to show at once
+    this.store.want([...whole, ...wanted]);
   }
 
   drawLayer(pen, layer, from, to) {

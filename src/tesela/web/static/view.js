@@ -136,37 +136,57 @@ function chip(layer, value) {
 
 function drawLegend() {
   const shown = [map.right, map.left].filter((layer, place, all) => layer && all.indexOf(layer) === place);
-  $("legend").replaceChildren(...shown.flatMap(legendOf));
+  const [first, second] = shown;
+  const together = second?.kind === "class" && first.kind === "class" && first.legend === second.legend && first.classes.length === second.classes.length;
+  const parts = together ? [classTable([second, first])] : shown.map((layer) => LEGENDS[layer.kind](layer));
+  $("legend").replaceChildren(...parts.flat());
   drawShares();
 }
 
-function legendOf(layer) {
-  if (layer.kind === "image") return [];
-  const title = node("h2", {}, `${label(layer)} `);
-  if (layer.kind === "score") {
-    const bar = node("div", { className: "ramp" });
-    bar.style.background = `linear-gradient(90deg, ${[0, 0.25, 0.5, 0.75, 1].map(ramp).join(", ")})`;
-    return [title, bar, node("div", { className: "ends" }, node("span", {}, "0 %"), node("span", {}, "100 %"))];
-  }
-  title.append(node("span", {}, layer.exact ? layer.legend : `${layer.legend}, areas estimated`));
-  const unit = layer.classes.some((item) => item.ha !== null) ? "ha" : "%";
-  const head = node("tr", {}, node("th", { scope: "col" }, "class"), node("th", { scope: "col" }, unit), node("th", { scope: "col" }, "% in view"));
+const LEGENDS = { image: () => [], score: rampLegend, class: (layer) => classTable([layer]) };
+
+function rampLegend(layer) {
+  const bar = node("div", { className: "ramp" });
+  bar.style.background = `linear-gradient(90deg, ${[0, 0.25, 0.5, 0.75, 1].map(ramp).join(", ")})`;
+  const ends = node("div", { className: "ends" }, node("span", {}, "0 %"), node("span", {}, "100 %"));
+  return [node("h2", {}, label(layer)), bar, ends];
+}
+
+/** Classes and areas of one layer and what is in view, or areas of two layers of one legend beside each other. */
+function classTable(layers) {
+  const { legend, classes } = layers[0];
+  const exact = layers.every((layer) => layer.exact);
+  const title = node("h2", {}, `${layers.map(label).join(", ")} `, node("span", {}, exact ? legend : `${legend}, areas estimated`));
+  const unit = classes.some((item) => item.ha !== null) ? "ha" : "%";
+  const columns = layers.length > 1 ? layers.map((layer) => `${unit} ${layer.year || layer.name}`) : [unit, "% in view"];
+  const head = node("tr", {}, ...["class", ...columns].map((text) => node("th", { scope: "col" }, text)));
   const body = node("tbody");
-  for (const item of layer.classes.filter((found) => found.share > 0)) {
-    const pressed = only !== null && only.legend === layer.legend && only.value === item.value;
-    const text = item.code === item.name ? item.name : `${item.code} ${item.name}`;
-    const button = node("button", { type: "button", className: "class" }, chip(layer, item.value), node("span", {}, text));
-    button.setAttribute("aria-pressed", pressed);
-    button.addEventListener("click", () => {
-      only = pressed ? null : { legend: layer.legend, value: item.value };
-      store.restyle({ only });
-      drawLegend();
+  classes.forEach((item, place) => {
+    if (layers.every((layer) => layer.classes[place].share === 0)) return;
+    const cells = layers.map((layer) => {
+      const { ha, share } = layer.classes[place];
+      return node("td", {}, unit === "ha" ? number.format(ha) : percent(share));
     });
-    const share = node("td", { className: "muted" }, "");
-    Object.assign(share.dataset, { layer: layer.id, value: item.value });
-    body.append(node("tr", {}, node("td", {}, button), node("td", {}, unit === "ha" ? number.format(item.ha) : percent(item.share)), share));
-  }
+    if (layers.length === 1) {
+      cells.push(node("td", { className: "muted" }));
+      Object.assign(cells[1].dataset, { layer: layers[0].id, value: item.value });
+    }
+    body.append(node("tr", {}, node("td", {}, classButton(layers[0], item)), ...cells));
+  });
   return [title, node("table", {}, node("thead", {}, head), body)];
+}
+
+function classButton(layer, item) {
+  const pressed = only !== null && only.legend === layer.legend && only.value === item.value;
+  const text = item.code === item.name ? item.name : `${item.code} ${item.name}`;
+  const button = node("button", { type: "button", className: "class" }, chip(layer, item.value), node("span", {}, text));
+  button.setAttribute("aria-pressed", pressed);
+  button.addEventListener("click", () => {
+    only = pressed ? null : { legend: layer.legend, value: item.value };
+    store.restyle({ only });
+    drawLegend();
+  });
+  return button;
 }
 
 function drawShares() {
