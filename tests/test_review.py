@@ -558,7 +558,11 @@ class Page:
         self.wait_for("seen.length > 0 || !document.getElementById('done').hidden")
 
     def wait_for(self, condition: str) -> None:
-        self.page.wait_for_function(condition)
+        """Ask until it holds; playwright's own waiting evaluates text in the page, which its policy forbids."""
+        end = time.monotonic() + 60
+        while not self.page.evaluate(condition):
+            assert time.monotonic() < end, f"never: {condition}"
+            self.page.wait_for_timeout(10)
 
     @property
     def seen(self) -> list[str]:

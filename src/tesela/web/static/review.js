@@ -21,7 +21,8 @@ let queue = []; // patches to come; the first is the fresh one
 let trail = []; // { item, verdict }, as they were judged
 let cursor = 0; // place in the trail; its length: the fresh patch
 let draft = null; // the verdict in the making
-let shown = null; // id of the patch on the screen
+let shown = null; // id of the patch that is to be on the screen
+let ready = null; // id of the patch that is there: nothing is judged unseen
 let looked = { ms: 0, since: null };
 let progress = null;
 let undoing = false;
@@ -108,6 +109,7 @@ async function show() {
   const item = current();
   const fresh = cursor === trail.length;
   shown = item?.id ?? null;
+  ready = null;
   showDone(!item);
   draft = item ? (drafts.get(item.id) ?? draftOf(fresh ? null : trail[cursor].verdict)) : null;
   looked = { ms: 0, since: null };
@@ -123,6 +125,7 @@ async function show() {
   if (shown !== item.id) return; // another was asked for meanwhile
   panes.show(patch);
   showItem(item);
+  ready = item.id;
   looked.since = document.hidden ? null : performance.now();
   document.dispatchEvent(new CustomEvent("patchshown", { detail: item.id }));
   prefetch();
@@ -149,7 +152,7 @@ function draftOf(verdict) {
 }
 
 function answer(question, value) {
-  if (!draft) return;
+  if (!draft || ready !== shown) return;
   if (question === "tier") Object.assign(draft, { tier: TIERS[value - 1], label: null, boundary: null });
   else {
     draft[question] = value;
@@ -161,7 +164,7 @@ function answer(question, value) {
 }
 
 function change(field, value) {
-  if (!draft) return;
+  if (!draft || ready !== shown) return;
   if (field === "reasons") draft.reasons[draft.reasons.has(value) ? "delete" : "add"](value);
   else draft[field] = draft[field] === value && field !== "note" ? (field === "flag" ? false : null) : value;
   draft.changed = true;
@@ -180,7 +183,7 @@ function verdictOf(item, action) {
 /** Keep the verdict on the patch that is shown; true if there was one. */
 function keep() {
   const item = current();
-  if (!item || shown !== item.id || !draft?.tier || !draft.changed) return false;
+  if (!item || ready !== item.id || !draft?.tier || !draft.changed) return false;
   const verdict = verdictOf(item, "judge");
   drafts.delete(item.id);
   if (cursor === trail.length) {
@@ -200,7 +203,7 @@ function submit() {
 
 function skip() {
   const item = current();
-  if (!item || shown !== item.id) return;
+  if (!item || ready !== item.id) return;
   if (cursor < trail.length) return go(1);
   queue.shift();
   drafts.delete(item.id);
