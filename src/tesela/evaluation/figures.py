@@ -67,7 +67,7 @@ def draw_reliability(found: Calibration) -> str:
         x = _LEFT + percent / 100 * (_WIDTH - _LEFT - _RIGHT)
         parts.append(_text(x, _HEIGHT - 34, f"{percent}"))
     parts.append(_text((_LEFT + _WIDTH - _RIGHT) / 2, _HEIGHT - 20, "confidence, %", kind="faint"))
-    parts.append(_text(_LEFT - 6, _HEIGHT - 2, "ground", kind="faint", anchor="end"))
+    parts.append(_text(_LEFT - 6, _HEIGHT - 4, "ground", kind="faint", anchor="end"))
     return "".join([*parts, "</svg>"])
 
 

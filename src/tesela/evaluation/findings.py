@@ -25,6 +25,8 @@ def findings(assessment: Assessment, generalised: Generalised | None = None) -> 
         f"Map and reference agree on {percent_text(scores.accuracy)} of the ground judged. "
         f"A map of nothing but “{common.name}”, the commonest class, would reach {percent_text(scores.majority)}."
     )
+    if generalised is not None:
+        yield _of_generalised(scores, generalised)
     ranked = sorted((item for item in scores.classes if item.reference_px), key=lambda item: item.iou)
     if len(ranked) > 1:
         best, worst = ranked[-1], ranked[0]
@@ -46,6 +48,11 @@ def findings(assessment: Assessment, generalised: Generalised | None = None) -> 
                 f"Largest shift of area: “{legend.names[most]}” covers {hectares_text(abs(excess[most]))} ha "
                 f"{'more' if excess[most] > 0 else 'less'} in the map than in the reference."
             )
+    if assessment.borders is not None:
+        yield from _of_borders(assessment.borders)
+    if assessment.calibration is not None and assessment.calibration.judged_px:
+        yield _of_calibration(assessment.calibration)
+    yield from _of_regions(assessment)
     for codes, text in (
         (scores.missed, "In the reference but never mapped, counted as 0: {}."),
         (scores.invented, "Mapped but not in the reference, counted as 0: {}."),
@@ -53,14 +60,6 @@ def findings(assessment: Assessment, generalised: Generalised | None = None) -> 
     ):
         if codes:
             yield text.format(join_words((f"“{legend[code].name}”" for code in codes), most=6))
-    if generalised is not None:
-        yield _of_generalised(scores, generalised)
-    if assessment.borders is not None:
-        yield from _of_borders(assessment.borders)
-    if assessment.calibration is not None and assessment.calibration.judged_px:
-        yield _of_calibration(assessment.calibration)
-    if len(assessment.regions) > 1:
-        yield _of_regions(assessment)
     for note in assessment.notes:
         yield re.sub(r"(?<=\d),(?=\d{3})", "\u202f", note)
 
@@ -96,11 +95,12 @@ def _of_calibration(found: Calibration) -> str:
     )
 
 
-def _of_regions(assessment: Assessment) -> str:
+def _of_regions(assessment: Assessment) -> Iterator[str]:
     judged = [region for region in assessment.regions if region.confusion.judged_px]
-    ranked = sorted(judged, key=lambda region: region.scores.accuracy)
-    worst, best = ranked[0], ranked[-1]
-    return (
-        f"Of {len(judged)} regions, “{best.name}” agrees best ({percent_text(best.scores.accuracy)}) and "
-        f"“{worst.name}” worst ({percent_text(worst.scores.accuracy)})."
-    )
+    if len(judged) > 1:
+        ranked = sorted(judged, key=lambda region: region.scores.accuracy)
+        worst, best = ranked[0], ranked[-1]
+        yield (
+            f"Of {len(judged)} regions, “{best.name}” agrees best ({percent_text(best.scores.accuracy)}) and "
+            f"“{worst.name}” worst ({percent_text(worst.scores.accuracy)})."
+        )

@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 _PANES = {
     "image": "Image",
     "map": "Map",
-    "generalised": "Map, generalised",
+    "generalised": "Generalised",
     "reference": "Reference",
     "difference": "Difference",
-    "difference_generalised": "Difference, generalised",
+    "difference_generalised": "Difference after",
 }
 """Panes in their order, with their titles."""
 
@@ -45,7 +45,7 @@ def panes(
         "generalised": "" if generalised is None else f"to {generalised.rule}",
         "reference": "what it is judged against",
         "difference": "where the two disagree",
-        "difference_generalised": "where it disagrees then",
+        "difference_generalised": "generalising",
     }
     found = []
     for name, title in _PANES.items():
