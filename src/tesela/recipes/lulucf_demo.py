@@ -33,7 +33,7 @@ class DemoSize:
 
 
 SIZES = {
-    "small": DemoSize(1280, 0.5, patch_px=128, encoder="resnet10t", decoder="small", epochs=14),
+    "small": DemoSize(1152, 0.5, patch_px=96, encoder="resnet10t", decoder="small", epochs=12),
     "full": DemoSize(4096, 0.5, patch_px=256, encoder="resnet34", decoder="full", epochs=60),
 }
 """The demo by size: some minutes on two cores, or four square kilometres."""

@@ -23,6 +23,9 @@ from tesela.recipes.sections import (
 from tesela.sources.siose_rules import SioseRules, species_legend
 from tesela.training.settings import SegmentationSettings
 
+Measure = Literal["none", "loss", "sampling"]
+"""Measure against class imbalance; see `SegmentationSettings.balance`."""
+
 SPECIES = "species"
 """Legend of an expert that is made of the recipe's `species`."""
 
@@ -117,9 +120,7 @@ class LulucfRecipe(Recipe):
     experts: list[ExpertSection] = Field(default_factory=lambda: list(PAPER), min_length=1)
     patches: QualitySection = QualitySection()
     training: SegmentationSettings = SegmentationSettings()
-    measures: list[Literal["none", "loss", "sampling"]] = Field(
-        default_factory=lambda: ["loss"], min_length=1
-    )
+    measures: list[Measure] = Field(default=["loss"], min_length=1)
     """Measures against class imbalance to compare, each with experts of its own; the first makes the map."""
     mapping: MappingSection = MappingSection()
     assessment: AssessmentSection = AssessmentSection()
@@ -129,7 +130,7 @@ class LulucfRecipe(Recipe):
         for what, names in (
             ("scene name", [scene.name for scene in self.scenes]),
             ("expert name", [expert.name for expert in self.experts]),
-            ("measure", list(self.measures)),
+            ("measure", [str(measure) for measure in self.measures]),
         ):
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:

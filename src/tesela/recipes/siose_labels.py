@@ -9,6 +9,7 @@ from pathlib import Path
 import pyproj
 import shapely
 from odc.geo.geobox import GeoBox
+from shapely.geometry.base import BaseGeometry
 
 from tesela.core.errors import GridError, InputError, join_words
 from tesela.core.legend import Legend
@@ -109,7 +110,7 @@ def label_siose(
     like: GeoBox,
     legend: Legend,
     rules: SioseRules | None = None,
-    outline: shapely.Geometry | None = None,
+    outline: BaseGeometry | None = None,
 ) -> tuple[ClassMap, SioseClasses]:
     """
     Draw a SIOSE AR GeoPackage as a class mask on the pixels of a scene.
@@ -140,19 +141,17 @@ def label_siose(
         As `write_siose_classes`.
     """
     file = open_siose(reference)
-    within: Bounds | shapely.Geometry = _bounds(like, file.polygons.crs)
+    bounds = _bounds(like, file.polygons.crs)
     left, bottom, right, top = file.polygons.bounds
-    if not shapely.box(*within).intersects(shapely.box(left, bottom, right, top)):
+    if not shapely.box(*bounds).intersects(shapely.box(left, bottom, right, top)):
         raise GridError(
             f"{reference} lies at {left:.0f} {bottom:.0f} {right:.0f} {top:.0f} (left, bottom, right, top), the scene "
-            f"at {' '.join(f'{side:.0f}' for side in within)} in the same CRS: they do not overlap. Give the file of "
+            f"at {' '.join(f'{side:.0f}' for side in bounds)} in the same CRS: they do not overlap. Give the file of "
             f"this province and zone."
         )
-    if outline is not None:
-        within = outline
     with tempfile.TemporaryDirectory(prefix="tesela-siose-") as folder:
         classes = write_siose_classes(
-            file, Path(folder) / "classes.gpkg", legend=legend, rules=rules, within=within
+            file, Path(folder) / "classes.gpkg", legend=legend, rules=rules, within=outline or bounds
         )
         found = write_labels(classes.path, out, like=like, legend=legend, field=FIELD, layer=LAYER)
     return found, classes
@@ -163,6 +162,7 @@ def _bounds(grid: GeoBox, crs: str) -> Bounds:
     if grid.crs is None:
         raise GridError("The scene has no coordinate system; give it one (gdal_edit.py -a_srs EPSG:....).")
     there = pyproj.Transformer.from_crs(grid.crs.to_wkt(), crs, always_xy=True)
-    left, bottom, right, top = there.transform_bounds(*grid.extent.boundingbox, densify_pts=21)
+    left, bottom, right, top = grid.extent.boundingbox
+    left, bottom, right, top = there.transform_bounds(left, bottom, right, top, densify_pts=21)
     margin = 0.01 * max(right - left, top - bottom)
     return left - margin, bottom - margin, right + margin, top + margin

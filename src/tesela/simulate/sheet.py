@@ -146,7 +146,7 @@ def _zones(
     )
     seen = np.unique(blocks.index)
     scores += balance(scores[:, seen], tuple(SHARES.values()))[:, None]
-    return np.argmax(scores, axis=0).astype(np.uint8)
+    return np.asarray(np.argmax(scores, axis=0), np.uint8)
 
 
 def _turns(

@@ -19,7 +19,7 @@ from tesela.simulate.siose import SioseMap
 if TYPE_CHECKING:
     import geopandas as gpd
     import pandas as pd
-    import shapely
+    from shapely.geometry.base import BaseGeometry
 
 PROVINCE = "99"
 """No province of Spain has this number."""
@@ -200,7 +200,7 @@ def _outlines(number: NDArray[np.int32], sheet: Sheet) -> tuple[NDArray[np.int32
     import shapely
     from rasterio.features import shapes
 
-    found: dict[int, list[shapely.Polygon]] = {}
+    found: dict[int, list[BaseGeometry]] = {}
     for outline, value in shapes(number, connectivity=4, transform=sheet.grid.affine):
         found.setdefault(int(value), []).append(shapely.geometry.shape(outline))
     order = sorted(found)

@@ -99,7 +99,7 @@ def find_items(
         raise
     except APIError as error:
         raise NetworkError(f"{catalogue.address}: {error}. Is it the address of a STAC API?") from None
-    except (pystac.STACError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (pystac.STACError, pystac.STACTypeError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"{catalogue.address}: is no STAC catalogue that can be read "
             f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})."

@@ -20,7 +20,7 @@ from tesela.io.raster import window_grid
 from tesela.io.remote import Rasters
 from tesela.sources.ancillary import Ancillary
 from tesela.sources.modis_files import BANDS, Composite, find_composites
-from tesela.sources.modis_grid import SINUSOIDAL, TILE_PX, modis_tile
+from tesela.io.sinusoidal import SINUSOIDAL, TILE_PX, modis_tile
 from tesela.sources.modis_months import SATELLITES, Merge, Work, make_block, steps_for, unpack
 from tesela.sources.modis_quality import BAND_COUNT, QualityRule
 

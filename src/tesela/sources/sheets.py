@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import shapely
+from shapely.geometry.base import BaseGeometry
 
 from tesela.core.errors import InputError, join_words
 from tesela.io.vector import open_layer, read_layer
@@ -20,7 +20,7 @@ _FIELDS = ("MTN50_CLAS", "CCFF50", "MTN50", "HOJA")
 _NUMBER = re.compile(r"\d+")
 
 
-def read_sheet(outlines: str | Path, number: str, *, crs: str) -> shapely.Geometry:
+def read_sheet(outlines: str | Path, number: str, *, crs: str) -> BaseGeometry:
     """
     Outline of a sheet.
 
@@ -54,7 +54,7 @@ def read_sheet(outlines: str | Path, number: str, *, crs: str) -> shapely.Geomet
     if rows.empty or not wanted:
         known = join_words(sorted(map(str, found[field])))
         raise InputError(f"{outlines}: has no sheet '{number}' (it has {known}).")
-    outline: shapely.Geometry = rows.to_crs(crs).geometry.union_all()
+    outline: BaseGeometry = rows.to_crs(crs).geometry.union_all()
     return outline
 
 

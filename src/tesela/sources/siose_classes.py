@@ -13,6 +13,7 @@ import numpy as np
 import pyproj
 import shapely
 from numpy.typing import NDArray
+from shapely.geometry.base import BaseGeometry
 
 from tesela.core.errors import InputError
 from tesela.core.legend import Legend
@@ -42,7 +43,7 @@ class SioseClasses:
 
     path: Path
     legend: Legend
-    area_m2: Counter[str] = field(default_factory=Counter)
+    area_m2: dict[str, float] = field(default_factory=dict)
     """Area that was given each class, by code."""
     written: int = 0
     too_small: int = 0
@@ -58,7 +59,7 @@ def write_siose_classes(
     *,
     legend: Legend,
     rules: SioseRules | None = None,
-    within: Bounds | shapely.Geometry | None = None,
+    within: Bounds | BaseGeometry | None = None,
 ) -> SioseClasses:
     """
     Give each polygon of SIOSE AR its class and write them as a GeoPackage.
@@ -96,7 +97,7 @@ def write_siose_classes(
             f"{file.path}: layer {file.polygons.layer} has no {wanted}, by which tree cover is to be told. Tell it by "
             f'covers (trees = "covers").'
         )
-    outline = within if isinstance(within, shapely.Geometry) else None
+    outline = within if isinstance(within, BaseGeometry) else None
     bounds = outline.bounds if outline is not None else within
     unit_m2 = _square_metre(file, classifier.rules)
     found = SioseClasses(Path(out), legend)
@@ -141,7 +142,7 @@ class _Stream:
     classifier: Classifier
     parts: Composition | None
     found: SioseClasses
-    outline: shapely.Geometry | None
+    outline: BaseGeometry | None
     unit_m2: float
     """Square metres of a square unit of the CRS."""
 
@@ -179,9 +180,8 @@ class _Stream:
         self.found.without_class += int((codes == "").sum())
         self.found.written += int(kept.sum())
         for code in np.unique(codes[kept].astype(str)):
-            self.found.area_m2[str(code)] += float(
-                shapely.area(shapes[kept & (codes == code)]).sum() * self.unit_m2
-            )
+            more = float(shapely.area(shapes[kept & (codes == code)]).sum()) * self.unit_m2
+            self.found.area_m2[str(code)] = self.found.area_m2.get(str(code), 0.0) + more
         return {
             "ID_POLYGON": _texts(table, "polygon", kept),
             FIELD: codes[kept],

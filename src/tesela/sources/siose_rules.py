@@ -128,15 +128,10 @@ class Classifier:
         else:
             rows = table.iloc[parts["number"].to_numpy()].reset_index(drop=True)
             parts["code"] = self._through_walk(parts["cover"].to_numpy(object), rows)
-        sums = (
-            parts[parts["code"] != ""]
-            .groupby(["number", "code"], sort=False, as_index=False)["percent"]
-            .sum()
-        )
-        if self.kind == "species" and self.rules.mode == "majority":
-            sums["percent"] /= (
-                sums.groupby("number")["percent"].transform("sum") / 100
-            )  # of the trees, not the ground
+        known = parts[parts["code"] != ""]
+        sums: pd.DataFrame = known.groupby(["number", "code"], sort=False)["percent"].sum().reset_index()
+        if self.kind == "species" and self.rules.mode == "majority":  # shares of the trees, not of the ground
+            sums["percent"] /= sums.groupby("number")["percent"].transform("sum") / 100
         best = sums.sort_values("percent", ascending=False, kind="stable").drop_duplicates("number")
         best = best[best["percent"] >= 100 * self.rules.min_share]
         codes = np.full(len(table), "", object)
