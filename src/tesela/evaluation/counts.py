@@ -281,4 +281,5 @@ def _count_groups(
         for j in range(rows.shape[1]):
             pair = row_of[rows[i, j]] + column_of[columns[i, j]]
             counts[j & 3, groups[i, j] * width + pair] += 1
-    return counts.sum(axis=0)
+    total: NDArray[np.int64] = counts.sum(axis=0)
+    return total

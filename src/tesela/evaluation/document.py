@@ -112,7 +112,7 @@ def _part(scores: Scores) -> dict[str, object]:
 
 
 def _levels(confusions: tuple[Confusion, ...]) -> list[dict[str, object]]:
-    found = []
+    found: list[dict[str, object]] = []
     above = 1.0
     for confusion in confusions:
         scores = score(confusion)

@@ -14,6 +14,7 @@ from tesela.core.errors import InputError, unknown_name
 from tesela.evaluation.counts import Confusion
 from tesela.evaluation.ground import areas_on, numbers_on
 from tesela.evaluation.scores import Scores, score
+from tesela.io.vector import code_texts
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -88,8 +89,7 @@ def _named(areas: gpd.GeoDataFrame, field: str | None) -> tuple[list[str], NDArr
         known = {name.lower(): name for name in fields}
         if field.lower() not in known:
             raise InputError(f"Regions: {unknown_name('field', field, fields)}")
-        texts = areas[known[field.lower()]].map(lambda item: "(no name)" if pd.isna(item) else str(item))
-        found, unique = pd.factorize(texts)
+        found, unique = pd.factorize(code_texts(areas[known[field.lower()]]))
         names, numbers = [str(item) for item in unique], (found + 1).astype(np.int32)
     if not names or len(names) > _MOST:
         raise InputError(
