@@ -25,6 +25,8 @@ from tesela.io.maps import ScoreWriter, open_map, write_map
 from tesela.io.stac_items import footprint, raster_item
 from tesela.models.architecture import UnetArchitecture
 from tesela.models.expert import Expert, ExpertHeader, Provenance, save_expert
+from tesela.models.series import SeriesScaling
+from tesela.models.unmixers import BritsArchitecture
 from tesela.publishing import check_cog, publish
 from tesela.publishing.catalogue_record import make_mcf
 
@@ -89,6 +91,26 @@ def expert_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_expert(path, Expert(header, net.build()))
 
 
+@pytest.fixture(scope="module")
+def unmixer_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    net = BritsArchitecture(bands=2, classes=3, layers=1, hidden=4, embedding=3)
+    header = ExpertHeader(
+        net,
+        LEGEND,
+        ("red", "nir"),
+        mean=(0.1, 0.3),
+        std=(0.05, 0.1),
+        patch_size_px=1,
+        pixel_size_m=460.0,
+        task="unmixing",
+        series=SeriesScaling((1, 2, 3), ("altitude",), (500.0,), (200.0,), (0.5, 0.25, 0.25)),
+        scores={"val_rmse": 0.12},
+        provenance=Provenance(5, "2026-05-01"),
+    )
+    path = tmp_path_factory.mktemp("unmixers") / "south.safetensors"
+    return save_expert(path, Expert(header, net.build()))
+
+
 def read(path: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return found
@@ -113,13 +135,12 @@ def problems(item: dict[str, Any], schema: str, schemas: dict[str, Any]) -> list
     return [error.message for error in Draft7Validator(schemas[schema], registry=registry).iter_errors(item)]
 
 
-@pytest.fixture(params=["map", "abundance", "image", "expert"])
+@pytest.fixture(params=["map", "abundance", "image", "expert", "unmixer"])
 def item(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
     """Items of all kinds of product."""
-    if request.param == "expert":
-        return read(publish(request.getfixturevalue("expert_file"), tmp_path / "out", PUBLICATION).item)
-    if request.param == "map":
-        return read(publish(request.getfixturevalue("map_file"), tmp_path / "out", PUBLICATION).item)
+    if request.param in ("map", "expert", "unmixer"):
+        path = request.getfixturevalue(f"{request.param}_file")
+        return read(publish(path, tmp_path / "out", PUBLICATION).item)
     path = tmp_path / f"{request.param}.tif"
     sinusoidal = "+proj=sinu +lon_0=0 +x_0=0 +y_0=0 +R=6371007.181 +units=m +no_defs"
     grid = GeoBox((20, 30), Affine(463.3, 0, -4e5, 0, -463.3, 4.2e6), sinusoidal)
@@ -242,6 +263,23 @@ def test_the_item_of_an_expert_says_how_to_feed_it_and_what_comes_out(
     assert found["assets"]["model"]["raster:bands"] == [{"name": "red"}, {"name": "nir"}]
     net = UnetArchitecture(2, 3, encoder="mobilenet_v2", decoder_channels=(8, 8, 8, 8, 8))
     assert properties["mlm:total_parameters"] == sum(item.numel() for item in net.build().parameters())
+
+
+def test_the_item_of_an_unmixing_expert_names_months_and_layers(unmixer_file: Path, tmp_path: Path) -> None:
+    found = read(publish(unmixer_file, tmp_path, PUBLICATION).item)
+    properties = found["properties"]
+    assert properties["mlm:tasks"] == ["regression"]
+    series, layers = properties["mlm:input"]
+    assert series["input"]["shape"] == [-1, 3, 2]
+    assert "months 1, 2, 3" in series["description"]
+    assert layers["bands"] == ["altitude"]
+    assert layers["value_scaling"] == [{"type": "z-score", "mean": 500.0, "stddev": 200.0}]
+    assert properties["mlm:output"][0]["result"]["shape"] == [-1, 3]
+    assert [band["name"] for band in found["assets"]["model"]["raster:bands"]] == ["red", "nir", "altitude"]
+    card = (tmp_path / "south.md").read_text(encoding="utf-8")
+    assert "tesela unmix south.safetensors CUBE" in card
+    assert "| altitude | 500 | 200 |" in card
+    assert "RMSE of the shares 0.12." in card
 
 
 def test_a_model_card_shows_the_header_and_keeps_its_tables_whole(expert_file: Path, tmp_path: Path) -> None:

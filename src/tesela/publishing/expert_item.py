@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from tesela.core.publication import Publication
 from tesela.io.stac_items import CLASSIFICATION, class_list, common_properties, item_frame, other_assets
 from tesela.models.expert import read_header
 from tesela.models.header import ExpertHeader
+from tesela.models.series import LIMIT, SeriesScaling
 
 MLM = "https://stac-extensions.github.io/mlm/v1.5.2/schema.json"
 RASTER_BANDS = "https://stac-extensions.github.io/raster/v1.1.0/schema.json"
@@ -56,20 +58,23 @@ def expert_item(
     properties: dict[str, object] = common_properties(publication)
     properties |= {
         "mlm:name": _model_name(target.stem),
-        "mlm:architecture": architecture_name(header),
+        "mlm:architecture": header.architecture.summary,
         "mlm:tasks": [task],
         "mlm:framework": "PyTorch",
         "mlm:total_parameters": count_parameters(target),
         "mlm:memory_size": target.stat().st_size,
         "mlm:accelerator": "amd64",
         "mlm:accelerator_constrained": False,
-        "mlm:input": [_input(header)],
+        "mlm:input": [_image_input(header)]
+        if header.series is None
+        else _series_inputs(header, header.series),
         "mlm:output": [_output(header, task)],
         "mlm:hyperparameters": _hyperparameters(header),
         "tesela:legend": header.legend.address,
         "tesela:scores": dict(header.scores),
         "tesela:pixel_size_m": header.pixel_size_m,
     }
+    layers = () if header.series is None else header.series.layers
     version = re.match(r"\d+\.\d+\.\d+", header.provenance.versions.get("torch", ""))
     if version:
         properties["mlm:framework_version"] = version[0]
@@ -79,7 +84,7 @@ def expert_item(
         "title": publication.title,
         "roles": ["mlm:model", "mlm:weights"],
         "mlm:artifact_type": "safetensors.torch.save_file",
-        "raster:bands": [{"name": name} for name in header.bands],
+        "raster:bands": [{"name": name} for name in (*header.bands, *layers)],
     }
     return {
         **item_frame(target.stem, [MLM, RASTER_BANDS, CLASSIFICATION]),
@@ -88,14 +93,6 @@ def expert_item(
         "links": [],
         "assets": {"model": model, **other_assets(beside)},
     }
-
-
-def architecture_name(header: ExpertHeader) -> str:
-    """Name of the network for people: "U-Net, encoder resnet50"."""
-    settings = header.architecture.to_dict()
-    kind = str(settings["kind"])
-    name = {"unet": "U-Net", "brits": "BRITS"}.get(kind, kind)
-    return f"{name}, encoder {settings['encoder']}" if "encoder" in settings else name
 
 
 def count_parameters(path: Path) -> int:
@@ -107,7 +104,7 @@ def count_parameters(path: Path) -> int:
         return sum(math.prod(file.get_slice(name).get_shape()) for name in names)
 
 
-def _input(header: ExpertHeader) -> dict[str, object]:
+def _image_input(header: ExpertHeader) -> dict[str, object]:
     size = header.patch_size_px
     return {
         "name": "image",
@@ -118,25 +115,67 @@ def _input(header: ExpertHeader) -> dict[str, object]:
             "dim_order": ["batch", "bands", "height", "width"],
             "data_type": "float32",
         },
-        "value_scaling": [
-            {"type": "z-score", "mean": mean, "stddev": std}
-            for mean, std in zip(header.mean, header.std, strict=True)
-        ],
+        "value_scaling": _z_scores(header.mean, header.std),
         "resize_type": None,
     }
 
 
+def _series_inputs(header: ExpertHeader, series: SeriesScaling) -> list[dict[str, object]]:
+    months = ", ".join(map(str, series.months))
+    inputs: list[dict[str, object]] = [
+        {
+            "name": "series",
+            "description": f"Physical quantities of the bands in the months {months}; scaled values are cut at "
+            f"{LIMIT:g} standard deviations, and 0 in gaps.",
+            "bands": list(header.bands),
+            "input": {
+                "shape": [-1, len(series.months), len(header.bands)],
+                "dim_order": ["batch", "time", "bands"],
+                "data_type": "float32",
+            },
+            "value_scaling": _z_scores(header.mean, header.std),
+            "resize_type": None,
+        }
+    ]
+    if series.layers:
+        inputs.append(
+            {
+                "name": "layers",
+                "description": "Ancillary layers of the pixel, scaled and cut likewise.",
+                "bands": list(series.layers),
+                "input": {
+                    "shape": [-1, len(series.layers)],
+                    "dim_order": ["batch", "bands"],
+                    "data_type": "float32",
+                },
+                "value_scaling": _z_scores(series.layer_mean, series.layer_std),
+                "resize_type": None,
+            }
+        )
+    return inputs
+
+
+def _z_scores(means: Sequence[float], deviations: Sequence[float]) -> list[dict[str, object]]:
+    return [
+        {"type": "z-score", "mean": mean, "stddev": deviation}
+        for mean, deviation in zip(means, deviations, strict=True)
+    ]
+
+
 def _output(header: ExpertHeader, task: str) -> dict[str, object]:
-    size = header.patch_size_px
+    size, count = header.patch_size_px, len(header.legend)
+    if header.series is None:
+        name = "scores"
+        description = "One score per class before softmax; channel i is the i-th class after nodata."
+        shape, order = [-1, count, size, size], ["batch", "class", "height", "width"]
+    else:
+        name, shape, order = "abundances", [-1, count], ["batch", "class"]
+        description = "Share of each class in the pixel, sum 1, in the order of the classes after nodata."
     return {
-        "name": "classes",
-        "description": "One score per class before softmax; channel i is the i-th class after nodata.",
+        "name": name,
+        "description": description,
         "tasks": [task],
-        "result": {
-            "shape": [-1, len(header.legend), size, size],
-            "dim_order": ["batch", "class", "height", "width"],
-            "data_type": "float32",
-        },
+        "result": {"shape": shape, "dim_order": order, "data_type": "float32"},
         "classification:classes": class_list(header.legend),
     }
 

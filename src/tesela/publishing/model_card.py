@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from tesela.core.publication import Publication
 from tesela.models.header import ExpertHeader
-from tesela.publishing.expert_item import architecture_name
 
-_SCORES = {"accuracy": "accuracy", "miou": "mIoU", "macro_f1": "macro F1"}
+_SCORES = {"accuracy": "accuracy", "miou": "mIoU", "macro_f1": "macro F1", "val_rmse": "RMSE of the shares"}
+_BY_CLASS = {"iou": "IoU", "f1": "F1"}
 
 
 def model_card(header: ExpertHeader, publication: Publication, *, name: str) -> str:
@@ -22,46 +22,56 @@ def model_card(header: ExpertHeader, publication: Publication, *, name: str) -> 
     """
     made = header.provenance
     pixel = f"{header.pixel_size_m:g} m" if header.pixel_size_m else "in degrees"
+    series = header.series
+    given, use = "scene", f"tesela predict {name} SCENE -o map.tif"
+    inputs = [*zip(header.bands, header.mean, header.std, strict=True)]
+    if series is not None:
+        given, use = "cube", f"tesela unmix {name} CUBE -o abundances.tif"
+        inputs += zip(series.layers, series.layer_mean, series.layer_std, strict=True)
     facts = [
         ("Task", header.task),
-        ("Network", architecture_name(header)),
+        ("Network", header.architecture.summary),
         ("Legend", f"{header.legend.address}, {len(header.legend)} classes"),
         ("Pixel size", pixel),
-        ("Patch size", f"{header.patch_size_px} px"),
-        ("Trained on", made.date or "not told"),
+        ("Window", f"{header.patch_size_px} px"),
+        ("Trained", made.date or "not told"),
         ("Licence", publication.license),
         ("Provider", publication.provider or "not told"),
     ]
+    if series is not None:
+        facts.append(("Months", ", ".join(map(str, series.months))))
     if publication.contact:
         facts.append(("Contact", publication.contact))
+    by_class = {key: name for key, name in _BY_CLASS.items() if key in header.scores}
     sections = [
         f"# {publication.title}",
         publication.description
         or f"An expert of Tesela for {header.task} with the legend {header.legend.address}.",
         _table(("", ""), facts),
         "## Use",
-        f"```\ntesela predict {name} SCENE -o map.tif\n```",
-        "The scene must have the bands below, found by name, in the same physical quantity"
-        + (f", and pixels of {pixel} within a factor of 1.5." if header.pixel_size_m else "."),
+        f"```\n{use}\n```",
+        f"The {given} must have the bands below, found by name, in the same physical quantity"
+        + (
+            f", and pixels of {pixel} within a factor of 1.5."
+            if header.pixel_size_m and series is None
+            else "."
+        ),
         "## Input",
         _table(
             ("band", "mean", "standard deviation"),
-            [
-                (band, f"{mean:.6g}", f"{std:.6g}")
-                for band, mean, std in zip(header.bands, header.mean, header.std, strict=True)
-            ],
+            [(band, f"{mean:.6g}", f"{std:.6g}") for band, mean, std in inputs],
         ),
         "Scaled by (x - mean) / standard deviation; pixels without data become 0.",
         "## Classes and scores",
         _scores_line(header.scores),
         _table(
-            ("value", "code", "name", "IoU", "F1"),
+            ("value", "code", "name", *by_class.values()),
             [
                 (
                     item.value,
                     item.code,
                     item.name,
-                    *(_by_class(header.scores, key, item.code) for key in ("iou", "f1")),
+                    *(_of_class(header.scores, key, item.code) for key in by_class),
                 )
                 for item in header.legend.classes
             ],
@@ -69,9 +79,9 @@ def model_card(header: ExpertHeader, publication: Publication, *, name: str) -> 
         "## Training",
         _table(("setting", "value"), [(key, value) for key, value in sorted(header.training.items())]),
         "## Limits",
-        "The scores are those of validation patches, which chose the best epoch: judge maps of other ground on a "
+        "The scores are those of the validation split, which chose the best epoch: judge maps of other ground on a "
         "reference of their own (`tesela assess`). What the network saw is told by place and season of its training "
-        "scenes; elsewhere expect less. Classes without a score were not in the validation patches.",
+        "data; elsewhere expect less. Classes without a score were not in it.",
         "## Provenance",
         _table(
             ("", ""),
@@ -82,12 +92,12 @@ def model_card(header: ExpertHeader, publication: Publication, *, name: str) -> 
 
 
 def _scores_line(scores: Mapping[str, object]) -> str:
-    told = [f"{name} {scores[key]}" for key, name in _SCORES.items() if key in scores]
-    where = f" on {scores['patches']} validation patches" if "patches" in scores else ""
+    told = [f"{name} {_cell(scores[key])}" for key, name in _SCORES.items() if key in scores]
+    where = f" on {_cell(scores['patches'])} validation patches" if "patches" in scores else ""
     return f"{', '.join(told)}{where}." if told else "The header tells no scores."
 
 
-def _by_class(scores: Mapping[str, object], key: str, code: str) -> str:
+def _of_class(scores: Mapping[str, object], key: str, code: str) -> str:
     table = scores.get(key)
     value = table.get(code) if isinstance(table, Mapping) else None
     return "-" if value is None else f"{value:.4f}"
