@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tesela.cli.output import Json, Out, print_json, print_table, split_names
+
+if TYPE_CHECKING:
+    from tesela.patches.table import PatchTable
 
 BandNames = Annotated[
     str | None, typer.Option("--bands", help="Names of all bands of the file, in order, comma-separated.")
@@ -114,10 +117,16 @@ def label(
 
 def patches(
     scenes: Annotated[
-        list[str], typer.Argument(metavar="SCENE...", help="Scenes; files of one scene joined by commas.")
+        list[str],
+        typer.Argument(
+            metavar="SCENE...",
+            help="Scenes; files of one scene joined by commas. Or a patch table to split anew.",
+        ),
     ],
-    labels: Annotated[list[str], typer.Option(help="Label map; once for all scenes, or once for each.")],
     out: Out,
+    labels: Annotated[
+        list[str] | None, typer.Option(help="Label map; once for all scenes, or once for each.")
+    ] = None,
     size: Annotated[int, typer.Option(help="Side of a patch in pixels.")] = 256,
     stride: Annotated[int | None, typer.Option(help="Step between patches; default: the size.")] = None,
     min_labelled: Annotated[float, typer.Option(help="Least share of labelled pixels, 0 to 1.")] = 0.5,
@@ -129,6 +138,9 @@ def patches(
     ] = None,
     region_field: Annotated[str | None, typer.Option(help="Field that names the regions.")] = None,
     fractions: Annotated[str, typer.Option(help="Shares of train, validation and test.")] = "0.6,0.2,0.2",
+    unbiased: Annotated[
+        float, typer.Option(help="With --split quality: share held out on random blocks of all qualities.")
+    ] = 0.0,
     seed: Annotated[int, typer.Option(help="Seed of the split.")] = 0,
     bands: BandNames = None,
     scale: Scale = None,
@@ -151,15 +163,17 @@ def patches(
     from tesela.patches.summary import summarise
     from tesela.patches.table import make_patches
 
-    opened = [
-        open_scene(
-            item, bands=split_names(bands), scale=scale, offset=offset, nodata=nodata, nonfinite=nonfinite
-        )
-        for item in scenes
-    ]
-    table = make_patches(
-        opened, [open_map(item) for item in labels], size_px=size, stride_px=stride, min_labelled=min_labelled
-    )
+    if labels is None:
+        table = read_table_to_split(scenes)
+    else:
+        opened = [
+            open_scene(
+                item, bands=split_names(bands), scale=scale, offset=offset, nodata=nodata, nonfinite=nonfinite
+            )
+            for item in scenes
+        ]
+        maps = [open_map(item) for item in labels]
+        table = make_patches(opened, maps, size_px=size, stride_px=stride, min_labelled=min_labelled)
     table = split_patches(
         table,
         split,
@@ -169,6 +183,7 @@ def patches(
         buffer_m=parse_length_m(buffer),
         regions=regions,
         region_field=region_field,
+        unbiased=unbiased,
     )
     path = table.write(out)
     found = summarise(table)
@@ -180,6 +195,25 @@ def patches(
     for warning in found.warnings:
         print(f"warning: {warning}")
     print(f"patches  {path}")
+
+
+def read_table_to_split(paths: list[str]) -> PatchTable:
+    """
+    Read the one patch table that was given in place of scenes.
+
+    Raises
+    ------
+    RecipeError
+        If scenes were given, whose labels are missing.
+    """
+    from tesela.core.errors import RecipeError
+    from tesela.patches.table import read_patches
+
+    if len(paths) != 1 or not paths[0].endswith(".parquet"):
+        raise RecipeError(
+            "Patches need the labels of their scenes (--labels), or one patch table to split anew."
+        )
+    return read_patches(paths[0])
 
 
 def parse_fractions(text: str) -> tuple[float, ...]:

@@ -64,7 +64,7 @@ def teach_forest(table: PatchTable, *, seed: int = 0) -> ExtraTreesClassifier:
         classes.append(labels.numpy().ravel()[chosen])
     forest = ExtraTreesClassifier(
         40, min_samples_leaf=8, max_features=0.4, class_weight="balanced_subsample", bootstrap=True,
-        n_jobs=-1, random_state=seed,
+        random_state=seed,
     )  # fmt: skip
     return forest.fit(np.concatenate(features), np.concatenate(classes))
 
