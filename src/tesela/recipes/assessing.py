@@ -249,7 +249,7 @@ def _as_it_is(reference: str | Path, legend: Legend) -> ClassMap | None:
         return None
     try:
         found = open_map(reference)
-    except LegendError:
+    except (InputError, LegendError):  # `write_labels` reads more, and says what it cannot
         return None
     fits = found.legend.depth >= legend.depth and same_classes(found.legend.level(legend.depth), legend)
     return found if fits else None
