@@ -26,9 +26,9 @@ from pathlib import Path
 import numpy as np
 import rasterio
 import torch
-from numpy.typing import NDArray
 
 from tesela.core.legend import Legend
+from tesela.evaluation.abundance_scores import SCORES, AbundanceSums
 from tesela.io.legends import load_legend
 from tesela.io.raster import grid_of
 from tesela.labels.fractions import read_fractions
@@ -201,27 +201,11 @@ def judge(experts: list[Expert], table: PixelTable, *, gap: float, seed: int) ->
         wanted = table.take(test)
         if expert.header.legend.depth > level:
             shares = replace(wanted, targets=shares).at_level(level).targets
-        found[f"level {level}"] = scores(shares, wanted.at_level(level).targets)
+        coarse = wanted.at_level(level)
+        assert coarse.legend is not None
+        sums = AbundanceSums.of(coarse.legend, coarse.targets, shares)
+        found[f"level {level}"] = {name: round(sums.mean(name), 4) for name in SCORES}
     return found
-
-
-def scores(shares: NDArray[np.float32], wanted: NDArray[np.float32]) -> dict[str, float]:
-    """Means over the classes of the paper's five, in per cent but for CC and F1."""
-    off = shares.astype(np.float64) - wanted
-    rmse = np.sqrt((off**2).mean(0))
-    correlation = [np.corrcoef(a, b)[0, 1] for a, b in zip(shares.T, wanted.T, strict=True)]
-    guess, truth = shares.argmax(1), wanted.argmax(1)
-    f1 = []
-    for number in range(wanted.shape[1]):
-        hits = ((guess == number) & (truth == number)).sum()
-        f1.append(2 * hits / max(1, (guess == number).sum() + (truth == number).sum()))
-    return {
-        "mae": round(100 * float(np.abs(off).mean()), 3),
-        "rmse": round(100 * float(rmse.mean()), 3),
-        "rrmse": round(100 * float((rmse / wanted.mean(0)).mean()), 2),
-        "cc": round(float(np.nanmean(correlation)), 4),
-        "f1": round(float(np.mean(f1)), 4),
-    }
 
 
 def means(runs: list[dict[str, object]]) -> dict[str, object]:

@@ -82,13 +82,13 @@ def main() -> None:
 
 
 def prepare(work: Path, folder: Path, *, size: int, steps: int):  # type: ignore[no-untyped-def]
-    from mapping.work import make_ground, mirrored, trained_expert, write_scene
+    from mapping.work import make_ground, mirrored, trained_expert, trained_file, write_scene
 
     trained_expert(work, steps=steps)
     ground = make_ground(1024, seed=2)
     times = -(-size // 1024)
     scene = write_scene(folder / "scene.tif", mirrored(ground.image, times)[:, :size, :size])
-    return work / f"resnet50-{steps}.safetensors", scene, mirrored(ground.truth, times)[:size, :size]
+    return trained_file(work, steps), scene, mirrored(ground.truth, times)[:size, :size]
 
 
 def cut(scene: Path, out: Path, size: int) -> Path:
@@ -149,7 +149,6 @@ def one_run(who: str, expert_file: Path, scene: Path, out: Path) -> dict[str, ob
 
 def compare_numerics(expert_file: Path, scene: Path) -> dict[str, object]:
     import numpy as np
-    import torch
 
     from mapping.work import BANDS
     from tesela.core.machine import steady_memory
@@ -160,11 +159,8 @@ def compare_numerics(expert_file: Path, scene: Path) -> dict[str, object]:
     from tesela.models.expert import load_expert
 
     class AllBf16(TorchEngine):
-        fine_exact = False
-
-        def __init__(self, network: torch.nn.Module) -> None:
-            super().__init__(network, "bf16")
-            self._network = self._plain
+        def build(self, bands: int):  # type: ignore[no-untyped-def]
+            return self._plain
 
     expert = load_expert(expert_file)
     scaling = Scaling(BANDS, expert.header.mean, expert.header.std)
@@ -174,10 +170,10 @@ def compare_numerics(expert_file: Path, scene: Path) -> dict[str, object]:
     with steady_memory():
         truth = make_engine(expert.network, "torch-fp32").scores(image).argmax(-1)
         engines = {
-            "all_bf16": AllBf16(expert.network),
+            "all_bf16": AllBf16(expert.network, "bf16"),
             "torch-bf16": make_engine(expert.network, "torch-bf16"),
         }
-        for name, engine in engines.items():  # in this order: the second tells the network how to run
+        for name, engine in engines.items():
             same = float((engine.scores(image).argmax(-1) == truth).mean())
             seconds = []
             for _ in range(5):

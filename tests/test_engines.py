@@ -15,6 +15,7 @@ from tesela.core.machine import steady_memory
 from tesela.io.raster import open_scene
 from tesela.mapping import predict_map
 from tesela.mapping.engines import KINDS, make_engine
+from tesela.mapping.numerics import keep_fine_exact
 from tesela.mapping.trial import choose_engine
 from tesela.mapping.turns import TurnedEngine
 from tesela.models.unet import make_unet
@@ -51,22 +52,26 @@ def test_all_engines_give_the_scores_of_the_network(network: torch.nn.Module, na
 
 
 def test_in_bf16_the_convolutions_next_to_the_image_stay_fp32(network: torch.nn.Module) -> None:
+    told = keep_fine_exact(network, 2)
     kinds: dict[str, torch.dtype] = {}
     names = ("encoder.conv1", "encoder.layer1.0.conv1", "encoder.layer2.0.conv1", "decoder.blocks.3.conv1.0")
     names += ("decoder.blocks.4.conv1.0",)
-    handles = [
-        network.get_submodule(name).register_forward_hook(
+    for name in names:
+        told.get_submodule(name).register_forward_hook(
             lambda _, __, found, name=name: kinds.update({name: found.dtype})
         )
-        for name in names
-    ]
-    images = np.random.default_rng(0).standard_normal((1, 64, 64, 2), np.float32)
-    for _ in range(2):  # telling a network twice is telling it once
-        make_engine(network, "torch-bf16").scores(images)
-    for handle in handles:
-        handle.remove()
+    images = torch.randn(1, 2, 64, 96, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        # in fp32 it gives what the network gives: normalisations are folded, not lost
+        assert (told(images) - network(images)).abs().max() < 1e-5
+        with torch.autocast("cpu", torch.bfloat16):
+            told(images)
     fp32, bf16 = torch.float32, torch.bfloat16
     assert [kinds[name] for name in names] == [fp32, fp32, bf16, bf16, fp32]
+    assert isinstance(told.get_submodule("encoder.bn1"), torch.nn.Identity)
+    assert isinstance(
+        network.get_submodule("encoder.bn1"), torch.nn.BatchNorm2d
+    )  # the network stays as it was
 
 
 @pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="the extra 'fast' is not installed")

@@ -151,13 +151,28 @@ def mirrored(array: NDArray[np.generic], times: int) -> NDArray[np.generic]:
 
 
 def trained_expert(work: Path, *, steps: int, size_px: int = 1024, encoder: str = "resnet50") -> Expert:
-    """A U-Net trained for some steps on the virtual region; kept in the work folder."""
-    path = work / f"{encoder}-{steps}.safetensors"
+    """
+    A U-Net trained on the virtual region; kept in the work folder.
+
+    It sees some steps of crops of 128 px, then a third as many of 256 px: a network that has never seen more context
+    than 128 px answers in large windows to what it was not taught.
+    """
+    path = trained_file(work, steps, encoder)
     if not path.exists():
         ground = make_ground(size_px, seed=1)
-        expert = train(ground, UnetArchitecture(3, CLASSES, encoder=encoder), steps=steps)
-        save_expert(path, expert)
+        architecture = UnetArchitecture(3, CLASSES, encoder=encoder)
+        first = path.with_name(f"{path.stem}-128px.safetensors")
+        if not first.exists():
+            save_expert(first, train(ground, architecture, steps=steps))
+        taught = load_expert(first).network
+        wide = train(ground, architecture, steps=steps // 3, start=taught, side_px=256, batch=4, rate=3e-4)
+        save_expert(path, wide)
     return load_expert(path)
+
+
+def trained_file(work: Path, steps: int, encoder: str = "resnet50") -> Path:
+    """Where `trained_expert` keeps its network."""
+    return work / f"{encoder}-{steps}.safetensors"
 
 
 def train(
@@ -168,32 +183,27 @@ def train(
     legend: Legend = LEGEND,
     labels: NDArray[np.uint8] | None = None,
     start: torch.nn.Module | None = None,
-    stages: tuple[str, ...] = (),
+    side_px: int = 128,
+    batch: int = 8,
+    rate: float = 1e-3,
 ) -> Expert:
-    """Train on random crops of 128 px in bf16; stages of `start` are taken over and stay as they are."""
+    """Train on random crops in bf16, from random weights or those of `start`."""
     torch.manual_seed(0)
     random = np.random.default_rng(0)
     network = architecture.build().to(memory_format=torch.channels_last)
     if start is not None:
-        for name in stages:
-            part = getattr(network, name)
-            part.load_state_dict(getattr(start, name).state_dict())
-            part.requires_grad_(False)
+        network.load_state_dict(start.state_dict())
     mean = tuple(float(each) for each in ground.image.mean((1, 2)))
     std = tuple(float(each) for each in ground.image.std((1, 2)))
     scaled = (ground.image - np.array(mean)[:, None, None]) / np.array(std)[:, None, None]
     scaled, truth = scaled.astype(np.float32), (ground.truth if labels is None else labels).astype(np.int64)
-    side, batch = 128, 8
-    rate = 1e-3
-    optimizer = torch.optim.AdamW([item for item in network.parameters() if item.requires_grad], lr=rate)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2 * rate, total_steps=steps)
     network.train()
-    for name in stages if start is not None else ():
-        getattr(network, name).eval()  # statistics of normalisation stay, too
     for _ in range(steps):
-        corners = random.integers(0, truth.shape[0] - side, (batch, 2))
-        images = np.stack([scaled[:, r : r + side, c : c + side] for r, c in corners])
-        answers = np.stack([truth[r : r + side, c : c + side] for r, c in corners])
+        corners = random.integers(0, truth.shape[0] - side_px, (batch, 2))
+        images = np.stack([scaled[:, r : r + side_px, c : c + side_px] for r, c in corners])
+        answers = np.stack([truth[r : r + side_px, c : c + side_px] for r, c in corners])
         with torch.autocast("cpu", torch.bfloat16):
             scores = network(torch.from_numpy(images).contiguous(memory_format=torch.channels_last))
         loss = torch.nn.functional.cross_entropy(scores.float(), torch.from_numpy(answers), ignore_index=255)

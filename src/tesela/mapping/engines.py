@@ -71,13 +71,12 @@ class TorchEngine:
         self.name = f"{self.kind}-{precision}"
         self._dtype = PRECISIONS[precision]
         self._plain = network.eval().to(self.device).to(memory_format=torch.channels_last)
-        self._network: Callable[[torch.Tensor], torch.Tensor] = ExactHead(self._plain)
-        self._told = self._dtype == torch.float32 or not self.fine_exact
+        self._network: Callable[[torch.Tensor], torch.Tensor] | None = None
 
     def scores(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """See `Engine.scores`."""
         with self.arithmetic():
-            answer = self._network(self.tensor(images))
+            answer = self._run(images)
             # channels-last scores become (windows, rows, cols, classes) without a copy
             found: NDArray[np.float32] = answer.float().permute(0, 2, 3, 1).cpu().numpy()
         return found
@@ -85,17 +84,27 @@ class TorchEngine:
     def classes(self, images: NDArray[np.float32]) -> NDArray[np.uint8]:
         """See `Engine.classes`."""
         with self.arithmetic():
-            found: NDArray[np.uint8] = (
-                self._network(self.tensor(images)).argmax(1).to(torch.uint8).cpu().numpy()
-            )
+            found: NDArray[np.uint8] = self._run(images).argmax(1).to(torch.uint8).cpu().numpy()
         return found
 
     def tensor(self, images: NDArray[np.float32]) -> torch.Tensor:
         """(windows, bands, rows, cols) tensor in channels-last order on the engine's device."""
-        if not self._told:
-            keep_fine_exact(self._plain, images.shape[-1])
-            self._told = True
         return torch.from_numpy(images).permute(0, 3, 1, 2).to(self.device, non_blocking=True)
+
+    def prepare(self, network: torch.nn.Module, bands: int) -> torch.nn.Module:
+        """Form of a network in which this engine runs it."""
+        if self._dtype == torch.float32 or not self.fine_exact:
+            return network
+        return keep_fine_exact(network, bands)
+
+    def build(self, bands: int) -> Callable[[torch.Tensor], torch.Tensor]:
+        """What is called with the images."""
+        return ExactHead(self.prepare(self._plain, bands))
+
+    def _run(self, images: NDArray[np.float32]) -> torch.Tensor:
+        if self._network is None:
+            self._network = self.build(images.shape[-1])
+        return self._network(self.tensor(images))
 
     @contextmanager
     def arithmetic(self) -> Iterator[None]:
@@ -111,10 +120,11 @@ class CompiledEngine(TorchEngine):
 
     kind = "compile"
 
-    def __init__(self, network: torch.nn.Module, precision: str) -> None:
-        super().__init__(network, precision)
+    def build(self, bands: int) -> Callable[[torch.Tensor], torch.Tensor]:
+        """See `TorchEngine.build`."""
         logging.getLogger("torch._inductor").setLevel(logging.ERROR)
-        self._network = torch.compile(ExactHead(network), dynamic=False)
+        compiled: Callable[[torch.Tensor], torch.Tensor] = torch.compile(super().build(bands), dynamic=False)
+        return compiled
 
 
 class CudaEngine(TorchEngine):

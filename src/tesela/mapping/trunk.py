@@ -47,9 +47,10 @@ class TrunkEngine:
         self.batch = engine.batch
         self._engine = engine
         self._shared = [len(STAGES)] + [shared_stages(networks[0], other) for other in networks[1:]]
-        for network in networks:
-            network.eval().to(engine.device).to(memory_format=torch.channels_last)
-        self._networks = list(networks)
+        plain = [
+            network.eval().to(engine.device).to(memory_format=torch.channels_last) for network in networks
+        ]
+        self._plain, self._networks = plain, list[torch.nn.Module]()
 
     def scores(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Scores of the first network; see `tesela.mapping.engines.Engine.scores`."""
@@ -71,6 +72,8 @@ class TrunkEngine:
         """
         carried: list[Carried] = []
         with self._engine.arithmetic():
+            if not self._networks:
+                self._networks = [self._engine.prepare(each, images.shape[-1]) for each in self._plain]
             passed: Carried = self._engine.tensor(images)
             for name in STAGES[:-1]:
                 passed = getattr(self._networks[0], name)(passed)
