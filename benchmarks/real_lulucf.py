@@ -6,7 +6,7 @@ The lulucf chain on real imagery: a cascade beside one flat U-Net of the same si
 Needs ../shared/data (or TESELA_DATA). Land: twelve patches of 256 px of aerial imagery at 1 m with land cover
 (Chesapeake Bay, West Virginia 2014), laid side by side; a context expert (water, vegetation, bare or built) and, where
 it says vegetation, a trees expert (tree canopy, low vegetation), against one U-Net of the four classes. Experts are
-trained for E epochs each, the flat network for 2 E, on the same patches in the same split; all networks are of one size.
+trained for E epochs each, the flat network for 2 E, on the same patches of one split; all networks are of one size.
 Crowns: plots of 40 m at 0.1 m, halved to 0.2 m, with boxes around crowns (NEON). Urban: chips at 0.6 m with tree points
 (California), drawn as discs of 3 m. Both: a canopy expert against greenness (excess green) with the threshold that is
 best on the training ground. All scores are those of held-out ground, on which the network was never trained or chosen.

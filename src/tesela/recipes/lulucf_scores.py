@@ -25,6 +25,8 @@ from tesela.patches.table import PatchTable, read_patches
 from tesela.recipes.lulucf_table import Row, Table
 
 if TYPE_CHECKING:
+    import geopandas as gpd
+
     from tesela.recipes.lulucf import LulucfChain
     from tesela.recipes.lulucf_recipe import SheetSection
 
@@ -57,13 +59,14 @@ def judge_chain(chain: LulucfChain) -> list[Path]:
         for split in grounds:
             total = Confusion.empty(cascade.legend)
             for section in chain.judged_sections():
-                found = open_map(chain.map_file(section, measure))
-                total += assess(
-                    found, references[section.name], within=_ground(first, split, section), edges_px=()
-                ).confusion
+                ground = _ground(first, split, section)
+                if not ground.empty:
+                    found, reference = open_map(chain.map_file(section, measure)), references[section.name]
+                    total += assess(found, reference, within=ground, edges_px=()).confusion
             rows.append(Row.of("cascade", measure, GROUNDS[split], score(total)))
     for section in chain.judged_sections():
-        reports.append(_write_report(chain, section, references[section.name], first))
+        report = _write_report(chain, section, references[section.name], first)
+        reports += [] if report is None else [report]
     table = Table(tuple(rows), tuple(recipe.measures))
     made = table.write(chain.out / "report", title=recipe.name, facts=_facts(chain, first))
     maps = [chain.map_file(item, recipe.measures[0]) for item in recipe.scenes if item.use != "train"]
@@ -142,15 +145,20 @@ def join_labels(cascade: Cascade, labels: Mapping[str, NDArray[np.uint8]]) -> ND
     return np.asarray(joined, np.uint8)
 
 
-def _ground(table: PatchTable, split: str, section: SheetSection):  # type: ignore[no-untyped-def]
-    rows = table.of_split(split)
-    return rows[rows["scene"] == section.name]
+def _ground(table: PatchTable, split: str, section: SheetSection) -> gpd.GeoDataFrame:
+    frame = table.frame
+    return frame[(frame["split"] == split) & (frame["scene"] == section.name)]
 
 
-def _write_report(chain: LulucfChain, section: SheetSection, reference: ClassMap, table: PatchTable) -> Path:
+def _write_report(
+    chain: LulucfChain, section: SheetSection, reference: ClassMap, table: PatchTable
+) -> Path | None:
+    """Report of a scene's map; none where it has no patch to judge on."""
     found = open_map(chain.map_file(section, chain.recipe.measures[0]))
     split = "unbiased" if "unbiased" in table.counts else "test"
     within = None if chain.recipe.assessment.ground == "all" else _ground(table, split, section)
+    if within is not None and within.empty:
+        return None
     judged = assess(found, reference, tiles_px=chain.recipe.assessment.tiles_px, within=within)
     many = len(chain.judged_sections()) > 1
     folder = chain.out / "report" / "map" / (section.name if many else "")

@@ -160,11 +160,9 @@ class Table:
         rows = []
         for name in self.names:
             found = [self.find(name, measure, ground) for measure in self.measures]
-            known = next((row for row in found if row is not None), None)
-            for item, value in () if known is None else known.iou.items():
+            for item in next((row.iou for row in found if row is not None), {}):
                 if all(row is None or row.iou[item] is None for row in found):
                     continue
-                del value
                 cells = "".join(_cell(None if row is None else row.iou[item]) for row in found)
                 rows.append(f"<tr><th>{escape(name)}: {escape(item)}</th>{cells}</tr>")
         return f"<table><tr><th></th>{heads}</tr>{''.join(rows)}</table>"
