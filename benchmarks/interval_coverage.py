@@ -27,7 +27,7 @@ DESIGNS = {
     "strata are the map's classes": ("own", (400, 400, 400, 400)),
     "strata are not classes, 150 points each": ("other", (150, 150, 150, 150)),
     "strata are not classes, 400 points each": ("other", (400, 400, 400, 400)),
-    "one stratum, simple random": ("one", (800,)),
+    "one stratum, simple random": ("one", (1600,)),
 }
 """Kind of the strata and points of each, by name."""
 

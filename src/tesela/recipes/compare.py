@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 from tesela.core.errors import RecipeError
 from tesela.io.manifest import Manifest, write_whole
 from tesela.recipes.chains import Chain, build_chain
-from tesela.recipes.comparison import Comparison, Entry, SeedRun, best_of
+from tesela.recipes.comparison import Comparison, Entry, SeedRun
 from tesela.recipes.comparison_page import write_page
 from tesela.recipes.grid import Axis, Combination, combine, digest, parse_axis
 from tesela.recipes.metrics import Blocks, Comparable
@@ -140,20 +140,22 @@ def _compare(
     runs: Sequence[Sequence[SeedRun]],
     blocks: Sequence[Sequence[Blocks]],
 ) -> Comparison:
-    headline = runs[0][0].metrics[0]
-    first = [sum(run.metrics[0].overall for run in row) / len(row) for row in runs]
-    best = best_of(first, headline)
     entries = tuple(
         Entry(
             labels=item.labels,
             runs=tuple(row),
             interval=score_interval(counts),
             blocks=len({name for part in counts for name in part.names}),
-            difference=None if place == best else compare_blocks(counts, blocks[best]),
         )
-        for place, (item, row, counts) in enumerate(zip(grid, runs, blocks, strict=True))
+        for item, row, counts in zip(grid, runs, blocks, strict=True)
     )
-    return Comparison(title, axes, tuple(run.seed for run in runs[0]), entries)
+    comparison = Comparison(title, axes, tuple(run.seed for run in runs[0]), entries)
+    best = blocks[entries.index(comparison.best)]
+    compared = [
+        entry if entry is comparison.best else replace(entry, difference=compare_blocks(counts, best))
+        for entry, counts in zip(entries, blocks, strict=True)
+    ]
+    return replace(comparison, entries=tuple(compared))
 
 
 def _write(comparison: Comparison, target: Path) -> dict[str, Path]:

@@ -39,7 +39,7 @@ class Entry:
     """95 % interval of the headline score by block bootstrap."""
     blocks: int
     """Blocks of the test ground."""
-    difference: Difference | None
+    difference: Difference | None = None
     """Headline score minus that of the best setting; None for the best, and where they share no ground."""
 
     def mean(self, metric: str, name: str | None = None, *, tile: str | None = None) -> float:

@@ -26,7 +26,7 @@ from tesela.recipes.corine_recipe import CorineRecipe
 from tesela.recipes.metrics import Blocks, Metric
 from tesela.recipes.scenes import open_section
 from tesela.recipes.sections import SceneSection
-from tesela.recipes.segmentation import count_blocks, count_mflops_per_px, read_metrics
+from tesela.recipes.segmentation import count_blocks, count_mflops_per_px, read_metrics, summary_lines
 from tesela.recipes.stages import Stage
 from tesela.training.settings import SegmentationSettings
 
@@ -90,7 +90,12 @@ class CorineChain:
                 "assess",
                 self.out / "report",
                 self._settings(assessment=recipe.assessment.model_dump()),
-                lambda: [*self._map_files(), *self._label_files(("map", "both")), self.patch_file],
+                lambda: [
+                    *self._map_files(),
+                    *self._confidence_files(),
+                    *self._label_files(("map", "both")),
+                    self.patch_file,
+                ],
                 self.assess,
                 recipe.legend,
             ),
@@ -219,6 +224,7 @@ class CorineChain:
                 labels,
                 tiles_px=self.recipe.assessment.tiles_px,
                 within=self._test_ground(table, section),
+                confidence=self._confidence_file(section),
             )
             report = write_report(
                 self._report_folder(section),
@@ -239,19 +245,7 @@ class CorineChain:
 
     def lines(self) -> tuple[str, ...]:
         """Scores, maps and reports."""
-        summary = self.summary()
-        lines = []
-        if "accuracy" in summary:
-            lines += [
-                f"accuracy  {summary['accuracy']:.4f}",
-                f"mIoU      {summary['miou']:.4f}",
-                f"macro F1  {summary['macro_f1']:.4f}",
-            ]
-        return (
-            *lines,
-            *(f"map       {path}" for path in _list(summary["maps"])),
-            *(f"report    {path}" for path in _list(summary["reports"])),
-        )
+        return summary_lines(self.summary())
 
     def summary(self) -> dict[str, object]:
         """Scores of all judged maps together and the paths of maps and reports, as `assess` wrote them."""
@@ -360,11 +354,14 @@ class CorineChain:
     def _map_file(self, section: SceneSection) -> Path:
         return self.out / "maps" / f"{section.name}.tif"
 
+    def _confidence_file(self, section: SceneSection) -> Path | None:
+        made = self.recipe.mapping.confidence
+        return self.out / "maps" / f"{section.name}_confidence.tif" if made else None
+
+    def _confidence_files(self) -> list[Path]:
+        files = [self._confidence_file(section) for section in self._sections(("map", "both"))]
+        return [path for path in files if path is not None]
+
     def _report_folder(self, section: SceneSection) -> Path:
         folder = self.out / "report"
         return folder if len(self._sections(("map", "both"))) == 1 else folder / section.name
-
-
-def _list(value: object) -> list[object]:
-    assert isinstance(value, list)
-    return value

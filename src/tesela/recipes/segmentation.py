@@ -1,10 +1,11 @@
-"""What chains that make class maps tell `tesela compare`: scores, counts by block and cost of their networks."""
+"""What chains that make class maps tell of a run: its last lines, scores, counts by block and cost."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,16 @@ from numpy.typing import NDArray
 from tesela.core.legend import Legend
 from tesela.evaluation import Assessment, Confusion, Scores, score
 from tesela.recipes.metrics import Blocks, Metric
+
+
+def summary_lines(summary: Mapping[str, Any]) -> tuple[str, ...]:
+    """Last lines of a run for a person: scores, if any map was judged, maps and reports."""
+    names = {"accuracy": "accuracy", "miou": "mIoU", "macro_f1": "macro F1"}
+    return (
+        *(f"{name:<9} {summary[key]:.4f}" for key, name in names.items() if key in summary),
+        *(f"map       {path}" for path in summary["maps"]),
+        *(f"report    {path}" for path in summary["reports"]),
+    )
 
 
 def read_metrics(files: Mapping[str, Path], legend: Legend) -> tuple[Metric, ...]:
