@@ -74,7 +74,7 @@ def border_bins(values: NDArray[np.uint8], edges_px: Sequence[float], *, rim: in
 
     A pixel touches a border if one of its four neighbours has another class; nodata and the end of the map are
     no border. The distance of a pixel is :math:`d + 1/2` pixels, :math:`d` the Euclidean distance between its
-    centre and that of the nearest pixel of its own class that touches a border.
+    centre and that of the nearest pixel that touches a border.
 
     Parameters
     ----------
