@@ -523,6 +523,14 @@ def test_the_command_serves_the_page_and_says_where(files: dict[str, Path]) -> N
             running.terminate()
 
 
+def test_a_page_opened_anew_takes_no_tile_of_an_older_map_from_the_browser(files: dict[str, Path]) -> None:
+    tokens = {
+        TestClient(view_app(files["map_2024"]), base_url=BASE).get("/api/view").json()["token"]
+        for _ in range(2)
+    }
+    assert len(tokens) == 2
+
+
 def test_tiles_travel_compressed(client: TestClient) -> None:
     answer = client.get("/tiles/0/0/0/0")
     assert answer.headers["content-encoding"] == "deflate"

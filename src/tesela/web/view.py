@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -166,6 +167,7 @@ class _View:
             "rows": int(grid.shape[0]),
             "cols": int(grid.shape[1]),
             "tile": TILE_PX,
+            "token": secrets.token_hex(4),
             "levels": self.pyramid.levels,
             "transform": [float(number) for number in grid.affine[:6]],
             "crs": _crs_name(grid),

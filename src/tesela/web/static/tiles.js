@@ -7,7 +7,9 @@ const KEPT = 240;
 const SIDE = 512;
 
 export class TileStore {
-  constructor(onchange, ontrouble) {
+  /** token: that of this start of the server, so that no tile of a map that was made anew is taken from the browser's store. */
+  constructor(token, onchange, ontrouble) {
+    this.token = token;
     this.onchange = onchange;
     this.ontrouble = ontrouble;
     this.tiles = new Map(); // by address, in order of last use
@@ -53,7 +55,7 @@ export class TileStore {
     const name = address(layer, level, x, y);
     this.running.add(name);
     try {
-      const answer = await fetch(name);
+      const answer = await fetch(`${name}?${this.token}`);
       if (!answer.ok) throw new Error((await answer.json().catch(() => ({}))).error ?? `tile ${answer.status}`);
       const tile = layer.kind === "image"
         ? { picture: await createImageBitmap(await answer.blob()) }
@@ -112,7 +114,7 @@ export class TileStore {
   }
 }
 
-export function address(layer, level, x, y) {
+function address(layer, level, x, y) {
   return `/tiles/${layer.id}/${level}/${x}/${y}`;
 }
 

@@ -5,9 +5,10 @@ import { ramp, TileStore } from "./tiles.js";
 
 const $ = (id) => document.getElementById(id);
 const view = await (await fetch("/api/view")).json();
-const store = new TileStore(() => map.redraw() || settle(), (text) => ($("trouble").textContent = text));
+const store = new TileStore(view.token, () => map.redraw() || settle(), (text) => ($("trouble").textContent = text));
 const map = new MapCanvas($("canvas"), view, store, { onmove: moved, onclick: tell, onpoint: point });
 let told = null; // what was clicked
+let asking = 0; // counts clicks
 let only = null;
 
 // ---- layers ----
@@ -204,8 +205,10 @@ function drawShares() {
 async function tell(col, row) {
   [col, row] = [Math.floor(col), Math.floor(row)];
   if (col < 0 || row < 0 || col >= view.cols || row >= view.rows) return forget();
+  const asked = ++asking;
   const answer = await fetch(`/api/at?row=${row}&col=${col}`);
   const found = await answer.json();
+  if (asked !== asking) return; // clicked elsewhere meanwhile
   if (!answer.ok) return void ($("trouble").textContent = found.error);
   told = found;
   drawPin();
@@ -213,6 +216,7 @@ async function tell(col, row) {
 }
 
 function forget() {
+  asking++;
   told = null;
   drawPin();
   $("found").replaceChildren(node("p", { className: "muted" }, "Click the map to see what is there."));
