@@ -19,7 +19,7 @@ from tesela.simulate.siose import SioseMap
 if TYPE_CHECKING:
     import geopandas as gpd
     import pandas as pd
-    from shapely.geometry.base import BaseGeometry
+    import shapely
 
 PROVINCE = "99"
 """No province of Spain has this number."""
@@ -200,12 +200,12 @@ def _outlines(number: NDArray[np.int32], sheet: Sheet) -> tuple[NDArray[np.int32
     import shapely
     from rasterio.features import shapes
 
-    found: dict[int, list[BaseGeometry]] = {}
+    found: dict[int, list[shapely.Polygon]] = {}
     for outline, value in shapes(number, connectivity=4, transform=sheet.grid.affine):
-        found.setdefault(int(value), []).append(shapely.geometry.shape(outline))
+        ring, *holes = outline["coordinates"]
+        found.setdefault(int(value), []).append(shapely.Polygon(ring, holes))
     order = sorted(found)
-    whole = np.asarray(
-        [found[key][0] if len(found[key]) == 1 else shapely.MultiPolygon(found[key]) for key in order], object
-    )
+    whole: NDArray[np.object_] = np.empty(len(order), np.object_)
+    whole[:] = [found[key][0] if len(found[key]) == 1 else shapely.MultiPolygon(found[key]) for key in order]
     smoothed = shapely.coverage_simplify(whole, 1.2 * sheet.pixel_m, simplify_boundary=False)
     return np.asarray(order, np.int32), np.asarray(smoothed, object)
