@@ -17,7 +17,7 @@ from tesela.io.raster import window_grid
 from tesela.sources.ancillary import Ancillary, place_layers
 from tesela.sources.modis import write_modis_cube
 from tesela.sources.modis_files import BANDS, LAYERS, find_composites
-from tesela.sources.modis_grid import SINUSOIDAL, TILE_M, modis_grid, modis_tile
+from tesela.io.sinusoidal import SINUSOIDAL, TILE_M, modis_grid, modis_tile
 from tesela.sources.modis_quality import QualityRule, band_quality, usable, usable_state
 
 GRID = window_grid(modis_tile(17, 5), 1200, 2000, 6, 5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -84,6 +85,8 @@ class CubeWriter:
     ) -> None:
         try:
             if kind is None:
+                made = self._folder / self.path.name
+                self._group.attrs["digest"] = _digest(made)
                 replace_folder(self._folder / self.path.name, self.path)
         finally:
             shutil.rmtree(self._folder, ignore_errors=True)
@@ -151,6 +154,18 @@ def replace_folder(made: Path, target: Path) -> None:
     except OSError as error:
         raise InputError(f"{target}: cannot be written ({error.strerror or error}).") from error
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _digest(folder: Path) -> str:
+    """Mark of a folder's content: names, sizes and last bytes of its files; `zarr.json` then differs with it."""
+    found = hashlib.sha256()
+    for file in sorted(folder.rglob("*")):
+        if file.is_file():
+            size = file.stat().st_size
+            with file.open("rb") as content:
+                content.seek(max(0, size - 64))
+                found.update(f"{file.relative_to(folder)} {size} ".encode() + content.read())
+    return found.hexdigest()[:32]
 
 
 def _chunk_px(series: int) -> int:

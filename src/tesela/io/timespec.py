@@ -1,0 +1,172 @@
+"""TimeSpec4LULC as published: monthly series of labelled pixels, as JSON or CSV, without places on a grid."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tesela.core.errors import InputError, join_words
+from tesela.io.manifest import write_whole
+from tesela.io.msmtu import BANDS
+
+_SCALE = 10_000.0
+_MONTHS = 12
+_BAND = re.compile(r"(?:band|b|refl_b)_?0*([1-7])(?!\d)", re.IGNORECASE)
+_KEY = "IdOfThePixel"
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledSeries:
+    """Twelve-month windows of labelled pixels."""
+
+    values: NDArray[np.float32]
+    """(windows, 12, 7) reflectance, NaN for gaps."""
+    classes: tuple[str, ...]
+    """Names of the classes, in the order of the files."""
+    labels: NDArray[np.int64]
+    """(windows,) position of the class of each."""
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+
+def read_timespec(folder: str | Path) -> LabelledSeries:
+    """
+    Read the published files: one JSON per class, or one folder per class with one CSV per band.
+
+    A class is named after its file or folder, less the number or letter before its name. The series (262 months, March
+    2000 to December 2021) are cut into windows of twelve from the end, so each is a calendar year; months before the
+    first whole year are dropped.
+
+    Raises
+    ------
+    InputError
+        If there is nothing of the kind, or a file is broken.
+    """
+    root = Path(folder)
+    found: dict[str, list[NDArray[np.float32]]] = {}
+    for file in sorted(root.rglob("*.json")):
+        found.setdefault(class_name(file.stem), []).append(_read_json(file))
+    by_class: dict[Path, list[Path]] = {}
+    for file in sorted(root.rglob("*.csv")):
+        if _BAND.search(file.stem):
+            by_class.setdefault(file.parent, []).append(file)
+    for parent, files in by_class.items():
+        found.setdefault(class_name(parent.name), []).append(_read_bands(parent, files))
+    if not found:
+        raise InputError(
+            f"{folder}: holds neither JSON nor CSV series of TimeSpec4LULC. Give the unpacked folder."
+        )
+    windows = {name: np.concatenate([_windows(part) for part in parts]) for name, parts in found.items()}
+    return LabelledSeries(
+        values=np.concatenate(list(windows.values())),
+        classes=tuple(windows),
+        labels=np.concatenate([np.full(len(part), k) for k, part in enumerate(windows.values())]),
+    )
+
+
+def write_timespec(series: LabelledSeries, folder: str | Path) -> Path:
+    """Write one JSON per class in the published layout; each window is a pixel."""
+    root = Path(folder)
+    for k, name in enumerate(series.classes):
+        pixels = []
+        for values in series.values[series.labels == k].astype(np.float64) * _SCALE:
+            seen = np.isfinite(values)
+            pixels.append(
+                {
+                    "Pixel_Metadata": {
+                        "Temporal_Availability_Percentage": {
+                            band: 100 * float(seen[:, b].mean()) for b, band in enumerate(BANDS)
+                        }
+                    },
+                    "Pixel_TS": {
+                        band: [
+                            value if there else None
+                            for value, there in zip(values[:, b].tolist(), seen[:, b], strict=True)
+                        ]
+                        for b, band in enumerate(BANDS)
+                    },
+                }
+            )
+        with write_whole(root / f"{k + 1}{name}.json") as part:
+            part.write_text(json.dumps({"Pixels": pixels}), encoding="utf-8")
+    return root
+
+
+def class_name(text: str) -> str:
+    """
+    Name of a class, less its number.
+
+    Examples
+    --------
+    >>> class_name("12_DenseForest"), class_name("4Urban")
+    ('DenseForest', 'Urban')
+    """
+    return re.sub(r"^[A-Z]?\d+[_\s.-]*", "", text).strip("_ ") or text
+
+
+def _read_json(file: Path) -> NDArray[np.float32]:
+    """(pixels, months, 7) reflectance."""
+    try:
+        pixels = json.loads(file.read_text(encoding="utf-8"))["Pixels"]
+        parts = [
+            _stack({band: _numbers(column) for band, column in pixel["Pixel_TS"].items()}, file)
+            for pixel in pixels
+        ]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{file}: is no file of TimeSpec4LULC ({type(error).__name__}: {error}).") from None
+    if not parts or len({part.shape for part in parts}) > 1:
+        raise InputError(f"{file}: holds no pixels, or series of unequal length.")
+    return np.stack(parts)
+
+
+def _read_bands(parent: Path, files: Sequence[Path]) -> NDArray[np.float32]:
+    """(pixels, months, 7) of the pixels that all bands have, from one CSV per band."""
+    tables: dict[str, dict[str, NDArray[np.float32]]] = {}
+    for file in files:
+        match = _BAND.search(file.stem)
+        assert match is not None
+        with file.open(newline="", encoding="utf-8-sig") as content:
+            rows = list(csv.DictReader(content))
+        if not rows or _KEY not in rows[0]:
+            raise InputError(f"{file}: has no column {_KEY}.")
+        months = [name for name in rows[0] if re.search(r"\d{4}[-_]?\d{2}", name or "")]
+        if not months:
+            raise InputError(
+                f"{file}: has no columns of months, such as 2000_03; it has {join_words(rows[0])}."
+            )
+        tables[f"b{match[1]}"] = {row[_KEY]: _numbers([row[name] for name in months]) for row in rows}
+    shared = [key for key in next(iter(tables.values())) if all(key in table for table in tables.values())]
+    if not shared:
+        raise InputError(f"{parent}: its bands share no pixel.")
+    return np.stack([_stack({band: table[key] for band, table in tables.items()}, parent) for key in shared])
+
+
+def _stack(columns: Mapping[str, NDArray[np.float32]], where: Path) -> NDArray[np.float32]:
+    by_number = {match[1]: column for band, column in columns.items() if (match := _BAND.search(band))}
+    lacking = [str(number) for number in range(1, 8) if str(number) not in by_number]
+    if lacking:
+        raise InputError(f"{where}: lacks band {join_words(lacking)}; it has {join_words(columns)}.")
+    return np.stack([by_number[str(number)] for number in range(1, 8)], axis=-1)
+
+
+def _numbers(column: Sequence[object]) -> NDArray[np.float32]:
+    """Reflectance; what is empty, not a number or out of the valid range is a gap."""
+    values = np.array(
+        [float("nan") if item in (None, "", "NA", "nan") else float(str(item)) for item in column]
+    )
+    values[(values < -100) | (values > 16_000)] = np.nan
+    return (values / _SCALE).astype(np.float32)
+
+
+def _windows(series: NDArray[np.float32]) -> NDArray[np.float32]:
+    count = series.shape[1] // _MONTHS
+    kept = series[:, series.shape[1] - count * _MONTHS :]
+    return kept.reshape(len(series) * count, _MONTHS, series.shape[2])

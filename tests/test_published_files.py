@@ -1,0 +1,203 @@
+"""Andalusia-MSMTU and TimeSpec4LULC: both layouts are read, the grid is rebuilt, what is written is read again."""
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tesela.core.errors import GridError, InputError
+from tesela.io.msmtu import (
+    CLASS_CODES,
+    STEP_DEG,
+    PublishedPixels,
+    read_msmtu,
+    rebuild_grid,
+    write_msmtu,
+    write_msmtu_cube,
+    write_msmtu_shares,
+)
+from tesela.io.timespec import LabelledSeries, class_name, read_timespec, write_timespec
+from tesela.patches.pixels import read_pixels
+from tesela.patches.published import table_of_msmtu, table_of_timespec
+
+LAYERS = ("longitude", "latitude", "altitude")
+
+
+@pytest.fixture
+def pixels() -> PublishedPixels:
+    """Twelve pixels of a 4 x 5 grid."""
+    rng = np.random.default_rng(0)
+    places = rng.permutation(20)[:12]
+    values = np.round(rng.random((12, 12, 7)) * 5000) / 10_000
+    values[rng.random(values.shape) < 0.2] = np.nan
+    lon, lat = -5.15881 + STEP_DEG * (places % 5), 38.69628 - STEP_DEG * (places // 5)
+    fine = rng.dirichlet(np.ones(10), 12)
+    coarse = np.stack([fine[:, 0], fine[:, 1:5].sum(1), fine[:, 5:9].sum(1), fine[:, 9]], axis=1)
+    splits = np.array([0, 1, 2] * 4, np.uint8)
+    return PublishedPixels(
+        ids=np.arange(236, 248),
+        values=values.astype(np.float32),
+        layers=LAYERS,
+        static=np.stack([lon, lat, 500 + places], axis=1).astype(np.float32),
+        shares={1: coarse.astype(np.float32), 2: fine.astype(np.float32)},
+        splits={1: splits, 2: splits},
+    )
+
+
+def same(found: PublishedPixels, wanted: PublishedPixels) -> None:
+    np.testing.assert_array_equal(found.ids, wanted.ids)
+    np.testing.assert_allclose(found.values, wanted.values, atol=1e-7)
+    assert found.layers == wanted.layers
+    np.testing.assert_allclose(found.static, wanted.static, atol=1e-4)
+    for level in (1, 2):
+        np.testing.assert_allclose(found.shares[level], wanted.shares[level], atol=1e-6)
+        np.testing.assert_array_equal(found.splits[level], wanted.splits[level])
+
+
+def test_what_is_written_is_read_again(pixels: PublishedPixels, tmp_path: Path) -> None:
+    same(read_msmtu(write_msmtu(pixels, tmp_path)), pixels)
+    with (tmp_path / "labels/level_2/partitions/train.csv").open() as file:
+        header = next(csv.reader(file))
+    assert header[1:11] == list(CLASS_CODES[2])
+
+
+def test_the_layout_with_ancillary_data_in_each_file_is_read_by_name(tmp_path: Path) -> None:
+    for number, names in (
+        (236, ("longitude", "latitude", "slope")),
+        (239, ("slope", "latitude", "longitude")),
+    ):
+        values = np.full((12, 7), 1500.0)
+        masks = np.ones((12, 7), int)
+        masks[3] = 0
+        place = {"longitude": -5.1588 + (number - 236) * STEP_DEG, "latitude": 38.7, "slope": 12.5}
+        document = {
+            "metadata": {"square_id": number},
+            "ts_data": {"values": values.tolist(), "masks": masks.tolist(), "deltas": masks.tolist()},
+            "ancillary_data": {name: place[name] for name in names},
+        }
+        (tmp_path / f"{number:07d}.json").write_text(json.dumps(document))
+    found = read_msmtu(tmp_path)
+    assert found.ids.tolist() == [236, 239]
+    assert found.layers == ("longitude", "latitude", "slope")
+    assert found.static[:, 2].tolist() == [12.5, 12.5]
+    assert np.isnan(found.values[:, 3]).all()
+    assert found.values[0, 0, 0] == pytest.approx(0.15)
+    grid, rows, cols = rebuild_grid(found)
+    assert grid.shape == (1, 4)
+    assert (rows.tolist(), cols.tolist()) == ([0, 0], [0, 3])
+
+
+def test_columns_are_found_by_code_whatever_their_order(pixels: PublishedPixels, tmp_path: Path) -> None:
+    write_msmtu(pixels, tmp_path)
+    for file in tmp_path.rglob("level_2/partitions/*.csv"):
+        with file.open(newline="") as content:
+            rows = list(csv.DictReader(content))
+        names = ["Class_max", *reversed(list(CLASS_CODES[2])), "square_id"]
+        with file.open("w", newline="") as content:
+            table = csv.DictWriter(content, names, extrasaction="ignore")
+            table.writeheader()
+            table.writerows(rows)
+    same(read_msmtu(tmp_path), pixels)
+
+
+def test_pixels_become_a_cube_with_shares_and_their_partitions(
+    pixels: PublishedPixels, tmp_path: Path
+) -> None:
+    cube = write_msmtu_cube(pixels, tmp_path / "cube.zarr")
+    shares = write_msmtu_shares(pixels, tmp_path / "shares.tif", level=2)
+    table = read_pixels(cube, shares)
+    direct = table_of_msmtu(pixels)
+    assert len(table) == len(direct) == 12
+    order = np.lexsort((direct.cols, direct.rows))
+    again = np.lexsort((table.cols, table.rows))
+    np.testing.assert_array_equal(table.values[again], direct.values[order])
+    np.testing.assert_allclose(table.targets[again], direct.targets[order], atol=1e-4)
+    assert direct.counts == {"train": 4, "val": 4, "test": 4, "none": 0}
+    np.testing.assert_allclose(direct.at_level(1).targets, table_of_msmtu(pixels, level=1).targets, atol=1e-6)
+
+
+def test_mistakes_are_told(pixels: PublishedPixels, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such folder"):
+        read_msmtu(tmp_path / "none")
+    with pytest.raises(InputError, match="holds no JSON series"):
+        read_msmtu(tmp_path)
+    (tmp_path / "0000001.json").write_text('{"ts_data": {"values": [[1]], "masks": [[1]]}}')
+    with pytest.raises(InputError, match="12 months x 7 bands are needed"):
+        read_msmtu(tmp_path)
+    (tmp_path / "0000001.json").write_text('{"other": 1}')
+    with pytest.raises(InputError, match="is no series of Andalusia-MSMTU"):
+        read_msmtu(tmp_path)
+    moved = pixels.static.copy()
+    moved[3, 0] += 0.4 * STEP_DEG
+    with pytest.raises(GridError, match="do not lie on one grid"):
+        rebuild_grid(replace(pixels, static=moved))
+    twice = pixels.static.copy()
+    twice[1] = twice[0]
+    with pytest.raises(GridError, match="1 share a cell"):
+        rebuild_grid(replace(pixels, static=twice))
+    with pytest.raises(InputError, match="no shares of level 3"):
+        table_of_msmtu(pixels, level=3)
+    write_msmtu(pixels, tmp_path / "more")
+    file = tmp_path / "more/labels/level_1/partitions/train.csv"
+    file.write_text(file.read_text().replace("square_id,1,2,4,5", "square_id,1,2,4,9"))
+    with pytest.raises(InputError, match=r"no column for 5 \(Wetlands\)"):
+        read_msmtu(tmp_path / "more")
+
+
+def test_series_of_timespec_are_cut_into_years_from_the_end(tmp_path: Path) -> None:
+    months = np.arange(262.0)
+    pixel = {"Pixel_Metadata": {}, "Pixel_TS": {f"b{b}": (months + b).tolist() for b in range(1, 8)}}
+    pixel["Pixel_TS"]["b3"][-1] = -28672
+    (tmp_path / "1BareLands.json").write_text(json.dumps({"Pixels": [pixel, pixel]}))
+    (tmp_path / "2Urban.json").write_text(json.dumps({"Pixels": [pixel]}))
+    found = read_timespec(tmp_path)
+    assert found.classes == ("BareLands", "Urban")
+    assert np.bincount(found.labels).tolist() == [42, 21]
+    assert found.values[0, 0, 0] * 10_000 == pytest.approx(11)  # ten months are dropped; band 1 is month + 1
+    assert found.values[20, 11, 1] * 10_000 == pytest.approx(263)
+    assert np.isnan(found.values[20, 11, 2])
+    table = table_of_timespec(found)
+    assert table.targets.sum(1).tolist() == [1] * 63
+    assert table.months == tuple(range(1, 13))
+
+
+def test_timespec_as_csv_by_band(tmp_path: Path) -> None:
+    folder = tmp_path / "07_DenseForest"
+    folder.mkdir()
+    for band in range(1, 8):
+        with (folder / f"DenseForest_sur_refl_b0{band}.csv").open("w", newline="") as file:
+            table = csv.writer(file)
+            table.writerow(["IdOfThePixel", "Purity", *(f"2001_{month:02d}" for month in range(1, 13))])
+            table.writerow([5, 100, *([100 * band] * 11), ""])
+            if band < 7:
+                table.writerow([6, 100, *([1] * 12)])
+    found = read_timespec(tmp_path)
+    assert found.classes == ("DenseForest",)
+    assert found.values.shape == (1, 12, 7)
+    assert found.values[0, 0].tolist() == pytest.approx([0.01 * band for band in range(1, 8)])
+    assert np.isnan(found.values[0, 11]).all()
+    (folder / "DenseForest_sur_refl_b04.csv").unlink()
+    with pytest.raises(InputError, match="lacks band 4"):
+        read_timespec(tmp_path)
+
+
+def test_timespec_written_is_read_again(tmp_path: Path) -> None:
+    values = np.round(np.random.default_rng(0).random((6, 12, 7)) * 9000).astype(np.float32) / 10_000
+    values[0, 3, 2] = np.nan
+    series = LabelledSeries(values.astype(np.float32), ("Forest", "Water"), np.array([0, 0, 0, 1, 1, 1]))
+    found = read_timespec(write_timespec(series, tmp_path))
+    np.testing.assert_allclose(found.values, series.values, atol=1e-7)
+    assert found.classes == series.classes
+    np.testing.assert_array_equal(found.labels, series.labels)
+    with pytest.raises(InputError, match="neither JSON nor CSV"):
+        read_timespec(tmp_path / "empty")
+
+
+@pytest.mark.parametrize(
+    ("text", "name"), [("12_DenseForest", "DenseForest"), ("4Urban", "Urban"), ("Urban", "Urban")]
+)
+def test_classes_are_named_without_their_number(text: str, name: str) -> None:
+    assert class_name(text) == name
