@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -154,18 +154,20 @@ def trained_expert(work: Path, *, steps: int, size_px: int = 1024, encoder: str 
     """
     A U-Net trained on the virtual region; kept in the work folder.
 
-    It sees some steps of crops of 128 px, then a third as many of 256 px: a network that has never seen more context
-    than 128 px answers in large windows to what it was not taught.
+    It sees some steps of crops of 128 px of one ground, then half as many of 256 px of eight grounds: a network that
+    has learnt one ground by heart, or never seen more context than 128 px, answers in large windows to what it was
+    not taught.
     """
     path = trained_file(work, steps, encoder)
     if not path.exists():
-        ground = make_ground(size_px, seed=1)
         architecture = UnetArchitecture(3, CLASSES, encoder=encoder)
         first = path.with_name(f"{path.stem}-128px.safetensors")
         if not first.exists():
-            save_expert(first, train(ground, architecture, steps=steps))
+            save_expert(first, train(make_ground(size_px, seed=1), architecture, steps=steps))
         taught = load_expert(first).network
-        wide = train(ground, architecture, steps=steps // 3, start=taught, side_px=256, batch=4, rate=3e-4)
+        grounds = [make_ground(size_px, seed=seed) for seed in (1, *range(3, 10))]
+        ground = Ground(*(np.concatenate(parts, -1) for parts in zip(*map(astuple, grounds), strict=True)))
+        wide = train(ground, architecture, steps=steps // 2, start=taught, side_px=256, batch=4, rate=5e-4)
         save_expert(path, wide)
     return load_expert(path)
 
@@ -201,7 +203,7 @@ def train(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2 * rate, total_steps=steps)
     network.train()
     for _ in range(steps):
-        corners = random.integers(0, truth.shape[0] - side_px, (batch, 2))
+        corners = random.integers(0, np.array(truth.shape) - side_px, (batch, 2))
         images = np.stack([scaled[:, r : r + side_px, c : c + side_px] for r, c in corners])
         answers = np.stack([truth[r : r + side_px, c : c + side_px] for r, c in corners])
         with torch.autocast("cpu", torch.bfloat16):
