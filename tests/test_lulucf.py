@@ -194,7 +194,7 @@ def test_the_table_holds_each_score_once_and_survives_json() -> None:
 def test_one_recipe_makes_experts_cascade_map_and_table_and_then_rests(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    size = lulucf_demo.DemoSize(704, 0.5, patch_px=64, encoder="resnet10t", decoder="small", epochs=1)
+    size = lulucf_demo.DemoSize(768, 0.5, patch_px=64, encoder="resnet10t", decoder="small", epochs=1)
     monkeypatch.setitem(lulucf_demo.SIZES, "small", size)
     file = lulucf_demo.write_lulucf_demo(tmp_path, size="small", seed=0)
     text = file.read_text(encoding="utf-8").replace('measures = ["loss", "none"]', 'measures = ["loss"]')
