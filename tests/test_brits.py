@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import importlib.util
+import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,13 +15,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
+from tesela.core.errors import ExpertError
+from tesela.core.legend import Legend
 from tesela.mapping.series_engines import OpenVinoRunner
 from tesela.models.answer import Answer
-from tesela.models.applied import TorchRunner
+from tesela.models.applied import TorchRunner, unmix
 from tesela.models.brits import Brits, months_since
 from tesela.models.brits_cost import brits_cost
 from tesela.models.brits_kernels import advance_cell, decay_hidden
 from tesela.models.brits_reference import reference_answer
+from tesela.models.released import open_released
 from tesela.models.unmixers import BritsArchitecture
 from tesela.training.unmixing_loss import unmixing_loss
 from tesela.training.unmixing_settings import UnmixingSettings
@@ -154,3 +161,34 @@ def test_the_export_gives_the_same_shares(layers: int) -> None:
     assert exported.shares.shape == (PIXELS, CLASSES)
     assert np.abs(exported.shares.numpy() - expected.shares.numpy()).max() <= 1e-6
     assert np.abs(exported.heads.numpy() - expected.heads.numpy()).max() <= 1e-6
+
+
+@pytest.mark.skipif(
+    "TESELA_RELEASED" not in os.environ, reason="TESELA_RELEASED names no copy of Workflow_AI"
+)
+@pytest.mark.parametrize(("level", "classes"), [(1, 4), (2, 10)])
+def test_released_checkpoints_repeat_the_published_predictions(level: int, classes: int) -> None:
+    folder = Path(os.environ["TESELA_RELEASED"])
+    rows = [
+        {"value": str(n), "code": str(n), "name": str(n), "color": "#808080"} for n in range(1, classes + 1)
+    ]
+    expert = open_released(
+        folder / f"models/N{level}/model.ckpt", legend=Legend.from_rows("released", rows), legacy="order"
+    )
+    with (folder / f"outputs/predictions_N{level}.csv").open(encoding="utf-8") as file:
+        published = list(csv.reader(file))[1:]
+    for number, *shares in published:
+        text = (folder / f"data/json_dir/{int(number):07d}.json").read_text(encoding="utf-8")
+        document = json.loads(text)
+        series = {name: np.array(item, np.float32)[None] for name, item in document["ts_data"].items()}
+        layers = np.array([list(document["ancillary_data"].values())], np.float32)
+        values = np.where(series["masks"] > 0, series["values"], np.nan)
+        found = unmix(expert.header, TorchRunner(expert.network), values, layers).shares[0]  # type: ignore[arg-type]
+        assert np.abs(found - np.array(shares[:classes], np.float64)).max() <= 1e-6
+
+
+def test_other_files_are_no_released_checkpoints(tmp_path: Path) -> None:
+    torch.save({"state_dict": {"weight": torch.zeros(1)}}, tmp_path / "other.ckpt")
+    legend = Legend.from_rows("one", [{"value": "1", "code": "1", "name": "One", "color": "#808080"}])
+    with pytest.raises(ExpertError, match="is no released checkpoint of BRITS"):
+        open_released(tmp_path / "other.ckpt", legend=legend)

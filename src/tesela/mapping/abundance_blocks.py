@@ -121,9 +121,10 @@ def unmix_block(expert: Expert, run: Runner, cube: Cube, block: Block, *, level:
     return whole if level is None else _to_level(whole, expert.header.legend, level)
 
 
-def _first(item: NDArray[np.float32] | None) -> NDArray[np.float32]:
+def _first(item: Floats | None) -> Floats:
     assert item is not None
-    return item[0]
+    first: Floats = item[0]
+    return first
 
 
 def _to_level(found: Unmixed, legend: Legend, level: int) -> Unmixed:

@@ -116,7 +116,7 @@ def unmix(
     shares = _normal(answer.shares.numpy())
     trim = (mask.shape[1] - shares.shape[1]) // 2 if shares.ndim == 4 else 0
     inner = (slice(None), slice(trim, -trim), slice(trim, -trim)) if trim else ()
-    unseen = ~mask[inner].any((-2, -1))
+    unseen: NDArray[np.bool_] = np.logical_not(mask[inner].any((-2, -1)))
     prior = np.array(series.prior, np.float32)
     shares[unseen] = prior
     deviation = _deviation(answer)
@@ -134,7 +134,8 @@ def unmix(
 def _normal(shares: NDArray[np.floating]) -> Floats:
     """Shares whose sum is 1 as nearly as float32 can say."""
     whole = np.maximum(shares.astype(np.float64), 0)
-    return (whole / whole.sum(-1, keepdims=True)).astype(np.float32)
+    shares: Floats = (whole / whole.sum(-1, keepdims=True)).astype(np.float32)
+    return shares
 
 
 def _deviation(answer: Answer) -> Floats | None:

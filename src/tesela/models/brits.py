@@ -121,7 +121,7 @@ class Rits(nn.Module):
             Of history, of the other bands, and combined.
         """
         # biases stand as a column beside the weights, and a one beside the mask: cheaper than adding them afterwards
-        weight_in, weight_hidden = self.gates.weight.split([2 * self.bands, self.hidden], 1)
+        weight_in, weight_hidden = torch.split(self.gates.weight, [2 * self.bands, self.hidden], 1)
         gate_in = torch.cat([weight_in, self.gates.bias[:, None]], 1)
         gate_weight = torch.cat([gate_in, weight_hidden], 1) * self.doubled[:, None]
         decay_weight = torch.cat([self.hidden_decay.weight, self.hidden_decay.bias[:, None]], 1)

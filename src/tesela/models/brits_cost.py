@@ -29,7 +29,9 @@ def brits_cost(plan: BritsArchitecture, *, steps: int = 12) -> Cost:
     bands, hidden = plan.bands, plan.hidden
     gates = 4 * (2 * bands + hidden) * hidden
     estimates = hidden * bands + 2 * bands * bands
-    rates = bands * hidden + 2 * bands * bands  # of hidden state, of values, and the weights of the other bands
+    rates = (
+        bands * hidden + 2 * bands * bands
+    )  # of hidden state, of values, and the weights of the other bands
     branch = plan.layers * plan.embedding + (hidden + plan.embedding) * hidden if plan.layers else 0
     ending = branch + hidden * plan.classes
     true = 2 * (steps * (gates + estimates + rates) + ending)

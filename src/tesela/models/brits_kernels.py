@@ -33,7 +33,7 @@ def advance_cell(gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
     hidden, cell : (n, hidden) tensors
     """
     if gates.device.type == "cpu" and torch.is_grad_enabled() and gates.requires_grad:
-        hidden, after = _Cell.apply(gates, cell)  # type: ignore[no-untyped-call]
+        hidden, after = _Cell.apply(gates, cell)
         return hidden, after
     into, forget, candidate, out = torch.sigmoid(gates).chunk(4, -1)
     after = forget * cell + into * (2 * candidate - 1)
@@ -43,7 +43,7 @@ def advance_cell(gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
 def decay_hidden(hidden: Tensor, rate: Tensor) -> Tensor:
     r"""Fade the hidden state, :math:`h \exp(-\max(0, r))`; both are (n, hidden) tensors."""
     if rate.device.type == "cpu" and torch.is_grad_enabled() and rate.requires_grad:
-        faded: Tensor = _Decay.apply(hidden, rate)  # type: ignore[no-untyped-call]
+        faded: Tensor = _Decay.apply(hidden, rate)
         return faded
     return hidden * torch.exp(-torch.relu(rate))
 
@@ -61,7 +61,7 @@ class _Cell(torch.autograd.Function):
         return hidden, after
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, d_hidden: Tensor, d_after: Tensor) -> tuple[Tensor, Tensor]:
         opened, cell, curved = ctx.saved_tensors
         d_gates, d_cell = torch.empty_like(opened), torch.empty_like(cell)
@@ -85,7 +85,7 @@ class _Decay(torch.autograd.Function):
         return hidden * factor
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, d_faded: Tensor) -> tuple[Tensor, Tensor]:
         hidden, factor = ctx.saved_tensors
         d_hidden, d_rate = torch.empty_like(hidden), torch.empty_like(factor)

@@ -37,7 +37,7 @@ def _walk(one: Rits, values: Tensor, mask: Tensor, static: Tensor) -> tuple[Tens
     delta = torch.ones_like(values[:, 0])
     error = values.new_zeros(())
     filled = []
-    weight_in, weight_hidden = one.gates.weight.split([2 * bands, one.hidden], 1)
+    weight_in, weight_hidden = torch.split(one.gates.weight, [2 * bands, one.hidden], 1)
     no_bias = torch.zeros_like(one.gates.bias)
     diagonal = torch.eye(bands, dtype=values.dtype) * one.value_decay_weight
     for step in range(steps):

@@ -29,7 +29,8 @@ class Film(nn.Module):
     def forward(self, embedded: Tensor, static: Tensor) -> Tensor:
         """Change (n, width) embeddings by (n, layers) layers."""
         scale, shift = self.layers(static).chunk(2, -1)
-        return embedded * (1 + scale) + shift
+        changed: Tensor = embedded * (1 + scale) + shift
+        return changed
 
 
 class Neighbours(nn.Module):

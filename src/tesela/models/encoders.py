@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Literal
 
 import torch
 from torch import nn
@@ -56,7 +57,7 @@ class TemporalConvolution(nn.Module):
         channels = [2 * bands + 2, ACROSS, ACROSS]
         blocks: list[nn.Module] = []
         for inputs, outputs in pairwise(channels):
-            mode = "circular" if ring else "zeros"
+            mode: Literal["circular", "zeros"] = "circular" if ring else "zeros"
             blocks += [
                 nn.Conv1d(inputs, outputs, 3, padding=1, padding_mode=mode),
                 nn.BatchNorm1d(outputs),

@@ -44,6 +44,7 @@ class Trees(UnmixingNetwork):
         self.register_buffer("root", torch.zeros(architecture.trees, dtype=torch.int32))
         self.register_buffer("output", torch.zeros(architecture.trees, dtype=torch.int32))
         self.register_buffer("baseline", torch.zeros(architecture.classes, dtype=torch.float64))
+        self.baseline: Tensor
 
     def answer(self, values: Tensor, mask: Tensor, static: Tensor) -> Answer:
         """See `UnmixingNetwork.answer`."""
@@ -179,7 +180,8 @@ def project_to_simplex(values: NDArray[np.float64]) -> NDArray[np.float64]:
     counts = np.arange(1, values.shape[1] + 1)
     last = ((ordered - excess / counts) > 0).sum(axis=1)
     shift = excess[np.arange(len(values)), last - 1] / last
-    return np.maximum(values - shift[:, None], 0)
+    nearest: NDArray[np.float64] = np.maximum(values - shift[:, None], 0)
+    return nearest
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")

@@ -83,6 +83,7 @@ def train_unmixing(
     begun = time.strftime("%Y-%m-%d", time.gmtime())
     mean, std, scaling = fit_scaling(table)
     source = PixelSource(table, scaling, mean, std)
+    plan: Unmixer | EnsembleArchitecture
     if chosen.model in CLASSIC:
         plan, network, scores = fit_classic(source, chosen)
     else:
@@ -252,7 +253,7 @@ def _loss_of(
     parents: Tensor | None,
     settings: UnmixingSettings,
 ) -> Tensor:
-    moved = Batch(*(item.to(device) if isinstance(item, Tensor) else item for item in vars(batch).values()))
+    moved = batch.to(device)
     answer = network.answer(moved.values, moved.shown, moved.static)
     values, mask = moved.inner
     return unmixing_loss(

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from tesela.core.errors import ExpertError, InputError
 from tesela.models.answer import UnmixingNetwork
-from tesela.models.applied import TorchRunner, Unmixed, series_of, unmix
+from tesela.models.applied import Floats, TorchRunner, Unmixed, series_of, unmix
 from tesela.models.expert import Expert
 from tesela.patches.pixels import PixelTable
 
@@ -83,5 +83,13 @@ def _pick(found: Unmixed, order: NDArray[np.integer]) -> Unmixed:
 
 
 def _join(pieces: list[Unmixed]) -> Unmixed:
-    columns = zip(*(vars(piece).values() for piece in pieces), strict=True)
-    return Unmixed(*(None if column[0] is None else np.concatenate(column) for column in columns))
+    def joined(items: list[Floats | None]) -> Floats | None:
+        there = [item for item in items if item is not None]
+        return np.concatenate(there) if there else None
+
+    return Unmixed(
+        np.concatenate([piece.shares for piece in pieces]),
+        joined([piece.deviation for piece in pieces]),
+        np.concatenate([piece.unseen for piece in pieces]),
+        joined([piece.imputed for piece in pieces]),
+    )

@@ -35,6 +35,11 @@ class Batch:
     """Inner pixels that teach."""
     margin_px: int
 
+    def to(self, device: torch.device) -> Batch:
+        """Move all tensors to a device."""
+        tensors = (self.values, self.mask, self.shown, self.static, self.targets, self.known)
+        return Batch(*(item.to(device) for item in tensors), margin_px=self.margin_px)
+
     @property
     def inner(self) -> tuple[Tensor, Tensor]:
         """Values and mask of the pixels that are answered for."""

@@ -1,0 +1,134 @@
+"""
+The checkpoints that the authors of the published system released, as experts.
+
+Nothing of theirs is shipped: they are read from a file of yours, and no code in it is run. Run right, their answers
+differ from the published ones: the released script shows both directions the reversed series. ``legacy="order"``
+repeats that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from tesela.core.errors import ExpertError
+from tesela.core.legend import Legend
+from tesela.models.brits import Brits, Rits
+from tesela.models.expert import Expert, ExpertHeader
+from tesela.models.series import SeriesScaling
+from tesela.models.unmixers import BritsArchitecture
+
+BANDS = ("red", "nir", "blue", "green", "nir2", "swir1", "swir2")
+"""MODIS bands 1 to 7."""
+
+MEAN = (1778.04, 2885.06, 1256.26, 1586.73, 2817.67, 2420.87, 1763.74)
+STD = (2067.98, 1811.12, 2146.40, 2059.23, 1454.78, 1595.47, 1487.71)
+"""Published scaling of the bands, reflectance x 10 000."""
+
+LAYERS = {
+    "longitude": (-4.5726, 1.4200),
+    "latitude": (37.4675, 0.5443),
+    "altitude": (526.94, 434.21),
+    "slope": (9.099, 6.636),
+    "precipitation": (3398.96, 1157.04),
+    "evapotranspiration": (5147.74, 466.22),
+    "temperature_ave": (15.594, 1.979),
+    "temperature_max": (21.606, 2.076),
+    "temperature_min": (10.047, 2.013),
+}
+"""Published ancillary layers, in their order, with mean and standard deviation."""
+
+
+def open_released(path: str | Path, *, legend: Legend, legacy: str = "") -> Expert:
+    """
+    Open a released checkpoint as an expert.
+
+    Parameters
+    ----------
+    path : str or Path
+        A ``model.ckpt`` of the published system, trained with all nine ancillary layers or none.
+    legend : Legend
+        As many classes as the checkpoint answers with, in its order.
+    legacy : {"", "deltas", "order"}
+        Mistakes to repeat; see `tesela.models.brits.Brits`.
+
+    Raises
+    ------
+    ExpertError
+        If the file is no such checkpoint, or the legend has another number of classes.
+    """
+    try:
+        document = torch.load(path, map_location="cpu", weights_only=True)
+        state: Mapping[str, torch.Tensor] = document["state_dict"]
+        ahead, back = (_direction(state, name) for name in ("rits_f", "rits_b"))
+    except (OSError, RuntimeError, KeyError, TypeError, ValueError, EOFError) as error:
+        raise ExpertError(f"{path}: is no released checkpoint of BRITS ({error}).") from None
+    classes, hidden = ahead["out.weight"].shape
+    if classes != len(legend):
+        raise ExpertError(
+            f"{path}: answers for {classes} classes, but legend '{legend.address}' has {len(legend)}."
+        )
+    layers = LAYERS if "ancillary.weight" in ahead else {}
+    plan = BritsArchitecture(
+        len(BANDS),
+        classes,
+        len(layers),
+        hidden=hidden,
+        embedding=len(ahead["ancillary.bias"]) if layers else 50,
+        sigmoid=False,
+        legacy=legacy,
+    )
+    network = plan.build()
+    assert isinstance(network, Brits)
+    for direction, tensors in ((network.ahead, ahead), (network.back, back)):
+        _fill(direction, tensors, path)
+    header = ExpertHeader(
+        plan,
+        legend,
+        BANDS,
+        MEAN,
+        STD,
+        patch_size_px=1,
+        pixel_size_m=0.0,
+        task="unmixing",
+        series=SeriesScaling(
+            months=tuple(range(1, 13)),
+            layers=tuple(layers),
+            layer_mean=tuple(mean for mean, _ in layers.values()),
+            layer_std=tuple(std for _, std in layers.values()),
+            prior=(1 / classes,) * classes,
+        ),
+    )
+    return Expert(header, network.eval().requires_grad_(False))
+
+
+def _direction(state: Mapping[str, torch.Tensor], name: str) -> dict[str, torch.Tensor]:
+    """Tensors of one direction under our names."""
+    found = {key.split(f"{name}.", 1)[1]: item for key, item in state.items() if f"{name}." in key}
+    made = {
+        "gates.weight": torch.cat([found["rnn_cell.weight_ih"], found["rnn_cell.weight_hh"]], 1),
+        "gates.bias": found["rnn_cell.bias_ih"] + found["rnn_cell.bias_hh"],
+        "hidden_decay.weight": found["temp_decay_h.W"],
+        "hidden_decay.bias": found["temp_decay_h.b"],
+        "value_decay_weight": found["temp_decay_x.W"].diagonal(),
+        "value_decay_bias": found["temp_decay_x.b"],
+        "features.weight": found["feat_reg.W"],
+        "features.bias": found["feat_reg.b"],
+    }
+    # one of the two released programs spells it "ancillery"
+    names = {"hist_reg": "history", "weight_combine": "combine", "out": "out", "concat": "join"}
+    names |= {"ancillary_embed": "ancillary", "ancillery_embed": "ancillary"}
+    for theirs, ours in names.items():
+        for part in ("weight", "bias"):
+            if f"{theirs}.{part}" in found:
+                made[f"{ours}.{part}"] = found[f"{theirs}.{part}"]
+    return made
+
+
+def _fill(direction: Rits, tensors: Mapping[str, torch.Tensor], path: str | Path) -> None:
+    try:
+        direction.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise ExpertError(f"{path}: its tensors do not fit ({str(error).splitlines()[0]}).") from None
