@@ -21,7 +21,7 @@ from PIL import Image
 from tesela.core.errors import InputError
 from tesela.core.legend import LandClass, Legend
 from tesela.core.scene import Scene
-from tesela.evaluation.assessment import Assessment, assess
+from tesela.evaluation.assessment import Assessment, Generalised, assess
 from tesela.evaluation.curves import Panel, draw_panel, read_curves
 from tesela.evaluation.drawing import (
     DIFFERENCE,
@@ -34,7 +34,7 @@ from tesela.evaluation.drawing import (
 from tesela.evaluation.overview import commonest, make_overview, share_wrong
 from tesela.evaluation.report import write_report
 from tesela.io.legends import load_legend
-from tesela.io.maps import ClassMap, write_map
+from tesela.io.maps import ClassMap, ScoreWriter, write_map
 from tesela.io.raster import open_scene
 
 LEGEND = Legend(
@@ -472,4 +472,33 @@ def test_on_a_phone_the_page_is_no_wider_than_the_screen(browser: Any, report: P
         ".map((name) => getComputedStyle(document.body)[name].match(/\\d+/g).map(Number))"
     )
     assert abs(sum(ink) - sum(paper)) > 450
+    assert trouble == []
+
+
+def test_a_page_with_a_generalised_map_and_confidence_names_the_class_it_has_then(
+    browser: Any, sides: tuple[ClassMap, ClassMap], tmp_path: Path
+) -> None:
+    with ScoreWriter(tmp_path / "sure.tif", GRID, ["confidence"], scale=0.01, unit="") as writer:
+        writer.write(0, 0, np.full((1, *GRID.shape), 95, np.uint8))
+    judged = assess(*sides, tiles_px=32, confidence=tmp_path / "sure.tif")
+    after = write_map(tmp_path / "after.tif", stripes(2), GRID, legend=LEGEND)
+    path = write_report(
+        tmp_path / "out",
+        judged,
+        map=sides[0],
+        reference=sides[1],
+        generalised=Generalised(after, assess(after, sides[1]), mmu_m2=250_000, min_width_m=100),
+    )
+    page, trouble = open_page(browser, path, viewport={"width": 390, "height": 800})
+    assert page.locator(".view").count() == 5
+    view = page.locator(".view").first
+    view.scroll_into_view_if_needed()
+    box = view.bounding_box()
+    # column 27 of 80: land in the map, still water once generalised, and water in the reference
+    page.mouse.move(box["x"] + box["width"] * 27.5 / 80, box["y"] + box["height"] * 0.5)
+    text = page.locator("#readout").inner_text()
+    assert "Generalised: Water & ice · Reference: Water & ice · EPSG:32630: " in text
+    assert "Generalised to the unit of the reference (25 ha, 100 m)" in page.locator(".findings").inner_text()
+    assert page.locator("rect.over, rect.under").count() == 1
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
     assert trouble == []
