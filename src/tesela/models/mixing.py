@@ -104,7 +104,10 @@ def unmix_linear(
         if constrained:
             matrix = np.vstack([matrix, np.full(count, SUM_WEIGHT)])
             target = np.append(target, SUM_WEIGHT)
-        found = nnls(matrix, target)[0]
+        try:
+            found = nnls(matrix, target)[0]
+        except RuntimeError:  # too many iterations: the endmembers look alike in what was observed
+            continue
         total = found.sum()
         if total > 0:
             shares[pixel] = found / total

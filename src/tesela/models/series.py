@@ -49,7 +49,7 @@ class SeriesScaling:
         layers : (..., layers) array of float
         """
         mean, std = np.array(self.layer_mean, np.float32), np.array(self.layer_std, np.float32)
-        return _cut((layers.astype(np.float32, copy=False) - mean) / std)
+        return _scaled(layers, mean, std)
 
     def to_dict(self) -> dict[str, object]:
         """Document from which `from_dict` builds the same value."""
@@ -98,12 +98,13 @@ def scale_series(
     mask : (..., steps, bands) array of float32
         1 where observed, else 0.
     """
-    mask = np.isfinite(values)
-    scaled = _cut((values.astype(np.float32, copy=False) - mean) / std)
-    scaled[~mask] = 0
-    return scaled, mask.astype(np.float32)
+    return _scaled(values, mean, std), np.isfinite(values).astype(np.float32)
 
 
-def _cut(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    values[np.isnan(values)] = 0
-    return np.clip(values, -LIMIT, LIMIT, out=values)
+def _scaled(
+    values: NDArray[np.floating], mean: NDArray[np.float32], std: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    with np.errstate(over="ignore"):
+        scaled = (values.astype(np.float32, copy=False) - mean) / std
+    scaled[~np.isfinite(values)] = 0
+    return np.clip(scaled, -LIMIT, LIMIT, out=scaled)
