@@ -23,7 +23,7 @@ from tesela.io.raster import open_scene
 from tesela.mapping.predict import plan_windows
 from whole_job import read
 
-SETTINGS = ((1088, 64), (1088, 32), (576, 64), (512, 128), (512, 0))
+SETTINGS = ((1088, 64), (1120, 128), (1120, 192), (576, 64), (512, 128), (512, 0))
 
 
 def main() -> None:
