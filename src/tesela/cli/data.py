@@ -32,7 +32,7 @@ def label(
     reference: Annotated[
         str, typer.Argument(help="Polygons (GeoPackage, GeoParquet, Shapefile) or a class raster.")
     ],
-    like: Annotated[str, typer.Option(help="Scene whose pixel grid the labels take.")],
+    like: Annotated[str, typer.Option(help="Scene or cube whose pixel grid the labels take.")],
     legend: Annotated[str, typer.Option(help="Legend of the labels, such as corine-2.")],
     out: Out,
     field: Annotated[
@@ -69,8 +69,8 @@ def label(
 
     Example: tesela label clc2018.gpkg --like scene.tif --legend corine-2 --field CODE_18 -o labels.tif
     """
+    from tesela.io.cube import open_grid
     from tesela.io.legends import load_crosswalk, load_legend
-    from tesela.io.raster import open_scene
     from tesela.labels.fractions import write_fractions
     from tesela.labels.masks import write_labels
     from tesela.sources.siose import is_siose
@@ -102,7 +102,7 @@ def label(
     made = write(
         reference,
         out,
-        like=open_scene(like).grid,
+        like=open_grid(like),
         legend=target,
         source=source,
         field=field,

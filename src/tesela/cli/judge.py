@@ -17,7 +17,7 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def assess(
-    map_file: Annotated[str, typer.Argument(metavar="MAP", help="Class map.")],
+    map_file: Annotated[str, typer.Argument(metavar="MAP", help="Class map, or abundance map.")],
     reference: Annotated[
         str | None, typer.Argument(help="Reference: a class map or polygons; not needed with a sample.")
     ] = None,
@@ -103,6 +103,17 @@ def assess(
         return
     if reference is None:
         raise typer.BadParameter("Give a reference, or a sample (--sample).", param_hint="REFERENCE")
+    from tesela.recipes.abundances import assess_abundance_files, is_abundance
+
+    if is_abundance(map_file):
+        judged = assess_abundance_files(
+            map_file, reference, out, within=within, uncertainty=confidence, title=title
+        )
+        if as_json:
+            print_json(judged.document)
+        else:
+            print(*judged.lines, sep="\n")
+        return
     from tesela.core.units import parse_area_m2, parse_length_m
     from tesela.recipes.assessing import assess_files
 

@@ -21,7 +21,7 @@ def add_commands(app: typer.Typer) -> None:
 
 def demo(
     chain: Annotated[
-        str, typer.Argument(help="Chain to show: corine, lulucf, or all, each in its own folder.")
+        str, typer.Argument(help="Chain to show: corine, lulucf, unmixing, or all, each in its own folder.")
     ] = "corine",
     out: Annotated[str, typer.Option("--out", "-o", help="Folder for all files.")] = "tesela-demo",
     size: Annotated[str, typer.Option(help="small (minutes) or full (the whole virtual region).")] = "small",
@@ -53,7 +53,7 @@ def demo(
 
 
 def init(
-    chain: Annotated[str, typer.Argument(metavar="RECIPE", help="Chain: corine or lulucf.")],
+    chain: Annotated[str, typer.Argument(metavar="RECIPE", help="Chain: corine, lulucf or unmixing.")],
     out: Annotated[
         str | None, typer.Option("--out", "-o", help="File to write; default: the chain's name + .toml.")
     ] = None,

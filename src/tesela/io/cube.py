@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from tesela.core.errors import GridError, InputError, unknown_name
-from tesela.io.raster import pixel_offset
+from tesela.io.raster import grid_of, open_dataset, pixel_offset
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -172,6 +172,14 @@ def open_cube(path: str | Path) -> Cube:
         tuple(document["layers"]),
         document["notes"],
     )
+
+
+def open_grid(path: str | Path) -> GeoBox:
+    """Grid of a cube or of any raster, whatever it holds."""
+    if (Path(path) / "zarr.json").exists():
+        return open_cube(path).grid
+    with open_dataset(path) as data:
+        return grid_of(data)
 
 
 def month_of(time: str) -> int:

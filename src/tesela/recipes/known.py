@@ -29,6 +29,9 @@ class ChainParts:
 CHAINS = {
     "corine": ChainParts("corine_recipe:CorineRecipe", "corine:CorineChain", "corine_demo:write_corine_demo"),
     "lulucf": ChainParts("lulucf_recipe:LulucfRecipe", "lulucf:LulucfChain", "lulucf_demo:write_lulucf_demo"),
+    "unmixing": ChainParts(
+        "unmixing_recipe:UnmixingRecipe", "unmixing:UnmixingChain", "unmixing_demo:write_unmixing_demo"
+    ),
 }
 
 

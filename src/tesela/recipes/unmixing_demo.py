@@ -1,0 +1,106 @@
+"""The demo of the unmixing chain: its recipe on a virtual region as MODIS sees it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tesela import __version__
+from tesela.io.manifest import Manifest, fingerprint, write_whole
+from tesela.simulate.modis import CLIMATE, write_coarse_region
+
+
+@dataclass(frozen=True)
+class DemoSize:
+    """How large a demo is, and how long it trains."""
+
+    size_px: int
+    pixel_m: float
+    block_m: float
+    """Side of the blocks of the split: smaller ground, smaller blocks."""
+    epochs: int
+
+
+SIZES = {
+    "small": DemoSize(1200, 25.0, block_m=4000, epochs=60),
+    "full": DemoSize(8000, 10.0, block_m=10_000, epochs=120),
+}
+"""The demo by size: minutes on two cores, or 80 x 80 km at 10 m."""
+
+_RECIPE = """\
+# Written by `tesela demo`: the unmixing chain on the virtual region. Run it again with `tesela run {file}`.
+chain = "unmixing"
+name = "demo"
+out = "."
+seed = {seed}
+legend = "sipna-2"
+ancillary = "all"
+
+[cube]
+modis = ["region/modis"]
+dem = "region/altitude.tif"
+
+[cube.layers]
+{layers}
+
+[reference]
+path = "region/truth.tif"
+source = "corine"
+
+[split]
+block = ["{block} m", "{block} m"]
+fractions = [0.6, 0.15, 0.25]
+
+[training]
+model = "tempcnn"
+context = 2
+dirichlet = true
+epochs = {epochs}
+batch_size = 512
+
+[mapping]
+uncertainty = true
+"""
+
+
+def write_unmixing_demo(
+    out: Path, *, size: str, seed: int, report: Callable[[str, str], None] = lambda stage, text: None
+) -> Path:
+    """Make the virtual region and the recipe in a folder; a region that is there already is kept."""
+    settings = SIZES[size]
+    _make_region(out / "region", settings, seed=seed, report=report)
+    recipe = out / "unmixing.toml"
+    text = _RECIPE.format(
+        file=recipe,
+        seed=seed,
+        layers="\n".join(f'{name} = "region/{name}.tif"' for name in CLIMATE),
+        block=f"{settings.block_m:.0f}",
+        epochs=settings.epochs,
+    )
+    with write_whole(recipe) as part:
+        part.write_text(text, encoding="utf-8")
+    return recipe
+
+
+def _make_region(folder: Path, size: DemoSize, *, seed: int, report: Callable[[str, str], None]) -> None:
+    settings = {"size_px": size.size_px, "pixel_m": size.pixel_m, "tesela": __version__}
+    wanted = Manifest("simulate", settings=settings, seed=seed)
+    found = Manifest.read(folder)
+    if (
+        found is not None
+        and found.same_work(wanted)
+        and all((folder / path).exists() for path in found.outputs)
+    ):
+        report("simulate", "up to date")
+        return
+    report("simulate", "")
+    started = time.perf_counter()
+    region = write_coarse_region(folder, size_px=size.size_px, pixel_m=size.pixel_m, seed=seed)
+    files = [*region.composites, region.truth, region.altitude, *region.climate.values()]
+    seconds = time.perf_counter() - started
+    outputs = {str(path.relative_to(folder)): fingerprint(path) for path in files}
+    document = asdict(wanted) | {"outputs": outputs, "seconds": round(seconds, 3)}
+    Manifest(**document).write(folder)
+    report("simulate", f"{seconds:.1f} s")

@@ -1,0 +1,150 @@
+"""The unmixing chain from a cube to its report, its template, and the virtual region it is shown on."""
+
+import json
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from affine import Affine
+from odc.geo.geobox import GeoBox
+
+from tesela.core.errors import RecipeError
+from tesela.io.abundance import AbundanceWriter, open_abundance
+from tesela.io.cube_writer import CubeWriter
+from tesela.io.legends import load_legend
+from tesela.patches.pixels import read_pixel_table
+from tesela.recipes.chains import build_chain, run_recipe
+from tesela.recipes.known import find_chain
+from tesela.recipes.schema import check_recipe, load_recipe
+from tesela.recipes.stages import run_stages
+from tesela.recipes.templates import write_template
+from tesela.simulate.coarse import _Response, _season_weights
+
+GRID = GeoBox((30, 24), Affine(500, 0, 400_000, 0, -500, 4_100_000), "EPSG:25830")
+LAYERS = ("longitude", "latitude", "altitude", "precipitation")
+RECIPE = """
+chain = "unmixing"
+name = "tiny"
+out = "run"
+legend = "sipna-2"
+ancillary = "{ancillary}"
+[cube]
+path = "cube.zarr"
+[reference]
+path = "shares.tif"
+[split]
+block = ["3 km", "3 km"]
+fractions = [0.5, 0.25, 0.25]
+[training]
+model = "mlp"
+context = 0
+dirichlet = true
+epochs = 2
+batch_size = 128
+accelerator = "cpu"
+[mapping]
+engine = "torch"
+uncertainty = true
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A linear mixture of ten spectra on 30 x 24 cells, a fifth of it hidden, and a recipe."""
+    rng = np.random.default_rng(0)
+    legend = load_legend("sipna-2")
+    shares = np.moveaxis(rng.dirichlet(np.full(10, 0.3), (30, 24)), -1, 0)
+    values = np.einsum("ktb,krc->tbrc", rng.random((10, 12, 7)) * 0.5, shares)
+    values[rng.random(values.shape) < 0.2] = np.nan
+    times = tuple(f"{month:02d}" for month in range(1, 13))
+    bands = tuple(f"b{number}" for number in range(1, 8))
+    with CubeWriter(tmp_path / "cube.zarr", GRID, times=times, bands=bands, layers=LAYERS) as cube:
+        cube.write(0, 0, values)
+        cube.write_layers(0, 0, rng.random((4, 30, 24)))
+    with AbundanceWriter(tmp_path / "shares.tif", GRID, legend) as file:
+        file.write_shares(0, 0, shares)
+    (tmp_path / "tiny.toml").write_text(RECIPE.format(ancillary="all"))
+    return tmp_path
+
+
+def test_the_chain_runs_from_a_cube_to_a_report_and_is_then_up_to_date(project: Path) -> None:
+    outcome = run_recipe(project / "tiny.toml", quiet=True)
+    assert outcome.run.done == ["label", "pixels", "train", "map", "assess"]
+    assert [line.split()[0] for line in outcome.lines] == [
+        "MAE",
+        "RMSE",
+        "RRMSE",
+        "CC",
+        "F1",
+        "map",
+        "report",
+    ]
+    shares = open_abundance(project / "run/maps/abundances.tif").read()
+    np.testing.assert_allclose(shares.sum(axis=0), 1, atol=1e-4)
+    document = json.loads((project / "run/report/assessment.json").read_text())
+    table = read_pixel_table(project / "run/pixels/pixels.safetensors")
+    assert document["judged_px"] == table.counts["test"]
+    assert document["calibration"]["shares"] == 10 * table.counts["test"]
+    assert (project / "run/report/report.html").exists()
+    chain = outcome.chain
+    metrics = chain.metrics()  # type: ignore[attr-defined]
+    blocks = chain.blocks()  # type: ignore[attr-defined]
+    assert [metric.name for metric in metrics] == ["RMSE", "MAE", "RRMSE", "CC", "F1"]
+    assert metrics[0].better == "lower"
+    assert metrics[3].better == "higher"
+    assert blocks.score(blocks.counts.sum(axis=0)[np.newaxis])[0] == pytest.approx(metrics[0].overall)
+    assert chain.mflops_per_px() > 0.01  # type: ignore[attr-defined]
+    again = run_recipe(project / "tiny.toml", quiet=True)
+    assert again.run.done == []
+
+
+def test_sets_of_layers_are_those_of_the_published_ablation(project: Path) -> None:
+    for name, layers in (
+        ("none", ()),
+        ("topographic", ("longitude", "latitude", "altitude")),
+        ("climatic", ("precipitation",)),
+    ):
+        (project / "tiny.toml").write_text(RECIPE.format(ancillary=name))
+        recipe, folder = load_recipe(project / "tiny.toml")
+        run_stages(build_chain(recipe, folder, quiet=True).stages, until="pixels")
+        assert read_pixel_table(project / "run/pixels/pixels.safetensors").layers == layers
+
+
+def test_mistakes_of_a_recipe_are_told_at_once() -> None:
+    document = tomllib.loads(RECIPE.format(ancillary="all"))
+    document["cube"] = {"path": "cube.zarr", "modis": ["modis"]}
+    document["split"]["blok"] = 1
+    with pytest.raises(
+        RecipeError, match=r"2 mistakes: .*give either path.*unknown key split\.blok \(did you mean block\?\)"
+    ):
+        check_recipe(document, where="tiny.toml")
+
+
+def test_the_template_is_a_recipe_once_its_files_are_there(tmp_path: Path) -> None:
+    path = write_template("unmixing", tmp_path / "unmixing.toml")
+    recipe = check_recipe(tomllib.loads(path.read_text()), where="unmixing.toml")
+    assert isinstance(recipe, find_chain("unmixing").load("recipe"))
+    with pytest.raises(RecipeError, match=r"no file modis.*no file sipna\.gpkg"):
+        load_recipe(path)
+
+
+def test_the_response_of_a_cell_keeps_constants_and_reaches_its_neighbours() -> None:
+    fine = GeoBox((200, 200), Affine(25, 0, 0, 0, -25, 5000), "EPSG:25830")
+    cells = GeoBox((8, 8), Affine(500, 0, 500, 0, -500, 4500), "EPSG:25830")
+    response = _Response(fine, cells)
+    assert response.mix(np.full((1, 200, 200), 0.3, np.float32)) == pytest.approx(0.3, abs=1e-6)
+    point = np.zeros((1, 200, 200), np.float32)
+    point[0, 20 + 2 * 20 : 20 + 3 * 20, 20 + 3 * 20 : 20 + 4 * 20] = 1  # the whole of cell (2, 3)
+    seen = response.mix(point)[0]
+    assert seen.sum() == pytest.approx(1, abs=1e-4)
+    assert seen[2, 3] == pytest.approx(0.75, abs=0.01)
+    assert seen[2, 2] == pytest.approx(0.125, abs=0.01)
+    assert seen[1, 3] == 0
+
+
+def test_seasons_follow_each_other_round_the_year() -> None:
+    for day in (1.0, 105.0, 150.0, 196.0, 258.0, 366.0):
+        weights = _season_weights(np.full((1, 1), day, np.float32))
+        assert weights.sum() == pytest.approx(1)
+    assert _season_weights(np.full((1, 1), 196.0, np.float32))[1, 0, 0] == pytest.approx(1)
