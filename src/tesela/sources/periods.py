@@ -74,3 +74,27 @@ def parse_periods(months: str, year: int) -> tuple[Period, ...]:
     if len(set(found)) < len(found):
         raise InputError(f"Months '{months}': each mosaic once.")
     return tuple(found)
+
+
+def month_span(first: str, last: str) -> tuple[date, date]:
+    """
+    First and last day of a span of months.
+
+    Raises
+    ------
+    InputError
+        If one is no month, or they are in the wrong order.
+
+    Examples
+    --------
+    >>> month_span("2012-01", "2012-02")
+    (datetime.date(2012, 1, 1), datetime.date(2012, 2, 29))
+    """
+    try:
+        begin = date.fromisoformat(f"{first}-01")
+        end = date.fromisoformat(f"{last}-01")
+    except ValueError:
+        raise InputError(f"'{first}' to '{last}': write months such as 2012-01 (--first, --last).") from None
+    if end < begin:
+        raise InputError(f"'{first}' to '{last}': the first month comes after the last (--first, --last).")
+    return begin, end.replace(day=calendar.monthrange(end.year, end.month)[1])

@@ -1,0 +1,98 @@
+"""Layers that do not change by the day: elevation, climate, land cover; joined from the items of a catalogue."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+
+from tesela.core.errors import InputError, join_words
+from tesela.io.http import Patience
+from tesela.io.images import write_bands
+from tesela.io.raster import windows
+from tesela.io.remote import Rasters
+from tesela.sources.areas import Area
+from tesela.sources.catalogue import find_items
+from tesela.sources.providers import Catalogue
+
+_WINDOW_PX = 1024
+
+
+def write_layer_mosaic(
+    catalogue: Catalogue,
+    area: Area,
+    out: str | Path,
+    *,
+    collection: str,
+    asset: str,
+    year: int | None = None,
+    classes: bool = False,
+    nodata: float | None = None,
+    workers: int = 8,
+    patience: Patience | None = None,
+) -> Path:
+    """
+    Join one asset of all items over an area into one raster on its grid; where items overlap the first shows.
+
+    Elevation: ``collection="cop-dem-glo-30", asset="data"``. Land cover: ``"esa-worldcover", asset="map"`` with
+    `classes`, so that no value is interpolated.
+
+    Parameters
+    ----------
+    year : int, optional
+        Of the items; default: all.
+    classes : bool
+        Nearest pixel instead of interpolation or mean.
+    nodata : float, optional
+        Number that means no data; default: 0 of classes; of quantities what the files declare, NaN in the output.
+
+    Returns
+    -------
+    Path
+        `out`: numbers of the files' own type for classes, else float32. The array is held in memory.
+
+    Raises
+    ------
+    InputError
+        If nothing is found, an item lacks the asset, or a file is broken.
+    NetworkError
+        If a server fails.
+    """
+    first, last = (date(year, 1, 1), date(year, 12, 31)) if year else (date(1900, 1, 1), date(2100, 1, 1))
+    web = catalogue.web(patience)
+    items = find_items(catalogue, web, collection=collection, bounds=area.bounds, first=first, last=last)
+    if not items:
+        raise InputError(f"{catalogue.address} knows nothing of collection '{collection}' in this area.")
+    for item in items:
+        if asset not in item["assets"]:
+            raise InputError(
+                f"{item['id']} has no asset '{asset}'; it has {join_words(sorted(item['assets']))} (--asset)."
+            )
+    addresses = [str(item["assets"][asset]["href"]) for item in items]
+    shape = (int(area.grid.shape[0]), int(area.grid.shape[1]))
+    empty = 0 if classes else np.nan
+    dtype = np.dtype(np.uint8 if classes else np.float32)
+    values = np.full(shape, empty, dtype)
+    with Rasters(web) as rasters, ThreadPoolExecutor(workers) as pool:
+        for row, col, window in windows(area.grid, _WINDOW_PX):
+            here = np.full(tuple(window.shape), empty, dtype)
+            missing = area.inside(window)
+            read = pool.map(
+                lambda address, window=window: rasters.read(
+                    address,
+                    window,
+                    nodata=0 if classes and nodata is None else nodata,
+                    continuous=not classes,
+                ),
+                addresses,
+            )
+            for raw, valid in read:
+                new = missing & valid
+                here[new] = raw[new]
+                missing &= ~new
+            values[row : row + window.shape[0], col : col + window.shape[1]] = here
+    return write_bands(
+        out, values[np.newaxis], area.grid, names=(asset,), nodata=0 if classes else float("nan")
+    )
