@@ -204,11 +204,15 @@ def test_the_same_map_gives_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_a_geoparquet_is_read_back_with_its_style_beside_it(tmp_path: Path) -> None:
-    layer = vectorise_map(make_map(tmp_path, [[1, 2], [9, 2]]), tmp_path / "map.parquet")
-    frame = read_layer(layer)
+    source = make_map(tmp_path, [[1, 2], [9, 2]])
+    frame = read_layer(vectorise_map(source, tmp_path / "areas.parquet"))
     assert frame["code"].tolist() == ["c1", "c2", "c9"]
     assert frame.crs.to_epsg() == 3035
-    assert "categorizedSymbol" in (tmp_path / "map.qml").read_text(encoding="utf-8")
+    assert "categorizedSymbol" in (tmp_path / "areas.qml").read_text(encoding="utf-8")
+    # the style of a raster of the same name stays
+    vectorise_map(source, tmp_path / "map.parquet")
+    assert "paletted" in (tmp_path / "map.qml").read_text(encoding="utf-8")
+    assert "categorizedSymbol" in (tmp_path / "map.parquet.qml").read_text(encoding="utf-8")
 
 
 def test_another_format_and_a_map_without_a_class_are_errors_that_write_nothing(tmp_path: Path) -> None:

@@ -33,7 +33,8 @@ def write_layer(path: str | Path, frame: gpd.GeoDataFrame, *, layer: str, style:
     layer : str
         Name of the layer; a GeoParquet has none.
     style : str, optional
-        QGIS style: in the table `layer_styles` of a GeoPackage, in a ``.qml`` beside a GeoParquet.
+        QGIS style: in the table `layer_styles` of a GeoPackage, in a ``.qml`` beside a GeoParquet
+        (``NAME.parquet.qml`` where a raster NAME.tif has a style already; load it by hand).
 
     Raises
     ------
@@ -52,7 +53,8 @@ def write_layer(path: str | Path, frame: gpd.GeoDataFrame, *, layer: str, style:
     with write_whole(target) as part:
         frame.to_parquet(part, index=False, write_covering_bbox=True, schema_version="1.1.0")
     if style is not None:
-        with write_whole(target.with_suffix(".qml")) as part:
+        shared = target.with_suffix(".tif").exists()  # whose style of the same name stays
+        with write_whole(target.with_name(f"{target.name}.qml") if shared else target.with_suffix(".qml")) as part:
             part.write_text(style, encoding="utf-8")
     return target
 
