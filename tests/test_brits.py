@@ -182,7 +182,7 @@ def test_released_checkpoints_repeat_the_published_predictions(level: int, class
         document = json.loads(text)
         series = {name: np.array(item, np.float32)[None] for name, item in document["ts_data"].items()}
         layers = np.array([list(document["ancillary_data"].values())], np.float32)
-        values = np.where(series["masks"] > 0, series["values"], np.nan)
+        values = np.where(series["masks"] > 0, series["values"] / np.float32(10_000), np.nan)
         found = unmix(expert.header, TorchRunner(expert.network), values, layers).shares[0]  # type: ignore[arg-type]
         assert np.abs(found - np.array(shares[:classes], np.float64)).max() <= 1e-6
 

@@ -20,12 +20,12 @@ from tesela.models.expert import Expert, ExpertHeader
 from tesela.models.series import SeriesScaling
 from tesela.models.unmixers import BritsArchitecture
 
-BANDS = ("red", "nir", "blue", "green", "nir2", "swir1", "swir2")
-"""MODIS bands 1 to 7."""
+BANDS = tuple(f"sur_refl_b{number:02d}" for number in range(1, 8))
+"""MODIS bands 1 to 7, as cubes name them."""
 
-MEAN = (1778.04, 2885.06, 1256.26, 1586.73, 2817.67, 2420.87, 1763.74)
-STD = (2067.98, 1811.12, 2146.40, 2059.23, 1454.78, 1595.47, 1487.71)
-"""Published scaling of the bands, reflectance x 10 000."""
+MEAN = (0.177804, 0.288506, 0.125626, 0.158673, 0.281767, 0.242087, 0.176374)
+STD = (0.206798, 0.181112, 0.214640, 0.205923, 0.145478, 0.159547, 0.148771)
+"""Published scaling of the bands, as reflectance: the published numbers are 10 000 times these."""
 
 LAYERS = {
     "longitude": (-4.5726, 1.4200),

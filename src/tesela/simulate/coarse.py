@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import rasterio
+from affine import Affine
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from rasterio.enums import Resampling
@@ -97,13 +98,12 @@ class _Response:
     def __init__(self, fine: GeoBox, cells: GeoBox) -> None:
         self.fine = fine
         self.side_m = abs(float(cells.resolution.x))
-        self.steps = max(3, round(self.side_m / abs(float(fine.resolution.x))))
+        self.steps = max(3, round(self.side_m / abs(float(fine.resolution.x)))) | 1  # odd: one lies in the middle
         rows, cols = cells.shape
         self.shape = (int(rows), int(cols))
-        from affine import Affine
-
-        scale = cells.affine * Affine.scale(1 / self.steps)
-        self.samples = GeoBox((self.shape[0] * self.steps, self.shape[1] * self.steps), scale, cells.crs)
+        scale = cells.affine * Affine.translation(-1, 0) * Affine.scale(1 / self.steps)
+        shape = (self.shape[0] * self.steps, (self.shape[1] + 2) * self.steps)  # one cell more on each side
+        self.samples = GeoBox(shape, scale, cells.crs)
         ramp = np.arange(1, self.steps + 1, dtype=np.float64)
         self.triangle = np.concatenate([ramp, ramp[-2::-1]]) / self.steps**2
 
@@ -129,8 +129,7 @@ class _Response:
         for content in (np.where(known, drawn, 0.0), known.astype(np.float32)):
             lines = content.reshape(len(values), self.shape[0], self.steps, -1).mean(axis=2)
             spread = convolve1d(lines, self.triangle, axis=-1, mode="constant")
-            middle = self.steps // 2
-            parts.append(spread[..., middle :: self.steps])
+            parts.append(spread[..., self.steps + self.steps // 2 : -self.steps : self.steps])
         total, weight = parts
         out = np.full(total.shape, np.nan, np.float32)
         np.divide(total, weight, out=out, where=weight > 1 - _MOST_MISSING)
