@@ -256,7 +256,7 @@ def _search(provider: ProviderServer, asked: dict[str, Any]) -> dict[str, Any]:
         and item["bbox"][2] >= west
         and item["bbox"][1] <= north
         and item["bbox"][3] >= south
-        and first <= item["properties"]["datetime"] <= last
+        and first <= _moment(item) <= last
         and (not wanted or item["collection"] in wanted)
     ]
     start = int(asked.get("token") or 0)
@@ -267,3 +267,7 @@ def _search(provider: ProviderServer, asked: dict[str, Any]) -> dict[str, Any]:
         href = f"{provider.address}/search"
         links = [{"rel": "next", "href": href, "method": "POST", "body": body, "merge": False}]
     return {"type": "FeatureCollection", "features": page, "links": links}
+
+
+def _moment(item: dict[str, Any]) -> str:
+    return str(item["properties"]["datetime"] or item["properties"]["start_datetime"])
