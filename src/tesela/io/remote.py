@@ -74,13 +74,13 @@ class Rasters:
         )
         return values[0], valid[0]
 
-    def read_small(self, address: str, side_px: int, *, band: int = 1) -> NDArray[np.generic]:
+    def read_small(self, address: str, side_px: int, *, band: int = 1) -> NDArray[np.number]:
         """Nearest pixels of a raster shrunk to at most `side_px` on a side: (rows, cols)."""
 
-        def read(data: rasterio.DatasetReader) -> NDArray[np.generic]:
+        def read(data: rasterio.DatasetReader) -> NDArray[np.number]:
             step = max(1.0, max(data.height, data.width) / side_px)
             shape = (max(1, int(data.height / step)), max(1, int(data.width / step)))
-            values: NDArray[np.generic] = data.read(band, out_shape=shape)
+            values: NDArray[np.number] = data.read(band, out_shape=shape)
             return values
 
         return self._use(address, read)
