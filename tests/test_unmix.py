@@ -27,7 +27,7 @@ from tesela.training.unmixing_apply import unmix_pixels
 from tesela.training.unmixing_settings import UnmixingSettings
 from unmixing_scene import COLS, GRID, NAMES, ROWS, TIMES, make_table
 
-SMALL = "20 KiB"  # blocks of one chunk
+SMALL = 20_000  # bytes: blocks of one chunk
 
 
 def write_cube(path: Path, *, times: tuple[str, ...] = TIMES, bands: tuple[str, ...] = NAMES) -> Cube:
@@ -101,7 +101,7 @@ def test_an_interrupted_run_goes_on_and_ends_with_the_same_bytes(
     write, stored = PartStore.write, []
 
     def killed(self: PartStore, number: int, layers: np.ndarray) -> None:
-        if len(stored) == 2:
+        if stored:
             raise KeyboardInterrupt
         stored.append(number)
         write(self, number, layers)
@@ -112,7 +112,7 @@ def test_an_interrupted_run_goes_on_and_ends_with_the_same_bytes(
             unmix_cube(expert("brits"), cube, tmp_path / "again.tif", memory=SMALL)
     assert not (tmp_path / "again.tif").exists()
     made = unmix_cube(expert("brits"), cube, tmp_path / "again.tif", memory=SMALL)
-    assert made.resumed == 2
+    assert made.resumed == 1
     assert (tmp_path / "again.tif").read_bytes() == (tmp_path / "whole.tif").read_bytes()
 
 

@@ -23,20 +23,20 @@ from tesela.models.unmixers import BritsArchitecture
 BANDS = tuple(f"sur_refl_b{number:02d}" for number in range(1, 8))
 """MODIS bands 1 to 7, as cubes name them."""
 
-MEAN = (0.177804, 0.288506, 0.125626, 0.158673, 0.281767, 0.242087, 0.176374)
-STD = (0.206798, 0.181112, 0.214640, 0.205923, 0.145478, 0.159547, 0.148771)
-"""Published scaling of the bands, as reflectance: the published numbers are 10 000 times these."""
+MEAN = (1778.0370114, 2885.0556559, 1256.2631572, 1586.7335999, 2817.6737163, 2420.8652326, 1763.7376744)
+STD = (2067.9758198, 1811.1213005, 2146.4020578, 2059.2302586, 1454.7780910, 1595.4735401, 1487.7149352)
+"""Published scaling of the bands, reflectance x 10 000."""
 
 LAYERS = {
-    "longitude": (-4.5726, 1.4200),
-    "latitude": (37.4675, 0.5443),
-    "altitude": (526.94, 434.21),
-    "slope": (9.099, 6.636),
-    "precipitation": (3398.96, 1157.04),
-    "evapotranspiration": (5147.74, 466.22),
-    "temperature_ave": (15.594, 1.979),
-    "temperature_max": (21.606, 2.076),
-    "temperature_min": (10.047, 2.013),
+    "longitude": (-4.5726, 1.42003659),
+    "latitude": (37.4675, 0.54427359),
+    "altitude": (526.94163006, 434.20557148),
+    "slope": (9.09891861, 6.63598573),
+    "precipitation": (3398.95918083, 1157.03508638),
+    "evapotranspiration": (5147.74489182, 466.2150146),
+    "temperature_ave": (15.59367648, 1.97891365),
+    "temperature_max": (21.606108, 2.076332),
+    "temperature_min": (10.047357, 2.012799),
 }
 """Published ancillary layers, in their order, with mean and standard deviation."""
 
