@@ -186,7 +186,7 @@ def crowns(data: Path, folder: Path, training: SegmentationSettings) -> dict[str
             grid = GeoBox(image.shape[1:], file.transform * Affine.scale(2), str(file.crs))
         boxes = gpd.read_file(path.with_name(f"{path.stem}_crowns.gpkg")).to_crs(str(grid.crs))
         pairs.append((path.stem, image, grid, [(shape, 1) for shape in boxes.geometry]))
-    return canopy(pairs, folder, training, size_px=192)
+    return canopy(pairs, folder, training, size_px=96)
 
 
 def urban(data: Path, folder: Path, training: SegmentationSettings) -> dict[str, object]:
@@ -204,7 +204,7 @@ def urban(data: Path, folder: Path, training: SegmentationSettings) -> dict[str,
             frame = gpd.read_file(points).set_crs(str(grid.crs), allow_override=True)
             discs = [(point.buffer(3.0), 1) for point in frame.geometry]
         pairs.append((path.stem, image, grid, discs))
-    return canopy(pairs, folder, training, size_px=256)
+    return canopy(pairs, folder, training, size_px=128)
 
 
 def canopy(
