@@ -149,7 +149,7 @@ def assess_abundance(
             if reference.legend != legend:
                 truth = sum_to_level(truth, reference.legend, legend.depth)
             rows, cols = window.shape
-            judged = np.isfinite(estimate).all(axis=0) & np.isfinite(truth).all(axis=0)
+            judged = np.asarray(np.isfinite(estimate).all(axis=0) & np.isfinite(truth).all(axis=0))
             if chosen is not None:
                 judged &= chosen[row : row + rows, col : col + cols]
             deviation = None
@@ -157,7 +157,9 @@ def assess_abundance(
                 raw, valid = read_numbers(
                     spread, list(range(1, len(legend) + 1)), window, nodata=spread.nodata, continuous=False
                 )
-                deviation = np.where(valid, raw * np.float32(spread.scales[0]), np.nan)
+                deviation = np.where(
+                    valid, raw.astype(np.float32) * np.float32(spread.scales[0]), np.float32(np.nan)
+                )
             found = collector.add(row, col, truth, estimate, judged, deviation)
             if writer is not None:
                 writer.write_errors(row, col, found)

@@ -40,7 +40,7 @@ class ShareCalibration:
         claimed = np.stack([np.bincount(number, weights=part, minlength=BINS) for part in parts], axis=-1)
         reach = [NormalDist().inv_cdf(0.5 + level / 2) for level in LEVELS]
         inside = np.array([float((np.abs(e) <= z * s).sum()) for z in reach])
-        return cls(claimed, inside)
+        return cls(claimed.astype(np.float64), inside)
 
     def __add__(self, other: ShareCalibration) -> ShareCalibration:
         return ShareCalibration(self.claimed + other.claimed, self.inside + other.inside)

@@ -16,6 +16,7 @@ from tesela.evaluation.abundance_calibration import ShareCalibration
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
 
 _INK, _SOFT, _ACCENT, _GRID = "#1d2329", "#5b6770", "#0b5c8a", "#e3e0d9"
 _NOTHING = "#eceae4"
@@ -30,7 +31,7 @@ def draw_density(judged: AbundanceAssessment) -> bytes:
     legend = judged.legend
     cols = min(len(legend), 5 if len(legend) > 4 else 4)
     rows = math.ceil(len(legend) / cols)
-    figure = _figure(_WIDE, 0.45 + rows * (_WIDE / cols + 0.35))
+    figure = _figure(_WIDE, 0.4 + rows * (0.84 * _WIDE / cols + 0.4))
     most = max(int(judged.density.max()), 2)
     for k, item in enumerate(legend.classes):
         axes = figure.add_subplot(rows, cols, k + 1)
@@ -54,7 +55,7 @@ def draw_density(judged: AbundanceAssessment) -> bytes:
             color=_INK,
             linespacing=1.3,
         )
-        axes.set_title(textwrap.shorten(item.name, 30, placeholder="…"), loc="left", fontsize=9, color=_INK)
+        axes.set_title(textwrap.shorten(item.name, 26, placeholder="…"), loc="left", fontsize=9, color=_INK)
         axes.set_xlim(0, 100)
         axes.set_ylim(0, 100)
         _plain_axes(axes)
@@ -119,7 +120,7 @@ def draw_abundances(judged: AbundanceAssessment) -> bytes:
     pairs = math.ceil(len(legend) / cols)
     ratio = overview.rmse.shape[0] / overview.rmse.shape[1]
     wide = _WIDE / cols
-    figure = _figure(_WIDE, 0.4 + pairs * (2 * wide * ratio + 0.75))
+    figure = _figure(_WIDE, 0.3 + pairs * (2 * 0.88 * wide * ratio + 0.45))
     for k, item in enumerate(legend.classes):
         row, col = divmod(k, cols)
         for part, (shares, label) in enumerate(
@@ -129,7 +130,7 @@ def draw_abundances(judged: AbundanceAssessment) -> bytes:
             image = _image(axes, 100 * shares[k], "YlGnBu", 0, 100)
             if part == 0:
                 axes.set_title(
-                    textwrap.shorten(item.name, 30, placeholder="…"), loc="left", fontsize=9, color=_INK
+                    textwrap.shorten(item.name, 26, placeholder="…"), loc="left", fontsize=9, color=_INK
                 )
             if col == 0:
                 axes.set_ylabel(label, fontsize=8, color=_SOFT)
@@ -179,7 +180,7 @@ def draw_calibration(found: ShareCalibration) -> bytes:
     return _png(figure)
 
 
-def _image(axes: Axes, values: NDArray[np.float32], cmap: str, low: float, high: float) -> object:
+def _image(axes: Axes, values: NDArray[np.float32], cmap: str, low: float, high: float) -> AxesImage:
     axes.set_facecolor(_NOTHING)
     image = axes.imshow(np.ma.masked_invalid(values), cmap=cmap, vmin=low, vmax=high, interpolation="nearest")
     axes.set_xticks([])

@@ -43,7 +43,7 @@ def table_of_msmtu(pixels: PublishedPixels, *, level: int = 2) -> PixelTable:
         legend=load_legend(f"sipna-{level}"),
         grid=grid,
     )
-    return table.take(np.isfinite(table.targets).all(axis=1))
+    return table.take(np.flatnonzero(np.isfinite(table.targets).all(axis=1)))
 
 
 def table_of_timespec(series: LabelledSeries) -> PixelTable:

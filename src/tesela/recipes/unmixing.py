@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -276,11 +277,9 @@ class UnmixingChain:
         assert isinstance(network, UnmixingNetwork)
         assert series is not None
         side = 16 + 2 * network.margin_px
-        shape = (1, side, side, len(series.months), len(expert.header.bands))
-        if network.margin_px == 0:
-            shape = (256, *shape[3:])
-        values = torch.zeros(shape)
-        static = torch.zeros(*shape[:-2], len(series.layers))
+        pixels = (1, side, side) if network.margin_px else (256,)
+        values = torch.zeros(*pixels, len(series.months), len(expert.header.bands))
+        static = torch.zeros(*pixels, len(series.layers))
         counter = FlopCounterMode(display=False)
         with counter, torch.inference_mode():
             network(values, torch.ones_like(values), static)
@@ -320,8 +319,8 @@ class UnmixingChain:
             "Tesela": __version__,
         }
 
-    def _document(self) -> dict[str, dict[str, float]]:
-        document: dict[str, dict[str, float]] = json.loads(
+    def _document(self) -> dict[str, Any]:
+        document: dict[str, Any] = json.loads(
             (self.report_folder / "assessment.json").read_text(encoding="utf-8")
         )
         return document
