@@ -33,7 +33,7 @@ class DemoSize:
 
 
 SIZES = {
-    "small": DemoSize(1152, 0.5, patch_px=96, encoder="resnet10t", decoder="small", epochs=12),
+    "small": DemoSize(768, 0.5, patch_px=64, encoder="resnet10t", decoder="small", epochs=10),
     "full": DemoSize(4096, 0.5, patch_px=256, encoder="resnet34", decoder="full", epochs=60),
 }
 """The demo by size: some minutes on two cores, or four square kilometres."""
