@@ -23,9 +23,9 @@ from tesela.models.unmixers import BritsArchitecture
 BANDS = tuple(f"sur_refl_b{number:02d}" for number in range(1, 8))
 """MODIS bands 1 to 7, as cubes name them."""
 
-MEAN = (1778.0370114, 2885.0556559, 1256.2631572, 1586.7335999, 2817.6737163, 2420.8652326, 1763.7376744)
-STD = (2067.9758198, 1811.1213005, 2146.4020578, 2059.2302586, 1454.7780910, 1595.4735401, 1487.7149352)
-"""Published scaling of the bands, reflectance x 10 000."""
+MEAN = (0.17780370114, 0.28850556559, 0.12562631572, 0.15867335999, 0.28176737163, 0.24208652326, 0.17637376744)
+STD = (0.20679758198, 0.18111213005, 0.21464020578, 0.20592302586, 0.14547780910, 0.15954735401, 0.14877149352)
+"""Published scaling of the bands, as reflectance: the published numbers are 10 000 times these."""
 
 LAYERS = {
     "longitude": (-4.5726, 1.42003659),
