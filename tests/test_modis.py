@@ -14,10 +14,10 @@ from tesela.core.errors import GridError, InputError
 from tesela.io.cube import Cube
 from tesela.io.images import write_bands
 from tesela.io.raster import window_grid
+from tesela.io.sinusoidal import SINUSOIDAL, TILE_M, modis_grid, modis_tile
 from tesela.sources.ancillary import Ancillary, place_layers
 from tesela.sources.modis import write_modis_cube
 from tesela.sources.modis_files import BANDS, LAYERS, find_composites
-from tesela.io.sinusoidal import SINUSOIDAL, TILE_M, modis_grid, modis_tile
 from tesela.sources.modis_quality import QualityRule, band_quality, usable, usable_state
 
 GRID = window_grid(modis_tile(17, 5), 1200, 2000, 6, 5)

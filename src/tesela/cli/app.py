@@ -9,7 +9,20 @@ from typing import Annotated
 
 import typer
 
-from tesela.cli import compare, data, experts, judge, legend, maps, mosaic, publish, recipe, review, unmix, view
+from tesela.cli import (
+    compare,
+    data,
+    experts,
+    judge,
+    legend,
+    maps,
+    mosaic,
+    publish,
+    recipe,
+    review,
+    unmix,
+    view,
+)
 
 app = typer.Typer(
     name="tesela",

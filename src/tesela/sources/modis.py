@@ -18,9 +18,9 @@ from tesela.io.http import Web
 from tesela.io.parts import PartStore
 from tesela.io.raster import window_grid
 from tesela.io.remote import Rasters
+from tesela.io.sinusoidal import SINUSOIDAL, TILE_PX, modis_tile
 from tesela.sources.ancillary import Ancillary
 from tesela.sources.modis_files import BANDS, Composite, find_composites
-from tesela.io.sinusoidal import SINUSOIDAL, TILE_PX, modis_tile
 from tesela.sources.modis_months import SATELLITES, Merge, Work, make_block, steps_for, unpack
 from tesela.sources.modis_quality import BAND_COUNT, QualityRule
 

@@ -17,8 +17,8 @@ from tesela.core.errors import InputError
 from tesela.io.http import Web
 from tesela.io.raster import bounds_in, window_grid
 from tesela.io.remote import Rasters
-from tesela.sources.modis_files import BANDS, DAY, QC, STATE, Composite, Place
 from tesela.io.sinusoidal import SINUSOIDAL, modis_tile
+from tesela.sources.modis_files import BANDS, DAY, QC, STATE, Composite, Place
 from tesela.sources.modis_quality import BAND_COUNT, QualityRule, usable
 
 SCALE = 0.0001
