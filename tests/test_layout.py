@@ -81,7 +81,9 @@ def test_the_contracts_forbid_exactly_what_the_table_does_not_allow() -> None:
         if any(name.startswith("tesela.") for name in contract["forbidden_modules"])
     }
     expected = {
-        str([f"tesela.{name}"]): folders - {name} - (allowed if allowed is not None else folders - {"web", "cli"})
+        str([f"tesela.{name}"]): folders
+        - {name}
+        - (allowed if allowed is not None else folders - {"web", "cli"})
         for name, allowed in MAY_IMPORT.items()
     }
     assert forbidden == expected

@@ -54,7 +54,9 @@ def write_layer(path: str | Path, frame: gpd.GeoDataFrame, *, layer: str, style:
         frame.to_parquet(part, index=False, write_covering_bbox=True, schema_version="1.1.0")
     if style is not None:
         shared = target.with_suffix(".tif").exists()  # whose style of the same name stays
-        with write_whole(target.with_name(f"{target.name}.qml") if shared else target.with_suffix(".qml")) as part:
+        with write_whole(
+            target.with_name(f"{target.name}.qml") if shared else target.with_suffix(".qml")
+        ) as part:
             part.write_text(style, encoding="utf-8")
     return target
 

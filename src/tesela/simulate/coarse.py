@@ -98,7 +98,9 @@ class _Response:
     def __init__(self, fine: GeoBox, cells: GeoBox) -> None:
         self.fine = fine
         self.side_m = abs(float(cells.resolution.x))
-        self.steps = max(3, round(self.side_m / abs(float(fine.resolution.x)))) | 1  # odd: one lies in the middle
+        self.steps = (
+            max(3, round(self.side_m / abs(float(fine.resolution.x)))) | 1
+        )  # odd: one lies in the middle
         rows, cols = cells.shape
         self.shape = (int(rows), int(cols))
         scale = cells.affine * Affine.translation(-1, 0) * Affine.scale(1 / self.steps)
