@@ -315,7 +315,7 @@ def test_every_error_is_one_of_ours() -> None:
     found = [
         item for item in vars(all_errors).values() if isinstance(item, type) and issubclass(item, Exception)
     ]
-    assert len(found) == 6
+    assert len(found) == 7
     assert all(issubclass(item, TeselaError) for item in found)
 
 

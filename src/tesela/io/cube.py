@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from tesela.core.errors import GridError, InputError, unknown_name
-from tesela.io.raster import grid_of, open_dataset, pixel_offset
+from tesela.io.raster import grid_of, open_dataset, open_scene, pixel_offset
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -175,7 +175,9 @@ def open_cube(path: str | Path) -> Cube:
 
 
 def open_grid(path: str | Path) -> GeoBox:
-    """Grid of a cube or of any raster, whatever it holds."""
+    """Grid of a cube, of a scene of several files joined by commas, or of any raster, whatever it holds."""
+    if "," in str(path) and not Path(path).exists():
+        return open_scene(path).grid
     if (Path(path) / "zarr.json").exists():
         return open_cube(path).grid
     with open_dataset(path) as data:
