@@ -103,7 +103,7 @@ class MapReader:
         numbers = raw[0] * valid[0]  # NODATA is 0
         if numbers.dtype != np.uint8:
             self.map.legend.check_values(np.unique(numbers).tolist(), where=self.map.path)
-        values = numbers.astype(np.uint8, copy=False)
+        values: NDArray[np.uint8] = numbers.astype(np.uint8, copy=False)
         counts = np.zeros(256, np.int64)
         count_values(values, counts)
         self.map.legend.check_values(np.flatnonzero(counts).tolist(), where=self.map.path)

@@ -122,7 +122,8 @@ def _exact_copy(network: nn.Module, fine: list[str], norms: dict[str, str]) -> n
     for name in fine:
         module: nn.Module = told.get_submodule(name)
         if name in norms:
-            module = fuse_conv_bn_eval(module, told.get_submodule(norms[name]))  # type: ignore[type-var]
+            norm: Any = told.get_submodule(norms[name])
+            module = fuse_conv_bn_eval(module, norm)  # type: ignore[type-var]
             told.set_submodule(norms[name], nn.Identity())
         told.set_submodule(name, _Exact(module.to(memory_format=torch.channels_last)))
     return told

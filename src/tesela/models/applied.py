@@ -134,8 +134,8 @@ def unmix(
 def _normal(shares: NDArray[np.floating]) -> Floats:
     """Shares whose sum is 1 as nearly as float32 can say."""
     whole = np.maximum(shares.astype(np.float64), 0)
-    shares: Floats = (whole / whole.sum(-1, keepdims=True)).astype(np.float32)
-    return shares
+    normal: Floats = (whole / whole.sum(-1, keepdims=True)).astype(np.float32)
+    return normal
 
 
 def _deviation(answer: Answer) -> Floats | None:

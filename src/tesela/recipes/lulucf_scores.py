@@ -46,13 +46,13 @@ def judge_chain(chain: LulucfChain) -> list[Path]:
     first = read_patches(chain.patch_file(recipe.experts[0]))
     grounds = [split for split in GROUNDS if split in first.counts]
     for measure in recipe.measures:
-        for section in recipe.experts:
-            expert = load_expert(chain.expert_file(section, measure))
-            table = read_patches(chain.patch_file(section))
+        for taught in recipe.experts:
+            expert = load_expert(chain.expert_file(taught, measure))
+            patches = read_patches(chain.patch_file(taught))
             for split in grounds:
-                if split in table.counts:
-                    counts = judge_expert(expert, table, split)
-                    rows.append(Row.of(section.name, measure, GROUNDS[split], score(counts)))
+                if split in patches.counts:
+                    counts = judge_expert(expert, patches, split)
+                    rows.append(Row.of(taught.name, measure, GROUNDS[split], score(counts)))
         cascade = read_cascade(chain.cascade_file(measure))
         if not references:
             references = {item.name: draw_reference(chain, cascade, item) for item in chain.judged_sections()}

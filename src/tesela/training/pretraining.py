@@ -128,7 +128,8 @@ class _Finder(nn.Module):
             assert answer.imputation_error is not None
             found = answer.imputed
             extra = answer.imputation_error / (6 * self.shape[0])
-        return ((found - values).abs() * hidden).sum() / hidden.sum().clamp_min(1) + extra
+        error: Tensor = ((found - values).abs() * hidden).sum() / hidden.sum().clamp_min(1)
+        return error + extra
 
 
 def _without_shares(table: PixelTable) -> PixelTable:

@@ -153,7 +153,9 @@ def fit_expert(
     InputError
         If the training diverges, or a file cannot be written.
     """
-    chosen, target = settings.resolved, Path(out)
+    chosen, target, plan = settings.resolved, Path(out), header.architecture
+    if not isinstance(plan, UnetArchitecture):
+        raise InputError(f"{out}: class maps are trained with a U-Net, not with {plan.summary}.")
     choose_hardware(chosen)  # before anything long
     work = {"header": header.to_dict(), "settings": asdict(chosen), "sizes": [len(train), len(val)]}
     folder = TrainingFolder.open(target, work=work | {"shares": np.asarray(shares).tolist()})
@@ -163,7 +165,7 @@ def fit_expert(
             logs = Path(log_dir) if log_dir else target.parent / "logs" / target.stem
             with clean_output(), torch.random.fork_rng():
                 _fit(
-                    header.architecture,
+                    plan,
                     train,
                     val,
                     settings=chosen,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -37,8 +37,8 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """Move all tensors to a device."""
-        tensors = (self.values, self.mask, self.shown, self.static, self.targets, self.known)
-        return Batch(*(item.to(device) for item in tensors), margin_px=self.margin_px)
+        tensors = {field.name: getattr(self, field.name) for field in fields(self)[:-1]}
+        return replace(self, **{name: tensor.to(device) for name, tensor in tensors.items()})
 
     @property
     def inner(self) -> tuple[Tensor, Tensor]:
