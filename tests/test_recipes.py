@@ -91,6 +91,19 @@ def test_all_parts_of_a_chain_are_found(chain: str) -> None:
     assert check_recipe(tomllib.loads(text), where=f"{chain}.toml").chain == chain
 
 
+@pytest.mark.parametrize("chain", ["corine", "lulucf"])
+def test_other_bands_make_other_patches(chain: str, tmp_path: Path) -> None:
+    """A patch needs data in all bands that are used, and keeps their files."""
+    text = resources.files("tesela.recipes").joinpath(f"{chain}.toml").read_text(encoding="utf-8")
+    settings = []
+    for bands in (["a", "b"], ["b", "c"]):
+        recipe = check_recipe({**tomllib.loads(text), "bands": bands}, where="recipe")
+        stages = build_chain(recipe, tmp_path, quiet=True).stages
+        settings.append({stage.name: stage.settings for stage in stages})
+    assert settings[0]["label"] == settings[1]["label"]
+    assert settings[0]["patches"] != settings[1]["patches"]
+
+
 @pytest.mark.parametrize(
     ("document", "told"),
     [

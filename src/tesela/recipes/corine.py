@@ -63,7 +63,7 @@ class CorineChain:
             Stage(
                 "patches",
                 self.out / "patches",
-                self._settings(scenes=scenes, patches=recipe.patches.model_dump()),
+                self._settings(scenes=scenes, patches=recipe.patches.model_dump(), bands=bands),
                 lambda: [*self._images(("train", "both")), *self._label_files(("train", "both"))],
                 self.patches,
                 recipe.legend,

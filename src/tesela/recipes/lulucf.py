@@ -56,7 +56,7 @@ class LulucfChain:
             Stage(
                 "patches",
                 self.out / "patches",
-                {**named, "patches": recipe.patches.model_dump()},
+                {**named, "patches": recipe.patches.model_dump(), "bands": recipe.bands},
                 lambda: [*self._images(("train", "both")), *self._label_files(), *self._reviewed()],
                 self.patches,
                 seed=recipe.seed,
