@@ -116,7 +116,7 @@ def tile_side(memory_bytes: int, *, observations: int, bands: int) -> int:
     Examples
     --------
     >>> tile_side(512 << 20, observations=12, bands=10)
-    1024
+    768
     """
     per_pixel = observations * (4 * bands + 16) + 8 * bands + 64
     side = math.isqrt(max(1, memory_bytes // per_pixel))
