@@ -71,15 +71,15 @@ def by_bincount(folder: Path) -> float:
     import rasterio
     from rasterio.windows import Window
 
-    counts = np.zeros(256, np.int64)
+    counts = np.zeros(256 * 256, np.int64)
     with rasterio.open(folder / "reference.tif") as truth, rasterio.open(folder / "map.tif") as guess:
         for row in range(0, truth.height, WINDOW_PX):
             for col in range(0, truth.width, WINDOW_PX):
                 rows, cols = min(WINDOW_PX, truth.height - row), min(WINDOW_PX, truth.width - col)
                 window = Window(col, row, cols, rows)
-                pairs = truth.read(1, window=window) * np.uint8(16) + guess.read(1, window=window)
-                counts += np.bincount(pairs.ravel(), minlength=256)
-    matrix = counts.reshape(16, 16)[1:, 1:]
+                pairs = truth.read(1, window=window) * np.uint16(256) + guess.read(1, window=window)
+                counts += np.bincount(pairs.ravel(), minlength=256 * 256)
+    matrix = counts.reshape(256, 256)[1:, 1:]
     return float(np.trace(matrix) / matrix.sum())
 
 
