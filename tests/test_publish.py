@@ -345,7 +345,7 @@ def test_the_lineage_follows_the_manifests_back_to_the_sources(map_file: Path, t
     )
     Manifest("map", {"scenes": scenes}, {"../experts/e.safetensors": "y"}, {"map.tif": "z"}).write(work)
     (tmp_path / "report").mkdir()
-    Manifest("assess", {}, {"../work/map.tif": "z"}, {"report.html": "r"}).write(tmp_path / "report")
+    Manifest("assess", {}, {"../maps/map.tif": "z"}, {"report.html": "r"}).write(tmp_path / "report")
     steps = read_lineage(map_file)
     assert [step.step for step in steps] == ["train", "map"]
     assert imagery_dates(steps, scene="map") == "2018-07-05"

@@ -521,20 +521,6 @@ def served(table_path: Path) -> Iterator[Served]:
         server.stop(signal.SIGKILL)
 
 
-@pytest.fixture
-def browser() -> Iterator[Any]:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
-    path = next((found for name in names if (found := shutil.which(name))), None)
-    if path is None:
-        pytest.skip("no Chromium on this machine (looked for chromium, google-chrome)")
-    flags = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
-    with sync_api.sync_playwright() as driver:
-        running = driver.chromium.launch(executable_path=path, args=flags)
-        yield running
-        running.close()
-
-
 class Page:
     """A reviewer's page, and all that went wrong with it."""
 
@@ -570,11 +556,16 @@ class Page:
         return found
 
     def press(self, *keys: str) -> None:
-        """Press keys of which the last brings another patch or the end; wait for it."""
+        """
+        Press keys of which the last brings another patch or the end; wait for it.
+
+        While verdicts are on their way the page may have no patch to show: that is not the end yet.
+        """
         count = len(self.seen)
         for key in keys:
             self.page.keyboard.press(key)
-        self.wait_for(f"seen.length > {count} || !document.getElementById('done').hidden")
+        ended = "!document.getElementById('done').hidden && document.getElementById('saved').textContent === 'saved'"
+        self.wait_for(f"seen.length > {count} || ({ended})")
 
     def wait_saved(self) -> None:
         self.wait_for("document.getElementById('saved').textContent === 'saved'")

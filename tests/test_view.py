@@ -3,7 +3,6 @@
 import io
 import json
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -363,20 +362,6 @@ def address(files: dict[str, Path]) -> Iterator[str]:
     server.should_exit = True
     thread.join(10)
     listener.close()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
-    path = next((found for name in names if (found := shutil.which(name))), None)
-    if path is None:
-        pytest.skip("no Chromium on this machine (looked for chromium, google-chrome)")
-    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-    with sync_api.sync_playwright() as driver:
-        running = driver.chromium.launch(executable_path=path, args=flags)
-        yield running
-        running.close()
 
 
 def open_page(browser: Any, address: str, **options: Any) -> tuple[Any, list[str]]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from tesela.core.legend import Legend
 from tesela.evaluation.estimates import AccuracyEstimates, Estimate
+from tesela.evaluation.report import page_environment
 from tesela.io.manifest import write_whole
 
 
@@ -36,42 +37,37 @@ def write_sample_page(
     Path
         The page.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     folder = Path(out_dir)
     document = {"title": title, "facts": dict(facts or {}), **found.to_dict()}
     with write_whole(folder / "accuracy.json") as part:
         part.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    environment = Environment(
-        loader=PackageLoader("tesela.evaluation"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     sample = found.sample
     items = {item.code: item for item in legend.classes}
-    text = environment.get_template("sample.html.j2").render(
-        title=title,
-        facts=dict(facts or {}),
-        found=found,
-        overall=_cell(found.overall),
-        macro_f1=_cell(found.macro_f1),
-        classes=[
-            _row(found, k, items[code].name, items[code].color) for k, code in enumerate(sample.classes)
-        ],
-        strata=[
-            {
-                "code": code,
-                "px": f"{size:,.0f}",
-                "share": f"{size / sample.sizes_px.sum():.1%}",
-                "points": int(n),
-            }
-            for code, size, n in zip(
-                sample.strata, sample.sizes_px, sample.counts.sum(axis=(1, 2)), strict=True
-            )
-        ],
-        matrix=_matrix(found),
+    text = (
+        page_environment()
+        .get_template("sample.html.j2")
+        .render(
+            title=title,
+            facts=dict(facts or {}),
+            found=found,
+            overall=_cell(found.overall),
+            macro_f1=_cell(found.macro_f1),
+            classes=[
+                _row(found, k, items[code].name, items[code].color) for k, code in enumerate(sample.classes)
+            ],
+            strata=[
+                {
+                    "code": code,
+                    "px": f"{size:,.0f}",
+                    "share": f"{size / sample.sizes_px.sum():.1%}",
+                    "points": int(n),
+                }
+                for code, size, n in zip(
+                    sample.strata, sample.sizes_px, sample.counts.sum(axis=(1, 2)), strict=True
+                )
+            ],
+            matrix=_matrix(found),
+        )
     )
     with write_whole(folder / "accuracy.html") as part:
         part.write_text(text, encoding="utf-8")

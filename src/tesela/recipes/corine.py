@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from tesela import __version__
 from tesela.core.errors import GridError
 from tesela.core.legend import Legend
-from tesela.core.scene import Scene
 from tesela.evaluation import Assessment, Confusion, assess, score
 from tesela.evaluation.report import write_report
 from tesela.io.legends import load_crosswalk
@@ -24,7 +23,7 @@ from tesela.patches.split import split_patches
 from tesela.patches.table import PatchTable, make_patches, read_patches
 from tesela.recipes.corine_recipe import CorineRecipe
 from tesela.recipes.metrics import Blocks, Metric
-from tesela.recipes.scenes import open_section
+from tesela.recipes.scenes import SceneChain
 from tesela.recipes.sections import SceneSection
 from tesela.recipes.segmentation import count_blocks, count_mflops_per_px, read_metrics, summary_lines
 from tesela.recipes.stages import Stage
@@ -34,12 +33,12 @@ if TYPE_CHECKING:
     import geopandas as gpd
 
 
-class CorineChain:
+class CorineChain(SceneChain[SceneSection]):
     """Stages of one recipe; each reads the files of the stages before it."""
 
     def __init__(self, recipe: CorineRecipe, folder: Path, *, quiet: bool) -> None:
+        super().__init__(recipe.scenes, folder, bands=recipe.bands)
         self.recipe = recipe
-        self.folder = folder
         self.out = folder / recipe.out
         self.quiet = quiet
         self.patch_file = self.out / "patches" / "patches.parquet"
@@ -105,17 +104,6 @@ class CorineChain:
     def legend(self) -> Legend:
         """Legend of labels and maps."""
         return self.recipe.load_legend()
-
-    @cached_property
-    def bands(self) -> tuple[str, ...]:
-        """Bands that the network uses, in order."""
-        if self.recipe.bands:
-            return tuple(self.recipe.bands)
-        return self.open_scene(self._sections(("train", "both"))[0]).band_names
-
-    def open_scene(self, section: SceneSection) -> Scene:
-        """Scene of a section of the recipe."""
-        return open_section(section, self.folder)
 
     def label(self) -> Sequence[Path]:
         """Draw the reference on the grid of each scene; scenes to map only may lie outside it."""
@@ -330,12 +318,6 @@ class CorineChain:
 
     def _settings(self, **parts: object) -> dict[str, object]:
         return {"name": self.recipe.name, **parts}
-
-    def _sections(self, uses: Sequence[str]) -> list[SceneSection]:
-        return [section for section in self.recipe.scenes if section.use in uses]
-
-    def _images(self, uses: Sequence[str]) -> list[Path]:
-        return [self.folder / path for section in self._sections(uses) for path in section.paths]
 
     def _sources(self) -> list[Path]:
         reference = self.recipe.reference

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tesela.io.manifest import write_whole
-from tesela.recipes.demo import make_region
+from tesela.recipes.demo import keep_simulated
+from tesela.simulate import write_region
 from tesela.simulate.spectra import BANDS, SEASONS
 
 
@@ -75,13 +76,16 @@ def write_corine_demo(
 ) -> Path:
     """Make the virtual region and the recipe in a folder; a region that is there already is kept."""
     settings = SIZES[size]
-    make_region(
-        out / "region",
-        size_px=settings.region_px,
-        seed=seed,
-        min_area_ha=settings.min_area_ha,
-        report=report,
-    )
+    folder = out / "region"
+    wanted = {"size_px": settings.region_px, "min_area_ha": settings.min_area_ha}
+
+    def make() -> list[Path]:
+        made = write_region(
+            folder, size_px=settings.region_px, seed=seed, min_area_ha=settings.min_area_ha, clouds="none"
+        )
+        return [*made.scenes, *made.scl, made.truth, made.altitude, made.reference, made.mistakes]
+
+    keep_simulated(folder, wanted, make, seed=seed, report=report)
     recipe = out / "corine.toml"
     text = _RECIPE.format(
         file=recipe,

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from tesela import __version__
 from tesela.core.errors import RecipeError, unknown_name
 from tesela.io.manifest import Manifest, fingerprint
 from tesela.recipes.known import find_chain
-from tesela.simulate import write_region
 
 SIZES = ("small", "full")
 """A demo is small (minutes on two cores) or full (hours); each chain says what that means."""
@@ -44,23 +45,35 @@ def write_demo(
     return recipe
 
 
-def make_region(
-    folder: Path, *, size_px: int, seed: int, min_area_ha: float, report: Callable[[str, str], None]
+def keep_simulated(
+    folder: Path,
+    settings: Mapping[str, object],
+    make: Callable[[], Iterable[Path]],
+    *,
+    seed: int,
+    report: Callable[[str, str], None],
 ) -> None:
-    """Make the virtual region; one that is there already, of the same settings, is kept."""
-    settings = {"size_px": size_px, "min_area_ha": min_area_ha, "tesela": __version__}
-    wanted = Manifest("simulate", settings=settings, seed=seed)
+    """
+    Make virtual data in a folder, unless those of the same settings are there already.
+
+    Parameters
+    ----------
+    make : callable
+        Writes them and returns the files.
+    """
+    wanted = Manifest("simulate", settings={**settings, "tesela": __version__}, seed=seed)
     found = Manifest.read(folder)
-    if found is not None and found.same_work(wanted) and all(Path(path).exists() for path in found.outputs):
+    if (
+        found is not None
+        and found.same_work(wanted)
+        and all((folder / path).exists() for path in found.outputs)
+    ):
         report("simulate", "up to date")
         return
     report("simulate", "")
     started = time.perf_counter()
-    region = write_region(folder, size_px=size_px, seed=seed, min_area_ha=min_area_ha, clouds="none")
-    files = [*region.scenes, *region.scl, region.truth, region.altitude, region.reference, region.mistakes]
+    files = make()
     seconds = time.perf_counter() - started
-    outputs = {str(path): fingerprint(path) for path in files}
-    Manifest(
-        "simulate", settings=wanted.settings, outputs=outputs, seed=seed, seconds=round(seconds, 3)
-    ).write(folder)
+    outputs = {os.path.relpath(path, folder): fingerprint(path) for path in files}
+    replace(wanted, outputs=outputs, seconds=round(seconds, 3)).write(folder)
     report("simulate", f"{seconds:.1f} s")

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 
-from tesela.core.scene import Scene
 from tesela.io.legends import load_crosswalk
 from tesela.io.manifest import write_whole
 from tesela.io.maps import open_map
@@ -16,7 +14,7 @@ from tesela.labels import write_labels
 from tesela.patches.split import split_patches
 from tesela.patches.table import PatchTable, make_patches, read_patches
 from tesela.recipes.lulucf_recipe import ExpertSection, LulucfRecipe, SheetSection
-from tesela.recipes.scenes import open_section
+from tesela.recipes.scenes import SceneChain
 from tesela.recipes.siose_labels import label_sheet
 from tesela.recipes.stages import Stage
 from tesela.recipes.tiers import follow_splits, take_qualities
@@ -28,12 +26,12 @@ _LEAST_FOLLOWING = 0.02
 """Least labelled share of the patches of experts below the first, whose labels may be rare."""
 
 
-class LulucfChain:
+class LulucfChain(SceneChain[SheetSection]):
     """Stages of one recipe; each reads the files of the stages before it."""
 
     def __init__(self, recipe: LulucfRecipe, folder: Path, *, quiet: bool) -> None:
+        super().__init__(recipe.scenes, folder, bands=recipe.bands)
         self.recipe = recipe
-        self.folder = folder
         self.out = folder / recipe.out
         self.quiet = quiet
 
@@ -271,17 +269,6 @@ class LulucfChain:
         """Where `assess` writes what `summary` reads."""
         return self.out / "report" / "summary.json"
 
-    @cached_property
-    def bands(self) -> tuple[str, ...]:
-        """Bands that the networks use, in order."""
-        if self.recipe.bands:
-            return tuple(self.recipe.bands)
-        return self.open_scene(self._sections(("train", "both"))[0]).band_names
-
-    def open_scene(self, section: SheetSection) -> Scene:
-        """Scene of a section of the recipe."""
-        return open_section(section, self.folder)
-
     def judged_sections(self) -> list[SheetSection]:
         """Scenes that are mapped and have labels."""
         return self._sections(("both",))
@@ -310,12 +297,6 @@ class LulucfChain:
         training = self.recipe.training
         epochs = training.epochs if expert.epochs is None else expert.epochs
         return replace(training, seed=self.recipe.seed, balance=measure, epochs=epochs)  # type: ignore[arg-type]
-
-    def _sections(self, uses: Sequence[str]) -> list[SheetSection]:
-        return [section for section in self.recipe.scenes if section.use in uses]
-
-    def _images(self, uses: Sequence[str]) -> list[Path]:
-        return [self.folder / path for section in self._sections(uses) for path in section.paths]
 
     def _sources(self) -> list[Path]:
         sections = [self.recipe.reference, *(e.reference for e in self.recipe.experts if e.reference)]

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from tesela import __version__
 from tesela.io.legends import load_legend
-from tesela.io.manifest import Manifest, fingerprint, write_whole
+from tesela.io.manifest import write_whole
 from tesela.io.raster import SceneReader, open_scene
 from tesela.patches.table import PatchTable, make_patches
+from tesela.recipes.demo import keep_simulated
 from tesela.recipes.siose_labels import label_siose
 from tesela.simulate.sheet_files import SheetFiles, write_sheet
 
@@ -83,19 +82,13 @@ def write_lulucf_demo(
     """Make the virtual sheet, its reviewed patches and the recipe; a sheet that is there already is kept."""
     settings = SIZES[size]
     folder = out / "sheet"
-    wanted = Manifest("simulate", settings={**asdict(settings), "tesela": __version__}, seed=seed)
-    found = Manifest.read(folder)
-    if found is not None and found.same_work(wanted) and all(Path(path).exists() for path in found.outputs):
-        report("simulate", "up to date")
-    else:
-        report("simulate", "")
-        started = time.perf_counter()
+
+    def make() -> list[Path]:
         files = write_sheet(folder, size_px=settings.size_px, pixel_m=settings.pixel_m, seed=seed)
         reviewed = review_sheet(files, size_px=settings.patch_px).write(folder / "reviewed.parquet")
-        seconds = time.perf_counter() - started
-        outputs = {str(path): fingerprint(path) for path in (*asdict(files).values(), reviewed)}
-        replace(wanted, outputs=outputs, seconds=round(seconds, 3)).write(folder)
-        report("simulate", f"{seconds:.1f} s")
+        return [*asdict(files).values(), reviewed]
+
+    keep_simulated(folder, asdict(settings), make, seed=seed, report=report)
     recipe = out / "lulucf.toml"
     text = _RECIPE.format(
         file=recipe,

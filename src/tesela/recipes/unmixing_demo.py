@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
-from tesela import __version__
-from tesela.io.manifest import Manifest, fingerprint, write_whole
+from tesela.io.manifest import write_whole
+from tesela.recipes.demo import keep_simulated
 from tesela.simulate.modis import CLIMATE, write_coarse_region
 
 
@@ -70,7 +69,14 @@ def write_unmixing_demo(
 ) -> Path:
     """Make the virtual region and the recipe in a folder; a region that is there already is kept."""
     settings = SIZES[size]
-    _make_region(out / "region", settings, seed=seed, report=report)
+    folder = out / "region"
+
+    def make() -> list[Path]:
+        made = write_coarse_region(folder, size_px=settings.size_px, pixel_m=settings.pixel_m, seed=seed)
+        return [*made.composites, made.truth, made.altitude, *made.climate.values()]
+
+    wanted = {"size_px": settings.size_px, "pixel_m": settings.pixel_m}
+    keep_simulated(folder, wanted, make, seed=seed, report=report)
     recipe = out / "unmixing.toml"
     text = _RECIPE.format(
         file=recipe,
@@ -82,25 +88,3 @@ def write_unmixing_demo(
     with write_whole(recipe) as part:
         part.write_text(text, encoding="utf-8")
     return recipe
-
-
-def _make_region(folder: Path, size: DemoSize, *, seed: int, report: Callable[[str, str], None]) -> None:
-    settings = {"size_px": size.size_px, "pixel_m": size.pixel_m, "tesela": __version__}
-    wanted = Manifest("simulate", settings=settings, seed=seed)
-    found = Manifest.read(folder)
-    if (
-        found is not None
-        and found.same_work(wanted)
-        and all((folder / path).exists() for path in found.outputs)
-    ):
-        report("simulate", "up to date")
-        return
-    report("simulate", "")
-    started = time.perf_counter()
-    region = write_coarse_region(folder, size_px=size.size_px, pixel_m=size.pixel_m, seed=seed)
-    files = [*region.composites, region.truth, region.altitude, *region.climate.values()]
-    seconds = time.perf_counter() - started
-    outputs = {str(path.relative_to(folder)): fingerprint(path) for path in files}
-    document = asdict(wanted) | {"outputs": outputs, "seconds": round(seconds, 3)}
-    Manifest(**document).write(folder)
-    report("simulate", f"{seconds:.1f} s")
