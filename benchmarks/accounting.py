@@ -31,7 +31,7 @@ from tesela.evaluation.checks import check_cohorts, check_tables
 from tesela.evaluation.table41 import read_table41
 from tesela.io.legends import load_crosswalk, load_legend
 from tesela.io.maps import ClassMap, write_map
-from tesela.io.raster import open_scene
+from tesela.io.scenes import open_scene
 from tesela.simulate.landscape import make_landscape
 from tesela.simulate.references import generalised
 

@@ -38,7 +38,7 @@ from mapping.probe import machine
 from mapping.work import Ground, make_ground, mirrored, train
 from tesela.core.legend import LandClass, Legend
 from tesela.core.scene import Scene
-from tesela.io.raster import open_scene
+from tesela.io.scenes import open_scene
 from tesela.mapping import Cascade, CascadePrediction, CascadeRules, Gate, Member
 from tesela.mapping.cover import Sizes
 from tesela.models.architecture import DECODER_CHANNELS, UnetArchitecture

@@ -52,7 +52,7 @@ def one_run(scene: Path, out: Path, budget: str) -> dict[str, object]:
     import torch
 
     from mapping.work import pointwise_expert
-    from tesela.io.raster import open_scene
+    from tesela.io.scenes import open_scene
     from tesela.mapping import predict_map
 
     torch.set_num_threads(2)

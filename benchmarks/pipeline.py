@@ -71,7 +71,7 @@ def one_run(who: str, scene: Path, out: Path) -> dict[str, object]:
         import tesela.mapping  # before torch, as the command line does: it sets how idle threads wait
     from mapping.peers import rasterio_loop
     from mapping.work import pointwise_expert
-    from tesela.io.raster import open_scene
+    from tesela.io.scenes import open_scene
 
     expert = pointwise_expert()
 

@@ -17,7 +17,7 @@ import numpy as np
 import rasterio
 
 from tesela.io.legends import load_legend
-from tesela.io.raster import open_scene
+from tesela.io.scenes import open_scene
 from tesela.patches.table import PatchTable, make_patches
 from tesela.recipes.ranking import rank_patches
 from tesela.recipes.siose_labels import label_sheet

@@ -24,7 +24,7 @@ from sklearn.ensemble import RandomForestClassifier
 
 from tesela.evaluation import Confusion, count_confusion, score
 from tesela.io.maps import MapReader, open_map
-from tesela.io.raster import SceneReader
+from tesela.io.scenes import SceneReader
 from tesela.patches.table import PatchTable, read_patches
 from tesela.recipes import run_recipe
 

@@ -40,7 +40,7 @@ from tesela.evaluation import Confusion, assess, count_confusion, score
 from tesela.io.images import write_bands
 from tesela.io.legends import load_legend
 from tesela.io.maps import ClassMap, MapReader, open_map, write_map
-from tesela.io.raster import SceneReader, open_scene
+from tesela.io.scenes import SceneReader, open_scene
 from tesela.mapping import Cascade, CascadeRules, Gate, Member, predict_cascade, predict_map
 from tesela.models.expert import load_expert
 from tesela.patches.split import split_patches

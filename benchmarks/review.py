@@ -25,7 +25,7 @@ from scipy.ndimage import gaussian_filter
 from tesela.io.images import write_bands
 from tesela.io.legends import load_legend
 from tesela.io.maps import open_map, write_map
-from tesela.io.raster import open_scene
+from tesela.io.scenes import open_scene
 from tesela.patches.table import make_patches
 
 WATCH = """

@@ -19,7 +19,7 @@ import tesela.mapping  # before torch: it sets how idle threads wait
 from mapping.peers import rasterio_loop
 from mapping.probe import machine
 from mapping.work import make_ground, mirrored, trained_expert, write_scene
-from tesela.io.raster import open_scene
+from tesela.io.scenes import open_scene
 from tesela.mapping.predict import plan_windows
 from whole_job import read
 

@@ -109,7 +109,7 @@ def one_run(who: str, expert_file: Path, scene: Path, out: Path) -> dict[str, ob
 
     from mapping.probe import measure
     from tesela.core.machine import steady_memory
-    from tesela.io.raster import open_scene
+    from tesela.io.scenes import open_scene
     from tesela.mapping.engines import make_engine
     from tesela.mapping.predict import plan_windows
     from tesela.models.expert import load_expert
@@ -152,7 +152,7 @@ def compare_numerics(expert_file: Path, scene: Path) -> dict[str, object]:
 
     from mapping.work import BANDS
     from tesela.core.machine import steady_memory
-    from tesela.io.raster import open_scene
+    from tesela.io.scenes import open_scene
     from tesela.mapping.engines import TorchEngine, make_engine
     from tesela.mapping.reading import Scaling, read_trial
     from tesela.mapping.windows import WindowPlan

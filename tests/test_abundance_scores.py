@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 
 from tesela.core.errors import GridError, InputError
+from tesela.core.grid import window_grid
 from tesela.core.legend import LandClass, Legend
 from tesela.core.shares import sum_to_level
 from tesela.evaluation.abundance_assessment import AbundanceAssessment, assess_abundance
@@ -20,7 +21,6 @@ from tesela.evaluation.abundance_scores import AbundanceSums, flat_scores, inter
 from tesela.io.abundance import AbundanceMap, AbundanceWriter
 from tesela.io.images import write_bands
 from tesela.io.legends import load_legend
-from tesela.io.raster import window_grid
 
 PAIR = Legend("pair", (LandClass(1, "a", "A", "#aa0000"), LandClass(2, "b", "B", "#00aa00")))
 FINE = load_legend("sipna-2")

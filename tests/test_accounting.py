@@ -39,7 +39,7 @@ from tesela.evaluation.transitions import CATEGORIES, transition_table
 from tesela.evaluation.uncertainty import ErrorModel, estimate_changes, simulate_changes
 from tesela.io.legends import load_legend
 from tesela.io.maps import ClassMap, write_map
-from tesela.io.raster import open_scene
+from tesela.io.scenes import open_scene
 from tesela.io.tables import read_table, write_geopackage
 
 LULUCF = load_legend("lulucf")

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tesela.core.errors import RecipeError
 from tesela.core.legend import LandClass, Legend
 from tesela.io.maps import open_map
-from tesela.io.raster import open_scene
+from tesela.io.scenes import open_scene
 from tesela.mapping.cascade import Cascade, Gate, Member, read_cascade
 from tesela.mapping.cascade_map import predict_cascade, share_backbones
 from tesela.mapping.costs import guess_costs, usual_costs

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from tesela.core.errors import InputError, RecipeError
-from tesela.io.raster import open_scene
+from tesela.io.scenes import open_scene
 from tesela.mapping import predict_map
 from tesela.models.architecture import UnetArchitecture
 from tesela.models.expert import Expert, ExpertHeader

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 
 from tesela.core.errors import GridError, InputError
+from tesela.core.grid import window_grid
 from tesela.io.cube import month_of, open_cube
 from tesela.io.cube_writer import CubeWriter
-from tesela.io.raster import window_grid
 
 SINUSOIDAL = "+proj=sinu +lon_0=0 +x_0=0 +y_0=0 +R=6371007.181 +units=m +no_defs"
 PX = 463.3127165694

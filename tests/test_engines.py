@@ -12,7 +12,7 @@ import torch
 
 from tesela.core.errors import RecipeError
 from tesela.core.machine import steady_memory
-from tesela.io.raster import open_scene
+from tesela.io.scenes import open_scene
 from tesela.mapping import predict_map
 from tesela.mapping.engines import KINDS, make_engine
 from tesela.mapping.numerics import keep_fine_exact

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from tesela.core.errors import GridError, InputError, LegendError
+from tesela.core.grid import window_grid
 from tesela.core.legend import LandClass, Legend
 from tesela.evaluation.assessment import Assessment, assess
 from tesela.evaluation.counts import Confusion, count_confusion
@@ -25,7 +26,6 @@ from tesela.evaluation.ground import pixels_inside
 from tesela.evaluation.scores import f1, iou, kappa, pixel_accuracy, precision, recall, score
 from tesela.io.legends import load_legend
 from tesela.io.maps import ClassMap, write_map
-from tesela.io.raster import window_grid
 
 WATER, LAND, WOOD = (
     LandClass(1, "w", "Water", "#0000ff"),

@@ -15,8 +15,9 @@ from odc.geo.geobox import GeoBox
 from rasterio.enums import ColorInterp
 
 from tesela.core import GridError, InputError, Scene
+from tesela.core.grid import pixel_offset, window_grid, windows
 from tesela.io import SceneReader, open_scene
-from tesela.io.raster import grid_of, open_dataset, pixel_offset, window_grid, windows
+from tesela.io.raster import grid_of, open_dataset
 
 LEFT, TOP = 500_000.0, 4_100_000.0
 NAN = float("nan")

@@ -18,8 +18,8 @@ from odc.geo.geobox import GeoBox
 from rasterio.features import rasterize
 
 from tesela.core import Crosswalk, GridError, InputError, LandClass, Legend, LegendError
+from tesela.core.grid import window_grid, windows
 from tesela.io import MapReader, load_crosswalk, load_legend, open_map, open_scene, write_map
-from tesela.io.raster import window_grid, windows
 from tesela.labels import open_reference, polygons, write_labels
 
 LEFT, TOP = 500_000.0, 4_100_000.0

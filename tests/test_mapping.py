@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from tesela.core.errors import GridError, InputError, RecipeError
 from tesela.core.legend import LandClass, Legend
 from tesela.io.maps import MapReader
-from tesela.io.raster import open_scene
+from tesela.io.scenes import open_scene
 from tesela.mapping import predict_map
 from tesela.mapping.reading import prefetch
 from tesela.mapping.strips import Footprint, make_strips

@@ -16,9 +16,9 @@ from odc.geo.geobox import GeoBox
 from rio_cogeo.cogeo import cog_validate
 
 from tesela.core import Crosswalk, GridError, InputError, LandClass, Legend, LegendError
+from tesela.core.grid import window_grid
 from tesela.io import MapReader, MapWriter, load_crosswalk, load_legend, open_map, write_map
 from tesela.io.maps import convert_map
-from tesela.io.raster import window_grid
 
 LEGEND = Legend(
     "demo", (LandClass(1, "w", "Water", "#0000ff"), LandClass(5, "f", "Forêt & <bois>", "#00ff00"))

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 
 from tesela.core.errors import GridError, InputError
+from tesela.core.grid import window_grid
 from tesela.io.cube import Cube
 from tesela.io.images import write_bands
-from tesela.io.raster import window_grid
 from tesela.io.sinusoidal import SINUSOIDAL, TILE_M, modis_grid, modis_tile
 from tesela.sources.ancillary import Ancillary, place_layers
 from tesela.sources.modis import write_modis_cube

@@ -15,8 +15,8 @@ from rio_cogeo.cogeo import cog_validate
 from tesela.cli import main
 from tesela.core import InputError, TeselaError
 from tesela.core.errors import NetworkError
+from tesela.core.grid import bounds_in
 from tesela.io.http import Patience
-from tesela.io.raster import bounds_in
 from tesela.simulate.catalogue import Acquisition, write_acquisition, write_static_catalogue
 from tesela.simulate.server import Fault, ProviderServer
 from tesela.sources.areas import Area

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 
 from tesela.core.errors import GridError, InputError
+from tesela.core.grid import window_grid
 from tesela.core.legend import Legend
 from tesela.core.shares import pixel_size_m, sum_to_level
 from tesela.io.abundance import AbundanceMap, AbundanceWriter
 from tesela.io.cube import Cube, open_cube
 from tesela.io.cube_writer import CubeWriter
 from tesela.io.legends import load_legend
-from tesela.io.raster import window_grid
 from tesela.patches.pixel_split import split_pixels
 from tesela.patches.pixels import NO_SPLIT, PixelTable, read_pixel_table, read_pixels
 

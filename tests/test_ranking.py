@@ -19,7 +19,7 @@ from tesela.core.errors import InputError
 from tesela.core.legend import LandClass, Legend
 from tesela.io.images import write_bands
 from tesela.io.maps import open_map, write_map
-from tesela.io.raster import open_scene
+from tesela.io.scenes import open_scene
 from tesela.patches import PatchTable, make_patches, read_patches
 from tesela.patches.folds import fold_patches
 from tesela.patches.ranking import Pieces, patch_doubt, piece_doubt, usual_sureness

@@ -34,7 +34,7 @@ from tesela.evaluation.overview import commonest, make_overview, share_wrong
 from tesela.evaluation.report import write_report
 from tesela.io.legends import load_legend
 from tesela.io.maps import ClassMap, ScoreWriter, write_map
-from tesela.io.raster import open_scene
+from tesela.io.scenes import open_scene
 
 LEGEND = Legend(
     "demo",

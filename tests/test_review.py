@@ -32,7 +32,7 @@ from tesela.core.errors import InputError
 from tesela.core.legend import LandClass, Legend
 from tesela.io.images import write_bands
 from tesela.io.maps import open_map, write_map
-from tesela.io.raster import open_scene
+from tesela.io.scenes import open_scene
 from tesela.patches import PatchTable, make_patches, read_patches, split_patches
 from tesela.patches.tiers import AUTOMATIC, automatic_tiers, with_tiers
 from tesela.web.exports import export_review, read_review

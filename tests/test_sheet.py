@@ -13,7 +13,7 @@ from tesela.core.errors import InputError
 from tesela.io.images import write_bands
 from tesela.io.legends import load_legend
 from tesela.io.maps import MapReader, open_map
-from tesela.io.raster import SceneReader, open_scene
+from tesela.io.scenes import SceneReader, open_scene
 from tesela.recipes.siose_labels import label_siose
 from tesela.simulate import Sheet, SheetFiles, make_sheet, write_sheet
 from tesela.simulate.covers import GROUNDS, NUMBER, TREES, ZONES

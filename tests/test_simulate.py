@@ -18,7 +18,8 @@ from scipy.ndimage import label
 from tesela.core.errors import InputError, TeselaError
 from tesela.io.legends import load_legend
 from tesela.io.maps import MapReader, open_map
-from tesela.io.raster import open_dataset, open_scene
+from tesela.io.raster import open_dataset
+from tesela.io.scenes import open_scene
 from tesela.io.vector import open_layer, read_layer
 from tesela.simulate import (
     Landscape,

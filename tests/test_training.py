@@ -23,7 +23,7 @@ from torch.nn import functional
 from tesela.core.errors import InputError, RecipeError
 from tesela.core.legend import LandClass, Legend
 from tesela.io.maps import write_map
-from tesela.io.raster import open_scene
+from tesela.io.scenes import open_scene
 from tesela.models.expert import load_expert, read_header
 from tesela.models.unet import make_unet
 from tesela.patches.table import PatchTable, make_patches

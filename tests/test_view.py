@@ -28,7 +28,7 @@ from tesela.core.legend import LandClass, Legend
 from tesela.io.images import write_bands
 from tesela.io.maps import ScoreWriter, write_map
 from tesela.io.pyramid import Pyramid, TileReader, class_counts, has_overviews
-from tesela.io.raster import open_scene
+from tesela.io.scenes import open_scene
 from tesela.web.layers import _Pool
 from tesela.web.view import ruler, slow_files, view_app
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from tesela.io.maps import convert_map as convert_map
     from tesela.io.maps import open_map as open_map
     from tesela.io.maps import write_map as write_map
-    from tesela.io.raster import open_scene as open_scene
+    from tesela.io.scenes import open_scene as open_scene
     from tesela.io.vector import open_layer as open_layer
     from tesela.labels.masks import write_labels as write_labels
     from tesela.mapping.abundance import unmix_cube as unmix_cube
@@ -82,7 +82,7 @@ _HOME = {
     "make_patches": "tesela.patches.table",
     "open_layer": "tesela.io.vector",
     "open_map": "tesela.io.maps",
-    "open_scene": "tesela.io.raster",
+    "open_scene": "tesela.io.scenes",
     "predict_map": "tesela.mapping.predict",
     "publish": "tesela.publishing.products",
     "read_patches": "tesela.patches.table",

@@ -158,7 +158,7 @@ def patches(
     """
     from tesela.core.units import parse_length_m
     from tesela.io.maps import open_map
-    from tesela.io.raster import open_scene
+    from tesela.io.scenes import open_scene
     from tesela.patches.split import split_patches
     from tesela.patches.summary import summarise
     from tesela.patches.table import make_patches

@@ -90,7 +90,7 @@ def predict(
     from pathlib import Path
 
     from tesela.core.errors import RecipeError
-    from tesela.io.raster import open_scene
+    from tesela.io.scenes import open_scene
     from tesela.mapping import CascadeRules, predict_cascade, predict_map, read_cascade
     from tesela.models.expert import load_expert
 

@@ -42,7 +42,7 @@ def view(
     Example: tesela view map.tif --image scene.tif --reference clc.tif --confidence confidence.tif --history map2018.tif
     """
     from tesela.io.legends import load_legend
-    from tesela.io.raster import open_scene
+    from tesela.io.scenes import open_scene
     from tesela.web.server import serve
     from tesela.web.view import slow_files, view_app
 

@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from tesela.core.errors import GridError, InputError
+from tesela.core.grid import pixel_offset, windows
 from tesela.core.legend import Legend
 from tesela.core.shares import pixel_size_m, sum_to_level
 from tesela.evaluation.abundance_calibration import ShareCalibration
 from tesela.evaluation.abundance_scores import SCORES, AbundanceSums, intervals
 from tesela.io.abundance import AbundanceMap, ErrorWriter
-from tesela.io.raster import open_dataset, pixel_offset, read_numbers, windows
+from tesela.io.numbers import read_numbers
+from tesela.io.raster import open_dataset
 
 BLOCK_M = (18_000.0, 15_000.0)
 """Width and height of the blocks of the bootstrap: those of the published split."""

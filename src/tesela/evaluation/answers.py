@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from tesela.core.crosswalk import Crosswalk
 from tesela.core.errors import InputError, join_words, unknown_name
+from tesela.core.grid import window_grid
 from tesela.core.legend import NODATA, Legend
 from tesela.evaluation.changes import change_code, change_legend
 from tesela.evaluation.sample import Sample
 from tesela.evaluation.sampling import stratum_table
 from tesela.io.maps import ClassMap, MapReader
-from tesela.io.raster import raster_crs, window_grid
+from tesela.io.raster import raster_crs
 from tesela.io.tables import read_table
 
 if TYPE_CHECKING:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from tesela.core.errors import GridError, InputError, LegendError
+from tesela.core.grid import pixel_offset, window_grid
 from tesela.core.legend import Legend
 from tesela.evaluation.borders import EDGES_PX, BorderAgreement, BorderBand, check_edges, pixel_side_m
 from tesela.evaluation.calibration import Calibration
@@ -26,7 +27,7 @@ from tesela.evaluation.regions import Region
 from tesela.evaluation.scores import Scores, score
 from tesela.evaluation.walk import Progress, Question, Walk
 from tesela.io.maps import ClassMap
-from tesela.io.raster import pixel_offset, raster_crs, window_grid
+from tesela.io.raster import raster_crs
 
 if TYPE_CHECKING:
     import geopandas as gpd

@@ -19,7 +19,7 @@ from tesela.evaluation.changes import change_legend, change_values
 from tesela.evaluation.components import ComponentCounter, strips
 from tesela.evaluation.sampling import equal_pixels_m2, stratum_table
 from tesela.io.maps import ClassMap, MapReader, MapWriter
-from tesela.io.raster import SceneReader
+from tesela.io.scenes import SceneReader
 
 
 @dataclass(frozen=True)

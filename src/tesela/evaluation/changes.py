@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from tesela.core.crosswalk import Crosswalk
 from tesela.core.errors import LegendError
+from tesela.core.grid import windows
 from tesela.core.legend import NODATA, LandClass, Legend
 from tesela.evaluation.sampling import stratum_table
 from tesela.io.maps import ClassMap, MapReader, MapWriter
-from tesela.io.raster import windows
 
 _WINDOW_PX = 2048
 

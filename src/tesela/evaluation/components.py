@@ -9,7 +9,7 @@ from numba import njit
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
-from tesela.io.raster import window_grid
+from tesela.core.grid import window_grid
 
 _STRIP_PX = 1 << 24
 

@@ -15,7 +15,7 @@ from PIL import Image
 from tesela.core.legend import Legend
 from tesela.core.scene import Scene
 from tesela.evaluation.assessment import Assessment
-from tesela.io.raster import SceneReader
+from tesela.io.scenes import SceneReader
 
 DIFFERENCE = {
     "under 10\u202f% of the pixels differ": "#bccfd9",

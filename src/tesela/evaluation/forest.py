@@ -11,7 +11,7 @@ from tesela.core.scene import Scene
 from tesela.evaluation.components import ComponentCounter, strips
 from tesela.evaluation.sampling import equal_pixels_m2, stratum_table
 from tesela.io.maps import ClassMap, MapReader
-from tesela.io.raster import SceneReader
+from tesela.io.scenes import SceneReader
 
 
 @dataclass(frozen=True)

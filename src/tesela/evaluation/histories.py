@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from tesela.core.crosswalk import Crosswalk
 from tesela.core.errors import InputError, LegendError, join_words
+from tesela.core.grid import pixel_offset, windows
 from tesela.core.legend import Legend
 from tesela.evaluation.sampling import equal_pixels_m2, stratum_table
 from tesela.io.maps import ClassMap, MapReader
-from tesela.io.raster import pixel_offset, windows
 
 KEEPS_PREVIOUS: Mapping[str, tuple[str, ...]] = {"corine": ("334",)}
 """By legend, classes that are no land use: burnt ground keeps the use it had before the fire."""

@@ -11,11 +11,11 @@ from numba import njit
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
+from tesela.core.grid import windows
 from tesela.core.legend import Legend
 from tesela.evaluation.assessment import Assessment
 from tesela.evaluation.ground import pixels_inside
 from tesela.io.maps import ClassMap, MapReader
-from tesela.io.raster import windows
 
 _EXACT_PX = 16384
 """Up to this side, every pixel is read; larger maps are first sampled down to `_SAMPLE_PX`."""

@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 
 from tesela.core.crosswalk import Crosswalk
 from tesela.core.errors import InputError
+from tesela.core.grid import windows
 from tesela.evaluation.answers import class_values_at
 from tesela.evaluation.sampling import WHOLE, SamplingDesign, stratum_table
 from tesela.io.maps import ClassMap, MapReader
-from tesela.io.raster import raster_crs, windows
+from tesela.io.raster import raster_crs
 from tesela.io.tables import write_geopackage
 
 if TYPE_CHECKING:

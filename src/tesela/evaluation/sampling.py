@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 
 from tesela.core.crosswalk import Crosswalk
 from tesela.core.errors import GridError, InputError, join_words, unknown_name
+from tesela.core.grid import windows
 from tesela.core.legend import NODATA, Legend
 from tesela.evaluation.ground import measures_ground, pixel_area_m2
 from tesela.io.maps import ClassMap, MapReader
-from tesela.io.raster import windows
 
 Rule: TypeAlias = Literal["simple", "proportional", "equal", "neyman"]
 """How points are shared out: one stratum of everything; by area; the same for all; by area and doubt."""

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
+from tesela.core.grid import window_grid, windows
 from tesela.core.legend import NODATA, Legend
 from tesela.evaluation.borders import border_bins, rim_px
 from tesela.evaluation.calibration import Calibration, ConfidenceCounter
@@ -19,7 +20,6 @@ from tesela.evaluation.counts import Confusion, PairCounter
 from tesela.evaluation.ground import pixel_area_m2, pixels_inside
 from tesela.evaluation.regions import RegionCounter
 from tesela.io.maps import ClassMap, MapReader
-from tesela.io.raster import window_grid, windows
 from tesela.io.scores import ConfidenceReader
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from tesela.core.grid import windows
 from tesela.core.outlines import CellPlane, Outlines
 from tesela.core.zones import add_zone_areas
 from tesela.io.maps import ClassMap, MapReader
-from tesela.io.raster import windows
 from tesela.io.scores import ConfidenceReader
 
 _WINDOW_PX = 2048

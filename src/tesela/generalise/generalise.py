@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from tesela.core.errors import GridError
+from tesela.core.grid import window_grid
 from tesela.core.legend import Legend
 from tesela.generalise.ledger import Ledger, by_code
 from tesela.generalise.mosaic import MosaicRule, find_rules
@@ -21,7 +22,6 @@ from tesela.generalise.strips import Plan
 from tesela.generalise.unit import NO_PRIORITY
 from tesela.io.cog import BLOCK_PX
 from tesela.io.maps import ClassMap, MapReader, MapWriter
-from tesela.io.raster import window_grid
 from tesela.io.scratch import ScratchRaster
 
 

@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from tesela.core.errors import GridError, InputError
+from tesela.core.grid import window_grid
 from tesela.core.legend import Legend
 from tesela.generalise.regions import RegionGraph, build_graph
 from tesela.generalise.strips import Plan
 from tesela.generalise.tracing import Tracing, trace_regions
 from tesela.io.layers import write_layer
 from tesela.io.maps import ClassMap, MapReader
-from tesela.io.raster import window_grid
 from tesela.io.scores import NO_SCORE, ConfidenceReader
 from tesela.io.styles import category_style, legend_categories
 from tesela.io.vector import VectorLayer, open_layer

@@ -4,7 +4,7 @@ from tesela.io.legends import list_legends, load_crosswalk, load_legend
 from tesela.io.manifest import Manifest, fingerprint, write_whole
 from tesela.io.maps import ClassMap, MapReader, MapWriter, ScoreWriter, open_map, write_map
 from tesela.io.parts import PartStore
-from tesela.io.raster import SceneReader, open_scene
+from tesela.io.scenes import SceneReader, open_scene
 from tesela.io.vector import VectorLayer, open_layer, read_layer
 
 __all__ = [

@@ -15,7 +15,8 @@ from rasterio.enums import ColorInterp
 from tesela.core.errors import InputError, LegendError
 from tesela.core.legend import Legend
 from tesela.io.cog import CogWriter
-from tesela.io.raster import grid_of, open_dataset, read_numbers
+from tesela.io.numbers import read_numbers
+from tesela.io.raster import grid_of, open_dataset
 
 STEPS = 10_000
 """Shares are stored as whole numbers of this part: 0.25 is 2500."""

@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from tesela.core.errors import GridError, InputError, unknown_name
-from tesela.io.raster import grid_of, open_dataset, open_scene, pixel_offset
+from tesela.core.grid import pixel_offset
+from tesela.io.raster import grid_of, open_dataset
+from tesela.io.scenes import open_scene
 
 if TYPE_CHECKING:
     import xarray as xr

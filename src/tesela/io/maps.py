@@ -6,8 +6,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 from xml.etree import ElementTree
 
 import numpy as np
@@ -17,10 +15,13 @@ from odc.geo.geobox import GeoBox
 
 from tesela.core.crosswalk import Crosswalk
 from tesela.core.errors import GridError, InputError, LegendError
+from tesela.core.grid import windows
 from tesela.core.legend import NODATA, Legend
+from tesela.io.closing import Closing
 from tesela.io.cog import BLOCK_PX, CogWriter
 from tesela.io.manifest import write_whole
-from tesela.io.raster import grid_of, open_dataset, read_numbers, windows
+from tesela.io.numbers import read_numbers
+from tesela.io.raster import grid_of, open_dataset
 from tesela.io.tiles import count_values
 
 _TAG = "TESELA_LEGEND"
@@ -71,20 +72,12 @@ def open_map(path: str | Path, *, legend: Legend | None = None) -> ClassMap:
     return ClassMap(str(path), grid, legend)
 
 
-class MapReader:
+class MapReader(Closing):
     """Reads windows of a class map on any grid, always by nearest pixel; use it in a `with` block."""
 
     def __init__(self, source: ClassMap) -> None:
         self.map = source
         self._data = open_dataset(source.path)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the file."""

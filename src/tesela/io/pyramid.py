@@ -13,8 +13,10 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from tesela.core.errors import InputError
+from tesela.core.grid import pixel_offset
 from tesela.io.cog import BLOCK_PX
-from tesela.io.raster import grid_of, open_dataset, pixel_offset, read_numbers
+from tesela.io.numbers import read_numbers
+from tesela.io.raster import grid_of, open_dataset
 
 TILE_PX = BLOCK_PX
 """Side of a tile: that of the blocks of our rasters, so that a tile is one block."""

@@ -16,7 +16,8 @@ from rasterio.errors import RasterioError
 
 from tesela.core.errors import InputError, NetworkError
 from tesela.io.http import Web
-from tesela.io.raster import grid_of, open_dataset, read_numbers
+from tesela.io.numbers import read_numbers
+from tesela.io.raster import grid_of, open_dataset
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from tesela.core.errors import InputError
-from tesela.io.raster import open_dataset, read_numbers
+from tesela.io.closing import Closing
+from tesela.io.numbers import read_numbers
+from tesela.io.raster import open_dataset
 
 NO_SCORE = 255
 """Stands where there is no confidence."""
@@ -19,7 +19,7 @@ NO_SCORE = 255
 _NAME = "confidence"
 
 
-class ConfidenceReader:
+class ConfidenceReader(Closing):
     """Reads windows of a confidence raster, 0 to 100 %, on any grid; use it in a `with` block."""
 
     def __init__(self, path: str | Path) -> None:
@@ -36,14 +36,6 @@ class ConfidenceReader:
                 f"and 255 for none, or a band named '{_NAME}'. Write one with the map (tesela predict "
                 "--confidence FILE)."
             )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the file."""

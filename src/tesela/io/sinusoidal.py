@@ -7,7 +7,7 @@ import math
 from affine import Affine
 from odc.geo.geobox import GeoBox
 
-from tesela.io.raster import bounds_in
+from tesela.core.grid import bounds_in
 
 SINUSOIDAL = "+proj=sinu +lon_0=0 +x_0=0 +y_0=0 +R=6371007.181 +units=m +no_defs"
 """CRS of the MODIS land products: a sphere."""

@@ -14,10 +14,10 @@ from odc.geo.geobox import GeoBox
 from tesela.core.coverage import polygon_areas
 from tesela.core.crosswalk import Crosswalk
 from tesela.core.errors import GridError, InputError
+from tesela.core.grid import windows
 from tesela.core.legend import Legend
 from tesela.core.outlines import TOLERANCE_CELLS, CellPlane
 from tesela.io.abundance import AbundanceMap, AbundanceWriter
-from tesela.io.raster import windows
 from tesela.labels.masks import is_vector
 from tesela.labels.mixture import Mixture, make_mixture
 from tesela.labels.shares import PolygonShares, RasterShares

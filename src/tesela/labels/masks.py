@@ -12,9 +12,9 @@ from odc.geo.geobox import GeoBox
 
 from tesela.core.crosswalk import Crosswalk
 from tesela.core.errors import GridError, InputError
+from tesela.core.grid import windows
 from tesela.core.legend import NODATA, Legend
 from tesela.io.maps import ClassMap, MapWriter
-from tesela.io.raster import windows
 from tesela.io.vector import Bounds
 from tesela.labels.codes import make_code_book
 from tesela.labels.polygons import PolygonLabels

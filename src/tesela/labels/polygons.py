@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import re
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyproj
@@ -16,8 +15,9 @@ from odc.geo.geobox import GeoBox
 from rasterio.features import rasterize
 
 from tesela.core.errors import GridError, InputError, join_words
+from tesela.core.grid import pixel_offset
 from tesela.core.legend import NODATA
-from tesela.io.raster import pixel_offset
+from tesela.io.closing import Closing
 from tesela.io.vector import Bounds, VectorLayer, code_texts, open_layer, read_layer
 from tesela.labels.codes import CodeBook
 
@@ -34,7 +34,7 @@ _STEPS_PER_PX = 2.0**20
 """Corners are rounded to a millionth of a pixel, so that every window sees exactly the same polygon."""
 
 
-class PolygonLabels:
+class PolygonLabels(Closing):
     """
     Reads windows of class labels from a layer of polygons; holds only those that a window touches.
 
@@ -61,14 +61,6 @@ class PolygonLabels:
         self._to_layer = _transformer(self.layer.crs, like, back=True)
         self._segment = _segment_length(like, self._to_grid, self._to_layer)
         self._reach = self._bounds_of(like, margin_px=max(like.shape))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Do nothing: the file is opened for each window."""

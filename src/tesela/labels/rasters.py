@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,16 +11,19 @@ from odc.geo.geobox import GeoBox
 
 from tesela.core.crosswalk import Crosswalk
 from tesela.core.errors import InputError, LegendError
+from tesela.core.grid import bounds_in, windows
 from tesela.core.legend import NODATA, Legend
+from tesela.io.closing import Closing
 from tesela.io.maps import open_map
-from tesela.io.raster import bounds_in, grid_of, open_dataset, read_numbers, windows
+from tesela.io.numbers import read_numbers
+from tesela.io.raster import grid_of, open_dataset
 from tesela.io.vector import Bounds
 from tesela.labels.codes import make_code_book
 
 _WINDOW_PX = 2048
 
 
-class RasterLabels:
+class RasterLabels(Closing):
     """
     Reads windows of class labels from a class raster, always by nearest pixel; use it in a `with` block.
 
@@ -68,14 +69,6 @@ class RasterLabels:
         except BaseException:
             self._data.close()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the file."""

@@ -11,8 +11,9 @@ from odc.geo.geobox import GeoBox
 
 from tesela.core.coverage import box_areas, pixel_areas, polygon_areas
 from tesela.core.errors import GridError
+from tesela.core.grid import window_grid
 from tesela.core.outlines import CellPlane
-from tesela.io.raster import grid_of, open_dataset, window_grid
+from tesela.io.raster import grid_of, open_dataset
 from tesela.io.vector import Bounds, code_texts, open_layer, read_layer
 from tesela.labels.codes import make_code_book
 from tesela.labels.mixture import Mixture

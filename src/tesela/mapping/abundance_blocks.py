@@ -8,10 +8,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tesela.core.grid import window_grid
 from tesela.core.legend import Legend
 from tesela.io.abundance import round_shares
 from tesela.io.cube import Cube
-from tesela.io.raster import window_grid
 from tesela.models.applied import Floats, Runner, Unmixed, margin_of, series_of, unmix
 from tesela.models.expert import Expert
 from tesela.models.heads import parent_matrix

@@ -21,7 +21,7 @@ from tesela.io.cog import CogWriter
 from tesela.io.manifest import fingerprint
 from tesela.io.maps import ClassMap, MapWriter, ScoreWriter
 from tesela.io.parts import PartStore
-from tesela.io.raster import SceneReader
+from tesela.io.scenes import SceneReader
 from tesela.mapping.cascade import Cascade, Member
 from tesela.mapping.costs import guess_costs, usual_costs
 from tesela.mapping.cover import Sizes

@@ -19,7 +19,7 @@ from tesela.io.cog import CogWriter
 from tesela.io.manifest import fingerprint
 from tesela.io.maps import ClassMap, MapWriter, ScoreWriter
 from tesela.io.parts import PartStore
-from tesela.io.raster import SceneReader
+from tesela.io.scenes import SceneReader
 from tesela.mapping.blending import BLENDS, Blend
 from tesela.mapping.engines import Engine, make_engine
 from tesela.mapping.pipeline import Layers, MapJob, run_strips

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tesela.core.scene import Scene
-from tesela.io.raster import SceneReader
+from tesela.io.scenes import SceneReader
 from tesela.mapping.kernels import scale_window
 from tesela.mapping.strips import Strip
 from tesela.mapping.windows import Span, WindowPlan

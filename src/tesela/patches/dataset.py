@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from tesela.core.errors import InputError
 from tesela.core.scene import Scene
 from tesela.io.maps import ClassMap, MapReader
-from tesela.io.raster import SceneReader
+from tesela.io.scenes import SceneReader
 from tesela.patches.table import PatchTable
 
 IGNORE = 255

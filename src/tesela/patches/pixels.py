@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tesela.core.errors import GridError, InputError, unknown_name
+from tesela.core.grid import pixel_offset, windows
 from tesela.core.legend import Legend
 from tesela.core.shares import sum_to_level
 from tesela.io.abundance import AbundanceMap
 from tesela.io.cube import Cube, month_of
 from tesela.io.manifest import write_whole
-from tesela.io.raster import pixel_offset, windows
 from tesela.patches.table import NONE, SPLITS
 
 if TYPE_CHECKING:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from tesela.core.grid import window_grid
 from tesela.core.scene import Scene
 from tesela.io.maps import ClassMap, MapReader
-from tesela.io.raster import SceneReader, window_grid
+from tesela.io.scenes import SceneReader
 
 if TYPE_CHECKING:
     import geopandas as gpd

@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tesela.core.errors import GridError, InputError, join_words
+from tesela.core.grid import bounds_in, window_grid
 from tesela.core.legend import Legend
 from tesela.core.scene import Scene
 from tesela.io.manifest import write_whole
 from tesela.io.maps import ClassMap
-from tesela.io.raster import bounds_in, window_grid
 from tesela.patches.strips import count_classes, footprints
 
 if TYPE_CHECKING:

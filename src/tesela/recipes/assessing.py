@@ -23,7 +23,7 @@ from tesela.generalise.generalise import generalise_map
 from tesela.io.legends import load_crosswalk, load_legend
 from tesela.io.manifest import Manifest, fingerprint
 from tesela.io.maps import ClassMap, open_map
-from tesela.io.raster import open_scene
+from tesela.io.scenes import open_scene
 from tesela.io.vector import open_layer, read_layer
 from tesela.labels import write_labels
 from tesela.labels.masks import is_vector

@@ -10,7 +10,7 @@ import numpy as np
 
 from tesela.io.legends import load_legend
 from tesela.io.manifest import write_whole
-from tesela.io.raster import SceneReader, open_scene
+from tesela.io.scenes import SceneReader, open_scene
 from tesela.patches.table import PatchTable, make_patches
 from tesela.recipes.demo import keep_simulated
 from tesela.recipes.siose_labels import label_siose

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from tesela.core.scene import Scene
-from tesela.io.raster import open_scene
+from tesela.io.scenes import open_scene
 from tesela.recipes.sections import SceneSection
 
 Section = TypeVar("Section", bound=SceneSection)

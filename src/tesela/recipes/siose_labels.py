@@ -14,7 +14,7 @@ from shapely.geometry.base import BaseGeometry
 from tesela.core.errors import GridError, InputError, join_words
 from tesela.core.legend import Legend
 from tesela.io.maps import ClassMap
-from tesela.io.raster import open_scene
+from tesela.io.scenes import open_scene
 from tesela.io.vector import Bounds
 from tesela.labels import write_labels
 from tesela.sources.pnoa import check_zone

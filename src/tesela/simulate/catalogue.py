@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from tesela.core.errors import InputError, unknown_name
+from tesela.core.grid import bounds_in
 from tesela.io.manifest import write_whole
-from tesela.io.raster import bounds_in, raster_crs
+from tesela.io.raster import raster_crs
 from tesela.simulate.landscape import make_landscape
 from tesela.simulate.sensors import simulate_image
 from tesela.simulate.surface import lay_surface

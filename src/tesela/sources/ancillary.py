@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from tesela.core.errors import GridError, InputError, join_words
-from tesela.io.raster import open_dataset, windows
+from tesela.core.grid import windows
+from tesela.io.raster import open_dataset
 from tesela.sources.terrain import average_onto, terrain_layers
 
 PUBLISHED = (

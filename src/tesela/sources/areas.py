@@ -14,7 +14,8 @@ from odc.geo.geobox import GeoBox
 from rasterio.features import geometry_mask
 
 from tesela.core.errors import GridError, InputError
-from tesela.io.raster import bounds_in, open_scene
+from tesela.core.grid import bounds_in
+from tesela.io.scenes import open_scene
 from tesela.io.vector import open_layer, read_layer
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from tesela.core.errors import InputError, join_words
+from tesela.core.grid import windows
 from tesela.io.http import Patience
 from tesela.io.images import write_bands
-from tesela.io.raster import windows
 from tesela.io.remote import Rasters
 from tesela.sources.areas import Area
 from tesela.sources.catalogue import find_items

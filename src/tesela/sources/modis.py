@@ -12,11 +12,11 @@ from pathlib import Path
 from odc.geo.geobox import GeoBox
 
 from tesela.core.errors import InputError, join_words, unknown_name
+from tesela.core.grid import window_grid
 from tesela.io.cube import Cube, open_cube
 from tesela.io.cube_writer import CubeWriter
 from tesela.io.http import Web
 from tesela.io.parts import PartStore
-from tesela.io.raster import window_grid
 from tesela.io.remote import Rasters
 from tesela.io.sinusoidal import SINUSOIDAL, TILE_PX, modis_tile
 from tesela.sources.ancillary import Ancillary

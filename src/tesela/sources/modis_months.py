@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from tesela.core.errors import InputError
+from tesela.core.grid import bounds_in, window_grid
 from tesela.io.http import Web
-from tesela.io.raster import bounds_in, window_grid
 from tesela.io.remote import Rasters
 from tesela.io.sinusoidal import SINUSOIDAL, modis_tile
 from tesela.sources.modis_files import BANDS, DAY, QC, STATE, Composite, Place

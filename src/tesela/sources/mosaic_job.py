@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
+from tesela.core.grid import windows
 from tesela.core.publication import Publication
 from tesela.io.manifest import write_whole
 from tesela.io.mosaics import NOT_COUNTED, CountWriter, MosaicWriter
 from tesela.io.parts import PartStore
-from tesela.io.raster import windows
 from tesela.io.remote import Rasters
 from tesela.io.stac_items import raster_item
 from tesela.sources.areas import Area

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
-from tesela.io.raster import bounds_in, window_grid
+from tesela.core.grid import bounds_in, window_grid
 from tesela.io.remote import Rasters
 from tesela.sources.compositing import RULES, scores
 from tesela.sources.masking import MASKED, cloud_distance, is_clear

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from tesela.core.errors import InputError
-from tesela.io.raster import bounds_in, grid_of, open_dataset
+from tesela.core.grid import bounds_in
+from tesela.io.raster import grid_of, open_dataset
 
 _NAME = re.compile(
     r"(?P<platform>S2[A-D])_MSIL2A_(?P<date>\d{8})T(?P<time>\d{6})_N(?P<baseline>\d{4})_R\d{3}_T(?P<tile>\w{5})_"

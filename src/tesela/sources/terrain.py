@@ -14,7 +14,9 @@ from rasterio.warp import reproject
 from rasterio.windows import Window
 
 from tesela.core.errors import GridError, InputError
-from tesela.io.raster import bounds_in, grid_of, open_dataset, raster_crs, read_numbers, window_grid, windows
+from tesela.core.grid import bounds_in, window_grid, windows
+from tesela.io.numbers import read_numbers
+from tesela.io.raster import grid_of, open_dataset, raster_crs
 
 _SOURCE_PX = 3072
 """Side of the largest piece of a source that is read at once; float32 of it is 36 MiB."""

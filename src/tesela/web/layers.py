@@ -21,7 +21,7 @@ from tesela.core.scene import Scene
 from tesela.evaluation.drawing import common_range, shown_bands
 from tesela.io.maps import ClassMap, MapReader
 from tesela.io.pyramid import Pyramid, TileReader, class_counts
-from tesela.io.raster import SceneReader
+from tesela.io.scenes import SceneReader
 from tesela.io.scores import ConfidenceReader
 
 _SAMPLE_PX = 512

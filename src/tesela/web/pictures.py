@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tesela.core.errors import InputError
+from tesela.core.grid import window_grid
 from tesela.evaluation.drawing import common_range, shown_bands
 from tesela.io.maps import ClassMap, MapReader
-from tesela.io.raster import SceneReader, window_grid
+from tesela.io.scenes import SceneReader
 from tesela.patches.table import PatchTable
 
 _KEPT = 96

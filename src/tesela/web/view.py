@@ -16,11 +16,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from tesela.core.grid import window_grid
 from tesela.core.legend import Legend
 from tesela.core.scene import Scene
 from tesela.io.maps import ClassMap, open_map
 from tesela.io.pyramid import TILE_PX, Pyramid, has_overviews
-from tesela.io.raster import window_grid
 from tesela.web.layers import ClassLayer, ImageLayer, Layer, ScoreLayer
 from tesela.web.server import LOOPBACK, asset_routes, make_app, render
 

@@ -1,0 +1,79 @@
+"""Grids: their windows, whether two share their pixels, and how they name and leave their CRS."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pyproj
+from affine import Affine
+from odc.geo.crs import CRS
+from odc.geo.geobox import GeoBox
+
+from tesela.core.errors import GridError
+
+_ALIGNED = 1e-3
+"""Two grids are the same when their pixels lie within a thousandth of a pixel."""
+
+
+def window_grid(grid: GeoBox, row: int, col: int, rows: int, cols: int) -> GeoBox:
+    """Window of a grid, which may reach past its edges."""
+    return GeoBox((rows, cols), grid.affine * Affine.translation(col, row), grid.crs)
+
+
+def windows(grid: GeoBox, size_px: int) -> Iterator[tuple[int, int, GeoBox]]:
+    """Row, column and grid of square windows that cover a grid once, cut at its edges."""
+    rows, cols = grid.shape
+    for row in range(0, rows, size_px):
+        for col in range(0, cols, size_px):
+            yield row, col, window_grid(grid, row, col, min(size_px, rows - row), min(size_px, cols - col))
+
+
+def pixel_offset(own: GeoBox, grid: GeoBox) -> tuple[int, int] | None:
+    """Row and column of `grid`'s corner in `own`, or None where the pixels of the two do not coincide."""
+    if own.crs != grid.crs:
+        return None
+    step = ~own.affine * grid.affine
+    if max(abs(step.a - 1), abs(step.e - 1), abs(step.b), abs(step.d)) * max(grid.shape) > _ALIGNED:
+        return None
+    row, col = round(step.f), round(step.c)
+    if max(abs(step.f - row), abs(step.c - col)) > _ALIGNED:
+        return None
+    return row, col
+
+
+def bounds_in(grid: GeoBox, crs: str) -> tuple[float, float, float, float]:
+    """
+    Left, bottom, right and top of a grid in another CRS, x before y; its sides may bend.
+
+    Raises
+    ------
+    GridError
+        If the grid has no CRS.
+    """
+    left, bottom, right, top = grid.extent.boundingbox
+    change = pyproj.Transformer.from_crs(crs_of(grid).to_wkt(), crs, always_xy=True)
+    found = change.transform_bounds(left, bottom, right, top, densify_pts=21)
+    return float(found[0]), float(found[1]), float(found[2]), float(found[3])
+
+
+def crs_of(grid: GeoBox) -> CRS:
+    """
+    CRS of a grid that must have one.
+
+    Raises
+    ------
+    GridError
+        If it has none.
+    """
+    if grid.crs is None:
+        raise GridError(
+            "The grid has no coordinate system. Give its scene or map the right one (gdal_edit.py -a_srs EPSG:....), "
+            "then try again."
+        )
+    return grid.crs
+
+
+def crs_text(grid: GeoBox) -> str:
+    """CRS of a grid as text: "EPSG:25830", or WKT where it has no such code; see `crs_of`."""
+    crs = crs_of(grid)
+    return f"EPSG:{crs.epsg}" if crs.epsg else str(crs.to_wkt())

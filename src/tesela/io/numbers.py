@@ -1,0 +1,172 @@
+"""Numbers: what an open raster holds on any grid, as stored, and where it is valid."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pyproj
+import rasterio
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+from rasterio.enums import ColorInterp, MaskFlags, Resampling
+from rasterio.errors import RasterioError
+from rasterio.vrt import WarpedVRT
+from rasterio.windows import Window
+
+from tesela.core.errors import InputError
+from tesela.core.grid import crs_of, pixel_offset
+from tesela.io.raster import grid_of, raster_crs
+
+
+def read_numbers(
+    data: rasterio.DatasetReader,
+    indexes: Sequence[int],
+    grid: GeoBox,
+    *,
+    nodata: float | None,
+    continuous: bool,
+) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
+    """
+    Numbers of a file on a grid, as stored, and where they are valid.
+
+    Parameters
+    ----------
+    continuous : bool
+        True for images (bilinear, or average when shrinking); False for classes (nearest, always).
+
+    Returns
+    -------
+    (bands, rows, cols) array of the file's dtype, (bands, rows, cols) array of bool
+    """
+    own = grid_of(data)
+    nodata = _storable(nodata, data.dtypes[indexes[0] - 1])
+    try:
+        offset = pixel_offset(own, grid)
+        if offset is not None:
+            return _read_own(data, indexes, offset, (int(grid.shape[0]), int(grid.shape[1])), nodata)
+        return _read_warped(data, indexes, own, grid, nodata=nodata, continuous=continuous)
+    except RasterioError as error:
+        raise broken_file(data.name, error) from None
+
+
+def _read_own(
+    data: rasterio.DatasetReader,
+    indexes: Sequence[int],
+    corner: tuple[int, int],
+    shape: tuple[int, int],
+    nodata: float | None,
+) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
+    (row, col), (rows, cols) = corner, shape
+    top, left = max(0, row), max(0, col)
+    bottom, right = min(data.height, row + rows), min(data.width, col + cols)
+    dtype = data.dtypes[indexes[0] - 1]
+    out = np.zeros((len(indexes), rows, cols), dtype)
+    valid = np.zeros((len(indexes), rows, cols), np.bool_)
+    if bottom > top and right > left:
+        part = data.read(list(indexes), window=Window(left, top, right - left, bottom - top))
+        place = (slice(None), slice(top - row, bottom - row), slice(left - col, right - col))
+        out[place] = part
+        valid[place] = is_valid(part, nodata)
+        if has_mask(data):
+            valid[place] &= (
+                data.read_masks(list(indexes), window=Window(left, top, right - left, bottom - top)) > 0
+            )
+    return out, valid
+
+
+def _read_warped(
+    data: rasterio.DatasetReader,
+    indexes: Sequence[int],
+    own: GeoBox,
+    grid: GeoBox,
+    *,
+    nodata: float | None,
+    continuous: bool,
+) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
+    method = Resampling.nearest
+    if continuous:
+        method = Resampling.average if _coarser(own, grid) > 1.5 else Resampling.bilinear
+    with WarpedVRT(
+        data,
+        crs=raster_crs(grid),
+        transform=grid.affine,
+        height=int(grid.shape[0]),
+        width=int(grid.shape[1]),
+        resampling=method,
+        src_nodata=nodata,
+        nodata=nodata,
+        add_alpha=nodata is None and has_mask(data) and ColorInterp.alpha not in data.colorinterp,
+        tolerance=0.01,
+        XSCALE="1",  # else GDAL widens the bilinear kernel by a ratio that differs from window to window
+        YSCALE="1",
+    ) as warped:
+        numbers = warped.read(list(indexes))
+        if nodata is None and has_mask(data):
+            alpha = warped.colorinterp.index(ColorInterp.alpha) + 1
+            mask = np.repeat(warped.read([alpha]) > 0, len(indexes), axis=0)
+        else:
+            mask = warped.read_masks(list(indexes)) > 0
+    if nodata is None:
+        mask &= _inside(own, grid)
+    return numbers, mask & is_valid(numbers, nodata)
+
+
+def _inside(own: GeoBox, grid: GeoBox) -> NDArray[np.bool_]:
+    """Which pixel centres of `grid` lie inside `own`."""
+    rows, cols = grid.shape
+    x, y = grid.affine * np.meshgrid(np.arange(cols) + 0.5, np.arange(rows) + 0.5)
+    if own.crs != grid.crs:
+        to_own = pyproj.Transformer.from_crs(crs_of(grid).to_wkt(), crs_of(own).to_wkt(), always_xy=True)
+        x, y = to_own.transform(x, y)
+    col, row = ~own.affine * (x, y)
+    inside: NDArray[np.bool_] = (col >= 0) & (row >= 0) & (col < own.shape[1]) & (row < own.shape[0])
+    return inside
+
+
+def _coarser(own: GeoBox, grid: GeoBox) -> float:
+    """How many times larger the pixels of `grid` are than those of `own`, by the side."""
+    rows, cols = grid.shape
+    x, y = (
+        np.array(side, float) for side in zip(*[grid.affine * c for c in _corners(rows, cols)], strict=True)
+    )
+    if own.crs != grid.crs:
+        to_own = pyproj.Transformer.from_crs(crs_of(grid).to_wkt(), crs_of(own).to_wkt(), always_xy=True)
+        x, y = to_own.transform(x, y)
+    area = abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2 / (rows * cols)
+    return math.sqrt(float(area) / abs(own.resolution.x * own.resolution.y))
+
+
+def _corners(rows: int, cols: int) -> list[tuple[int, int]]:
+    return [(0, 0), (cols, 0), (cols, rows), (0, rows)]
+
+
+def has_mask(data: rasterio.DatasetReader) -> bool:
+    """Whether the file says what is valid by a mask or an alpha band, beside its nodata value."""
+    return any(MaskFlags.per_dataset in flags for flags in data.mask_flag_enums)
+
+
+def _storable(nodata: float | None, dtype: str) -> float | None:
+    """The nodata value, or None if no number of this type can equal it: -9999 in a byte."""
+    kind = np.dtype(dtype)
+    if nodata is None or kind.kind not in "iu":
+        return nodata
+    limits = np.iinfo(kind)
+    fits = math.isfinite(nodata) and limits.min <= nodata <= limits.max and nodata == int(nodata)
+    return nodata if fits else None
+
+
+def is_valid(numbers: NDArray[np.generic], nodata: float | None) -> NDArray[np.bool_]:
+    """Where numbers of a file are not its nodata value."""
+    if nodata is None:
+        return np.ones(numbers.shape, np.bool_)
+    if math.isnan(nodata):
+        return ~np.isnan(numbers) if numbers.dtype.kind == "f" else np.ones(numbers.shape, np.bool_)
+    return np.asarray(numbers != np.asarray(nodata).astype(numbers.dtype), np.bool_)
+
+
+def broken_file(path: str, error: RasterioError) -> InputError:
+    """Error to raise where a window of a file that could be opened cannot be read."""
+    reason = str(error).partition("\n")[0] or type(error).__name__
+    return InputError(f"{path}: a window cannot be read, the file is broken or truncated ({reason}).")

@@ -1,0 +1,287 @@
+"""Scenes: one or several files opened as one image, read by window on any grid."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+from rasterio.errors import RasterioError
+from rasterio.windows import Window
+
+from tesela.core.errors import GridError, InputError, join_words
+from tesela.core.grid import pixel_offset, window_grid
+from tesela.core.scene import Band, Scene
+from tesela.io.closing import Closing
+from tesela.io.numbers import broken_file, has_mask, is_valid, read_numbers
+from tesela.io.raster import grid_of, open_dataset
+
+
+def open_scene(
+    source: str | Path | Sequence[str | Path],
+    *,
+    bands: Sequence[str] | None = None,
+    scale: float | None = None,
+    offset: float | None = None,
+    nodata: float | None = None,
+    date: str = "",
+    nonfinite: str = "error",
+) -> Scene:
+    """
+    Describe one or several GeoTIFFs of the same ground as one scene; only headers are read.
+
+    Parameters
+    ----------
+    source : path, or sequence of paths
+        Files whose bands follow each other; a single text may join several paths with commas. The grid is that
+        of the file with the smallest pixels; the others are resampled to it on reading.
+    bands : sequence of str, optional
+        Names in the order of the files; default: the names in the files, else "band1", "band2", ...
+    scale, offset : float, optional
+        Quantity = number x scale + offset; default: what the files say, else 1 and 0.
+    nodata : float, optional
+        Overrides what the files declare.
+    nonfinite : {"error", "nodata"}
+        What to do with NaN and infinity that no file declares as nodata.
+
+    Raises
+    ------
+    InputError
+        If a file is missing, broken or has another number of bands than names were given.
+    GridError
+        If a file has no CRS, or the files have two.
+    """
+    paths = _paths(source)
+    if nonfinite not in ("error", "nodata"):
+        raise InputError(f"nonfinite is '{nonfinite}'; it is 'error' or 'nodata'.")
+    found: list[Band] = []
+    grids: list[GeoBox] = []
+    for path in paths:
+        with open_dataset(path) as data:
+            grids.append(grid_of(data))
+            found.extend(_bands_of(data, str(path), first=len(found) + 1))
+    systems = {str(grid.crs) for grid in grids}
+    if len(systems) > 1:
+        raise GridError(
+            f"The files of one scene lie in two coordinate systems ({join_words(sorted(systems))}): "
+            f"{join_words([path.name for path in paths])}. Warp them to one (gdalwarp -t_srs), or give them as "
+            f"scenes of their own."
+        )
+    _check_same_ground(paths, grids)
+    names = _band_names(found, bands, paths)
+    described = tuple(
+        replace(
+            band,
+            name=name,
+            scale=band.scale if scale is None else scale,
+            offset=band.offset if offset is None else offset,
+            nodata=band.nodata if nodata is None else nodata,
+        )
+        for band, name in zip(found, names, strict=True)
+    )
+    finest = min(grids, key=lambda grid: abs(grid.resolution.x))
+    return Scene(paths[0].stem, described, finest, date=date, nonfinite=nonfinite)
+
+
+class SceneReader(Closing):
+    """
+    Reads windows of a scene; holds its files open, so use it in a `with` block, one per thread.
+
+    Examples
+    --------
+    >>> with SceneReader(scene) as reader:                        # doctest: +SKIP
+    ...     pixels = reader.read(scene.grid[0:512, 0:512])
+    """
+
+    def __init__(self, scene: Scene) -> None:
+        self.scene = scene
+        self._stack = ExitStack()
+        self._files: dict[str, rasterio.DatasetReader] = {}
+        self._groups: dict[str, list[int]] = {}
+        for position, band in enumerate(scene.bands):
+            self._groups.setdefault(band.path, []).append(position)
+        try:
+            for path in self._groups:
+                self._files[path] = self._stack.enter_context(open_dataset(path))
+        except BaseException:
+            self._stack.close()
+            raise
+
+    def close(self) -> None:
+        """Close the files."""
+        self._stack.close()
+
+    def read(self, grid: GeoBox) -> NDArray[np.float32]:
+        """
+        Quantities of all bands on a grid: a window of the scene, or any other grid.
+
+        On the scene's own pixels nothing is resampled. Elsewhere bands are interpolated bilinearly, or averaged
+        where the asked pixels are more than 1.5 times larger.
+
+        Parameters
+        ----------
+        grid : GeoBox
+            May lie partly or wholly outside the scene.
+
+        Returns
+        -------
+        (bands, rows, cols) array of float32
+            NaN where there is no data.
+
+        Raises
+        ------
+        InputError
+            If a block of the file cannot be read, or holds NaN or infinity that the file does not declare.
+        """
+        out = np.full((len(self.scene.bands), *grid.shape), np.nan, np.float32)
+        for path, positions in self._groups.items():
+            indexes = [self.scene.bands[position].index for position in positions]
+            nodata = self.scene.bands[positions[0]].nodata
+            raw, valid = read_numbers(self._files[path], indexes, grid, nodata=nodata, continuous=True)
+            for number, position in enumerate(positions):
+                out[position] = self._quantity(self.scene.bands[position], raw[number], valid[number])
+        return out
+
+    def read_stored(self, row: int, col: int, shape: tuple[int, int]) -> NDArray[np.generic]:
+        """
+        Numbers of a window that lies inside the scene, unscaled where the files allow it; see `stored_form`.
+
+        Parameters
+        ----------
+        row, col : int
+            Corner of the window.
+        shape : (int, int)
+            Rows and columns of the window.
+
+        Returns
+        -------
+        (bands, rows, cols) array
+        """
+        if not self._stored_as_is:
+            return self.read(window_grid(self.scene.grid, row, col, *shape))
+        bands = self.scene.bands
+        file = self._files[bands[0].path]
+        window = Window(col, row, shape[1], shape[0])
+        try:
+            if len(self._files) == 1:
+                raw: NDArray[np.generic] = file.read([band.index for band in bands], window=window)
+            else:
+                raw = np.stack([self._files[band.path].read(band.index, window=window) for band in bands])
+        except RasterioError as error:
+            raise broken_file(bands[0].path, error) from None
+        if raw.dtype.kind == "f" and not np.isfinite(raw).all():
+            for number, band in enumerate(bands):
+                self._check_finite(band, raw[number], is_valid(raw[number], band.nodata))
+        return raw
+
+    @property
+    def stored_form(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Scale, offset and nodata (NaN for none) by band of what `read_stored` returns."""
+        bands = self.scene.bands
+        if not self._stored_as_is:
+            return np.ones(len(bands)), np.zeros(len(bands)), np.full(len(bands), np.nan)
+        return (
+            np.array([band.scale for band in bands]),
+            np.array([band.offset for band in bands]),
+            np.array([np.nan if band.nodata is None else band.nodata for band in bands]),
+        )
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of one number of what `read_stored` returns."""
+        return np.dtype(self.scene.bands[0].dtype).itemsize if self._stored_as_is else 4
+
+    @property
+    def block_rows(self) -> int:
+        """Rows of the blocks in which the first file is stored."""
+        return int(self._files[self.scene.bands[0].path].block_shapes[0][0])
+
+    @cached_property
+    def _stored_as_is(self) -> bool:
+        """Whether all files share the scene's grid and one type, so that their numbers can be passed on."""
+        same_grid = all(
+            tuple(file.shape) == tuple(self.scene.grid.shape)
+            and pixel_offset(grid_of(file), self.scene.grid) == (0, 0)
+            for file in self._files.values()
+        )
+        masked = any(band.nodata is None and has_mask(self._files[band.path]) for band in self.scene.bands)
+        return same_grid and not masked and len({band.dtype for band in self.scene.bands}) == 1
+
+    def _quantity(
+        self, band: Band, raw: NDArray[np.generic], valid: NDArray[np.bool_]
+    ) -> NDArray[np.float32]:
+        with np.errstate(over="ignore"):  # numbers beyond float32 become infinite, and so invalid
+            values = raw.astype(np.float32)
+        if raw.dtype.kind == "f":
+            self._check_finite(band, raw, valid)
+            valid = valid & np.isfinite(values)
+        values[~valid] = np.nan
+        if band.scale != 1.0 or band.offset != 0.0:
+            values = values * np.float32(band.scale) + np.float32(band.offset)
+        return values
+
+    def _check_finite(self, band: Band, raw: NDArray[np.generic], valid: NDArray[np.bool_]) -> None:
+        count = int((valid & ~np.isfinite(raw.astype(np.float64))).sum())
+        if count and self.scene.nonfinite == "error":
+            raise InputError(
+                f"Band '{band.name}' of {band.path} holds NaN or infinity ({count} px in one window) that the file "
+                f"does not declare as nodata. Declare it (gdal_edit.py -a_nodata nan), or pass "
+                f'nonfinite = "nodata" (--nonfinite nodata) to treat such pixels as nodata.'
+            )
+
+
+def _paths(source: str | Path | Sequence[str | Path]) -> list[Path]:
+    if isinstance(source, Path):
+        return [source]
+    parts = source.split(",") if isinstance(source, str) else list(source)
+    paths = [Path(str(part).strip()) for part in parts if str(part).strip()]
+    if not paths:
+        raise InputError("A scene needs at least one file; none was given.")
+    return paths
+
+
+def _bands_of(data: rasterio.DatasetReader, path: str, *, first: int) -> Iterator[Band]:
+    alone = data.count == 1
+    for index in data.indexes:
+        name = data.descriptions[index - 1] or (Path(path).stem if alone else f"band{first + index - 1}")
+        yield Band(
+            name=name,
+            path=path,
+            index=index,
+            dtype=data.dtypes[index - 1],
+            nodata=data.nodatavals[index - 1],
+            scale=data.scales[index - 1],
+            offset=data.offsets[index - 1],
+        )
+
+
+def _band_names(found: Sequence[Band], names: Sequence[str] | None, paths: Sequence[Path]) -> list[str]:
+    chosen = [band.name for band in found] if names is None else list(names)
+    where = join_words([path.name for path in paths])
+    if len(chosen) != len(found):
+        raise InputError(
+            f"{where} has {len(found)} bands, but {len(chosen)} names were given ({join_words(chosen)})."
+        )
+    twice = sorted({name for name in chosen if chosen.count(name) > 1})
+    if twice:
+        raise InputError(
+            f"{where}: band name {join_words(twice)} stands twice. Name the bands (bands = [...] or --bands)."
+        )
+    return chosen
+
+
+def _check_same_ground(paths: Sequence[Path], grids: Sequence[GeoBox]) -> None:
+    first = grids[0].extent
+    for path, grid in zip(paths[1:], grids[1:], strict=True):
+        shared = (first & grid.extent).area
+        if shared < 0.5 * min(first.area, grid.extent.area):
+            raise GridError(
+                f"{path.name} does not show the ground of {paths[0].name}; the files of one scene must. "
+                f"Give files of other ground as scenes of their own."
+            )
