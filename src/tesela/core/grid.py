@@ -77,3 +77,25 @@ def crs_text(grid: GeoBox) -> str:
     """CRS of a grid as text: "EPSG:25830", or WKT where it has no such code; see `crs_of`."""
     crs = crs_of(grid)
     return f"EPSG:{crs.epsg}" if crs.epsg else str(crs.to_wkt())
+
+
+def unit_m(grid: GeoBox, *, what: str) -> float:
+    """
+    Metres in one unit of a grid's coordinates.
+
+    Parameters
+    ----------
+    what : str
+        What needs lengths on the ground, to name in the error: "The minimum width".
+
+    Raises
+    ------
+    GridError
+        If the grid counts in degrees, or has no CRS.
+    """
+    if grid.crs is None or not grid.crs.projected:
+        raise GridError(
+            f"{what} needs a map in a projected CRS, but this one is in {grid.crs}, whose pixels have no constant "
+            f"area. Warp it (gdalwarp -r near -t_srs EPSG:3035), then try again."
+        )
+    return float(grid.crs.proj.axis_info[0].unit_conversion_factor)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from tesela.core.errors import GridError
+from tesela.core.grid import crs_of, window_grid
 
 TOLERANCE_CELLS = 1e-5
 """How far a reprojected edge may lie from its true curve, in cells: shares are then right to about 1e-5."""
@@ -104,9 +105,7 @@ class CellPlane:
         GridError
             If the grid has no CRS.
         """
-        if grid.crs is None:
-            raise GridError("The grid has no coordinate system; give it one (gdal_edit.py -a_srs EPSG:....).")
-        here, there = pyproj.CRS.from_user_input(crs), pyproj.CRS.from_user_input(grid.crs.to_wkt())
+        here, there = pyproj.CRS.from_user_input(crs), pyproj.CRS.from_user_input(crs_of(grid).to_wkt())
         if here.equals(there, ignore_axis_order=True):
             return cls(grid, None, None, math.inf)
         forth = pyproj.Transformer.from_crs(here, there, always_xy=True)
@@ -116,10 +115,7 @@ class CellPlane:
 
     def window(self, row: int, col: int, shape: tuple[int, int]) -> Self:
         """The way to a window of the grid."""
-        from affine import Affine
-
-        part = GeoBox(shape, self.grid.affine * Affine.translation(col, row), self.grid.crs)
-        return replace(self, grid=part)
+        return replace(self, grid=window_grid(self.grid, row, col, *shape))
 
     def place(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
         """(2, ...) x and y in cells of points of the CRS; not finite where the grid's CRS does not reach."""

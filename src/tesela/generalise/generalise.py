@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from tesela.core.errors import GridError
-from tesela.core.grid import window_grid
+from tesela.core.grid import unit_m, window_grid
 from tesela.core.legend import Legend
 from tesela.generalise.ledger import Ledger, by_code
 from tesela.generalise.mosaic import MosaicRule, find_rules
@@ -170,13 +170,7 @@ def _save(raster: ScratchRaster, source: ClassMap, out: str | Path) -> NDArray[n
 
 
 def _pixel_m(grid: GeoBox, *, square: bool) -> tuple[float, float]:
-    crs = grid.crs
-    if crs is None or not crs.projected:
-        raise GridError(
-            f"The map's CRS ({crs}) is not in metres, so its pixels have no constant area. Bring it to a "
-            f"projected CRS (gdalwarp -r near -t_srs EPSG:3035), then try again."
-        )
-    factor = float(crs.proj.axis_info[0].unit_conversion_factor)
+    factor = unit_m(grid, what="Generalising")
     width, height = math.hypot(grid.affine.a, grid.affine.d), math.hypot(grid.affine.b, grid.affine.e)
     if square and abs(width / height - 1) > 1e-3:
         raise GridError(

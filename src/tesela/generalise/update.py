@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pyproj
 from numpy.typing import NDArray
 
 from tesela.core.crosswalk import TO_NODATA, Crosswalk
 from tesela.core.errors import GridError, InputError
+from tesela.core.grid import unit_m
 from tesela.core.legend import Legend
 from tesela.generalise.census import Census, take_census
 from tesela.generalise.suspicion import Suspicion, suspect
@@ -249,10 +249,4 @@ def _find_crosswalk(codes: NDArray[np.object_], legend: Legend, codes_from: str 
 
 def _pixel_ha(source: ClassMap) -> float:
     grid = source.grid
-    if grid.crs is None or not grid.crs.projected:
-        raise GridError(
-            f"{source.path} is in {grid.crs}, whose pixels have no constant area. Warp the map to a "
-            "projected CRS (gdalwarp -r near -t_srs EPSG:3035)."
-        )
-    unit = float(pyproj.CRS.from_wkt(grid.crs.to_wkt()).axis_info[0].unit_conversion_factor)
-    return abs(float(grid.affine.determinant)) * unit**2 / 10_000
+    return abs(float(grid.affine.determinant)) * unit_m(grid, what=f"Updating by {source.path}") ** 2 / 10_000

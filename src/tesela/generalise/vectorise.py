@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from tesela.core.errors import GridError, InputError
-from tesela.core.grid import window_grid
+from tesela.core.grid import unit_m, window_grid
 from tesela.core.legend import Legend
 from tesela.generalise.regions import RegionGraph, build_graph
 from tesela.generalise.strips import Plan
@@ -100,7 +100,9 @@ def polygons_of(
     """
     import geopandas as gpd
 
-    tolerance = None if simplify_m is None else simplify_m / _unit_m(source.grid, "Simplification in metres")
+    tolerance = None
+    if simplify_m is not None:
+        tolerance = simplify_m / unit_m(source.grid, what="Simplification in metres")
     with ExitStack() as stack:
         reader = stack.enter_context(MapReader(source))
         scores = None if confidence is None else stack.enter_context(ConfidenceReader(confidence))
@@ -208,7 +210,7 @@ def _measure(shapes: NDArray[np.object_], grid: GeoBox) -> tuple[NDArray[np.floa
     """Areas in m² and perimeters in m: in the plane of a projected CRS, else on the ellipsoid."""
     assert grid.crs is not None
     if grid.crs.projected:
-        unit = _unit_m(grid, "Area")
+        unit = unit_m(grid, what="Area")
         return shapely.area(shapes) * unit**2, shapely.length(shapes) * unit
     globe = pyproj.CRS.from_wkt(grid.crs.to_wkt()).get_geod()
     if globe is None:
@@ -217,15 +219,6 @@ def _measure(shapes: NDArray[np.object_], grid: GeoBox) -> tuple[NDArray[np.floa
         )
     found = np.array([globe.geometry_area_perimeter(shapely.orient_polygons(shape)) for shape in shapes])
     return np.abs(found[:, 0]), found[:, 1]
-
-
-def _unit_m(grid: GeoBox, what: str) -> float:
-    if grid.crs is None or not grid.crs.projected:
-        raise GridError(
-            f"{what} needs a map in a projected CRS, but this one is in {grid.crs}. Warp the map "
-            f"(gdalwarp -r near -t_srs EPSG:3035), or vectorise it as it is."
-        )
-    return float(pyproj.CRS.from_wkt(grid.crs.to_wkt()).axis_info[0].unit_conversion_factor)
 
 
 def _present(legend: Legend, frame: gpd.GeoDataFrame) -> Legend:

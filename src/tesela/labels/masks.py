@@ -12,7 +12,7 @@ from odc.geo.geobox import GeoBox
 
 from tesela.core.crosswalk import Crosswalk
 from tesela.core.errors import GridError, InputError
-from tesela.core.grid import windows
+from tesela.core.grid import crs_of, windows
 from tesela.core.legend import NODATA, Legend
 from tesela.io.maps import ClassMap, MapWriter
 from tesela.io.vector import Bounds
@@ -85,11 +85,7 @@ def open_reference(
     LegendError
         If there is no such legend or crosswalk.
     """
-    if like.crs is None:
-        raise GridError(
-            "The grid to draw labels on has no coordinate system; "
-            "give the scene one (gdal_edit.py -a_srs EPSG:....)."
-        )
+    crs_of(like)
     reader: LabelReader
     if is_vector(reference):
         book = make_code_book(legend, source=source, crosswalk=crosswalk)

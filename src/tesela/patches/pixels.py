@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tesela.core.errors import GridError, InputError, unknown_name
-from tesela.core.grid import pixel_offset, windows
+from tesela.core.grid import crs_text, pixel_offset, windows
 from tesela.core.legend import Legend
 from tesela.core.shares import sum_to_level
 from tesela.io.abundance import AbundanceMap
@@ -266,6 +266,4 @@ def _legend_document(legend: Legend) -> dict[str, object]:
 
 
 def _grid_document(grid: GeoBox) -> dict[str, object]:
-    assert grid.crs is not None
-    crs = f"EPSG:{grid.crs.epsg}" if grid.crs.epsg else grid.crs.to_wkt()
-    return {"shape": list(grid.shape), "transform": list(grid.affine)[:6], "crs": crs}
+    return {"shape": list(grid.shape), "transform": list(grid.affine)[:6], "crs": crs_text(grid)}

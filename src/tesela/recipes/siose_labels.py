@@ -6,12 +6,12 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyproj
 import shapely
 from odc.geo.geobox import GeoBox
 from shapely.geometry.base import BaseGeometry
 
 from tesela.core.errors import GridError, InputError, join_words
+from tesela.core.grid import bounds_in
 from tesela.core.legend import Legend
 from tesela.io.maps import ClassMap
 from tesela.io.scenes import open_scene
@@ -159,10 +159,6 @@ def label_siose(
 
 def _bounds(grid: GeoBox, crs: str) -> Bounds:
     """Bounds of a grid in another CRS, a little wider than needed."""
-    if grid.crs is None:
-        raise GridError("The scene has no coordinate system; give it one (gdal_edit.py -a_srs EPSG:....).")
-    there = pyproj.Transformer.from_crs(grid.crs.to_wkt(), crs, always_xy=True)
-    left, bottom, right, top = grid.extent.boundingbox
-    left, bottom, right, top = there.transform_bounds(left, bottom, right, top, densify_pts=21)
+    left, bottom, right, top = bounds_in(grid, crs)
     margin = 0.01 * max(right - left, top - bottom)
     return left - margin, bottom - margin, right + margin, top + margin
