@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 
+from tesela.cli import main
 from tesela.core.coverage import box_areas, pixel_areas
 from tesela.core.crosswalk import Crosswalk, CrosswalkRow
 from tesela.core.errors import GridError, InputError, LegendError
@@ -393,6 +394,113 @@ def test_overlapping_polygons_show_in_the_cover() -> None:
     found = polygon_fractions(twice, np.array([0, 1]), 2, grid=grid(1, 1))
     assert found.cover.item() == 1.5
     assert found.shares[:, 0, 0] == pytest.approx([2 / 3, 1 / 3])
+
+
+# --- counted pixels, as published ---
+
+
+def test_counting_gives_the_share_of_pixels_whose_centre_a_class_holds(tmp_path: Path) -> None:
+    layer = write_polygons(
+        tmp_path / "a.gpkg", [shapely.box(0, 0, 4, 10), shapely.box(4, 0, 20, 10)], ["wood", "field"]
+    )
+    halves = read_fractions(layer, like=grid(1, 2), legend=LEGEND, count_m=5)  # centres at 2.5 and 7.5
+    assert halves.shares[:, 0].tolist() == [[0.5, 0], [0.5, 1]]
+    tenths = read_fractions(layer, like=grid(1, 2), legend=LEGEND, count_m=1)
+    assert tenths.shares[:, 0].tolist() == [[0.4, 0], [0.6, 1]]
+    beside = read_fractions(layer, like=grid(1, 3, left=3), legend=LEGEND, count_m=2.5)
+    assert beside.shares[:, 0, 0].tolist() == [0.25, 0.75]  # centres at 3.75, 6.25, 8.75 and 11.25
+    assert beside.cover.tolist() == [[1, 0.75, 0]]
+
+
+def test_cells_that_are_no_multiple_of_the_pixels_hold_more_or_fewer_of_them(tmp_path: Path) -> None:
+    layer = write_polygons(
+        tmp_path / "a.gpkg", [shapely.box(0, 0, 30, 100), shapely.box(30, 0, 100, 100)], ["wood", "field"]
+    )
+    found = read_fractions(layer, like=grid(1, 2, 46, top=46), legend=LEGEND, count_m=10)
+    assert found.shares[0, 0].tolist() == [
+        0.6,
+        0,
+    ]  # of five columns three are wood; the second cell holds four
+    assert found.cover.tolist() == [[1, 1]]
+
+
+def test_finer_pixels_come_nearer_to_exact_shares(tmp_path: Path) -> None:
+    random = np.random.default_rng(1)
+    tiles = shapely.get_parts(shapely.voronoi_polygons(shapely.MultiPoint(random.uniform(0, 2000, (80, 2)))))
+    moved = shapely.transform(tiles, lambda xy: xy + np.array([3_200_000, 1_700_000]))
+    codes = list(random.choice(["wood", "field"], len(moved)))
+    layer = write_polygons(tmp_path / "a.gpkg", list(moved), codes)
+    x, y = pyproj.Transformer.from_crs("EPSG:3035", SINUSOIDAL, always_xy=True).transform(
+        3_201_000, 1_701_000
+    )
+    modis = GeoBox((3, 3), Affine(MODIS_M, 0, x - 1.5 * MODIS_M, 0, -MODIS_M, y + 1.5 * MODIS_M), SINUSOIDAL)
+    exact = read_fractions(layer, like=modis, legend=LEGEND).shares
+    off = [
+        np.abs(read_fractions(layer, like=modis, legend=LEGEND, count_m=side).shares - exact).max()
+        for side in (40, 10, 2)
+    ]
+    assert off[0] > off[1] > off[2]
+    assert off[1] < 0.02
+    assert off[2] < 0.002
+
+
+def test_a_raster_is_counted_by_its_pixels_and_split_codes_are_shared_out(tmp_path: Path) -> None:
+    write_map(tmp_path / "m.tif", np.array([[1, 7], [7, 0]], np.uint8), grid(2, 2), legend=LEGEND)
+    found = read_fractions(tmp_path / "m.tif", like=grid(1, 2, 20, left=0), legend=LEGEND, count_m=10)
+    assert found.cover.tolist() == [[0.75, 0]]
+    assert found.shares[:, 0, 0] == pytest.approx([1 / 3, 2 / 3])
+    walk = Crosswalk(
+        "mine", LEGEND, (CrosswalkRow("mixed", "wood", 0.25), CrosswalkRow("mixed", "field", 0.75))
+    )
+    layer = write_polygons(tmp_path / "a.gpkg", [shapely.box(0, 0, 10, 10)], ["mixed"])
+    mixed = read_fractions(layer, like=grid(1, 1), legend=LEGEND, crosswalk=walk, count_m=2)
+    assert mixed.shares[:, 0, 0].tolist() == [0.25, 0.75]
+
+
+def test_counting_does_not_depend_on_the_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(2)
+    tiles = shapely.get_parts(shapely.voronoi_polygons(shapely.MultiPoint(random.uniform(0, 400, (60, 2)))))
+    placed = shapely.transform(tiles, lambda xy: xy + np.array([400_000, 4_100_000]))
+    layer = write_polygons(
+        tmp_path / "a.gpkg", list(placed), list(random.choice(["wood", "field"], 60)), crs="EPSG:25830"
+    )
+    x, y = pyproj.Transformer.from_crs("EPSG:25830", SINUSOIDAL, always_xy=True).transform(400_100, 4_100_300)
+    box = GeoBox((20, 21), Affine.translation(x, y) * Affine.rotation(10) * Affine.scale(10, -10), SINUSOIDAL)
+    whole = read_fractions(layer, like=box, legend=LEGEND, count_m=2)
+    monkeypatch.setattr("tesela.labels.fractions._BLOCK_CELLS", 8)
+    parts = read_fractions(layer, like=box, legend=LEGEND, count_m=2)
+    np.testing.assert_array_equal(parts.shares, whole.shares)
+
+
+def test_what_cannot_be_counted_is_told(tmp_path: Path) -> None:
+    layer = write_polygons(tmp_path / "a.gpkg", [shapely.box(0, 0, 10, 10)], ["wood"])
+    with pytest.raises(GridError, match="hold no centre of a pixel of 50 m"):
+        read_fractions(layer, like=grid(1, 1), legend=LEGEND, count_m=50)
+    with pytest.raises(InputError, match="Pixels of 0 m cannot be counted"):
+        read_fractions(layer, like=grid(1, 1), legend=LEGEND, count_m=0)
+    with pytest.raises(GridError, match="do not overlap"):
+        read_fractions(layer, like=grid(1, 1, left=5000), legend=LEGEND, count_m=1)
+    degrees = write_polygons(tmp_path / "d.gpkg", [shapely.box(0, 40, 1, 41)], ["wood"], crs="EPSG:4326")
+    box = GeoBox((2, 2), Affine(0.1, 0, 0.2, 0, -0.1, 40.8), "EPSG:4326")
+    with pytest.raises(GridError, match="neither it nor the cells are in metres"):
+        read_fractions(degrees, like=box, legend=LEGEND, count_m=10)
+    metres = GeoBox((2, 2), Affine(100, 0, 250_000, 0, -100, 4_500_000), "EPSG:32631")
+    assert read_fractions(degrees, like=metres, legend=LEGEND, count_m=10).cover.min() == 1
+
+
+def test_the_command_counts_on_demand(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    layer = write_polygons(
+        tmp_path / "a.gpkg", [shapely.box(0, 0, 4, 10), shapely.box(4, 0, 20, 10)], ["121", "311"]
+    )
+    write_map(tmp_path / "like.tif", np.ones((1, 2), np.uint8), grid(1, 2), legend=LEGEND)
+    given = ["label", str(layer), "--like", str(tmp_path / "like.tif"), "--legend", "corine-1"]
+    out = ["-o", str(tmp_path / "f.tif")]
+    assert main([*given, "--fractions", "--count", "5 m", *out]) == 0
+    assert open_abundance(tmp_path / "f.tif").read()[0, 0].tolist() == [0.5, 0]
+    assert main([*given, "--fractions", *out]) == 0
+    assert open_abundance(tmp_path / "f.tif").read()[0, 0].tolist() == pytest.approx([0.4, 0])
+    assert main([*given, "--count", "5 m", *out]) == 1
+    assert "give --fractions too" in capsys.readouterr().err
 
 
 @pytest.mark.real

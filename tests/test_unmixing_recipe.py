@@ -4,12 +4,14 @@ import json
 import tomllib
 from pathlib import Path
 
+import geopandas as gpd
 import numpy as np
 import pytest
+import shapely
 from affine import Affine
 from odc.geo.geobox import GeoBox
 
-from tesela.core.errors import RecipeError
+from tesela.core.errors import InputError, RecipeError
 from tesela.io.abundance import AbundanceWriter, open_abundance
 from tesela.io.cube_writer import CubeWriter
 from tesela.io.legends import load_legend
@@ -97,6 +99,34 @@ def test_the_chain_runs_from_a_cube_to_a_report_and_is_then_up_to_date(project: 
     assert chain.mflops_per_px() > 0.01  # type: ignore[attr-defined]
     again = run_recipe(project / "tiny.toml", quiet=True)
     assert again.run.done == []
+
+
+def test_a_recipe_may_count_pixels_as_published(project: Path) -> None:
+    left, top = 400_000, 4_100_000
+    squares = [
+        shapely.box(left, top - 15_000, left + 204, top),
+        shapely.box(left + 204, top - 15_000, left + 12_000, top),
+    ]
+    gpd.GeoDataFrame({"CLASS": ["1", "42"]}, geometry=squares, crs="EPSG:25830").to_file(
+        project / "sipna.gpkg"
+    )
+    codes = load_legend("sipna-2").codes
+    walk = "from,to,share\n1,artificial,1\n42,forest,1\n"
+    (project / "walk.csv").write_text(walk)
+    reference = 'path = "sipna.gpkg"\nfield = "CLASS"\nsource = "mine"\ncrosswalk = "walk.csv"\n'
+    for count, share in (("", 204 / 500), ('count = "10 m"\n', 0.4)):
+        text = RECIPE.format(ancillary="all").replace('path = "shares.tif"\n', reference + count)
+        (project / "tiny.toml").write_text(text)
+        recipe, folder = load_recipe(project / "tiny.toml")
+        run_stages(build_chain(recipe, folder, quiet=True).stages, until="label")
+        shares = open_abundance(project / "run/labels/shares.tif").read()
+        assert shares[codes.index("artificial"), :, 0] == pytest.approx(share, abs=1e-4)
+    (project / "tiny.toml").write_text(
+        RECIPE.format(ancillary="all").replace("[split]", 'count = "10 m"\n[split]')
+    )
+    recipe, folder = load_recipe(project / "tiny.toml")
+    with pytest.raises(InputError, match="holds shares already, so nothing is counted"):
+        run_stages(build_chain(recipe, folder, quiet=True).stages, until="label")
 
 
 def test_sets_of_layers_are_those_of_the_published_ablation(project: Path) -> None:

@@ -46,6 +46,10 @@ def label(
     fractions: Annotated[
         bool, typer.Option("--fractions", help="Exact class shares of each cell instead.")
     ] = False,
+    count: Annotated[
+        str | None,
+        typer.Option(help="With --fractions: count pixels of this side, '10 m', instead of exact areas."),
+    ] = None,
     mode: Annotated[
         str, typer.Option(help="SIOSE AR: majority, the largest cover; composite, the largest class.")
     ] = "majority",
@@ -69,6 +73,10 @@ def label(
 
     Example: tesela label clc2018.gpkg --like scene.tif --legend corine-2 --field CODE_18 -o labels.tif
     """
+    from functools import partial
+
+    from tesela.core.errors import RecipeError
+    from tesela.core.units import parse_length_m
     from tesela.io.cube import open_grid
     from tesela.io.legends import load_crosswalk, load_legend
     from tesela.labels.fractions import write_fractions
@@ -76,6 +84,8 @@ def label(
     from tesela.sources.siose import is_siose
 
     target = load_legend(legend)
+    if count is not None and not fractions:
+        raise RecipeError("--count says how shares are found: give --fractions too.")
     if field is None and layer is None and crosswalk is None and not fractions and is_siose(reference):
         from tesela.core.units import parse_area_m2
         from tesela.recipes.siose_labels import label_sheet
@@ -98,7 +108,8 @@ def label(
         print(f"labels  {drawn.map.path}")
         return
     walk = None if crosswalk is None else load_crosswalk(source or "reference", target, path=crosswalk)
-    write = write_fractions if fractions else write_labels
+    count_m = None if count is None else parse_length_m(count)
+    write = partial(write_fractions, count_m=count_m) if fractions else write_labels
     made = write(
         reference,
         out,

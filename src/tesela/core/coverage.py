@@ -166,8 +166,8 @@ def polygon_areas(
 
 
 @numba.njit(cache=True, nogil=True)
-def _corner(control: NDArray[np.float64], step: int, i: int, j: int) -> tuple[float, float]:
-    """Position of a pixel corner between the control points around it, bilinear."""
+def net_point(control: NDArray[np.float64], step: int, i: int, j: int) -> tuple[float, float]:
+    """Position of a point of a net, at row i and column j, from the control points around it, bilinear."""
     a, b = i // step, j // step
     v, u = (i - a * step) / step, (j - b * step) / step
     c, d = (a + 1 if v > 0.0 else a), (b + 1 if u > 0.0 else b)
@@ -196,15 +196,15 @@ def _add_lattice(
             north = plane_of[values[i - 1, j]] if i > 0 and j < cols else -1
             if here == west and here == north:
                 continue
-            x0, y0 = _corner(control, step, i, j)
+            x0, y0 = net_point(control, step, i, j)
             if here != west and i < rows:
-                x1, y1 = _corner(control, step, i + 1, j)
+                x1, y1 = net_point(control, step, i + 1, j)
                 if here >= 0:
                     add_edge(x0, y0, x1, y1, sign, here, right, part)
                 if west >= 0:
                     add_edge(x0, y0, x1, y1, -sign, west, right, part)
             if here != north and j < cols:
-                x1, y1 = _corner(control, step, i, j + 1)
+                x1, y1 = net_point(control, step, i, j + 1)
                 if north >= 0:
                     add_edge(x0, y0, x1, y1, sign, north, right, part)
                 if here >= 0:

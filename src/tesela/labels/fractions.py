@@ -1,4 +1,4 @@
-"""Exact class fractions: which share of each cell of a grid each class of a reference covers."""
+"""Class fractions: which share of each cell of a grid each class of a reference covers, exactly or by counting."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tesela.core.outlines import TOLERANCE_CELLS, CellPlane
 from tesela.io.abundance import AbundanceMap, AbundanceWriter
 from tesela.labels.masks import is_vector
 from tesela.labels.mixture import Mixture, make_mixture
-from tesela.labels.shares import PolygonShares, RasterShares
+from tesela.labels.shares import CountedShares, PolygonShares, RasterShares
 
 MIN_COVER = 0.5
 """Cells of which the reference covers less than this have no shares in a written map."""
@@ -113,10 +113,11 @@ def read_fractions(
     field: str | None = None,
     crosswalk: Crosswalk | None = None,
     layer: str | None = None,
+    count_m: float | None = None,
 ) -> Fractions:
     """Class shares of all cells of a grid at once; parameters and errors are those of `write_fractions`."""
     mixture = make_mixture(legend, source=source, crosswalk=crosswalk)
-    reader = _open(reference, mixture, like=like, source=source, field=field, layer=layer)
+    reader = _open(reference, mixture, like=like, source=source, field=field, layer=layer, count_m=count_m)
     shares = np.empty((len(legend), *like.shape))
     cover = np.empty(tuple(like.shape))
     for row, col, found in _blocks(reader, mixture, like):
@@ -136,6 +137,7 @@ def write_fractions(
     field: str | None = None,
     crosswalk: Crosswalk | None = None,
     layer: str | None = None,
+    count_m: float | None = None,
     min_cover: float = MIN_COVER,
 ) -> AbundanceMap:
     """
@@ -165,20 +167,23 @@ def write_fractions(
         out in its proportions, and what goes to nodata is not covered.
     layer : str, optional
         Needed when a file has several layers of polygons.
+    count_m : float, optional
+        Side in metres of pixels that the reference is drawn in and that are counted by their centres (10 in
+        Rodriguez-Ortega et al. 2024); default: exact areas.
     min_cover : float
         Cells of which the reference covers less have no data.
 
     Raises
     ------
     GridError
-        If the reference does not reach the grid, or either has no CRS.
+        If the reference does not reach the grid, either has no CRS, or cells are too small for the pixels counted.
     InputError
         If the reference cannot be read or covers no cell.
     LegendError
         If a code is unknown to the crosswalk.
     """
     mixture = make_mixture(legend, source=source, crosswalk=crosswalk)
-    reader = _open(reference, mixture, like=like, source=source, field=field, layer=layer)
+    reader = _open(reference, mixture, like=like, source=source, field=field, layer=layer, count_m=count_m)
     filled = 0
     with AbundanceWriter(out, like, legend) as writer:
         for row, col, found in _blocks(reader, mixture, like):
@@ -202,14 +207,27 @@ def _open(
     source: str | None,
     field: str | None,
     layer: str | None,
+    count_m: float | None,
 ) -> ShareReader:
     _crs_of(like)
-    if is_vector(reference):
-        return PolygonShares(reference, mixture, like=like, source=source, field=field, layer=layer)
-    if field is not None or layer is not None:
+    vector = is_vector(reference)
+    if not vector and (field is not None or layer is not None):
         raise InputError(
             f"{reference}: a class raster has no field or layer; leave them out (--field, --layer)."
         )
+    if count_m is not None:
+        return CountedShares(
+            reference,
+            mixture,
+            side_m=count_m,
+            vector=vector,
+            like=like,
+            source=source,
+            field=field,
+            layer=layer,
+        )
+    if vector:
+        return PolygonShares(reference, mixture, like=like, source=source, field=field, layer=layer)
     return RasterShares(reference, mixture, like=like, source=source)
 
 

@@ -1,4 +1,4 @@
-"""Readers of class shares: polygons cut by cells, and pixels counted by the area they share with cells."""
+"""Readers of class shares: polygons cut by cells, pixels by the area they share with cells, or pixels counted."""
 
 from __future__ import annotations
 
@@ -6,18 +6,21 @@ import math
 from pathlib import Path
 
 import numpy as np
+import pyproj
+from affine import Affine
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
+from tesela.core.counting import pixel_counts
 from tesela.core.coverage import box_areas, pixel_areas, polygon_areas
-from tesela.core.errors import GridError
-from tesela.core.grid import window_grid
+from tesela.core.errors import GridError, InputError
+from tesela.core.grid import crs_of, window_grid
 from tesela.core.outlines import CellPlane
 from tesela.io.raster import grid_of, open_dataset
 from tesela.io.vector import Bounds, code_texts, open_layer, read_layer
 from tesela.labels.codes import make_code_book
 from tesela.labels.mixture import Mixture
-from tesela.labels.polygons import choose_field
+from tesela.labels.polygons import PolygonLabels, choose_field
 from tesela.labels.rasters import RasterLabels
 
 _MOST_CELLS = 1 << 23
@@ -52,7 +55,7 @@ class PolygonShares:
         self._mixture = mixture
         self._plane = CellPlane.between(self.layer.crs, like)
         found, box = self.layer.bounds, self._plane.bounds(margin=0.0)
-        if box and (found[0] >= box[2] or found[2] <= box[0] or found[1] >= box[3] or found[3] <= box[1]):
+        if box and not _meet(found, box):
             raise _apart(path, found, self._plane)
         density = self.layer.count / max(_area(found), 1e-300)
         cells = int(like.shape[0]) * int(like.shape[1])
@@ -171,6 +174,122 @@ class RasterShares:
         return row, col, math.ceil(low) - row, math.ceil(right) - col
 
 
+class CountedShares:
+    """
+    Reads shares as published work makes them: the reference drawn as pixels, whose centres are counted by cell.
+
+    A pixel takes the class of the polygon that holds its centre, or of the nearest pixel of a class raster, as in
+    `tesela.labels.masks.write_labels`. Pixels lie in the CRS of the reference, at whole multiples of their side (from
+    a raster's own corner); if that CRS is in degrees, in the CRS of the cells.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        mixture: Mixture,
+        *,
+        side_m: float,
+        vector: bool,
+        like: GeoBox,
+        source: str | None = None,
+        field: str | None = None,
+        layer: str | None = None,
+    ) -> None:
+        if not side_m > 0:
+            raise InputError(f"Pixels of {side_m:g} m cannot be counted; give their side, such as 10 m.")
+        self._mixture, self.side_m = mixture, side_m
+        if vector:
+            polygons = open_layer(path, layer=layer)
+            crs, corner, bounds = polygons.crs, (0.0, 0.0), polygons.bounds
+        else:
+            with open_dataset(path) as data:
+                own = grid_of(data)
+            assert own.crs is not None
+            left, bottom, right, top = own.extent.boundingbox
+            crs, corner, bounds = own.crs.to_wkt(), (own.affine.c, own.affine.f), (left, bottom, right, top)
+        reached = CellPlane.between(crs, like).bounds(margin=0.0)
+        if reached and not _meet(bounds, reached):
+            raise _apart(path, bounds, CellPlane.between(crs, like))
+        self._crs, side = _metric_crs(path, crs, like, side_m)
+        self._plane = CellPlane.between(self._crs, like)
+        self._pixel = Affine(side, 0, corner[0], 0, -side, corner[1])
+        top_row, left_col, rows, cols = self._window(self._plane)
+        lattice = GeoBox((rows, cols), self._pixel * Affine.translation(left_col, top_row), self._crs)
+        self._labels: PolygonLabels | RasterLabels
+        if vector:
+            book = make_code_book(mixture.legend, source=source, crosswalk=mixture.crosswalk)
+            self._labels = PolygonLabels(path, book, like=lattice, field=field, layer=layer)
+        else:
+            self._labels = RasterLabels(
+                path, mixture.legend, like=lattice, source=source, crosswalk=mixture.crosswalk
+            )
+        pixels = rows * cols / (int(like.shape[0]) * int(like.shape[1]))
+        self.block_cells = _block(_MOST_CELLS / len(mixture.legend), _MOST_PX / pixels)
+
+    def read(self, row: int, col: int, shape: tuple[int, int]) -> NDArray[np.float64]:
+        """
+        Counted pixels of the planes in the cells of a window, (planes, rows, cols), by all pixels of the cell.
+
+        Raises
+        ------
+        GridError
+            If a cell holds no pixel's centre.
+        """
+        plane = self._plane.window(row, col, shape)
+        top, left, rows, cols = self._window(plane)
+        grid = GeoBox((rows, cols), self._pixel * Affine.translation(left, top), self._crs)
+        values = self._labels.read(grid)
+        reach = self._step
+        col_at, row_at = np.meshgrid(
+            left + 0.5 + reach * np.arange(-(-cols // reach) + 1),
+            top + 0.5 + reach * np.arange(-(-rows // reach) + 1),
+        )
+        a = self._pixel
+        control = plane.place(a.a * col_at + a.c, a.e * row_at + a.f)
+        counts, pixels = pixel_counts(
+            values,
+            self._mixture.plane_of,
+            control=control,
+            step=reach,
+            shape=(len(self._mixture.legend), *shape),
+        )
+        if not pixels.all():
+            raise GridError(
+                f"Some cells hold no centre of a pixel of {self.side_m:g} m; count smaller pixels, or take exact areas."
+            )
+        return counts / pixels
+
+    @property
+    def _step(self) -> int:
+        return int(min(max(self._plane.longest_edge / (2 * self._pixel.a), 1), _MOST_STEP))
+
+    def _window(self, plane: CellPlane) -> tuple[int, int, int, int]:
+        """Row, column, rows and columns of the pixels around a window of cells."""
+        box = plane.bounds()
+        if box is None:
+            raise GridError(
+                f"The cells reach past the ground where the reference's coordinate system is defined; cut them "
+                f"to it, or take exact areas ({plane.grid.crs})."
+            )
+        left, bottom = ~self._pixel * box[:2]
+        right, top = ~self._pixel * box[2:]
+        reach = self._step  # windows start on the same net of reprojected points
+        row, col = math.floor(top / reach) * reach, math.floor(left / reach) * reach
+        return row, col, math.ceil(bottom) - row, math.ceil(right) - col
+
+
+def _metric_crs(path: str | Path, crs: str, like: GeoBox, side_m: float) -> tuple[str, float]:
+    """CRS to draw pixels in, the reference's or that of the cells, and the pixels' side in its unit."""
+    for text in (crs, crs_of(like).to_wkt()):
+        found = pyproj.CRS.from_user_input(text)
+        if found.is_projected:
+            return text, side_m / float(found.axis_info[0].unit_conversion_factor)
+    raise GridError(
+        f"{path}: neither it nor the cells are in metres, so no pixels of {side_m:g} m can be drawn. Reproject it "
+        f"(ogr2ogr -t_srs EPSG:....), or take exact areas."
+    )
+
+
 def _block(*limits: float) -> int:
     """Largest power of two whose square is within all limits, at most 512."""
     most = max(1.0, min(limits))
@@ -179,6 +298,10 @@ def _block(*limits: float) -> int:
 
 def _area(bounds: Bounds) -> float:
     return (bounds[2] - bounds[0]) * (bounds[3] - bounds[1])
+
+
+def _meet(found: Bounds, box: Bounds) -> bool:
+    return found[0] < box[2] and found[2] > box[0] and found[1] < box[3] and found[3] > box[1]
 
 
 def _apart(reference: str | Path, found: Bounds, plane: CellPlane) -> GridError:

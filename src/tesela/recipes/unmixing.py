@@ -142,6 +142,10 @@ class UnmixingChain:
                 raise InputError(
                     f"{path}: holds shares of legend '{ready.legend.address}', the recipe says '{self.legend.address}'."
                 )
+            if reference.count is not None:
+                raise InputError(
+                    f"{path}: holds shares already, so nothing is counted; leave reference.count out."
+                )
             with write_whole(self.label_file) as part:
                 part.write_bytes(path.read_bytes())
             return [self.label_file]
@@ -157,6 +161,7 @@ class UnmixingChain:
             field=reference.field,
             crosswalk=walk,
             layer=reference.layer,
+            count_m=reference.count,
         )
         return [self.label_file]
 

@@ -50,6 +50,13 @@ class CubeSection(Section):
         return self
 
 
+class SharesSection(ReferenceSection):
+    """``[reference]``: the existing map whose shares teach and judge."""
+
+    count: Metres | None = Field(None, gt=0)
+    """Side of pixels to draw it in and count, "10 m" as published; default: exact areas."""
+
+
 class SplitSection(Section):
     """``[split]``: which pixels teach, choose and judge."""
 
@@ -98,7 +105,7 @@ class UnmixingRecipe(Recipe):
     out: str = "runs/unmixing"
     legend: LegendName = "sipna-2"
     cube: CubeSection
-    reference: ReferenceSection
+    reference: SharesSection
     ancillary: Literal["all", "none", "topographic", "climatic"] | list[str] = "all"
     """Layers that the model reads: all of the cube, a set of the published ablation, or names."""
     split: SplitSection = SplitSection()
