@@ -1,4 +1,4 @@
-"""Maps made by Dask workers: the same bytes, whatever happens to the workers."""
+"""Maps and mosaics made by Dask workers: the same bytes, whatever happens to the workers."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from odc.geo.geobox import GeoBox
 
 from tesela.core.errors import InputError, RecipeError
 from tesela.io.scenes import open_scene
@@ -20,7 +21,10 @@ from tesela.mapping import predict_map
 from tesela.models.architecture import UnetArchitecture
 from tesela.models.expert import Expert, ExpertHeader
 from tesela.models.unet import make_unet
+from tesela.simulate.server import Fault, ProviderServer
+from tesela.sources.areas import Area
 from test_mapping import LEGEND, make_expert, write_scene
+from test_mosaic import GRID, catalogue_of, mosaic, seen
 
 distributed = pytest.importorskip("distributed", reason="the extra 'cluster' is not installed")
 pytestmark = [
@@ -110,7 +114,7 @@ def test_an_error_on_a_worker_comes_out_as_it_is(tmp_path: Path, cluster: Any) -
 
 def test_a_scheduler_that_does_not_answer_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_scene(tmp_path / "scene.tif", (64, 64))
-    monkeypatch.setattr("tesela.mapping.cluster.ANSWER_S", 1.0)
+    monkeypatch.setattr("tesela.io.cluster.ANSWER_S", 1.0)
     with pytest.raises(RecipeError, match="No Dask scheduler answers"):
         predict_map(
             make_expert(),
@@ -118,3 +122,35 @@ def test_a_scheduler_that_does_not_answer_is_named(tmp_path: Path, monkeypatch: 
             tmp_path / "map.tif",
             cluster="tcp://127.0.0.1:9",
         )
+
+
+def test_a_mosaic_made_by_a_cluster_has_the_bytes_of_one_machine(
+    tmp_path: Path, cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grid = GeoBox((300, 300), GRID.affine, GRID.crs)
+    passes = [seen(day, 100 * day, clouds={(day % 3, 1): 9}, grid=grid) for day in (3, 8, 13)]
+    catalogue_of(tmp_path / "provider", passes)
+    options: dict[str, Any] = {"area": Area(grid), "memory": 1 << 20, "buffer": "60 m"}
+    alone = mosaic(str(tmp_path / "provider"), tmp_path / "alone", **options)
+    fault = Fault(r"_20180408_.*blue\.tif", status=503, times=3)
+    with ProviderServer(tmp_path / "provider", faults=[fault]) as server:
+        where = f"earth-search={server.address}"
+        made = mosaic(where, tmp_path / "served", cluster=cluster.scheduler_address, **options)
+    assert made.tiles == 9
+    assert fault.met >= 1
+    monkeypatch.chdir(tmp_path)  # the workers are elsewhere
+    local = mosaic("provider/catalog.json", Path("local"), cluster=cluster.scheduler_address, **options)
+    for one in (made, local):
+        assert sha256(one.image) == sha256(alone.image)
+        assert sha256(one.count) == sha256(alone.count)
+    assert not list(tmp_path.glob("*/.*.parts"))
+
+
+def test_a_scene_that_workers_cannot_read_is_named_and_leaves_no_mosaic(tmp_path: Path, cluster: Any) -> None:
+    catalogue_of(tmp_path / "provider", [seen(3, 400), seen(8, 500)])
+    fault = Fault(r"_20180408_.*green\.tif", status=404)
+    with ProviderServer(tmp_path / "provider", faults=[fault]) as server:
+        where = f"earth-search={server.address}"
+        with pytest.raises(InputError, match=r"20180408_0_L2A/green\.tif: the server has no such file"):
+            mosaic(where, tmp_path / "out", cluster=cluster.scheduler_address)
+    assert not list((tmp_path / "out").glob("*.tif"))

@@ -74,6 +74,9 @@ def sentinel_2(
     without: Annotated[str | None, typer.Option(help="Names of scenes to leave out.")] = None,
     memory: Annotated[str, typer.Option(help="Budget of the pixels held at a time.")] = "512 MiB",
     workers: Annotated[int, typer.Option(help="Files read at a time.")] = 8,
+    cluster: Annotated[
+        str | None, typer.Option(help="local, or the address of a Dask scheduler: tcp://host:8786.")
+    ] = None,
     tries: Tries = 6,
     timeout: Timeout = 30.0,
     quiet: Quiet = False,
@@ -110,6 +113,7 @@ def sentinel_2(
             memory=memory,
             workers=workers,
             patience=Patience(tries=tries, timeout_s=timeout),
+            cluster=cluster,
             progress=progress,
         )
     if as_json:

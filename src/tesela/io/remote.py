@@ -52,6 +52,10 @@ class Rasters:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all rasters; what is read later is opened anew."""
         for opened in self._open.values():
             opened.close()
         self._open.clear()

@@ -9,10 +9,10 @@ from functools import partial
 from pathlib import Path
 
 from tesela.core.errors import TeselaError
+from tesela.io.cluster import run_tasks
 from tesela.io.cube import Cube
 from tesela.io.parts import PartStore
 from tesela.mapping.abundance_blocks import Block, Layout, unmix_block
-from tesela.mapping.cluster import run_tasks
 from tesela.mapping.series_engines import choose_runner
 from tesela.models.answer import UnmixingNetwork
 from tesela.models.applied import Runner
@@ -44,7 +44,7 @@ def run_blocks(
     advance: Callable[[Block], None],
 ) -> None:
     """
-    Make the parts of these blocks on the workers of a Dask scheduler; see `tesela.mapping.cluster.run_tasks`.
+    Make the parts of these blocks on the workers of a Dask scheduler; see `tesela.io.cluster.run_tasks`.
 
     The expert is written once beside the parts; each worker process loads it when its first block comes.
     """

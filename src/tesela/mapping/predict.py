@@ -102,7 +102,7 @@ def predict_map(
         all probabilities in steps of 1/254; 255 is nodata.
     cluster : str, optional
         "local", or the address of a Dask scheduler ("tcp://host:8786") whose workers see the same files; see
-        `tesela.mapping.cluster`.
+        `tesela.io.cluster`.
     progress : callable, optional
         Called with the windows done and the windows in all.
 

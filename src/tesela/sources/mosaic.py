@@ -41,6 +41,7 @@ def write_mosaics(
     memory: str | int = "512 MiB",
     workers: int = 8,
     patience: Patience | None = None,
+    cluster: str | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Mosaic]:
     """
@@ -70,6 +71,9 @@ def write_mosaics(
         Budget of the stack of a tile.
     workers : int
         Files read at a time.
+    cluster : str, optional
+        "local", or the address of a Dask scheduler ("tcp://host:8786") whose workers see the same files and the
+        same servers; each makes one tile at a time. The bytes are the same.
 
     Raises
     ------
@@ -109,8 +113,10 @@ def write_mosaics(
                 without=without,
                 workers=workers,
             )
-            job = MosaicJob(area, period, recipe, scenes, folder, parse_memory_bytes(memory), workers)
-            one = job.run(rasters, progress=progress)
+            job = MosaicJob(
+                catalogue, area, period, recipe, scenes, folder, parse_memory_bytes(memory), workers
+            )
+            one = job.run(rasters, cluster=cluster, progress=progress)
             made.append(replace(one, retries=web.retries - sum(other.retries for other in made)))
     settings = {"catalogue": catalogue.address, "area": describe_area(area), **asdict(recipe)}
     outputs = [path for one in made for path in (one.image, one.count, one.item)]

@@ -8,11 +8,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from itertools import count
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
-from odc.geo.geobox import GeoBox
 
 from tesela.core.grid import windows
 from tesela.core.publication import Publication
@@ -22,9 +21,11 @@ from tesela.io.parts import PartStore
 from tesela.io.remote import Rasters
 from tesela.io.stac_items import raster_item
 from tesela.sources.areas import Area
+from tesela.sources.mosaic_parts import Tile, TilePlan, run_on_cluster, unpack
 from tesela.sources.mosaic_scenes import Scenes
-from tesela.sources.mosaic_tiles import Recipe, compose_tile, tile_side
+from tesela.sources.mosaic_tiles import Recipe, tile_side
 from tesela.sources.periods import Period
+from tesela.sources.providers import Catalogue
 from tesela.sources.sentinel2 import Unusable
 
 _FORMAT = 1
@@ -55,7 +56,7 @@ class Mosaic:
     """Tiles kept from a former run; all of them where the mosaic was there already."""
     tiles: int
     retries: int
-    """Requests that were repeated, those of the search among them."""
+    """Requests that this process repeated, those of the search among them; not those of a cluster's workers."""
     seconds: float
 
     def to_dict(self) -> dict[str, object]:
@@ -68,6 +69,7 @@ class Mosaic:
 class MosaicJob:
     """One mosaic to make, tile by tile."""
 
+    catalogue: Catalogue
     area: Area
     period: Period
     recipe: Recipe
@@ -76,28 +78,25 @@ class MosaicJob:
     memory_bytes: int
     workers: int
 
-    def run(self, rasters: Rasters, *, progress: Callable[[int, int], None]) -> Mosaic:
+    def run(
+        self, rasters: Rasters, *, cluster: str | None = None, progress: Callable[[int, int], None]
+    ) -> Mosaic:
         """Make it, unless it is there already; errors as `write_mosaics`."""
         started = time.monotonic()
         self.folder.mkdir(parents=True, exist_ok=True)
         plan = self._plan()
         places = list(windows(self.area.grid, self.side_px))
+        tiles = [Tile(number, window) for number, (_, _, window) in enumerate(places)]
         done = self._finished(plan)
+        kept = len(tiles)
         if done is None:
             with PartStore(self.image) as store:
                 store.start(plan)
-                kept = sum(store.has(number) for number in range(len(places)))
-                with ThreadPoolExecutor(self.workers) as pool:
-                    try:
-                        self._compose(store, places, rasters, pool, progress=progress)
-                    except BaseException:
-                        pool.shutdown(cancel_futures=True)
-                        raise
-                done = self._assemble(store, places)
+                kept = sum(store.has(tile.number) for tile in tiles)
+                self._compose(store, tiles, rasters, cluster=cluster, progress=progress)
+                done = self._assemble(store, [(row, col) for row, col, _ in places])
                 self._write_item(plan, done)
                 store.remove()
-        else:
-            kept = len(places)
         return Mosaic(
             period=self.period.name,
             image=self.image,
@@ -111,7 +110,7 @@ class MosaicJob:
             left_out=self.scenes.left_out,
             notes=self.scenes.notes,
             resumed=kept,
-            tiles=len(places),
+            tiles=len(tiles),
             retries=0,
             seconds=round(time.monotonic() - started, 2),
         )
@@ -170,48 +169,57 @@ class MosaicJob:
     def _compose(
         self,
         store: PartStore,
-        places: Sequence[tuple[int, int, GeoBox]],
+        tiles: Sequence[Tile],
         rasters: Rasters,
-        pool: ThreadPoolExecutor,
         *,
+        cluster: str | None,
         progress: Callable[[int, int], None],
     ) -> None:
-        for number, (_, _, window) in enumerate(places):
-            progress(number, len(places))
-            if store.has(number):
-                continue
-            inside = self.area.inside(window)
-            if inside.any():
-                values, count = compose_tile(
-                    window,
-                    self.scenes.observations,
-                    recipe=self.recipe,
-                    period=self.period,
-                    rasters=rasters,
-                    pool=pool,
-                )
-                values[:, ~inside] = 0
-                count[~inside] = NOT_COUNTED
-            else:
-                values = np.zeros((len(self.recipe.bands), *inside.shape), np.uint16)
-                count = np.full(inside.shape, NOT_COUNTED, np.uint8)
-            store.write(number, _pack(values, count))
-        progress(len(places), len(places))
+        """Store the parts that are not there yet."""
+        waiting = [tile for tile in tiles if not store.has(tile.number)]
+        kept = len(tiles) - len(waiting)
+        finished = count(kept + 1)
 
-    def _assemble(self, store: PartStore, places: Sequence[tuple[int, int, GeoBox]]) -> dict[str, float]:
+        def advance(_: int) -> None:
+            progress(next(finished), len(tiles))
+
+        progress(kept, len(tiles))
+        plan = TilePlan(self.area, self.period, self.recipe, self.scenes.observations)
+        if cluster is not None:
+            run_on_cluster(
+                cluster,
+                plan,
+                waiting,
+                store,
+                catalogue=self.catalogue,
+                patience=rasters.web.patience,
+                workers=self.workers,
+                advance=advance,
+            )
+            return
+        with ThreadPoolExecutor(self.workers) as pool:
+            try:
+                for tile in waiting:
+                    store.write(tile.number, plan.make(tile.window, rasters, pool))
+                    advance(tile.number)
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+
+    def _assemble(self, store: PartStore, places: Sequence[tuple[int, int]]) -> dict[str, float]:
         """Write both rasters from the parts, and count."""
         pixels = gaps = total = 0
         middle = (self.period.first + (self.period.last - self.period.first) / 2).isoformat()
         image = MosaicWriter(self.image, self.area.grid, names=self.recipe.bands, date=middle)
         with image, CountWriter(self.count, self.area.grid) as counts:
-            for number, (row, col, _) in enumerate(places):
-                values, count = _unpack(store.read(number))
+            for number, (row, col) in enumerate(places):
+                values, views = unpack(store.read(number))
                 image.write(row, col, values)
-                counts.write(row, col, count)
-                inside = count != NOT_COUNTED
+                counts.write(row, col, views)
+                inside = views != NOT_COUNTED
                 pixels += int(inside.sum())
-                gaps += int((count == 0).sum())
-                total += int(count[inside].sum(dtype=np.int64))
+                gaps += int((views == 0).sum())
+                total += int(views[inside].sum(dtype=np.int64))
         return {"pixels": pixels, "gaps": gaps, "mean_count": round(total / pixels, 3) if pixels else 0.0}
 
     def _write_item(self, plan: Mapping[str, object], figures: Mapping[str, float]) -> None:
@@ -265,18 +273,3 @@ def describe_area(area: Area) -> dict[str, object]:
 
 def _digest(plan: Mapping[str, object]) -> str:
     return hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()[:32]
-
-
-def _pack(values: NDArray[np.uint16], count: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Layers of bytes: the low ones of all bands, the high ones, the counts."""
-    low, high = (values & 255).astype(np.uint8), (values >> 8).astype(np.uint8)
-    return np.concatenate([low, high, count[np.newaxis]])
-
-
-def _unpack(layers: NDArray[np.uint8]) -> tuple[NDArray[np.uint16], NDArray[np.uint8]]:
-    bands = (len(layers) - 1) // 2
-    values = np.empty((bands, *layers.shape[1:]), np.uint16)
-    values[:] = layers[bands : 2 * bands]
-    values <<= 8
-    values |= layers[:bands]
-    return values, layers[-1]
