@@ -88,6 +88,12 @@ def test_rows_of_a_legend_make_the_same_legend(legend: Legend) -> None:
         assert Legend.from_rows(cut.name, cut.to_rows(), levels=cut.levels) == cut
 
 
+def test_legends_of_other_names_and_colours_may_have_the_same_classes() -> None:
+    other = Legend("other", (LandClass(1, "a", "a", "#ffffff"), LandClass(2, "b", "b", "#ffffff")))
+    assert flat("a", "b").same_classes(other) and flat("a", "b") != other
+    assert not flat("a", "c").same_classes(other) and not flat("b", "a").same_classes(other)
+
+
 @given(legends)
 def test_every_class_lies_in_one_class_of_every_coarser_level(legend: Legend) -> None:
     for depth in range(1, legend.depth + 1):

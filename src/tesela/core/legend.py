@@ -130,6 +130,12 @@ class Legend:
         table.setflags(write=False)
         return table
 
+    def same_classes(self, other: Legend) -> bool:
+        """Whether another legend has the same values, codes and names in the same order, whatever it is called."""
+        return [(item.value, item.code, item.name) for item in self.classes] == [
+            (item.value, item.code, item.name) for item in other.classes
+        ]
+
     def level(self, depth: int) -> Legend:
         """
         The same tree at a coarser level.

@@ -20,7 +20,7 @@ from tesela.core.grid import pixel_offset, window_grid
 from tesela.core.legend import Legend
 from tesela.evaluation.borders import EDGES_PX, BorderAgreement, BorderBand, check_edges, pixel_side_m
 from tesela.evaluation.calibration import Calibration
-from tesela.evaluation.counts import Confusion, same_classes
+from tesela.evaluation.counts import Confusion
 from tesela.evaluation.document import make_document
 from tesela.evaluation.ground import areas_on, measures_ground, outline, pixel_area_m2
 from tesela.evaluation.regions import Region
@@ -249,11 +249,11 @@ def _judged_legend(map: ClassMap, reference: ClassMap, level: int | None) -> Leg
     mine, theirs = map.legend, reference.legend
     if level is not None:
         mine, theirs = mine.level(level), theirs.level(level)
-    if same_classes(mine, theirs):
+    if mine.same_classes(theirs):
         return mine
     cure = f"Translate one of them (tesela legend convert MAP --to {mine.address})"
     for depth in range(min(mine.depth, theirs.depth), 0, -1):
-        if same_classes(mine.level(depth), theirs.level(depth)):
+        if mine.level(depth).same_classes(theirs.level(depth)):
             cure += f", or judge both at level {depth} (--level {depth})"
             break
     raise LegendError(

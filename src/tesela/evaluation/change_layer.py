@@ -69,7 +69,7 @@ def map_change_layer(
         If the maps do not have one legend, or it has more than 15 classes.
     """
     (first, legend), (second, other) = (stratum_table(item.legend, crosswalk) for item in (before, after))
-    if legend.codes != other.codes:
+    if not legend.same_classes(other):
         raise LegendError(
             f"{before.path} is drawn in legend '{legend.address}' and {after.path} in '{other.address}'; "
             f"change is seen between two maps of one expert. Give a crosswalk from both."

@@ -86,7 +86,7 @@ def map_changes(
         From the maps' classes to those whose changes are mapped, such as the LULUCF categories.
     """
     (first, legend), (second, other) = (stratum_table(item.legend, crosswalk) for item in (before, after))
-    if legend != other:
+    if not legend.same_classes(other):
         raise LegendError(
             f"{before.path} is drawn in legend '{legend.address}' and {after.path} in '{other.address}'; "
             f"changes need one. Give a crosswalk from both, or translate one (tesela legend convert)."

@@ -57,14 +57,14 @@ class Confusion:
         if not isinstance(other, Confusion):
             return NotImplemented
         arrays = ("counts", "unmapped", "unjudged")
-        return same_classes(self.legend, other.legend) and all(
+        return self.legend.same_classes(other.legend) and all(
             np.array_equal(getattr(self, name), getattr(other, name)) for name in arrays
         )
 
     __hash__ = None  # type: ignore[assignment]  # arrays are compared by value, never looked up
 
     def __add__(self, other: Confusion) -> Confusion:
-        if not same_classes(self.legend, other.legend):
+        if not self.legend.same_classes(other.legend):
             raise LegendError(
                 f"Confusions in legend '{self.legend.address}' and in '{other.legend.address}' cannot be "
                 f"added; count both in one legend, or cut both at one level (at_level)."
@@ -230,13 +230,6 @@ def _check_pair(reference_values: NDArray[np.uint8], predicted_values: NDArray[n
         raise InputError(
             f"Class values came as {reference_values.dtype} and {predicted_values.dtype}; they must be uint8."
         )
-
-
-def same_classes(one: Legend, other: Legend) -> bool:
-    """Whether two legends have the same values, codes and names in the same order; colours may differ."""
-    return [(item.value, item.code, item.name) for item in one.classes] == [
-        (item.value, item.code, item.name) for item in other.classes
-    ]
 
 
 def _position_table(legend: Legend, judged: Legend) -> NDArray[np.int32]:

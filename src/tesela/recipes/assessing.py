@@ -16,7 +16,6 @@ from tesela.core.errors import GridError, InputError, LegendError
 from tesela.core.legend import Legend
 from tesela.evaluation.assessment import Assessment, Generalised, assess
 from tesela.evaluation.borders import EDGES_PX, pixel_side_m
-from tesela.evaluation.counts import same_classes
 from tesela.evaluation.printing import BROWSERS, find_browser, print_page
 from tesela.evaluation.report import write_report
 from tesela.generalise.generalise import generalise_map
@@ -251,7 +250,7 @@ def _as_it_is(reference: str | Path, legend: Legend) -> ClassMap | None:
         found = open_map(reference)
     except (InputError, LegendError):  # `write_labels` reads more, and says what it cannot
         return None
-    fits = found.legend.depth >= legend.depth and same_classes(found.legend.level(legend.depth), legend)
+    fits = found.legend.depth >= legend.depth and legend.same_classes(found.legend.level(legend.depth))
     return found if fits else None
 
 
