@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from tesela.cli import (
+    account,
     compare,
     data,
     experts,
@@ -51,7 +52,21 @@ def options(
         raise typer.Exit
 
 
-for group in (recipe, compare, legend, mosaic, data, experts, maps, judge, publish, review, unmix, view):
+for group in (
+    recipe,
+    compare,
+    legend,
+    mosaic,
+    data,
+    experts,
+    maps,
+    judge,
+    account,
+    publish,
+    review,
+    unmix,
+    view,
+):
     group.add_commands(app)
 
 

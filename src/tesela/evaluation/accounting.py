@@ -11,6 +11,7 @@ from typing import TypeAlias
 from tesela.core.crosswalk import Crosswalk
 from tesela.core.errors import InputError, join_words
 from tesela.core.scene import Scene
+from tesela.evaluation.account_page import write_account_page
 from tesela.evaluation.accounts import (
     Accounts,
     Row,
@@ -78,7 +79,7 @@ def account_maps(
         Ascending by year, in any legends with a crosswalk to the categories. The grid is that of the first.
     out_dir : path
         Folder for areas.csv, changes.csv, remaining.csv, cohorts.csv, checks.csv, crosswalk.csv,
-        table4.1.xlsx, accounts.json and manifest.json.
+        table4.1.xlsx, account.html, accounts.json and manifest.json.
     crosswalk : Crosswalk, optional
         From the maps' classes to the categories; default: the shipped one from each legend to "lulucf".
     samples : mapping, optional
@@ -137,6 +138,7 @@ def account_maps(
     }
     files = {name: folder / f"{name}.csv" for name in rows}
     files |= {"table41": folder / "table4.1.xlsx", "accounts": folder / "accounts.json"}
+    files["page"] = folder / "account.html"
     accounts = Accounts(
         histories=found,
         cohorts=cohorts,
@@ -262,3 +264,4 @@ def _write(accounts: Accounts, rows: Mapping[str, list[Row]], *, title: str) -> 
     write_table41(files["table41"], accounts.tables, title=title, sheets=sheets)
     with write_whole(files["accounts"]) as part:
         part.write_text(json.dumps(accounts.to_dict(), indent=1) + "\n", encoding="utf-8")
+    write_account_page(files["page"], accounts, title=title)
