@@ -1,4 +1,4 @@
-"""The torch dataset of a patch table: windows read when asked for, turned and flipped for training."""
+"""The torch dataset of a patch table: windows read when asked for."""
 
 from __future__ import annotations
 
@@ -35,12 +35,8 @@ class PatchDataset(Dataset[Patch]):
     """
     Patches of one split.
 
-    Imagery is standardised by band, ``(x - mean) / std``. With `augment`, each patch is shown in one of the
-    eight positions of a square, a little brighter or darker and of a little more or less contrast; which,
-    depends on the seed, the patch and how often it was shown, and not on the number of workers.
-
-    Each process opens its own files. A split that fits into `cache_mib` is read once and kept; call `load`
-    before workers are forked to have them share it.
+    Imagery is standardised by band, ``(x - mean) / std``. Each process opens its own files. Training keeps what it
+    has read (`tesela.training.data.take_to_memory`) and turns it (`tesela.training.augment.augment`).
     """
 
     def __init__(
@@ -51,9 +47,6 @@ class PatchDataset(Dataset[Patch]):
         bands: Sequence[str] | None = None,
         mean: Sequence[float] | NDArray[np.float64] | None = None,
         std: Sequence[float] | NDArray[np.float64] | None = None,
-        augment: bool = False,
-        seed: int = 0,
-        cache_mib: float = 512.0,
     ) -> None:
         rows = table.of_split(split)
         self.table = table
@@ -66,83 +59,16 @@ class PatchDataset(Dataset[Patch]):
         self.bands = self._windows.bands
         self.mean = _per_band(mean, len(self.bands), default=0.0)
         self.std = _per_band(std, len(self.bands), default=1.0)
-        self.augment = augment
-        self.seed = seed
-        patch_mib = table.size_px**2 * (4 * len(self.bands) + 1) / 2**20
-        self._cache: dict[int, tuple[NDArray[np.float32], NDArray[np.uint8]]] | None = (
-            {} if patch_mib * len(self.rows) <= cache_mib else None
-        )
-        self._shown: Tensor = torch.zeros(len(self.rows), dtype=torch.int64)
-        self._shown.share_memory_()  # type: ignore[no-untyped-call]
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, index: int) -> Patch:
         """Patch by its number in the split."""
-        image, labels = self._standardised(index)
-        if self.augment:
-            shown = int(self._shown[index])
-            self._shown[index] += 1
-            image, labels = vary(image, labels, np.random.default_rng([self.seed, index, shown]))
-        ready = np.where(np.isfinite(image), image, np.float32(0))
-        return Patch(torch.from_numpy(ready), torch.from_numpy(labels.astype(np.int64)))
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave the cache to the process that filled it: workers that are spawned read for themselves."""
-        return self.__dict__ | {"_cache": None if self._cache is None else {}}
-
-    def set_epoch(self, epoch: int) -> None:
-        """Go on as if every patch had been shown `epoch` times: resumed training sees what it would have."""
-        self._shown.fill_(epoch)
-
-    def load(self) -> None:
-        """Read the whole split into memory, if it fits."""
-        if self._cache is not None:
-            for index in range(len(self)):
-                self._standardised(index)
-
-    @property
-    def class_pixels(self) -> NDArray[np.int64]:
-        """Labelled pixels by class, (classes,) int64, from the shares in the table."""
-        return self.table.class_pixels(self.split)
-
-    def _standardised(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        if self._cache is not None and index in self._cache:
-            return self._cache[index]
         image, labels = self._windows.read(*self.rows[index])
         image = (image - self.mean) / self.std
-        if self._cache is not None:
-            self._cache[index] = image, labels
-        return image, labels
-
-
-def vary(
-    image: NDArray[np.float32],
-    labels: NDArray[np.uint8],
-    generator: np.random.Generator,
-    *,
-    brightness: float = 0.1,
-    contrast: float = 0.1,
-) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """
-    Show a patch in another position and another light.
-
-    One of the eight positions of a square (four turns, flipped or not), then ``x (1 + c) + b`` with *c* and
-    *b* drawn evenly from plus and minus the limits; *b* is in standard deviations, the same for all bands.
-
-    Parameters
-    ----------
-    image : (bands, size, size) array of float32
-        Standardised; NaN stays NaN.
-    labels : (size, size) array of uint8
-    """
-    turns, flip = int(generator.integers(4)), bool(generator.integers(2))
-    gain, shift = generator.uniform(-contrast, contrast), generator.uniform(-brightness, brightness)
-    image, labels = np.rot90(image, turns, axes=(1, 2)), np.rot90(labels, turns)
-    if flip:
-        image, labels = image[:, :, ::-1], labels[:, ::-1]
-    return image * np.float32(1 + gain) + np.float32(shift), np.ascontiguousarray(labels)
+        ready = np.where(np.isfinite(image), image, np.float32(0))
+        return Patch(torch.from_numpy(ready), torch.from_numpy(labels.astype(np.int64)))
 
 
 def band_statistics(

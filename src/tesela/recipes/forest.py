@@ -52,7 +52,7 @@ def teach_forest(table: PatchTable, *, seed: int = 0) -> ExtraTreesClassifier:
     """Forest taught with pixels of the patches of split "train"."""
     from sklearn.ensemble import ExtraTreesClassifier
 
-    patches = PatchDataset(table, "train", cache_mib=0)
+    patches = PatchDataset(table, "train")
     share = max(1, _MOST_PIXELS // len(patches))
     rng = np.random.default_rng(seed)
     features, classes = [], []
@@ -73,7 +73,7 @@ def forest_probabilities(
     forest: ExtraTreesClassifier, table: PatchTable
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
     """Labels (rows, cols) and class probabilities (classes, rows, cols) of each patch of split "test", thinned out."""
-    patches = PatchDataset(table, "test", cache_mib=0)
+    patches = PatchDataset(table, "test")
     for index in range(len(patches)):
         image, labels = patches[index]
         thin = labels.numpy()[::_STEP_PX, ::_STEP_PX].astype(np.uint8)

@@ -84,7 +84,7 @@ def judge_chain(chain: LulucfChain) -> list[Path]:
 def judge_expert(expert: Expert, table: PatchTable, split: str) -> Confusion:
     """Confusion of an expert on the patches of a split, each seen by itself, as it was taught."""
     header = expert.header
-    data = PatchDataset(table, split, bands=header.bands, mean=header.mean, std=header.std, cache_mib=0.0)
+    data = PatchDataset(table, split, bands=header.bands, mean=header.mean, std=header.std)
     total = Confusion.empty(table.legend)
     values = np.asarray([*table.legend.values, NODATA], np.uint8)
     expert.network.eval()

@@ -146,7 +146,7 @@ def _by_network(table: PatchTable, folder: Path, task: _Task) -> Iterator[_Predi
     device = "cuda" if torch.cuda.is_available() else "cpu"
     expert = load_expert(file, device=device)
     header = expert.header
-    patches = PatchDataset(table, "test", bands=header.bands, mean=header.mean, std=header.std, cache_mib=0)
+    patches = PatchDataset(table, "test", bands=header.bands, mean=header.mean, std=header.std)
     for index in range(len(patches)):
         image, labels = patches[index]  # (bands, s, s), (s, s)
         with torch.inference_mode():

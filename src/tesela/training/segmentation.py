@@ -79,9 +79,7 @@ def train_segmentation(
     encoder_name(chosen.encoder)  # before anything long: the encoder is known, both splits have patches
     table.of_split("val")
     mean, std = band_statistics(table, "train", bands=bands)
-    train, val = (
-        PatchDataset(table, split, bands=bands, mean=mean, std=std, cache_mib=0) for split in ("train", "val")
-    )
+    train, val = (PatchDataset(table, split, bands=bands, mean=mean, std=std) for split in ("train", "val"))
     header = ExpertHeader(
         architecture=UnetArchitecture(
             bands=len(train.bands),
