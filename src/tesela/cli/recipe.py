@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -39,7 +39,7 @@ def demo(
     from tesela.recipes.known import CHAINS
 
     silent = quiet or as_json
-    report = _reporter(silent)
+    report = Reporter(silent)
     folders = {name: Path(out) / name for name in CHAINS} if chain == "all" else {chain: Path(out)}
     documents = {}
     for name, folder in folders.items():
@@ -94,25 +94,20 @@ def run_file(recipe: str, *, start: str | None, until: str | None, quiet: bool, 
     from tesela.recipes import run_recipe
 
     silent = quiet or as_json
-    result = run_recipe(recipe, start=start, until=until, quiet=silent, report=_reporter(silent))
+    result = run_recipe(recipe, start=start, until=until, quiet=silent, report=Reporter(silent))
     if as_json:
         print_json(result.document)
     else:
         print(*result.lines, sep="\n")
 
 
-def _reporter(quiet: bool) -> Reporter:
-    return Reporter(quiet)
-
-
+@dataclass(frozen=True)
 class Reporter:
     """Tells a person on stderr which stage begins and ends."""
 
-    def __init__(self, quiet: bool) -> None:
-        self._quiet = quiet
-        self._started = time.perf_counter()
+    quiet: bool
 
     def __call__(self, stage: str, text: str) -> None:
         """Report a stage: without a text it begins."""
-        if not self._quiet:
+        if not self.quiet:
             print(f"[{stage}] {text or '...'}", file=sys.stderr, flush=True)

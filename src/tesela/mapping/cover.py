@@ -33,10 +33,8 @@ class Sizes:
     """Window sizes to choose from: the plan's own, then each half of the ground of the one before."""
 
     plan: WindowPlan
-    granule_px: int
-    """Sides of ground, and corners, are multiples of it, and so of the network's stride."""
     ground: tuple[tuple[int, int], ...]
-    """Rows and columns of ground by size."""
+    """Rows and columns of ground by size; multiples of the network's stride."""
 
     @classmethod
     def of(cls, plan: WindowPlan, *, multiple_px: int) -> Sizes:
@@ -49,7 +47,7 @@ class Sizes:
             if (rows, cols) == found[-1]:
                 break
             found.append((rows, cols))
-        return cls(plan, granule, tuple(found))
+        return cls(plan, tuple(found))
 
     def __len__(self) -> int:
         return len(self.ground)
