@@ -23,7 +23,9 @@ from tesela.models.expert import Expert, ExpertHeader
 from tesela.models.unet import make_unet
 from tesela.simulate.server import Fault, ProviderServer
 from tesela.sources.areas import Area
+from tesela.sources.modis import write_modis_cube
 from test_mapping import LEGEND, make_expert, write_scene
+from test_modis import bytes_of, write_varied
 from test_mosaic import GRID, catalogue_of, mosaic, seen
 
 distributed = pytest.importorskip("distributed", reason="the extra 'cluster' is not installed")
@@ -154,3 +156,37 @@ def test_a_scene_that_workers_cannot_read_is_named_and_leaves_no_mosaic(tmp_path
         with pytest.raises(InputError, match=r"20180408_0_L2A/green\.tif: the server has no such file"):
             mosaic(where, tmp_path / "out", cluster=cluster.scheduler_address)
     assert not list((tmp_path / "out").glob("*.tif"))
+
+
+@pytest.mark.slow
+def test_a_cube_made_by_a_cluster_has_the_bytes_of_one_machine_even_when_a_worker_is_killed(
+    tmp_path: Path, cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_varied(tmp_path / "modis")
+    options: dict[str, Any] = {"memory_bytes": 1, "months": ("2013-01", "2013-02")}
+    write_modis_cube([tmp_path / "modis"], tmp_path / "alone.zarr", **options)
+    with distributed.Client(cluster) as client:
+        client.wait_for_workers(2, timeout=60)
+        victim = min(client.run(os.getpid).values())
+    monkeypatch.chdir(tmp_path)  # the workers are elsewhere
+
+    def kill(done: int, of: int) -> None:
+        assert of == 12
+        if done == 2:
+            os.kill(victim, signal.SIGKILL)
+
+    address = cluster.scheduler_address
+    write_modis_cube(["modis"], "many.zarr", cluster=address, progress=kill, **options)
+    assert bytes_of(tmp_path / "many.zarr") == bytes_of(tmp_path / "alone.zarr")
+    assert not list(tmp_path.glob(".*.parts"))
+
+
+def test_a_composite_that_workers_cannot_read_is_named(tmp_path: Path, cluster: Any) -> None:
+    write_varied(tmp_path)
+    broken = next(tmp_path.glob("*2013033*b04.tif"))
+    broken.write_bytes(broken.read_bytes()[:300])
+    with pytest.raises(InputError, match=r"2013033.*b04\.tif"):
+        write_modis_cube(
+            [tmp_path], tmp_path / "cube.zarr", cluster=cluster.scheduler_address, memory_bytes=1
+        )
+    assert not (tmp_path / "cube.zarr").exists()

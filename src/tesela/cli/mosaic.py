@@ -164,6 +164,9 @@ def modis(
         list[str] | None, typer.Option(help="NAME=RASTER, averaged over each cell; may be repeated.")
     ] = None,
     memory: Annotated[str, typer.Option(help="Budget of the sums held at a time.")] = "256 MiB",
+    cluster: Annotated[
+        str | None, typer.Option(help="local, or the address of a Dask scheduler: tcp://host:8786.")
+    ] = None,
     tries: Tries = 6,
     timeout: Timeout = 30.0,
     quiet: Quiet = False,
@@ -193,17 +196,24 @@ def modis(
     grid = None if place is None else modis_grid(place.grid)
     where = find_catalogue(catalogue)
     months = None if first is None or last is None else (first, last)
-    web = where.web(Patience(tries=tries, timeout_s=timeout))
+    if (first is None) != (last is None):
+        raise InputError("Months have a first and a last: give both, --first 2012-01 and --last 2013-12.")
+    patience = Patience(tries=tries, timeout_s=timeout)
     holds_items = Path(where.address).is_dir() and any(Path(where.address).glob("**/*.json"))
     sources: list[str]
     if where.is_remote or holds_items or Path(where.address).is_file():
         if place is None or first is None or last is None:
             raise InputError("A catalogue needs an area and months: --area, --first 2012-01, --last 2013-12.")
         begin, end = month_span(first, last)
-        sources = modis_addresses(where, web, place, first=begin, last=end, collection=collection)
+        sources = modis_addresses(
+            where, where.web(patience), place, first=begin, last=end, collection=collection
+        )
     else:
         sources = [where.address]
     rasters = dict(item.partition("=")[::2] for item in layer or ())
+    for name, path in rasters.items():
+        if not name or not path:
+            raise InputError(f"'{name or path}' is no layer: write --layer NAME=RASTER.")
     with progress_bar("cube", quiet=quiet or as_json) as progress:
         cube = write_modis_cube(
             sources,
@@ -213,7 +223,9 @@ def modis(
             climatology=climatology,
             ancillary=Ancillary(dem=dem, rasters=rasters),
             memory_bytes=parse_memory_bytes(memory),
-            web=web,
+            catalogue=where,
+            patience=patience,
+            cluster=cluster,
             progress=progress,
         )
     if as_json:

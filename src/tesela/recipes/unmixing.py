@@ -61,7 +61,11 @@ class UnmixingChain:
         cube = self.cube_file / "zarr.json"
         pretraining = None if recipe.pretraining is None else recipe.pretraining.model_dump()
         build = Stage(
-            "cube", self.out / "cube", {"cube": recipe.cube.model_dump()}, self._cube_sources, self.build
+            "cube",
+            self.out / "cube",
+            {"cube": recipe.cube.model_dump(exclude={"cluster"})},
+            self._cube_sources,
+            self.build,
         )
         others = (
             Stage(
@@ -93,7 +97,7 @@ class UnmixingChain:
             Stage(
                 "map",
                 self.out / "maps",
-                {"mapping": recipe.mapping.model_dump()},
+                {"mapping": recipe.mapping.model_dump(exclude={"cluster"})},
                 lambda: [self.expert_file, cube],
                 self.map,
                 recipe.legend,
@@ -129,6 +133,7 @@ class UnmixingChain:
             climatology=section.climatology,
             ancillary=self._ancillary,
             memory_bytes=parse_memory_bytes(section.memory),
+            cluster=section.cluster,
         )
         return [self.cube_file / "zarr.json"]
 
@@ -211,6 +216,7 @@ class UnmixingChain:
             uncertainty=self._uncertainty_file if settings.uncertainty else None,
             engine=settings.engine,
             memory=settings.memory,
+            cluster=settings.cluster,
         )
         return [self.map_file, *([classes] if classes else []), *self._uncertainty_files()]
 

@@ -38,6 +38,8 @@ class CubeSection(Section):
     layers: dict[str, InputFile] = Field(default_factory=dict)
     """Further rasters by name of the layer."""
     memory: Memory = "256 MiB"
+    cluster: str | None = None
+    """"local", or the address of a Dask scheduler whose workers make the blocks."""
 
     @model_validator(mode="after")
     def _one_source(self) -> CubeSection:
@@ -85,6 +87,8 @@ class UnmixSection(Section):
 
     engine: Literal["auto", "torch", "openvino"] = "auto"
     memory: Memory = "512 MiB"
+    cluster: str | None = None
+    """As in ``[cube]``."""
     classes: bool = True
     """Write the class with the largest share, too."""
     uncertainty: bool = False

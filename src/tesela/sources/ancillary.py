@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from tesela.core.errors import GridError, InputError, join_words
-from tesela.core.grid import windows
-from tesela.io.raster import open_dataset
+from tesela.core.grid import bounds_in, crs_of, windows
+from tesela.io.raster import grid_of, open_dataset
 from tesela.sources.terrain import average_onto, terrain_layers
 
 PUBLISHED = (
@@ -65,33 +65,46 @@ class Ancillary:
         """Files that are read."""
         return tuple(Path(file) for file in (self.dem, *self.rasters.values()) if file is not None)
 
-    def read(self, grid: GeoBox) -> NDArray[np.float32]:
+    def check(self, grid: GeoBox) -> None:
         """
-        All layers on a grid, (layers, rows, cols) float32; NaN where a file says nothing.
+        Check that all files are there and reach a grid, before long work.
 
         Raises
         ------
         GridError
-            If a file does not reach the grid at all.
+            If a file does not reach the grid, or has no CRS.
         InputError
             If a file is missing or broken.
         """
-        out = np.full((len(self.names), *grid.shape), np.nan, np.float32)
-        reached = dict.fromkeys(map(str, self.files), False)
-        for file in reached:
-            open_dataset(file).close()
-        for row, col, window in windows(grid, _BLOCK_CELLS):
-            rows, cols = window.shape
-            block = self._block(window, reached)
-            out[:, row : row + rows, col : col + cols] = block
-        outside = [file for file, seen in reached.items() if not seen]
+        outside = []
+        for file in self.files:
+            with open_dataset(file) as data:
+                own = grid_of(data)
+            left, bottom, right, top = own.extent.boundingbox
+            box = bounds_in(grid, crs_of(own).to_wkt())
+            if not (box[0] < right and box[2] > left and box[1] < top and box[3] > bottom):
+                outside.append(str(file))
         if outside:
             raise GridError(
                 f"{join_words(outside)}: does not reach the grid of the cube. Give rasters of its ground."
             )
+
+    def read(self, grid: GeoBox) -> NDArray[np.float32]:
+        """
+        All layers on a grid, (layers, rows, cols) float32; NaN where a file says nothing or does not reach.
+
+        Raises
+        ------
+        InputError
+            If a file is missing or broken.
+        """
+        out = np.full((len(self.names), *grid.shape), np.nan, np.float32)
+        for row, col, window in windows(grid, _BLOCK_CELLS):
+            rows, cols = window.shape
+            out[:, row : row + rows, col : col + cols] = self._block(window)
         return out
 
-    def _block(self, grid: GeoBox, reached: dict[str, bool]) -> NDArray[np.float32]:
+    def _block(self, grid: GeoBox) -> NDArray[np.float32]:
         found: list[NDArray[np.float32]] = []
         nothing = np.full(tuple(grid.shape), np.nan, np.float32)
         if self.place:
@@ -99,13 +112,11 @@ class Ancillary:
         if self.dem is not None:
             try:
                 found += terrain_layers(self.dem, grid).values()
-                reached[str(Path(self.dem))] = True
             except GridError:
                 found += [nothing, nothing]
         for file in self.rasters.values():
             try:
                 found.append(average_onto(file, grid))
-                reached[str(Path(file))] = True
             except GridError:
                 found.append(nothing)
         return np.stack(found) if found else np.zeros((0, *grid.shape), np.float32)

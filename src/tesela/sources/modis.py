@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import math
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Executor
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -15,17 +14,15 @@ from tesela.core.errors import InputError, join_words, unknown_name
 from tesela.core.grid import window_grid
 from tesela.io.cube import Cube, open_cube
 from tesela.io.cube_writer import CubeWriter
-from tesela.io.http import Web
+from tesela.io.http import Patience
 from tesela.io.parts import PartStore
-from tesela.io.remote import Rasters
 from tesela.io.sinusoidal import SINUSOIDAL, TILE_PX, modis_tile
 from tesela.sources.ancillary import Ancillary
+from tesela.sources.modis_cluster import Block, run_blocks
 from tesela.sources.modis_files import BANDS, Composite, find_composites
-from tesela.sources.modis_months import SATELLITES, Merge, Work, make_block, steps_for, unpack
+from tesela.sources.modis_months import SATELLITES, Merge, Work, make_block, open_rasters, steps_for, unpack
 from tesela.sources.modis_quality import BAND_COUNT, QualityRule
-
-_AT_ONCE = 32
-"""Blocks given to an executor at a time: no more results than this wait for their turn."""
+from tesela.sources.providers import Catalogue
 
 
 def write_modis_cube(
@@ -39,8 +36,9 @@ def write_modis_cube(
     merge: Merge = "satellites",
     ancillary: Ancillary | None = None,
     memory_bytes: int = 256 << 20,
-    executor: Executor | None = None,
-    web: Web | None = None,
+    catalogue: Catalogue | None = None,
+    patience: Patience | None = None,
+    cluster: str | None = None,
     progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> Cube:
     r"""
@@ -74,10 +72,11 @@ def write_modis_cube(
         Layers besides the series; default: longitude and latitude.
     memory_bytes : int
         Sums and counts held at a time, for each block in work.
-    executor : Executor, optional
-        Makes blocks at once; that of a Dask client works on many machines that see the same files.
-    web : Web, optional
-        For addresses that must be signed.
+    catalogue, patience : optional
+        Whose addresses the sources are, where they must be signed, and how long to wait for its servers.
+    cluster : str, optional
+        Make the blocks on the workers of a Dask scheduler: "local" or its address. All must see the files and the
+        output under the same paths. The cube is the same.
     progress : callable of (int, int)
         Blocks done and in all.
 
@@ -94,7 +93,7 @@ def write_modis_cube(
     composites += find_composites(others) if others else []
     chosen = _months(composites, months)
     spans = {month for item in composites for month in _months_of(item)}
-    own, whole = _own_grids(composites, web)
+    own, whole = _own_grids(composites, catalogue, patience)
     cells = grid or whole
     work = Work(
         composites=tuple(item for item in composites if set(_months_of(item)) & set(chosen)),
@@ -104,17 +103,19 @@ def write_modis_cube(
         climatology=climatology,
         rule=rule or QualityRule(),
         merge=merge,
-        web=web,
+        catalogue=catalogue,
+        patience=patience,
     )
     if not work.composites:
         raise InputError(
             f"No composite lies in {chosen[0]} to {chosen[-1]}; there are {join_words(sorted(spans))}."
         )
     layers = Ancillary() if ancillary is None else ancillary
+    layers.check(cells)
     with PartStore(out) as store:
         blocks = list(_blocks(work, memory_bytes))
         store.start(_plan(work, blocks, layers))
-        _make(work, blocks, store, executor=executor, progress=progress)
+        _make(work, blocks, store, cluster=cluster, progress=progress)
         writer = CubeWriter(
             out,
             work.grid,
@@ -137,26 +138,36 @@ def _make(
     blocks: Sequence[tuple[int, int, int, int]],
     store: PartStore,
     *,
-    executor: Executor | None,
+    cluster: str | None,
     progress: Callable[[int, int], None],
 ) -> None:
     """Make the blocks that are not there yet."""
-    left = [number for number in range(len(blocks)) if not store.has(number)]
+    left = [
+        Block(number, window_grid(work.grid, *block))
+        for number, block in enumerate(blocks)
+        if not store.has(number)
+    ]
     done = len(blocks) - len(left)
     progress(done, len(blocks))
-    for first in range(0, len(left), _AT_ONCE):
-        group = left[first : first + _AT_ONCE]
-        jobs = [replace(work, grid=window_grid(work.grid, *blocks[number])) for number in group]
-        made = map(make_block, jobs) if executor is None else executor.map(make_block, jobs)
-        for number, part in zip(group, made, strict=True):
-            store.write(number, part)
-            done += 1
-            progress(done, len(blocks))
+
+    def advance(_: int) -> None:
+        nonlocal done
+        done += 1
+        progress(done, len(blocks))
+
+    if cluster is not None:
+        run_blocks(cluster, work, left, store=store, advance=advance)
+        return
+    for block in left:
+        store.write(block.number, make_block(replace(work, grid=block.grid)))
+        advance(block.number)
 
 
-def _own_grids(composites: Sequence[Composite], web: Web | None) -> tuple[GeoBox, GeoBox]:
+def _own_grids(
+    composites: Sequence[Composite], catalogue: Catalogue | None, patience: Patience | None
+) -> tuple[GeoBox, GeoBox]:
     """Grid of the first file, and of all tiles together; the same where the names tell no tiles."""
-    with Rasters(web or Web()) as rasters:
+    with open_rasters(catalogue, patience) as rasters:
         first = rasters.grid(composites[0].layers[BANDS[0]].address)
     tiles = {(int(item.tile[1:3]), int(item.tile[4:6])) for item in composites if item.tile}
     if len(tiles) < 2:

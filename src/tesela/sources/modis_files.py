@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import datetime
 import re
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import rasterio
-from rasterio.errors import RasterioError
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from tesela.core.errors import InputError, join_words
 from tesela.io.raster import open_dataset
@@ -163,14 +164,21 @@ def _layers(address: str, name: str) -> dict[str, Place]:
 
 
 def _subdatasets(address: str) -> dict[str, Place]:
+    path = Path(address).resolve()  # names of subdatasets hold it
     try:
-        with rasterio.open(address) as data:
-            names = list(data.subdatasets)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)  # only its subdatasets are
+            with rasterio.open(path) as data:
+                names = list(data.subdatasets)
     except RasterioError:
-        if not Path(address).exists():
+        if not path.exists():
             raise InputError(f"{address}: no such file.") from None
+        with rasterio.Env() as environment:
+            known = "HDF4" in environment.drivers()
+        if known:
+            raise InputError(f"{address}: the file is broken. Download it again.") from None
         raise InputError(
-            f"{address}: this GDAL does not read it (HDF4 is left out of the wheels of rasterio). Convert it "
-            f"(gdal_translate -sds), or take the GeoTIFFs of the same product."
+            f"{address}: this GDAL does not read HDF4, which the wheels of rasterio leave out. Take the GeoTIFFs "
+            f"of the same product, or a rasterio whose GDAL has it (conda-forge: rasterio and libgdal-hdf4)."
         ) from None
     return {name.rsplit(":", 1)[-1]: Place(name) for name in names if name.rsplit(":", 1)[-1] in LAYERS}

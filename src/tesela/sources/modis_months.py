@@ -6,6 +6,7 @@ import datetime
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -15,11 +16,12 @@ from odc.geo.geobox import GeoBox
 
 from tesela.core.errors import InputError
 from tesela.core.grid import bounds_in, window_grid
-from tesela.io.http import Web
+from tesela.io.http import Patience, Web
 from tesela.io.remote import Rasters
 from tesela.io.sinusoidal import SINUSOIDAL, modis_tile
 from tesela.sources.modis_files import BANDS, DAY, QC, STATE, Composite, Place
 from tesela.sources.modis_quality import BAND_COUNT, QualityRule, usable
+from tesela.sources.providers import Catalogue
 
 SCALE = 0.0001
 """Reflectance = number x this."""
@@ -45,12 +47,25 @@ class Work:
     climatology: bool
     rule: QualityRule
     merge: Merge
-    web: Web | None
+    catalogue: Catalogue | None = None
+    """Whose addresses must be signed."""
+    patience: Patience | None = None
 
     @property
     def times(self) -> tuple[str, ...]:
         """Times of the cube."""
         return tuple(f"{month:02d}" for month in range(1, 13)) if self.climatology else self.months
+
+
+def open_rasters(catalogue: Catalogue | None, patience: Patience | None) -> Rasters:
+    """Rasters of a catalogue, or of files and addresses that need no signature."""
+    return Rasters(_web(catalogue, patience))
+
+
+@lru_cache(maxsize=1)
+def _web(catalogue: Catalogue | None, patience: Patience | None) -> Web:
+    """One for all blocks of a process: it keeps connections and signatures."""
+    return Web(patience=patience) if catalogue is None else catalogue.web(patience)
 
 
 def make_block(work: Work) -> NDArray[np.uint8]:
@@ -82,7 +97,7 @@ def _add_up(work: Work) -> tuple[NDArray[np.int32], NDArray[np.uint16]]:
     rows, cols = work.grid.shape
     shape = (len(SATELLITES), len(work.months), BAND_COUNT, rows, cols)
     sums, counts = np.zeros(shape, np.int32), np.zeros(shape, np.uint16)
-    with Rasters(work.web or Web()) as rasters:
+    with open_rasters(work.catalogue, work.patience) as rasters:
         for composite in work.composites:
             if not _meets(composite, work.grid):
                 continue
