@@ -205,20 +205,7 @@ def _grow(values, opened, narrow, steps):  # type: ignore[no-untyped-def]
     """Strike from `narrow` what lies within `steps` of opened ground of its class; return what was struck."""
     rows, cols = values.shape
     struck = np.zeros((rows, cols), np.bool_)
-    first = np.zeros((rows, cols), np.bool_)
-    for y in range(rows):
-        for x in range(cols):
-            if not narrow[y, x]:
-                continue
-            value = values[y, x]
-            if (
-                (y > 0 and opened[y - 1, x] and values[y - 1, x] == value)
-                or (y + 1 < rows and opened[y + 1, x] and values[y + 1, x] == value)
-                or (x > 0 and opened[y, x - 1] and values[y, x - 1] == value)
-                or (x + 1 < cols and opened[y, x + 1] and values[y, x + 1] == value)
-            ):
-                first[y, x] = True
-    front = list_pixels(first)
+    front = _edge_of(values, narrow, opened)
     count = front.size
     for step in range(steps):
         for k in range(count):
@@ -250,20 +237,20 @@ def _next_front(values, front, count, among):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _edge_of(values, narrow, corners):  # type: ignore[no-untyped-def]
-    """Narrow pixels that touch a corner of their class."""
+def _edge_of(values, inside, beside):  # type: ignore[no-untyped-def]
+    """Pixels inside that touch one beside them of their class."""
     rows, cols = values.shape
     first = np.zeros((rows, cols), np.bool_)
     for y in range(rows):
         for x in range(cols):
-            if not narrow[y, x]:
+            if not inside[y, x]:
                 continue
             value = values[y, x]
             if (
-                (y > 0 and corners[y - 1, x] and values[y - 1, x] == value)
-                or (y + 1 < rows and corners[y + 1, x] and values[y + 1, x] == value)
-                or (x > 0 and corners[y, x - 1] and values[y, x - 1] == value)
-                or (x + 1 < cols and corners[y, x + 1] and values[y, x + 1] == value)
+                (y > 0 and beside[y - 1, x] and values[y - 1, x] == value)
+                or (y + 1 < rows and beside[y + 1, x] and values[y + 1, x] == value)
+                or (x > 0 and beside[y, x - 1] and values[y, x - 1] == value)
+                or (x + 1 < cols and beside[y, x + 1] and values[y, x + 1] == value)
             ):
                 first[y, x] = True
     return list_pixels(first)

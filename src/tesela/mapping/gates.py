@@ -6,6 +6,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from tesela.mapping.kernels import lift
+
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def refine(
@@ -34,19 +36,12 @@ def refine(
         Multiplied, where asked, by the probability of the class.
     """
     rows, cols = asked.shape
-    classes = scores.shape[2]
+    p = np.empty(scores.shape[2], np.float32)
     for i in range(rows):
         for j in range(cols):
             if not asked[i, j]:
                 continue
-            y, x = corner[0] + i, corner[1] + j
-            best, highest = 0, scores[y, x, 0]
-            for k in range(1, classes):
-                if scores[y, x, k] > highest:
-                    best, highest = k, scores[y, x, k]
-            total = np.float32(0)
-            for k in range(classes):
-                total += np.exp(scores[y, x, k] - highest)
+            best, total = lift(scores[corner[0] + i, corner[1] + j], p)
             values[i, j] = table[values[i, j], best]
             surety[i, j] /= total
 
@@ -91,14 +86,7 @@ def spread(
         for j in range(cols):
             if not asked[i, j]:
                 continue
-            y, x = corner[0] + i, corner[1] + j
-            highest = scores[y, x, 0]
-            for k in range(1, classes):
-                highest = max(highest, scores[y, x, k])
-            total = np.float32(0)
-            for k in range(classes):
-                p[k] = np.exp(scores[y, x, k] - highest)
-                total += p[k]
+            _, total = lift(scores[corner[0] + i, corner[1] + j], p)
             for k in range(classes):
                 share = weight[i, j] * (p[k] / total)
                 if below[k] >= 0:

@@ -153,6 +153,20 @@ def _pick_planar(
             out[i, j] = values[best[j]] if good[j] else np.uint8(0)
 
 
+@numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")
+def lift(scores, p):  # type: ignore[no-untyped-def]
+    """Fill `p` with the exponentials of scores, the highest lifted to 1; its position, and their sum."""
+    best, highest = 0, scores[0]
+    for k in range(1, p.size):
+        if scores[k] > highest:
+            best, highest = k, scores[k]
+    total = np.float32(0)
+    for k in range(p.size):
+        p[k] = np.exp(scores[k] - highest)
+        total += p[k]
+    return best, total
+
+
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def weigh_classes(
     scores: NDArray[np.float32],
@@ -192,21 +206,13 @@ def weigh_classes(
                     for k in range(classes):
                         probabilities[k, i, j] = 255
                 continue
-            highest = scores[y, x, 0]
-            for k in range(1, classes):
-                highest = max(highest, scores[y, x, k])
-            total = np.float32(0)
-            for k in range(classes):
-                p[k] = np.exp(scores[y, x, k] - highest)
-                total += p[k]
+            best, total = lift(scores[y, x], p)
             disorder = np.float32(0)
-            top = np.float32(0)
             for k in range(classes):
                 p[k] /= total
-                top = max(top, p[k])
                 if p[k] > 0:
                     disorder -= p[k] * np.log(p[k])
                 if keep:
                     probabilities[k, i, j] = np.uint8(p[k] * np.float32(254) + np.float32(0.5))
-            confidence[i, j] = np.uint8(top * np.float32(100) + np.float32(0.5))
+            confidence[i, j] = np.uint8(p[best] * np.float32(100) + np.float32(0.5))
             entropy[i, j] = np.uint8(min(disorder * scale, np.float32(1)) * np.float32(100) + np.float32(0.5))
