@@ -90,6 +90,10 @@ class Rasters:
 
         return self._use(address, read)
 
+    def nodata(self, address: str) -> float | None:
+        """Number that a raster declares to mean no data; errors as `read`."""
+        return self._use(address, lambda data: None if data.nodata is None else float(data.nodata))
+
     def grid(self, address: str) -> GeoBox:
         """Grid of a raster; errors as `read`."""
         return self._use(address, grid_of)
@@ -132,9 +136,12 @@ class _Opened:
                     return work(self._data)
             except (RasterioError, InputError) as error:
                 self._forget()
-                if attempt == tries - 1 or not isinstance(error, (RasterioError, InputError)):
-                    raise _given_up(self.address, error, tries) from None
-                web.ask_again(self.address, attempt)
+                if attempt < tries - 1:
+                    web.ask_again(self.address, attempt)
+                    continue
+                if not self.address.startswith("s3://"):
+                    web.get(self.address, span=(0, 1))  # a server that refuses says so here
+                raise _given_up(self.address, error, tries) from None
         raise AssertionError("a raster is read at least once")
 
     def close(self) -> None:

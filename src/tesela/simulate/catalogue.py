@@ -103,20 +103,52 @@ def write_acquisition(
         path = root / name / f"{key}.{'jp2' if layout == 'cdse' else 'tif'}"
         _write(path, numbers, seen.grid if fine else _coarser(seen.grid))
         assets[key] = {"href": f"../{name}/{path.name}", "roles": ["data"], **_metadata(band, layout, shifts)}
-    item = {
-        "type": "Feature",
-        "stac_version": "1.1.0" if layout == "cdse" else "1.0.0",
-        "stac_extensions": [],
-        "id": name,
-        "collection": "sentinel-2-l2a",
-        **_place(seen.grid),
-        "properties": _properties(seen, layout, shifts=shifts),
-        "assets": assets,
-        "links": [],
-    }
-    with write_whole(root / "items" / f"{name}.json") as part:
-        part.write_text(json.dumps(item, indent=1), encoding="utf-8")
-    return item
+    properties = _properties(seen, layout, shifts=shifts)
+    version = "1.1.0" if layout == "cdse" else "1.0.0"
+    return _write_document(
+        root, name, "sentinel-2-l2a", seen.grid, properties=properties, assets=assets, version=version
+    )
+
+
+def write_item(
+    folder: str | Path,
+    name: str,
+    layers: Mapping[str, NDArray[Any]],
+    grid: GeoBox,
+    *,
+    collection: str,
+    first: datetime,
+    last: datetime | None = None,
+    nodata: float | None = None,
+) -> dict[str, Any]:
+    """
+    Write one item of any collection, one COG an asset: composites of MODIS, elevation, land cover.
+
+    Parameters
+    ----------
+    layers : mapping of (rows, cols) arrays
+        By name of the asset; the file is called ``NAME_ASSET.tif``.
+    first, last : datetime
+        Moment shown, or the ends of the time that is.
+
+    Returns
+    -------
+    dict
+        The item, as `write_acquisition` returns it.
+    """
+    root = Path(folder)
+    assets = {}
+    for asset, values in layers.items():
+        path = root / name / f"{name}_{asset}.tif"
+        _write(path, values, grid, nodata=nodata)
+        assets[asset] = {"href": f"../{name}/{path.name}", "roles": ["data"]}
+    stamps = [f"{moment:%Y-%m-%dT%H:%M:%SZ}" for moment in (first, last or first)]
+    time = (
+        {"datetime": None, "start_datetime": stamps[0], "end_datetime": stamps[1]}
+        if last
+        else {"datetime": stamps[0]}
+    )
+    return _write_document(root, name, collection, grid, properties=time, assets=assets)
 
 
 def write_static_catalogue(folder: str | Path) -> Path:
@@ -227,6 +259,32 @@ def _metadata(band: str, layout: Layout, shifts: bool) -> dict[str, Any]:
     return {"data_type": "uint16", "nodata": 0, "raster:scale": 0.0001, "raster:offset": offset}
 
 
+def _write_document(
+    root: Path,
+    name: str,
+    collection: str,
+    grid: GeoBox,
+    *,
+    properties: dict[str, Any],
+    assets: dict[str, Any],
+    version: str = "1.0.0",
+) -> dict[str, Any]:
+    item = {
+        "type": "Feature",
+        "stac_version": version,
+        "stac_extensions": [],
+        "id": name,
+        "collection": collection,
+        **_place(grid),
+        "properties": properties,
+        "assets": assets,
+        "links": [],
+    }
+    with write_whole(root / "items" / f"{name}.json") as part:
+        part.write_text(json.dumps(item, indent=1), encoding="utf-8")
+    return item
+
+
 def _place(grid: GeoBox) -> dict[str, Any]:
     west, south, east, north = bounds_in(grid, "EPSG:4326")
     ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
@@ -246,7 +304,7 @@ def _halve(values: NDArray[Any], *, mode: bool) -> NDArray[Any]:
     return np.where((blocks == 0).any(axis=(1, 3)), 0, mean).astype(values.dtype)
 
 
-def _write(path: Path, values: NDArray[Any], grid: GeoBox) -> None:
+def _write(path: Path, values: NDArray[Any], grid: GeoBox, *, nodata: float | None = 0) -> None:
     profile: dict[str, Any] = {
         "width": values.shape[1],
         "height": values.shape[0],
@@ -258,7 +316,13 @@ def _write(path: Path, values: NDArray[Any], grid: GeoBox) -> None:
     if path.suffix == ".jp2":
         profile |= {"driver": "JP2OpenJPEG", "QUALITY": "100", "REVERSIBLE": "YES", "RESOLUTIONS": "3"}
     else:
-        profile |= {"driver": "COG", "nodata": 0, "BLOCKSIZE": "128", "COMPRESS": "DEFLATE", "PREDICTOR": "2"}
+        profile |= {
+            "driver": "COG",
+            "nodata": nodata,
+            "BLOCKSIZE": "128",
+            "COMPRESS": "DEFLATE",
+            "PREDICTOR": "2",
+        }
     path.parent.mkdir(parents=True, exist_ok=True)
     with rasterio.open(path, "w", **profile) as data:
         data.write(values, 1)

@@ -76,15 +76,18 @@ def write_layer_mosaic(
     dtype = np.dtype(np.uint8 if classes else np.float32)
     values = np.full(shape, empty, dtype)
     with Rasters(web) as rasters, ThreadPoolExecutor(workers) as pool:
+
+        def empty_of(address: str) -> float | None:
+            if nodata is not None:
+                return nodata
+            return 0 if classes else rasters.nodata(address)
+
         for row, col, window in windows(area.grid, _WINDOW_PX):
             here = np.full(tuple(window.shape), empty, dtype)
             missing = area.inside(window)
             read = pool.map(
                 lambda address, window=window: rasters.read(
-                    address,
-                    window,
-                    nodata=0 if classes and nodata is None else nodata,
-                    continuous=not classes,
+                    address, window, nodata=empty_of(address), continuous=not classes
                 ),
                 addresses,
             )
