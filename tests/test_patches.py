@@ -21,9 +21,10 @@ from odc.geo.geobox import GeoBox
 from torch.utils.data import DataLoader
 
 from tesela.core import GridError, InputError, LandClass, Legend, Scene
+from tesela.core.legend import IGNORE
 from tesela.io import ClassMap, load_legend, open_scene, write_map
 from tesela.patches import PatchTable, make_patches, read_patches, split_patches
-from tesela.patches.dataset import IGNORE, PatchDataset, band_statistics
+from tesela.patches.dataset import PatchDataset, band_statistics
 
 LEGEND = Legend("demo", (LandClass(7, "wood", "Wood", "#006400"), LandClass(3, "field", "Field", "#ffff00")))
 """Values in another order than positions: wood is 7 and comes first."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tesela.cli.data import BandNames, Nodata, Nonfinite, Offset, Scale
 from tesela.cli.output import Json, Out, Quiet, print_json, progress_bar, split_names
+
+if TYPE_CHECKING:
+    from tesela.mapping import CascadePrediction, Prediction
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -123,24 +126,7 @@ def predict(
                 levels=levels,
                 progress=progress,
             )
-        document = {
-            "map": cascaded.map.path,
-            "levels": [item.path for item in cascaded.levels],
-            "legend": cascaded.map.legend.address,
-            "engines": dict(cascaded.engines),
-            **cascaded.tally.to_dict(),
-            "pixels": cascaded.pixels,
-            "seconds": round(cascaded.seconds, 2),
-            "resumed_parts": cascaded.resumed,
-        }
-        if as_json:
-            print_json(document)
-            return
-        if not quiet:
-            used = ", ".join(f"{names} by {name}" for names, name in cascaded.engines.items())
-            print(f"{cascaded.pixels:,} px, {used}, {cascaded.seconds:.1f} s")
-        for path in (cascaded.map.path, *(item.path for item in cascaded.levels)):
-            print(f"map  {path}")
+        _show_cascaded(cascaded, quiet=quiet, as_json=as_json)
         return
     with progress_bar("mapping", quiet=quiet or as_json) as progress:
         made = predict_map(
@@ -160,6 +146,10 @@ def predict(
             cluster=cluster,
             progress=progress,
         )
+    _show_made(made, quiet=quiet, as_json=as_json)
+
+
+def _show_made(made: Prediction, *, quiet: bool, as_json: bool) -> None:
     if as_json:
         print_json(
             {
@@ -178,3 +168,25 @@ def predict(
         again = f", {made.resumed} parts kept from a former run" if made.resumed else ""
         print(f"{made.pixels:,} px in {made.windows} windows by {made.engine}, {made.seconds:.1f} s{again}")
     print(f"map  {made.map.path}")
+
+
+def _show_cascaded(made: CascadePrediction, *, quiet: bool, as_json: bool) -> None:
+    if as_json:
+        print_json(
+            {
+                "map": made.map.path,
+                "levels": [item.path for item in made.levels],
+                "legend": made.map.legend.address,
+                "engines": dict(made.engines),
+                **made.tally.to_dict(),
+                "pixels": made.pixels,
+                "seconds": round(made.seconds, 2),
+                "resumed_parts": made.resumed,
+            }
+        )
+        return
+    if not quiet:
+        used = ", ".join(f"{names} by {name}" for names, name in made.engines.items())
+        print(f"{made.pixels:,} px, {used}, {made.seconds:.1f} s")
+    for path in (made.map.path, *(item.path for item in made.levels)):
+        print(f"map  {path}")

@@ -15,6 +15,9 @@ from tesela.core.errors import LegendError, join_words, unknown_name
 NODATA = 0
 """Value of pixels without a class, in every class raster of the package."""
 
+IGNORE = 255
+"""Position of pixels without a class, in the labels that networks learn from; see `Legend.index_table`."""
+
 _COLOR = re.compile(r"#[0-9a-f]{6}")
 
 
@@ -117,7 +120,7 @@ class Legend:
     @cached_property
     def index_table(self) -> NDArray[np.uint8]:
         """Table of 256: from raster value to position in `classes`; 255 for nodata and unknown values."""
-        table = np.full(256, 255, np.uint8)
+        table = np.full(256, IGNORE, np.uint8)
         table[list(self.values)] = np.arange(len(self.classes), dtype=np.uint8)
         table.setflags(write=False)
         return table

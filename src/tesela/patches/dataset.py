@@ -13,13 +13,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from tesela.core.errors import InputError
+from tesela.core.legend import IGNORE
 from tesela.core.scene import Scene
 from tesela.io.maps import ClassMap, MapReader
 from tesela.io.scenes import SceneReader
 from tesela.patches.table import PatchTable
-
-IGNORE = 255
-"""Label of pixels that neither teach nor judge: without class, or without imagery in a band."""
 
 
 class Patch(NamedTuple):

@@ -21,8 +21,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-IGNORE = 255
-"""Label of pixels that are not judged."""
+from tesela.core.legend import IGNORE
 
 _SPARE_PIECES = 2.0
 """Pieces of all classes that are put to each class's own, so that rare classes have a usual sureness too."""

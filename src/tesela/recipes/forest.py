@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from tesela.patches.dataset import IGNORE, PatchDataset
+from tesela.core.legend import IGNORE
+from tesela.patches.dataset import PatchDataset
 from tesela.patches.table import PatchTable
 
 if TYPE_CHECKING:

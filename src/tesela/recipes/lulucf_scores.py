@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 
 from tesela import __version__
 from tesela.core.grid import windows
-from tesela.core.legend import NODATA, Legend
+from tesela.core.legend import IGNORE, NODATA, Legend
 from tesela.evaluation import Confusion, assess, count_confusion, score
 from tesela.evaluation.report import write_report
 from tesela.io.manifest import write_whole
 from tesela.io.maps import ClassMap, MapReader, MapWriter, open_map
 from tesela.mapping.cascade import Cascade, read_cascade
 from tesela.models.expert import Expert, load_expert
-from tesela.patches.dataset import IGNORE, PatchDataset
+from tesela.patches.dataset import PatchDataset
 from tesela.patches.table import PatchTable, read_patches
 from tesela.recipes.lulucf_table import Row, Table
 

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from tesela.training.losses import IGNORE
+from tesela.core.legend import IGNORE
 
 Sample = tuple[torch.Tensor, torch.Tensor]
 """Scaled image (bands, size, size) float32 and labels (size, size) int64."""

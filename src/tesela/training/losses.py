@@ -6,8 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-IGNORE = 255
-"""Label of pixels without a class."""
+from tesela.core.legend import IGNORE
 
 
 def segmentation_loss(

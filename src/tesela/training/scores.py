@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tesela.training.losses import IGNORE
+from tesela.core.legend import IGNORE
 
 
 @dataclass(frozen=True)
