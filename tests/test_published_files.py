@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -147,6 +148,132 @@ def test_mistakes_are_told(pixels: PublishedPixels, tmp_path: Path) -> None:
         read_msmtu(tmp_path / "more")
 
 
+SERIES, TRAIN, PLACES = (
+    "ts_files/0000236.json",
+    "labels/level_2/partitions/train.csv",
+    "ancillary/topo_climatic.csv",
+)
+
+
+def series_of(value: object, mask: object = 1) -> str:
+    return json.dumps({"ts_data": {"forward": {"values": [[value] * 7] * 12, "masks": [[mask] * 7] * 12}}})
+
+
+def with_row(row: str) -> Callable[[str], str]:
+    """A table of which only the header is kept, and this row."""
+    return lambda text: text.splitlines()[0] + f"\n{row}\n"
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "message"),
+    [
+        (
+            SERIES,
+            lambda text: text[:500],
+            r"0000236\.json: is no series of Andalusia-MSMTU \(JSONDecodeError",
+        ),
+        (SERIES, lambda text: "[" * 100_000, r"0000236\.json: is no series .*RecursionError"),
+        (SERIES, lambda text: series_of("cloud"), "could not convert string to float: 'cloud'"),
+        (
+            SERIES,
+            lambda text: text[:-1] + ', "metadata": {"square_id": 1e400}}',
+            "inf is no whole number",
+        ),
+        (TRAIN, lambda text: text.replace("\n236,", "\nsix,"), "'six' of row 2 is no number of a pixel"),
+        (TRAIN, lambda text: text[:-60], r"row 5 has \d+ cells, the header 13. Was the file cut off\?"),
+        (TRAIN, lambda text: text + text.splitlines()[1] + "\n", "pixel 236 stands twice"),
+        (TRAIN, lambda text: text.replace(",1,21,", ",21,21,"), "column 21 stands twice"),
+        (
+            TRAIN,
+            lambda text: text.replace(",", ";"),
+            "has no column square_id; its columns are square_id;1;21",
+        ),
+        (TRAIN, with_row("236,NaN" + ",0.1" * 9 + ",1,0"), "none may be lacking or negative"),
+        (TRAIN, with_row("236,-1,2" + ",0" * 8 + ",1,0"), "none may be lacking or negative"),
+        (TRAIN, with_row("236,0.2,0.2" + ",0" * 8 + ",1,0"), "must sum to 1"),
+        (TRAIN, with_row("236,0,1" + ",0" * 8 + ",42,0"), "Class_max of pixel 236 is 42, .* that of '21'"),
+        (
+            TRAIN,
+            with_row("237,0,1" + ",0" * 8 + ",21,0"),
+            "pixel 237 is in the partition train, too",
+        ),
+        (PLACES, lambda text: text.replace("\n236,", "\nx236,"), "'x236' of row 2 is no number of a pixel"),
+        (PLACES, lambda text: text.rstrip()[:-12], r"has \d cells, the header 4"),
+        (PLACES, lambda text: text.replace("\n237,", "\n236,"), "pixel 236 stands twice"),
+        (PLACES, with_row("236,here,38,1"), "'here' of pixel 236, column longitude, is no number"),
+    ],
+)
+def test_broken_files_of_msmtu_are_one_clear_line(
+    pixels: PublishedPixels, tmp_path: Path, file: str, change: Callable[[str], str], message: str
+) -> None:
+    write_msmtu(pixels, tmp_path)
+    (tmp_path / file).write_text(change((tmp_path / file).read_text()))
+    with pytest.raises(InputError, match=message) as raised:
+        read_msmtu(tmp_path)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("value", [float("nan"), "NaN", None, 1e300, -28672])
+def test_what_is_no_number_in_the_valid_range_is_a_gap(
+    pixels: PublishedPixels, tmp_path: Path, value: object
+) -> None:
+    write_msmtu(pixels, tmp_path)
+    (tmp_path / SERIES).write_text(series_of(value))
+    assert np.isnan(read_msmtu(tmp_path).values[0]).all()
+
+
+def test_a_pixel_has_one_series_and_other_json_files_are_passed_over(
+    pixels: PublishedPixels, tmp_path: Path
+) -> None:
+    write_msmtu(pixels, tmp_path)
+    (tmp_path / "readme.json").write_text('{"title": "Andalusia-MSMTU"}')
+    same(read_msmtu(tmp_path), pixels)
+    (tmp_path / "236.json").write_text((tmp_path / SERIES).read_text())
+    with pytest.raises(InputError, match=r"pixel 236 is in .*236\.json, too"):
+        read_msmtu(tmp_path)
+
+
+def test_shares_in_per_cent_or_of_most_of_a_pixel_are_scaled(pixels: PublishedPixels, tmp_path: Path) -> None:
+    write_msmtu(pixels, tmp_path)
+    for row in ("236,60,20" + ",0" * 8 + ",1.0,0", "236,0.6,0.2" + ",0" * 8 + ",1,0"):
+        (tmp_path / TRAIN).write_text(with_row(row)((tmp_path / TRAIN).read_text()))
+        assert read_msmtu(tmp_path).shares[2][0, :2] == pytest.approx([0.75, 0.25])
+    (tmp_path / TRAIN).write_text(with_row("9999" + ",0.1" * 10 + ",1,0")((tmp_path / TRAIN).read_text()))
+    for name in ("validation", "test"):
+        (tmp_path / TRAIN).with_name(f"{name}.csv").unlink()
+    with pytest.raises(InputError, match="holds shares of none of the pixels that have a series"):
+        read_msmtu(tmp_path)
+
+
+def test_ancillary_columns_may_be_missing_and_lie_in_several_files(
+    pixels: PublishedPixels, tmp_path: Path
+) -> None:
+    write_msmtu(pixels, tmp_path)
+    (tmp_path / "ancillary/climatic.csv").write_text("square_id,rain\n236,600\n238,\n")
+    found = read_msmtu(tmp_path)
+    assert set(found.layers) == {*LAYERS, "rain"}
+    rain = found.static[:3, found.layers.index("rain")]
+    assert rain == pytest.approx([600, np.nan, np.nan], nan_ok=True)
+    (tmp_path / PLACES).unlink()
+    with pytest.raises(GridError, match="holds no longitude, latitude; without them"):
+        rebuild_grid(read_msmtu(tmp_path))
+
+
+def test_places_that_cannot_be_true_are_told_before_memory_is_taken(pixels: PublishedPixels) -> None:
+    def moved(x: float, y: float) -> PublishedPixels:
+        static = pixels.static.copy()
+        static[3, :2] = x, y
+        return replace(pixels, static=static)
+
+    with pytest.raises(GridError, match="Pixels 239 have no longitude or latitude"):
+        rebuild_grid(moved(np.nan, 38))
+    with pytest.raises(GridError, match="180 and 90 are the most"):
+        rebuild_grid(moved(-5.1, 387))
+    x, y = pixels.static[:, 0].min() + 40_000 * STEP_DEG, pixels.static[:, 1].max() - 20_000 * STEP_DEG
+    with pytest.raises(GridError, match=r"grid has 8e\+08 cells; is the place of one wrong\?"):
+        rebuild_grid(moved(float(x), float(y)))
+
+
 def test_series_of_timespec_are_cut_into_years_from_the_end(tmp_path: Path) -> None:
     months = np.arange(262.0)
     pixel = {"Pixel_Metadata": {}, "Pixel_TS": {f"b{b}": (months + b).tolist() for b in range(1, 8)}}
@@ -181,6 +308,63 @@ def test_timespec_as_csv_by_band(tmp_path: Path) -> None:
     assert np.isnan(found.values[0, 11]).all()
     (folder / "DenseForest_sur_refl_b04.csv").unlink()
     with pytest.raises(InputError, match="lacks band 4"):
+        read_timespec(tmp_path)
+
+
+BANDS = {f"b{band}": [100.0] * 24 for band in range(1, 8)}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (json.dumps({"Pixels": [{"Pixel_TS": BANDS}]})[:100], "is no file of TimeSpec4LULC"),
+        ("[" * 100_000, "RecursionError"),
+        (json.dumps({"Pixels": [{"Pixel_TS": BANDS | {"b3": ["cloud"] * 24}}]}), "'cloud'"),
+        (json.dumps({"Pixels": [{"Pixel_TS": BANDS | {"b3": [1] * 23}}]}), "must have the same shape"),
+        (json.dumps({"Pixels": [{"Pixel_TS": BANDS | {"B03": [1] * 24}}]}), "band 3 stands twice"),
+        (
+            json.dumps({"Pixels": [{"Pixel_TS": {k: v[:11] for k, v in BANDS.items()}}]}),
+            "shorter than twelve",
+        ),
+        (json.dumps({"Pixels": []}), "holds no pixels"),
+    ],
+)
+def test_broken_files_of_timespec_are_one_clear_line(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "1BareLands.json").write_text(text)
+    with pytest.raises(InputError, match=message) as raised:
+        read_timespec(tmp_path)
+    assert "\n" not in str(raised.value)
+
+
+def test_columns_of_timespec_are_sorted_by_month_and_cut_at_december(tmp_path: Path) -> None:
+    folder = tmp_path / "3Urban"
+    folder.mkdir()
+    months = [(2000 + k // 12, k % 12 + 1) for k in range(2, 26)]  # March 2000 to February 2002
+
+    def write(columns: list[tuple[int, int]], rows: list[list[object]], band: int) -> None:
+        with (folder / f"b{band}.csv").open("w", newline="") as file:
+            table = csv.writer(file)
+            table.writerow(["IdOfThePixel", *(f"{year}_{month:02d}" for year, month in columns)])
+            table.writerows(rows)
+
+    for band in range(1, 8):
+        shown = months[::-1] if band == 2 else months
+        write(shown, [[7, *(100 * month for _, month in shown)]], band)
+    found = read_timespec(tmp_path)
+    assert found.values.shape == (1, 12, 7)  # 2001
+    assert found.values[0, :, 1] == pytest.approx(np.arange(1, 13) / 100)
+    assert found.values[0, :, 4] == pytest.approx(np.arange(1, 13) / 100)
+    write(months[:5] + months[6:], [[7, *range(23)]], 3)
+    with pytest.raises(InputError, match="have holes or stand twice"):
+        read_timespec(tmp_path)
+    write(months[1:], [[7, *range(23)]], 3)
+    with pytest.raises(InputError, match="do not have the same months"):
+        read_timespec(tmp_path)
+    write(months, [[7, *range(24)]] * 2, 3)
+    with pytest.raises(InputError, match="pixel 7 stands twice"):
+        read_timespec(tmp_path)
+    write(months, [[7, *["cloud"] * 24]], 3)
+    with pytest.raises(InputError, match="pixel 7: could not convert string to float: 'cloud'"):
         read_timespec(tmp_path)
 
 

@@ -15,40 +15,34 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from tesela.core.errors import GridError, InputError, join_words
-from tesela.core.legend import Legend
 from tesela.io.abundance import AbundanceMap, AbundanceWriter
 from tesela.io.cube import Cube, open_cube
 from tesela.io.cube_writer import CubeWriter
 from tesela.io.legends import load_legend
 from tesela.io.manifest import write_whole
+from tesela.io.msmtu_tables import (
+    CLASS_CODES,
+    PARTITIONS,
+    ancillary_of,
+    pixel_number,
+    read_pixel_csv,
+    shares_of,
+)
 
 STEP_DEG = 463.3127165694 / 111_319.490793
 """Spacing of the pixels, in degrees of longitude and latitude alike."""
 
 BANDS = tuple(f"sur_refl_b{number:02d}" for number in range(1, 8))
 TIMES = tuple(f"{month:02d}" for month in range(1, 13))
-PARTITIONS = ("train", "validation", "test")
-
-CLASS_CODES: Mapping[int, Mapping[str, str]] = {
-    1: {"1": "artificial", "2": "agricultural-lands", "4": "terrestrial-lands", "5": "wetlands"},
-    2: {
-        "1": "artificial",
-        "21": "annual-croplands",
-        "22": "greenhouses",
-        "23": "woody-croplands",
-        "31": "combinations-of-croplands-and-vegetation",
-        "35": "grasslands",
-        "41": "shrublands",
-        "42": "forest",
-        "47": "barelands",
-        "51": "wetlands",
-    },
-}
-"""Published class codes by level, and our codes of legend "sipna"."""
-
 _SCALE = 10_000.0
 _OFF_GRID = 0.25
 """How far from a cell's centre a pixel may lie, in cells."""
+_MOST_CELLS = 100_000_000
+"""A grid of more cells, nearly all without a pixel, is a mistake in a place."""
+_VALID = (-100.0, 16_000.0)
+"""Numbers outside are gaps, as the product's guide says."""
+_ROWS = 256
+"""Rows written at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,47 +70,43 @@ def read_msmtu(folder: str | Path) -> PublishedPixels:
     Read the published folder, wherever its files lie inside.
 
     Series are JSON files, one a pixel, in either published layout: `ts_data.forward` with values and masks, or both
-    in `ts_data`, beside `ancillary_data`. A mask of 0 is a gap, whatever the value says. Shares are
+    in `ts_data`, beside `ancillary_data`. A mask of 0 is a gap, whatever the value says, and so is a number out of
+    the valid range. JSON files that are neither named after a pixel nor hold a series are passed over. Shares are
     ``train.csv``, ``validation.csv`` and ``test.csv`` below ``level_1`` and ``level_2``; classes are found by the
-    published codes or our names, not by their place. Any other CSV with `square_id`, `longitude` and `latitude` holds
-    ancillary variables, which are found by name.
+    published codes or our names, not by their place. Any other CSV with `square_id` in a folder "ancillary", or with
+    `longitude` and `latitude`, holds ancillary variables, which are found by name.
 
     Raises
     ------
     InputError
-        If there are no series, or a file is not as described.
+        If there are no series, a file is not as described, or a pixel stands twice.
     """
     root = Path(folder)
     if not root.is_dir():
         raise InputError(f"{folder}: no such folder. Give the folder of the unpacked data set.")
     series: dict[int, NDArray[np.float32]] = {}
     named: dict[int, dict[str, float]] = {}
+    came: dict[int, Path] = {}
     for file in sorted(root.rglob("*.json")):
-        number, values, ancillary = _read_series(file)
-        series[number] = values
-        named[number] = ancillary
+        found = _read_series(file)
+        if found is None:
+            continue
+        number, values, ancillary = found
+        if number in came:
+            raise InputError(f"{file}: pixel {number} is in {came[number]}, too; keep one of both.")
+        series[number], named[number], came[number] = values, ancillary, file
     if not series:
         raise InputError(f"{folder}: holds no JSON series. Give the folder of the unpacked data set.")
-    tables = {file: _read_csv(file) for file in sorted(root.rglob("*.csv"))}
+    tables = [table for file in sorted(root.rglob("*.csv")) if (table := read_pixel_csv(file)) is not None]
     ids = np.array(sorted(series), np.int64)
     place = {int(number): k for k, number in enumerate(ids)}
     shares, splits = {}, {}
-    for level, codes in CLASS_CODES.items():
-        found = {file: rows for file, rows in tables.items() if f"level_{level}" in file.as_posix()}
-        if found:
-            shares[level], splits[level] = _shares(found, place, load_legend(f"sipna-{level}"), codes)
-    for file, rows in tables.items():
-        if (
-            "level_" not in file.as_posix()
-            and rows
-            and {"square_id", "longitude", "latitude"} <= set(rows[0])
-        ):
-            for row in rows:
-                number = int(float(row["square_id"]))
-                if number in place:
-                    named[number] |= {
-                        key: _number(file, row[key]) for key in row if key not in ("square_id", "")
-                    }
+    for level in CLASS_CODES:
+        if any(f"level_{level}" in table.file.as_posix() for table in tables):
+            shares[level], splits[level] = shares_of(tables, place, level=level)
+    others = [table for table in tables if "level_" not in table.file.as_posix()]
+    for number, variables in ancillary_of(others, place):
+        named[number] |= variables
     layers = tuple(dict.fromkeys(name for item in named.values() for name in item))
     static = np.array(
         [[named[int(number)].get(name, np.nan) for name in layers] for number in ids], np.float32
@@ -173,10 +163,13 @@ def write_msmtu_shares(pixels: PublishedPixels, out: str | Path, *, level: int =
         )
     grid, rows, cols = rebuild_grid(pixels)
     legend = load_legend(f"sipna-{level}")
-    content = np.full((len(legend), *grid.shape), np.nan, np.float32)
-    content[:, rows, cols] = pixels.shares[level].T
     with AbundanceWriter(out, grid, legend) as writer:
-        writer.write_shares(0, 0, content)
+        for row in range(0, int(grid.shape[0]), _ROWS):
+            here = (rows >= row) & (rows < row + _ROWS)
+            strip = (len(legend), min(_ROWS, int(grid.shape[0]) - row), int(grid.shape[1]))
+            content = np.full(strip, np.nan, np.float32)
+            content[:, rows[here] - row, cols[here]] = pixels.shares[level][here].T
+            writer.write_shares(row, 0, content)
     return AbundanceMap(str(out), grid, legend)
 
 
@@ -188,8 +181,15 @@ def rebuild_grid(pixels: PublishedPixels) -> tuple[GeoBox, NDArray[np.int32], ND
     x, y = (
         pixels.static[:, pixels.layers.index(name)].astype(np.float64) for name in ("longitude", "latitude")
     )
-    if not (np.isfinite(x) & np.isfinite(y)).all():
-        raise GridError("Some pixels have no longitude or latitude; leave them out.")
+    without = pixels.ids[~(np.isfinite(x) & np.isfinite(y))]
+    if without.size:
+        raise GridError(
+            f"Pixels {join_words(without.tolist(), most=5)} have no longitude or latitude; leave them out."
+        )
+    if np.abs(x).max() > 180 or np.abs(y).max() > 90:
+        raise GridError(
+            f"Longitudes reach {np.abs(x).max():g} and latitudes {np.abs(y).max():g} degrees; 180 and 90 are the most."
+        )
     left, top = x.min(), y.max()
     cols, rows = (np.rint(part / STEP_DEG) for part in (x - left, top - y))
     off = max(np.abs((x - left) / STEP_DEG - cols).max(), np.abs((top - y) / STEP_DEG - rows).max())
@@ -198,6 +198,10 @@ def rebuild_grid(pixels: PublishedPixels) -> tuple[GeoBox, NDArray[np.int32], ND
         raise GridError(
             f"The pixels do not lie on one grid of {STEP_DEG:.7f} degrees (one is {off:.2f} cells off, "
             f"{len(x) - len(places)} share a cell). Were they moved or taken from another grid?"
+        )
+    if (cells := (rows.max() + 1) * (cols.max() + 1)) > _MOST_CELLS:
+        raise GridError(
+            f"The {len(x)} pixels lie so far apart that their grid has {cells:.2g} cells; is the place of one wrong?"
         )
     affine = Affine(STEP_DEG, 0, left - STEP_DEG / 2, 0, -STEP_DEG, top + STEP_DEG / 2)
     grid = GeoBox((int(rows.max()) + 1, int(cols.max()) + 1), affine, "EPSG:4326")
@@ -239,78 +243,30 @@ def write_msmtu(pixels: PublishedPixels, folder: str | Path) -> Path:
     return root
 
 
-def _read_series(file: Path) -> tuple[int, NDArray[np.float32], dict[str, float]]:
+def _read_series(file: Path) -> tuple[int, NDArray[np.float32], dict[str, float]] | None:
+    """Number, reflectance and ancillary variables of a pixel; None for a JSON that is no pixel's."""
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
+        if "ts_data" not in document and not file.stem.isdigit():
+            return None
         data = document["ts_data"]
         data = data.get("forward", data)
         values = np.array(data["values"], np.float64)
         masks = np.array(data["masks"], np.float64)
-        ancillary = {str(key): float(value) for key, value in document.get("ancillary_data", {}).items()}
-        number = document.get("metadata", {}).get("square_id", file.stem)
-        number = int(float(number))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        ancillary = {
+            str(key): np.nan if value is None else float(value)
+            for key, value in (document.get("ancillary_data") or {}).items()
+        }
+        number = pixel_number((document.get("metadata") or {}).get("square_id", file.stem))
+    except (OSError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise InputError(
             f"{file}: is no series of Andalusia-MSMTU ({type(error).__name__}: {error})."
         ) from None
     if values.shape != (12, 7) or masks.shape != (12, 7):
         raise InputError(f"{file}: holds values of shape {values.shape}; 12 months x 7 bands are needed.")
-    series = np.where((masks > 0) & np.isfinite(values), values / _SCALE, np.nan)
+    least, most = _VALID
+    series = np.where((masks > 0) & (values >= least) & (values <= most), values / _SCALE, np.nan)
     return number, series.astype(np.float32), ancillary
-
-
-def _shares(
-    tables: Mapping[Path, Sequence[Mapping[str, str]]],
-    place: Mapping[int, int],
-    legend: Legend,
-    codes: Mapping[str, str],
-) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    shares = np.full((len(place), len(legend)), np.nan, np.float32)
-    splits = np.full(len(place), 255, np.uint8)
-    for file, rows in tables.items():
-        if file.stem not in PARTITIONS or not rows:
-            continue
-        column = _class_columns(file, rows[0], legend, codes)
-        for row in rows:
-            k = place.get(int(float(row["square_id"])))
-            if k is None:
-                continue
-            found = np.array([_number(file, row[name]) for name in column])
-            total = found.sum()
-            if not total > 0:
-                raise InputError(
-                    f"{file}: the shares of pixel {row['square_id']} sum to {total:g}; they must sum to 1."
-                )
-            shares[k] = found / total
-            splits[k] = PARTITIONS.index(file.stem)
-    return shares, splits
-
-
-def _class_columns(file: Path, row: Mapping[str, str], legend: Legend, codes: Mapping[str, str]) -> list[str]:
-    """Column of each class of the legend, by published code, our code or our name."""
-    by_name = {key.strip().lower(): key for key in row if key}
-    published = {name: code for code, name in codes.items()}
-    column, lacking = [], []
-    for item in legend.classes:
-        for key in (published[item.code], item.code, item.name.lower()):
-            if key in by_name:
-                column.append(by_name[key])
-                break
-        else:
-            lacking.append(f"{published[item.code]} ({item.name})")
-    if lacking or "square_id" not in by_name:
-        raise InputError(
-            f"{file}: has no column for {join_words(lacking or ['square_id'])}; its columns are {join_words(row)}."
-        )
-    return column
-
-
-def _read_csv(file: Path) -> list[dict[str, str]]:
-    with file.open(newline="", encoding="utf-8-sig") as content:
-        rows = list(csv.DictReader(content))
-    if rows and "square_id" not in rows[0] and "" in rows[0]:
-        return [{("square_id" if key == "" else key): value for key, value in row.items()} for row in rows]
-    return rows
 
 
 def _write_csv(path: Path, header: Iterable[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -318,10 +274,3 @@ def _write_csv(path: Path, header: Iterable[str], rows: Iterable[Sequence[Any]])
         table = csv.writer(file)
         table.writerow(header)
         table.writerows(rows)
-
-
-def _number(file: Path, text: str) -> float:
-    try:
-        return float(text) if text != "" else float("nan")
-    except ValueError:
-        raise InputError(f"{file}: '{text}' is no number.") from None

@@ -19,6 +19,7 @@ from tesela.io.msmtu import BANDS
 _SCALE = 10_000.0
 _MONTHS = 12
 _BAND = re.compile(r"(?:band|b|refl_b)_?0*([1-7])(?!\d)", re.IGNORECASE)
+_MONTH = re.compile(r"(\d{4})[-_]?(0[1-9]|1[0-2])")
 _KEY = "IdOfThePixel"
 
 
@@ -43,12 +44,12 @@ def read_timespec(folder: str | Path) -> LabelledSeries:
 
     A class is named after its file or folder, less the number or letter before its name. The series (262 months, March
     2000 to December 2021) are cut into windows of twelve from the end, so each is a calendar year; months before the
-    first whole year are dropped.
+    first whole year are dropped. CSV columns are sorted by their months, and those after the last December dropped too.
 
     Raises
     ------
     InputError
-        If there is nothing of the kind, or a file is broken.
+        If there is nothing of the kind, a file is broken, or no series has twelve months.
     """
     root = Path(folder)
     found: dict[str, list[NDArray[np.float32]]] = {}
@@ -65,6 +66,9 @@ def read_timespec(folder: str | Path) -> LabelledSeries:
             f"{folder}: holds neither JSON nor CSV series of TimeSpec4LULC. Give the unpacked folder."
         )
     windows = {name: np.concatenate([_windows(part) for part in parts]) for name, parts in found.items()}
+    short = [name for name, part in windows.items() if not len(part)]
+    if short:
+        raise InputError(f"{folder}: the series of {join_words(short)} are shorter than twelve months.")
     return LabelledSeries(
         values=np.concatenate(list(windows.values())),
         classes=tuple(windows),
@@ -120,7 +124,7 @@ def _read_json(file: Path) -> NDArray[np.float32]:
             _stack({band: _numbers(column) for band, column in pixel["Pixel_TS"].items()}, file)
             for pixel in pixels
         ]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (OSError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise InputError(f"{file}: is no file of TimeSpec4LULC ({type(error).__name__}: {error}).") from None
     if not parts or len({part.shape for part in parts}) > 1:
         raise InputError(f"{file}: holds no pixels, or series of unequal length.")
@@ -130,27 +134,64 @@ def _read_json(file: Path) -> NDArray[np.float32]:
 def _read_bands(parent: Path, files: Sequence[Path]) -> NDArray[np.float32]:
     """(pixels, months, 7) of the pixels that all bands have, from one CSV per band."""
     tables: dict[str, dict[str, NDArray[np.float32]]] = {}
+    spans = set()
     for file in files:
         match = _BAND.search(file.stem)
         assert match is not None
-        with file.open(newline="", encoding="utf-8-sig") as content:
-            rows = list(csv.DictReader(content))
-        if not rows or _KEY not in rows[0]:
-            raise InputError(f"{file}: has no column {_KEY}.")
-        months = [name for name in rows[0] if re.search(r"\d{4}[-_]?\d{2}", name or "")]
-        if not months:
-            raise InputError(
-                f"{file}: has no columns of months, such as 2000_03; it has {join_words(rows[0])}."
-            )
-        tables[f"b{match[1]}"] = {row[_KEY]: _numbers([row[name] for name in months]) for row in rows}
+        band = f"b{match[1]}"
+        if band in tables:
+            raise InputError(f"{file}: is a second file of band {match[1]}; one is needed.")
+        months, tables[band] = _read_band(file)
+        spans.add(months)
+    if len(spans) > 1:
+        raise InputError(f"{parent}: its bands do not have the same months.")
     shared = [key for key in next(iter(tables.values())) if all(key in table for table in tables.values())]
     if not shared:
         raise InputError(f"{parent}: its bands share no pixel.")
-    return np.stack([_stack({band: table[key] for band, table in tables.items()}, parent) for key in shared])
+    series = np.stack(
+        [_stack({band: table[key] for band, table in tables.items()}, parent) for key in shared]
+    )
+    ends = [number for number in months if number % _MONTHS == 0]
+    return series[:, : ends[-1] - months[0] + 1] if ends else series[:, :0]
+
+
+def _read_band(file: Path) -> tuple[tuple[int, ...], dict[str, NDArray[np.float32]]]:
+    """Months, counted from year 0, and the series of each pixel, in their order."""
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as content:
+            rows = list(csv.DictReader(content))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{file}: cannot be read as CSV ({error}).") from None
+    if not rows or _KEY not in rows[0]:
+        raise InputError(f"{file}: has no column {_KEY}.")
+    dated = {name: match for name in rows[0] if (match := _MONTH.search(name or ""))}
+    if not dated:
+        raise InputError(f"{file}: has no columns of months, such as 2000_03; it has {join_words(rows[0])}.")
+    number = {name: int(match[1]) * _MONTHS + int(match[2]) for name, match in dated.items()}
+    names = sorted(number, key=number.__getitem__)
+    months = tuple(number[name] for name in names)
+    if months != tuple(range(months[0], months[0] + len(months))):
+        raise InputError(f"{file}: its months, {names[0]} to {names[-1]}, have holes or stand twice.")
+    series: dict[str, NDArray[np.float32]] = {}
+    for row in rows:
+        if row[_KEY] in series:
+            raise InputError(f"{file}: pixel {row[_KEY]} stands twice; keep one of its rows.")
+        try:
+            series[row[_KEY]] = _numbers([row[name] for name in names])
+        except ValueError as error:
+            raise InputError(f"{file}: pixel {row[_KEY]}: {error}.") from None
+    return months, series
 
 
 def _stack(columns: Mapping[str, NDArray[np.float32]], where: Path) -> NDArray[np.float32]:
-    by_number = {match[1]: column for band, column in columns.items() if (match := _BAND.search(band))}
+    by_number: dict[str, NDArray[np.float32]] = {}
+    for band, column in columns.items():
+        match = _BAND.search(band)
+        if match is None:
+            continue
+        if match[1] in by_number:
+            raise InputError(f"{where}: band {match[1]} stands twice; it has {join_words(columns)}.")
+        by_number[match[1]] = column
     lacking = [str(number) for number in range(1, 8) if str(number) not in by_number]
     if lacking:
         raise InputError(f"{where}: lacks band {join_words(lacking)}; it has {join_words(columns)}.")
