@@ -215,24 +215,16 @@ def test_a_reference_elsewhere_is_refused(tmp_path: Path, capsys: pytest.Capture
     assert not (tmp_path / "o.tif").exists()
 
 
+def draw_labels(folder: Path, *options: str) -> None:
+    """Labels m.tif of the class raster l.tif on the grid of the scene s.tif."""
+    scene, reference, out = (str(folder / name) for name in ("s.tif", "l.tif", "m.tif"))
+    assert main(["label", reference, "--like", scene, "--legend", "lulucf", "-o", out, *options]) == 0
+
+
 def test_a_scene_smaller_than_a_patch_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_tif(tmp_path / "s.tif", np.ones((64, 64), np.uint8))
     write_tif(tmp_path / "l.tif", np.ones((64, 64), np.uint8))
-    assert (
-        main(
-            [
-                "label",
-                str(tmp_path / "l.tif"),
-                "--like",
-                str(tmp_path / "s.tif"),
-                "--legend",
-                "lulucf",
-                "-o",
-                str(tmp_path / "m.tif"),
-            ]
-        )
-        == 0
-    )
+    draw_labels(tmp_path)
     text = error_of(
         capsys,
         "patches",
@@ -257,21 +249,7 @@ def test_patches_prints_class_shares_and_warns_of_missing_classes(
     classes = rng.integers(1, 3, (320, 320)).astype(np.uint8)
     classes[:32, :32] = 6
     write_tif(tmp_path / "l.tif", classes)
-    assert (
-        main(
-            [
-                "label",
-                str(tmp_path / "l.tif"),
-                "--like",
-                str(tmp_path / "s.tif"),
-                "--legend",
-                "lulucf",
-                "-o",
-                str(tmp_path / "m.tif"),
-            ]
-        )
-        == 0
-    )
+    draw_labels(tmp_path)
     words = [
         "patches",
         str(tmp_path / "s.tif"),
@@ -300,3 +278,20 @@ def test_a_file_that_is_no_expert_is_refused(tmp_path: Path, capsys: pytest.Capt
 def test_a_written_recipe_is_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["init", "corine", "-o", str(tmp_path / "r.toml")]) == 0
     assert "not overwritten" in error_of(capsys, "init", "corine", "-o", tmp_path / "r.toml")
+
+
+def test_quiet_commands_print_nothing_but_what_they_wrote(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_tif(tmp_path / "s.tif", np.ones((64, 64), np.uint8))
+    classes = np.ones((64, 64), np.uint8)
+    classes[:32] = 2
+    write_tif(tmp_path / "l.tif", classes)
+    draw_labels(tmp_path, "--quiet")
+    labels = str(tmp_path / "m.tif")
+    polygons, other, recipe = (str(tmp_path / name) for name in ("m.gpkg", "c.tif", "r.toml"))
+    assert main(["vectorise", labels, "-q", "-o", polygons]) == 0
+    assert main(["legend", "convert", labels, "--to", "lulucf", "-q", "-o", other]) == 0
+    assert main(["init", "corine", "-q", "-o", recipe]) == 0
+    words = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert words == [["labels", labels], ["polygons", polygons], ["map", other], ["recipe", recipe]]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tesela.cli.output import Json, Out, print_json, print_table, split_names
+from tesela.cli.output import Json, Out, Quiet, print_json, print_table, split_names
 
 if TYPE_CHECKING:
     from tesela.patches.table import PatchTable
@@ -66,6 +66,7 @@ def label(
     outlines: Annotated[
         str | None, typer.Option(help="SIOSE AR: sheet outlines; labels end at the PNOA sheet's.")
     ] = None,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """
@@ -102,7 +103,8 @@ def label(
         if as_json:
             print_json(drawn.document)
             return
-        print_table(drawn.rows, header=("code", "class", "ha"), right=(2,))
+        if not quiet:
+            print_table(drawn.rows, header=("code", "class", "ha"), right=(2,))
         for note in drawn.notes:
             print(note)
         print(f"labels  {drawn.map.path}")
@@ -158,6 +160,7 @@ def patches(
     offset: Offset = None,
     nodata: Nodata = None,
     nonfinite: Nonfinite = "error",
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """
@@ -201,8 +204,9 @@ def patches(
     if as_json:
         print_json({"patches": str(path), **found.to_dict()})
         return
-    header = ("", *found.area_ha)
-    print_table(found.rows(), header=header, right=range(1, len(header)))
+    if not quiet:
+        header = ("", *found.area_ha)
+        print_table(found.rows(), header=header, right=range(1, len(header)))
     for warning in found.warnings:
         print(f"warning: {warning}")
     print(f"patches  {path}")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tesela.cli.output import Json, Out, print_json, print_table
+from tesela.cli.output import Json, Out, Quiet, print_json, print_table
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -80,6 +80,7 @@ def convert(
     out: Out,
     legend: Annotated[str | None, typer.Option(help="Legend of MAP, if the file does not say it.")] = None,
     crosswalk: Annotated[str | None, typer.Option(help="CSV with the columns from, to, share.")] = None,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """
@@ -104,5 +105,6 @@ def convert(
             }
         )
         return
-    print(walk.summary())
+    if not quiet:
+        print(walk.summary())
     print(f"map  {converted.path}")

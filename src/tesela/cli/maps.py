@@ -102,6 +102,7 @@ def vectorise(
     ] = None,
     confidence: Confidence = None,
     legend: MapLegend = None,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """
@@ -121,7 +122,8 @@ def vectorise(
     if as_json:
         print_json({"polygons": made.path, "layer": made.layer, "count": made.count})
         return
-    print(f"{made.count:,} polygons")
+    if not quiet:
+        print(f"{made.count:,} polygons")
     print(f"polygons  {made.path}")
 
 
@@ -135,6 +137,7 @@ def update(
     crosswalk: Annotated[str | None, typer.Option(help="CSV with the columns from, to, share.")] = None,
     confidence: Confidence = None,
     legend: MapLegend = None,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """
@@ -164,6 +167,7 @@ def update(
         counts = {str(name): int(row["count"]) for name, row in grouped.iterrows()}
         print_json({"polygons": made.path, "verdicts": counts})
         return
-    rows = [(name, int(row["count"]), f"{row['sum']:,.1f}") for name, row in grouped.iterrows()]
-    print_table(rows, header=("verdict", "polygons", "ha"), right=(1, 2))
+    if not quiet:
+        rows = [(name, int(row["count"]), f"{row['sum']:,.1f}") for name, row in grouped.iterrows()]
+        print_table(rows, header=("verdict", "polygons", "ha"), right=(1, 2))
     print(f"polygons  {made.path}")

@@ -57,6 +57,7 @@ def init(
     out: Annotated[
         str | None, typer.Option("--out", "-o", help="File to write; default: the chain's name + .toml.")
     ] = None,
+    quiet: Quiet = False,
 ) -> None:
     """
     Write a commented recipe to start from.
@@ -67,7 +68,8 @@ def init(
 
     path = write_template(chain, Path(out or f"{chain}.toml"))
     print(f"recipe  {path}")
-    print(f"Edit its paths, then: tesela run {path}")
+    if not quiet:
+        print(f"Edit its paths, then: tesela run {path}")
 
 
 def run(
