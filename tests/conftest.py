@@ -2,9 +2,13 @@
 
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+from reviewing import make_table
+from tesela.patches import PatchTable, read_patches
 
 
 @pytest.fixture(scope="module")
@@ -20,3 +24,24 @@ def browser() -> Iterator[Any]:
         running = driver.chromium.launch(executable_path=path, args=flags)
         yield running
         running.close()
+
+
+@pytest.fixture(scope="session")
+def patch_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A scene, its labels and a patch table; see `reviewing.make_table`."""
+    return make_table(tmp_path_factory.mktemp("review"))
+
+
+@pytest.fixture
+def table_path(patch_project: Path, tmp_path: Path) -> Path:
+    """A copy of the project, without verdicts."""
+    for file in patch_project.parent.iterdir():
+        if file.suffix in (".tif", ".parquet"):
+            shutil.copy(file, tmp_path)
+    return tmp_path / "patches.parquet"
+
+
+@pytest.fixture
+def table(table_path: Path) -> PatchTable:
+    """Its patch table."""
+    return read_patches(table_path)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tesela.cli.output import Json, Quiet, print_json, print_table
+
+if TYPE_CHECKING:
+    from tesela.web.judged import Judged
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -15,20 +18,30 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def review(
-    patches: Annotated[str, typer.Argument(help="Patch table.")],
+    patches: Annotated[
+        str, typer.Argument(help="Patch table (.parquet), or sample of points (.gpkg) of tesela assess.")
+    ],
     port: Annotated[int, typer.Option(help="Port of the page; 0 takes a free one.")] = 8080,
     host: Annotated[
         str, typer.Option(help="Address to listen on; 0.0.0.0 lets the whole network in.")
     ] = "127.0.0.1",
+    image: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Scene to look at the points of a sample in; repeatable: other dates, other sheets."
+        ),
+    ] = None,
+    legend: Annotated[
+        str | None, typer.Option(help="Classes to give points, if the sample does not say them.")
+    ] = None,
     reviewer: Annotated[
         str | None, typer.Option(help="Whose verdicts; default: the name of the account.")
     ] = None,
     order: Annotated[
-        str, typer.Option(help="random; class: classes take turns; disagreement: most doubted first.")
+        str,
+        typer.Option(help="Of patches: random; class: classes take turns; disagreement: most doubted first."),
     ] = "random",
-    overlap: Annotated[
-        float, typer.Option(help="Share of the patches that all reviewers judge, 0 to 1.")
-    ] = 0.1,
+    overlap: Annotated[float, typer.Option(help="Share that all reviewers judge, 0 to 1.")] = 0.1,
     seed: Annotated[int, typer.Option(help="Seed of order and overlap; one for all reviewers.")] = 0,
     export: Annotated[
         list[str] | None,
@@ -55,9 +68,11 @@ def review(
     as_json: Json = False,
 ) -> None:
     """
-    Judge the labels of patches in a local page.
+    Judge the labels of patches, or the points of a sample, in a local page.
 
     Example: tesela review patches.parquet --reviewer ana
+
+    Example: tesela review sample.gpkg --image april.tif --image september.tif
     """
     if rank:
         _rank(
@@ -70,6 +85,8 @@ def review(
     else:
         _serve(
             patches,
+            images=image or [],
+            legend=legend,
             port=port,
             host=host,
             reviewer=reviewer,
@@ -81,8 +98,10 @@ def review(
 
 
 def _serve(
-    patches: str,
+    path: str,
     *,
+    images: list[str],
+    legend: str | None,
     port: int,
     host: str,
     reviewer: str | None,
@@ -91,49 +110,65 @@ def _serve(
     seed: int,
     quiet: bool,
 ) -> None:
+    from tesela.io.legends import load_legend
+    from tesela.io.scenes import open_scene
     from tesela.web.review import review_app
     from tesela.web.server import is_loopback, serve
 
-    app = review_app(patches, reviewer=reviewer, order=order, overlap=overlap, seed=seed, host=host)
+    app = review_app(
+        path,
+        images=[open_scene(file) for file in images],
+        legend=None if legend is None else load_legend(legend),
+        reviewer=reviewer,
+        order=order,
+        overlap=overlap,
+        seed=seed,
+        host=host,
+    )
 
     def announce(address: str) -> None:
         print(address, flush=True)
         if not quiet:
             print("Ctrl+C ends it; verdicts are saved as they are given.", flush=True)
             if not is_loopback(host):
-                print("warning: everybody on this network can see the patches and review them.", flush=True)
+                print("warning: everybody on this network can see the imagery and judge.", flush=True)
 
     serve(app, host=host, port=port, announce=announce)
 
 
-def _export(patches: str, targets: list[str]) -> None:
-    from tesela.web.exports import export_review, read_review
+def _read(path: str) -> Judged:
+    from tesela.web.exports import read_review
+    from tesela.web.interpretation import read_interpretation
+    from tesela.web.review import is_sample
 
-    found = read_review(patches)
+    return read_interpretation(path) if is_sample(path) else read_review(path)
+
+
+def _export(path: str, targets: list[str]) -> None:
+    found = _read(path)
     for target in targets:
-        print(f"verdicts  {export_review(found, target)}")
+        print(f"verdicts  {found.export(target)}")
 
 
-def _agree(patches: str, *, as_json: bool) -> None:
-    from tesela.web.exports import QUESTIONS, read_review
-
-    found = read_review(patches)
+def _agree(path: str, *, as_json: bool) -> None:
+    found = _read(path)
     if as_json:
         print_json(found.to_dict())
         return
-    measured = {question: found.agreement(question) for question in QUESTIONS}
+    measured = {question: found.agreement(question) for question in found.questions}
     rows = [
         (question, item.things, *(_words(part) for part in (item.percent, item.kappa, item.alpha)))
         for question, item in measured.items()
         if item is not None
     ]
     names = ", ".join(found.reviewers) or "nobody"
-    print(f"{len(found.verdicts)} of {len(found.table)} patches judged by {names}")
+    print(f"{len(found.verdicts)} of {found.total} {found.noun} judged by {names}")
     if rows:
-        header = ("", "patches", "same answer", "weighted kappa", "Krippendorff's alpha")
+        kappa = "weighted kappa" if found.level == "ordinal" else "kappa"
+        header = ("", found.noun, "same answer", kappa, "Krippendorff's alpha")
         print_table(rows, header=header, right=[1])
     else:
-        print("No patch was judged by two; agreement is not known.")
+        print(f"None of the {found.noun} was judged by two; agreement is not known.")
 
 
 def _words(found: object) -> str:

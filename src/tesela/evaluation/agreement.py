@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,9 +49,9 @@ class Agreement:
     percent: Interval
     """Share of the pairs that say the same, 0 to 1."""
     kappa: Interval
-    """Weighted kappa, linear; the mean over all pairs of people who share things [Light1971]_."""
+    """Kappa, of ranks weighted linearly; the mean over all pairs of people who share things [Light1971]_."""
     alpha: Interval
-    """Krippendorff's alpha for ranks."""
+    """Krippendorff's alpha, for ranks or for names."""
 
     def to_dict(self) -> dict[str, object]:
         """Document for JSON; what is not defined is null."""
@@ -61,9 +62,16 @@ class Agreement:
         return {"things": self.things, "pairs": self.pairs, **shown}
 
 
-def measure_agreement(ratings: Ratings, *, categories: int, repeats: int = 2000, seed: int = 0) -> Agreement:
+def measure_agreement(
+    ratings: Ratings,
+    *,
+    categories: int,
+    level: Literal["nominal", "ordinal"] = "ordinal",
+    repeats: int = 2000,
+    seed: int = 0,
+) -> Agreement:
     """
-    Measure the agreement of ranked judgements, with intervals.
+    Measure the agreement of judgements, with intervals.
 
     The intervals are percentiles of the bootstrap: things are drawn anew with replacement, `repeats` times.
 
@@ -73,6 +81,8 @@ def measure_agreement(ratings: Ratings, *, categories: int, repeats: int = 2000,
         See `Ratings`.
     categories : int
         Number of categories.
+    level : {"nominal", "ordinal"}
+        Whether categories are names, of which any two differ alike, or ranks.
 
     Raises
     ------
@@ -90,7 +100,7 @@ def measure_agreement(ratings: Ratings, *, categories: int, repeats: int = 2000,
         len(shared), np.full(len(shared), 1 / len(shared)), size=repeats
     )
     weights = np.concatenate([np.ones((1, len(shared))), draws])
-    ranks, linear = np.eye(categories), distances("linear", categories)
+    ranks, costs = np.eye(categories), distances("linear" if level == "ordinal" else level, categories)
     counts = _counts(shared, categories)
     judged = counts.sum(axis=1)
     percent = _percent(counts, weights)
@@ -98,8 +108,8 @@ def measure_agreement(ratings: Ratings, *, categories: int, repeats: int = 2000,
         _crossed(shared[:, [one, other]], categories)
         for one, other in combinations(range(shared.shape[1]), 2)
     ]
-    kappas = [_kappa(weights @ table, linear, categories) for table in tables if table.any()]
-    alpha = _alpha(weights @ _coincidences(counts, ranks), "ordinal", categories)
+    kappas = [_kappa(weights @ table, costs, categories) for table in tables if table.any()]
+    alpha = _alpha(weights @ _coincidences(counts, ranks), level, categories)
     return Agreement(
         things=len(shared),
         pairs=int((judged * (judged - 1)).sum() / 2),

@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 from tesela.core.crosswalk import Crosswalk
 from tesela.core.errors import InputError
 from tesela.core.grid import windows
+from tesela.core.legend import Legend
 from tesela.evaluation.answers import class_values_at
+from tesela.evaluation.interpreting import CLASSES, classes_table
 from tesela.evaluation.sampling import WHOLE, SamplingDesign, stratum_table
 from tesela.io.maps import ClassMap, MapReader
 from tesela.io.raster import raster_crs
@@ -47,6 +49,7 @@ def draw_sample(
     *,
     design: SamplingDesign,
     crosswalk: Crosswalk | None = None,
+    classes: Legend | None = None,
     show: ClassMap | None = None,
     hide_strata: bool = False,
     window_px: int = 2048,
@@ -55,13 +58,16 @@ def draw_sample(
     Draw a sample and write it for interpreters.
 
     The GeoPackage has the layer ``points`` (sample_id, stratum, x, y, reference, confidence, note; the last
-    three empty), the table ``strata`` and the table ``key`` from sample_id to stratum. The interpreter fills
-    `reference` with class codes; `tesela.evaluation.answers.read_sample` reads them back.
+    three empty), the tables ``strata`` and ``classes``, and the table ``key`` from sample_id to stratum. The
+    interpreter fills `reference` with class codes, in the page of ``tesela review`` or in a GIS;
+    `tesela.evaluation.answers.read_sample` reads them back.
 
     Parameters
     ----------
     strata, crosswalk
         Those of `plan_sample`.
+    classes : Legend, optional
+        Classes from which interpreters choose; default: those that make the strata.
     show : ClassMap, optional
         Map whose class the interpreter is to see, in the field `map_class`; hidden by default, so that the
         map does not lead the eye.
@@ -78,6 +84,7 @@ def draw_sample(
         "points": _points_layer(strata, points, design=design, show=show, hide_strata=hide_strata),
         "strata": _strata_table(design),
         "key": _key_table(points, design),
+        CLASSES: classes_table(classes or (strata.legend if crosswalk is None else crosswalk.target)),
     }
     return write_geopackage(out, layers)
 

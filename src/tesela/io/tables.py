@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Mapping, Sequence
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,6 +35,43 @@ def write_geopackage(path: str | Path, layers: Mapping[str, pd.DataFrame]) -> Pa
         except (DataSourceError, RuntimeError) as error:
             raise InputError(f"{path}: cannot be written ({error}). Is the disk full?") from None
     return Path(path)
+
+
+@contextmanager
+def changing_rows(
+    path: str | Path, *, layer: str, key: str
+) -> Iterator[Callable[[object, Mapping[str, object]], None]]:
+    """
+    One transaction that changes fields of a GeoPackage's rows in place: all of them or none, also when killed.
+
+    Yields
+    ------
+    callable of (value of the field `key`, fields by name)
+        Geometries and keys are never changed. Other programs that write the file wait, or are waited for.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be written, or another program holds it for more than five seconds.
+    """
+    try:
+        with closing(sqlite3.connect(path, timeout=5, isolation_level=None)) as base:
+            # triggers of the spatial index name these; they act on new geometries only, of which there is none
+            for name in ("ST_IsEmpty", "ST_MinX", "ST_MaxX", "ST_MinY", "ST_MaxY"):
+                base.create_function(name, 1, lambda _: None)
+            base.execute("PRAGMA synchronous = FULL")
+            base.execute("BEGIN IMMEDIATE")
+
+            def change(value: object, fields: Mapping[str, object]) -> None:
+                parts = ", ".join(f"{_quoted(name)} = ?" for name in fields)
+                base.execute(
+                    f"UPDATE {_quoted(layer)} SET {parts} WHERE {_quoted(key)} = ?", (*fields.values(), value)
+                )
+
+            yield change
+            base.execute("COMMIT")
+    except sqlite3.Error as error:
+        raise InputError(f"{path}: cannot be changed ({error}). Is it open in another program?") from None
 
 
 def read_table(path: str | Path, *, layer: str | None = None) -> pd.DataFrame:
@@ -71,3 +110,7 @@ def write_csv(path: str | Path, columns: Sequence[str], rows: Iterable[Sequence[
         writer.writerow(columns)
         writer.writerows(rows)
     return Path(path)
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

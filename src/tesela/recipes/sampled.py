@@ -70,7 +70,8 @@ def draw_sample_file(
     hide_strata : bool
         Leave the stratum, which may tell the map's class, out of the points.
     """
-    ground = _open(map_file, legend) if strata is None else open_map(strata)
+    judged = _open(map_file, legend)
+    ground = judged if strata is None else open_map(strata)
     design = plan_sample(
         ground,
         points=points,
@@ -80,7 +81,7 @@ def draw_sample_file(
         expected=expected,
         seed=seed,
     )
-    file = draw_sample(ground, out, design=design, hide_strata=hide_strata)
+    file = draw_sample(ground, out, design=design, classes=judged.legend, hide_strata=hide_strata)
     return Drawn(design, design.expected_se(expected), file)
 
 

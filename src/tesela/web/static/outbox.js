@@ -19,8 +19,8 @@ export class Outbox {
     this.send();
   }
 
-  has(patch) {
-    return this.waiting.some((verdict) => verdict.patch_id === patch);
+  has(thing) {
+    return this.waiting.some((verdict) => verdict.thing_id === thing);
   }
 
   /** Ends when nothing waits any more. */

@@ -1,31 +1,31 @@
-// Three canvases that show one patch and move together.
+// Canvases that show one patch or point and move together.
 
 export const SAFE = [
   // Okabe and Ito's colours, then lighter and darker ones of the same hues: told apart with every kind of sight.
   "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#999999",
   "#7A4F00", "#BFE3F7", "#7FD9BC", "#8A8000", "#7FB8DB", "#F5B48A", "#6B2E50", "#444444",
 ];
-const WIDEST = 1.5; // how much of the patch's side a pane shows at most: the margin around it
 const CLOSEST = 32;
 
 export class Panes {
-  /** kinds: by canvas, whether it shows "image", "labels" or "both". */
-  constructor(canvases, { size, margin, legend, onhover }) {
+  /**
+   * A canvas shows (data-shows) "image", the first picture; "second", the second one; "wide", the first one whole;
+   * "labels"; or "both". What it draws is { pictures, places, labels, borders }; a place has the picture's corner and
+   * side, the frame that is judged and the width that is seen at first, in pixels of the picture.
+   */
+  constructor(canvases, { legend, onhover }) {
     this.canvases = canvases;
-    this.size = size;
-    this.margin = margin;
     this.onhover = onhover;
-    this.patch = null;
+    this.thing = null;
     this.opacity = 0.45;
     this.outlines = false;
     this.hidden = false;
     this.safe = false;
     this.only = null; // class to pick out
-    this.zoom = 1; // 1: the patch fills the pane
-    this.centre = [size / 2, size / 2];
+    this.zoom = 1; // 1: as wide as at first
+    this.centre = [0, 0]; // in widths of the first view, from the middle of the frame
     this.setLegend(legend);
     this.fill = document.createElement("canvas");
-    this.fill.width = this.fill.height = size;
     const watch = new ResizeObserver(() => this.redraw());
     for (const canvas of canvases) {
       watch.observe(canvas);
@@ -44,8 +44,10 @@ export class Panes {
     return this.colors[this.safe ? "safe" : "legend"].get(value);
   }
 
-  show(patch) {
-    this.patch = patch;
+  show(thing) {
+    const same = this.thing && JSON.stringify(this.thing.places) === JSON.stringify(thing.places);
+    if (!same) this.centre = [0, 0];
+    this.thing = thing;
     this.only = null;
     this.paint();
     this.draw();
@@ -59,7 +61,8 @@ export class Panes {
 
   /** Colours of the class values, once for all canvases. */
   paint() {
-    if (!this.patch) return;
+    if (!this.thing?.labels) return;
+    const size = Math.sqrt(this.thing.labels.length);
     const table = new Uint32Array(256);
     const bytes = new Uint8Array(table.buffer);
     for (const value of this.colors.legend.keys()) {
@@ -67,10 +70,11 @@ export class Panes {
       const strength = this.only === null || this.only === value ? 255 : 40;
       bytes.set([color >> 16, (color >> 8) & 255, color & 255, strength], 4 * value);
     }
-    const pixels = new Uint32Array(this.size * this.size);
-    const labels = this.patch.labels;
+    const labels = this.thing.labels;
+    const pixels = new Uint32Array(labels.length);
     for (let at = 0; at < labels.length; at++) pixels[at] = table[labels[at]];
-    const picture = new ImageData(new Uint8ClampedArray(pixels.buffer), this.size, this.size);
+    const picture = new ImageData(new Uint8ClampedArray(pixels.buffer), size, size);
+    [this.fill.width, this.fill.height] = [size, size];
     this.fill.getContext("2d").putImageData(picture, 0, 0);
   }
 
@@ -89,21 +93,23 @@ export class Panes {
       const pen = canvas.getContext("2d");
       pen.setTransform(1, 0, 0, 1, 0, 0);
       pen.clearRect(0, 0, wide, high);
-      if (!this.patch || !wide) continue;
+      if (!this.thing || !wide || !this.pictureOf(canvas)) continue;
       const scale = this.scale(canvas);
       const [left, top] = this.corner(canvas);
       pen.setTransform(scale * ratio, 0, 0, scale * ratio, left * ratio, top * ratio);
-      this.drawOne(pen, canvas.dataset.shows, scale, scale * ratio);
+      this.drawOne(pen, canvas, scale, scale * ratio);
     }
   }
 
-  drawOne(pen, shows, scale, device) {
-    const { size, margin } = this;
+  drawOne(pen, canvas, scale, device) {
+    const { shows } = canvas.dataset;
+    const { corner, side, frame } = this.placeOf(canvas);
     if (shows !== "labels") {
       pen.imageSmoothingEnabled = device < 4; // closer, pixels are to be seen as such
       pen.imageSmoothingQuality = "medium";
-      pen.drawImage(this.patch.picture, -margin, -margin, size + 2 * margin, size + 2 * margin);
+      pen.drawImage(this.pictureOf(canvas), ...corner, side, side);
     }
+    if (!this.thing.labels) return this.drawMark(pen, frame, scale);
     const masked = shows === "labels" || (shows === "both" && !this.hidden);
     if (masked && !(this.outlines && shows === "both")) {
       pen.globalAlpha = shows === "labels" ? 1 : this.opacity;
@@ -111,107 +117,182 @@ export class Panes {
       pen.drawImage(this.fill, 0, 0);
       pen.globalAlpha = 1;
     }
-    if (masked && shows === "both") {
-      pen.lineJoin = pen.lineCap = "round";
-      for (const [width, color] of [[3.2, "rgba(0,0,0,.65)"], [1.5, "#fff"]]) {
-        pen.lineWidth = width / scale;
-        pen.strokeStyle = color;
-        pen.stroke(this.patch.borders);
-      }
-    }
+    if (masked && shows === "both") this.stroke(pen, this.thing.borders, scale);
     if (shows !== "labels") {
       pen.lineWidth = 1.5 / scale;
       pen.setLineDash([6 / scale, 4 / scale]);
       pen.strokeStyle = "rgba(255,255,255,.85)";
-      pen.strokeRect(0, 0, size, size); // around it is context that is not judged
+      pen.stroke(outline(frame)); // around it is context that is not judged
       pen.setLineDash([]);
     }
   }
 
-  scale(canvas) {
-    return (Math.min(canvas.clientWidth, canvas.clientHeight) / this.size) * this.zoom;
+  /** The pixel that is judged, and four strokes that lead to it where it is small. */
+  drawMark(pen, frame, scale) {
+    if (this.hidden) return;
+    const mark = outline(frame);
+    const [middle, reach] = [middleOf(frame), widthOf(frame) / 2];
+    const [from, to] = [reach + 5 / scale, reach + 22 / scale];
+    for (const [x, y] of [[1, 0], [-1, 0], [0, 1], [0, -1]]) {
+      mark.moveTo(middle[0] + x * from, middle[1] + y * from);
+      mark.lineTo(middle[0] + x * to, middle[1] + y * to);
+    }
+    this.stroke(pen, mark, scale);
   }
 
+  stroke(pen, path, scale) {
+    pen.lineJoin = pen.lineCap = "round";
+    for (const [width, color] of [[3.2, "rgba(0,0,0,.65)"], [1.5, "#fff"]]) {
+      pen.lineWidth = width / scale;
+      pen.strokeStyle = color;
+      pen.stroke(path);
+    }
+  }
+
+  /** Which of the pictures a canvas shows, and its place. */
+  numberOf(canvas) {
+    return canvas.dataset.shows === "second" ? 1 : 0;
+  }
+
+  pictureOf(canvas) {
+    return this.thing.pictures[this.numberOf(canvas)];
+  }
+
+  placeOf(canvas) {
+    return this.thing.places[this.numberOf(canvas)];
+  }
+
+  /** Width that a canvas shows when nothing is enlarged, in pixels of the picture. */
+  homeOf(canvas) {
+    const { home, side } = this.placeOf(canvas);
+    return canvas.dataset.shows === "wide" ? side : home;
+  }
+
+  scale(canvas) {
+    return (Math.min(canvas.clientWidth, canvas.clientHeight) / this.homeOf(canvas)) * this.zoom;
+  }
+
+  /** Point of the canvas where the picture's zero lies. */
   corner(canvas) {
     const scale = this.scale(canvas);
-    return [canvas.clientWidth / 2 - this.centre[0] * scale, canvas.clientHeight / 2 - this.centre[1] * scale];
+    const { home, frame } = this.placeOf(canvas);
+    const middle = middleOf(frame);
+    return [canvas.clientWidth, canvas.clientHeight].map((size, axis) => size / 2 - (middle[axis] + this.centre[axis] * home) * scale);
   }
 
-  /** Pixel of the patch under a point of a canvas. */
+  /** Pixel of the picture under a point of a canvas. */
   at(canvas, x, y) {
     const [left, top] = this.corner(canvas);
     const scale = this.scale(canvas);
     return [(x - left) / scale, (y - top) / scale];
   }
 
+  /** The same in widths of the first view, from the middle of the frame. */
+  partAt(canvas, x, y) {
+    const { home, frame } = this.placeOf(canvas);
+    const middle = middleOf(frame);
+    return this.at(canvas, x, y).map((value, axis) => (value - middle[axis]) / home);
+  }
+
   fit() {
     this.zoom = 1;
-    this.centre = [this.size / 2, this.size / 2];
+    this.centre = [0, 0];
     this.redraw();
   }
 
   zoomBy(factor, fixed = this.centre) {
-    const zoom = Math.min(CLOSEST, Math.max(1 / WIDEST, this.zoom * factor));
+    if (!this.thing) return;
+    const zoom = Math.min(CLOSEST, Math.max(1 / this.widest, this.zoom * factor));
     const part = this.zoom / zoom;
     this.centre = [0, 1].map((axis) => fixed[axis] + (this.centre[axis] - fixed[axis]) * part);
     this.zoom = zoom;
     this.keepInside();
   }
 
+  /** How many widths of the first view the picture has. */
+  get widest() {
+    return this.thing.places[0].side / this.thing.places[0].home;
+  }
+
   /** Move by parts of the pane. */
   panBy(right, down) {
-    const step = this.size / this.zoom;
-    this.centre = [this.centre[0] + right * step, this.centre[1] + down * step];
+    if (!this.thing) return;
+    this.centre = [this.centre[0] + right / this.zoom, this.centre[1] + down / this.zoom];
     this.keepInside();
   }
 
   keepInside() {
-    const reach = (this.size * WIDEST) / 2;
-    const half = this.size / this.zoom / 2;
-    const room = Math.max(0, reach - half);
-    const middle = this.size / 2;
-    this.centre = this.centre.map((value) => Math.min(middle + room, Math.max(middle - room, value)));
+    const room = Math.max(0, (this.widest - 1 / this.zoom) / 2);
+    this.centre = this.centre.map((value) => Math.min(room, Math.max(-room, value)));
     this.redraw();
   }
 
   listen(canvas) {
-    let from = null;
+    const fingers = new Map();
     canvas.addEventListener("wheel", (event) => {
       event.preventDefault();
-      this.zoomBy(Math.exp(-event.deltaY / (event.deltaMode ? 12 : 360)), this.at(canvas, event.offsetX, event.offsetY));
+      this.zoomBy(Math.exp(-event.deltaY / (event.deltaMode ? 12 : 360)), this.partAt(canvas, event.offsetX, event.offsetY));
     }, { passive: false });
-    canvas.addEventListener("dblclick", (event) => this.zoomBy(2, this.at(canvas, event.offsetX, event.offsetY)));
+    canvas.addEventListener("dblclick", (event) => this.zoomBy(2, this.partAt(canvas, event.offsetX, event.offsetY)));
     canvas.addEventListener("pointerdown", (event) => {
-      if (event.button !== 0) return;
-      from = [event.offsetX, event.offsetY];
+      if (event.button !== 0 || !this.thing) return;
+      fingers.set(event.pointerId, [event.offsetX, event.offsetY]);
       canvas.setPointerCapture(event.pointerId);
     });
     canvas.addEventListener("pointermove", (event) => {
-      if (from) {
-        const scale = this.scale(canvas);
-        this.centre = [this.centre[0] - (event.offsetX - from[0]) / scale, this.centre[1] - (event.offsetY - from[1]) / scale];
-        from = [event.offsetX, event.offsetY];
+      const place = [event.offsetX, event.offsetY];
+      const before = fingers.get(event.pointerId);
+      const others = [...fingers].filter(([id]) => id !== event.pointerId).map(([, other]) => other);
+      if (before && others.length === 1) {
+        const apart = (point) => Math.max(8, Math.hypot(point[0] - others[0][0], point[1] - others[0][1]));
+        this.zoomBy(apart(place) / apart(before), this.partAt(canvas, (place[0] + others[0][0]) / 2, (place[1] + others[0][1]) / 2));
+      } else if (before) {
+        const width = this.scale(canvas) * this.placeOf(canvas).home;
+        this.centre = this.centre.map((value, axis) => value - (place[axis] - before[axis]) / width);
         this.keepInside();
       }
-      this.point(event.offsetX, event.offsetY, canvas);
+      if (before) fingers.set(event.pointerId, place);
+      this.point(...place, canvas);
     });
-    for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, () => (from = null));
+    for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, (event) => fingers.delete(event.pointerId));
     canvas.addEventListener("pointerleave", () => this.point(null));
   }
 
   /** A cross at the same place of all panes, and the class there. */
   point(x, y, canvas) {
-    const shown = x !== null && this.patch !== null;
+    const shown = x !== null && this.thing !== null && Boolean(this.pictureOf(canvas));
     for (const other of this.canvases) {
       const cross = other.nextElementSibling;
-      cross.hidden = !shown || other === canvas;
-      if (shown) cross.style.transform = `translate(${x}px, ${y}px)`;
+      cross.hidden = !shown || other === canvas || !this.pictureOf(other);
+      if (cross.hidden) continue;
+      const middle = [other.clientWidth / 2, other.clientHeight / 2];
+      const reach = (this.scale(other) * this.placeOf(other).home) / (this.scale(canvas) * this.placeOf(canvas).home);
+      const [right, down] = [x - canvas.clientWidth / 2, y - canvas.clientHeight / 2].map((away) => away * reach);
+      cross.style.transform = `translate(${middle[0] + right}px, ${middle[1] + down}px)`;
     }
-    if (!shown) return this.onhover(null);
+    const { labels } = this.thing ?? {};
+    if (!shown || !labels) return this.onhover(null);
     const [col, row] = this.at(canvas, x, y).map(Math.floor);
-    const inside = col >= 0 && row >= 0 && col < this.size && row < this.size;
-    this.onhover(inside ? this.patch.labels[row * this.size + col] : null);
+    const size = Math.sqrt(labels.length);
+    const inside = col >= 0 && row >= 0 && col < size && row < size;
+    this.onhover(inside ? labels[row * size + col] : null);
   }
+}
+
+function outline(frame) {
+  const path = new Path2D();
+  frame.forEach((corner, place) => path[place ? "lineTo" : "moveTo"](...corner));
+  path.closePath();
+  return path;
+}
+
+function middleOf(frame) {
+  return [0, 1].map((axis) => frame.reduce((sum, corner) => sum + corner[axis], 0) / frame.length);
+}
+
+function widthOf(frame) {
+  const x = frame.map((corner) => corner[0]);
+  return Math.max(...x) - Math.min(...x);
 }
 
 /** Borders between class values as one path of straight runs, in pixels. */

@@ -1,0 +1,97 @@
+// What is asked of a point: which class is in the frame.
+import { all, begin, by, edit, metres, name, progress, viewsFrom } from "./review.js";
+
+const options = all("[data-class]");
+const short = options.length <= 9; // digits are places in the list; else they begin a code
+const digits = [..."0123456789"].filter((digit) => options.some((option) => option.dataset.class.startsWith(digit)));
+
+begin({
+  finished: "All points are answered",
+
+  draftOf: ({ reference = null }) => ({ reference }),
+  answerOf: (draft) => draft.reference,
+  fieldsOf: ({ reference }) => ({ reference }),
+
+  viewsOf: (item) => viewsFrom(item).slice(0, 2),
+  sizeOf: (item) => `frame ${item.side_m === null ? "" : metres(item.side_m)}`,
+  fetchLabels: async () => ({}),
+
+  showDraft(state) {
+    for (const option of options) option.setAttribute("aria-selected", String(option.dataset.class === state.reference));
+    search("");
+  },
+
+  showItem(item) {
+    const [first, second] = this.viewsOf(item);
+    const titles = { image: item.views[first], second: item.views[second] ?? "", wide: `Around · ${item.views[first]}` };
+    for (const canvas of all("#panes canvas")) {
+      const figure = canvas.closest("figure");
+      figure.hidden = !titles[canvas.dataset.shows];
+      figure.querySelector("figcaption").textContent = titles[canvas.dataset.shows];
+    }
+  },
+
+  showProgress: (whole) => (document.querySelector("#meter .done").style.width = `${(100 * progress.done) / whole}%`),
+  summary: () => `The answers stand in the field "reference" of ${name}: tesela assess MAP --sample ${name} -o report`,
+  showSettings() {},
+
+  keys: {
+    "/": () => by("search").focus(),
+    ...(short ? {} : Object.fromEntries(digits.map((digit) => [digit, () => type(digit)]))),
+  },
+
+  listen() {
+    for (const option of options) option.addEventListener("click", () => pick(option));
+    by("search").addEventListener("input", () => search(by("search").value));
+    by("search").addEventListener("keydown", (event) => {
+      const moves = { ArrowDown: 1, ArrowUp: -1 };
+      if (event.key === "Escape") leave();
+      else if (event.key === "Enter") {
+        const chosen = options.find((option) => option.classList.contains("first"));
+        if (chosen) pick(chosen);
+      } else if (moves[event.key]) {
+        const found = options.filter((option) => !option.parentElement.hidden);
+        const at = found.findIndex((option) => option.classList.contains("first")) + moves[event.key];
+        mark(found[Math.min(found.length - 1, Math.max(0, at))]);
+      } else return;
+      event.preventDefault();
+    });
+  },
+});
+
+function pick(option) {
+  leave();
+  edit((state) => (state.reference = option.dataset.class), { answers: true });
+}
+
+function leave() {
+  by("search").blur();
+  search("");
+}
+
+function type(digit) {
+  by("search").focus();
+  search(digit);
+}
+
+/** Show the classes whose code or a word of whose name begins with the text; a whole code in digits that begins no other is taken. */
+function search(text) {
+  if (by("search").value !== text) by("search").value = text;
+  const wanted = text.trim().toLowerCase();
+  const found = [];
+  for (const option of options) {
+    const code = option.dataset.class.toLowerCase();
+    const words = option.querySelector("span").textContent.toLowerCase();
+    const fits = code.startsWith(wanted) || words.startsWith(wanted) || words.includes(` ${wanted}`);
+    option.parentElement.hidden = !fits;
+    if (fits) found.push(option);
+  }
+  mark(wanted ? found[0] : null);
+  const codes = options.map((option) => option.dataset.class.toLowerCase()).filter((code) => code.startsWith(wanted));
+  if (/^\d+$/.test(wanted) && codes.length === 1 && codes[0] === wanted) pick(found[0]);
+}
+
+function mark(chosen) {
+  for (const option of options) option.classList.toggle("first", option === chosen);
+  chosen?.scrollIntoView({ block: "nearest" });
+}
