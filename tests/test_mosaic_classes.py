@@ -1,0 +1,67 @@
+"""Mosaic classes of small parcels."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pixel_maps import Values, read_all, written
+from tesela.core.errors import LegendError
+from tesela.generalise import (
+    MosaicRule,
+    Share,
+    generalise_map,
+)
+from tesela.io.legends import load_legend
+
+
+def parcels(first: int, second: int, *, cell: int = 4, cells: int = 6) -> Values:
+    """A chequerboard of parcels of two classes within class 9 (here: code of forest or towns)."""
+    board = np.indices((cells, cells)).sum(axis=0) % 2
+    values = np.full((cells * cell + 8, cells * cell + 8), 9, np.uint8)
+    values[4:-4, 4:-4] = np.kron(np.where(board, first, second), np.ones((cell, cell))).astype(np.uint8)
+    return values
+
+
+RULE = MosaicRule("c5", (Share(("c1", "c2", "c5")),))
+
+
+def mosaicked(
+    folder: Path, values: Values, rule: MosaicRule, *, mmu_m2: float = 20_000
+) -> tuple[Values, set[str]]:
+    out, ledger = generalise_map(written(folder, values), folder / "out.tif", mmu_m2=mmu_m2, mosaic=[rule])
+    return read_all(out), {move.reason for move in ledger.moves}
+
+
+def test_small_parcels_of_two_crops_become_the_mixed_class(tmp_path: Path) -> None:
+    values, reasons = mosaicked(tmp_path, parcels(1, 2), RULE)
+    assert (values[4:-4, 4:-4] == 5).all()
+    assert (values[:4] == 9).all()
+    assert reasons == {"mosaic"}
+
+
+def test_a_group_under_the_unit_or_of_one_class_is_no_mosaic(tmp_path: Path) -> None:
+    values, reasons = mosaicked(tmp_path, parcels(1, 2), RULE, mmu_m2=60_000)
+    assert not (values == 5).any()
+    assert reasons == {"unit"}
+    single = parcels(1, 2)
+    single[single == 2] = 9
+    assert not (mosaicked(tmp_path, single, RULE)[0] == 5).any()
+
+
+def test_a_mosaic_keeps_the_shares_of_its_rule(tmp_path: Path) -> None:
+    rule = MosaicRule("c5", (Share(("c1",), 0.25, 0.75), Share(("c2",), 0.25, 0.75)))
+    assert (mosaicked(tmp_path, parcels(1, 2), rule)[0] == 5).any()
+    strict = MosaicRule("c5", (Share(("c1",), 0.6), Share(("c2",))))
+    assert not (mosaicked(tmp_path, parcels(1, 2), strict)[0] == 5).any()
+
+
+def test_corine_has_mosaic_rules_and_other_legends_say_that_they_have_none(tmp_path: Path) -> None:
+    legend = load_legend("corine-2")
+    table = np.zeros(10, np.uint8)
+    table[[1, 2, 9]] = legend["21"].value, legend["22"].value, legend["31"].value
+    source = written(tmp_path, table[parcels(1, 2)], legend)
+    out, _ = generalise_map(source, tmp_path / "out.tif", mmu_m2=20_000, mosaic=True)
+    assert (read_all(out)[4:-4, 4:-4] == legend["24"].value).all()
+    with pytest.raises(LegendError, match="has no mosaic rules"):
+        generalise_map(written(tmp_path, parcels(1, 2)), tmp_path / "o.tif", mmu_m2=1, mosaic=True)
