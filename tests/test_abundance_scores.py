@@ -10,12 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 
+from tesela.core.beta import beta_parameters
 from tesela.core.errors import GridError, InputError
 from tesela.core.grid import window_grid
 from tesela.core.legend import LandClass, Legend
 from tesela.core.shares import sum_to_level
 from tesela.evaluation.abundance_assessment import AbundanceAssessment, assess_abundance
-from tesela.evaluation.abundance_calibration import ShareCalibration
+from tesela.evaluation.abundance_calibration import LEVELS, ShareCalibration, part_inside
 from tesela.evaluation.abundance_report import write_abundance_report
 from tesela.evaluation.abundance_scores import AbundanceSums, flat_scores, intervals, mean_of
 from tesela.io.abundance import AbundanceMap, AbundanceWriter
@@ -105,18 +106,33 @@ def test_the_interval_holds_the_score_and_narrows_with_blocks() -> None:
 
 def test_honest_deviations_are_found_calibrated_and_small_ones_are_not() -> None:
     rng = np.random.default_rng(0)
-    deviation = rng.uniform(0.02, 0.3, (50_000, 2))
-    error = rng.normal(0, deviation)
-    honest, proud = ShareCalibration.of(error, deviation), ShareCalibration.of(error, deviation / 3)
-    assert honest.coverage["68"] == pytest.approx(0.68, abs=0.01)
-    assert honest.coverage["95"] == pytest.approx(0.95, abs=0.01)
+    mean = rng.beta(0.2, 1, (40_000, 2))
+    deviation = np.sqrt(mean * (1 - mean)) * rng.uniform(0.05, 0.7, mean.shape)
+    truth = rng.beta(*beta_parameters(mean, deviation))
+    truth[truth < 1e-4] = 0  # as in the field, most shares are exactly none
+    assert (truth == 0).mean() > 0.3
+    honest, proud = (ShareCalibration.of(truth, mean, deviation * part) for part in (1, 1 / 3))
+    for level in LEVELS:
+        assert honest.coverage[f"{100 * level:.0f}"] == pytest.approx(level, abs=0.01)
     assert honest.error < 0.005
-    assert proud.coverage["68"] < 0.3
+    assert proud.coverage["68"] < 0.5
     assert proud.error > 0.05
-    half = ShareCalibration.of(error[:100], deviation[:100]) + ShareCalibration.of(
-        error[100:], deviation[100:]
+    half = ShareCalibration.of(truth[:100], mean[:100], deviation[:100]) + ShareCalibration.of(
+        truth[100:], mean[100:], deviation[100:]
     )
     np.testing.assert_allclose(half.curve, honest.curve, equal_nan=True)
+
+
+def test_the_part_of_a_share_inside_an_interval_is_known_by_hand() -> None:
+    # any share is as likely: 0.4 to 0.6 is the part of 20 % around the middle, and 0.5 stands for 0.495 to 0.505
+    flat = np.full(4, 1 / 12**0.5)
+    found = part_inside(np.array([0.5, 0.25, 0.1, 0.0]), np.full(4, 0.5), flat)
+    assert found[0] == pytest.approx([1, 0.5, 0, 0], abs=1e-6)  # 50 %: from 0.25 to 0.75
+    assert found[2] == pytest.approx([1, 1, 0.5, 0], abs=1e-6)  # 80 %: from 0.1 to 0.9
+    # a claim without doubt knows no more than the resolution: a share that it hits is inside as often as it should be
+    sure = part_inside(np.array([0.3, 0.4]), np.array([0.3, 0.3]), np.zeros(2))
+    assert sure[:, 0] == pytest.approx(LEVELS, abs=1e-6)
+    assert (sure[:, 1] == 0).all()
 
 
 @pytest.fixture(scope="module")

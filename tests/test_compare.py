@@ -7,6 +7,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Literal
@@ -303,3 +304,33 @@ def test_the_command_prints_the_table_and_the_files(
     assert [line.split()[0] for line in lines[4:]] == ["csv", "json", "png", "html"]
     assert main([*arguments, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["best"] == {"model.bonus": "5"}
+
+
+def test_each_level_of_a_legend_has_its_table(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = FakeChain.metrics
+
+    def both(self: FakeChain) -> tuple[Metric, ...]:
+        fine = [replace(metric, level=2) for metric in one(self)]
+        coarse = [
+            replace(metric, level=1, overall=metric.overall / 2, tiles={}, digits=2) for metric in one(self)
+        ]
+        return (*fine, *coarse)
+
+    monkeypatch.setattr(FakeChain, "metrics", both)
+    arguments = ["compare", str(recipe), "--vary", "model.bonus=0,5", "-o", str(tmp_path / "c")]
+    assert main([*arguments, "--quiet"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "level 2"
+    assert lines[6] == "level 1"
+    assert lines[7].split() == ["bonus", "IoU", "MAE"]
+    document = json.loads((tmp_path / "c" / "compare.json").read_text(encoding="utf-8"))
+    assert document["headline"] == "IoU, level 2"
+    setting = document["settings"][0]["metrics"]
+    assert setting["IoU, level 1"]["mean"] == pytest.approx(setting["IoU, level 2"]["mean"] / 2)
+    assert lines[9].split()[1] == f"{setting['IoU, level 1']['mean']:.2f}"
+    page = (tmp_path / "c" / "compare.html").read_text(encoding="utf-8")
+    assert "Scores, level 1" in page
+    assert "MAE, level 1" not in page, "a metric without classes has no table by class"
+    assert "IoU, level 1 by class" in page

@@ -158,8 +158,11 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
         unmix_cube(expert("brits"), write_cube(tmp_path / "two.zarr", bands=NAMES[:2]), out)
     with pytest.raises(InputError, match="its months are 1, 2"):
         unmix_cube(expert("brits"), write_cube(tmp_path / "short.zarr", times=TIMES[:6]), out)
-    with pytest.raises(ExpertError, match="cannot say how unsure it is"):
-        unmix_cube(expert("fclsu"), cube, out, uncertainty=tmp_path / "spread.tif")
+    uncalibrated = dataclasses.replace(expert("fclsu").header, doubt=())
+    with pytest.raises(ExpertError, match="cannot say how unsure it is, nor was it calibrated"):
+        unmix_cube(
+            Expert(uncalibrated, expert("fclsu").network), cube, out, uncertainty=tmp_path / "spread.tif"
+        )
     with pytest.raises(ExpertError, match="fills no gaps"):
         unmix_cube(expert("tempcnn"), cube, out, imputed=tmp_path / "filled.zarr")
     plain = dataclasses.replace(expert("brits").header, series=None, task="segmentation")

@@ -13,17 +13,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from tesela.core.beta import beta_parameters
 from tesela.core.errors import ExpertError, InputError
+from tesela.core.shares import sum_to_level
 from tesela.models.applied import TorchRunner, unmix
 from tesela.models.architecture import read_architecture
 from tesela.models.ensemble import join_experts
-from tesela.models.expert import Expert, load_expert, save_expert
+from tesela.models.expert import Expert, ExpertHeader, load_expert, save_expert
 from tesela.models.mixing import purest_endmembers, unmix_linear
 from tesela.models.trees import project_to_simplex
 from tesela.training.pretraining import pretrain
 from tesela.training.settings import SettingsError
 from tesela.training.unmixing import load_start, train_unmixing
 from tesela.training.unmixing_apply import unmix_pixels
+from tesela.training.unmixing_calibration import calibrate, fit_doubt
 from tesela.training.unmixing_settings import UnmixingSettings
 from unmixing_scene import BANDS, LEGEND, STEPS, make_table
 
@@ -102,13 +105,75 @@ def test_chosen_pixels_come_in_their_order() -> None:
         assert np.allclose(unmix_pixels(expert(name), table, chosen).shares, whole[chosen], atol=1e-6)
 
 
-def test_ensembles_and_dirichlets_say_how_unsure_they_are() -> None:
+def without_doubt(one: Expert) -> Expert:
+    """As experts were before they were calibrated."""
+    document = one.header.to_dict()
+    document.pop("doubt", None)
+    return Expert(ExpertHeader.from_dict(document), one.network)
+
+
+def test_ensembles_brits_and_dirichlets_say_by_themselves_how_unsure_they_are() -> None:
     table = make_table()
     for name in ("attention", "brits", "dirichlet, mixture", "joined"):
-        deviation = unmix_pixels(expert(name), table).deviation
+        deviation = unmix_pixels(without_doubt(expert(name)), table).deviation
         assert deviation is not None
         assert (deviation > 0).any()
-    assert unmix_pixels(expert("mlp"), table).deviation is None
+    assert unmix_pixels(without_doubt(expert("mlp")), table).deviation is None
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_on_validation_pixels_errors_are_as_large_as_every_expert_says(name: str) -> None:
+    table, one = make_table(), expert(name)
+    val = (table.splits == 1) & np.isfinite(table.values).any((1, 2))
+    for level in (1, 2):
+        found = unmix_pixels(one, table, val, level=level)
+        assert found.deviation is not None
+        assert (found.deviation**2 <= found.shares * (1 - found.shares) + 1e-6).all()
+        error = found.shares - sum_to_level(table.targets[val].T, LEGEND, level).T
+        assert np.sqrt((found.deviation**2).mean()) == pytest.approx(np.sqrt((error**2).mean()), rel=0.1)
+
+
+def test_a_doubt_is_found_again() -> None:
+    generator = np.random.default_rng(0)
+    shares = generator.dirichlet([0.3] * 4, 8000)
+    own = 0.3 * shares * (1 - shares) * generator.random(shares.shape)
+    true = 0.5 * own + 0.2 * shares * (1 - shares)
+    truth = generator.beta(*beta_parameters(shares, np.sqrt(true)))
+    found = fit_doubt(truth, shares, np.sqrt(own))
+    assert found.own == pytest.approx(0.5, abs=0.15)
+    assert found.mixed == pytest.approx(0.2, abs=0.03)
+    assert fit_doubt(truth, shares, None).own == 0
+
+
+def test_the_deviation_of_a_sum_is_that_of_the_members_sums() -> None:
+    table, one = make_table(), without_doubt(expert("attention"))
+    fine, coarse = unmix_pixels(one, table), unmix_pixels(one, table, level=1)
+    assert np.abs(coarse.shares[:, 0] - fine.shares[:, :2].sum(1)).max() < 1e-6
+    assert fine.deviation is not None
+    assert coarse.deviation is not None
+    # of two classes that sum to 1, both are equally unsure
+    assert np.abs(coarse.deviation[:, 0] - coarse.deviation[:, 1]).max() < 1e-6
+    seen = ~fine.unseen
+    assert np.abs(coarse.deviation[seen, 1] - fine.deviation[seen, 2]).max() < 1e-6
+
+
+def test_joined_experts_are_calibrated_when_asked() -> None:
+    table, joined = make_table(), expert("joined")
+    assert joined.header.doubt == ()
+    assert len(calibrate(joined, table).header.doubt) == LEGEND.depth
+    with pytest.raises(InputError, match="no shares of the expert's legend"):
+        calibrate(joined, table.at_level(1))
+    unsplit = dataclasses.replace(table, splits=np.zeros(len(table), np.uint8))
+    with pytest.raises(InputError, match="No pixel is in val"):
+        calibrate(joined, unsplit)
+
+
+@pytest.mark.parametrize(
+    "doubt", [[[1, 2]], [[1, 0], [float("nan"), 1]], [[1, 0], [-1, 1]], "much", [[1], [2]]]
+)
+def test_a_strangers_doubt_is_read_with_care(doubt: object) -> None:
+    with pytest.raises(ExpertError, match="doubt"):
+        ExpertHeader.from_dict(expert("mlp").header.to_dict() | {"doubt": doubt})
 
 
 def test_endmembers_of_the_mixture_can_be_read() -> None:

@@ -44,7 +44,12 @@ def compare(
     if as_json:
         print_json(made.comparison.to_dict() | {"files": made.files})
         return
-    head, rows = made.comparison.to_table()
-    print_table(rows, header=head, right=range(len(made.comparison.axes), len(head)))
+    for level in made.comparison.levels:
+        if level is not None:
+            print(f"level {level}")
+        head, rows = made.comparison.to_table(level)
+        print_table(rows, header=head, right=range(len(made.comparison.axes), len(head)))
+        if level is not None:
+            print()
     for kind, path in made.files.items():
         print(f"{kind:5} {path}")

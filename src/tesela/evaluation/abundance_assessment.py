@@ -227,7 +227,7 @@ class _Collector:
         if deviation is not None:
             s = deviation[:, judged].T
             known = np.isfinite(s)
-            found = ShareCalibration.of((p - t)[known], s[known])
+            found = ShareCalibration.of(t[known], p[known], s[known])
             self.calibration = found if self.calibration is None else self.calibration + found
         return self._draw(row, col, truth, estimate, judged)
 

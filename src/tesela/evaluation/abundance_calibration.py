@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
+
+from tesela.core.beta import probabilities_around
 
 LEVELS = (0.5, 0.68, 0.8, 0.9, 0.95)
 """Intervals whose coverage is told."""
 
 BINS = 12
+_LEAST_PART = 1e-12
 _WIDTH = 0.5 / BINS
 """Bins of claimed deviation from 0 to 0.5; no share's deviation can be larger."""
 
@@ -24,7 +26,7 @@ class ShareCalibration:
     claimed: NDArray[np.float64]
     """(bins, 3): number of shares, sum of their claimed variances, sum of their squared errors."""
     inside: NDArray[np.float64]
-    """(levels,) shares whose error lies inside the interval of `LEVELS`."""
+    """(levels,) shares that lie inside the central interval of `LEVELS`; see `part_inside`."""
 
     @classmethod
     def empty(cls) -> ShareCalibration:
@@ -32,15 +34,18 @@ class ShareCalibration:
         return cls(np.zeros((BINS, 3)), np.zeros(len(LEVELS)))
 
     @classmethod
-    def of(cls, error: NDArray[np.floating], deviation: NDArray[np.floating]) -> ShareCalibration:
-        """Sum up errors and claimed standard deviations of the same shape, without NaN."""
-        e, s = error.astype(np.float64).ravel(), deviation.astype(np.float64).ravel()
+    def of(
+        cls,
+        truth: NDArray[np.floating],
+        estimate: NDArray[np.floating],
+        deviation: NDArray[np.floating],
+    ) -> ShareCalibration:
+        """Sum up shares of the reference and of the map and claimed deviations, of the same shape, without NaN."""
+        t, p, s = (part.astype(np.float64).ravel() for part in (truth, estimate, deviation))
         number = np.clip((s / _WIDTH).astype(np.intp), 0, BINS - 1)
-        parts = (np.ones_like(s), s * s, e * e)
+        parts = (np.ones_like(s), s * s, (p - t) ** 2)
         claimed = np.stack([np.bincount(number, weights=part, minlength=BINS) for part in parts], axis=-1)
-        reach = [NormalDist().inv_cdf(0.5 + level / 2) for level in LEVELS]
-        inside = np.array([float((np.abs(e) <= z * s).sum()) for z in reach])
-        return cls(claimed.astype(np.float64), inside)
+        return cls(claimed.astype(np.float64), part_inside(t, p, s).sum(axis=-1))
 
     def __add__(self, other: ShareCalibration) -> ShareCalibration:
         return ShareCalibration(self.claimed + other.claimed, self.inside + other.inside)
@@ -85,3 +90,28 @@ class ShareCalibration:
             if count
         ]
         return {"shares": self.count, "error": self.error, "coverage": dict(self.coverage), "curve": curve}
+
+
+def part_inside(
+    truth: NDArray[np.float64], estimate: NDArray[np.float64], deviation: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    r"""
+    Part of each share that lies inside the central interval that its map claims.
+
+    The claim is the Beta distribution *F* with the map's mean and standard deviation. A share *t* stands for all within
+    half of the resolution *r* (`tesela.core.beta`), to which the claim gives the probabilities from
+    :math:`F(t - r / 2)` to :math:`F(t + r / 2)`; the part of these between :math:`(1 - l) / 2` and
+    :math:`(1 + l) / 2` is inside the interval of level *l*. Most shares are exactly 0, with which an honest map
+    reckons: were they counted whole, even its narrowest interval would hold them all. This is the nonrandomised
+    probability integral transform [Czado2009]_; when the claims are true, its mean is *l*.
+
+    Returns
+    -------
+    (levels, shares) array of float64
+        From 0 to 1.
+    """
+    low, high = probabilities_around(truth, estimate, deviation)
+    width = np.maximum(high - low, _LEAST_PART)
+    ends = [(0.5 - level / 2, 0.5 + level / 2) for level in LEVELS]
+    parts = [np.minimum(low + width, end) - np.maximum(low, start) for start, end in ends]
+    return np.clip(np.stack(parts) / width, 0.0, 1.0)

@@ -15,8 +15,10 @@ from tesela.evaluation.abundance_calibration import ShareCalibration
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
     from matplotlib.image import AxesImage
+    from matplotlib.patheffects import AbstractPathEffect
 
 _INK, _SOFT, _ACCENT, _GRID = "#1d2329", "#5b6770", "#0b5c8a", "#e3e0d9"
 _NOTHING = "#eceae4"
@@ -31,7 +33,7 @@ def draw_density(judged: AbundanceAssessment) -> bytes:
     legend = judged.legend
     cols = min(len(legend), 5 if len(legend) > 4 else 4)
     rows = math.ceil(len(legend) / cols)
-    figure = _figure(_WIDE, 0.4 + rows * (0.84 * _WIDE / cols + 0.4))
+    figure = _figure(_WIDE, 0.4 + rows * (0.84 * _WIDE / cols + 0.5))
     most = max(int(judged.density.max()), 2)
     for k, item in enumerate(legend.classes):
         axes = figure.add_subplot(rows, cols, k + 1)
@@ -40,7 +42,7 @@ def draw_density(judged: AbundanceAssessment) -> bytes:
             counts,
             origin="lower",
             extent=(0, 100, 0, 100),
-            cmap="YlGnBu",
+            cmap=_dark_from_one(),
             norm=LogNorm(1, most),
             aspect="equal",
         )
@@ -49,13 +51,14 @@ def draw_density(judged: AbundanceAssessment) -> bytes:
         axes.text(
             3,
             97,
-            f"CC {_text(cc, 3)}\nRMSE {_text(rmse, 1)}",
+            f"CC {_text(cc, 3)}\nRMSE {_text(rmse, 1)} %",
             va="top",
             fontsize=8,
             color=_INK,
             linespacing=1.3,
+            path_effects=_halo(),
         )
-        axes.set_title(textwrap.shorten(item.name, 26, placeholder="…"), loc="left", fontsize=9, color=_INK)
+        _title(axes, item.name)
         axes.set_xlim(0, 100)
         axes.set_ylim(0, 100)
         _plain_axes(axes)
@@ -65,23 +68,30 @@ def draw_density(judged: AbundanceAssessment) -> bytes:
             axes.set_ylabel("map, %", fontsize=8, color=_SOFT)
         if k + cols >= len(legend):
             axes.set_xlabel("reference, %", fontsize=8, color=_SOFT)
-    bar = figure.colorbar(image, ax=figure.axes, shrink=0.6, aspect=30, pad=0.015)
+    bar = figure.colorbar(image, ax=figure.axes, shrink=0.6, aspect=30, pad=0.015, format="%d")
     bar.set_label("pixels in a square of 2 × 2 %", fontsize=8, color=_SOFT)
+    bar.minorticks_off()
     bar.ax.tick_params(labelsize=8, colors=_SOFT, length=0)
     bar.outline.set_visible(False)
     return _png(figure)
 
 
 def draw_classes(judged: AbundanceAssessment) -> bytes:
-    """Four scores by class, as bars in the colours of the legend; a line marks the mean."""
+    """The five scores by class, as bars in the colours of the legend; a line marks the mean."""
     legend = judged.legend
     count = len(legend)
     figure = _figure(_WIDE, 0.9 + 0.34 * count)
     where = np.arange(count)[::-1]
     for k, (name, label) in enumerate(
-        (("rmse", "RMSE, %"), ("mae", "MAE, %"), ("cc", "CC"), ("f1", "F1 of the majority"))
+        (
+            ("mae", "MAE, %"),
+            ("rmse", "RMSE, %"),
+            ("rrmse", "RRMSE, %"),
+            ("cc", "CC"),
+            ("f1", "F1 of the majority"),
+        )
     ):
-        axes = figure.add_subplot(1, 4, k + 1)
+        axes = figure.add_subplot(1, 5, k + 1)
         values = judged.sums.by_class(name)  # type: ignore[arg-type]
         axes.barh(
             where,
@@ -91,20 +101,26 @@ def draw_classes(judged: AbundanceAssessment) -> bytes:
             edgecolor="#00000033",
             linewidth=0.6,
         )
-        most = (
-            max(1.0, float(np.nanmax(values, initial=0.0)))
-            if k > 1
-            else float(np.nanmax(values, initial=1.0))
-        )
-        for y, value in zip(where, values, strict=True):
-            digits = 3 if k > 1 else 1
-            at = max(0.0, float(np.nan_to_num(value)))
-            axes.text(at + 0.015 * most, y, _text(value, digits), va="center", fontsize=8, color=_INK)
+        part = name in ("cc", "f1")
+        most = 1.0 if part else float(np.nanmax(values, initial=1.0))
         mean = judged.sums.mean(name)  # type: ignore[arg-type]
         if math.isfinite(mean):
             axes.axvline(mean, color=_INK, linewidth=0.9, linestyle=(0, (4, 3)))
-        axes.set_xlim(min(0.0, float(np.nanmin(values, initial=0.0))), most * 1.2)
-        axes.set_yticks(where, [textwrap.shorten(name, 30, placeholder="…") for name in legend.names])
+        for y, value in zip(where, values, strict=True):
+            at = max(0.0, float(np.nan_to_num(value)))
+            axes.text(
+                at + 0.02 * most,
+                y,
+                _text(value, 3 if part else 1),
+                va="center",
+                fontsize=8,
+                color=_INK,
+                path_effects=_halo(),
+            )
+        axes.set_xlim(min(0.0, float(np.nanmin(values, initial=0.0))), most * 1.3)
+        if part:
+            axes.set_xticks([0, 0.5, 1])
+        axes.set_yticks(where, [_two_lines(name) for name in legend.names])
         _plain_axes(axes)
         axes.tick_params(axis="y", labelleft=k == 0, labelsize=8.5, colors=_INK)
         axes.grid(axis="x", color=_GRID, linewidth=0.6)
@@ -120,7 +136,7 @@ def draw_abundances(judged: AbundanceAssessment) -> bytes:
     pairs = math.ceil(len(legend) / cols)
     ratio = overview.rmse.shape[0] / overview.rmse.shape[1]
     wide = _WIDE / cols
-    figure = _figure(_WIDE, 0.3 + pairs * (2 * 0.88 * wide * ratio + 0.45))
+    figure = _figure(_WIDE, 0.3 + pairs * (2 * 0.88 * wide * ratio + 0.6))
     for k, item in enumerate(legend.classes):
         row, col = divmod(k, cols)
         for part, (shares, label) in enumerate(
@@ -129,9 +145,7 @@ def draw_abundances(judged: AbundanceAssessment) -> bytes:
             axes = figure.add_subplot(2 * pairs, cols, (2 * row + part) * cols + col + 1)
             image = _image(axes, 100 * shares[k], "YlGnBu", 0, 100)
             if part == 0:
-                axes.set_title(
-                    textwrap.shorten(item.name, 26, placeholder="…"), loc="left", fontsize=9, color=_INK
-                )
+                _title(axes, item.name)
             if col == 0:
                 axes.set_ylabel(label, fontsize=8, color=_SOFT)
     bar = figure.colorbar(image, ax=figure.axes, shrink=0.5, aspect=30, pad=0.015)
@@ -196,6 +210,30 @@ def _figure(wide: float, high: float) -> Figure:
     figure = Figure(figsize=(wide, high), dpi=120, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     return figure
+
+
+def _title(axes: Axes, name: str) -> None:
+    axes.set_title(_two_lines(name), loc="left", fontsize=9, color=_INK, linespacing=1.1)
+
+
+def _two_lines(name: str) -> str:
+    """A class name in at most two lines of 24 letters."""
+    return textwrap.fill(name, 24, max_lines=2, placeholder=" …")
+
+
+def _halo() -> list[AbstractPathEffect]:
+    from matplotlib.patheffects import withStroke
+
+    return [withStroke(linewidth=2.5, foreground="white")]
+
+
+def _dark_from_one() -> Colormap:
+    """Colours of counts: a single pixel is seen on white."""
+    import matplotlib as mpl
+    from matplotlib.colors import LinearSegmentedColormap
+
+    colors = mpl.colormaps["YlGnBu"](np.linspace(0.3, 1, 256))
+    return LinearSegmentedColormap.from_list("counts", [tuple(color) for color in colors])
 
 
 def _plain_axes(axes: Axes) -> None:

@@ -73,8 +73,7 @@ def unmix_cube(
     level : int, optional
         Coarser level of the expert's legend to write: its shares are the sums of their children's.
     classes, uncertainty : path, optional
-        Further rasters of the same pass: the class with the largest share, and the standard deviation of each share
-        (for experts that know it: ensembles, BRITS, Dirichlet heads).
+        Further rasters of the same pass: the class with the largest share, and the standard deviation of each share.
     imputed : path, optional
         Cube to write, with the gaps filled; for experts that fill them.
     engine : {"auto", "torch", "openvino"}
@@ -210,8 +209,8 @@ def _check_wishes(expert: Expert, cube: Cube, *, uncertainty: bool, imputed: boo
     summary = expert.header.architecture.summary
     if uncertainty and found.deviation is None:
         raise ExpertError(
-            f"The expert ({summary}) cannot say how unsure it is: train an ensemble (members = 3) or with "
-            f"dirichlet = true, or leave the uncertainty out."
+            f"The expert ({summary}) cannot say how unsure it is, nor was it calibrated: train it again, calibrate it "
+            f"(tesela.training.unmixing_calibration), or leave the uncertainty out."
         )
     if imputed and found.imputed is None:
         raise ExpertError(

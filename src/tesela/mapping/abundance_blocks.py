@@ -9,12 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tesela.core.grid import window_grid
-from tesela.core.legend import Legend
 from tesela.io.abundance import round_shares
 from tesela.io.cube import Cube
 from tesela.models.applied import Floats, Runner, Unmixed, margin_of, series_of, unmix
 from tesela.models.expert import Expert
-from tesela.models.heads import parent_matrix
 
 DEVIATION_STEPS = 254
 """Standard deviations are stored as whole numbers of this part of 1."""
@@ -108,9 +106,9 @@ def unmix_block(expert: Expert, run: Runner, cube: Cube, block: Block, *, level:
     step = max(1, _PIXELS_AT_ONCE // (cols + 2 * margin))
     for top in range(0, rows, step):
         taken = slice(top, min(top + step, rows) + 2 * margin)
-        found = unmix(expert.header, run, values[None, taken], layers[None, taken])
+        found = unmix(expert.header, run, values[None, taken], layers[None, taken], level=level)
         pieces.append(found)
-    whole = Unmixed(
+    return Unmixed(
         np.concatenate([piece.shares[0] for piece in pieces]),
         None
         if pieces[0].deviation is None
@@ -118,23 +116,9 @@ def unmix_block(expert: Expert, run: Runner, cube: Cube, block: Block, *, level:
         np.concatenate([piece.unseen[0] for piece in pieces]),
         None if pieces[0].imputed is None else np.concatenate([_first(piece.imputed) for piece in pieces]),
     )
-    return whole if level is None else _to_level(whole, expert.header.legend, level)
 
 
 def _first(item: Floats | None) -> Floats:
     assert item is not None
     first: Floats = item[0]
     return first
-
-
-def _to_level(found: Unmixed, legend: Legend, level: int) -> Unmixed:
-    """Sum shares to a coarser level; deviations as of independent shares."""
-    while legend.depth > level:
-        matrix = parent_matrix(legend)
-        assert matrix is not None
-        assert legend.upper is not None
-        table = matrix.numpy()
-        deviation = None if found.deviation is None else np.sqrt(found.deviation**2 @ table)
-        found = Unmixed(found.shares @ table, deviation, found.unseen, found.imputed)
-        legend = legend.upper
-    return found

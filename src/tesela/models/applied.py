@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from tesela.core.errors import ExpertError
 from tesela.models.answer import Answer, UnmixingNetwork
+from tesela.models.doubt import Doubt, own_variance
 from tesela.models.header import ExpertHeader
+from tesela.models.heads import level_matrix
 from tesela.models.series import SeriesScaling, scale_series
 
 Floats = NDArray[np.float32]
@@ -24,7 +26,7 @@ class Unmixed:
     shares: Floats
     """(..., classes): not negative, sum 1."""
     deviation: Floats | None
-    """(..., classes): standard deviation of each share; None where the network cannot be unsure."""
+    """(..., classes): standard deviation of each share; None where neither the network nor a calibration tells it."""
     unseen: NDArray[np.bool_]
     """(...): pixels without a single observation, whose answer is the prior."""
     imputed: Floats | None = None
@@ -78,7 +80,12 @@ def margin_of(network: object) -> int:
 
 
 def unmix(
-    header: ExpertHeader, run: Runner, values: NDArray[np.floating], layers: NDArray[np.floating]
+    header: ExpertHeader,
+    run: Runner,
+    values: NDArray[np.floating],
+    layers: NDArray[np.floating],
+    *,
+    level: int | None = None,
 ) -> Unmixed:
     """
     Apply an expert to series.
@@ -92,6 +99,9 @@ def unmix(
         In the unit of the training; (windows, rows, cols, steps, bands) for networks that see neighbours.
     layers : (..., layers) array of float
         Ancillary layers in the order of the expert; NaN where there is no data.
+    level : int, optional
+        Coarser level of the expert's legend to answer in: shares are the sums of their children's, and deviations
+        those of the sums.
 
     Returns
     -------
@@ -113,13 +123,19 @@ def unmix(
     mean, std = np.array(header.mean, np.float32), np.array(header.std, np.float32)
     scaled, mask = scale_series(values, mean, std)
     answer = run(scaled, mask, series.scaled_layers(layers))
+    depth = header.legend.depth if level is None else level
+    prior = np.array(series.prior, np.float32)
+    if depth < header.legend.depth:
+        fold = level_matrix(header.legend, depth)
+        answer = answer._replace(shares=answer.shares @ fold, heads=answer.heads @ fold)
+        prior = prior @ fold.numpy()
     shares = _normal(answer.shares.numpy())
     trim = (mask.shape[1] - shares.shape[1]) // 2 if shares.ndim == 4 else 0
     inner = (slice(None), slice(trim, -trim), slice(trim, -trim)) if trim else ()
     unseen: NDArray[np.bool_] = np.logical_not(mask[inner].any((-2, -1)))
-    prior = np.array(series.prior, np.float32)
     shares[unseen] = prior
-    deviation = _deviation(answer)
+    doubt = header.doubt[depth - 1] if header.doubt else Doubt()
+    deviation = doubt.deviation(shares, own_variance(answer))
     if deviation is not None:
         deviation[unseen] = np.sqrt(prior * (1 - prior))
     imputed = None
@@ -136,15 +152,3 @@ def _normal(shares: NDArray[np.floating]) -> Floats:
     whole = np.maximum(shares.astype(np.float64), 0)
     normal: Floats = (whole / whole.sum(-1, keepdims=True)).astype(np.float32)
     return normal
-
-
-def _deviation(answer: Answer) -> Floats | None:
-    """Standard deviation of each share, from what the heads disagree on and what a Dirichlet leaves open."""
-    if len(answer.heads) < 2 and answer.concentration is None:
-        return None
-    variance = answer.heads.var(0, correction=0)
-    if answer.concentration is not None:
-        shares = answer.shares
-        variance = variance + shares * (1 - shares) / (answer.concentration[..., None] + 1)
-    found: Floats = variance.sqrt().numpy().astype(np.float32)
-    return found

@@ -74,6 +74,7 @@ def join_experts(experts: Sequence[Expert]) -> Expert:
         first,
         architecture=EnsembleArchitecture(tuple(plans)),
         patch_size_px=1 + 2 * whole.margin_px,
+        doubt=(),
         training={"members": [dict(expert.header.training) for expert in experts]},
         scores={"members": [dict(expert.header.scores) for expert in experts]},
     )

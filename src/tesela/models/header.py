@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tesela.core.errors import ExpertError, join_words
 from tesela.core.legend import Legend
 from tesela.models.architecture import Architecture, read_architecture
+from tesela.models.doubt import Doubt, read_doubts
 from tesela.models.series import SeriesScaling
 
 FORMAT = 1
@@ -50,6 +51,8 @@ class ExpertHeader:
     task: str = "segmentation"
     series: SeriesScaling | None = None
     """Months, ancillary layers and prior of an expert for unmixing."""
+    doubt: tuple[Doubt, ...] = ()
+    """What makes standard deviations of shares true, by level of the legend, the coarsest first; empty: not fitted."""
     training: Mapping[str, object] = field(default_factory=dict)
     """Settings of the training recipe."""
     scores: Mapping[str, object] = field(default_factory=dict)
@@ -104,6 +107,7 @@ class ExpertHeader:
             "patch_size_px": self.patch_size_px,
             "pixel_size_m": self.pixel_size_m,
             **({} if self.series is None else {"series": self.series.to_dict()}),
+            **({"doubt": [[one.own, one.mixed] for one in self.doubt]} if self.doubt else {}),
             "training": dict(self.training),
             "scores": dict(self.scores),
             "provenance": {
@@ -144,6 +148,7 @@ class ExpertHeader:
                 pixel_size_m=float(str(document["pixel_size_m"])),
                 task=str(document["task"]),
                 series=SeriesScaling.from_dict(_table(document["series"])) if "series" in document else None,
+                doubt=read_doubts(document.get("doubt", [])),
                 training=_table(document["training"]),
                 scores=_table(document["scores"]),
                 provenance=Provenance(
@@ -172,6 +177,10 @@ def _problems(header: ExpertHeader) -> Iterator[str]:
         yield "means and standard deviations must be finite, the latter above 0"
     if header.patch_size_px < 1 or not 0 <= header.pixel_size_m < np.inf:
         yield f"patch size {header.patch_size_px} px and pixel size {header.pixel_size_m} m must be positive"
+    if header.doubt and (
+        len(header.doubt) != header.legend.depth or not all(one.is_sound for one in header.doubt)
+    ):
+        yield f"the doubt is {header.doubt}; {header.legend.depth} pairs of finite numbers from 0 on were needed"
     if header.series is not None:
         yield from header.series.problems(len(header.legend))
 

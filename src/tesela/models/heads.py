@@ -60,3 +60,14 @@ def parent_matrix(legend: Legend) -> Tensor | None:
     for row, item in enumerate(legend.classes):
         matrix[row, codes.index(item.parent)] = 1
     return matrix
+
+
+def level_matrix(legend: Legend, depth: int) -> Tensor:
+    """Which class belongs to which of a coarser level, (classes, classes of the level) of 0 and 1."""
+    matrix = torch.eye(len(legend))
+    while legend.depth > depth:
+        above = parent_matrix(legend)
+        assert above is not None
+        assert legend.upper is not None
+        matrix, legend = matrix @ above, legend.upper
+    return matrix

@@ -85,9 +85,16 @@ class Comparison:
     @cached_property
     def best(self) -> Entry:
         """Setting with the best headline score."""
-        return self.entries[
-            best_of([entry.mean(self.headline.name) for entry in self.entries], self.headline)
-        ]
+        return self.entries[best_of([entry.mean(self.headline.key) for entry in self.entries], self.headline)]
+
+    @cached_property
+    def levels(self) -> tuple[int | None, ...]:
+        """Levels of the legend that have tables, that of the headline first; None alone where there is one table."""
+        return tuple(dict.fromkeys(metric.level for metric in self.metrics))
+
+    def metrics_of(self, level: int | None) -> tuple[Metric, ...]:
+        """Metrics of the table of a level."""
+        return tuple(metric for metric in self.metrics if metric.level == level)
 
     @cached_property
     def tiles(self) -> tuple[str, ...]:
@@ -102,8 +109,8 @@ class Comparison:
             "title": self.title,
             "axes": {axis.key: [choice.label for choice in axis.choices] for axis in self.axes},
             "seeds": list(self.seeds),
-            "headline": self.headline.name,
-            "better": {metric.name: metric.better for metric in self.metrics},
+            "headline": self.headline.key,
+            "better": {metric.key: metric.better for metric in self.metrics},
             "best": dict(zip((axis.key for axis in self.axes), self.best.labels, strict=True)),
             "settings": [self._entry(entry) for entry in self.entries],
         }
@@ -112,9 +119,9 @@ class Comparison:
         """Table of all settings: the varied keys, each metric over all classes and by class, and the cost."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        names = [(metric.name, name) for metric in self.metrics for name in metric.by_class]
-        totals = [metric.name for metric in self.metrics]
-        low_high = (f"{self.headline.name} low", f"{self.headline.name} high")
+        names = [(metric.key, name) for metric in self.metrics for name in metric.by_class]
+        totals = [metric.key for metric in self.metrics]
+        low_high = (f"{self.headline.key} low", f"{self.headline.key} high")
         head = [part for name in totals for part in (name, f"{name} sd")]
         classes = [f"{metric}: {name}" for metric, name in names]
         writer.writerow(
@@ -127,19 +134,27 @@ class Comparison:
             writer.writerow([*entry.labels, *(_text(cell) for cell in cells)])
         return text.getvalue()
 
-    def to_table(self) -> tuple[list[str], list[list[str]]]:
-        """Head and rows for a terminal; the best setting has a star, the others their difference from it."""
-        head = [axis.name for axis in self.axes] + [metric.name for metric in self.metrics]
-        head += ["minutes", "MFLOPs/px", "to the best", "p"]
-        return head, list(self._rows())
+    def to_table(self, level: int | None) -> tuple[list[str], list[list[str]]]:
+        """
+        Head and rows of a level for a terminal.
 
-    def _rows(self) -> Iterator[list[str]]:
+        In that of the headline the best setting has a star, the others their difference from it, and all their cost.
+        """
+        metrics = self.metrics_of(level)
+        head = [axis.name for axis in self.axes] + [metric.name for metric in metrics]
+        if level != self.headline.level:
+            return head, [
+                [*entry.labels, *(_with_spread(entry, one) for one in metrics)] for entry in self.entries
+            ]
+        return [*head, "minutes", "MFLOPs/px", "to the best", "p"], list(self._rows(metrics))
+
+    def _rows(self, metrics: Sequence[Metric]) -> Iterator[list[str]]:
         for entry in self.entries:
-            scores = [_with_spread(entry, metric) for metric in self.metrics]
+            scores = [_with_spread(entry, metric) for metric in metrics]
             if entry is self.best:
                 scores[0] += " *"
             gap = entry.difference
-            ends = ["", ""] if gap is None else [f"{gap.value:+.4f}", f"{gap.p:.3f}"]
+            ends = ["", ""] if gap is None else [f"{gap.value:+.{self.headline.digits}f}", f"{gap.p:.3f}"]
             yield [*entry.labels, *scores, f"{entry.minutes:.1f}", f"{entry.mflops_per_px:.4g}", *ends]
 
     def _entry(self, entry: Entry) -> dict[str, object]:
@@ -148,18 +163,18 @@ class Comparison:
             "setting": dict(zip((axis.key for axis in self.axes), entry.labels, strict=True)),
             "best": entry is self.best,
             "metrics": {
-                metric.name: {
-                    "mean": _number(entry.mean(metric.name)),
-                    "sd": _number(entry.spread(metric.name)),
-                    "classes": {name: _number(entry.mean(metric.name, name)) for name in metric.by_class},
+                metric.key: {
+                    "mean": _number(entry.mean(metric.key)),
+                    "sd": _number(entry.spread(metric.key)),
+                    "classes": {name: _number(entry.mean(metric.key, name)) for name in metric.by_class},
                 }
                 for metric in self.metrics
             },
             "tiles": {
                 tile: {
-                    "mean": _number(entry.mean(self.headline.name, tile=tile)),
+                    "mean": _number(entry.mean(self.headline.key, tile=tile)),
                     "classes": {
-                        name: _number(entry.mean(self.headline.name, name, tile=tile))
+                        name: _number(entry.mean(self.headline.key, name, tile=tile))
                         for name in self.headline.by_class
                     },
                 }
@@ -177,7 +192,7 @@ class Comparison:
                     "seed": run.seed,
                     "folder": run.folder,
                     "minutes": _number(run.minutes),
-                    "metrics": {metric.name: _number(metric.overall) for metric in run.metrics},
+                    "metrics": {metric.key: _number(metric.overall) for metric in run.metrics},
                 }
                 for run in entry.runs
             ],
@@ -193,7 +208,7 @@ def best_of(values: Sequence[float], metric: Metric) -> int:
 
 
 def _value(run: SeedRun, metric: str, name: str | None, tile: str | None) -> float:
-    found = next(item for item in run.metrics if item.name == metric)
+    found = next(item for item in run.metrics if item.key == metric)
     if tile is not None:
         found = found.tiles[tile]
     values: Mapping[str, float] = found.by_class
@@ -206,9 +221,9 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _with_spread(entry: Entry, metric: Metric) -> str:
-    spread = entry.spread(metric.name)
-    text = f"{entry.mean(metric.name):.4f}"
-    return text if math.isnan(spread) else f"{text} ± {spread:.4f}"
+    spread = entry.spread(metric.key)
+    text = f"{entry.mean(metric.key):.{metric.digits}f}"
+    return text if math.isnan(spread) else f"{text} ± {spread:.{metric.digits}f}"
 
 
 def _number(value: float) -> float | None:

@@ -35,6 +35,7 @@ def write_page(comparison: Comparison, *, page: Path, picture: Path) -> None:
         finding=_finding(comparison),
         picture=base64.b64encode(picture.read_bytes()).decode("ascii"),
         summary=_summary(comparison),
+        others=[_level_table(comparison, level) for level in comparison.levels[1:]],
         by_class=[_class_table(comparison, metric) for metric in comparison.metrics if metric.by_class],
         by_tile=_tile_table(comparison),
         best_tiles=_best_tiles(comparison),
@@ -48,13 +49,18 @@ def _finding(comparison: Comparison) -> str:
     best, headline = comparison.best, comparison.headline
     name = " · ".join(best.labels)
     low, high = best.interval
-    interval = "" if math.isnan(low) else f" (95 % interval {low:.3f} to {high:.3f}, {best.blocks} blocks)"
+    digits = min(3, headline.digits)
+    interval = (
+        ""
+        if math.isnan(low)
+        else f" (95 % interval {low:.{digits}f} to {high:.{digits}f}, {best.blocks} blocks)"
+    )
     level = [
         entry
         for entry in comparison.entries
         if entry is not best and entry.difference is not None and entry.difference.p > 0.05
     ]
-    told = f"Best {headline.name}: {name} with {best.mean(headline.name):.4f}{interval}."
+    told = f"Best {headline.key}: {name} with {best.mean(headline.key):.{headline.digits}f}{interval}."
     if level:
         others = "; ".join(" · ".join(entry.labels) for entry in level)
         told += f" Not told apart from it by this test ground (p > 0.05): {others}."
@@ -62,8 +68,10 @@ def _finding(comparison: Comparison) -> str:
 
 
 def _summary(comparison: Comparison) -> list[dict[str, Any]]:
-    columns = [[entry.mean(metric.name) for entry in comparison.entries] for metric in comparison.metrics]
-    winners = [best_of(values, metric) for values, metric in zip(columns, comparison.metrics, strict=True)]
+    metrics = comparison.metrics_of(comparison.headline.level)
+    columns = [[entry.mean(metric.key) for entry in comparison.entries] for metric in metrics]
+    winners = [best_of(values, metric) for values, metric in zip(columns, metrics, strict=True)]
+    digits = min(3, comparison.headline.digits)
     rows = []
     for place, entry in enumerate(comparison.entries):
         gap = entry.difference
@@ -73,17 +81,17 @@ def _summary(comparison: Comparison) -> list[dict[str, Any]]:
                 "best": entry is comparison.best,
                 "cells": [
                     {
-                        "text": _score(values[place]),
+                        "text": _score(values[place], metric),
                         "spread": _spread(entry, metric),
                         "best": winner == place,
                     }
-                    for values, winner, metric in zip(columns, winners, comparison.metrics, strict=True)
+                    for values, winner, metric in zip(columns, winners, metrics, strict=True)
                 ],
                 "interval": "–"
                 if math.isnan(entry.interval[0])
-                else f"{entry.interval[0]:.3f} to {entry.interval[1]:.3f}",
-                "gap": "" if gap is None else f"{gap.value:+.4f}",
-                "gap_interval": "" if gap is None else f"{gap.low:+.3f} to {gap.high:+.3f}",
+                else f"{entry.interval[0]:.{digits}f} to {entry.interval[1]:.{digits}f}",
+                "gap": "" if gap is None else f"{gap.value:+.{comparison.headline.digits}f}",
+                "gap_interval": "" if gap is None else f"{gap.low:+.{digits}f} to {gap.high:+.{digits}f}",
                 "p": "" if gap is None else ("< 0.001" if gap.p < 0.001 else f"{gap.p:.3f}"),
                 "minutes": f"{entry.minutes:.1f}",
                 "mflops": f"{entry.mflops_per_px:,.3g}",
@@ -92,16 +100,41 @@ def _summary(comparison: Comparison) -> list[dict[str, Any]]:
     return rows
 
 
+def _level_table(comparison: Comparison, level: int | None) -> dict[str, Any]:
+    """Scores at another level than the headline's."""
+    metrics = comparison.metrics_of(level)
+    columns = [[entry.mean(metric.key) for entry in comparison.entries] for metric in metrics]
+    winners = [best_of(values, metric) for values, metric in zip(columns, metrics, strict=True)]
+    return {
+        "level": level,
+        "head": [metric.name for metric in metrics],
+        "rows": [
+            {
+                "labels": entry.labels,
+                "cells": [
+                    {
+                        "text": _score(values[place], metric),
+                        "spread": _spread(entry, metric),
+                        "best": winner == place,
+                    }
+                    for values, winner, metric in zip(columns, winners, metrics, strict=True)
+                ],
+            }
+            for place, entry in enumerate(comparison.entries)
+        ],
+    }
+
+
 def _class_table(comparison: Comparison, metric: Metric) -> dict[str, Any]:
     names = [
         name
         for name in metric.by_class
-        if any(math.isfinite(entry.mean(metric.name, name)) for entry in comparison.entries)
+        if any(math.isfinite(entry.mean(metric.key, name)) for entry in comparison.entries)
     ]
-    columns = [[entry.mean(metric.name, name) for entry in comparison.entries] for name in names]
-    columns.append([entry.mean(metric.name) for entry in comparison.entries])
+    columns = [[entry.mean(metric.key, name) for entry in comparison.entries] for name in names]
+    columns.append([entry.mean(metric.key) for entry in comparison.entries])
     return {
-        "metric": metric.name,
+        "metric": metric.key,
         "head": [*names, "mean"],
         "rows": [
             {"labels": entry.labels, "cells": cells}
@@ -112,7 +145,7 @@ def _class_table(comparison: Comparison, metric: Metric) -> dict[str, Any]:
 
 def _tile_table(comparison: Comparison) -> dict[str, Any]:
     headline, tiles = comparison.headline, comparison.tiles[:_MOST_TILES]
-    columns = [[entry.mean(headline.name, tile=tile) for entry in comparison.entries] for tile in tiles]
+    columns = [[entry.mean(headline.key, tile=tile) for entry in comparison.entries] for tile in tiles]
     return {
         "head": list(tiles),
         "rows": [
@@ -133,7 +166,7 @@ def _best_tiles(comparison: Comparison) -> dict[str, Any]:
             {
                 "tile": tile,
                 "cells": [
-                    _cell(best.mean(headline.name, name, tile=tile), headline)
+                    _cell(best.mean(headline.key, name, tile=tile), headline)
                     for name in (*headline.by_class, None)
                 ],
             }
@@ -158,20 +191,16 @@ def _cells(columns: Sequence[Sequence[float]], metric: Metric) -> list[list[dict
 def _cell(value: float, metric: Metric, *, best: bool = False) -> dict[str, Any]:
     bounded = metric.better == "higher" and math.isfinite(value)
     shade = min(1.0, max(0.0, value)) * 0.55 if bounded else 0.0
-    return {"text": _score(value), "shade": f"{shade:.2f}", "best": best}
+    return {"text": _score(value, metric), "shade": f"{shade:.2f}", "best": best}
 
 
-def _score(value: float) -> str:
-    return f"{value:.4f}" if math.isfinite(value) and abs(value) < 10 else _wide(value)
-
-
-def _wide(value: float) -> str:
-    return f"{value:.2f}" if math.isfinite(value) else "–"
+def _score(value: float, metric: Metric) -> str:
+    return f"{value:.{metric.digits}f}" if math.isfinite(value) else "–"
 
 
 def _spread(entry: Entry, metric: Metric) -> str:
-    spread = entry.spread(metric.name)
-    return "" if math.isnan(spread) else f"± {_score(spread)}"
+    spread = entry.spread(metric.key)
+    return "" if math.isnan(spread) else f"± {_score(spread, metric)}"
 
 
 def _draw(comparison: Comparison, path: Path) -> None:
@@ -193,9 +222,9 @@ def _draw(comparison: Comparison, path: Path) -> None:
         seeds = [run.metrics[0].overall for run in entry.runs]
         if len(seeds) > 1:
             axes.plot(seeds, [place] * len(seeds), "o", color=color, markersize=3, markerfacecolor="white")
-        axes.plot([entry.mean(headline.name)], [place], "o", color=color, markersize=7)
+        axes.plot([entry.mean(headline.key)], [place], "o", color=color, markersize=7)
         axes.annotate(
-            f"{entry.mean(headline.name):.3f}",
+            f"{entry.mean(headline.key):.{min(3, headline.digits)}f}",
             (1.01, place),
             xycoords=("axes fraction", "data"),
             va="center",
@@ -205,7 +234,7 @@ def _draw(comparison: Comparison, path: Path) -> None:
         )
     axes.set_yticks(range(len(entries)), [" · ".join(entry.labels) for entry in entries], fontsize=9)
     axes.set_ylim(len(entries) - 0.4, -0.6)
-    axes.set_xlabel(f"{headline.name}: mean of the seeds, each seed, 95 % interval over blocks", fontsize=9)
+    axes.set_xlabel(f"{headline.key}: mean of the seeds, each seed, 95 % interval over blocks", fontsize=9)
     axes.grid(axis="x", color=_FAINT, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.tick_params(length=0, labelsize=9)

@@ -24,6 +24,16 @@ class Metric:
     better: Literal["higher", "lower"] = "higher"
     tiles: Mapping[str, Metric] = field(default_factory=dict)
     """The same score on each tile of the test ground, by the tile's name; of the headline only."""
+    level: int | None = None
+    """Level of the legend, where a chain judges several; each has a table of its own."""
+
+    digits: int = 4
+    """Decimals that are printed."""
+
+    @property
+    def key(self) -> str:
+        """Name that no other metric of the run has."""
+        return self.name if self.level is None else f"{self.name}, level {self.level}"
 
 
 @dataclass(frozen=True)

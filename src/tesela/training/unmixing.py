@@ -24,6 +24,7 @@ from tesela.models.unmixers import BritsArchitecture, EncoderArchitecture, Ensem
 from tesela.patches.pixels import PixelTable
 from tesela.training.averaging import MovingAverage
 from tesela.training.unmixing_batches import TRAIN, VAL, Batch, PixelSource, training_batches
+from tesela.training.unmixing_calibration import calibrate
 from tesela.training.unmixing_classic import fit_classic
 from tesela.training.unmixing_loss import unmixing_loss
 from tesela.training.unmixing_settings import CLASSIC, UnmixingSettings
@@ -56,7 +57,8 @@ def train_unmixing(
     """
     Train an expert that says which share of each pixel each class covers.
 
-    The weights with the least RMSE on the validation pixels are kept; those of the test split are never looked at.
+    The weights with the least RMSE on the validation pixels are kept, and standard deviations are calibrated there;
+    pixels of the test split are never looked at.
 
     Parameters
     ----------
@@ -107,7 +109,7 @@ def train_unmixing(
             fingerprints=fingerprints or {},
         ),
     )
-    return Expert(header, network.eval().requires_grad_(False))
+    return calibrate(Expert(header, network.eval().requires_grad_(False)), table)
 
 
 def fit_scaling(table: PixelTable) -> tuple[tuple[float, ...], tuple[float, ...], SeriesScaling]:

@@ -16,7 +16,11 @@ _PIXELS_AT_ONCE = 8192
 
 
 def unmix_pixels(
-    expert: Expert, table: PixelTable, chosen: NDArray[np.bool_] | NDArray[np.integer] | None = None
+    expert: Expert,
+    table: PixelTable,
+    chosen: NDArray[np.bool_] | NDArray[np.integer] | None = None,
+    *,
+    level: int | None = None,
 ) -> Unmixed:
     """
     Answer of an expert for pixels of a table, in their order.
@@ -25,6 +29,8 @@ def unmix_pixels(
     ----------
     chosen : (pixels,) mask or positions, optional
         Which pixels; default: all. Networks that see neighbours look at those of the whole table.
+    level : int, optional
+        Coarser level of the expert's legend to answer in.
 
     Raises
     ------
@@ -46,11 +52,15 @@ def unmix_pixels(
     if not network.margin_px:
         starts = range(0, max(len(wanted), 1), _PIXELS_AT_ONCE)
         rows = [wanted[start : start + _PIXELS_AT_ONCE] for start in starts]
-        return _join([unmix(header, run, table.values[part], table.static[part]) for part in rows])
-    return _by_tiles(expert, run, table, wanted)
+        return _join(
+            [unmix(header, run, table.values[part], table.static[part], level=level) for part in rows]
+        )
+    return _by_tiles(expert, run, table, wanted, level)
 
 
-def _by_tiles(expert: Expert, run: TorchRunner, table: PixelTable, wanted: NDArray[np.integer]) -> Unmixed:
+def _by_tiles(
+    expert: Expert, run: TorchRunner, table: PixelTable, wanted: NDArray[np.integer], level: int | None
+) -> Unmixed:
     margin = run.network.margin_px
     where = np.pad(table.positions(), margin + _TILE_PX, constant_values=-1)
     values = np.concatenate([table.values, np.full_like(table.values[:1], np.nan)])
@@ -64,7 +74,7 @@ def _by_tiles(expert: Expert, run: TorchRunner, table: PixelTable, wanted: NDArr
         side = _TILE_PX + 2 * margin
         window = where[top : top + side, left : left + side]
         inner = window[margin : margin + _TILE_PX, margin : margin + _TILE_PX]
-        found = unmix(expert.header, run, values[window][None], static[window][None])
+        found = unmix(expert.header, run, values[window][None], static[window][None], level=level)
         kept = asked[inner]
         pieces.append(_keep(found, kept))
         places.append(inner[kept])
