@@ -2,6 +2,7 @@
 
 import json
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 
 import geopandas as gpd
@@ -15,13 +16,20 @@ from tesela.core.errors import InputError, RecipeError
 from tesela.io.abundance import AbundanceWriter, open_abundance
 from tesela.io.cube_writer import CubeWriter
 from tesela.io.legends import load_legend
+from tesela.io.msmtu import BANDS, TIMES
+from tesela.io.timespec import LabelledSeries, write_timespec
+from tesela.models.answer import Tensor, UnmixingNetwork
+from tesela.models.expert import load_expert
 from tesela.patches.pixels import read_pixel_table
+from tesela.patches.published import table_of_timespec
 from tesela.recipes.chains import build_chain, run_recipe
 from tesela.recipes.known import find_chain
 from tesela.recipes.schema import check_recipe, load_recipe
 from tesela.recipes.stages import run_stages
 from tesela.recipes.templates import write_template
+from tesela.recipes.unlabelled import read_series
 from tesela.simulate.coarse import _Response, _season_weights
+from tesela.training.unmixing import load_start
 
 GRID = GeoBox((30, 24), Affine(500, 0, 400_000, 0, -500, 4_100_000), "EPSG:25830")
 LAYERS = ("longitude", "latitude", "altitude", "precipitation")
@@ -59,9 +67,7 @@ def project(tmp_path: Path) -> Path:
     shares = np.moveaxis(rng.dirichlet(np.full(10, 0.3), (30, 24)), -1, 0)
     values = np.einsum("ktb,krc->tbrc", rng.random((10, 12, 7)) * 0.5, shares)
     values[rng.random(values.shape) < 0.2] = np.nan
-    times = tuple(f"{month:02d}" for month in range(1, 13))
-    bands = tuple(f"b{number}" for number in range(1, 8))
-    with CubeWriter(tmp_path / "cube.zarr", GRID, times=times, bands=bands, layers=LAYERS) as cube:
+    with CubeWriter(tmp_path / "cube.zarr", GRID, times=TIMES, bands=BANDS, layers=LAYERS) as cube:
         cube.write(0, 0, values)
         cube.write_layers(0, 0, rng.random((4, 30, 24)))
     with AbundanceWriter(tmp_path / "shares.tif", GRID, legend) as file:
@@ -127,6 +133,57 @@ def test_a_recipe_may_count_pixels_as_published(project: Path) -> None:
     recipe, folder = load_recipe(project / "tiny.toml")
     with pytest.raises(InputError, match="holds shares already, so nothing is counted"):
         run_stages(build_chain(recipe, folder, quiet=True).stages, until="label")
+
+
+@pytest.mark.parametrize("source", ["cube", "own", "timespec", "table"])
+def test_pretraining_runs_before_training_on_any_series(
+    project: Path, source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(1)
+    values = rng.random((40, 12, 7)).astype(np.float32) * 0.5
+    values[rng.random(values.shape) < 0.2] = np.nan
+    series = LabelledSeries(values, ("Forest", "Water"), np.arange(40) % 2)
+    write_timespec(series, project / "timespec")
+    table_of_timespec(series).write(project / "series.safetensors")
+    with CubeWriter(project / "other.zarr", GRID, times=TIMES, bands=BANDS) as cube:
+        cube.write(0, 0, rng.random((12, 7, 30, 24)))
+    names = {"cube": "other.zarr", "timespec": "timespec", "table": "series.safetensors"}
+    where = f'series = "{names[source]}"\n' if source in names else ""
+    text = RECIPE.format(ancillary="all") + f"[pretraining]\nepochs = 2\n{where}"
+    (project / "tiny.toml").write_text(text)
+    given: list[int] = []
+
+    def spy(network: UnmixingNetwork, start: Mapping[str, Tensor]) -> int:
+        given.append(load_start(network, start))
+        return given[-1]
+
+    monkeypatch.setattr("tesela.training.unmixing.load_start", spy)
+    recipe, folder = load_recipe(project / "tiny.toml")
+    chain = build_chain(recipe, folder, quiet=True)
+    run_stages(chain.stages, until="train")
+    body = [
+        name for name in load_expert(chain.expert_file).network.state_dict() if not name.startswith("head.")
+    ]
+    assert given == [len(body)]  # all but the head begin as pretrained, layers too
+    assert run_stages(chain.stages, until="train").done == []
+    if source == "timespec":
+        file = project / "timespec/1Forest.json"
+        file.write_text(file.read_text().replace("Pixel_Metadata", "Metadata"))
+        assert run_stages(chain.stages, until="train").done == ["train"]
+
+
+def test_series_that_do_not_fit_are_told_before_training(project: Path) -> None:
+    with CubeWriter(project / "other.zarr", GRID, times=TIMES, bands=("red", "nir")) as cube:
+        cube.write(0, 0, np.zeros((12, 2, 30, 24)))
+    text = RECIPE.format(ancillary="all") + '[pretraining]\nseries = "other.zarr"\n'
+    (project / "tiny.toml").write_text(text)
+    recipe, folder = load_recipe(project / "tiny.toml")
+    stages = build_chain(recipe, folder, quiet=True).stages
+    with pytest.raises(InputError, match="have the bands red, nir; the pixels to train on have sur_refl_b01"):
+        run_stages(stages, until="train")
+    (project / "notes.txt").write_text("x")
+    with pytest.raises(InputError, match="is no series to pretrain on"):
+        read_series(project / "notes.txt")
 
 
 def test_sets_of_layers_are_those_of_the_published_ablation(project: Path) -> None:

@@ -17,7 +17,7 @@ from tesela.core.legend import Legend
 from tesela.core.units import parse_memory_bytes
 from tesela.evaluation.abundance_assessment import AbundanceAssessment, assess_abundance
 from tesela.evaluation.abundance_report import write_abundance_report
-from tesela.evaluation.abundance_scores import HIGHER, NAMES, SCORES, flat_scores, mean_of
+from tesela.evaluation.abundance_scores import HIGHER, NAMES, SCORES, Score, flat_scores, mean_of
 from tesela.io.abundance import AbundanceMap, open_abundance
 from tesela.io.cube import Cube, open_cube
 from tesela.io.legends import load_crosswalk
@@ -29,12 +29,13 @@ from tesela.patches.pixels import read_pixel_table, read_pixels
 from tesela.patches.table import SPLITS
 from tesela.recipes.metrics import Blocks, Metric
 from tesela.recipes.stages import Stage
+from tesela.recipes.unlabelled import read_series, series_files
 from tesela.recipes.unmixing_recipe import UnmixingRecipe
 from tesela.sources.ancillary import Ancillary
 from tesela.sources.modis import write_modis_cube
 from tesela.training.unmixing_settings import UnmixingSettings
 
-_ORDER = ("rmse", "mae", "rrmse", "cc", "f1")
+_ORDER: tuple[Score, ...] = ("rmse", "mae", "rrmse", "cc", "f1")
 """Scores as `tesela compare` shows them, the headline first."""
 
 
@@ -194,11 +195,10 @@ class UnmixingChain:
         if self.recipe.pretraining is not None:
             from tesela.training.pretraining import pretrain
 
-            files = self._pretraining_files()
-            series = (
-                read_pixel_table(files[0]) if files else read_pixels(self.cube).select_layers(table.layers)
+            series = self._pretraining_series or self.cube_file
+            start = pretrain(
+                read_series(series), self._settings, like=table, epochs=self.recipe.pretraining.epochs
             )
-            start = pretrain(series, self._settings, epochs=self.recipe.pretraining.epochs)
         save_expert(self.expert_file, train_unmixing(table, self._settings, start=start))
         return [self.expert_file]
 
@@ -252,17 +252,23 @@ class UnmixingChain:
         )
 
     def metrics(self) -> tuple[Metric, ...]:
-        """RMSE, MAE, RRMSE, CC and F1 on the judged ground, as the paper's Tables II and III."""
+        """RMSE, MAE, RRMSE, CC and F1 on the judged ground at every level, as the paper's Tables II and III."""
         document = self._document()
+        levels = {
+            self.legend.depth: document,
+            **{int(level): one for level, one in document["levels"].items()},
+        }
         return tuple(
             Metric(
                 NAMES[name],
-                _number(document["mean"][name]),
-                {row["name"]: _number(row[name]) for row in document["classes"]},
+                _number(one["mean"][name]),
+                {row["name"]: _number(row[name]) for row in one["classes"]},
                 better="higher" if name in HIGHER else "lower",
+                level=level if len(levels) > 1 else None,
+                digits=3 if name in HIGHER else 2,
             )
+            for level, one in levels.items()
             for name in _ORDER
-            if name in SCORES
         )
 
     def blocks(self) -> Blocks:
@@ -355,9 +361,13 @@ class UnmixingChain:
     def _uncertainty_files(self) -> list[Path]:
         return [self._uncertainty_file] if self.recipe.mapping.uncertainty else []
 
-    def _pretraining_files(self) -> list[Path]:
+    @property
+    def _pretraining_series(self) -> Path | None:
         section = self.recipe.pretraining
-        return [] if section is None or section.pixels is None else [self.folder / section.pixels]
+        return None if section is None or section.series is None else self.folder / section.series
+
+    def _pretraining_files(self) -> list[Path]:
+        return [] if self._pretraining_series is None else series_files(self._pretraining_series)
 
     def _cube_sources(self) -> list[Path]:
         files: list[Path] = []

@@ -77,8 +77,8 @@ class SplitSection(Section):
 class PretrainingSection(Section):
     """``[pretraining]``: series without labels to learn from first."""
 
-    pixels: InputFile | None = None
-    """Pixel table of other series, such as TimeSpec4LULC; default: all pixels of the cube."""
+    series: InputFile | None = None
+    """A pixel table, another cube, or a folder of TimeSpec4LULC; default: all pixels of the recipe's cube."""
     epochs: int = Field(20, ge=1)
 
 
@@ -92,7 +92,7 @@ class UnmixSection(Section):
     classes: bool = True
     """Write the class with the largest share, too."""
     uncertainty: bool = False
-    """Write the standard deviation of each share; for ensembles, BRITS and Dirichlet heads."""
+    """Write the standard deviation of each share."""
 
 
 class AbundanceAssessmentSection(Section):

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from tesela.core.errors import InputError
+from tesela.core.errors import InputError, join_words
 from tesela.core.legend import LandClass, Legend
 from tesela.core.machine import steady_memory
 from tesela.models.answer import Tensor, UnmixingNetwork
@@ -33,6 +33,7 @@ def pretrain(
     table: PixelTable,
     settings: UnmixingSettings,
     *,
+    like: PixelTable | None = None,
     epochs: int = 20,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Tensor]:
@@ -45,9 +46,12 @@ def pretrain(
     Parameters
     ----------
     table : PixelTable
-        Pixels of the bands, months and layers of the later training; its splits and shares are not looked at.
+        Pixels of the bands and months of the later training; splits and shares are not looked at.
     settings : UnmixingSettings
         Those of the later training: the model, its width and the optimiser.
+    like : PixelTable, optional
+        Table of the later training, whose scaling and layers are taken, so that the network meets again what it has
+        learned; layers that `table` lacks are unknown. Default: `table` itself.
 
     Returns
     -------
@@ -57,14 +61,16 @@ def pretrain(
     Raises
     ------
     InputError
-        If the model is one that is fitted, and has no weights.
+        If the model is one that is fitted and has no weights, or bands or months are not those of `like`.
     """
     chosen = settings.resolved
     if chosen.model in CLASSIC:
         raise InputError(
             f"A model '{chosen.model}' is fitted at once and cannot be pretrained. Take brits or an encoder."
         )
-    mean, std, scaling = fit_scaling(replace(table, splits=np.zeros(len(table), np.uint8)))
+    if like is not None:
+        table = _with_layers_of(table, like)
+    mean, std, scaling = fit_scaling(like or replace(table, splits=np.zeros(len(table), np.uint8)))
     bare = _without_shares(table)
     source = PixelSource(bare, _with_prior(scaling), mean, std)
     torch.manual_seed(chosen.seed)
@@ -130,6 +136,27 @@ class _Finder(nn.Module):
             extra = answer.imputation_error / (6 * self.shape[0])
         error: Tensor = ((found - values).abs() * hidden).sum() / hidden.sum().clamp_min(1)
         return error + extra
+
+
+def _with_layers_of(table: PixelTable, like: PixelTable) -> PixelTable:
+    """The table with the layers of another; NaN where it has none of that name."""
+    for kind, found, wanted in (
+        ("bands", table.bands, like.bands),
+        ("months", [*map(str, table.months)], [*map(str, like.months)]),
+    ):
+        if tuple(found) != tuple(wanted):
+            raise InputError(
+                f"The series to pretrain on have the {kind} {join_words(found)}; the pixels to train on have "
+                f"{join_words(wanted)}. Both must be alike, in order."
+            )
+    columns = [
+        table.static[:, table.layers.index(name)]
+        if name in table.layers
+        else np.full(len(table), np.nan, np.float32)
+        for name in like.layers
+    ]
+    static = np.stack(columns, axis=1) if columns else np.zeros((len(table), 0), np.float32)
+    return replace(table, static=static, layers=like.layers)
 
 
 def _without_shares(table: PixelTable) -> PixelTable:
