@@ -182,7 +182,7 @@ def test_a_crosswalk_keeps_to_its_legend_and_its_shares_sum_to_one() -> None:
     with pytest.raises(LegendError, match=r"the shares of z \(0\.9\) do not sum to 1"):
         walk(("z", "N1", 0.4), ("z", "N2", 0.5))
     for rows, message in [
-        ([{"from": "a", "to": ""}], r"line 2: needs columns 'from' and 'to'"),
+        ([{"from": "a", "to": ""}], r"line 2: needs columns 'from' and 'to', but holds 'a' and ''"),
         (
             [{"from": "a", "to": "N1"}, {"from": "b", "to": "N1", "share": "half"}],
             r"line 3: share 'half' is not a number",

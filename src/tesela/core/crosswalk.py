@@ -61,7 +61,8 @@ class Crosswalk:
         wrong = [f"{code} ({total:g})" for code, total in sums.items() if abs(total - 1) > 1e-6]
         if wrong:
             raise LegendError(
-                f"Crosswalk {self.source} -> {self.target.address}: the shares of {join_words(wrong)} do not sum to 1."
+                f"Crosswalk {self.source} -> {self.target.address}: the shares of {join_words(wrong)} do not sum to 1. "
+                f"Correct the column 'share', or leave it out where a code has one target."
             )
 
     @cached_property
@@ -174,13 +175,15 @@ class Crosswalk:
             code, to = (row.get("from") or "").strip(), (row.get("to") or "").strip()
             if not code or not to:
                 raise LegendError(
-                    f"Crosswalk {source} -> {target.address}, line {number}: needs columns 'from' and 'to'."
+                    f"Crosswalk {source} -> {target.address}, line {number}: needs columns 'from' and 'to', "
+                    f"but holds '{code}' and '{to}'. Write '{TO_NODATA}' where a code is to be left out."
                 )
             try:
                 share = float(row.get("share") or 1)
             except ValueError:
                 raise LegendError(
-                    f"Crosswalk {source} -> {target.address}, line {number}: share '{row['share']}' is not a number."
+                    f"Crosswalk {source} -> {target.address}, line {number}: share '{row['share']}' is not a number; "
+                    f"write a part of 1, such as 0.5, or nothing for 1."
                 ) from None
             items.append(CrosswalkRow(code, to, share, (row.get("note") or "").strip()))
         return cls(source, target, tuple(items))

@@ -93,9 +93,10 @@ def unit_m(grid: GeoBox, *, what: str) -> float:
     GridError
         If the grid counts in degrees, or has no CRS.
     """
-    if grid.crs is None or not grid.crs.projected:
+    crs = crs_of(grid)
+    if not crs.projected:
         raise GridError(
-            f"{what} needs a map in a projected CRS, but this one is in {grid.crs}, whose pixels have no constant "
+            f"{what} needs a map in a projected CRS, but this one is in {crs}, whose pixels have no constant "
             f"area. Warp it (gdalwarp -r near -t_srs EPSG:3035), then try again."
         )
-    return float(grid.crs.proj.axis_info[0].unit_conversion_factor)
+    return float(crs.proj.axis_info[0].unit_conversion_factor)

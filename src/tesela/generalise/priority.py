@@ -122,7 +122,8 @@ def _read_matrix(name: str, rows: Sequence[Mapping[str, object]]) -> dict[tuple[
                 text, str
             ):  # short and long rows give None and lists
                 raise LegendError(
-                    f"Priority table '{name}', line {number}: has more or fewer cells than the header."
+                    f"Priority table '{name}', line {number}: has more or fewer cells than the header; give a score, "
+                    f"or an empty cell, for each neighbour."
                 )
             if text.strip():
                 found[area.strip(), neighbour.strip()] = _number(name, number, text)

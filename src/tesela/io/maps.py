@@ -59,7 +59,10 @@ def open_map(path: str | Path, *, legend: Legend | None = None) -> ClassMap:
                 f"{path}: has {data.count} bands; a class map has one. Extract it (gdal_translate -b N)."
             )
         if np.dtype(data.dtypes[0]).kind not in "iu":
-            raise InputError(f"{path}: holds {data.dtypes[0]} numbers; a class map holds whole numbers.")
+            raise InputError(
+                f"{path}: holds {data.dtypes[0]} numbers; a class map holds whole numbers. "
+                "Convert it, if its numbers are classes (gdal_translate -ot Byte)."
+            )
         tag = data.tags().get(_TAG)
         grid = grid_of(data)
     if legend is None:

@@ -266,7 +266,8 @@ def _band_names(found: Sequence[Band], names: Sequence[str] | None, paths: Seque
     where = join_words([path.name for path in paths])
     if len(chosen) != len(found):
         raise InputError(
-            f"{where} has {len(found)} bands, but {len(chosen)} names were given ({join_words(chosen)})."
+            f"{where} has {len(found)} bands, but {len(chosen)} names were given ({join_words(chosen)}). "
+            f"Name each band, in the order of the files."
         )
     twice = sorted({name for name in chosen if chosen.count(name) > 1})
     if twice:

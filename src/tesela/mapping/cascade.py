@@ -99,7 +99,8 @@ class Cascade:
                     value = item.value if item.value not in taken else next(_free(taken), 0)
                     if not value:
                         raise RecipeError(
-                            f"Cascade '{self.name}': its experts have over 254 classes together."
+                            f"Cascade '{self.name}': its experts have over 254 classes together, more than a map of "
+                            f"bytes holds. Make two cascades of it."
                         )
                     known = parent is None or all(node.code != item.code for node in found)
                     code = item.code if known or parent is None else f"{parent.code}.{item.code}"

@@ -63,7 +63,8 @@ def split_pixels(
     width_m, height_m = pixel_size_m(table.grid)
     if block_m[0] < width_m or block_m[1] < height_m:
         raise GridError(
-            f"Blocks of {block_m[0]:g} x {block_m[1]:g} m are smaller than a pixel ({width_m:.0f} x {height_m:.0f} m)."
+            f"Blocks of {block_m[0]:g} x {block_m[1]:g} m are smaller than a pixel ({width_m:.0f} x {height_m:.0f} m). "
+            f"Take larger blocks."
         )
     across = (table.cols + 0.5) * width_m // block_m[0]
     down = (table.rows + 0.5) * height_m // block_m[1]
