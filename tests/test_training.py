@@ -1,4 +1,4 @@
-"""Training: its parts by hand-made cases, the whole by classes that can be learnt, killed and resumed."""
+"""Training, whole: classes that can be learnt, killed, interrupted and resumed."""
 
 import contextlib
 import csv
@@ -17,10 +17,8 @@ import torch
 from affine import Affine
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
-from pydantic import BaseModel, ValidationError
-from torch.nn import functional
 
-from tesela.core.errors import InputError, RecipeError
+from tesela.core.errors import InputError
 from tesela.core.legend import LandClass, Legend
 from tesela.io.maps import write_map
 from tesela.io.scenes import open_scene
@@ -28,14 +26,10 @@ from tesela.models.expert import load_expert, read_header
 from tesela.models.unet import make_unet
 from tesela.patches.table import PatchTable, make_patches
 from tesela.training import segmentation
-from tesela.training.augment import augment, turn
 from tesela.training.averaging import MovingAverage
-from tesela.training.data import Draws, MemoryPatches, PaddedPatches, Shares
-from tesela.training.hardware import choose_hardware, freeze_idle
-from tesela.training.losses import class_weights, patch_weights, segmentation_loss
 from tesela.training.scores import count_pairs, validation_scores
 from tesela.training.segmentation import train_segmentation
-from tesela.training.settings import SegmentationSettings, SettingsError
+from tesela.training.settings import SegmentationSettings
 
 LEGEND = Legend(
     "three",
@@ -98,258 +92,6 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def table(tmp_path_factory: pytest.TempPathFactory) -> PatchTable:
     return make_table(tmp_path_factory.mktemp("scene"))
-
-
-# ---- settings and hardware ----------------------------------------------------------------------------
-
-
-def test_published_settings_are_those_of_the_paper() -> None:
-    found = SegmentationSettings(published=True, encoder="resnet101", epochs=3).resolved
-    assert (found.optimizer, found.epochs, found.patience, found.weights) == ("adam", 100, 0, "imagenet")
-    assert SegmentationSettings(published=True, weights="mine.pth").resolved.weights == "mine.pth"
-    assert QUICK.resolved == QUICK
-    with pytest.raises(SettingsError, match="the paper used resnet50 and resnet101"):
-        SegmentationSettings(published=True, encoder="resnet18")
-
-
-def test_settings_out_of_range_are_all_named() -> None:
-    with pytest.raises(RecipeError, match=r"epochs is 0.*; learning_rate is 50.*; devices is 0"):
-        SegmentationSettings(epochs=0, learning_rate=50, devices=0)
-
-
-def test_a_recipe_reports_wrong_settings_beside_its_other_mistakes() -> None:
-    class Recipe(BaseModel):
-        training: SegmentationSettings
-        name: str
-
-    with pytest.raises(ValidationError, match="2 validation errors") as caught:
-        Recipe.model_validate({"training": {"epochs": 0}, "name": 3})
-    assert [error["loc"] for error in caught.value.errors()] == [("training",), ("name",)]
-    with pytest.raises(ValidationError, match=r"training\.epoch\s+Unexpected"):
-        Recipe.model_validate({"training": {"epoch": 3}, "name": "x"})
-
-
-def test_settings_load_without_torch() -> None:
-    code = "import sys; from tesela.training import SegmentationSettings; print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
-
-
-def test_hardware_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    with pytest.raises(SettingsError, match="torch finds no CUDA device"):
-        choose_hardware(replace(QUICK, accelerator="gpu"))
-    with pytest.raises(SettingsError, match="devices is 4096, but this machine has"):
-        choose_hardware(replace(QUICK, devices=4096))
-    with pytest.raises(SettingsError, match="a CPU does not train in"):
-        choose_hardware(replace(QUICK, precision="fp16"))
-    assert choose_hardware(replace(QUICK, precision="fp32")) == ("cpu", 1, "32-true")
-
-
-def test_all_gpus_are_used_in_bf16_where_they_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
-    assert choose_hardware(QUICK) == ("gpu", 3, "bf16-mixed")
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
-    assert choose_hardware(replace(QUICK, devices=2)) == ("gpu", 2, "16-mixed")
-    assert choose_hardware(replace(QUICK, accelerator="cpu"))[:2] == ("cpu", 1)
-
-
-def test_parameters_that_no_output_depends_on_are_left_out() -> None:
-    network = make_unet(encoder="efficientnet-b0", bands=2, classes=2)
-    freeze_idle(network, bands=2)
-    idle = [name for name, parameter in network.named_parameters() if not parameter.requires_grad]
-    assert idle == ["encoder._conv_head.weight", "encoder._bn1.weight", "encoder._bn1.bias"]
-    assert all(parameter.grad is None for parameter in network.parameters())
-    assert network.training
-
-
-# ---- losses and weights -------------------------------------------------------------------------------
-
-
-def some_scores(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    labels = torch.randint(0, 4, (2, 8, 8), generator=generator)
-    labels[0, :3] = 255
-    return torch.randn(2, 4, 8, 8, generator=generator), labels
-
-
-@pytest.mark.parametrize("smoothing", [0.0, 0.2])
-@pytest.mark.parametrize("weighted", [False, True])
-def test_cross_entropy_is_torchs_where_both_say_the_same(smoothing: float, weighted: bool) -> None:
-    logits, labels = some_scores()
-    weight = torch.tensor([0.5, 1.0, 2.0, 4.0]) if weighted else None
-    ours = segmentation_loss(logits, labels, kind="ce", weight=weight, label_smoothing=smoothing)
-    if smoothing and weighted:  # torch weighs the smoothed part by each class, we by the label's
-        log_probs = torch.log_softmax(logits, 1)
-        valid = labels != 255
-        assert weight is not None
-        w = weight[labels[valid]]
-        picked = log_probs.movedim(1, -1)[valid]
-        nll = -(0.8 * picked.gather(1, labels[valid][:, None])[:, 0] + 0.2 * picked.mean(1))
-        expected = (w * nll).sum() / w.sum()
-    else:
-        expected = functional.cross_entropy(
-            logits, labels, weight=weight, ignore_index=255, label_smoothing=smoothing
-        )
-    assert ours.item() == pytest.approx(expected.item(), rel=1e-5)
-
-
-def test_dice_of_a_case_done_by_hand() -> None:
-    labels = torch.tensor([[[0, 0, 1, 255]]])
-    logits = torch.zeros(1, 3, 1, 4)  # every class has probability 1/3 in every pixel
-    # class 0: overlap 2/3, areas 1 and 2: (2 * 2/3 + 1) / (1 + 2 + 1); class 1: (2 * 1/3 + 1) / (1 + 1 + 1)
-    dice = ((7 / 3) / 4 + (5 / 3) / 3) / 2
-    assert segmentation_loss(logits, labels, kind="dice").item() == pytest.approx(1 - dice, rel=1e-6)
-    both = segmentation_loss(logits, labels, kind="ce_dice").item()
-    assert both == pytest.approx(np.log(3) + 1 - dice, rel=1e-6)
-
-
-@pytest.mark.parametrize("kind", ["ce", "dice", "ce_dice"])
-def test_a_perfect_answer_costs_nothing_and_ignored_pixels_teach_nothing(kind: str) -> None:
-    logits, labels = some_scores()
-    logits.requires_grad_()
-    segmentation_loss(logits, labels, kind=kind, label_smoothing=0.1).backward()
-    assert logits.grad is not None
-    assert (logits.grad[0, :, :3] == 0).all()
-    assert (logits.grad[0, :, 3:] != 0).any()
-    perfect = functional.one_hot(torch.where(labels == 255, 0, labels), 4).movedim(-1, 1) * 50.0
-    assert segmentation_loss(perfect, labels, kind=kind).item() == pytest.approx(0, abs=1e-4)
-
-
-@pytest.mark.parametrize("kind", ["ce", "dice", "ce_dice"])
-def test_a_batch_without_labels_gives_zero_and_no_gradient(kind: str) -> None:
-    logits = torch.randn(1, 3, 4, 4, requires_grad=True)
-    loss = segmentation_loss(logits, torch.full((1, 4, 4), 255), kind=kind, weight=torch.ones(3))
-    loss.backward()
-    assert loss.item() == 0
-    assert logits.grad is not None
-    assert (logits.grad == 0).all()
-
-
-def test_class_weights_follow_the_inverse_root_and_weigh_a_pixel_one_on_average() -> None:
-    pixels = np.array([900, 100, 0, 400])
-    weights = class_weights(pixels)
-    assert weights[1] / weights[0] == pytest.approx(3)
-    assert weights[2] == 1
-    assert (weights * pixels).sum() / pixels.sum() == pytest.approx(1)
-    assert class_weights(np.array([10**12, 1]))[1] == pytest.approx(10, rel=0.01)
-
-
-def test_patches_with_rare_classes_are_drawn_more_often() -> None:
-    shares = np.array([[1.0, 0.0], [1.0, 0.0], [1.0, 0.0], [0.5, 0.5], [0.0, 0.0]])
-    chances = patch_weights(shares)
-    assert chances.sum() == pytest.approx(1)
-    assert chances[3] > chances[0] == chances[1] > chances[4] > 0
-
-
-# ---- augmentation, averaging, scores ------------------------------------------------------------------
-
-
-def test_the_eight_positions_of_a_square_are_all_different_and_form_a_group() -> None:
-    square = torch.arange(9).reshape(3, 3)
-    found = {tuple(turn(square, position).flatten().tolist()) for position in range(8)}
-    assert len(found) == 8
-    again = {tuple(turn(turn(square, 5), position).flatten().tolist()) for position in range(8)}
-    assert again == found
-
-
-def test_image_and_labels_turn_together_and_nodata_stays_zero() -> None:
-    labels = torch.arange(64).reshape(1, 8, 8).repeat(50, 1, 1)
-    images = labels[:, None].float()
-    turned, same = augment(images, labels, np.random.default_rng(0))
-    assert torch.equal(turned[:, 0].long(), same)
-    assert len({tuple(item.flatten().tolist()) for item in same}) == 8
-    lit, _ = augment(images, labels, np.random.default_rng(0), brightness=0.3, contrast=0.3)
-    assert torch.equal(lit == 0, turned == 0)
-    assert not torch.allclose(lit, turned)
-    once, twice = (augment(images, labels, np.random.default_rng(9), contrast=0.2)[0] for _ in range(2))
-    assert torch.equal(once, twice)
-    assert torch.equal(images[:, 0].long(), labels)  # the input is left alone
-
-
-def test_brightness_and_contrast_stay_within_their_limits() -> None:
-    images, labels = torch.full((500, 2, 2, 2), 2.0), torch.zeros(500, 2, 2, dtype=torch.int64)
-    lit, _ = augment(images, labels, np.random.default_rng(1), turns=False, brightness=0.1, contrast=0.2)
-    assert 2 * 0.8 - 0.1 <= lit.min() < 1.7
-    assert 2.3 < lit.max() <= 2 * 1.2 + 0.1
-
-
-def test_the_average_follows_as_its_formula_says() -> None:
-    network = torch.nn.Sequential(torch.nn.Linear(1, 1, bias=False), torch.nn.BatchNorm1d(1))
-    with torch.no_grad():
-        network[0].weight.fill_(0)
-        average = MovingAverage(network, decay=0.25)
-        network[0].weight.fill_(1)
-        network[1].num_batches_tracked.fill_(5)
-    average.train()
-    average.update(network)  # decay of step 1: min(0.25, 2 / 11)
-    found = average.network.state_dict()
-    assert found["0.weight"].item() == pytest.approx(9 / 11)
-    assert found["1.num_batches_tracked"].item() == 5
-    average.update(network)  # step 2: min(0.25, 3 / 12)
-    assert average.network.state_dict()["0.weight"].item() == pytest.approx(1 - (2 / 11) * 0.25)
-    assert not average.network.training
-
-
-def test_scores_of_a_matrix_done_by_hand() -> None:
-    labels, found = torch.tensor([0, 0, 0, 1, 255]), torch.tensor([0, 0, 1, 1, 2])
-    counts = count_pairs(labels, found, classes=4).numpy()
-    assert counts[:2, :2].tolist() == [[2, 1], [0, 1]]
-    scores = validation_scores(counts)
-    assert scores.accuracy == 3 / 4
-    assert scores.iou == (pytest.approx(2 / 3), pytest.approx(1 / 2), None, None)
-    assert scores.f1 == (pytest.approx(4 / 5), pytest.approx(2 / 3), None, None)
-    assert scores.miou == pytest.approx(7 / 12)
-    assert validation_scores(np.zeros((3, 3), np.int64)).macro_f1 == 0
-
-
-# ---- order of the patches -----------------------------------------------------------------------------
-
-
-def test_an_epochs_order_depends_on_seed_and_epoch_alone() -> None:
-    draws = Draws(10, batch_size=3, seed=1)
-    first = list(draws)
-    assert first == list(Draws(10, batch_size=3, seed=1))
-    assert len(first) == len(set(first)) == len(draws) == 9
-    draws.set_epoch(1)
-    assert list(draws) != first
-    assert list(Draws(10, batch_size=3, seed=2)) != first
-
-
-def test_few_patches_make_one_small_batch() -> None:
-    assert sorted(Draws(2, batch_size=16, seed=0)) == [0, 1]
-
-
-def test_devices_share_the_patches_without_overlap(monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn, judged = [], []
-    for rank in range(3):
-        monkeypatch.setattr("tesela.training.data._rank", lambda rank=rank: rank)
-        drawn.append(list(Draws(14, batch_size=2, seed=5, devices=3)))
-        judged.append(list(Shares(7, devices=3)))
-    assert [len(item) for item in drawn] == [4, 4, 4]
-    assert len({index for item in drawn for index in item}) == 12
-    assert [len(item) for item in judged] == [3, 3, 3]
-    assert sorted(index for item in judged for index in item) == list(range(9))  # 7 and 8 are padding
-
-
-class TwoPatches:
-    def __len__(self) -> int:
-        return 2
-
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
-        return torch.full((1, 2, 2), float(index)), torch.full((2, 2), index)
-
-
-def test_padding_has_no_labels_and_memory_changes_nothing() -> None:
-    padded = PaddedPatches(MemoryPatches(TwoPatches()))
-    assert torch.equal(padded[1][1], torch.full((2, 2), 1))
-    assert padded[1][1].dtype == torch.int64
-    assert torch.equal(padded[3][0], torch.ones(1, 2, 2))
-    assert (padded[3][1] == 255).all()
-
-
-# ---- the whole ----------------------------------------------------------------------------------------
 
 
 def test_a_training_learns_and_leaves_one_expert_and_its_logs(table: PatchTable, tmp_path: Path) -> None:
@@ -606,3 +348,20 @@ def test_two_devices_train_one_expert(table: PatchTable, tmp_path: Path) -> None
     assert header.scores["patches"] == 6
     assert header.scores["macro_f1"] == pytest.approx(predicted_f1(table, out), abs=0.02)
     assert not (tmp_path / "run" / ".training").exists()
+
+
+def test_the_average_follows_as_its_formula_says() -> None:
+    network = torch.nn.Sequential(torch.nn.Linear(1, 1, bias=False), torch.nn.BatchNorm1d(1))
+    with torch.no_grad():
+        network[0].weight.fill_(0)
+        average = MovingAverage(network, decay=0.25)
+        network[0].weight.fill_(1)
+        network[1].num_batches_tracked.fill_(5)
+    average.train()
+    average.update(network)  # decay of step 1: min(0.25, 2 / 11)
+    found = average.network.state_dict()
+    assert found["0.weight"].item() == pytest.approx(9 / 11)
+    assert found["1.num_batches_tracked"].item() == 5
+    average.update(network)  # step 2: min(0.25, 3 / 12)
+    assert average.network.state_dict()["0.weight"].item() == pytest.approx(1 - (2 / 11) * 0.25)
+    assert not average.network.training
