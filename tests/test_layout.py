@@ -28,7 +28,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "mapping": {"core", "io", "models"},
     "generalise": {"core", "io"},
     "evaluation": {"core", "io"},
-    "publishing": {"core", "io", "models"},
+    "publishing": {"core", "io", "models", "mapping"},
     "web": {"core", "io", "patches", "evaluation"},
     "simulate": {"core", "io", "generalise"},
     "recipes": None,

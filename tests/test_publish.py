@@ -50,7 +50,7 @@ PUBLICATION = Publication(
 )
 CORE = "https://schemas.stacspec.org/v1.1.0/item-spec/json-schema/item.json"
 SCHEMAS = Path(os.environ.get("TESELA_SCHEMAS", Path(__file__).parent.parent.parent / "shared" / "schemas"))
-"""Official schemas of the STAC extensions, one ``.json`` each; no package ships them."""
+"""Official schemas of the STAC extensions, one ``.json`` each; no package ships them, MLM's models but for."""
 
 
 def stripes() -> np.ndarray:
@@ -111,6 +111,36 @@ def unmixer_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_expert(path, Expert(header, net.build()))
 
 
+@pytest.fixture(scope="module")
+def cascade_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two experts of two folders whose files have one name; the second splits the wood of the first."""
+    folder = tmp_path_factory.mktemp("cascades")
+    kinds = Legend("kinds", (LandClass(1, "p", "Pine", "#004400"), LandClass(2, "o", "Oak", "#448800")))
+    for name, legend, day in (("cover", LEGEND, "2026-05-01"), ("kinds", kinds, "2026-05-03")):
+        net = UnetArchitecture(2, len(legend), encoder="mobilenet_v2", decoder_channels=(8, 8, 8, 8, 8))
+        header = ExpertHeader(
+            net,
+            legend,
+            ("red", "nir"),
+            mean=(0.1, 0.3),
+            std=(0.05, 0.1),
+            patch_size_px=64,
+            pixel_size_m=10.0,
+            training={"epochs": 3, "weights": "imagenet" if name == "cover" else None},
+            scores={"accuracy": 0.9},
+            provenance=Provenance(5, day, {"torch": "2.15.0+cpu"}),
+        )
+        (folder / name).mkdir()
+        save_expert(folder / name / "expert.safetensors", Expert(header, net.build()))
+    (folder / "cascade.toml").write_text(
+        'name = "Wood land"\n[[experts]]\npath = "cover/expert.safetensors"\nname = "cover"\n'
+        '[[experts]]\npath = "kinds/expert.safetensors"\nname = "kinds"\nparent = "cover"\nclasses = ["f"]\n'
+        "min_confidence = 0.25\n",
+        encoding="utf-8",
+    )
+    return folder / "cascade.toml"
+
+
 def read(path: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return found
@@ -135,10 +165,10 @@ def problems(item: dict[str, Any], schema: str, schemas: dict[str, Any]) -> list
     return [error.message for error in Draft7Validator(schemas[schema], registry=registry).iter_errors(item)]
 
 
-@pytest.fixture(params=["map", "abundance", "image", "expert", "unmixer"])
+@pytest.fixture(params=["map", "abundance", "image", "expert", "unmixer", "cascade"])
 def item(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
     """Items of all kinds of product."""
-    if request.param in ("map", "expert", "unmixer"):
+    if request.param in ("map", "expert", "unmixer", "cascade"):
         path = request.getfixturevalue(f"{request.param}_file")
         return read(publish(path, tmp_path / "out", PUBLICATION).item)
     path = tmp_path / f"{request.param}.tif"
@@ -165,6 +195,32 @@ def test_items_are_valid_under_each_of_their_extensions(item: dict[str, Any]) ->
     schemas = shipped_schemas() | {schema["$id"].rstrip("#"): schema for schema in found}
     for address in item["stac_extensions"]:
         assert problems(item, address, schemas) == [], address
+
+
+@pytest.mark.parametrize("kind", ["expert", "unmixer", "cascade"])
+def test_items_of_experts_are_read_by_the_models_of_the_extensions_own_package(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    from stac_model.schema import MLModelProperties
+
+    found = read(publish(request.getfixturevalue(f"{kind}_file"), tmp_path, PUBLICATION).item)["properties"]
+    told = {key: value for key, value in found.items() if key.startswith("mlm:")}
+    for output in told["mlm:output"]:  # stac-model takes these four fields of a class, the extension all
+        output["classification:classes"] = [
+            {key: item[key] for key in ("value", "name", "description", "color_hint") if key in item}
+            for item in output["classification:classes"]
+        ]
+    again = json.loads(MLModelProperties.model_validate(told).model_dump_json(by_alias=True))
+    for ours, theirs in zip(told["mlm:input"], again["mlm:input"], strict=True):
+        assert {key: theirs[key] for key in ours if key != "resize_type"} == {
+            key: value for key, value in ours.items() if key != "resize_type"
+        }
+    for ours, theirs in zip(told["mlm:output"], again["mlm:output"], strict=True):
+        assert {key: theirs[key] for key in ours} == ours
+    rest = told.keys() - {"mlm:input", "mlm:output"}
+    assert {key: again[key] for key in rest} == {key: told[key] for key in rest}
+    with pytest.raises(ValueError, match="mlm:tasks"):
+        MLModelProperties.model_validate(told | {"mlm:tasks": ["guessing"]})
 
 
 def test_an_item_without_a_time_is_not_valid_stac(item: dict[str, Any]) -> None:
@@ -282,6 +338,52 @@ def test_the_item_of_an_unmixing_expert_names_months_and_layers(unmixer_file: Pa
     assert "RMSE of the shares 0.12." in card
 
 
+def test_a_published_cascade_can_be_applied_and_says_who_is_asked_where(
+    cascade_file: Path, tmp_path: Path
+) -> None:
+    from tesela.mapping.cascade import read_cascade
+
+    made = publish(cascade_file.parent, tmp_path, Publication("Woods", license="MIT"))
+    assert {path.name for path in made.files} == {
+        *("cover.safetensors", "kinds.safetensors", "cover.md", "kinds.md"),
+        *("wood-land.toml", "wood-land.md", "wood-land.json"),
+    }
+    before, after = read_cascade(cascade_file), read_cascade(tmp_path / "wood-land.toml")
+    assert after.legend == before.legend
+    assert [member.gate for member in after.members] == [member.gate for member in before.members]
+    assert (tmp_path / "kinds.safetensors").read_bytes() == (
+        cascade_file.parent / "kinds/expert.safetensors"
+    ).read_bytes()
+    item = read(made.item)
+    properties = item["properties"]
+    assert properties["datetime"] == "2026-05-03T00:00:00Z"
+    assert [each["name"] for each in properties["mlm:input"]] == ["cover", "kinds"]
+    assert properties["mlm:hyperparameters"]["kinds.parent"] == "cover"
+    assert properties["mlm:hyperparameters"]["kinds.min_confidence"] == 0.25
+    assert properties["mlm:pretrained"] is True
+    assert properties["mlm:pretrained_source"] == "imagenet"
+    (output,) = properties["mlm:output"]
+    assert [each["value"] for each in output["classification:classes"]] == [0, 1, 2, 7, 3, 4]
+    assert {asset["href"] for asset in item["assets"].values() if "mlm:model" in asset["roles"]} == {
+        "./cover.safetensors",
+        "./kinds.safetensors",
+    }
+    card = (tmp_path / "wood-land.md").read_text(encoding="utf-8")
+    assert "tesela predict wood-land.toml SCENE" in card
+    assert "| kinds | U-Net, encoder mobilenet_v2 | kinds | cover: f | 0.25 | [kinds.md](kinds.md) |" in card
+    assert "| Pine | Wood |" in card
+
+
+def test_experts_of_a_cascade_whose_files_would_fall_together_are_refused(
+    cascade_file: Path, tmp_path: Path
+) -> None:
+    text = cascade_file.read_text(encoding="utf-8").replace('name = "Wood land"', 'name = "Kinds"')
+    cascade_file.with_name("same.toml").write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=r"kinds\.md: two files of the cascade 'Kinds'"):
+        publish(cascade_file.with_name("same.toml"), tmp_path / "out", PUBLICATION)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_model_card_shows_the_header_and_keeps_its_tables_whole(expert_file: Path, tmp_path: Path) -> None:
     publish(expert_file, tmp_path, PUBLICATION)
     card = (tmp_path / "north-1.md").read_text(encoding="utf-8")
@@ -312,6 +414,10 @@ def test_the_iso_record_is_read_back_by_owslib(map_file: Path, tmp_path: Path) -
     words = [word.name for group in about.keywords for word in group.keywords]
     assert words == ["land cover", "León", "a<b", "Land cover"]
     assert about.uselimitation == ["CC-BY-4.0"]
+    assert about.distance == ["10"]
+    assert about.uom == ["m"]
+    assert found.contact[0].organization == "Agency & Sons <x>"
+    assert about.keywords[-1].thesaurus["date"] == "2008-06-01"
 
 
 def test_the_metadata_control_file_lacks_nothing_but_the_address_of_the_contact(map_file: Path) -> None:
@@ -355,6 +461,22 @@ def test_the_lineage_follows_the_manifests_back_to_the_sources(map_file: Path, t
     made = publish(map_file, tmp_path / "out", Publication("Map"))
     assert read(made.item)["properties"]["datetime"] == "2018-07-05T00:00:00Z"
     assert "from in.tif; legend demo" in (tmp_path / "out" / "map.iso.xml").read_text(encoding="utf-8")
+
+
+def test_a_manifest_above_the_files_folder_counts_and_words_are_no_dates(
+    map_file: Path, tmp_path: Path
+) -> None:
+    scenes = [
+        {"name": "a", "date": "spring"},
+        {"name": "b", "date": "2018"},
+        {"name": "c", "date": "2018-04/2018-09"},
+    ]
+    Manifest("map", {"scenes": scenes}, {}, {"work/map.tif": "z"}, versions={"numpy": "2"}).write(tmp_path)
+    steps = read_lineage(map_file)
+    assert [step.step for step in steps] == ["map"]
+    assert imagery_dates(steps, scene="a") == ""
+    assert imagery_dates(steps) == "2018-01-01/2018-12-31"
+    assert lineage_text(steps).endswith("\nAll with numpy 2.")
 
 
 def test_a_file_that_no_manifest_lists_has_no_lineage(map_file: Path) -> None:

@@ -1,4 +1,4 @@
-"""`tesela publish`: from a map or an expert to a product that a catalogue accepts."""
+"""`tesela publish`: from a map, an expert or a cascade to a product that a catalogue accepts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ def add_commands(app: typer.Typer) -> None:
 
 def publish(
     product: Annotated[
-        str, typer.Argument(metavar="MAP|EXPERT", help="Map (a COG), or trained expert (.safetensors).")
+        str, typer.Argument(metavar="MAP|EXPERT|CASCADE",
+            help="Map (a COG), trained expert (.safetensors), or cascade (.toml, or a folder with cascade.toml).",)
     ],
     out: Out,
     title: Annotated[str | None, typer.Option(help="One line for people; default: the file's name.")] = None,
@@ -37,9 +38,9 @@ def publish(
     as_json: Json = False,
 ) -> None:
     """
-    Publish a map or an expert: a folder with the file, a STAC Item and the records beside it.
+    Publish a map, an expert or a cascade: a folder with the files, a STAC Item and the records beside it.
 
-    A map must be a valid COG; it gets an ISO 19115 record (XML). An expert gets a model card (Markdown).
+    A map must be a valid COG; it gets an ISO 19115 record (XML). Experts and cascades get model cards (Markdown).
 
     Example: tesela publish map.tif -o product --title "Land cover 2018" --date 2018-07 --include map.gpkg
     """

@@ -6,7 +6,14 @@ import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from tesela.core.errors import InputError, join_words
+from tesela.core.publication import read_period
 from tesela.io.manifest import Manifest
+
+_DEEPEST = 3
+"""Folders above a file in which the manifest of its step is looked for."""
+_MOST_INPUTS = 12
+"""Names of a step's inputs that a record lists."""
 
 
 def read_lineage(path: str | Path) -> tuple[Manifest, ...]:
@@ -22,7 +29,9 @@ def read_lineage(path: str | Path) -> tuple[Manifest, ...]:
 
 def imagery_dates(steps: tuple[Manifest, ...], *, scene: str = "") -> str:
     """
-    Dates of the scenes behind a product: one day, or the first and the last joined by a slash; "" if none is told.
+    Dates of the scenes behind a product: one, or the first and the last day joined by a slash; "" if none is told.
+
+    A recipe may tell dates in any words; those that are no dates are passed over.
 
     Parameters
     ----------
@@ -35,29 +44,44 @@ def imagery_dates(steps: tuple[Manifest, ...], *, scene: str = "") -> str:
         for section in scenes if isinstance(scenes, list) else []:
             if isinstance(section, Mapping) and section.get("date"):
                 by_name[str(section.get("name"))] = str(section["date"])
-    dates = sorted([by_name[scene]] if scene in by_name else by_name.values())
-    return "" if not dates else dates[0] if dates[0] == dates[-1] else f"{dates[0]}/{dates[-1]}"
+    told = {by_name[scene]} if scene in by_name else set(by_name.values())
+    periods = {text: period for text in told if (period := _period(text))}
+    if len(periods) < 2:
+        return next(iter(periods), "")
+    return f"{min(begin for begin, _ in periods.values())}/{max(end for _, end in periods.values())}"
 
 
 def lineage_text(steps: tuple[Manifest, ...]) -> str:
-    """Tell the steps in sentences: settings, inputs and versions of each, for a metadata record."""
-    return "\n".join(_sentence(number, step) for number, step in enumerate(steps, start=1))
+    """Tell the steps in sentences for a metadata record: inputs, settings, and versions, once where all share them."""
+    shared = steps[0].versions if steps and all(step.versions == steps[0].versions for step in steps) else {}
+    lines = [_sentence(number, step, tell_versions=not shared) for number, step in enumerate(steps, start=1)]
+    return "\n".join([*lines, f"All with {_versions(shared)}."] if shared else lines)
 
 
 def _follow(path: Path, found: dict[Path, Manifest]) -> None:
-    folder = path.parent
-    step = Manifest.read(folder)
-    if step is None or folder in found or not any((folder / name).resolve() == path for name in step.outputs):
+    for folder in path.parents[:_DEEPEST]:
+        step = Manifest.read(folder)
+        if step is not None and any((folder / name).resolve() == path for name in step.outputs):
+            break
+    else:
+        return
+    if folder in found:
         return
     for name in step.inputs:
         _follow((folder / name).resolve(), found)
     found[folder] = step
 
 
-def _sentence(number: int, step: Manifest) -> str:
+def _period(text: str) -> tuple[str, str] | None:
+    try:
+        return read_period(text)
+    except InputError:
+        return None
+
+
+def _sentence(number: int, step: Manifest, *, tell_versions: bool) -> str:
     settings = ", ".join(_settings(step.settings))
-    versions = ", ".join(f"{name} {version}" for name, version in step.versions.items())
-    inputs = ", ".join(Path(name).name for name in step.inputs)
+    inputs = join_words((Path(name).name for name in step.inputs), most=_MOST_INPUTS)
     parts = [f"{number}. {step.step} ({step.written}): from {inputs or 'no files'}"]
     if step.legend:
         parts.append(f"legend {step.legend}")
@@ -65,7 +89,13 @@ def _sentence(number: int, step: Manifest) -> str:
         parts.append(f"seed {step.seed}")
     if settings:
         parts.append(settings)
-    return "; ".join(parts) + (f" [{versions}]." if versions else ".")
+    if tell_versions and step.versions:
+        parts.append(f"with {_versions(step.versions)}")
+    return f"{'; '.join(parts)}."
+
+
+def _versions(versions: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
 
 
 def _settings(table: Mapping[str, object], prefix: str = "") -> Iterator[str]:

@@ -38,6 +38,7 @@ _MEDIA = {
     ".xml": ("application/xml", "metadata"),
     ".md": ("text/markdown", "metadata"),
     ".qml": ("application/xml", "style"),
+    ".toml": ("application/toml", "metadata"),
     ".png": ("image/png", "overview"),
     ".xlsx": ("application/vnd.openxmlformats-officedocument.spreadsheetml.sheet", "data"),
     ".safetensors": ("application/octet-stream", "mlm:model"),

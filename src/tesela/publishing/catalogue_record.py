@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from xml.etree import ElementTree
 
 from odc.geo.geobox import GeoBox
 
@@ -13,12 +12,12 @@ from tesela.core.publication import Publication
 from tesela.io.lineage import lineage_text
 from tesela.io.manifest import Manifest
 from tesela.io.stac_items import footprint, metres_per_unit, slug, wkt2
+from tesela.publishing.iso_elements import complete_record
 
 INSPIRE = "GEMET - INSPIRE themes, version 1.0"
 """Thesaurus of the theme keyword that INSPIRE asks for."""
-
-_GMD = "{http://www.isotc211.org/2005/gmd}"
-_GCO = "{http://www.isotc211.org/2005/gco}"
+INSPIRE_DATE = "2008-06-01"
+"""Day of its publication."""
 
 
 def catalogue_record(
@@ -32,8 +31,8 @@ def catalogue_record(
     """
     ISO 19139 text of a raster's record, written by pygeometa.
 
-    It tells title, abstract, time, extent, system, rights, contact, the INSPIRE theme "Land cover", and as lineage
-    the settings and inputs of the steps of the recipe.
+    It tells title, abstract, time, extent, system, resolution, rights, contact, the INSPIRE theme "Land cover", and as
+    lineage the settings and inputs of the steps of the recipe.
 
     Parameters
     ----------
@@ -45,7 +44,14 @@ def catalogue_record(
     from pygeometa.schemas.iso19139 import ISO19139OutputSchema
 
     document = make_mcf(path, grid, legend, publication=publication, steps=steps)
-    return _name_system(str(ISO19139OutputSchema().write(document)), grid)
+    assert grid.crs is not None
+    epsg = grid.crs.epsg
+    return complete_record(
+        str(ISO19139OutputSchema().write(document)),
+        system=f"http://www.opengis.net/def/crs/EPSG/0/{epsg}" if epsg else wkt2(grid),
+        pixel_m=abs(grid.resolution.x) * metres_per_unit(grid),
+        thesaurus_date=INSPIRE_DATE,
+    )
 
 
 def make_mcf(
@@ -125,25 +131,3 @@ def _abstract(grid: GeoBox, legend: Legend | None) -> str:
         return f"{text}."
     classes = ", ".join(f"{item.code} {item.name}" for item in legend.classes)
     return f"{text} with {len(legend)} classes of the legend {legend.address}: {classes}."
-
-
-def _name_system(text: str, grid: GeoBox) -> str:
-    """Name the raster's system, where the template wrote that of the extent (degrees)."""
-    assert grid.crs is not None
-    for prefix, address in _PREFIXES.items():
-        ElementTree.register_namespace(prefix, address)
-    root = ElementTree.fromstring(text)
-    code = root.find(f".//{_GMD}RS_Identifier/{_GMD}code/{_GCO}CharacterString")
-    assert code is not None
-    epsg = grid.crs.epsg
-    code.text = f"http://www.opengis.net/def/crs/EPSG/0/{epsg}" if epsg else wkt2(grid)
-    return '<?xml version="1.0" ?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
-
-
-_PREFIXES = {
-    "gmd": "http://www.isotc211.org/2005/gmd",
-    "gco": "http://www.isotc211.org/2005/gco",
-    "gml": "http://www.opengis.net/gml",
-    "gmx": "http://www.isotc211.org/2005/gmx",
-    "xlink": "http://www.w3.org/1999/xlink",
-}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -54,44 +54,66 @@ def expert_item(
     target = Path(path)
     header = read_header(target)
     publication = replace(publication, date=publication.date or header.provenance.date)
-    task = _TASKS.get(header.task, header.task)
-    properties: dict[str, object] = common_properties(publication)
-    properties |= {
-        "mlm:name": _model_name(target.stem),
-        "mlm:architecture": header.architecture.summary,
-        "mlm:tasks": [task],
-        "mlm:framework": "PyTorch",
-        "mlm:total_parameters": count_parameters(target),
-        "mlm:memory_size": target.stat().st_size,
-        "mlm:accelerator": "amd64",
-        "mlm:accelerator_constrained": False,
-        "mlm:input": [_image_input(header)]
+    task = task_of(header)
+    properties = common_properties(publication) | {
+        **model_properties(target.stem, header.architecture.summary, {target: header}),
+        "mlm:input": [image_input(header)]
         if header.series is None
         else _series_inputs(header, header.series),
         "mlm:output": [_output(header, task)],
-        "mlm:hyperparameters": _hyperparameters(header),
+        "mlm:hyperparameters": hyperparameters(header),
         "tesela:legend": header.legend.address,
         "tesela:scores": dict(header.scores),
         "tesela:pixel_size_m": header.pixel_size_m,
     }
-    layers = () if header.series is None else header.series.layers
-    version = re.match(r"\d+\.\d+\.\d+", header.provenance.versions.get("torch", ""))
-    if version:
-        properties["mlm:framework_version"] = version[0]
-    model = {
-        "href": f"./{target.name}",
-        "type": "application/octet-stream; application=safetensors",
-        "title": publication.title,
-        "roles": ["mlm:model", "mlm:weights"],
-        "mlm:artifact_type": "safetensors.torch.save_file",
-        "raster:bands": [{"name": name} for name in (*header.bands, *layers)],
-    }
+    assets = {"model": model_asset(target.name, publication.title, header), **other_assets(beside)}
     return {
         **item_frame(target.stem, [MLM, RASTER_BANDS, CLASSIFICATION]),
         "geometry": None,
         "properties": properties,
         "links": [],
-        "assets": {"model": model, **other_assets(beside)},
+        "assets": assets,
+    }
+
+
+def task_of(header: ExpertHeader) -> str:
+    """Task of an expert as the extension names it."""
+    return _TASKS.get(header.task, header.task)
+
+
+def model_properties(name: str, architecture: str, experts: Mapping[Path, ExpertHeader]) -> dict[str, object]:
+    """What the extension wants to know of a model made of one or several experts, apart from input and output."""
+    found: dict[str, object] = {
+        "mlm:name": _model_name(name),
+        "mlm:architecture": architecture,
+        "mlm:tasks": list(dict.fromkeys(map(task_of, experts.values()))),
+        "mlm:framework": "PyTorch",
+        "mlm:total_parameters": sum(map(count_parameters, experts)),
+        "mlm:memory_size": sum(path.stat().st_size for path in experts),
+        "mlm:accelerator": "amd64",
+        "mlm:accelerator_constrained": False,
+    }
+    weights = {
+        str(header.training["weights"]) for header in experts.values() if header.training.get("weights")
+    }
+    found["mlm:pretrained"] = bool(weights)
+    if weights:
+        found["mlm:pretrained_source"] = ", ".join(sorted(weights))
+    told = {header.provenance.versions.get("torch", "") for header in experts.values()}
+    version = re.match(r"\d+\.\d+\.\d+", max(told))
+    return found | ({"mlm:framework_version": version[0]} if version else {})
+
+
+def model_asset(name: str, title: str, header: ExpertHeader) -> dict[str, object]:
+    """Asset of an expert's file of this name."""
+    layers = () if header.series is None else header.series.layers
+    return {
+        "href": f"./{name}",
+        "type": "application/octet-stream; application=safetensors",
+        "title": title,
+        "roles": ["mlm:model", "mlm:weights"],
+        "mlm:artifact_type": "safetensors.torch.save_file",
+        "raster:bands": [{"name": band} for band in (*header.bands, *layers)],
     }
 
 
@@ -104,10 +126,11 @@ def count_parameters(path: Path) -> int:
         return sum(math.prod(file.get_slice(name).get_shape()) for name in names)
 
 
-def _image_input(header: ExpertHeader) -> dict[str, object]:
+def image_input(header: ExpertHeader, *, name: str = "image") -> dict[str, object]:
+    """Input of an expert that maps scenes."""
     size = header.patch_size_px
     return {
-        "name": "image",
+        "name": name,
         "description": "Physical quantities of the bands, in this order; scaled values of pixels without data are 0.",
         "bands": list(header.bands),
         "input": {
@@ -180,7 +203,8 @@ def _output(header: ExpertHeader, task: str) -> dict[str, object]:
     }
 
 
-def _hyperparameters(header: ExpertHeader) -> dict[str, object]:
+def hyperparameters(header: ExpertHeader) -> dict[str, object]:
+    """Settings of an expert's training, under names in the letters that the extension allows."""
     named = {re.sub(r"[^0-9a-zA-Z_.-]", "_", key): value for key, value in header.training.items()}
     return named | {"patch_size_px": header.patch_size_px, "seed": header.provenance.seed}
 

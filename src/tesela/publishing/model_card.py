@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 
 from tesela.core.publication import Publication
@@ -47,7 +48,7 @@ def model_card(header: ExpertHeader, publication: Publication, *, name: str) -> 
         f"# {publication.title}",
         publication.description
         or f"An expert of Tesela for {header.task} with the legend {header.legend.address}.",
-        _table(("", ""), facts),
+        table(("", ""), facts),
         "## Use",
         f"```\n{use}\n```",
         f"The {given} must have the bands below, found by name, in the same physical quantity"
@@ -57,14 +58,14 @@ def model_card(header: ExpertHeader, publication: Publication, *, name: str) -> 
             else "."
         ),
         "## Input",
-        _table(
+        table(
             ("band", "mean", "standard deviation"),
             [(band, f"{mean:.6g}", f"{std:.6g}") for band, mean, std in inputs],
         ),
         "Scaled by (x - mean) / standard deviation; pixels without data become 0.",
         "## Classes and scores",
-        _scores_line(header.scores),
-        _table(
+        scores_line(header.scores),
+        table(
             ("value", "code", "name", *by_class.values()),
             [
                 (
@@ -77,13 +78,15 @@ def model_card(header: ExpertHeader, publication: Publication, *, name: str) -> 
             ],
         ),
         "## Training",
-        _table(("setting", "value"), [(key, value) for key, value in sorted(header.training.items())]),
+        table(
+            ("setting", "value"), [(key, _setting(value)) for key, value in sorted(header.training.items())]
+        ),
         "## Limits",
         "The scores are those of the validation split, which chose the best epoch: judge maps of other ground on a "
         "reference of their own (`tesela assess`). What the network saw is told by place and season of its training "
         "data; elsewhere expect less. Classes without a score were not in it.",
         "## Provenance",
-        _table(
+        table(
             ("", ""),
             [("seed", made.seed), *sorted(made.versions.items()), *sorted(made.fingerprints.items())],
         ),
@@ -91,19 +94,32 @@ def model_card(header: ExpertHeader, publication: Publication, *, name: str) -> 
     return "\n\n".join(sections) + "\n"
 
 
-def _scores_line(scores: Mapping[str, object]) -> str:
-    told = [f"{name} {_cell(scores[key])}" for key, name in _SCORES.items() if key in scores]
+def _score(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _setting(value: object) -> str:
+    """As a recipe writes it."""
+    if value is None:
+        return "-"
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def scores_line(scores: Mapping[str, object]) -> str:
+    """Scores of an expert in one sentence."""
+    told = [f"{name} {_score(scores[key])}" for key, name in _SCORES.items() if key in scores]
     where = f" on {_cell(scores['patches'])} validation patches" if "patches" in scores else ""
     return f"{', '.join(told)}{where}." if told else "The header tells no scores."
 
 
 def _of_class(scores: Mapping[str, object], key: str, code: str) -> str:
-    table = scores.get(key)
-    value = table.get(code) if isinstance(table, Mapping) else None
+    by_class = scores.get(key)
+    value = by_class.get(code) if isinstance(by_class, Mapping) else None
     return "-" if value is None else f"{value:.4f}"
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Table in Markdown; no cell can break it."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines)
 

@@ -1,4 +1,4 @@
-"""The product: a map or an expert in a folder of its own, with everything that a catalogue asks for."""
+"""The product: a map, an expert or a cascade in a folder of its own, with everything that a catalogue asks for."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tesela.core.publication import Publication
 from tesela.io.lineage import imagery_dates, read_lineage
 from tesela.io.manifest import fingerprint, write_whole
 from tesela.io.raster import grid_of, open_dataset
-from tesela.io.stac_items import legend_of, raster_item
+from tesela.io.stac_items import legend_of, raster_item, slug
 from tesela.models.expert import read_header
 from tesela.publishing.catalogue_record import catalogue_record
 from tesela.publishing.expert_item import expert_item
@@ -22,7 +22,7 @@ from tesela.publishing.model_card import model_card
 
 @dataclass(frozen=True)
 class Product:
-    """A published map or expert."""
+    """A published map, expert or cascade."""
 
     item: Path
     """STAC Item."""
@@ -36,15 +36,17 @@ def publish(
     path: str | Path, folder: str | Path, publication: Publication, *, beside: Sequence[str | Path] = ()
 ) -> Product:
     """
-    Publish a map or an expert: copy it into a folder and write the records beside it.
+    Publish a map, an expert or a cascade: copy it into a folder and write the records beside it.
 
     A raster gets a STAC Item (``.json``), an ISO 19115 record (``.iso.xml``) and keeps its attribute table and QGIS
-    style; an expert gets a STAC Item with the extension MLM and a model card (``.md``). The Item is written last.
+    style; an expert gets a STAC Item with the extension MLM and a model card (``.md``). A cascade gets one of each, and
+    a card for each of its experts. The Item is written last.
 
     Parameters
     ----------
     path : str or Path
-        Class map, abundance map or image (a COG), or expert (``.safetensors``).
+        Class map, abundance map or image (a COG), expert (``.safetensors``), or cascade (``.toml``, or a folder with
+        ``cascade.toml``).
     beside : sequence of paths
         Further files of the product: confidence, polygons, report.
 
@@ -58,7 +60,10 @@ def publish(
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise InputError(f"{join_words(twice)}: two files of one product have this name; rename one.")
-    make = _publish_expert if source.suffix == ".safetensors" else _publish_raster
+    if source.suffix == ".toml" or source.is_dir():
+        make = _publish_cascade
+    else:
+        make = _publish_expert if source.suffix == ".safetensors" else _publish_raster
     return make(source, target, publication, [Path(item) for item in beside])
 
 
@@ -122,13 +127,52 @@ def _publish_expert(source: Path, folder: Path, publication: Publication, beside
     return _write(folder, source.stem, copied, texts={card_file: card}, item=item, notes=())
 
 
+def _publish_cascade(source: Path, folder: Path, publication: Publication, beside: list[Path]) -> Product:
+    from tesela.mapping.cascade import read_cascade
+    from tesela.publishing.cascade_card import cascade_card
+    from tesela.publishing.cascade_file import cascade_text, expert_files, expert_name
+    from tesela.publishing.cascade_item import cascade_item
+
+    cascade, experts = read_cascade(source), expert_files(source)
+    name = slug(cascade.name)
+    texts = {folder / f"{name}.toml": cascade_text(cascade)}
+    copied = [_Copy(path) for path in beside]
+    for member in cascade.members:
+        copied.append(_Copy(experts[member.name], expert_name(member.name)))
+        part = replace(publication, title=f"{publication.title}: {member.name}", description="")
+        card = model_card(member.expert.header, part, name=expert_name(member.name))
+        texts[folder / f"{slug(member.name)}.md"] = card
+    texts[folder / f"{name}.md"] = cascade_card(cascade, publication, name=f"{name}.toml")
+    stems = [name, *(slug(member.name) for member in cascade.members)]
+    names = [
+        *(f"{stem}.md" for stem in stems),
+        *(copy.name for copy in copied),
+        f"{name}.toml",
+        f"{name}.json",
+    ]
+    twice = sorted({each for each in names if names.count(each) > 1})
+    if twice:
+        raise InputError(
+            f"{join_words(twice)}: two files of the cascade '{cascade.name}' would have this name; name it and its "
+            f"experts differently (name = ... in {source})."
+        )
+    item = cascade_item(cascade, experts, publication, beside=(*beside, *texts))
+    return _write(folder, name, copied, texts=texts, item=item, notes=())
+
+
 @dataclass(frozen=True)
 class _Copy:
     path: Path
+    renamed: str = ""
+
+    @property
+    def name(self) -> str:
+        """Name in the product."""
+        return self.renamed or self.path.name
 
     def write(self, folder: Path) -> Path:
         """Copy into a folder, unless the same file is there."""
-        target = folder / self.path.name
+        target = folder / self.name
         if target.exists() and fingerprint(target) == fingerprint(self.path):
             return target
         with write_whole(target) as part:
