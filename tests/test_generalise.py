@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -218,15 +217,13 @@ def test_an_exempt_class_that_the_legend_lacks_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.real
-def test_corine_of_lanjaron_rasterised_and_noised_comes_back_within_the_standard(tmp_path: Path) -> None:
-    root = Path(os.environ.get("TESELA_DATA", Path(__file__).parent.parent.parent / "shared" / "data"))
-    path = root / "lanjaron_l8_clc" / "clc2018_lanjaron.gpkg"
-    if not path.exists():
-        pytest.skip(f"{path.name} is not in TESELA_DATA or ../shared/data")
+def test_corine_of_lanjaron_rasterised_and_noised_comes_back_within_the_standard(
+    lanjaron: Path, tmp_path: Path
+) -> None:
     import geopandas as gpd
     from rasterio.features import rasterize
 
-    frame = gpd.read_file(path, layer="clc")
+    frame = gpd.read_file(lanjaron / "clc2018_lanjaron.gpkg", layer="clc")
     legend = load_legend("corine-3")
     left, bottom, _, top = frame.total_bounds
     shape = (int((top - bottom) / 10), 900)

@@ -1,6 +1,5 @@
 """Scenes: opened with names and units, read by window on any grid, and bad files told in one line."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,10 +20,6 @@ from tesela.io.raster import grid_of, open_dataset
 
 LEFT, TOP = 500_000.0, 4_100_000.0
 NAN = float("nan")
-DATA = Path(os.environ.get("TESELA_DATA", Path(__file__).parents[2] / "shared" / "data")) / "lanjaron_l8_clc"
-real = pytest.mark.skipif(
-    not DATA.exists(), reason="the real imagery (TESELA_DATA or ../shared/data) is not here"
-)
 NINE = [[1, 2, 3], [4, 5, 6], [7, 8, 9]]
 
 
@@ -323,17 +318,16 @@ def test_grids_are_the_same_within_a_thousandth_of_a_pixel() -> None:
     assert pixel_offset(base, window_grid(base, -7, 12, 3, 3)) == (-7, 12)
 
 
-@real
 @pytest.mark.real
-def test_real_reflectance_is_that_of_its_readme() -> None:
-    scene = open_scene(DATA / "l8_b2b7_30m.tif", scale=2.75e-5, offset=-0.2)
+def test_real_reflectance_is_that_of_its_readme(lanjaron: Path) -> None:
+    scene = open_scene(lanjaron / "l8_b2b7_30m.tif", scale=2.75e-5, offset=-0.2)
     assert scene.band_names == ("B2", "B3", "B4", "B5", "B6", "B7")
     found = read(scene)
     assert not np.isnan(found).any()
     assert found.mean(axis=(1, 2)).tolist() == pytest.approx([0.11, 0.11, 0.11, 0.27, 0.16, 0.08], abs=0.006)
-    with open_dataset(DATA / "dem_25m.tif") as data:
+    with open_dataset(lanjaron / "dem_25m.tif") as data:
         assert grid_of(data).crs.epsg == 3042
-    height = read(open_scene(DATA / "dem_25m.tif"), scene.grid)
+    height = read(open_scene(lanjaron / "dem_25m.tif"), scene.grid)
     known = height[np.isfinite(height)]
     assert known.size > 0.99 * height.size
     assert 230.5 <= known.min() < 300

@@ -1,6 +1,5 @@
 """A reference becomes a class mask: the polygon at the pixel's centre, the raster's nearest pixel."""
 
-import os
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -25,10 +24,6 @@ from tesela.labels import open_reference, polygons, write_labels
 LEFT, TOP = 500_000.0, 4_100_000.0
 LEGEND = Legend("demo", tuple(LandClass(n, code, code, f"#0000{n:02x}") for n, code in enumerate("abc", 1)))
 CORINE = load_legend("corine-3")
-DATA = Path(os.environ.get("TESELA_DATA", Path(__file__).parents[2] / "shared" / "data")) / "lanjaron_l8_clc"
-real = pytest.mark.skipif(
-    not DATA.exists(), reason="the real imagery (TESELA_DATA or ../shared/data) is not here"
-)
 
 
 def grid_of(rows: int = 3, cols: int = 3, *, side: float = 10.0) -> GeoBox:
@@ -449,15 +444,16 @@ def test_a_missing_reference_is_named(tmp_path: Path) -> None:
             drawn(tmp_path / name, tmp_path)
 
 
-@real
 @pytest.mark.real
-def test_real_polygons_agree_with_the_raster_of_another_crs_as_its_readme_says(tmp_path: Path) -> None:
-    scene = open_scene(DATA / "l8_b2b7_30m.tif")
+def test_real_polygons_agree_with_the_raster_of_another_crs_as_its_readme_says(
+    lanjaron: Path, tmp_path: Path
+) -> None:
+    scene = open_scene(lanjaron / "l8_b2b7_30m.tif")
     polygon = write_labels(
-        DATA / "clc2018_lanjaron.gpkg", tmp_path / "p.tif", like=scene.grid, legend=CORINE, layer="clc"
+        lanjaron / "clc2018_lanjaron.gpkg", tmp_path / "p.tif", like=scene.grid, legend=CORINE, layer="clc"
     )
     northing_first = write_labels(
-        DATA / "clc2018_25m.tif", tmp_path / "r.tif", like=scene.grid, legend=CORINE
+        lanjaron / "clc2018_25m.tif", tmp_path / "r.tif", like=scene.grid, legend=CORINE
     )
     with MapReader(polygon) as first, MapReader(northing_first) as second:
         mine, theirs = first.read(scene.grid), second.read(scene.grid)

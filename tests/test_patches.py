@@ -1,6 +1,5 @@
 """Patches: what the table says of each, that the file alone opens all, and what a network is given."""
 
-import os
 import pickle
 import shutil
 from collections.abc import Sequence
@@ -29,7 +28,6 @@ from tesela.patches.dataset import PatchDataset, band_statistics
 LEGEND = Legend("demo", (LandClass(7, "wood", "Wood", "#006400"), LandClass(3, "field", "Field", "#ffff00")))
 """Values in another order than positions: wood is 7 and comes first."""
 LEFT, TOP = 500_000.0, 4_100_000.0
-DATA = Path(os.environ.get("TESELA_DATA", Path(__file__).parents[2] / "shared" / "data")) / "lanjaron_l8_clc"
 
 
 def grid_of(rows: int, cols: int, *, shift: tuple[float, float] = (0, 0)) -> GeoBox:
@@ -364,13 +362,12 @@ def test_class_pixels_for_balancing_are_those_of_the_split(tmp_path: Path) -> No
 
 
 @pytest.mark.real
-@pytest.mark.skipif(not DATA.exists(), reason="the real imagery (TESELA_DATA or ../shared/data) is not here")
-def test_real_imagery_is_cut_and_read(tmp_path: Path) -> None:
+def test_real_imagery_is_cut_and_read(lanjaron: Path, tmp_path: Path) -> None:
     from tesela.labels import write_labels
 
-    scene = open_scene(DATA / "l8_b2b7_30m.tif", scale=2.75e-5, offset=-0.2)
+    scene = open_scene(lanjaron / "l8_b2b7_30m.tif", scale=2.75e-5, offset=-0.2)
     labels = write_labels(
-        DATA / "clc2018_lanjaron.gpkg",
+        lanjaron / "clc2018_lanjaron.gpkg",
         tmp_path / "l.tif",
         like=scene.grid,
         legend=load_legend("corine-1"),

@@ -1,6 +1,5 @@
 """Vectorising: polygons that tile the map, their attributes, and the files they are written to."""
 
-import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -24,9 +23,6 @@ from tesela.io.legends import load_legend
 from tesela.io.maps import ClassMap, ScoreWriter, write_map
 from tesela.io.vector import open_layer, read_layer
 from tesela.labels.masks import write_labels
-
-DATA = Path(os.environ.get("TESELA_DATA", Path(__file__).parent.parent.parent / "shared" / "data"))
-LANJARON = DATA / "lanjaron_l8_clc"
 
 LEGEND = Legend(
     "four",
@@ -245,11 +241,11 @@ def test_a_raster_of_other_numbers_is_no_confidence(tmp_path: Path) -> None:
 
 
 @pytest.mark.real
-@pytest.mark.skipif(not LANJARON.exists(), reason=f"the real data are not at {DATA} (set TESELA_DATA)")
 def test_corine_of_lanjaron_at_20_m_is_a_valid_coverage_before_and_after_simplification(
+    lanjaron: Path,
     tmp_path: Path,
 ) -> None:
-    reference = open_layer(LANJARON / "clc2018_lanjaron.gpkg", layer="clc")
+    reference = open_layer(lanjaron / "clc2018_lanjaron.gpkg", layer="clc")
     left, bottom, right, top = reference.bounds
     grid = GeoBox(
         (int((top - bottom) / 20), int((right - left) / 20)), Affine(20, 0, left, 0, -20, top), "EPSG:25830"
