@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tesela.cli.data import BandNames, Nodata, Nonfinite, Offset, Scale
-from tesela.cli.output import Json, Out, Quiet, print_json, progress_bar, split_names
+from tesela.cli.output import Cluster, Json, Memory, Out, Quiet, print_json, progress_bar, split_names
 
 if TYPE_CHECKING:
     from tesela.mapping import CascadePrediction, Prediction
@@ -57,7 +57,7 @@ def predict(
     blend: Annotated[
         str, typer.Option(help="none, or hann: overlapping windows are weighed instead of cropped.")
     ] = "none",
-    memory: Annotated[str, typer.Option(help="Budget of the pipeline beside the network.")] = "512 MiB",
+    memory: Memory = "512 MiB",
     confidence: Annotated[
         str | None, typer.Option(help="File for the highest probability, per cent.")
     ] = None,
@@ -65,9 +65,7 @@ def predict(
     probabilities: Annotated[
         str | None, typer.Option(help="File for all probabilities, one band a class.")
     ] = None,
-    cluster: Annotated[
-        str | None, typer.Option(help="local, or the address of a Dask scheduler: tcp://host:8786.")
-    ] = None,
+    cluster: Cluster = None,
     soft: Annotated[bool, typer.Option(help="Cascade: multiply probabilities down the tree.")] = False,
     isolated: Annotated[
         int, typer.Option(help="Cascade: fewer gated pixels than this in 64 x 64 px call for no window.")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tesela.cli.output import Json, Out, Quiet, print_json, progress_bar, split_names
+from tesela.cli.output import Cluster, Json, Memory, Out, Quiet, print_json, progress_bar, split_names
 
 if TYPE_CHECKING:
     from tesela.sources.mosaic_job import Mosaic
@@ -72,11 +72,9 @@ def sentinel_2(
         str, typer.Option(help="Items that lack a band: skip (and say so) or refuse.")
     ] = "skip",
     without: Annotated[str | None, typer.Option(help="Names of scenes to leave out.")] = None,
-    memory: Annotated[str, typer.Option(help="Budget of the pixels held at a time.")] = "512 MiB",
+    memory: Memory = "512 MiB",
     workers: Annotated[int, typer.Option(help="Files read at a time.")] = 8,
-    cluster: Annotated[
-        str | None, typer.Option(help="local, or the address of a Dask scheduler: tcp://host:8786.")
-    ] = None,
+    cluster: Cluster = None,
     tries: Tries = 6,
     timeout: Timeout = 30.0,
     quiet: Quiet = False,
@@ -163,10 +161,8 @@ def modis(
     layer: Annotated[
         list[str] | None, typer.Option(help="NAME=RASTER, averaged over each cell; may be repeated.")
     ] = None,
-    memory: Annotated[str, typer.Option(help="Budget of the sums held at a time.")] = "256 MiB",
-    cluster: Annotated[
-        str | None, typer.Option(help="local, or the address of a Dask scheduler: tcp://host:8786.")
-    ] = None,
+    memory: Memory = "256 MiB",
+    cluster: Cluster = None,
     tries: Tries = 6,
     timeout: Timeout = 30.0,
     quiet: Quiet = False,

@@ -13,6 +13,10 @@ import typer
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results only, no progress.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")]
 Out = Annotated[str, typer.Option("--out", "-o", help="File or folder to write.")]
+Memory = Annotated[str, typer.Option(help="Budget of the pixels held at a time, beside a network.")]
+Cluster = Annotated[
+    str | None, typer.Option(help="local, or the address of a Dask scheduler: tcp://host:8786.")
+]
 
 
 def print_json(document: object) -> None:

@@ -33,7 +33,7 @@ def draw_density(judged: AbundanceAssessment) -> bytes:
     legend = judged.legend
     cols = min(len(legend), 5 if len(legend) > 4 else 4)
     rows = math.ceil(len(legend) / cols)
-    figure = _figure(_WIDE, 0.4 + rows * (0.84 * _WIDE / cols + 0.5))
+    figure = new_figure(_WIDE, 0.4 + rows * (0.84 * _WIDE / cols + 0.5))
     most = max(int(judged.density.max()), 2)
     for k, item in enumerate(legend.classes):
         axes = figure.add_subplot(rows, cols, k + 1)
@@ -58,10 +58,10 @@ def draw_density(judged: AbundanceAssessment) -> bytes:
             linespacing=1.3,
             path_effects=_halo(),
         )
-        _title(axes, item.name)
+        put_title(axes, item.name)
         axes.set_xlim(0, 100)
         axes.set_ylim(0, 100)
-        _plain_axes(axes)
+        plain_axes(axes)
         axes.set_xticks([0, 50, 100])
         axes.set_yticks([0, 50, 100])
         if k % cols == 0:
@@ -73,14 +73,14 @@ def draw_density(judged: AbundanceAssessment) -> bytes:
     bar.minorticks_off()
     bar.ax.tick_params(labelsize=8, colors=_SOFT, length=0)
     bar.outline.set_visible(False)
-    return _png(figure)
+    return png_of(figure)
 
 
 def draw_classes(judged: AbundanceAssessment) -> bytes:
     """The five scores by class, as bars in the colours of the legend; a line marks the mean."""
     legend = judged.legend
     count = len(legend)
-    figure = _figure(_WIDE, 0.9 + 0.34 * count)
+    figure = new_figure(_WIDE, 0.9 + 0.34 * count)
     where = np.arange(count)[::-1]
     for k, (name, label) in enumerate(
         (
@@ -121,12 +121,12 @@ def draw_classes(judged: AbundanceAssessment) -> bytes:
         if part:
             axes.set_xticks([0, 0.5, 1])
         axes.set_yticks(where, [_two_lines(name) for name in legend.names])
-        _plain_axes(axes)
+        plain_axes(axes)
         axes.tick_params(axis="y", labelleft=k == 0, labelsize=8.5, colors=_INK)
         axes.grid(axis="x", color=_GRID, linewidth=0.6)
         axes.set_axisbelow(True)
         axes.set_title(label, loc="left", fontsize=9, color=_INK)
-    return _png(figure)
+    return png_of(figure)
 
 
 def draw_abundances(judged: AbundanceAssessment) -> bytes:
@@ -136,7 +136,7 @@ def draw_abundances(judged: AbundanceAssessment) -> bytes:
     pairs = math.ceil(len(legend) / cols)
     ratio = overview.rmse.shape[0] / overview.rmse.shape[1]
     wide = _WIDE / cols
-    figure = _figure(_WIDE, 0.3 + pairs * (2 * 0.88 * wide * ratio + 0.6))
+    figure = new_figure(_WIDE, 0.3 + pairs * (2 * 0.88 * wide * ratio + 0.6))
     for k, item in enumerate(legend.classes):
         row, col = divmod(k, cols)
         for part, (shares, label) in enumerate(
@@ -145,14 +145,14 @@ def draw_abundances(judged: AbundanceAssessment) -> bytes:
             axes = figure.add_subplot(2 * pairs, cols, (2 * row + part) * cols + col + 1)
             image = _image(axes, 100 * shares[k], "YlGnBu", 0, 100)
             if part == 0:
-                _title(axes, item.name)
+                put_title(axes, item.name)
             if col == 0:
                 axes.set_ylabel(label, fontsize=8, color=_SOFT)
     bar = figure.colorbar(image, ax=figure.axes, shrink=0.5, aspect=30, pad=0.015)
     bar.set_label("share of the pixel, %", fontsize=8, color=_SOFT)
     bar.ax.tick_params(labelsize=8, colors=_SOFT, length=0)
     bar.outline.set_visible(False)
-    return _png(figure)
+    return png_of(figure)
 
 
 def draw_errors(judged: AbundanceAssessment) -> bytes:
@@ -160,7 +160,7 @@ def draw_errors(judged: AbundanceAssessment) -> bytes:
     overview = judged.overview
     ratio = overview.rmse.shape[0] / overview.rmse.shape[1]
     wide = min(4.6, 6.5 / ratio)
-    figure = _figure(2 * wide + 1.8, wide * ratio + 0.6)
+    figure = new_figure(2 * wide + 1.8, wide * ratio + 0.6)
     for k, (values, label) in enumerate(((overview.rmse, "RMSE, %"), (overview.rrmse, "RRMSE, %"))):
         axes = figure.add_subplot(1, 2, k + 1)
         seen = values[np.isfinite(values)]
@@ -170,16 +170,20 @@ def draw_errors(judged: AbundanceAssessment) -> bytes:
         bar = figure.colorbar(image, ax=axes, shrink=0.7, aspect=25, extend="max")
         bar.ax.tick_params(labelsize=8, colors=_SOFT, length=0)
         bar.outline.set_visible(False)
-    return _png(figure)
+    return png_of(figure)
 
 
 def draw_calibration(found: ShareCalibration) -> bytes:
-    """Found RMSE over claimed standard deviation; on the dashed line, the map's doubt is honest."""
-    figure = _figure(5.4, 4.0)
+    """
+    Found RMSE over claimed standard deviation; on the dashed line, the map's doubt is honest.
+
+    Claims that fewer than one share in 200 makes are left out.
+    """
+    figure = new_figure(5.4, 4.0)
     axes = figure.add_subplot()
     curve = found.curve
-    some = np.isfinite(curve[:, 0])
-    most = 100 * float(np.nanmax(curve[:, :2])) * 1.1 if some.any() else 1.0
+    some = curve[:, 2] > curve[:, 2].sum() / 200
+    most = 100 * float(np.nanmax(curve[some, :2])) * 1.1 if some.any() else 1.0
     axes.plot([0, most], [0, most], color=_INK, linewidth=0.9, linestyle=(0, (4, 3)))
     size = 20 + 180 * curve[some, 2] / max(curve[:, 2].max(), 1)
     axes.plot(100 * curve[some, 0], 100 * curve[some, 1], color=_ACCENT, linewidth=1.2)
@@ -190,8 +194,8 @@ def draw_calibration(found: ShareCalibration) -> bytes:
     axes.set_ylabel("RMSE found, %", fontsize=9, color=_SOFT)
     axes.grid(color=_GRID, linewidth=0.6)
     axes.set_axisbelow(True)
-    _plain_axes(axes)
-    return _png(figure)
+    plain_axes(axes)
+    return png_of(figure)
 
 
 def _image(axes: Axes, values: NDArray[np.float32], cmap: str, low: float, high: float) -> AxesImage:
@@ -203,7 +207,8 @@ def _image(axes: Axes, values: NDArray[np.float32], cmap: str, low: float, high:
     return image
 
 
-def _figure(wide: float, high: float) -> Figure:
+def new_figure(wide: float, high: float) -> Figure:
+    """A white figure of this size in inches."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -212,7 +217,8 @@ def _figure(wide: float, high: float) -> Figure:
     return figure
 
 
-def _title(axes: Axes, name: str) -> None:
+def put_title(axes: Axes, name: str) -> None:
+    """Name of a class above its panel."""
     axes.set_title(_two_lines(name), loc="left", fontsize=9, color=_INK, linespacing=1.1)
 
 
@@ -236,12 +242,14 @@ def _dark_from_one() -> Colormap:
     return LinearSegmentedColormap.from_list("counts", [tuple(color) for color in colors])
 
 
-def _plain_axes(axes: Axes) -> None:
+def plain_axes(axes: Axes) -> None:
+    """Quiet frame and numbers."""
     axes.spines[:].set_color(_GRID)
     axes.tick_params(length=0, labelsize=8, colors=_SOFT)
 
 
-def _png(figure: Figure) -> bytes:
+def png_of(figure: Figure) -> bytes:
+    """The figure as PNG; the same content gives the same bytes."""
     file = io.BytesIO()
     figure.savefig(file, format="png", metadata={"Software": None})
     return file.getvalue()

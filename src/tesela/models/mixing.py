@@ -18,8 +18,8 @@ class MixtureDecoder(nn.Module):
     r"""
     Rebuilds series from shares, :math:`\hat x_t = \sum_c a_c e_{c,t}`, with learned endmembers.
 
-    `endmembers` are scaled spectra by class and month: turned back into reflectance they can be compared with spectral
-    libraries.
+    `endmembers` are scaled spectra by class and month, first those of `mixed_endmembers`: turned back into reflectance
+    they can be compared with spectral libraries, see `tesela.models.endmembers`.
     """
 
     def __init__(self, classes: int, steps: int, bands: int) -> None:
@@ -112,6 +112,38 @@ def unmix_linear(
         if total > 0:
             shares[pixel] = found / total
     return shares
+
+
+def mixed_endmembers(
+    values: NDArray[np.floating], seen: NDArray[np.bool_], shares: NDArray[np.floating]
+) -> NDArray[np.float32]:
+    r"""
+    The endmember series under which known shares explain the series best.
+
+    .. math:: \min_E \lVert m \odot (X - A E) \rVert^2 + \lVert E \rVert^2
+
+    One pixel's weight pulls each value to 0, the mean of all, where a class is rare.
+
+    Parameters
+    ----------
+    values, seen : (pixels, steps, bands) arrays
+        Scaled series, and where they are observed.
+    shares : (pixels, classes) array of float
+
+    Returns
+    -------
+    (classes, steps, bands) array of float32
+    """
+    steps, bands = values.shape[1:]
+    x, m = values.reshape(len(values), -1).astype(np.float64), seen.reshape(len(values), -1)
+    a = shares.astype(np.float64)
+    found = np.empty((a.shape[1], x.shape[1]))
+    for column in range(x.shape[1]):
+        there = m[:, column]
+        known = a[there]
+        system = known.T @ known + np.eye(a.shape[1])
+        found[:, column] = np.linalg.solve(system, known.T @ x[there, column])
+    return found.reshape(-1, steps, bands).astype(np.float32)
 
 
 def purest_endmembers(

@@ -17,8 +17,10 @@ from tesela.core.errors import ExpertError, InputError
 from tesela.core.legend import Legend
 from tesela.core.machine import steady_memory
 from tesela.models.answer import Tensor, UnmixingNetwork
+from tesela.models.context import SeriesNetwork
 from tesela.models.expert import Expert, ExpertHeader, Provenance
 from tesela.models.heads import parent_matrix
+from tesela.models.mixing import mixed_endmembers
 from tesela.models.series import SeriesScaling
 from tesela.models.unmixers import BritsArchitecture, EncoderArchitecture, EnsembleArchitecture, Unmixer
 from tesela.patches.pixels import PixelTable
@@ -208,6 +210,11 @@ def _fit_network(
     network = plan.build().to(device)
     if start is not None:
         load_start(network, start)
+    if isinstance(network, SeriesNetwork) and network.decoder is not None:
+        train = source.chosen(TRAIN)
+        seen = source.mask[train].numpy() > 0
+        first = mixed_endmembers(source.values[train].numpy(), seen, source.targets[train].numpy())
+        network.decoder.endmembers.data.copy_(torch.from_numpy(first))
     average = MovingAverage(network, decay=settings.ema) if settings.ema else None
     kind = torch.optim.Adam if settings.published else torch.optim.AdamW
     optimizer = kind(network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
