@@ -45,6 +45,12 @@ if TYPE_CHECKING:
     from tesela.recipes.chains import run_recipe as run_recipe
     from tesela.recipes.schema import load_recipe as load_recipe
     from tesela.simulate.region import write_region as write_region
+    from tesela.sources.areas import make_area as make_area
+    from tesela.sources.layers import write_layer_mosaic as write_layer_mosaic
+    from tesela.sources.modis import write_modis_cube as write_modis_cube
+    from tesela.sources.mosaic import write_mosaics as write_mosaics
+    from tesela.sources.periods import parse_periods as parse_periods
+    from tesela.sources.providers import find_catalogue as find_catalogue
     from tesela.training.segmentation import train_segmentation as train_segmentation
     from tesela.training.settings import SegmentationSettings as SegmentationSettings
     from tesela.training.unmixing import train_unmixing as train_unmixing
@@ -73,16 +79,19 @@ _HOME = {
     "UnmixingSettings": "tesela.training.unmixing_settings",
     "assess": "tesela.evaluation.assessment",
     "convert_map": "tesela.io.maps",
+    "find_catalogue": "tesela.sources.providers",
     "generalise_map": "tesela.generalise.generalise",
     "list_legends": "tesela.io.legends",
     "load_crosswalk": "tesela.io.legends",
     "load_expert": "tesela.models.expert",
     "load_legend": "tesela.io.legends",
     "load_recipe": "tesela.recipes.schema",
+    "make_area": "tesela.sources.areas",
     "make_patches": "tesela.patches.table",
     "open_layer": "tesela.io.vector",
     "open_map": "tesela.io.maps",
     "open_scene": "tesela.io.scenes",
+    "parse_periods": "tesela.sources.periods",
     "predict_map": "tesela.mapping.predict",
     "publish": "tesela.publishing.products",
     "read_patches": "tesela.patches.table",
@@ -92,7 +101,10 @@ _HOME = {
     "train_unmixing": "tesela.training.unmixing",
     "unmix_cube": "tesela.mapping.abundance",
     "write_labels": "tesela.labels.masks",
+    "write_layer_mosaic": "tesela.sources.layers",
     "write_map": "tesela.io.maps",
+    "write_modis_cube": "tesela.sources.modis",
+    "write_mosaics": "tesela.sources.mosaic",
     "write_region": "tesela.simulate.region",
     "write_report": "tesela.evaluation.report",
 }
