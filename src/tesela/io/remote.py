@@ -6,8 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import rasterio
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from rasterio.errors import RasterioError
 
 from tesela.core.errors import InputError, NetworkError
+from tesela.io.closing import Closing
 from tesela.io.http import Web
 from tesela.io.numbers import read_numbers
 from tesela.io.raster import grid_of, open_dataset
@@ -30,7 +30,7 @@ def is_remote(address: str | Path) -> bool:
     return str(address).startswith(("http://", "https://", "s3://"))
 
 
-class Rasters:
+class Rasters(Closing):
     """
     Reads bands of rasters on any grid, whether files or addresses; use it in a `with` block, from any thread.
 
@@ -45,14 +45,6 @@ class Rasters:
         self._most_open = most_open
         self._open: OrderedDict[str, _Opened] = OrderedDict()
         self._lock = threading.Lock()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close all rasters; what is read later is opened anew."""

@@ -5,19 +5,18 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tesela.core.errors import InputError
+from tesela.io.closing import Closing
 
 IN_MEMORY_PX = 1 << 28
 """Rasters up to this size stay in memory (256 MiB); larger ones lie in a file."""
 
 
-class ScratchRaster:
+class ScratchRaster(Closing):
     """
     A uint8 raster read and written by whole rows, from several threads at once; use it in a `with` block.
 
@@ -53,12 +52,8 @@ class ScratchRaster:
         """Make one in memory where it is small enough, else in a file in `folder`."""
         return cls(shape, folder=folder if shape[0] * shape[1] > IN_MEMORY_PX else None)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Give the memory or the file back."""
         self._values = None
         if self._file >= 0:
             os.close(self._file)
