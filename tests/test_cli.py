@@ -126,39 +126,15 @@ def test_a_map_is_translated_and_what_is_left_out_is_said(
 
 def test_labels_outside_the_legend_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_tif(tmp_path / "m.tif", np.array([[1, 9, 12]], np.uint8))
-    text = error_of(
-        capsys,
-        "legend",
-        "convert",
-        tmp_path / "m.tif",
-        "--legend",
-        "lulucf-context",
-        "--to",
-        "lulucf",
-        "--crosswalk",
-        tmp_path / "no.csv",
-        "-o",
-        tmp_path / "o.tif",
-    )
+    convert = ["legend", "convert", tmp_path / "m.tif", "--legend", "lulucf-context", "--to", "lulucf"]
+    convert += ["-o", tmp_path / "o.tif", "--crosswalk"]
+    text = error_of(capsys, *convert, tmp_path / "no.csv")
     assert "no.csv does not exist" in text
     (tmp_path / "w.csv").write_text(
         "from,to\n"
         + "\n".join(f"{c},other_land" for c in ("water", "artificial", "forest", "crops", "pasture", "bare"))
     )
-    text = error_of(
-        capsys,
-        "legend",
-        "convert",
-        tmp_path / "m.tif",
-        "--legend",
-        "lulucf-context",
-        "--to",
-        "lulucf",
-        "--crosswalk",
-        tmp_path / "w.csv",
-        "-o",
-        tmp_path / "o.tif",
-    )
+    text = error_of(capsys, *convert, tmp_path / "w.csv")
     assert re.search(r"holds the values 9, 12, but legend 'lulucf-context' has values 1 to 6", text)
     assert not (tmp_path / "o.tif").exists()
 
