@@ -76,6 +76,37 @@ def test_shares_are_not_negative_and_sum_to_one_for_any_input(name: str, data: s
 
 
 @pytest.mark.parametrize("name", [*MODELS, "joined"])
+def test_extreme_series_have_shares_too(name: str) -> None:
+    one = expert(name)
+    side = one.header.patch_size_px + 4
+    gap = np.full((STEPS, BANDS), np.nan, np.float32)
+    single = gap.copy()
+    single[5, 1] = 0.3
+    whole = np.ones_like(gap)
+    extremes = {
+        "gap": gap,
+        "infinite": gap + np.inf,
+        "huge": whole * np.finfo(np.float32).max,
+        "hugely negative": whole * np.finfo(np.float32).min,
+        "zero": whole * 0,
+        "constant": whole * 0.25,
+        "one observation": single,
+    }
+    prior = np.array(one.header.series.prior, np.float32)  # type: ignore[union-attr]
+    for kind, series in extremes.items():
+        values = np.broadcast_to(series, (1, side, side, STEPS, BANDS)).copy()
+        for layer in (np.nan, 0, 1e30):
+            layers = np.full((1, side, side, 2), layer, np.float32)
+            found = unmix(one.header, TorchRunner(one.network), values, layers)  # type: ignore[arg-type]
+            assert (found.shares >= 0).all()
+            assert np.abs(found.shares.sum(-1) - 1).max() < 1e-6
+            unseen = kind in ("gap", "infinite")
+            assert (found.unseen == unseen).all()
+            if unseen:
+                assert (found.shares == prior).all()
+
+
+@pytest.mark.parametrize("name", [*MODELS, "joined"])
 def test_pixels_never_observed_get_the_prior_and_are_marked(name: str) -> None:
     table, one = make_table(), expert(name)
     found = unmix_pixels(one, table)
@@ -83,7 +114,7 @@ def test_pixels_never_observed_get_the_prior_and_are_marked(name: str) -> None:
     assert never.sum() == 4
     assert (found.unseen == never).all()
     assert one.header.series is not None
-    assert np.allclose(found.shares[never], one.header.series.prior)
+    assert (found.shares[never] == np.array(one.header.series.prior, np.float32)).all()
     assert np.allclose(one.header.series.prior, table.targets[table.splits == 0].mean(0), atol=1e-6)
 
 
