@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from starlette.testclient import TestClient
 from tesela.core.errors import InputError
 from tesela.core.legend import LandClass, Legend
 from tesela.io.images import write_bands
+from tesela.io.legends import load_legend
 from tesela.io.maps import ScoreWriter, write_map
 from tesela.io.pyramid import Pyramid, TileReader, class_counts, has_overviews
 from tesela.io.scenes import open_scene
@@ -354,8 +356,14 @@ def test_the_page_names_no_path_of_this_machine_and_loads_nothing_from_elsewhere
 
 @pytest.fixture(scope="module")
 def address(files: dict[str, Path]) -> Iterator[str]:
+    with serve(make(files)) as address:
+        yield address
+
+
+@contextmanager
+def serve(app: Any) -> Iterator[str]:
     listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(make(files), log_level="error", lifespan="off", ws="none"))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off", ws="none"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
@@ -394,6 +402,31 @@ def place_of(page: Any, col: float, row: float) -> tuple[float, float]:
     width, height = page.evaluate("[canvas.clientWidth, canvas.clientHeight]")
     zoom = 0.9 * min(width / 1100, height / 700)
     return width / 2 + (col - 550) * zoom, height / 2 + (row - 350) * zoom
+
+
+def place_of_now(page: Any, row: float) -> float:
+    """Where a row of the map is drawn, by the place and zoom that the address tells."""
+    _, middle, zoom = map(float, page.evaluate("location.hash").removeprefix("#").split("/"))
+    return float(page.evaluate("canvas.clientHeight")) / 2 + (row - middle) * zoom
+
+
+def test_in_a_browser_a_finer_class_of_former_years_is_no_change(browser: Any, tmp_path: Path) -> None:
+    fine, coarse = load_legend("corine-3"), load_legend("corine-2")
+    columns = np.arange(1100)[None, :].repeat(700, axis=0) < 550
+    former = np.where(columns, fine["321"].value, fine["211"].value).astype(np.uint8)
+    write_map(tmp_path / "map_2012.tif", former, GRID, legend=fine)
+    now = np.full((700, 1100), coarse["32"].value, np.uint8)
+    write_map(tmp_path / "map_2024.tif", now, GRID, legend=coarse)
+    with serve(view_app(tmp_path / "map_2024.tif", history=[tmp_path / "map_2012.tif"])) as address:
+        page, trouble = open_page(browser, address, viewport={"width": 1280, "height": 800})
+        stage = page.locator("#canvas").bounding_box()
+        for col, code, changes in ((100, "321", 0), (1000, "211", 1)):
+            x, y = place_of(page, col, 100)
+            page.mouse.click(stage["x"] + x, stage["y"] + y)
+            page.wait_for_selector(f"#found dd:has-text('{code}')")
+            assert page.locator("#found .changed").count() == changes
+        assert trouble == []
+        page.close()
 
 
 def test_in_a_browser_the_boundary_moves_and_a_click_tells_the_class(browser: Any, address: str) -> None:
@@ -485,10 +518,14 @@ def test_on_a_phone_the_page_fits_and_a_touch_tells_the_class(
     )
     assert page.evaluate("document.documentElement.scrollWidth") == 375
     stage = page.locator("#canvas").bounding_box()
-    page.touchscreen.tap(stage["x"] + 300, stage["y"] + stage["height"] / 2)
-    page.locator("#panel-button").tap()
-    page.wait_for_selector("#found dl")
+    y = place_of(page, 550, 650)[1]
+    page.touchscreen.tap(stage["x"] + 300, stage["y"] + y)
+    page.wait_for_selector("#found dl", state="visible")
     assert "f Wood" in page.locator("#found").inner_text()
+    page.wait_for_timeout(300)
+    pin, stage = page.locator("#pin").bounding_box(), page.locator("#canvas").bounding_box()
+    assert stage["height"] < 500  # the answer lies below
+    assert abs(pin["y"] - stage["y"] - place_of_now(page, 650)) < 2
     assert trouble == []
     page.close()
 

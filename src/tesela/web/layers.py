@@ -78,12 +78,14 @@ class ClassLayer:
             return int(reader.read(pixel)[0, 0]) or None
 
     def describe(self) -> dict[str, object]:
-        """Legend with shares and areas, and the year."""
+        """Legend with shares and areas, the codes down to each class, and the year."""
+        legend = self.source.legend
         counts, exact = class_counts(self.source.path)
-        total = int(counts[list(self.source.legend.values)].sum())
+        total = int(counts[list(legend.values)].sum())
         area_ha = _pixel_ha(self.source.grid)
         return {
-            "legend": self.source.legend.address,
+            "legend": legend.address,
+            "family": legend.name,
             "exact": exact,
             "classes": [
                 {
@@ -91,10 +93,11 @@ class ClassLayer:
                     "code": item.code,
                     "name": item.name,
                     "color": item.color,
+                    "path": [legend.ancestor(item.code, level).code for level in range(1, legend.depth + 1)],
                     "share": int(counts[item.value]) / total if total else 0.0,
                     "ha": None if area_ha is None else int(counts[item.value]) * area_ha,
                 }
-                for item in self.source.legend.classes
+                for item in legend.classes
             ],
             "year": self.year,
             "finest": 0,

@@ -13,10 +13,7 @@ export class MapCanvas {
     this.swipe = 0.5;
     this.centre = [view.cols / 2, view.rows / 2];
     this.zoom = 0; // screen pixels per map pixel; 0: not yet laid out
-    new ResizeObserver(() => {
-      if (!this.zoom) this.fit();
-      this.redraw();
-    }).observe(canvas);
+    new ResizeObserver(() => (this.zoom ? this.moved() : this.fit())).observe(canvas);
     this.listen();
   }
 

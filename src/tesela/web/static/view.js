@@ -20,6 +20,7 @@ for (const side of ["left", "right"]) {
   $(side).addEventListener("change", () => choose(side, view.layers[$(side).value]));
 }
 const alone = view.layers.length === 1;
+const narrow = matchMedia("(max-width: 760px)");
 $("left-label").hidden = $("swipe").hidden = $("left-tag").hidden = alone;
 $("strength-label").hidden = image === null;
 map.under = image;
@@ -211,8 +212,17 @@ async function tell(col, row) {
   if (asked !== asking) return; // clicked elsewhere meanwhile
   if (!answer.ok) return void ($("trouble").textContent = found.error);
   told = found;
-  drawPin();
   drawFound();
+  if (narrow.matches && $("panel").hidden) togglePanel(); // the answer would be out of sight
+  drawPin();
+  if ($("pin").hidden) map.look(told.col, told.row, map.zoom);
+}
+
+/** Whether a class is another than that of a former year; maps of one legend are compared at the coarser of their levels. */
+function differs(layer, item, former) {
+  if (layer.family !== former.layer.family) return false;
+  const level = Math.min(item.path.length, former.item.path.length) - 1;
+  return item.path[level] !== former.item.path[level];
 }
 
 function forget() {
@@ -235,22 +245,22 @@ function drawFound() {
   const list = node("dl");
   const add = (term, ...what) => list.append(node("dt", {}, term), node("dd", {}, ...what));
   const years = view.layers.filter((layer) => layer.kind === "class" && layer.name !== "Reference");
-  years.sort((a, b) => a.year.localeCompare(b.year));
+  years.sort((a, b) => (a.year || "now").localeCompare(b.year || "now")); // a map without a year is the latest
   const ordered = years.length > 1 ? [...years, ...view.layers.filter((layer) => !years.includes(layer))] : view.layers;
-  let before = null;
+  let former = null;
   for (const layer of ordered) {
     const value = told.values[layer.id];
     if (layer.kind === "class") {
       const item = layer.classes.find((found) => found.value === value);
       const name = item ? (item.code === item.name ? item.name : `${item.code} ${item.name}`) : "no data";
-      const changed = years.includes(layer) && before !== null && item && before !== item.code;
+      const changed = years.includes(layer) && former !== null && item && differs(layer, item, former);
       add(label(layer), ...(item ? [chip(layer, value)] : []), node("span", { className: changed ? "changed" : "" }, name));
-      if (years.includes(layer) && item) before = item.code;
+      if (years.includes(layer) && item) former = { layer, item };
     } else if (layer.kind === "score") {
       add(label(layer), value === null ? "no data" : `${value} %`);
     } else {
-      const bands = Object.entries(value ?? {}).map(([name, quantity]) => `${name} ${quantity ?? "–"}`);
-      add(label(layer), bands.join(", ") || "no data");
+      const bands = Object.entries(value ?? {}).map(([name, quantity]) => node("span", { className: "pair" }, `${name} ${quantity ?? "–"}`));
+      add(label(layer), bands.length ? node("span", {}, ...bands.flatMap((band, place) => (place ? [", ", band] : [band]))) : "no data");
     }
   }
   add(view.crs, coordinates(told.x, told.y));
@@ -310,7 +320,7 @@ for (const [id, act] of [["in", () => map.zoomBy(2)], ["out", () => map.zoomBy(0
 }
 if (!alone) choose("left", image ?? view.layers.find((layer) => layer.name === "Reference") ?? view.layers[1]);
 choose("right", view.layers[0]);
-if (matchMedia("(max-width: 760px)").matches) togglePanel();
+if (narrow.matches) togglePanel();
 requestAnimationFrame(() => {
   if (!map.zoom) map.fit();
   fromAddress();
