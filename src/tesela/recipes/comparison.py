@@ -141,7 +141,7 @@ class Comparison:
         In that of the headline the best setting has a star, the others their difference from it, and all their cost.
         """
         metrics = self.metrics_of(level)
-        head = [axis.name for axis in self.axes] + [metric.name for metric in metrics]
+        head = [axis.name for axis in self.axes] + [metric.head for metric in metrics]
         if level != self.headline.level:
             return head, [
                 [*entry.labels, *(_with_spread(entry, one) for one in metrics)] for entry in self.entries

@@ -107,7 +107,7 @@ def _level_table(comparison: Comparison, level: int | None) -> dict[str, Any]:
     winners = [best_of(values, metric) for values, metric in zip(columns, metrics, strict=True)]
     return {
         "level": level,
-        "head": [metric.name for metric in metrics],
+        "head": [metric.head for metric in metrics],
         "rows": [
             {
                 "labels": entry.labels,
@@ -135,6 +135,7 @@ def _class_table(comparison: Comparison, metric: Metric) -> dict[str, Any]:
     columns.append([entry.mean(metric.key) for entry in comparison.entries])
     return {
         "metric": metric.key,
+        "unit": metric.unit,
         "head": [*names, "mean"],
         "rows": [
             {"labels": entry.labels, "cells": cells}
@@ -234,7 +235,10 @@ def _draw(comparison: Comparison, path: Path) -> None:
         )
     axes.set_yticks(range(len(entries)), [" · ".join(entry.labels) for entry in entries], fontsize=9)
     axes.set_ylim(len(entries) - 0.4, -0.6)
-    axes.set_xlabel(f"{headline.key}: mean of the seeds, each seed, 95 % interval over blocks", fontsize=9)
+    unit = f" ({headline.unit})" if headline.unit else ""
+    axes.set_xlabel(
+        f"{headline.key}{unit}: mean of the seeds, each seed, 95 % interval over blocks", fontsize=9
+    )
     axes.grid(axis="x", color=_FAINT, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.tick_params(length=0, labelsize=9)

@@ -29,6 +29,13 @@ class Metric:
 
     digits: int = 4
     """Decimals that are printed."""
+    unit: str = ""
+    """Printed in heads of columns."""
+
+    @property
+    def head(self) -> str:
+        """Head of its column."""
+        return f"{self.name}, {self.unit}" if self.unit else self.name
 
     @property
     def key(self) -> str:

@@ -266,6 +266,7 @@ class UnmixingChain:
                 better="higher" if name in HIGHER else "lower",
                 level=level if len(levels) > 1 else None,
                 digits=3 if name in HIGHER else 2,
+                unit="" if name in HIGHER else "%",
             )
             for level, one in levels.items()
             for name in _ORDER
