@@ -1,19 +1,33 @@
 """
-BRITS: the fast network beside the plain one, PyPOTS where it is installed, and a file per pixel.
+BRITS: the fast network beside the plain one, PyPOTS' core where it is installed, and a file per pixel.
 
     .venv/bin/python benchmarks/brits.py [--pixels 2048] [--rounds 9] [--map 512]
 
 Random series of 12 months and 7 bands with 20 % missing, one thread, processor time, medians of rounds that take turns.
 "Plain" is `tesela.models.brits_reference`, one operation after the other as the equations stand; both have the same
 weights, and the answers are compared. Loading compares one JSON file per pixel, as published, with one pixel table. The
-whole map is `tesela unmix` from a cube on disk to shares on disk. Prints JSON.
+whole map is `tesela unmix` from a cube on disk to shares on disk.
+
+PyPOTS has no ancillary branch and no shares: its core (`pypots.nn.modules.brits`) takes turns with ours and the plain
+one without ancillary layers, all three of the same weights. Each walks through the series in both directions and gives
+the filled series, the error of the observed values and the disagreement of the directions; the training step goes down
+the slope of that loss. Ours and the plain one besides find the months since the last observation, which PyPOTS is
+given ready, and four shares; of the exported network only these are left.
+
+PyPOTS is no dependency. Beside the pinned packages it moves none of them (13 to 14 more come, with transformers):
+
+    .venv/bin/uv pip install --python .venv/bin/python --constraint constraints.txt "pypots>=1.3" "transformers>=5"
+
+Prints JSON.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -31,7 +45,7 @@ from tesela.io.cube_writer import CubeWriter
 from tesela.mapping.abundance import unmix_cube
 from tesela.mapping.series_engines import OpenVinoRunner
 from tesela.models.answer import Answer
-from tesela.models.brits import Brits
+from tesela.models.brits import Brits, Rits, months_since
 from tesela.models.brits_cost import brits_cost
 from tesela.models.brits_reference import reference_answer
 from tesela.models.expert import Expert, ExpertHeader
@@ -56,6 +70,7 @@ def main() -> None:
         "cost": vars(brits_cost(BritsArchitecture(BANDS, CLASSES, LAYERS))),
         "forward": forward(network, values, mask, static, rounds=options.rounds),
         "training_step": training(network, values, mask, static, rounds=options.rounds),
+        "beside_pypots": beside_pypots(values, mask, rounds=options.rounds),
         "loading": loading(options.pixels),
         "map": mapping(network, side=options.map),
     }
@@ -81,9 +96,6 @@ def forward(
             "fast": lambda: network(values, mask, static),
             "openvino": lambda: exported(*arrays),
         }
-        core = pypots_core()
-        if core is not None:
-            calls["pypots"] = lambda: core(values, mask)
         times = interleaved(calls, rounds=rounds)
         off = float((exported(*arrays).shares - expected).abs().max())
     return table_of(times, len(values)) | {"largest_difference": off}
@@ -216,20 +228,94 @@ def mapping(network: Brits, *, side: int) -> dict[str, object]:
     return {"pixels": side * side, **found}
 
 
-def pypots_core() -> Callable[[torch.Tensor, torch.Tensor], object] | None:
-    """PyPOTS' BRITS on the same series, where it is installed."""
+def beside_pypots(values: torch.Tensor, mask: torch.Tensor, *, rounds: int) -> dict[str, object] | str:
+    """Forward and training step of PyPOTS' core, the plain network and the fast one, of equal weights."""
     try:
-        from pypots.nn.modules.brits import BackboneBRITS
-    except ImportError:
-        return None
-    core = BackboneBRITS(STEPS, BANDS, 100)
+        with contextlib.redirect_stdout(sys.stderr):  # it prints a banner
+            from pypots.nn.modules.brits import BackboneBRITS
+    except ImportError as error:
+        return f"not installed ({error})"
+    network = Brits(BANDS, CLASSES, sigmoid=True)
+    core = BackboneBRITS(STEPS, BANDS, network.ahead.hidden)
+    core.rits_f.load_state_dict(pypots_weights(network.ahead))
+    core.rits_b.load_state_dict(pypots_weights(network.back))
+    given = {"forward": directed(values, mask), "backward": directed(values.flip(1), mask.flip(1))}
+    nothing = values.new_zeros(len(values), 0)
 
-    def run(values: torch.Tensor, mask: torch.Tensor) -> object:
-        ones = torch.ones_like(mask)
-        back = {"X": values.flip(1), "missing_mask": mask.flip(1), "deltas": ones}
-        return core({"forward": {"X": values, "missing_mask": mask, "deltas": ones}, "backward": back})
+    def loss_of(answer: Answer) -> torch.Tensor:
+        return answer.imputation_error / (3 * STEPS) + 0.1 * answer.disagreement
 
-    return run
+    def theirs() -> torch.Tensor:
+        *_, consistency, reconstruction = core(given)
+        return reconstruction + consistency
+
+    losses: dict[str, Callable[[], torch.Tensor]] = {
+        "pypots": theirs,
+        "plain": lambda: loss_of(reference_answer(network, values, mask, nothing)),
+        "fast": lambda: loss_of(network.answer(values, mask, nothing)),
+    }
+    with torch.no_grad():
+        filled = core(given)[0]
+        answers = [reference_answer(network, values, mask, nothing), network.answer(values, mask, nothing)]
+        off = max(float((answer.imputed - filled).abs().max()) for answer in answers)
+        off_loss = max(abs(float(losses[name]() - theirs())) for name in ("plain", "fast"))
+        exported, arrays = (
+            OpenVinoRunner(network, batch=len(values)),
+            (values.numpy(), mask.numpy(), nothing.numpy()),
+        )
+        seen = interleaved(
+            {**losses, "openvino, shares only": lambda: exported(*arrays)},
+            rounds=rounds,
+        )
+
+    def step(name: str) -> None:
+        (core if name == "pypots" else network).zero_grad()
+        losses[name]().backward()
+
+    def timed_step(name: str) -> float:
+        step(name)
+        return timed(lambda: step(name))
+
+    steps: dict[str, list[float]] = {name: [] for name in losses}
+    for _ in range(rounds):
+        for name in ("pypots", "plain"):
+            steps[name].append(timed_step(name))
+        with steady_memory():
+            steps["fast"].append(timed_step("fast"))
+    return {
+        "largest_difference_of_filled_series": off,
+        "difference_of_loss": off_loss,
+        "forward": table_of(seen, len(values), base="pypots"),
+        "training_step": table_of(steps, len(values), base="pypots"),
+    }
+
+
+def directed(values: torch.Tensor, mask: torch.Tensor) -> dict[str, torch.Tensor]:
+    """What PyPOTS' loader hands over for one direction."""
+    return {"X": values, "missing_mask": mask, "deltas": months_since(mask.transpose(0, 1)).transpose(0, 1)}
+
+
+def pypots_weights(one: Rits) -> dict[str, torch.Tensor]:
+    """Our weights of one direction under the names of PyPOTS' RITS."""
+    bands = one.bands
+    return {
+        "rnn_cell.weight_ih": one.gates.weight[:, : 2 * bands],
+        "rnn_cell.weight_hh": one.gates.weight[:, 2 * bands :],
+        "rnn_cell.bias_ih": one.gates.bias,
+        "rnn_cell.bias_hh": torch.zeros_like(one.gates.bias),
+        "temp_decay_h.W": one.hidden_decay.weight,
+        "temp_decay_h.b": one.hidden_decay.bias,
+        "temp_decay_x.W": torch.diag(one.value_decay_weight),
+        "temp_decay_x.b": one.value_decay_bias,
+        "temp_decay_x.m": torch.eye(bands),
+        "hist_reg.weight": one.history.weight,
+        "hist_reg.bias": one.history.bias,
+        "feat_reg.W": one.features.weight,
+        "feat_reg.b": one.features.bias,
+        "feat_reg.m": one.off_diagonal,
+        "combining_weight.weight": one.combine.weight,
+        "combining_weight.bias": one.combine.bias,
+    }
 
 
 def timed(call: Callable[[], object]) -> float:
@@ -248,14 +334,15 @@ def interleaved(calls: dict[str, Callable[[], object]], *, rounds: int) -> dict[
     return times
 
 
-def table_of(times: dict[str, list[float]], pixels: int) -> dict[str, object]:
-    plain = statistics.median(times["plain"])
+def table_of(times: dict[str, list[float]], pixels: int, *, base: str = "plain") -> dict[str, object]:
+    """Medians of CPU time, and how many times faster than `base` each is."""
+    plain = statistics.median(times[base])
     return {
         name: {
             "cpu_ms": round(1000 * statistics.median(found), 1),
             "pixels_per_cpu_s": round(pixels / statistics.median(found)),
-            "times_plain": round(plain / statistics.median(found), 2),
-            "times_plain_at_best": round(min(times["plain"]) / min(found), 2),
+            f"times_{base}": round(plain / statistics.median(found), 2),
+            f"times_{base}_at_best": round(min(times[base]) / min(found), 2),
         }
         for name, found in times.items()
     }
