@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from pointwise import Pointwise, make_expert, read_map, write_scene
 from tesela.core.errors import RecipeError
 from tesela.core.legend import LandClass, Legend
 from tesela.io.maps import open_map
@@ -27,7 +28,6 @@ from tesela.mapping.trunk import shared_stages
 from tesela.mapping.windows import WindowPlan
 from tesela.models.architecture import UnetArchitecture
 from tesela.models.expert import Expert, ExpertHeader, save_expert
-from test_mapping import Pointwise, read_map, write_scene
 
 
 def legend_of(name: str, *codes: str) -> Legend:
@@ -59,16 +59,7 @@ class Aligned(Pointwise):
 
 
 def expert_of(legend: Legend, seed: int) -> Expert:
-    header = ExpertHeader(
-        architecture=UnetArchitecture(bands=2, classes=len(legend), encoder="resnet18"),
-        legend=legend,
-        bands=("red", "nir"),
-        mean=(100.0, 50.0),
-        std=(30.0, 20.0),
-        patch_size_px=64,
-        pixel_size_m=10.0,
-    )
-    return Expert(header, Aligned(len(legend), seed))
+    return make_expert(Aligned(len(legend), seed), legend=legend)
 
 
 def three(min_confidence: float = 0.0) -> Cascade:

@@ -15,16 +15,16 @@ import pytest
 import torch
 from odc.geo.geobox import GeoBox
 
+from pointwise import make_expert, write_scene
 from tesela.core.errors import InputError, RecipeError
 from tesela.io.scenes import open_scene
 from tesela.mapping import predict_map
 from tesela.models.architecture import UnetArchitecture
-from tesela.models.expert import Expert, ExpertHeader
+from tesela.models.expert import Expert
 from tesela.models.unet import make_unet
 from tesela.simulate.server import Fault, ProviderServer
 from tesela.sources.areas import Area
 from tesela.sources.modis import write_modis_cube
-from test_mapping import LEGEND, make_expert, write_scene
 from test_modis import bytes_of, write_varied
 from test_mosaic import GRID, catalogue_of, mosaic, seen
 
@@ -46,21 +46,14 @@ def cluster() -> Iterator[Any]:
 def unet_expert() -> Expert:
     channels = (16, 16, 8, 8, 8)
     torch.manual_seed(3)
-    header = ExpertHeader(
-        architecture=UnetArchitecture(2, 3, encoder="resnet18", decoder_channels=channels),
-        legend=LEGEND,
-        bands=("red", "nir"),
-        mean=(100.0, 50.0),
-        std=(30.0, 20.0),
-        patch_size_px=64,
-        pixel_size_m=10.0,
-    )
     network = (
         make_unet(encoder="resnet18", bands=2, classes=3, decoder_channels=channels)
         .eval()
         .requires_grad_(False)
     )
-    return Expert(header, network)
+    return make_expert(
+        network, architecture=UnetArchitecture(2, 3, encoder="resnet18", decoder_channels=channels)
+    )
 
 
 def sha256(path: Path) -> str:

@@ -10,6 +10,7 @@ import pytest
 import rasterio
 import torch
 
+from pointwise import LEGEND, Pointwise, make_expert, read_map, whole_answer, write_scene
 from tesela.core.errors import RecipeError
 from tesela.core.machine import steady_memory
 from tesela.io.scenes import open_scene
@@ -19,7 +20,6 @@ from tesela.mapping.numerics import keep_fine_exact
 from tesela.mapping.trial import choose_engine
 from tesela.mapping.turns import TurnedEngine
 from tesela.models.unet import make_unet
-from test_mapping import LEGEND, Pointwise, make_expert, read_map, whole_answer, write_scene
 
 NAMES = [f"{kind}-{precision}" for kind, item in KINDS.items() for precision in item.precisions]
 
