@@ -479,6 +479,15 @@ def test_a_manifest_above_the_files_folder_counts_and_words_are_no_dates(
     assert lineage_text(steps).endswith("\nAll with numpy 2.")
 
 
+def test_a_mosaic_shows_the_months_of_its_name(map_file: Path) -> None:
+    Manifest("mosaic", {"periods": ["2018-04", "2018-06to08"]}, {}, {"map.tif": "z"}).write(map_file.parent)
+    steps = read_lineage(map_file)
+    assert imagery_dates(steps, scene="2018-06to08") == "2018-06/2018-08"
+    words = make_mcf(map_file, GRID, None, publication=PUBLICATION)["identification"]["keywords"]  # type: ignore[index]
+    assert words["inspire"]["keywords"] == ["Orthoimagery"]
+    assert imagery_dates(steps) == "2018-04-01/2018-08-31"
+
+
 def test_a_file_that_no_manifest_lists_has_no_lineage(map_file: Path) -> None:
     Manifest("map", {}, {}, {"another.tif": "z"}).write(map_file.parent)
     assert read_lineage(map_file) == ()

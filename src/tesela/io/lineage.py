@@ -40,10 +40,11 @@ def imagery_dates(steps: tuple[Manifest, ...], *, scene: str = "") -> str:
     """
     by_name: dict[str, str] = {}
     for step in steps:
-        scenes = step.settings.get("scenes")
-        for section in scenes if isinstance(scenes, list) else []:
+        for section in _list(step.settings.get("scenes")):
             if isinstance(section, Mapping) and section.get("date"):
                 by_name[str(section.get("name"))] = str(section["date"])
+        if step.step == "mosaic":
+            by_name |= {name: _months(name) for name in map(str, _list(step.settings.get("periods")))}
     told = {by_name[scene]} if scene in by_name else set(by_name.values())
     periods = {text: period for text in told if (period := _period(text))}
     if len(periods) < 2:
@@ -70,6 +71,16 @@ def _follow(path: Path, found: dict[Path, Manifest]) -> None:
     for name in step.inputs:
         _follow((folder / name).resolve(), found)
     found[folder] = step
+
+
+def _list(value: object) -> list[object]:
+    return value if isinstance(value, list) else []
+
+
+def _months(name: str) -> str:
+    """Dates of a mosaic by its name: "2018-04", or "2018-06to08" of several months."""
+    first, _, last = name.partition("to")
+    return f"{first}/{first[:5]}{last}" if last else first
 
 
 def _period(text: str) -> tuple[str, str] | None:

@@ -31,7 +31,8 @@ def catalogue_record(
     """
     ISO 19139 text of a raster's record, written by pygeometa.
 
-    It tells title, abstract, time, extent, system, resolution, rights, contact, the INSPIRE theme "Land cover", and as
+    It tells title, abstract, time, extent, system, resolution, rights, contact, the INSPIRE theme ("Land cover", of images
+    "Orthoimagery"), and as
     lineage the settings and inputs of the steps of the recipe.
 
     Parameters
@@ -64,11 +65,12 @@ def make_mcf(
 ) -> dict[str, object]:
     """Return the record in pygeometa's metadata control format (MCF)."""
     begin, end = publication.period
+    theme = "Orthoimagery" if legend is None else "Land cover"
     place = {"crs": 4326, "bbox": footprint(grid)[1]}
     keywords: dict[str, object] = {
-        "default": {"keywords": ["land cover", *publication.keywords], "keywords_type": "theme"},
+        "default": {"keywords": [theme.lower(), *publication.keywords], "keywords_type": "theme"},
         "inspire": {
-            "keywords": ["Land cover"],
+            "keywords": [theme],
             "keywords_type": "theme",
             "vocabulary": {"name": INSPIRE, "url": "http://www.eionet.europa.eu/gemet/inspire_themes"},
         },
