@@ -31,9 +31,8 @@ def catalogue_record(
     """
     ISO 19139 text of a raster's record, written by pygeometa.
 
-    It tells title, abstract, time, extent, system, resolution, rights, contact, the INSPIRE theme ("Land cover", of images
-    "Orthoimagery"), and as
-    lineage the settings and inputs of the steps of the recipe.
+    It tells title, abstract, time, extent, system, resolution, rights, contact, the INSPIRE theme ("Land cover", of
+    images "Orthoimagery"), and as lineage the settings and inputs of the steps of the recipe.
 
     Parameters
     ----------
