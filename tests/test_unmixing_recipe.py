@@ -98,7 +98,8 @@ def test_the_chain_runs_from_a_cube_to_a_report_and_is_then_up_to_date(project: 
     chain = outcome.chain
     metrics = chain.metrics()  # type: ignore[attr-defined]
     blocks = chain.blocks()  # type: ignore[attr-defined]
-    assert [metric.name for metric in metrics] == ["RMSE", "MAE", "RRMSE", "CC", "F1"]
+    assert [metric.name for metric in metrics] == ["RMSE", "MAE", "RRMSE", "CC", "F1"] * 2
+    assert [metric.level for metric in metrics] == [2] * 5 + [1] * 5
     assert metrics[0].better == "lower"
     assert metrics[3].better == "higher"
     assert blocks.score(blocks.counts.sum(axis=0)[np.newaxis])[0] == pytest.approx(metrics[0].overall)
