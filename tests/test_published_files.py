@@ -311,6 +311,34 @@ def test_timespec_as_csv_by_band(tmp_path: Path) -> None:
         read_timespec(tmp_path)
 
 
+def test_timespec_as_csv_by_month(tmp_path: Path) -> None:
+    folder = tmp_path / "12_Grasslands"
+    folder.mkdir()
+
+    def write(year: int, month: int, *, rows: int = 2) -> Path:
+        file = folder / f"Grasslands_{year}_{month:02d}.csv"
+        with file.open("w", newline="") as content:
+            table = csv.writer(content)
+            table.writerow(["Purity", "IdOfThePixel", *(f"sur_refl_b0{band}" for band in range(7, 0, -1))])
+            for pixel in range(rows):
+                table.writerow([100, pixel, *(1000 * band + month for band in range(7, 0, -1))])
+        return file
+
+    for month in range(1, 13):
+        write(2001, month, rows=1 if month == 4 else 2)
+    write(2002, 1)
+    found = read_timespec(tmp_path)
+    assert found.classes == ("Grasslands",)
+    assert found.values.shape == (1, 12, 7)
+    assert found.values[0, 3, 1] == pytest.approx(0.2004)
+    write(2002, 3)
+    with pytest.raises(InputError, match="14 months, from 2001-01 to 2002-03, have holes"):
+        read_timespec(tmp_path)
+    (folder / "Grasslands_2002_03.csv").rename(folder / "Grasslands_b1.csv")
+    with pytest.raises(InputError, match="its name says no month"):
+        read_timespec(tmp_path)
+
+
 BANDS = {f"b{band}": [100.0] * 24 for band in range(1, 8)}
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,11 +41,12 @@ class LabelledSeries:
 
 def read_timespec(folder: str | Path) -> LabelledSeries:
     """
-    Read the published files: one JSON per class, or one folder per class with one CSV per band.
+    Read the published files: one JSON per class, or one folder per class with one CSV per band or per month.
 
     A class is named after its file or folder, less the number or letter before its name. The series (262 months, March
     2000 to December 2021) are cut into windows of twelve from the end, so each is a calendar year; months before the
-    first whole year are dropped. CSV columns are sorted by their months, and those after the last December dropped too.
+    first whole year are dropped. Of CSVs, columns or files are sorted by their months ("2000_03"), and those after the
+    last December dropped too.
 
     Raises
     ------
@@ -57,10 +59,11 @@ def read_timespec(folder: str | Path) -> LabelledSeries:
         found.setdefault(class_name(file.stem), []).append(_read_json(file))
     by_class: dict[Path, list[Path]] = {}
     for file in sorted(root.rglob("*.csv")):
-        if _BAND.search(file.stem):
+        if _BAND.search(file.stem) or _MONTH.search(file.stem):
             by_class.setdefault(file.parent, []).append(file)
     for parent, files in by_class.items():
-        found.setdefault(class_name(parent.name), []).append(_read_bands(parent, files))
+        read = _read_bands if all(_BAND.search(file.stem) for file in files) else _read_months
+        found.setdefault(class_name(parent.name), []).append(read(parent, files))
     if not found:
         raise InputError(
             f"{folder}: holds neither JSON nor CSV series of TimeSpec4LULC. Give the unpacked folder."
@@ -151,12 +154,58 @@ def _read_bands(parent: Path, files: Sequence[Path]) -> NDArray[np.float32]:
     series = np.stack(
         [_stack({band: table[key] for band, table in tables.items()}, parent) for key in shared]
     )
+    return _until_december(series, months)
+
+
+def _read_months(parent: Path, files: Sequence[Path]) -> NDArray[np.float32]:
+    """(pixels, months, 7) of the pixels that all months have, from one CSV per month with a column per band."""
+    tables: dict[int, dict[str, NDArray[np.float32]]] = {}
+    for file in files:
+        match = _MONTH.search(file.stem)
+        if match is None:
+            raise InputError(f"{file}: its name says no month, such as 2000_03, as others beside it do.")
+        rows = _read_rows(file)
+        bands = [name for name in rows[0] if _BAND.fullmatch((name or "").removeprefix("sur_"))]
+        number = int(match[1]) * _MONTHS + int(match[2])
+        if number in tables:
+            raise InputError(f"{file}: is a second file of its month; one is needed.")
+        try:
+            tables[number] = {
+                row[_KEY]: _stack({name: _numbers([row[name]]) for name in bands}, file)[0] for row in rows
+            }
+        except ValueError as error:
+            raise InputError(f"{file}: {error}.") from None
+    months = _consecutive(parent, tables)
+    shared = [key for key in tables[months[0]] if all(key in tables[number] for number in months)]
+    if not shared:
+        raise InputError(f"{parent}: its months share no pixel.")
+    return _until_december(
+        np.stack([np.stack([tables[number][key] for number in months]) for key in shared]), months
+    )
+
+
+def _consecutive(where: Path, numbers: Iterable[int]) -> tuple[int, ...]:
+    """Months in order, counted from year 0."""
+    months = tuple(sorted(numbers))
+    if months != tuple(range(months[0], months[0] + len(months))):
+        raise InputError(
+            f"{where}: its {len(months)} months, from {_month_text(months[0])} to {_month_text(months[-1])}, have "
+            f"holes or stand twice."
+        )
+    return months
+
+
+def _month_text(number: int) -> str:
+    return f"{(number - 1) // _MONTHS}-{(number - 1) % _MONTHS + 1:02d}"
+
+
+def _until_december(series: NDArray[np.float32], months: Sequence[int]) -> NDArray[np.float32]:
     ends = [number for number in months if number % _MONTHS == 0]
     return series[:, : ends[-1] - months[0] + 1] if ends else series[:, :0]
 
 
-def _read_band(file: Path) -> tuple[tuple[int, ...], dict[str, NDArray[np.float32]]]:
-    """Months, counted from year 0, and the series of each pixel, in their order."""
+def _read_rows(file: Path) -> list[dict[str, str]]:
+    """Rows of a CSV of pixels; each pixel stands once."""
     try:
         with file.open(newline="", encoding="utf-8-sig") as content:
             rows = list(csv.DictReader(content))
@@ -164,18 +213,24 @@ def _read_band(file: Path) -> tuple[tuple[int, ...], dict[str, NDArray[np.float3
         raise InputError(f"{file}: cannot be read as CSV ({error}).") from None
     if not rows or _KEY not in rows[0]:
         raise InputError(f"{file}: has no column {_KEY}.")
+    keys = [row[_KEY] for row in rows]
+    twice = sorted({key for key, times in Counter(keys).items() if times > 1})
+    if twice:
+        raise InputError(f"{file}: pixel {join_words(twice, most=3)} stands twice; keep one of its rows.")
+    return rows
+
+
+def _read_band(file: Path) -> tuple[tuple[int, ...], dict[str, NDArray[np.float32]]]:
+    """Months, counted from year 0, and the series of each pixel, in their order."""
+    rows = _read_rows(file)
     dated = {name: match for name in rows[0] if (match := _MONTH.search(name or ""))}
     if not dated:
         raise InputError(f"{file}: has no columns of months, such as 2000_03; it has {join_words(rows[0])}.")
     number = {name: int(match[1]) * _MONTHS + int(match[2]) for name, match in dated.items()}
+    months = _consecutive(file, number.values())
     names = sorted(number, key=number.__getitem__)
-    months = tuple(number[name] for name in names)
-    if months != tuple(range(months[0], months[0] + len(months))):
-        raise InputError(f"{file}: its months, {names[0]} to {names[-1]}, have holes or stand twice.")
     series: dict[str, NDArray[np.float32]] = {}
     for row in rows:
-        if row[_KEY] in series:
-            raise InputError(f"{file}: pixel {row[_KEY]} stands twice; keep one of its rows.")
         try:
             series[row[_KEY]] = _numbers([row[name] for name in names])
         except ValueError as error:
