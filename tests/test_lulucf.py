@@ -25,6 +25,7 @@ from tesela.models.architecture import UnetArchitecture
 from tesela.models.expert import Expert, ExpertHeader
 from tesela.patches.table import PatchTable
 from tesela.recipes import lulucf_demo, run_recipe
+from tesela.recipes.compare import compare_recipe
 from tesela.recipes.lulucf_recipe import PAPER, LulucfRecipe
 from tesela.recipes.lulucf_scores import join_labels
 from tesela.recipes.lulucf_table import Row, Table
@@ -184,6 +185,9 @@ def test_the_table_holds_each_score_once_and_survives_json() -> None:
     again = Table.from_dict(json.loads(json.dumps(table.to_dict())))
     assert again == table
     assert len(table.lines()) == 2 + 8
+    headline, *_, own = table.metrics()
+    assert (headline.name, headline.overall, own.name) == ("IoU", table.rows[0].miou, "context IoU")
+    assert headline.by_class == pytest.approx({"Tree cover": 6 / 9, "No tree cover": 1 / 4}, abs=1e-6)
     page = table.to_html(title="A <title>", facts={"Seed": "1 & 2"})
     assert "A &lt;title&gt;" in page
     assert "1 &amp; 2" in page
@@ -218,3 +222,15 @@ def test_one_recipe_makes_experts_cascade_map_and_table_and_then_rests(
         assert (reader.read(found.grid) > 0).all()
     assert any("report" in line for line in done.lines)
     assert run_recipe(file, quiet=True).run.done == []
+
+    # of one expert, for speed; runs that differ in the mapping alone share its training
+    one = tmp_path / "one.toml"
+    one.write_text(text + '[[experts]]\nname = "context"\nlegend = "lulucf-context"\n', encoding="utf-8")
+    vary = ["mapping.overlap_px=0,32", "patches.unbiased=0.25"]
+    compared = compare_recipe(one, vary=vary, out=tmp_path / "tables", quiet=True).comparison
+    assert [entry.labels for entry in compared.entries] == [("0", "0.25"), ("32", "0.25")]
+    names = [metric.name for metric in compared.metrics]
+    assert names == ["IoU", "F1", "accuracy", "context IoU"]
+    assert all(entry.blocks > 4 and entry.mflops_per_px > 0 for entry in compared.entries)
+    best = compared.best
+    assert best.interval[0] <= best.mean("IoU") <= best.interval[1]

@@ -73,6 +73,7 @@ def test_five_mistakes_are_told_at_once_with_the_nearest_key(tmp_path: Path) -> 
         ({"training": {"learning_rate": 50}}, "learning_rate is 50"),
         ({"training": {"encoder": "vit", "published": True}}, "the paper used resnet50 and resnet101"),
         ({"mapping": {"memory": "4 bananas"}}, "4 bananas"),
+        ({"assessment": {"mmu": "25 m"}}, "'25 m' is not an area"),
         ({"reference": {}}, "reference.path is missing"),
     ],
 )
@@ -206,12 +207,19 @@ def test_a_recipe_runs_from_imagery_to_report_and_then_skips(
         encoder = "resnet18"
         decoder = "small"
         epochs = 2
+        [assessment]
+        mmu = "2 ha"
         """
     )
     assert main(["run", str(tmp_path / "r.toml"), "--quiet", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["done"] == ["label", "patches", "train", "map", "assess"]
     assert 0 < document["accuracy"] <= 1
+    assert 0 < document["generalised"]["accuracy"] <= 1
+    report = json.loads(Path(document["reports"][0]).with_name("assessment.json").read_text(encoding="utf-8"))
+    assert report["generalised"]["scores"]["accuracy"] == pytest.approx(
+        document["generalised"]["accuracy"], abs=1e-6
+    )
     with (
         rasterio.open(document["maps"][0]) as data,
         rasterio.open(tmp_path / "region/scene_july.tif") as image,
@@ -233,6 +241,7 @@ def test_a_recipe_runs_from_imagery_to_report_and_then_skips(
     assert chain.mflops_per_px() > 0
     assert main(["run", str(tmp_path / "r.toml"), "--quiet"]) == 0
     lines = capsys.readouterr().out.splitlines()
+    assert lines[0].endswith(" generalised (2 ha)")
     assert [line.split()[0] for line in lines] == ["accuracy", "mIoU", "macro", "map", "report"]
     assert main(["run", str(tmp_path / "r.toml"), "--quiet", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["done"] == []

@@ -439,6 +439,16 @@ def test_in_a_browser_the_panes_move_together_and_name_their_classes(browser: An
     moves = page.evaluate("[...document.querySelectorAll('.view img')].map((image) => image.style.transform)")
     assert len(set(moves)) == 1
     assert moves[0].startswith("scale(1.6)")
+    view.focus()
+    page.keyboard.press("+")
+    page.keyboard.press("ArrowRight")
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.3, box["y"] + box["height"] * 0.4)
+    page.mouse.up()
+    moved = page.evaluate("[...document.querySelectorAll('.view img')].map((image) => image.style.transform)")
+    assert len(set(moved)) == 1
+    assert moved[0].startswith("scale(2.4)")
+    assert moved != moves
     page.locator("[data-do=reset]").click()
     assert page.locator(".view img").first.get_attribute("style").startswith("transform: scale(1)")
     page.locator("[data-matrix=ha]").click()

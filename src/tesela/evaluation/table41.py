@@ -25,6 +25,8 @@ HEADER_ROW = 8
 FIRST_COLUMN = 2
 _SIZE = len(CATEGORIES)
 _EPOCH = (1980, 1, 1, 0, 0, 0)
+_NOTHING_KHA = 1e-12
+"""What is left of sums that cancel: under 10 square millimetres."""
 
 
 def write_table41(
@@ -115,7 +117,7 @@ def _fill(sheet: Worksheet, table: TransitionTable, *, title: str) -> None:
     from openpyxl.styles import Alignment, Border, Font, PatternFill, Side
     from openpyxl.utils import get_column_letter
 
-    bold, line = Font(bold=True), Side(style="thin", color="999999")
+    bold, line = Font(name="Calibri", bold=True), Side(style="thin", color="999999")
     labels = list(CATEGORIES.values())
     sheet["B1"] = "TABLE 4.1 LAND TRANSITION MATRIX"
     sheet["B2"] = "Areas and changes in areas between the previous and the current inventory year"
@@ -144,30 +146,50 @@ def _fill(sheet: Worksheet, table: TransitionTable, *, title: str) -> None:
         for cell in row_cells:
             cell.border = Border(left=line, right=line, top=line, bottom=line)
             if cell.column > FIRST_COLUMN and cell.row > HEADER_ROW:
-                cell.number_format = "#,##0.000"
+                cell.number_format = "#,##0.0000"
                 cell.alignment = Alignment(horizontal="right")
     for name in ("B1", "B4"):
         sheet[name].font = bold
+    sheet.row_dimensions[HEADER_ROW].height = 44  # two or three lines in each heading
     sheet.column_dimensions["A"].width = 2
     for j in range(_SIZE + 3):
         sheet.column_dimensions[get_column_letter(FIRST_COLUMN + j)].width = 26 if j == 0 else 13
+    _fit_page(sheet)
 
 
 def _write_row(sheet: Worksheet, row: int, values: Iterable[str | float]) -> None:
     for j, value in enumerate(values):
-        sheet.cell(row, FIRST_COLUMN + j, value if isinstance(value, str) else float(value) + 0.0)
+        known = value if isinstance(value, str) or abs(value) > _NOTHING_KHA else 0.0
+        sheet.cell(row, FIRST_COLUMN + j, known if isinstance(known, str) else float(known))
 
 
 def _fill_rows(sheet: Worksheet, rows: Sequence[Sequence[object]]) -> None:
     from openpyxl.styles import Font
+    from openpyxl.utils import get_column_letter
 
     for values in rows:
         sheet.append(
             ["" if isinstance(value, float) and not math.isfinite(value) else value for value in values]
         )
     for cell in sheet[1]:
-        cell.font = Font(bold=True)
+        cell.font = Font(name="Calibri", bold=True)
+    for number, cells in enumerate(sheet.iter_cols(), start=1):
+        widest = max(len(str(cell.value)) for cell in cells if not isinstance(cell.value, float))
+        sheet.column_dimensions[get_column_letter(number)].width = min(90, max(10, widest + 2))
+        for cell in cells:
+            if isinstance(cell.value, float):
+                cell.number_format = "#,##0.00##"
     sheet.freeze_panes = "A2"
+    sheet.print_title_rows = "1:1"
+    _fit_page(sheet)
+
+
+def _fit_page(sheet: Worksheet) -> None:
+    """Print across the page, all columns on one."""
+    sheet.page_setup.orientation = "landscape"
+    sheet.page_setup.paperSize = sheet.PAPERSIZE_A4
+    sheet.page_setup.fitToWidth, sheet.page_setup.fitToHeight = 1, 0
+    sheet.sheet_properties.pageSetUpPr.fitToPage = True
 
 
 def _number(cell: object) -> float:

@@ -179,18 +179,14 @@ def assess_files(
             progress=progress,
         )
         judged = replace(judge(found, confidence=confidence), reference_path=str(reference))
-        generalised = None
-        if mmu_m2 or min_width_m:
-            made, _ = generalise_map(
-                found,
-                folder / "generalised.tif",
-                mmu_m2=mmu_m2,
-                min_width_m=min_width_m,
-                priority="auto",
-                progress=progress,
-            )
-            after = replace(judge(made), reference_path=str(reference))
-            generalised = Generalised(made, after, mmu_m2=mmu_m2, min_width_m=min_width_m)
+        generalised = judge_generalised(
+            found,
+            folder / "generalised.tif",
+            lambda made: replace(judge(made), reference_path=str(reference)),
+            mmu_m2=mmu_m2,
+            min_width_m=min_width_m,
+            progress=progress,
+        )
         report = write_report(
             folder,
             judged,
@@ -221,6 +217,31 @@ def assess_files(
         seconds=round(time.perf_counter() - started, 3),
     ).write(folder)
     return Judgement(judged, report, generalised=generalised, pdf=pdf_file, notes=(*judged.notes, *notes))
+
+
+def judge_generalised(
+    found: ClassMap,
+    out: Path,
+    judge: Callable[[ClassMap], Assessment],
+    *,
+    mmu_m2: float,
+    min_width_m: float,
+    progress: Progress | None = None,
+) -> Generalised | None:
+    """
+    Judge a map once more after generalising it, with the priorities of its legend where there are any.
+
+    Returns
+    -------
+    Generalised or None
+        None where neither unit nor width is asked for.
+    """
+    if not (mmu_m2 or min_width_m):
+        return None
+    made, _ = generalise_map(
+        found, out, mmu_m2=mmu_m2, min_width_m=min_width_m, priority="auto", progress=progress
+    )
+    return Generalised(made, judge(made), mmu_m2=mmu_m2, min_width_m=min_width_m)
 
 
 def _facts(inputs: Mapping[str, str], generalised: Generalised | None) -> dict[str, str]:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tesela import __version__
 from tesela.core.errors import GridError
 from tesela.core.legend import Legend
-from tesela.evaluation import Assessment, Confusion, assess, score
+from tesela.evaluation import Assessment, Confusion, Scores, assess, score
+from tesela.evaluation.assessment import Generalised
 from tesela.evaluation.report import write_report
 from tesela.io.legends import load_crosswalk
 from tesela.io.manifest import write_whole
@@ -21,11 +22,18 @@ from tesela.labels import write_labels
 from tesela.models.expert import read_header
 from tesela.patches.split import split_patches
 from tesela.patches.table import PatchTable, make_patches, read_patches
+from tesela.recipes.assessing import judge_generalised
 from tesela.recipes.corine_recipe import CorineRecipe
 from tesela.recipes.metrics import Blocks, Metric
 from tesela.recipes.scenes import SceneChain
 from tesela.recipes.sections import SceneSection
-from tesela.recipes.segmentation import count_blocks, count_mflops_per_px, read_metrics, summary_lines
+from tesela.recipes.segmentation import (
+    count_blocks,
+    count_mflops_per_px,
+    read_metrics,
+    summary_lines,
+    total_scores,
+)
 from tesela.recipes.stages import Stage
 from tesela.training.settings import SegmentationSettings
 
@@ -204,15 +212,23 @@ class CorineChain(SceneChain[SceneSection]):
         """Judge each map on ground that the network never saw; write a report each and the summary of all."""
         table = read_patches(self.patch_file)
         judged: dict[str, Assessment] = {}
-        reports = []
+        reports: list[Path] = []
+        after: dict[str, Generalised] = {}
         for section in self._judged_sections():
             found, labels = open_map(self._map_file(section)), open_map(self._label_file(section))
-            judged[section.name] = assess(
-                found,
-                labels,
+            judge = partial(
+                assess,
+                reference=labels,
                 tiles_px=self.recipe.assessment.tiles_px,
                 within=self._test_ground(table, section),
-                confidence=self._confidence_file(section),
+            )
+            judged[section.name] = judge(found, confidence=self._confidence_file(section))
+            generalised = judge_generalised(
+                found,
+                self._report_folder(section) / "generalised.tif",
+                judge,
+                mmu_m2=self.recipe.assessment.mmu,
+                min_width_m=self.recipe.assessment.min_width,
             )
             report = write_report(
                 self._report_folder(section),
@@ -223,9 +239,13 @@ class CorineChain(SceneChain[SceneSection]):
                 title=f"{self.recipe.name}: {section.name}",
                 facts=self._facts(section),
                 training_log=self._training_log(),
+                generalised=generalised,
             )
             reports.append(report)
-        return [*reports, self._write_summary(judged, reports)]
+            if generalised is not None:
+                after[section.name] = generalised
+        made = [Path(item.map.path) for item in after.values()]
+        return [*reports, *made, self._write_summary(judged, after, reports)]
 
     def products(self) -> dict[str, str]:
         """Path of the expert, once it is trained."""
@@ -270,17 +290,24 @@ class CorineChain(SceneChain[SceneSection]):
     def _summary_file(self) -> Path:
         return self.out / "report" / "summary.json"
 
-    def _write_summary(self, judged: Mapping[str, Assessment], reports: Sequence[Path]) -> Path:
+    def _write_summary(
+        self, judged: Mapping[str, Assessment], after: Mapping[str, Generalised], reports: Sequence[Path]
+    ) -> Path:
         document: dict[str, object] = {"judged": list(judged)}
         if judged:
-            scores = score(sum((item.confusion for item in judged.values()), Confusion.empty(self.legend)))
-            document |= {"accuracy": scores.accuracy, "miou": scores.mean_iou, "macro_f1": scores.macro_f1}
-            document["absent"] = list(scores.absent)
+            scores = self._scores(judged.values())
+            document |= {**total_scores(scores), "absent": list(scores.absent)}
+        if after:
+            together = self._scores(item.assessment for item in after.values())
+            document["generalised"] = {"rule": next(iter(after.values())).rule, **total_scores(together)}
         document["maps"] = [str(path) for path in self._map_files()]
         document["reports"] = [str(path) for path in reports]
         with write_whole(self._summary_file) as part:
             part.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
         return self._summary_file
+
+    def _scores(self, judged: Iterable[Assessment]) -> Scores:
+        return score(sum((item.confusion for item in judged), Confusion.empty(self.legend)))
 
     def _test_ground(self, table: PatchTable, section: SceneSection) -> gpd.GeoDataFrame | None:
         """Footprints of the test patches; None, the whole map, where the scene taught nothing or the recipe says so."""

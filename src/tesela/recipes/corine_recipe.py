@@ -13,11 +13,22 @@ from tesela.recipes.sections import (
     AssessmentSection,
     LegendName,
     MappingSection,
+    Metres,
     PatchSection,
     ReferenceSection,
     SceneSection,
+    SquareMetres,
 )
 from tesela.training.settings import SegmentationSettings
+
+
+class UnitSection(AssessmentSection):
+    """``[assessment]``, with the mapping unit of the reference."""
+
+    mmu: SquareMetres = 0.0
+    """Judge the map once more after generalising it to this unit; 0 for none."""
+    min_width: Metres = 0.0
+    """And to this width."""
 
 
 class CorineRecipe(Recipe):
@@ -34,7 +45,7 @@ class CorineRecipe(Recipe):
     patches: PatchSection = PatchSection()
     training: SegmentationSettings = SegmentationSettings()
     mapping: MappingSection = MappingSection()
-    assessment: AssessmentSection = AssessmentSection()
+    assessment: UnitSection = UnitSection()
 
     @model_validator(mode="after")
     def _scene_names_differ(self) -> CorineRecipe:

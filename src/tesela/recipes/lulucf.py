@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,10 @@ from tesela.labels import write_labels
 from tesela.patches.split import split_patches
 from tesela.patches.table import PatchTable, make_patches, read_patches
 from tesela.recipes.lulucf_recipe import ExpertSection, LulucfRecipe, SheetSection
+from tesela.recipes.lulucf_table import Table
+from tesela.recipes.metrics import Blocks, Metric
 from tesela.recipes.scenes import SceneChain
+from tesela.recipes.segmentation import count_mflops_per_px
 from tesela.recipes.siose_labels import label_sheet
 from tesela.recipes.stages import Stage
 from tesela.recipes.tiers import follow_splits, take_qualities
@@ -211,9 +215,11 @@ class LulucfChain(SceneChain[SheetSection]):
     def _write_cascade(self, measure: str) -> Path:
         """Cascade of the experts of a measure, in the folder of its maps."""
         file = self.cascade_file(measure)
+        file.parent.mkdir(parents=True, exist_ok=True)
         lines = [f"name = {json.dumps(self.recipe.name)}"]
         for expert in self.recipe.experts:
-            path = Path("..") / ".." / self.expert_file(expert, measure).relative_to(self.out)
+            # resolved: in a comparison the folders of stages are links to those that runs share
+            path = Path(os.path.relpath(self.expert_file(expert, measure).resolve(), file.parent.resolve()))
             lines += [
                 "",
                 "[[experts]]",
@@ -223,7 +229,6 @@ class LulucfChain(SceneChain[SheetSection]):
             if expert.parent is not None:
                 lines += [f"parent = {json.dumps(expert.parent)}", f"classes = {json.dumps(expert.classes)}"]
                 lines += [f"min_confidence = {expert.min_confidence}"]
-        file.parent.mkdir(parents=True, exist_ok=True)
         with write_whole(file) as part:
             part.write_text("\n".join(lines) + "\n", encoding="utf-8")
         return file
@@ -250,19 +255,36 @@ class LulucfChain(SceneChain[SheetSection]):
 
     def lines(self) -> tuple[str, ...]:
         """The table, the map and the report."""
-        from tesela.recipes.lulucf_table import Table
-
-        document = self.summary_file.read_text(encoding="utf-8")
-        table = Table.from_dict(json.loads(document)["table"])
         summary = self.summary()
         maps, reports = summary["maps"], summary["reports"]
         assert isinstance(maps, list)
         assert isinstance(reports, list)
         return (
-            *table.lines(),
+            *self._table.lines(),
             *(f"map       {path}" for path in maps),
             *(f"report    {path}" for path in reports),
         )
+
+    def metrics(self) -> tuple[Metric, ...]:
+        """IoU, F1 and accuracy of the first measure's cascade, and the IoU of each expert."""
+        return self._table.metrics()
+
+    def blocks(self) -> Blocks:
+        """Confusions of the cascade's map by block of the split."""
+        from tesela.recipes.lulucf_scores import count_cascade_blocks  # loads torch, seconds
+
+        return count_cascade_blocks(self)
+
+    def mflops_per_px(self) -> float:
+        """Million floating-point operations a pixel of all experts together; a cascade skips what its gates shut."""
+        side, measure = self.recipe.patches.size_px, self.recipe.measures[0]
+        return sum(
+            count_mflops_per_px(self.expert_file(item, measure), side_px=side) for item in self.recipe.experts
+        )
+
+    @property
+    def _table(self) -> Table:
+        return Table.from_dict(json.loads(self.summary_file.read_text(encoding="utf-8"))["table"])
 
     @property
     def summary_file(self) -> Path:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from tesela.core.errors import TeselaError
 from tesela.core.legend import Legend
-from tesela.core.units import parse_area_m2
 from tesela.io.legends import load_legend
 from tesela.recipes.schema import Recipe
 from tesela.recipes.sections import (
@@ -19,6 +18,7 @@ from tesela.recipes.sections import (
     PatchSection,
     SceneSection,
     Section,
+    SquareMetres,
 )
 from tesela.sources.siose_rules import SioseRules, species_legend
 from tesela.training.settings import SegmentationSettings
@@ -28,13 +28,6 @@ Measure = Literal["none", "loss", "sampling"]
 
 SPECIES = "species"
 """Legend of an expert that is made of the recipe's `species`."""
-
-
-def _area(value: Any) -> float:
-    try:
-        return parse_area_m2(value)
-    except TeselaError as error:
-        raise ValueError(str(error)) from None
 
 
 class SheetSection(SceneSection):
@@ -57,7 +50,7 @@ class LabelSection(Section):
     """Sheets of the MTN50 grid: labels end at the outline of the sheet that a PNOA file name tells."""
     mode: Literal["majority", "composite"] = "majority"
     min_share: float = Field(0.0, ge=0, le=1)
-    min_area: Annotated[float, BeforeValidator(_area)] = 0.0
+    min_area: SquareMetres = 0.0
     trees: Literal["covers", "fccarb", "lidar"] = "covers"
     canopy_percent: float = Field(20.0, ge=0, le=100)
 

@@ -23,6 +23,8 @@ from tesela.models.expert import Expert, load_expert
 from tesela.patches.dataset import PatchDataset
 from tesela.patches.table import PatchTable, read_patches
 from tesela.recipes.lulucf_table import Row, Table
+from tesela.recipes.metrics import Blocks
+from tesela.recipes.segmentation import count_blocks
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -106,7 +108,7 @@ def draw_reference(chain: LulucfChain, cascade: Cascade, section: SheetSection) 
     Where a gate stands open and the expert behind it has no label, nothing is known at the finest level: nodata.
     """
     grid = chain.open_scene(section).grid
-    out = chain.out / "report" / "reference" / f"{section.name}.tif"
+    out = reference_file(chain, section)
     out.parent.mkdir(parents=True, exist_ok=True)
     readers = {
         item.name: MapReader(open_map(chain.label_file(item, section))) for item in chain.recipe.experts
@@ -145,6 +147,31 @@ def join_labels(cascade: Cascade, labels: Mapping[str, NDArray[np.uint8]]) -> ND
     return np.asarray(joined, np.uint8)
 
 
+def judged_split(table: PatchTable) -> str:
+    """Split that stands for all ground: the unbiased patches where there are some, else the test patches."""
+    return "unbiased" if "unbiased" in table.counts else "test"
+
+
+def count_cascade_blocks(chain: LulucfChain) -> Blocks:
+    """Confusions of the first measure's map by block of the split, at the finest classes."""
+    table = read_patches(chain.patch_file(chain.recipe.experts[0]))
+    judged = []
+    for section in chain.judged_sections():
+        found = open_map(chain.map_file(section, chain.recipe.measures[0]))
+        ground = _ground(table, judged_split(table), section)
+        if ground.empty:
+            continue
+        side = max(1, round(chain.recipe.patches.block / chain.open_scene(section).pixel_size_m))
+        reference = open_map(reference_file(chain, section))
+        judged.append(assess(found, reference, tiles_px=side, within=ground, edges_px=()))
+    return count_blocks(judged)
+
+
+def reference_file(chain: LulucfChain, section: SheetSection) -> Path:
+    """Where the labels of all experts lie as one map."""
+    return chain.out / "report" / "reference" / f"{section.name}.tif"
+
+
 def _ground(table: PatchTable, split: str, section: SheetSection) -> gpd.GeoDataFrame:
     frame = table.frame
     return frame[(frame["split"] == split) & (frame["scene"] == section.name)]
@@ -155,7 +182,7 @@ def _write_report(
 ) -> Path | None:
     """Report of a scene's map; none where it has no patch to judge on."""
     found = open_map(chain.map_file(section, chain.recipe.measures[0]))
-    split = "unbiased" if "unbiased" in table.counts else "test"
+    split = judged_split(table)
     within = None if chain.recipe.assessment.ground == "all" else _ground(table, split, section)
     if within is not None and within.empty:
         return None

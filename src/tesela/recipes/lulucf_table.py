@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from html import escape
@@ -11,6 +12,7 @@ from typing import Any, Self
 
 from tesela.evaluation import Scores
 from tesela.io.manifest import write_whole
+from tesela.recipes.metrics import Metric
 
 _SCORES = {"accuracy": "pixel accuracy", "miou": "mIoU", "macro_f1": "macro F1"}
 _MEASURES = {"none": "none", "loss": "weighted loss", "sampling": "sampling"}
@@ -76,6 +78,24 @@ class Table:
         """One row, where there is one."""
         wanted = (name, measure, ground)
         return next((row for row in self.rows if (row.name, row.measure, row.ground) == wanted), None)
+
+    def metrics(self) -> tuple[Metric, ...]:
+        """
+        Scores of the cascade by its finest classes, then the mIoU of each expert on its own labels.
+
+        They are those of the first measure, on unbiased patches where there are some, else on test patches.
+        """
+        ground = self.grounds[-1]
+        rows = {name: self.find(name, self.measures[0], ground) for name in self.names}
+        system = rows.pop("cascade")
+        assert system is not None
+        by_class = {name: math.nan if iou is None else iou for name, iou in system.iou.items()}
+        return (
+            Metric("IoU", system.miou, by_class),
+            Metric("F1", system.macro_f1, {}),
+            Metric("accuracy", system.accuracy, {}),
+            *(Metric(f"{name} IoU", row.miou, {}) for name, row in rows.items() if row is not None),
+        )
 
     def lines(self) -> tuple[str, ...]:
         """The table for a terminal."""

@@ -15,13 +15,20 @@ from pydantic import (
 )
 
 from tesela.core.errors import TeselaError
-from tesela.core.units import parse_length_m, parse_memory_bytes
+from tesela.core.units import parse_area_m2, parse_length_m, parse_memory_bytes
 from tesela.io.legends import load_legend
 
 
 def _length(value: Any) -> float:
     try:
         return parse_length_m(value)
+    except TeselaError as error:
+        raise ValueError(str(error)) from None
+
+
+def _area(value: Any) -> float:
+    try:
+        return parse_area_m2(value)
     except TeselaError as error:
         raise ValueError(str(error)) from None
 
@@ -53,6 +60,8 @@ def _existing(path: str, info: ValidationInfo) -> str:
 
 Metres = Annotated[float, BeforeValidator(_length)]
 """A length with its unit, such as "5 km"."""
+SquareMetres = Annotated[float, BeforeValidator(_area)]
+"""An area with its unit, such as "25 ha"."""
 LegendName = Annotated[str, AfterValidator(_known_legend)]
 """A shipped legend, or a CSV."""
 Memory = Annotated[str | int, AfterValidator(_memory)]

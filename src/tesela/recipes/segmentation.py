@@ -18,11 +18,22 @@ from tesela.recipes.metrics import Blocks, Metric
 def summary_lines(summary: Mapping[str, Any]) -> tuple[str, ...]:
     """Last lines of a run for a person: scores, if any map was judged, maps and reports."""
     names = {"accuracy": "accuracy", "miou": "mIoU", "macro_f1": "macro F1"}
+    after = summary.get("generalised")
     return (
-        *(f"{name:<9} {summary[key]:.4f}" for key, name in names.items() if key in summary),
+        *(
+            f"{name:<9} {summary[key]:.4f}"
+            + (f"   {after[key]:.4f} generalised ({after['rule']})" if after else "")
+            for key, name in names.items()
+            if key in summary
+        ),
         *(f"map       {path}" for path in summary["maps"]),
         *(f"report    {path}" for path in summary["reports"]),
     )
+
+
+def total_scores(scores: Scores) -> dict[str, float]:
+    """The three figures that a summary gives."""
+    return {"accuracy": scores.accuracy, "miou": scores.mean_iou, "macro_f1": scores.macro_f1}
 
 
 def read_metrics(files: Mapping[str, Path], legend: Legend) -> tuple[Metric, ...]:
