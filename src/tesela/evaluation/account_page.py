@@ -200,6 +200,7 @@ def _interval(estimate: Estimate) -> dict[str, str]:
     if not np.isfinite([estimate.low, estimate.high]).all():
         return {"estimate": hectares_text(estimate.value), "interval": "–"}
     interval = f"{hectares_text(estimate.low)} to {hectares_text(estimate.high)}"
+    interval = interval if estimate.has_interval else "all points alike"
     return {"estimate": hectares_text(estimate.value), "interval": interval}
 
 

@@ -110,7 +110,8 @@ class Accounts:
             yield f"{item.years[0]} to {item.years[1]}, {item.basis}: {item.detail}"
             for before, after, mapped, estimate in item.rows():
                 if before != after and mapped:
-                    text = f"{estimate.value:,.1f} ha ({estimate.low:,.1f} to {estimate.high:,.1f})"
+                    interval = f"{estimate.low:,.1f} to {estimate.high:,.1f}"
+                    text = f"{estimate.value:,.1f} ha ({interval if estimate.has_interval else 'all points alike'})"
                     yield f"  {before} to {after}: mapped {mapped:,.1f} ha, {item.basis} {text}"
         for check in self.checks:
             yield f"{_VERDICTS[check.passed]}  {check.name}: {check.found}"

@@ -39,6 +39,11 @@ class Estimate:
         """Half the symmetric 95 % interval, 1.96 standard errors: the ± of the published tables."""
         return Z_95 * self.se
 
+    @property
+    def has_interval(self) -> bool:
+        """False where all points of its strata were alike: the sample met no error there, which is not to say none."""
+        return math.isfinite(self.low) and math.isfinite(self.high) and self.se > 0
+
     def scaled(self, factor: float) -> Estimate:
         """The same estimate in another unit."""
         return Estimate(self.value * factor, self.se * factor, self.low * factor, self.high * factor)
