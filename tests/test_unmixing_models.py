@@ -176,6 +176,19 @@ def test_a_doubt_is_found_again() -> None:
     assert fit_doubt(truth, shares, None).own == 0
 
 
+def test_where_not_all_pixels_are_heard_all_classes_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(0)
+    shares = generator.dirichlet([0.3] * 4, 8000)
+    most = shares * (1 - shares)
+    own = 0.5 * most * generator.random(shares.shape)
+    true = own.copy()
+    true[:, 0] = 0.25 * most[:, 0]  # of the first class the network knows nothing
+    truth = generator.beta(*beta_parameters(shares, np.sqrt(true)))
+    whole = fit_doubt(truth, shares, np.sqrt(own))
+    monkeypatch.setattr("tesela.training.unmixing_calibration._MOST_SHARES", shares.size // 4)
+    assert fit_doubt(truth, shares, np.sqrt(own)).own == pytest.approx(whole.own, abs=0.15)
+
+
 def test_the_deviation_of_a_sum_is_that_of_the_members_sums() -> None:
     table, one = make_table(), without_doubt(expert("attention"))
     fine, coarse = unmix_pixels(one, table), unmix_pixels(one, table, level=1)

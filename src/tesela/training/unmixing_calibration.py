@@ -32,7 +32,8 @@ def calibrate(expert: Expert, table: PixelTable) -> Expert:
     Returns
     -------
     Expert
-        The same network with another `ExpertHeader.doubt`.
+        The same network with another `ExpertHeader.doubt`; with none, where there is nothing to learn from: no pixel of
+        val was observed, or all its shares are right.
 
     Raises
     ------
@@ -53,6 +54,8 @@ def calibrate(expert: Expert, table: PixelTable) -> Expert:
         found = unmix_pixels(plain, table, val, level=level)
         truth = sum_to_level(table.targets[val].T, header.legend, level).T
         seen = ~found.unseen
+        if not seen.any():
+            return plain
         deviation = None if found.deviation is None else found.deviation[seen]
         doubts.append(fit_doubt(truth[seen], found.shares[seen], deviation))
     if not all(one.is_sound for one in doubts):
@@ -77,16 +80,16 @@ def fit_doubt(
     """
     from scipy.optimize import minimize_scalar
 
-    step = max(1, truth.size // _MOST_SHARES)
-    t, m = (part.astype(np.float64).ravel() for part in (truth, shares))
+    t, m = (part.astype(np.float64) for part in (truth, shares))
     most = m * (1 - m)
-    own = np.zeros_like(m) if deviation is None else deviation.astype(np.float64).ravel() ** 2
+    own = np.zeros_like(m) if deviation is None else deviation.astype(np.float64) ** 2
+    step = max(1, m.size // _MOST_SHARES)  # of pixels, whose shares stay together: all classes are heard
     error, scales = ((t - m) ** 2).mean(), np.array([own.mean(), most.mean()])
     parts = np.divide(error, scales, out=np.zeros(2), where=scales > 0)
 
     def unlikely(mixed: float) -> float:
-        variance = (1 - mixed) * parts[0] * own + mixed * parts[1] * most
-        low, high = probabilities_around(t[::step], m[::step], np.sqrt(variance[::step]))
+        variance = (1 - mixed) * parts[0] * own[::step] + mixed * parts[1] * most[::step]
+        low, high = probabilities_around(t[::step], m[::step], np.sqrt(variance))
         return float(-np.log(np.maximum(high - low, _LEAST_LIKELIHOOD)).mean())
 
     mixed = 1.0
