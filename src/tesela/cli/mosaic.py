@@ -85,7 +85,7 @@ def sentinel_2(
 
     After a crash, a lost connection or Ctrl-C, the same command continues.
 
-    Example: tesela mosaic sentinel-2 --area -3.6,36.9,-3.5,37.0 --year 2018 --months 4,7,9 --bands nrg -o mosaics
+    Example: tesela mosaic sentinel-2 --area=-3.6,36.9,-3.5,37.0 --year 2018 --months 4,7,9 --bands nrg -o mosaics
     """
     from tesela.io.http import Patience
     from tesela.sources.areas import make_area
