@@ -1,7 +1,9 @@
 """Verdicts: what they may say, and a log in which nothing is lost, changed or deleted."""
 
+import sqlite3
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -104,3 +106,16 @@ def test_many_writers_at_once_lose_nothing(tmp_path: Path) -> None:
         writer.join()
     with VerdictLog(tmp_path / "log.sqlite") as log:
         assert log.count() == len(log.standing()) == 100
+
+
+def test_a_log_begun_when_only_patches_were_judged_is_read_and_goes_on(tmp_path: Path) -> None:
+    with VerdictLog(tmp_path / "log.sqlite") as log:
+        log.add(verdict("a", tier="low"))
+    with closing(sqlite3.connect(tmp_path / "log.sqlite")) as base:
+        for table in ("events", "claims"):
+            base.execute(f"ALTER TABLE {table} RENAME COLUMN thing_id TO patch_id")
+        base.execute("ALTER TABLE events DROP COLUMN reference")
+        base.commit()
+    with VerdictLog(tmp_path / "log.sqlite") as log:
+        log.add(verdict("b", tier=None, reference="f"))
+        assert [(item.thing_id, item.answer) for item in log.standing()] == [("a", "low"), ("b", "f")]
