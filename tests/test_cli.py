@@ -40,6 +40,13 @@ def test_every_command_and_option_has_help_and_an_example(name: str, command: cl
         assert getattr(parameter, "help", None), f"{name}: {parameter.name} has no help"
 
 
+def test_every_command_can_be_quiet_or_only_prints() -> None:
+    loud = {
+        name for name, command in commands() if "--quiet" not in {o for p in command.params for o in p.opts}
+    }
+    assert loud == {"legend list", "legend show"}
+
+
 def test_the_page_of_commands_is_the_help() -> None:
     made = subprocess.run(
         [sys.executable, "-m", "typer", "tesela.cli", "utils", "docs", "--name", "tesela"],

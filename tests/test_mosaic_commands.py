@@ -223,6 +223,7 @@ def test_what_a_layer_lacks_is_told_in_one_line(
         (["--collection", "dem", "--asset", "map"], "has no asset 'map'; it has data (--asset)"),
         (["--collection", "snow", "--asset", "map"], "knows nothing of collection 'snow' in this area"),
         (["--collection", "dem", "--asset", "data", "--year", "2019"], "knows nothing of collection 'dem'"),
+        (["--collection", "dem", "--asset", "data", "--classes"], "holds classes outside 0 to 255"),
     ):
         assert main([*words, *more]) == 1
         told = capsys.readouterr().err.strip()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tesela.cli.output import Json, Out, print_json, split_names
+from tesela.cli.output import Json, Out, Quiet, print_json, split_names
 
 if TYPE_CHECKING:
     from tesela.recipes.accounted import Series
@@ -64,6 +64,7 @@ def account(
         float, typer.Option(help="For --change-layer: per cent below which a class makes no change.")
     ] = 50.0,
     title: Annotated[str, typer.Option(help="Country or region, for page and workbook.")] = "",
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """
@@ -84,7 +85,7 @@ def account(
     when = [_year(text) for text in years.split(",")]
     series = open_series(maps, when, legend=legend, crosswalk=crosswalk)
     if draw_samples is not None:
-        _draw(series, out, points=draw_samples, minimum=minimum, seed=seed, as_json=as_json)
+        _draw(series, out, points=draw_samples, minimum=minimum, seed=seed, quiet=quiet, as_json=as_json)
         return
     model = None
     if confusion is not None:
@@ -115,7 +116,7 @@ def account(
         }
         print_json({**made.to_dict(), "change_layers": found})
         return
-    for line in made.to_lines():
+    for line in () if quiet else made.to_lines():
         print(line)
     for path, item in layers.items():
         print(
@@ -126,7 +127,9 @@ def account(
         print(f"{name:10}  {path}")
 
 
-def _draw(series: Series, out: str, *, points: int, minimum: int, seed: int, as_json: bool) -> None:
+def _draw(
+    series: Series, out: str, *, points: int, minimum: int, seed: int, quiet: bool, as_json: bool
+) -> None:
     from tesela.recipes.accounted import draw_change_samples
 
     made = draw_change_samples(series, out, points=points, minimum=minimum, seed=seed)
@@ -135,7 +138,10 @@ def _draw(series: Series, out: str, *, points: int, minimum: int, seed: int, as_
         return
     for path, design in made.items():
         print(f"{design.points} points in {len(design.strata)} strata of change  {path}")
-    print("Interpreters fill `reference` with the categories before and after, such as cropland>settlements.")
+    if not quiet:
+        print(
+            "Interpreters fill `reference` with the categories before and after, such as cropland>settlements."
+        )
 
 
 def _pairs(given: Sequence[str] | None, example: str) -> list[tuple[str, str]]:

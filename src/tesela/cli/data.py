@@ -150,7 +150,7 @@ def patches(
         str | None, typer.Option(help="Polygon layer of the region split; default: scenes.")
     ] = None,
     region_field: Annotated[str | None, typer.Option(help="Field that names the regions.")] = None,
-    fractions: Annotated[str, typer.Option(help="Shares of train, validation and test.")] = "0.6,0.2,0.2",
+    shares: Annotated[str, typer.Option(help="Of train, validation and test.")] = "0.6,0.2,0.2",
     unbiased: Annotated[
         float, typer.Option(help="With --split quality: share held out on random blocks of all qualities.")
     ] = 0.0,
@@ -191,7 +191,7 @@ def patches(
     table = split_patches(
         table,
         split,
-        fractions=parse_fractions(fractions),
+        fractions=parse_shares(shares),
         seed=seed,
         block_m=parse_length_m(block),
         buffer_m=parse_length_m(buffer),
@@ -231,7 +231,7 @@ def read_table_to_split(paths: list[str]) -> PatchTable:
     return read_patches(paths[0])
 
 
-def parse_fractions(text: str) -> tuple[float, ...]:
+def parse_shares(text: str) -> tuple[float, ...]:
     """
     Read three comma-separated shares.
 

@@ -250,6 +250,7 @@ def layer(
     ] = None,
     tries: Tries = 6,
     timeout: Timeout = 30.0,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """
@@ -262,17 +263,19 @@ def layer(
     from tesela.sources.layers import write_layer_mosaic
     from tesela.sources.providers import find_catalogue
 
-    path = write_layer_mosaic(
-        find_catalogue(catalogue),
-        make_area(area, like=like, crs=crs, resolution_m=resolution),
-        out,
-        collection=collection,
-        asset=asset,
-        year=year,
-        classes=classes,
-        nodata=nodata,
-        patience=Patience(tries=tries, timeout_s=timeout),
-    )
+    with progress_bar("layer", quiet=quiet or as_json) as progress:
+        path = write_layer_mosaic(
+            find_catalogue(catalogue),
+            make_area(area, like=like, crs=crs, resolution_m=resolution),
+            out,
+            collection=collection,
+            asset=asset,
+            year=year,
+            classes=classes,
+            nodata=nodata,
+            patience=Patience(tries=tries, timeout_s=timeout),
+            progress=progress,
+        )
     if as_json:
         print_json({"layer": str(path)})
         return

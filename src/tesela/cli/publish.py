@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tesela.cli.output import Json, Out, print_json, split_names
+from tesela.cli.output import Json, Out, Quiet, print_json, split_names
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -16,8 +16,11 @@ def add_commands(app: typer.Typer) -> None:
 
 def publish(
     product: Annotated[
-        str, typer.Argument(metavar="MAP|EXPERT|CASCADE",
-            help="Map (a COG), trained expert (.safetensors), or cascade (.toml, or a folder with cascade.toml).",)
+        str,
+        typer.Argument(
+            metavar="MAP|EXPERT|CASCADE",
+            help="Map (a COG), trained expert (.safetensors), or cascade (.toml, or a folder with cascade.toml).",
+        ),
     ],
     out: Out,
     title: Annotated[str | None, typer.Option(help="One line for people; default: the file's name.")] = None,
@@ -35,6 +38,7 @@ def publish(
     include: Annotated[
         list[str] | None, typer.Option(help="Further file of the product: confidence, polygons, report.")
     ] = None,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """
@@ -64,6 +68,7 @@ def publish(
         return
     for note in made.notes:
         print(f"note: {note}")
-    for path in made.files[:-1]:
-        print(f"file  {path}")
+    if not quiet:
+        for path in made.files[:-1]:
+            print(f"file  {path}")
     print(f"item  {made.item}")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tesela.core.errors import InputError, join_words
 from tesela.core.grid import windows
@@ -32,6 +34,7 @@ def write_layer_mosaic(
     nodata: float | None = None,
     workers: int = 8,
     patience: Patience | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Path:
     """
     Join one asset of all items over an area into one raster on its grid; where items overlap the first shows.
@@ -51,12 +54,12 @@ def write_layer_mosaic(
     Returns
     -------
     Path
-        `out`: numbers of the files' own type for classes, else float32. The array is held in memory.
+        `out`: uint8 classes, else float32. The array is held in memory.
 
     Raises
     ------
     InputError
-        If nothing is found, an item lacks the asset, or a file is broken.
+        If nothing is found, an item lacks the asset, a file is broken or holds classes that are no byte.
     NetworkError
         If a server fails.
     """
@@ -82,7 +85,8 @@ def write_layer_mosaic(
                 return nodata
             return 0 if classes else rasters.nodata(address)
 
-        for row, col, window in windows(area.grid, _WINDOW_PX):
+        places = list(windows(area.grid, _WINDOW_PX))
+        for done, (row, col, window) in enumerate(places, start=1):
             here = np.full(tuple(window.shape), empty, dtype)
             missing = area.inside(window)
             read = pool.map(
@@ -91,11 +95,21 @@ def write_layer_mosaic(
                 ),
                 addresses,
             )
-            for raw, valid in read:
+            for address, (raw, valid) in zip(addresses, read, strict=True):
                 new = missing & valid
+                if classes and not _are_bytes(raw[new]):
+                    raise InputError(
+                        f"{address}: holds classes outside 0 to 255, which no class raster has. Translate them first "
+                        f"(gdal_calc.py), or leave --classes out if they are quantities."
+                    )
                 here[new] = raw[new]
                 missing &= ~new
             values[row : row + window.shape[0], col : col + window.shape[1]] = here
+            progress(done, len(places))
     return write_bands(
         out, values[np.newaxis], area.grid, names=(asset,), nodata=0 if classes else float("nan")
     )
+
+
+def _are_bytes(numbers: NDArray[np.generic]) -> bool:
+    return not numbers.size or (float(numbers.min()) >= 0 and float(numbers.max()) <= 255)
