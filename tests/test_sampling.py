@@ -382,7 +382,7 @@ def test_a_sample_is_planned_drawn_and_judged_on_the_command_line(
     )
     page = Path(found["page"]).read_text(encoding="utf-8")
     assert f"{100 * expected.overall.value:.1f} %" in page
-    assert "http" not in page
+    assert "://" not in page
     assert main(["assess", source.path, "--sample", str(answered), "-o", str(tmp_path / "out")]) == 0
     assert capsys.readouterr().out.startswith("150 points, overall accuracy 99.")
 

@@ -86,8 +86,10 @@ def _row(found: AccuracyEstimates, k: int, name: str, color: str) -> dict[str, A
         "f1": _cell(found.f1[k]),
         "mapped": _hectares(mapped),
         "area": _hectares(area.value),
-        "half": _hectares(area.half_width),
-        "interval": "–" if math.isnan(area.low) else f"{_hectares(area.low)} to {_hectares(area.high)}",
+        "half": _hectares(area.half_width) if area.has_interval else "–",
+        "interval": f"{_hectares(area.low)} to {_hectares(area.high)}"
+        if area.has_interval
+        else "all points alike: no interval",
     }
 
 
@@ -118,7 +120,6 @@ def _matrix(found: AccuracyEstimates) -> list[dict[str, Any]]:
     rows = points.sum(axis=1)
     return [
         {
-            "code": code,
             "cells": [
                 {
                     "points": int(points[i, j]),
@@ -130,7 +131,7 @@ def _matrix(found: AccuracyEstimates) -> list[dict[str, Any]]:
             ],
             "total": int(rows[i]),
         }
-        for i, code in enumerate(found.sample.classes)
+        for i in range(len(rows))
     ]
 
 
