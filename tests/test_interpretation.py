@@ -1,6 +1,8 @@
 """Points of a sample in the review page: seen by several, answered by keyboard, and the estimates that follow."""
 
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from tesela.evaluation.interpreting import Answer, read_points, write_answers
 from tesela.io.images import write_bands
 from tesela.io.maps import ClassMap, open_map, write_map
 from tesela.io.scenes import open_scene
-from tesela.io.tables import changing_rows, read_table
+from tesela.io.tables import changing_rows, copy_geopackage, read_table
 from tesela.recipes.sampled import draw_sample_file
 from tesela.web.interpretation import agreed_answer, read_interpretation
 from tesela.web.log import VerdictLog, log_path
@@ -187,6 +189,50 @@ def test_answers_from_a_gis_stand_and_are_not_asked_again(folder: Path, sample: 
     assert [item["id"] for item in start["queue"]] == ["3", "4", "5", "6", "7", "8"]
     assert start["progress"]["left"] == 22
     assert answers_of(sample)["1"] == "w"
+
+
+def test_what_was_only_skipped_in_the_page_keeps_its_answer_from_a_gis(folder: Path, sample: Path) -> None:
+    scene = open_scene(folder / "scene.tif")
+    app = TestClient(review_app(sample, images=[scene], reviewer="ana", overlap=0), base_url=HOME)
+    skip = {"key": "k", "reviewer": "ana", "thing_id": "1", "action": "skip"}
+    write_answers(sample, lambda: {"1": Answer("w")})  # in a GIS, while the page is open
+    assert app.post("/api/verdicts", json=skip, headers=FROM_HOME).status_code == 200
+    assert answers_of(sample)["1"] == "w"
+    again = TestClient(review_app(sample, images=[scene], reviewer="ana", overlap=0), base_url=HOME)
+    assert answers_of(sample)["1"] == "w"
+    assert again.get("/api/start").json()["queue"][0]["id"] == "2"
+
+
+def test_answers_never_go_to_another_sample_of_the_same_name(folder: Path, sample: Path) -> None:
+    scene = open_scene(folder / "scene.tif")
+    app = TestClient(review_app(sample, images=[scene], reviewer="ana"), base_url=HOME)
+    document = {"key": "k", "reviewer": "ana", "thing_id": "1", "reference": "w"}
+    app.post("/api/verdicts", json=document, headers=FROM_HOME)
+    sample.unlink()
+    draw_sample_file(folder / "map.tif", sample, points=24, minimum=5, seed=1)
+    for use in (lambda: review_app(sample, images=[scene]), lambda: read_interpretation(sample)):
+        with pytest.raises(InputError, match="holds the answers of another sample"):
+            use()
+    assert not any(answers_of(sample).values())
+
+
+def test_a_copy_of_a_sample_has_what_another_program_wrote_to_its_journal(
+    sample: Path, tmp_path: Path
+) -> None:
+    with closing(sqlite3.connect(sample)) as other:  # as QGIS does
+        other.execute("PRAGMA journal_mode = WAL")
+        with changing_rows(sample, layer="points", key="sample_id") as change:
+            change(3, {"note": "by the road"})
+        copy_geopackage(sample, tmp_path / "copy.gpkg")
+    notes = read_table(tmp_path / "copy.gpkg", layer="points").set_index("sample_id")["note"]
+    assert notes[3] == "by the road"
+
+
+def test_a_sample_that_is_gone_is_told_and_not_made(sample: Path) -> None:
+    sample.unlink()
+    with pytest.raises(InputError, match="cannot be changed"):
+        write_answers(sample, lambda: {"1": Answer("w")})
+    assert not sample.exists()
 
 
 def test_several_interpreters_agree_or_not(

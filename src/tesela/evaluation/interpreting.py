@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tesela.core.errors import InputError
+from tesela.core.errors import InputError, join_words, unknown_name
 from tesela.core.legend import LandClass, Legend
 from tesela.io.tables import changing_rows, read_table
 
@@ -48,6 +49,12 @@ class SamplePoints:
     """Classes to choose from; None in samples drawn before the file held them."""
 
     @property
+    def fingerprint(self) -> str:
+        """What no other sample has: where its points lie, in their order."""
+        places = np.stack([self.x, self.y], axis=1).round(6)
+        return hashlib.sha256(places.tobytes()).hexdigest()[:16]
+
+    @property
     def corners(self) -> NDArray[np.float64]:
         """(points, 4, 2): corners of the judged pixels, clockwise from the upper left."""
         half = np.array([[-1, 1], [1, 1], [1, -1], [-1, -1]]) * self.side / 2
@@ -70,8 +77,8 @@ def read_points(path: str | Path) -> SamplePoints:
     """
     import pyogrio
 
-    points = read_table(path, layer=LAYER).sort_values("sample_id")
-    area = float(read_table(path, layer="strata")["pixel_area_m2"].iloc[0])
+    points = points_table(path, "reference", "confidence", "note").sort_values("sample_id")
+    area = float(strata_table(path)["pixel_area_m2"].iloc[0])
     ids = tuple(str(int(number)) for number in points["sample_id"])
     answers = points["reference"].fillna("").astype(str).str.strip()
     layers = {str(name) for name, _ in pyogrio.list_layers(path)}
@@ -86,6 +93,52 @@ def read_points(path: str | Path) -> SamplePoints:
         references=dict(zip(ids, answers, strict=True)),
         legend=_legend(read_table(path, layer=CLASSES)) if CLASSES in layers else None,
     )
+
+
+def points_table(path: str | Path, *fields: str) -> pd.DataFrame:
+    """
+    Points of a sample as they stand in its file, which others may have edited.
+
+    Parameters
+    ----------
+    fields : str
+        Fields that are needed beside sample_id, x and y.
+
+    Raises
+    ------
+    InputError
+        If a field is missing, the points have no coordinate system, or one is there twice or nowhere.
+    """
+    points = _with_fields(read_table(path, layer=LAYER), ("sample_id", "x", "y", *fields), where=path)
+    if getattr(points, "crs", None) is None:
+        raise InputError(f"{path}: its points have no coordinate system. Take the file that was drawn.")
+    if not np.isfinite(points[["sample_id", "x", "y"]].to_numpy(np.float64)).all():
+        raise InputError(f"{path}: a point has no sample_id, x or y. Put back what was drawn.")
+    ids = points["sample_id"]
+    if not ids.is_unique:
+        twice = join_words(sorted({int(number) for number in ids[ids.duplicated()]}), most=6)
+        raise InputError(f"{path}: sample_id {twice} stands twice; each point has one answer.")
+    return points
+
+
+def strata_table(path: str | Path) -> pd.DataFrame:
+    """
+    Strata of a sample, with the size of each.
+
+    Raises
+    ------
+    InputError
+        If it is not the table that `tesela.evaluation.points.draw_sample` wrote.
+    """
+    numbers = ["size_px", "pixel_area_m2", "seed"]
+    strata = _with_fields(read_table(path, layer="strata"), ("stratum", *numbers), where=path)
+    sizes = strata[numbers].apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
+    if not len(sizes) or not np.isfinite(sizes).all() or (sizes[:, :2] <= 0).any():
+        raise InputError(
+            f"{path}: its table 'strata' was changed: each stratum needs pixels (size_px) of some size "
+            f"(pixel_area_m2) and the seed. Take it from the file that was drawn."
+        )
+    return strata
 
 
 def write_answers(path: str | Path, answers: Callable[[], Mapping[str, Answer]]) -> None:
@@ -105,7 +158,7 @@ def write_answers(path: str | Path, answers: Callable[[], Mapping[str, Answer]])
     """
     with changing_rows(path, layer=LAYER, key="sample_id") as change:
         for thing_id, answer in answers().items():
-            change(int(thing_id), answer.__dict__)
+            change(int(thing_id), asdict(answer))
 
 
 def classes_table(legend: Legend) -> pd.DataFrame:
@@ -113,6 +166,13 @@ def classes_table(legend: Legend) -> pd.DataFrame:
     return pd.DataFrame(
         [{"code": item.code, "name": item.name, "color": item.color} for item in legend.classes]
     )
+
+
+def _with_fields(table: pd.DataFrame, fields: Sequence[str], *, where: str | Path) -> pd.DataFrame:
+    for name in fields:
+        if name not in table.columns:
+            raise InputError(f"{where}: {unknown_name('field', name, [str(c) for c in table.columns])}")
+    return table
 
 
 def _legend(table: pd.DataFrame) -> Legend:

@@ -55,7 +55,7 @@ def changing_rows(
         If the file cannot be written, or another program holds it for more than five seconds.
     """
     try:
-        with closing(sqlite3.connect(path, timeout=5, isolation_level=None)) as base:
+        with closing(_connect(path)) as base:
             # triggers of the spatial index name these; they act on new geometries only, of which there is none
             for name in ("ST_IsEmpty", "ST_MinX", "ST_MaxX", "ST_MinY", "ST_MaxY"):
                 base.create_function(name, 1, lambda _: None)
@@ -72,6 +72,29 @@ def changing_rows(
             base.execute("COMMIT")
     except sqlite3.Error as error:
         raise InputError(f"{path}: cannot be changed ({error}). Is it open in another program?") from None
+
+
+def copy_geopackage(source: str | Path, out: str | Path) -> None:
+    """
+    Copy a GeoPackage as it stands, what other programs have written to its journal too.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read or written now.
+    """
+    try:
+        with closing(_connect(source)) as base, closing(sqlite3.connect(out)) as copy:
+            base.backup(copy)
+    except sqlite3.Error as error:
+        raise InputError(f"{source}: cannot be copied to {out} ({error}). Is the disk full?") from None
+
+
+def _connect(path: str | Path) -> sqlite3.Connection:
+    """Open a data base that is there, and make none."""
+    return sqlite3.connect(
+        f"{Path(path).absolute().as_uri()}?mode=rw", uri=True, timeout=5, isolation_level=None
+    )
 
 
 def read_table(path: str | Path, *, layer: str | None = None) -> pd.DataFrame:

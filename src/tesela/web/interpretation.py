@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from pathlib import Path
 from tesela.core.errors import InputError
 from tesela.evaluation.interpreting import Answer, read_points, write_answers
 from tesela.io.manifest import write_whole
-from tesela.io.tables import write_csv
+from tesela.io.tables import copy_geopackage, write_csv
 from tesela.web.judged import Judged, read_verdicts
 from tesela.web.verdicts import Verdict
 
@@ -68,7 +67,7 @@ class Interpretation(Judged):
             write_answers(path, lambda: found)
             return path
         with write_whole(path) as part:
-            shutil.copy(self.path, part)
+            copy_geopackage(self.path, part)
             write_answers(part, lambda: found)
         return path
 
@@ -90,10 +89,11 @@ def read_interpretation(path: str | Path) -> Interpretation:
     Raises
     ------
     InputError
-        If there are none.
+        If there are none, or they are those of another sample.
     """
-    ids = read_points(path).ids
-    return Interpretation(read_verdicts(path, ids), len(ids), Path(path))
+    points = read_points(path)
+    verdicts = read_verdicts(path, points.ids, subject=points.fingerprint)
+    return Interpretation(verdicts, len(points.ids), Path(path))
 
 
 def agreed_answer(said: Sequence[Verdict]) -> Answer:

@@ -95,14 +95,21 @@ class Judged(ABC):
         }
 
 
-def read_verdicts(reviewed: str | Path, known: Sequence[str]) -> dict[str, list[Verdict]]:
+def read_verdicts(
+    reviewed: str | Path, known: Sequence[str], *, subject: str = ""
+) -> dict[str, list[Verdict]]:
     """
     Read the verdicts that lie beside a patch table or a sample, those on known things only.
+
+    Parameters
+    ----------
+    subject : str
+        Of the log; see `tesela.web.log.VerdictLog.bind`.
 
     Raises
     ------
     InputError
-        If there are none.
+        If there are none, or they are on another subject.
     """
     path = log_path(reviewed)
     if not path.exists():
@@ -111,4 +118,5 @@ def read_verdicts(reviewed: str | Path, known: Sequence[str]) -> dict[str, list[
         )
     ids = set(known)
     with VerdictLog(path) as log:
+        log.bind(subject)
         return {thing: items for thing, items in last_words(log.standing()).items() if thing in ids}

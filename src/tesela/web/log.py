@@ -37,6 +37,7 @@ CREATE TRIGGER IF NOT EXISTS never_changed BEFORE UPDATE ON events
 CREATE TRIGGER IF NOT EXISTS never_deleted BEFORE DELETE ON events
     BEGIN SELECT RAISE(ABORT, 'the log of verdicts is append-only'); END;
 CREATE TABLE IF NOT EXISTS claims (thing_id TEXT PRIMARY KEY, reviewer TEXT NOT NULL, until REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS subject (fingerprint TEXT NOT NULL);
 """
 _STANDING = """
 SELECT e.* FROM events e JOIN (
@@ -114,6 +115,29 @@ class VerdictLog:
         with self._lock:
             yield self._base
 
+    def bind(self, subject: str) -> None:
+        """
+        Say of what the ids of the log are; what was said first stands.
+
+        Parameters
+        ----------
+        subject : str
+            Fingerprint of the sample that numbers them; empty where ids say themselves what they mean.
+
+        Raises
+        ------
+        InputError
+            If the log is of another subject: its answers would go to other places.
+        """
+        with self.writing() as base:
+            base.execute("INSERT INTO subject SELECT ? WHERE NOT EXISTS (SELECT * FROM subject)", (subject,))
+            found = str(base.execute("SELECT fingerprint FROM subject").fetchone()[0])
+        if found != subject:
+            raise InputError(
+                f"{self.path}: holds the answers of another sample that had this name before. Move it away with that "
+                f"sample, or give the new one a name of its own."
+            )
+
     def add(self, verdict: Verdict) -> None:
         """Append a verdict; one whose key is there already is kept once."""
         with self.writing() as base:
@@ -171,10 +195,11 @@ class VerdictLog:
             found = base.execute(f"{_STANDING}{rule} ORDER BY e.id", () if reviewer is None else (reviewer,))
             return [_verdict(row) for row in found]
 
-    def touched(self) -> set[str]:
-        """Ids of all that the log ever spoke of, also where everything was taken back."""
+    def judged(self) -> set[str]:
+        """Ids of all that was ever judged, also where it was taken back or skipped later."""
         with self.reading() as base:
-            return {str(row["thing_id"]) for row in base.execute("SELECT DISTINCT thing_id FROM events")}
+            found = base.execute("SELECT DISTINCT thing_id FROM events WHERE action = 'judge'")
+            return {str(row["thing_id"]) for row in found}
 
     def count(self) -> int:
         """Entries of the log, those taken back too."""

@@ -27,6 +27,7 @@ class PatchThings:
 
     noun = "patch"
     template = "review_patch.html"
+    subject = ""  # the id of a patch says where it lies
     notes: Sequence[str] = ()
 
     def __init__(self, path: str | Path) -> None:
@@ -48,7 +49,7 @@ class PatchThings:
     def __contains__(self, thing_id: object) -> bool:
         return thing_id in self._rows
 
-    def order(self, name: str, *, seed: int, touched: Set[str]) -> list[str]:
+    def order(self, name: str, *, seed: int, judged: Set[str]) -> list[str]:
         """Patches in one of `ORDERS`."""
         if name not in ORDERS:
             raise InputError(unknown_name("order", name, ORDERS))

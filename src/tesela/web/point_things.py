@@ -45,6 +45,7 @@ class PointThings:
         self.path = Path(path)
         self.name = self.path.name
         self.points = read_points(path)
+        self.subject = self.points.fingerprint
         found = legend or self.points.legend
         if found is None:
             raise InputError(f"{path} does not say which classes there are. Name the legend (--legend).")
@@ -72,7 +73,7 @@ class PointThings:
     def __contains__(self, thing_id: object) -> bool:
         return thing_id in self._known
 
-    def order(self, name: str, *, seed: int, touched: Set[str]) -> list[str]:
+    def order(self, name: str, *, seed: int, judged: Set[str]) -> list[str]:
         """
         The sample's own random order, in which every beginning is a valid sample.
 
@@ -82,7 +83,7 @@ class PointThings:
             raise InputError(
                 f"A sample is judged in its own order. {unknown_name('order', name, ['random'])}"
             )
-        answered = {thing_id for thing_id, code in self.points.references.items() if code} - touched
+        answered = {thing_id for thing_id, code in self.points.references.items() if code} - judged
         return [thing_id for thing_id in self._order if thing_id not in answered]
 
     def item(self, thing_id: str) -> dict[str, object]:

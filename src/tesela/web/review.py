@@ -74,7 +74,8 @@ def review_app(
     """
     things: Things = PointThings(path, images, legend=legend) if is_sample(path) else PatchThings(path)
     log = VerdictLog(log_path(path))
-    ordered = things.order(order, seed=seed, touched=log.touched())
+    log.bind(things.subject)
+    ordered = things.order(order, seed=seed, judged=log.judged())
     queue = ReviewQueue(ordered, log, overlap=overlap, seed=seed)
     page = _Review(things, log, queue, reviewer=reviewer or getpass.getuser())
     routes = [
@@ -97,8 +98,8 @@ class _Review:
 
     def __init__(self, things: Things, log: VerdictLog, queue: ReviewQueue, *, reviewer: str) -> None:
         self.things, self.log, self.queue, self.reviewer = things, log, queue, reviewer
-        self._late = log.touched()
-        """What the log may say otherwise than the place where answers go."""
+        self._late = log.judged()
+        """What the log may say otherwise than the place where answers go; what was never judged, it leaves alone."""
         self._carrying = threading.Lock()
         self._carry_on()
 
@@ -179,7 +180,7 @@ class _Review:
     def _carry_on(self, *changed: str) -> str:
         """Carry what changed, and what could not be carried before, to where answers go."""
         with self._carrying:
-            self._late |= set(changed)
+            self._late |= self.log.judged().intersection(changed)
             trouble = self.things.keep(self.log, sorted(self._late)) if self._late else ""
             if not trouble:
                 self._late.clear()

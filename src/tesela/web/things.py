@@ -20,16 +20,18 @@ class Things(Protocol):
     template: str
     """Template of the page, with the script of its questions beside it: ``review_NOUN.js``."""
     legend: Legend
+    subject: str
+    """Of their log; see `tesela.web.log.VerdictLog.bind`."""
     notes: Sequence[str]
     """What reviewers should be told before they begin."""
 
     def __contains__(self, thing_id: object) -> bool: ...
 
-    def order(self, name: str, *, seed: int, touched: Set[str]) -> list[str]:
+    def order(self, name: str, *, seed: int, judged: Set[str]) -> list[str]:
         """
         Ids in the order in which they are handed out; InputError if there is no such order.
 
-        `touched` are those of which the log of verdicts speaks.
+        `judged` are those that were judged before, also where it was taken back.
         """
         ...
 
