@@ -134,6 +134,19 @@ def test_official_area_and_tree_cover_are_checked(
         (["--years", "2018,2024", "--sample", "2018=a.gpkg"], "'2018' is no pair of years"),
         (["--years", "2018,2024", "--tree-cover", "2017=a.tif"], "Tree cover came for 2017, but no map does"),
         (["--years", "2018,2024", "--draw-samples", "20"], "20 points do not suffice for 6 strata"),
+        (["--years", "2018,2024", "--draw-samples", "99", "--minimum", "-1"], "minimum is -1"),
+        (
+            ["--years", "2018,2024", "--draw-samples", "99", "--sample", "2018-2024=a.gpkg"],
+            "--sample reads interpreted ones: give one of the two",
+        ),
+        (
+            ["--years", "2018,2024", "--sample", "2018-2024=a.gpkg", "--sample", "2018-2024=b.gpkg"],
+            "Two files came for 2018-2024",
+        ),
+        (["--years", "18,2024"], "an account spans 300 years at most"),
+        (["--years", "2018,2024", "--land-area", "0 ha"], "it must be more than 0"),
+        (["--years", "2018,2024", "--confusion", "none.json"], "none.json: cannot be read"),
+        (["--years", "2018,2024", "--confidence", "a.tif,b.tif"], "give --change-layer AREA"),
         (
             ["--years", "2018,2024", "--change-layer", "5 ha", "--confidence", "a.tif"],
             "1 confidence rasters came for 2",
@@ -147,7 +160,57 @@ def test_mistakes_are_told_in_one_line(
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
-    assert not (tmp_path / "account" / "accounts.json").exists()
+    assert not list((tmp_path / "account").glob("**/*")), "nothing is left"
+
+
+def test_answers_of_interpreters_are_never_drawn_over(
+    maps: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draw = ["account", *maps, "--years", "2018,2024", "-o", str(tmp_path), "--draw-samples", "99"]
+    draw += ["--minimum", "5"]
+    assert main(draw) == 0
+    assert main(draw) == 0, "nobody has answered: drawn again"
+    path = tmp_path / "sample_2018-2024.gpkg"
+    layers = {name: read_table(path, layer=name) for name in ("points", "strata", "key", "classes")}
+    layers["points"].loc[7, "reference"] = "cropland>cropland"
+    write_geopackage(path, layers)
+    before = path.read_bytes()
+    capsys.readouterr()
+    assert main(draw) == 1
+    assert "1 points of this sample are answered" in capsys.readouterr().err
+    assert path.read_bytes() == before
+
+
+def test_the_account_says_what_a_sample_lacks(
+    maps: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    years = ["--years", "2018,2024", "-o", str(tmp_path)]
+    assert main(["account", *maps, *years, "--draw-samples", "99", "--minimum", "5"]) == 0
+    path = tmp_path / "sample_2018-2024.gpkg"
+    layers = {name: read_table(path, layer=name) for name in ("points", "strata", "key", "classes")}
+    layers["points"]["reference"] = layers["key"]["stratum"]
+    layers["points"].loc[90:, "reference"] = ""
+    write_geopackage(path, layers)
+    wide = GeoBox((SIDE, 2 * SIDE), GRID.affine, GRID.crs)
+    larger = [
+        write_map(tmp_path / f"wide{year}.tif", np.tile(values, 2), wide, legend=LULUCF).path
+        for year, values in zip((2018, 2024), truth(), strict=True)
+    ]
+    capsys.readouterr()
+    notes = " ".join(told(capsys, *larger, *years, "--sample", f"2018-2024={path}")["notes"])
+    assert "9 more points have no answer" in notes
+    assert "The maps show 20,000.0 ha: the sample was drawn from other ground." in notes
+
+
+def test_a_folder_that_is_a_file_is_told_in_one_line(
+    maps: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    for words in (["--draw-samples", "99", "--minimum", "5"], ["--change-layer", "5 ha"], []):
+        out = ["--years", "2018,2024", "-o", str(tmp_path / "file" / "account")]
+        assert main(["account", *maps, *out, *words]) == 1
+        assert capsys.readouterr().err.count("\n") == 1
+    assert (tmp_path / "file").read_text() == "mine"
 
 
 def test_the_page_opens_alone_and_fits_a_phone(maps: list[str], tmp_path: Path, browser: Any) -> None:

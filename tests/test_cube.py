@@ -1,5 +1,6 @@
 """Cubes: what is written is read again, by any window, with gaps, and whole or not at all."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -115,6 +116,16 @@ def test_a_folder_that_is_no_cube_is_told(tmp_path: Path, written: Path) -> None
     chunk.write_bytes(chunk.read_bytes()[:100])
     with pytest.raises(InputError, match="chunk of 'values' cannot be read"):
         open_cube(tmp_path / "torn.zarr").read()
+    attributes = json.loads((tmp_path / "torn.zarr" / "zarr.json").read_text())
+    place = attributes["attributes"]["tesela"]["grid"]
+    place["shape"][0] += 1
+    (tmp_path / "torn.zarr" / "zarr.json").write_text(json.dumps(attributes))
+    with pytest.raises(InputError, match=r"its arrays are .*, its attributes say"):
+        open_cube(tmp_path / "torn.zarr")
+    del attributes["attributes"]["tesela"]["grid"]
+    (tmp_path / "torn.zarr" / "zarr.json").write_text(json.dumps(attributes))
+    with pytest.raises(InputError, match=r"KeyError\('grid'\) is missing or wrong"):
+        open_cube(tmp_path / "torn.zarr")
     (tmp_path / "torn.zarr" / "zarr.json").write_text("{")
     with pytest.raises(InputError, match="is broken"):
         open_cube(tmp_path / "torn.zarr")
@@ -132,6 +143,15 @@ def test_mistakes_in_writing_are_told(tmp_path: Path) -> None:
         writer.write(0, 0, np.zeros((1, 2, 3, 4)))
     with pytest.raises(InputError, match="Unknown layer 'slop': did you mean 'slope'"):
         open_cube(make(tmp_path)).read_layers(["slop"])
+
+
+def test_a_cube_never_replaces_a_folder_of_other_things(tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "thesis.txt").write_text("mine")
+    cube = CubeWriter(tmp_path / "home", GRID, times=("01",), bands=("red",))
+    with pytest.raises(InputError, match="is a folder of other things"), cube:
+        pass
+    assert (tmp_path / "home" / "thesis.txt").read_text() == "mine"
 
 
 def test_a_window_of_other_pixels_is_refused(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from tesela.evaluation.interpreting import Answer, read_points, write_answers
 from tesela.io.images import write_bands
 from tesela.io.maps import ClassMap, open_map, write_map
 from tesela.io.scenes import open_scene
-from tesela.io.tables import changing_rows, copy_geopackage, read_table
+from tesela.io.tables import changing_rows, copy_geopackage, read_table, write_geopackage
 from tesela.recipes.sampled import draw_sample_file
 from tesela.web.interpretation import agreed_answer, read_interpretation
 from tesela.web.log import VerdictLog, log_path
@@ -269,6 +269,11 @@ def test_wrong_calls_are_told(folder: Path, sample: Path, capsys: pytest.Capture
     scene = str(folder / "scene.tif")
     assert main(["review", str(sample), "--image", scene, "--order", "class"]) == 1
     assert "A sample is judged in its own order" in capsys.readouterr().err
+    edited = folder / "edited.gpkg"
+    layers = {name: read_table(sample, layer=name) for name in ("points", "strata", "key", "classes")}
+    write_geopackage(edited, {**layers, "points": layers["points"].drop(columns="note")})
+    assert main(["review", str(edited), "--image", scene]) == 1
+    assert "Unknown field 'note'" in capsys.readouterr().err
     elsewhere = GeoBox((9, 9), Affine(10, 0, 0, 0, -10, 9), "EPSG:25830")
     write_bands(folder / "far.tif", np.zeros((1, 9, 9), np.uint8), elsewhere, names=("pan",))
     assert main(["review", str(sample), "--image", str(folder / "far.tif")]) == 1

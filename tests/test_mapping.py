@@ -216,6 +216,16 @@ def test_a_truncated_scene_is_refused_and_leaves_no_map(tmp_path: Path) -> None:
     assert not (tmp_path / "map.tif").exists()
 
 
+def test_no_output_takes_the_place_of_the_scene_or_of_another_output(tmp_path: Path) -> None:
+    write_scene(tmp_path / "scene.tif", (40, 40))
+    scene, out = open_scene(tmp_path / "scene.tif"), tmp_path / "map.tif"
+    with pytest.raises(RecipeError, match="is read, and would be replaced"):
+        predict_map(make_expert(), scene, tmp_path / "scene.tif")
+    with pytest.raises(RecipeError, match="is named for two outputs"):
+        predict_map(make_expert(), scene, out, confidence=out)
+    assert not out.exists()
+
+
 def test_two_runs_of_one_output_do_not_mix(tmp_path: Path) -> None:
     from tesela.io.parts import PartStore
 

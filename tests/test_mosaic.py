@@ -332,3 +332,5 @@ def test_the_command_tells_in_one_line_what_is_wrong(
     told = capsys.readouterr().err.strip()
     assert told.startswith("tesela: no-such-host.invalid cannot be found: is there a network?")
     assert "\n" not in told
+    assert main([*words, "--catalogue", str(tmp_path), "--workers", "0"]) == 1
+    assert "0 workers read no file" in capsys.readouterr().err

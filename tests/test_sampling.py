@@ -24,7 +24,7 @@ from tesela.evaluation.sampling import SamplingDesign, Stratum, allocate, plan_s
 from tesela.io.legends import load_legend
 from tesela.io.maps import ClassMap, write_map
 from tesela.io.raster import raster_crs
-from tesela.io.tables import read_table
+from tesela.io.tables import read_table, write_geopackage
 
 EXAMPLES = json.loads(
     (Path(__file__).parent.parent / "benchmarks" / "published_accuracy.json").read_text(encoding="utf-8")
@@ -315,6 +315,39 @@ def test_mistakes_in_answers_are_named(tmp_path: Path) -> None:
         read_sample(path, empty, answers=tmp_path / "a.csv")
     with pytest.raises(InputError, match="no such file"):
         read_sample(tmp_path / "none.gpkg", source)
+
+
+def test_a_sample_whose_file_was_edited_is_refused(tmp_path: Path) -> None:
+    source = random_map(tmp_path / "map.tif")
+    path = draw_sample(source, tmp_path / "s.gpkg", design=plan_sample(source, points=100, minimum=5))
+    whole = {name: read_table(path, layer=name) for name in ("points", "strata", "key", "classes")}
+    whole["points"]["reference"] = "forest_land"
+    points, strata, key = (whole[name] for name in ("points", "strata", "key"))
+    for name, table, message in (
+        ("points", points.iloc[5:], r"5 of the 100 points drawn are gone \(sample_id 1, 2, 3, 4, 5\)"),
+        ("key", key.iloc[5:], "sample_id 1, 2, 3, 4, 5 was not drawn"),
+        ("points", points.assign(x=np.nan), "a point has no sample_id, x or y"),
+        ("points", pd.concat([points, points.iloc[:1]]), "sample_id 1 stands twice"),
+        ("points", points.drop(columns="x"), "Unknown field 'x'"),
+        ("strata", strata.assign(size_px=-1), "its table 'strata' was changed"),
+        ("strata", strata.iloc[:0], "its table 'strata' was changed"),
+        ("strata", strata.drop(columns="size_px"), "Unknown field 'size_px'"),
+    ):
+        write_geopackage(path, {**whole, name: table})
+        with pytest.raises(InputError, match=message):
+            read_sample(path, source)
+    write_geopackage(path, whole)
+    for text, message in (
+        ("x,forest_land", "a sample_id is no number"),
+        ("999,forest_land", "999 is no point of"),
+    ):
+        (tmp_path / "a.csv").write_text(f"sample_id,reference\n{text}\n")
+        with pytest.raises(InputError, match=message):
+            read_sample(path, source, answers=tmp_path / "a.csv")
+    with pytest.raises(InputError, match="100 points of this sample are answered"):
+        draw_sample(source, path, design=plan_sample(source, points=100, minimum=5))
+    with pytest.raises(InputError, match="seed -1; neither is less than 0"):
+        plan_sample(source, points=100, seed=-1)
 
 
 def test_points_are_found_in_a_map_of_another_coordinate_system(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from tesela.sources.catalogue import find_items
 from tesela.sources.compositing import RULES, best, median, medoid, scores
 from tesela.sources.masking import cloud_distance, is_clear, parse_classes
 from tesela.sources.mosaic_tiles import tile_side
-from tesela.sources.periods import Period, parse_periods
+from tesela.sources.periods import Period, month_span, parse_periods
 from tesela.sources.providers import Catalogue, TokenSigner, find_catalogue
 from tesela.sources.sentinel2 import (
     Granule,
@@ -225,6 +225,15 @@ def test_what_is_no_catalogue_is_refused(tmp_path: Path) -> None:
     (tmp_path / "catalog.json").write_text('{"hello": 1}')
     with pytest.raises(InputError, match="no STAC catalogue that can be read"):
         find_items(Catalogue(str(tmp_path)), Web(), **place)
+    item = {"type": "Feature", "id": "i", "bbox": ["a", "b", "c", "d"], "properties": {}, "assets": {}}
+    (tmp_path / "catalog.json").write_text(json.dumps(item))
+    with pytest.raises(InputError, match="no STAC catalogue that can be read"):
+        find_items(Catalogue(str(tmp_path)), Web(), **place)
+
+
+def test_months_before_modis_are_refused() -> None:
+    with pytest.raises(InputError, match="MODIS has seen the ground since 2000"):
+        month_span("0001-01", "2012-02")
 
 
 def test_safe_products_are_described_by_their_names(tmp_path: Path) -> None:

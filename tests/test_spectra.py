@@ -51,6 +51,9 @@ def test_spectra_that_hold_all_year_are_compared_with_every_month() -> None:
     strange = Spectra(("x",), (0,), ("blue",), np.ones((1, 1, 1)))
     with pytest.raises(InputError, match="no band in common"):
         ours.nearest(strange)
+    single = Spectra(("x",), (1,), ("red",), np.ones((1, 1, 1)))
+    with pytest.raises(InputError, match="an angle needs two"):
+        ours.nearest(single)
 
 
 def test_spectra_are_read_as_they_were_written(tmp_path: Path) -> None:

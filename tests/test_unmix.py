@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tesela.cli import main
-from tesela.core.errors import ExpertError, InputError
+from tesela.core.errors import ExpertError, InputError, RecipeError
 from tesela.io.abundance import open_abundance
 from tesela.io.cube import Cube, open_cube
 from tesela.io.cube_writer import CubeWriter
@@ -168,6 +168,12 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     plain = dataclasses.replace(expert("brits").header, series=None, task="segmentation")
     with pytest.raises(ExpertError, match="one for unmixing was needed"):
         unmix_cube(Expert(plain, expert("brits").network), cube, out)
+    before = cube.read()
+    with pytest.raises(RecipeError, match=r"cube\.zarr is read, and would be replaced"):
+        unmix_cube(expert("brits"), cube, out, imputed=tmp_path / "cube.zarr")
+    assert np.array_equal(cube.read(), before, equal_nan=True)
+    with pytest.raises(RecipeError, match=r"shares\.tif is named for two outputs"):
+        unmix_cube(expert("brits"), cube, out, classes=tmp_path / "." / "shares.tif")
     assert not out.exists()
 
 

@@ -79,9 +79,16 @@ def account(
     Example: tesela account map2018.tif map2024.tif --years 2018,2024 -o account --sample
     2018-2024=account/sample_2018-2024.gpkg
     """
+    from tesela.core.errors import RecipeError
     from tesela.core.units import parse_area_m2
     from tesela.recipes.accounted import account_files, open_series, read_error_model, write_change_layers
 
+    if confidence is not None and change_layer is None:
+        raise RecipeError("--confidence is for change layers: give --change-layer AREA, too.")
+    if sample and draw_samples is not None:
+        raise RecipeError(
+            "--draw-samples makes new samples, --sample reads interpreted ones: give one of the two."
+        )
     when = [_year(text) for text in years.split(",")]
     series = open_series(maps, when, legend=legend, crosswalk=crosswalk)
     if draw_samples is not None:
@@ -151,6 +158,10 @@ def _pairs(given: Sequence[str] | None, example: str) -> list[tuple[str, str]]:
     for key, sign, path in found:
         if not (key and sign and path):
             raise RecipeError(f"'{key}' names no file: write it as {example}.")
+    keys = [key for key, _, _ in found]
+    twice = sorted({key for key in keys if keys.count(key) > 1})
+    if twice:
+        raise RecipeError(f"Two files came for {', '.join(twice)}: give one for each.")
     return [(key, path) for key, _, path in found]
 
 

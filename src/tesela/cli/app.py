@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -81,6 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     os.environ.setdefault("CPL_LOG", os.devnull)  # GDAL's notices are no part of what a person reads
+    warnings.filterwarnings("ignore", message="Dataset has no geotransform")  # our own error says it
     try:
         app(words, prog_name="tesela")
     except SystemExit as end:
@@ -91,8 +93,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         from tesela.core.errors import TeselaError  # loads numpy, which help does not need
 
-        if "--debug" in words or not isinstance(error, TeselaError):
+        if isinstance(error, OSError) and error.filename is not None:
+            text = f"{error.filename}: cannot be read or written ({error.strerror})."
+        else:
+            text = str(error)
+        if "--debug" in words or (not isinstance(error, TeselaError) and text == str(error)):
             raise
-        print(f"tesela: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"tesela: {' '.join(text.split())}", file=sys.stderr)
         return 1
     return 0

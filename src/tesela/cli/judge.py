@@ -97,6 +97,8 @@ def assess(
         return
     if out is None:
         raise typer.BadParameter("Name the folder of the report.", param_hint="--out")
+    if sample is not None and reference is not None:
+        raise typer.BadParameter("Give a reference or a sample, not both.", param_hint="REFERENCE")
     if sample is not None:
         sampling.judge(map_file, sample, out, answers=answers, legend=legend, as_json=as_json)
         return

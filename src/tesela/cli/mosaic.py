@@ -206,10 +206,13 @@ def modis(
         )
     else:
         sources = [where.address]
-    rasters = dict(item.partition("=")[::2] for item in layer or ())
-    for name, path in rasters.items():
+    pairs = [item.partition("=")[::2] for item in layer or ()]
+    for name, path in pairs:
         if not name or not path:
             raise InputError(f"'{name or path}' is no layer: write --layer NAME=RASTER.")
+        if [key for key, _ in pairs].count(name) > 1:
+            raise InputError(f"Two rasters came for layer '{name}': give each layer its own name.")
+    rasters = dict(pairs)
     with progress_bar("cube", quiet=quiet or as_json) as progress:
         cube = write_modis_cube(
             sources,

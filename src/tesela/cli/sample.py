@@ -79,7 +79,7 @@ def draw(
         map_file,
         out,
         points=size,
-        target_se=(target_error or 0.01) if size is None else None,
+        target_se=(0.01 if target_error is None else target_error) if size is None else None,
         rule="simple" if design == "simple" else allocation,  # type: ignore[arg-type]  # typer has checked both
         minimum=minimum,
         expected=parse_expected(expected),

@@ -79,7 +79,10 @@ class Spectra:
         """
         angles = spectral_angles(self.values, library.like(self).values)
         if np.isnan(angles).all():
-            raise InputError("The library knows no value of any month and band of these spectra.")
+            raise InputError(
+                "No spectrum of the library has two values of the months and bands of these spectra; an angle needs "
+                "two."
+            )
         best = np.nanargmin(np.where(np.isnan(angles), np.inf, angles), axis=1)
         return tuple(
             Match(name, library.names[place], float(angles[row, place]))
@@ -94,7 +97,7 @@ def spectral_angles(some: NDArray[np.float64], others: NDArray[np.float64]) -> N
     Parameters
     ----------
     some, others : (n, months, bands) arrays of float
-        NaN is left out of a pair; the angle is NaN where nothing is left.
+        NaN is left out of a pair; the angle is NaN where fewer than two values are left.
 
     Examples
     --------
@@ -107,6 +110,7 @@ def spectral_angles(some: NDArray[np.float64], others: NDArray[np.float64]) -> N
     lengths = (x**2 @ known_y.T) * (known_x @ (y**2).T)
     cosine = np.full(lengths.shape, np.nan)
     np.divide(x @ y.T, np.sqrt(lengths), out=cosine, where=lengths > 0)
+    cosine[known_x.astype(np.int64) @ known_y.T.astype(np.int64) < 2] = np.nan
     angles: NDArray[np.float64] = np.degrees(np.arccos(np.clip(cosine, -1, 1)))
     return angles
 

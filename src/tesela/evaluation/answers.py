@@ -15,6 +15,7 @@ from tesela.core.errors import InputError, join_words, unknown_name
 from tesela.core.grid import window_grid
 from tesela.core.legend import NODATA, Legend
 from tesela.evaluation.changes import change_code, change_legend
+from tesela.evaluation.interpreting import points_table, strata_table
 from tesela.evaluation.sample import Sample
 from tesela.evaluation.sampling import stratum_table
 from tesela.io.maps import ClassMap, MapReader
@@ -65,10 +66,16 @@ def read_sample(
         raise InputError(
             f"A sample judges one map, or the change between two; {len(judged)} maps were given."
         )
-    points, strata, key = (read_table(path, layer=layer) for layer in ("points", "strata", "key"))
+    points, strata, key = points_table(path), strata_table(path), read_table(path, layer="key")
     column = _column(points if answers is None else read_table(answers), field, where=answers or path)
     ids = [int(number) for number in key["sample_id"]]
-    place = points.set_index("sample_id").loc[ids]
+    place = _points_of(ids, points, where=path)
+    strange = sorted(set(column) - set(ids))
+    if strange:
+        raise InputError(
+            f"{answers or path}: sample_id {join_words(strange, most=6)} is no point of {path}. Are these the answers "
+            f"to another sample?"
+        )
     walks = (
         [crosswalk] * len(judged)
         if crosswalk is None or isinstance(crosswalk, Crosswalk)
@@ -122,6 +129,22 @@ def class_values_at(
     return values
 
 
+def _points_of(ids: Sequence[int], points: pd.DataFrame, *, where: str | Path) -> pd.DataFrame:
+    """Rows of the points that were drawn, in the order of `ids`; `points` may have been edited elsewhere."""
+    lost, added = sorted(set(ids) - set(points["sample_id"])), sorted(set(points["sample_id"]) - set(ids))
+    if added:
+        raise InputError(
+            f"{where}: sample_id {join_words(added, most=6)} was not drawn (table 'key'): points that somebody "
+            f"placed are no random sample. Remove them, or put the table back."
+        )
+    if lost:
+        raise InputError(
+            f"{where}: {len(lost)} of the {len(ids)} points drawn are gone (sample_id {join_words(lost, most=6)}), "
+            f"and what is left stands for the map no more. Put them back; leave `reference` empty if unanswered."
+        )
+    return points.set_index("sample_id").loc[list(ids)]
+
+
 def _codes_at(
     source: ClassMap, place: pd.DataFrame, *, crosswalk: Crosswalk | None, path: str | Path
 ) -> list[str]:
@@ -143,7 +166,10 @@ def _column(table: pd.DataFrame, field: str, *, where: str | Path) -> dict[int, 
     for name in ("sample_id", field):
         if name not in table.columns:
             raise InputError(f"{where}: {unknown_name('field', name, [str(c) for c in table.columns])}")
-    ids = [int(number) for number in table["sample_id"]]
+    try:
+        ids = [int(number) for number in table["sample_id"]]
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{where}: a sample_id is no number ({error}). Take them from the sample.") from None
     twice = sorted({number for number in ids if ids.count(number) > 1}) if len(set(ids)) < len(ids) else []
     if twice:
         raise InputError(f"{where}: sample_id {join_words(twice)} stands twice; each point has one answer.")

@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from tesela.core.errors import join_words
+from tesela.core.errors import InputError, join_words
 from tesela.evaluation.cohorts import CohortTable
 from tesela.evaluation.forest import ForestFinding, ForestRule
 from tesela.evaluation.histories import Histories
@@ -179,7 +179,16 @@ def check_forest(findings: Sequence[ForestFinding], rule: ForestRule) -> Iterato
 
 
 def check_land_area(histories: Histories, official_ha: float, *, tolerance: float = 0.01) -> Check:
-    """Total against the official land area, within a relative tolerance."""
+    """
+    Total against the official land area, within a relative tolerance.
+
+    Raises
+    ------
+    InputError
+        If the official area is none.
+    """
+    if not official_ha > 0:
+        raise InputError(f"The official land area is {official_ha:g} ha; it must be more than 0.")
     difference = histories.total_ha - official_ha
     share = difference / official_ha
     text = f"{histories.total_ha:,.1f} ha counted, {official_ha:,.1f} ha official: {share:+.2%}."

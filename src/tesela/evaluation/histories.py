@@ -20,6 +20,9 @@ from tesela.io.maps import ClassMap, MapReader
 KEEPS_PREVIOUS: Mapping[str, tuple[str, ...]] = {"corine": ("334",)}
 """By legend, classes that are no land use: burnt ground keeps the use it had before the fire."""
 
+_MOST_YEARS = 300
+"""From the first map to the last; the tables of cohorts grow with the square of it."""
+
 
 @dataclass(frozen=True)
 class FlipFlop:
@@ -57,6 +60,11 @@ class Histories:
         if len(self.years) < 1 or any(b <= a for a, b in zip(self.years, self.years[1:], strict=False)):
             raise InputError(
                 f"The years are {join_words(self.years)}; give one for each map, ascending and each once."
+            )
+        if self.years[-1] - self.years[0] > _MOST_YEARS:
+            raise InputError(
+                f"The years are {join_words(self.years)}; an account spans {_MOST_YEARS} years at most. Write all "
+                f"four digits of each year."
             )
         if self.paths.shape != (len(self.pixels), len(self.years)):
             raise InputError(

@@ -21,11 +21,11 @@ from tesela.core.errors import InputError
 from tesela.core.grid import windows
 from tesela.core.legend import Legend
 from tesela.evaluation.answers import class_values_at
-from tesela.evaluation.interpreting import CLASSES, classes_table
+from tesela.evaluation.interpreting import CLASSES, LAYER, classes_table
 from tesela.evaluation.sampling import WHOLE, SamplingDesign, stratum_table
 from tesela.io.maps import ClassMap, MapReader
 from tesela.io.raster import raster_crs
-from tesela.io.tables import write_geopackage
+from tesela.io.tables import read_table, write_geopackage
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -77,8 +77,9 @@ def draw_sample(
     Raises
     ------
     InputError
-        If the map is not the one of the design.
+        If the map is not the one of the design, or the file holds answers, which would be lost.
     """
+    refuse_answered(out)
     points = draw_points(strata, design=design, crosswalk=crosswalk, window_px=window_px)
     layers = {
         "points": _points_layer(strata, points, design=design, show=show, hide_strata=hide_strata),
@@ -87,6 +88,28 @@ def draw_sample(
         CLASSES: classes_table(classes or (strata.legend if crosswalk is None else crosswalk.target)),
     }
     return write_geopackage(out, layers)
+
+
+def refuse_answered(path: str | Path) -> None:
+    """
+    Check that a sample may be drawn into a file.
+
+    Raises
+    ------
+    InputError
+        If the file holds a sample with answers.
+    """
+    import pyogrio
+
+    if not Path(path).is_file() or LAYER not in {str(name) for name, _ in pyogrio.list_layers(path)}:
+        return
+    answers = read_table(path, layer=LAYER).get("reference")
+    count = 0 if answers is None else int((answers.fillna("").astype(str).str.strip() != "").sum())
+    if count:
+        raise InputError(
+            f"{path}: {count} points of this sample are answered, and drawing anew would lose that. Draw into "
+            f"another file, or move this one away."
+        )
 
 
 def draw_points(

@@ -130,6 +130,8 @@ def plan_sample(
         raise InputError(
             "A sample needs its number of points, or the standard error wanted: give one of the two."
         )
+    if minimum < 0 or seed < 0:
+        raise InputError(f"minimum is {minimum} and seed {seed}; neither is less than 0.")
     ground = equal_pixels_m2(strata)
     legend = strata.legend if crosswalk is None else crosswalk.target
     sizes = count_strata(strata, crosswalk=crosswalk, window_px=window_px)

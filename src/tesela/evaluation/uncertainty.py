@@ -171,12 +171,21 @@ def estimate_changes(
         detail=(
             f"Stratified random sample of {sample.points} points in {len(sample.strata)} strata over "
             f"{sample.area_ha:,.1f} ha, estimators of Stehman (2014)."
+            + _caveats(sample, float(mapped_ha.sum()))
         ),
         mapped_ha=mapped_ha,
         changes=tuple(tuple(found[i * size : (i + 1) * size]) for i in range(size)),
         before=tuple(found[size * size : size * size + size]),
         after=tuple(found[size * size + size :]),
     )
+
+
+def _caveats(sample: Sample, mapped_ha: float) -> str:
+    """What a reader of the estimates must know of the sample."""
+    found = f" {sample.unanswered} more points have no answer and are left out." if sample.unanswered else ""
+    if abs(sample.area_ha - mapped_ha) > 0.01 * mapped_ha:
+        found += f" The maps show {mapped_ha:,.1f} ha: the sample was drawn from other ground."
+    return found
 
 
 def simulate_changes(

@@ -164,16 +164,30 @@ def open_cube(path: str | Path) -> Cube:
         )
     from affine import Affine
 
-    place = document["grid"]
-    grid = GeoBox(tuple(place["shape"]), Affine(*place["transform"]), place["crs"])
-    return Cube(
-        str(path),
-        grid,
-        tuple(document["times"]),
-        tuple(document["bands"]),
-        tuple(document["layers"]),
-        document["notes"],
-    )
+    try:
+        place = document["grid"]
+        cube = Cube(
+            str(path),
+            GeoBox(tuple(place["shape"]), Affine(*place["transform"]), place["crs"]),
+            tuple(document["times"]),
+            tuple(document["bands"]),
+            tuple(document["layers"]),
+            document["notes"],
+        )
+        series = (len(cube.times), len(cube.bands), *cube.grid.shape)
+        wanted = {"values": series, "counts": series}
+        if cube.layers:
+            wanted["layers"] = (len(cube.layers), *cube.grid.shape)
+        there = {name: tuple(array_of(group, name).shape) for name in wanted}
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{path}: the cube is broken ({error!r} is missing or wrong). Build it again."
+        ) from None
+    if there != wanted:
+        raise InputError(
+            f"{path}: the cube is broken: its arrays are {there}, its attributes say {wanted}. Build it again."
+        )
+    return cube
 
 
 def open_grid(path: str | Path) -> GeoBox:

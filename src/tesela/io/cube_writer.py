@@ -72,6 +72,7 @@ class CubeWriter:
         self._units = units
 
     def __enter__(self) -> Self:
+        _refuse_others(self.path)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._folder = Path(tempfile.mkdtemp(prefix=f".{self.path.name}.", dir=self.path.parent))
@@ -142,10 +143,9 @@ def replace_folder(made: Path, target: Path) -> None:
     Raises
     ------
     InputError
-        If `target` is a file, or cannot be replaced.
+        If `target` is no Zarr folder, or cannot be replaced.
     """
-    if target.is_file():
-        raise InputError(f"{target}: is a file; name another output.")
+    _refuse_others(target)
     old = made.with_name(f"{made.name}.old")
     try:
         if target.exists():
@@ -154,6 +154,17 @@ def replace_folder(made: Path, target: Path) -> None:
     except OSError as error:
         raise InputError(f"{target}: cannot be written ({error.strerror or error}).") from error
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _refuse_others(target: Path) -> None:
+    """Refuse to replace what is no cube."""
+    if target.is_file():
+        raise InputError(f"{target}: is a file; name another output.")
+    if target.is_dir() and any(target.iterdir()) and not (target / "zarr.json").exists():
+        raise InputError(
+            f"{target}: is a folder of other things, which a cube would replace. Name a folder of its own, such as "
+            f"{target / 'cube.zarr'}."
+        )
 
 
 def _digest(folder: Path) -> str:

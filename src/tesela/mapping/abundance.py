@@ -19,6 +19,7 @@ from tesela.io.abundance import AbundanceMap, AbundanceWriter
 from tesela.io.cube import Cube
 from tesela.io.cube_writer import CubeWriter
 from tesela.io.maps import MapWriter, ScoreWriter
+from tesela.io.outputs import check_outputs
 from tesela.io.parts import PartStore
 from tesela.mapping.abundance_blocks import DEVIATION_STEPS, Block, Layout, make_blocks, unmix_block
 from tesela.mapping.predict import fingerprint_network
@@ -94,6 +95,7 @@ def unmix_cube(
     network = expert.network
     assert isinstance(network, UnmixingNetwork)
     legend = expert.header.legend if level is None else expert.header.legend.level(level)
+    check_outputs([out, classes, uncertainty, imputed], inputs=[cube.path])
     check_cube(expert, cube)
     _check_wishes(expert, cube, uncertainty=uncertainty is not None, imputed=imputed is not None)
     rows, cols = (int(side) for side in cube.grid.shape)

@@ -20,6 +20,7 @@ from tesela.core.units import parse_memory_bytes
 from tesela.io.cog import CogWriter
 from tesela.io.manifest import fingerprint
 from tesela.io.maps import ClassMap, MapWriter, ScoreWriter
+from tesela.io.outputs import check_outputs
 from tesela.io.parts import PartStore
 from tesela.io.scenes import SceneReader
 from tesela.mapping.cascade import Cascade, Member
@@ -107,6 +108,7 @@ def predict_cascade(
     started = time.perf_counter()
     rules = rules or CascadeRules()
     scene = scene.select(cascade.bands)
+    check_outputs([out, confidence], inputs=[band.path for band in scene.bands])
     for member in cascade.members:
         check_pixel_size(member.expert, scene)
     stride = math.lcm(*(stride_px(member.expert.network) for member in cascade.members))

@@ -18,6 +18,7 @@ from tesela.core.units import parse_memory_bytes
 from tesela.io.cog import CogWriter
 from tesela.io.manifest import fingerprint
 from tesela.io.maps import ClassMap, MapWriter, ScoreWriter
+from tesela.io.outputs import check_outputs
 from tesela.io.parts import PartStore
 from tesela.io.scenes import SceneReader
 from tesela.mapping.blending import BLENDS, Blend
@@ -122,6 +123,7 @@ def predict_map(
         raise RecipeError(unknown_name("blend", blend, BLENDS))
     header = expert.header
     scene = scene.select(header.bands)
+    check_outputs([out, confidence, entropy, probabilities], inputs=[band.path for band in scene.bands])
     check_pixel_size(expert, scene)
     plan = plan_windows(expert, scene, window_px=window_px, overlap_px=overlap_px, square=tta != "none")
     views = Views(turned=tta == "d4")

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -18,8 +19,8 @@ from tesela.evaluation.accounts import Accounts
 from tesela.evaluation.change_layer import ChangeLayer, map_change_layer
 from tesela.evaluation.changes import map_changes
 from tesela.evaluation.counts import Confusion
-from tesela.evaluation.points import draw_sample
-from tesela.evaluation.sampling import SamplingDesign, plan_sample
+from tesela.evaluation.points import draw_sample, refuse_answered
+from tesela.evaluation.sampling import SamplingDesign, equal_pixels_m2, plan_sample
 from tesela.evaluation.uncertainty import ErrorModel
 from tesela.io.legends import load_crosswalk, load_legend
 from tesela.io.maps import ClassMap, open_map
@@ -132,15 +133,19 @@ def draw_change_samples(
     dict of Path to SamplingDesign
     """
     folder, made = Path(out), {}
+    equal_pixels_m2(series.maps[0])
+    files = [folder / f"sample_{first}-{last}.gpkg" for (first, last), _, _ in series.pairs]
+    for file in files:
+        refuse_answered(file)
     folder.mkdir(parents=True, exist_ok=True)
-    for (first, last), before, after in series.pairs:
-        strata = map_changes(
-            before, after, folder / f"changes_{first}-{last}.tif", crosswalk=_one_walk(series, before, after)
-        )
-        design = plan_sample(strata, points=points, minimum=minimum, seed=seed)
-        made[draw_sample(strata, folder / f"sample_{first}-{last}.gpkg", design=design, hide_strata=True)] = (
-            design
-        )
+    for file, ((first, last), before, after) in zip(files, series.pairs, strict=True):
+        with TemporaryDirectory(prefix=".changes.", dir=folder) as part:
+            name, walk = f"changes_{first}-{last}.tif", _one_walk(series, before, after)
+            strata = map_changes(before, after, Path(part) / name, crosswalk=walk)
+            design = plan_sample(strata, points=points, minimum=minimum, seed=seed)
+            made[draw_sample(strata, file, design=design, hide_strata=True)] = design
+            for item in Path(part).iterdir():
+                item.replace(folder / item.name)
     return made
 
 
@@ -167,7 +172,6 @@ def write_change_layers(
         )
     scenes = None if confidence is None else [open_scene(path) for path in confidence]
     folder, made = Path(out), {}
-    folder.mkdir(parents=True, exist_ok=True)
     for k, ((first, last), before, after) in enumerate(series.pairs):
         path = folder / f"change_layer_{first}-{last}.tif"
         made[path] = map_change_layer(
@@ -199,7 +203,9 @@ def read_error_model(
         document = json.loads(Path(assessment).read_text(encoding="utf-8"))
         matrix = document["matrix"]
         counts, codes = np.array(matrix["pixels"], np.int64), list(matrix["codes"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except OSError as error:
+        raise InputError(f"{assessment}: cannot be read ({error.strerror}).") from None
+    except (ValueError, KeyError, TypeError):
         raise InputError(
             f"{assessment}: is no assessment with a matrix; give the assessment.json that `tesela assess` writes."
         ) from None

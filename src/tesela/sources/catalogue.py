@@ -93,8 +93,10 @@ def find_items(
     NetworkError
         If its server cannot be reached or fails.
     """
+    begin, end = f"{first.isoformat()}T00:00:00", f"{last.isoformat()}T23:59:59.999999Z"
     try:
         found = list(_items(catalogue, web, collection=collection, bounds=bounds, first=first, last=last))
+        chosen = [item for item in found if _touches(item, bounds) and begin <= _moment(item) <= end]
     except TeselaError:
         raise
     except APIError as error:
@@ -104,8 +106,6 @@ def find_items(
             f"{catalogue.address}: is no STAC catalogue that can be read "
             f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})."
         ) from None
-    begin, end = f"{first.isoformat()}T00:00:00", f"{last.isoformat()}T23:59:59.999999Z"
-    chosen = [item for item in found if _touches(item, bounds) and begin <= _moment(item) <= end]
     return sorted(chosen, key=lambda item: (_moment(item), str(item["id"])))
 
 

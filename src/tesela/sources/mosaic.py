@@ -91,6 +91,8 @@ def write_mosaics(
         raise InputError(unknown_name("rule", rule, RULES))
     if incomplete not in ("skip", "refuse"):
         raise InputError(unknown_name("rule for incomplete items", incomplete, ("skip", "refuse")))
+    if workers < 1:
+        raise InputError(f"{workers} workers read no file; give 1 or more (--workers).")
     recipe = Recipe(choose_bands(bands), rule, masked, parse_length_m(buffer))
     folder = Path(out_dir)
     started = time.monotonic()

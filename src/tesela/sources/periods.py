@@ -9,6 +9,9 @@ from datetime import UTC, date, datetime, timedelta
 
 from tesela.core.errors import InputError
 
+_TERRA = 2000
+"""Year of the first images of MODIS."""
+
 
 @dataclass(frozen=True)
 class Period:
@@ -97,4 +100,6 @@ def month_span(first: str, last: str) -> tuple[date, date]:
         raise InputError(f"'{first}' to '{last}': write months such as 2012-01 (--first, --last).") from None
     if end < begin:
         raise InputError(f"'{first}' to '{last}': the first month comes after the last (--first, --last).")
+    if begin.year < _TERRA:
+        raise InputError(f"'{first}' to '{last}': MODIS has seen the ground since {_TERRA}.")
     return begin, end.replace(day=calendar.monthrange(end.year, end.month)[1])

@@ -112,7 +112,7 @@ def read_granule(item: Mapping[str, Any], bands: Sequence[str]) -> Granule | Unu
     missing = [band for band in (*bands, "SCL") if band not in found]
     name = str(item["id"])
     if missing:
-        return Unusable(name, f"lacks {join_words(missing)} (it has {join_words(sorted(assets))})")
+        return Unusable(name, f"lacks {join_words(missing)} (it has {join_words(sorted(assets)) or 'none'})")
     try:
         moment = datetime.fromisoformat(str(properties["datetime"]).replace("Z", "+00:00"))
     except (KeyError, ValueError):
