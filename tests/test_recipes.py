@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import re
 import tomllib
+from dataclasses import fields, is_dataclass
 from importlib import resources
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -18,7 +20,7 @@ from tesela.io.manifest import Manifest
 from tesela.recipes.chains import build_chain
 from tesela.recipes.corine import CorineChain
 from tesela.recipes.corine_recipe import CorineRecipe
-from tesela.recipes.known import CHAINS
+from tesela.recipes.known import CHAINS, find_chain
 from tesela.recipes.schema import Recipe, check_recipe, load_recipe
 from tesela.recipes.stages import Stage, run_stages
 
@@ -30,6 +32,27 @@ paths = ["a.tif"]
 [reference]
 path = "b.gpkg"
 """
+
+
+def keys_of(kind: object, seen: set[object]) -> set[str]:
+    """Names of all keys of a section and those inside it."""
+    inner = [key for part in get_args(kind) for key in keys_of(part, seen)]
+    if not isinstance(kind, type) or kind in seen:
+        return set(inner)
+    seen.add(kind)
+    if is_dataclass(kind):
+        return {field.name for field in fields(kind)}
+    annotations = {name: field.annotation for name, field in getattr(kind, "model_fields", {}).items()}
+    return {*inner, *annotations, *(key for part in annotations.values() for key in keys_of(part, seen))}
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_every_key_of_a_recipe_stands_in_the_documents(name: str) -> None:
+    page = Path(__file__).parents[1] / "docs" / "recipes.md"
+    told = set(re.findall(r"`\[{0,2}(\w+)\]{0,2}[^`]*`", page.read_text(encoding="utf-8")))
+    keys = keys_of(find_chain(name).load("recipe"), set())
+    assert "epochs" in keys
+    assert keys - told == set()
 
 
 def test_five_mistakes_are_told_at_once_with_the_nearest_key(tmp_path: Path) -> None:
