@@ -191,7 +191,8 @@ def test_the_table_holds_each_score_once_and_survives_json() -> None:
     page = table.to_html(title="A <title>", facts={"Seed": "1 & 2"})
     assert "A &lt;title&gt;" in page
     assert "1 &amp; 2" in page
-    assert "http" not in page
+    assert "http:" not in page
+    assert "https:" not in page
 
 
 @pytest.mark.slow

@@ -96,7 +96,7 @@ def make_scene(tmp_path: Path) -> Callable[..., Scene]:
 def log(tmp_path: Path) -> Path:
     path = tmp_path / "metrics.csv"
     path.write_text(
-        "epoch,step,lr-AdamW,train_loss,val_loss,val_miou\n"
+        "epoch,step,learning_rate,train_loss,val_loss,miou\n"
         "0,0,0.001,2.0,,\n0,1,0.001,1.0,,\n0,1,,,1.8,0.2\n1,2,0.0005,0.5,,\n1,3,,,nan,0.5\n",
         encoding="utf-8",
     )
@@ -259,8 +259,8 @@ def test_small_pictures_are_enlarged_by_whole_pixels() -> None:
 
 def test_a_training_log_becomes_losses_and_scores_averaged_by_epoch(log: Path) -> None:
     losses, scores = read_curves(log)
-    assert losses.lines == {"train_loss": [(0, 1.5), (1, 0.5)], "val_loss": [(0, 1.8)]}
-    assert scores.lines == {"val_miou": [(0, 0.2), (1, 0.5)]}
+    assert losses.lines == {"training": [(0, 1.5), (1, 0.5)], "validation": [(0, 1.8)]}
+    assert scores.lines == {"mIoU": [(0, 0.2), (1, 0.5)]}
 
 
 def test_a_panel_draws_each_line_between_round_numbers() -> None:

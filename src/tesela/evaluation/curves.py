@@ -10,6 +10,14 @@ from pathlib import Path
 
 from tesela.core.errors import InputError
 
+_NAMES = {
+    "train_loss": "training",
+    "val_loss": "validation",
+    "miou": "mIoU",
+    "macro_f1": "macro F1",
+}
+"""What the page calls the columns of our own logs."""
+_RATES = ("lr", "learning_rate")
 _WIDTH, _HEIGHT = 460, 240
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 12, 12, 34
 
@@ -56,10 +64,16 @@ def read_curves(path: Path) -> tuple[Panel, ...]:
     scores = {
         name: line
         for name, line in lines.items()
-        if name not in losses and "lr" not in name.lower() and all(0 <= value <= 1 for _, value in line)
+        if name not in losses
+        and not any(word in name.lower() for word in _RATES)
+        and all(0 <= value <= 1 for _, value in line)
     }
-    panels = (Panel("Loss by epoch", losses), Panel("Scores by epoch", scores))
-    return tuple(panel for panel in panels if panel.lines)
+    panels = (("Loss by epoch", losses), ("Scores on validation patches by epoch", scores))
+    return tuple(
+        Panel(title, {_NAMES.get(name, name): line for name, line in found.items()})
+        for title, found in panels
+        if found
+    )
 
 
 def draw_panel(panel: Panel) -> str:

@@ -108,10 +108,7 @@ def write_report(
         .render(
             title=title,
             facts=dict(facts or {}),
-            names={
-                "map": Path(assessment.map_path).name,
-                "reference": Path(assessment.reference_path).name,
-            },
+            names=names_apart(assessment.map_path, assessment.reference_path),
             a=assessment,
             s=assessment.scores,
             generalised=generalised,
@@ -145,12 +142,29 @@ def write_report(
     return folder / "report.html"
 
 
-def page_environment() -> Any:
-    """Jinja environment: everything is escaped, unknown names are errors, no template comes from outside."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+def names_apart(map_path: str, reference_path: str) -> dict[str, str]:
+    """Names of map and reference for a page, with their folders where the names alone are the same."""
+    paths = {"map": Path(map_path), "reference": Path(reference_path)}
+    same = paths["map"].name == paths["reference"].name
+    return {key: f"{path.parent.name}/{path.name}" if same else path.name for key, path in paths.items()}
 
+
+def page_environment(package: str | None = None) -> Any:
+    """
+    Jinja environment: everything is escaped, unknown names are errors, no template comes from outside.
+
+    Parameters
+    ----------
+    package : str, optional
+        Package of Tesela with templates in a folder ``pages``, which extend those of this one.
+    """
+    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+
+    loaders = [PackageLoader("tesela.evaluation")]
+    if package is not None:
+        loaders.append(PackageLoader(package, "pages"))
     environment = Environment(
-        loader=PackageLoader("tesela.evaluation"),
+        loader=ChoiceLoader(loaders),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

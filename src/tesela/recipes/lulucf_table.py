@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from html import escape
 from pathlib import Path
 from typing import Any, Self
 
 from tesela.evaluation import Scores
+from tesela.evaluation.report import page_environment
 from tesela.io.manifest import write_whole
 from tesela.recipes.metrics import Metric
 
 _SCORES = {"accuracy": "pixel accuracy", "miou": "mIoU", "macro_f1": "macro F1"}
 _MEASURES = {"none": "none", "loss": "weighted loss", "sampling": "sampling"}
+_IMBALANCE = {
+    "none": "no measure against imbalance",
+    "loss": "imbalance: weighted loss",
+    "sampling": "imbalance: sampling",
+}
 
 PUBLISHED = {
     "context": (0.6599, 0.3156, 0.4565),
@@ -144,70 +149,22 @@ class Table:
 
     def to_html(self, *, title: str, facts: Mapping[str, str]) -> str:
         """The table as a page: one block a ground, one group of columns a measure; then the IoU of each class."""
-        parts = [f"<h1>{escape(title)}: experts and cascade</h1>"]
-        parts += [f"<h2>On {escape(ground)}</h2>{self._scores(ground)}" for ground in self.grounds]
-        parts += [
-            "<p>Each expert is judged on the ground where it has labels, each patch by itself; the cascade on its map, "
-            "by the finest classes. Garcia Martin et al. (2026) print, for their own sheet, experts and labels: "
-            + "; ".join(f"{name} {a:.4f} / {b:.4f} / {c:.4f}" for name, (a, b, c) in PUBLISHED.items())
-            + ". Other ground, other labels: not comparable.</p>"
-        ]
-        parts += [
-            f"<h2>IoU by class on {escape(ground)}</h2>{self._classes(ground)}" for ground in self.grounds
-        ]
-        lines = "".join(
-            f"<tr><th>{escape(k)}</th><td class=t>{escape(v)}</td></tr>" for k, v in facts.items()
+        template = page_environment("tesela.recipes").get_template("experts.html.j2")
+        page: str = template.render(
+            title=f"{title}: experts and cascade",
+            t=self,
+            heads=_SCORES,
+            imbalance=_IMBALANCE,
+            published=PUBLISHED,
+            facts=dict(facts),
         )
-        parts += [f"<h2>How it was made</h2><table>{lines}</table>"]
-        return _PAGE.format(title=escape(title), body="\n".join(parts))
+        return page
 
-    def _scores(self, ground: str) -> str:
-        groups = "".join(f"<th colspan=3>{_imbalance(item)}</th>" for item in self.measures)
-        heads = "".join(f"<th>{text}</th>" for _ in self.measures for text in _SCORES.values())
-        rows = []
-        for name in self.names:
-            cells = []
-            for measure in self.measures:
-                row = self.find(name, measure, ground)
-                for key in _SCORES:
-                    cells.append("<td></td>" if row is None else f"<td>{getattr(row, key):.4f}</td>")
-            mark = " class=system" if name == "cascade" else ""
-            rows.append(f"<tr{mark}><th>{escape(name)}</th>{''.join(cells)}</tr>")
-        return f"<table><tr><th></th>{groups}</tr><tr><th></th>{heads}</tr>{''.join(rows)}</table>"
-
-    def _classes(self, ground: str) -> str:
-        heads = "".join(f"<th>{_imbalance(item)}</th>" for item in self.measures)
-        rows = []
+    def classes(self, ground: str) -> Iterator[tuple[str, list[float | None]]]:
+        """IoU of each class of each expert, one a measure, None where there is none."""
         for name in self.names:
             found = [self.find(name, measure, ground) for measure in self.measures]
             for item in next((row.iou for row in found if row is not None), {}):
-                if all(row is None or row.iou[item] is None for row in found):
-                    continue
-                cells = "".join(_cell(None if row is None else row.iou[item]) for row in found)
-                rows.append(f"<tr><th>{escape(name)}: {escape(item)}</th>{cells}</tr>")
-        return f"<table><tr><th></th>{heads}</tr>{''.join(rows)}</table>"
-
-
-def _imbalance(measure: str) -> str:
-    return "no measure against imbalance" if measure == "none" else f"imbalance: {_MEASURES[measure]}"
-
-
-def _cell(value: float | None) -> str:
-    return "<td></td>" if value is None else f"<td>{value:.4f}</td>"
-
-
-_PAGE = """\
-<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>{title}</title>
-<style>
-body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222; }}
-h1 {{ font-size: 1.5rem; }} h2 {{ font-size: 1.1rem; margin-top: 2rem; }}
-table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; }}
-th, td {{ padding: .3rem .8rem; border-bottom: 1px solid #ddd; text-align: right; }}
-tr > th:first-child, td.t {{ text-align: left; }} th {{ font-weight: 500; color: #555; }}
-tr.system th, tr.system td {{ font-weight: 700; color: #222; border-top: 1px solid #888; }}
-</style></head><body>
-{body}
-</body></html>
-"""
+                values = [None if row is None else row.iou[item] for row in found]
+                if any(value is not None for value in values):
+                    yield f"{name}: {item}", values
