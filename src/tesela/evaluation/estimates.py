@@ -222,4 +222,6 @@ def _with_mean(scores: Floats) -> Floats:
 
 
 def _percent(estimate: Estimate) -> str:
+    if math.isnan(estimate.value):
+        return "–"
     return f"{100 * estimate.value:.1f} ± {100 * estimate.half_width:.1f} %"

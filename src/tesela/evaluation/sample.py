@@ -49,6 +49,11 @@ class Sample:
                 f"sizes of {shape[:1]}; they came as {counts.shape} and {sizes.shape}."
             )
         drawn = counts.sum(axis=(1, 2))
+        if not drawn.any():
+            raise InputError(
+                "A sample without answers has too few answered points: fill in its field `reference` first "
+                "(tesela review SAMPLE --image SCENE)."
+            )
         few = [
             f"{code} ({n} of {size:.0f} px)"
             for code, n, size in zip(self.strata, drawn, sizes, strict=True)

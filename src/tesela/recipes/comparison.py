@@ -154,7 +154,7 @@ class Comparison:
             if entry is self.best:
                 scores[0] += " *"
             gap = entry.difference
-            ends = ["", ""] if gap is None else [f"{gap.value:+.{self.headline.digits}f}", f"{gap.p:.3f}"]
+            ends = ["", ""] if gap is None else [f"{gap.value:+.{self.headline.digits}f}", p_text(gap.p)]
             yield [*entry.labels, *scores, f"{entry.minutes:.1f}", f"{entry.mflops_per_px:.4g}", *ends]
 
     def _entry(self, entry: Entry) -> dict[str, object]:
@@ -197,6 +197,11 @@ class Comparison:
                 for run in entry.runs
             ],
         }
+
+
+def p_text(p: float) -> str:
+    """A p value for people, `< 0.001` where three digits do not tell it."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def best_of(values: Sequence[float], metric: Metric) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tesela.io.manifest import write_whole
-from tesela.recipes.comparison import Comparison, Entry, best_of
+from tesela.recipes.comparison import Comparison, Entry, best_of, p_text
 from tesela.recipes.metrics import Metric
 
 _MOST_TILES = 24
@@ -92,7 +92,7 @@ def _summary(comparison: Comparison) -> list[dict[str, Any]]:
                 else f"{entry.interval[0]:.{digits}f} to {entry.interval[1]:.{digits}f}",
                 "gap": "" if gap is None else f"{gap.value:+.{comparison.headline.digits}f}",
                 "gap_interval": "" if gap is None else f"{gap.low:+.{digits}f} to {gap.high:+.{digits}f}",
-                "p": "" if gap is None else ("< 0.001" if gap.p < 0.001 else f"{gap.p:.3f}"),
+                "p": "" if gap is None else p_text(gap.p),
                 "minutes": f"{entry.minutes:.1f}",
                 "mflops": f"{entry.mflops_per_px:,.3g}",
             }
