@@ -15,6 +15,9 @@ Task = TypeVar("Task")
 ANSWER_S = 30.0
 """Seconds in which a scheduler must answer."""
 
+FREE_PORT = {"dashboard_address": "localhost:0"}
+"""For a scheduler, which takes 8787 also without its dashboard: two runs at once would get in each other's way."""
+
 
 def run_tasks(
     address: str,
@@ -78,7 +81,9 @@ def _connect(address: str) -> Iterator[Any]:
     """Client of a scheduler; closed, with the local cluster, when the block ends."""
     dask = _dask()
     if address == "local":
-        cluster = dask.LocalCluster(threads_per_worker=1, dashboard_address=None, memory_limit=0)
+        cluster = dask.LocalCluster(
+            threads_per_worker=1, dashboard_address=None, scheduler_kwargs=FREE_PORT, memory_limit=0
+        )
         with cluster, dask.Client(cluster) as client:
             yield client
         return
