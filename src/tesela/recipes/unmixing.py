@@ -17,7 +17,6 @@ from tesela.core.legend import Legend
 from tesela.core.units import parse_memory_bytes
 from tesela.evaluation.abundance_assessment import AbundanceAssessment, assess_abundance
 from tesela.evaluation.abundance_report import write_abundance_report
-from tesela.evaluation.abundance_scores import HIGHER, NAMES, SCORES, Score, flat_scores, mean_of
 from tesela.io.abundance import AbundanceMap, open_abundance
 from tesela.io.cube import Cube, open_cube
 from tesela.io.legends import load_crosswalk
@@ -31,12 +30,10 @@ from tesela.recipes.metrics import Blocks, Metric
 from tesela.recipes.stages import Stage
 from tesela.recipes.unlabelled import read_series, series_files
 from tesela.recipes.unmixing_recipe import UnmixingRecipe
+from tesela.recipes.unmixing_scores import level_metrics, mflops_of, rmse_blocks, score_lines
 from tesela.sources.ancillary import Ancillary
 from tesela.sources.modis import write_modis_cube
 from tesela.training.unmixing_settings import UnmixingSettings
-
-_ORDER: tuple[Score, ...] = ("rmse", "mae", "rrmse", "cc", "f1")
-"""Scores as `tesela compare` shows them, the headline first."""
 
 
 class UnmixingChain:
@@ -243,65 +240,23 @@ class UnmixingChain:
 
     def lines(self) -> tuple[str, ...]:
         """Scores, map and report."""
-        mean = self._document()["mean"]
-        texts = {name: "–" if mean[name] is None else f"{mean[name]:.4g}" for name in SCORES}
         return (
-            *(f"{NAMES[name]:<9} {texts[name]}" for name in SCORES),
+            *score_lines(self._document()["mean"]),
             f"map       {self.map_file}",
             f"report    {self.report_folder / 'report.html'}",
         )
 
     def metrics(self) -> tuple[Metric, ...]:
         """RMSE, MAE, RRMSE, CC and F1 on the judged ground at every level, as the paper's Tables II and III."""
-        document = self._document()
-        levels = {
-            self.legend.depth: document,
-            **{int(level): one for level, one in document["levels"].items()},
-        }
-        return tuple(
-            Metric(
-                NAMES[name],
-                _number(one["mean"][name]),
-                {row["name"]: _number(row[name]) for row in one["classes"]},
-                better="higher" if name in HIGHER else "lower",
-                level=level if len(levels) > 1 else None,
-                digits=3 if name in HIGHER else 2,
-                unit="" if name in HIGHER else "%",
-            )
-            for level, one in levels.items()
-            for name in _ORDER
-        )
+        return level_metrics(self._document(), depth=self.legend.depth)
 
     def blocks(self) -> Blocks:
         """Sums by block of the split's ground; scored by mean RMSE."""
-        judged = self._judge()
-        count = len(judged.legend)
-        row = SCORES.index("rmse")
-        return Blocks(
-            judged.block_names,
-            np.stack([sums.flat for sums in judged.block_sums]),
-            lambda flat: mean_of(flat_scores(flat, count))[..., row],
-        )
+        return rmse_blocks(self._judge())
 
     def mflops_per_px(self) -> float:
         """Million floating-point operations to unmix one pixel; 0 for models that are fitted."""
-        import torch
-        from torch.utils.flop_counter import FlopCounterMode
-
-        from tesela.models.answer import UnmixingNetwork
-
-        expert = load_expert(self.expert_file)
-        network, series = expert.network, expert.header.series
-        assert isinstance(network, UnmixingNetwork)
-        assert series is not None
-        side = 16 + 2 * network.margin_px
-        pixels = (1, side, side) if network.margin_px else (256,)
-        values = torch.zeros(*pixels, len(series.months), len(expert.header.bands))
-        static = torch.zeros(*pixels, len(series.layers))
-        counter = FlopCounterMode(display=False)
-        with counter, torch.inference_mode():
-            network(values, torch.ones_like(values), static)
-        return float(counter.get_total_flops()) / 256 / 1e6
+        return mflops_of(load_expert(self.expert_file))
 
     def _judge(self, *, errors: Path | None = None) -> AbundanceAssessment:
         chosen = None
@@ -392,7 +347,3 @@ def _ready_shares(path: Path) -> AbundanceMap | None:
         return open_abundance(path)
     except InputError:
         return None
-
-
-def _number(value: float | None) -> float:
-    return float("nan") if value is None else float(value)
