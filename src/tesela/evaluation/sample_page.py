@@ -11,6 +11,7 @@ from typing import Any
 from tesela.core.legend import Legend
 from tesela.evaluation.estimates import AccuracyEstimates, Estimate
 from tesela.evaluation.report import page_environment
+from tesela.evaluation.wording import count_text
 from tesela.io.manifest import write_whole
 
 
@@ -58,7 +59,7 @@ def write_sample_page(
             strata=[
                 {
                     "code": code,
-                    "px": f"{size:,.0f}",
+                    "px": count_text(int(size)),
                     "share": f"{size / sample.sizes_px.sum():.1%}",
                     "points": int(n),
                 }
@@ -136,4 +137,4 @@ def _matrix(found: AccuracyEstimates) -> list[dict[str, Any]]:
 
 
 def _hectares(value: float) -> str:
-    return f"{value:,.1f}" if abs(value) < 1000 else f"{value:,.0f}"
+    return f"{value:.1f}" if abs(value) < 1000 else count_text(round(value))
