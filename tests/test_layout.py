@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -125,6 +126,23 @@ def test_importing_the_package_or_its_command_line_loads_nothing_heavy(module: s
     code = f"import sys, {module}; print(*sorted({{name.partition('.')[0] for name in sys.modules}}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not HEAVY & set(done.stdout.split())
+
+
+def test_all_that_is_imported_is_declared() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    wanted = [*project["dependencies"], *extras["fast"], *extras["cluster"]]
+    declared = {re.split(r"[<>=]", item)[0].lower().replace("_", "-") for item in wanted}
+    offered = packages_distributions()
+    for path in SOURCE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [item.name for item in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
+            for name in (
+                {name.partition(".")[0] for name in names} - set(sys.stdlib_module_names) - {"tesela"}
+            ):
+                given = {item.lower().replace("_", "-") for item in offered.get(name, [name])}
+                assert given & declared, f"{path} imports {name}, which pyproject.toml does not ask for"
 
 
 def test_constraints_are_plain_pins() -> None:

@@ -135,14 +135,14 @@ def mixed_endmembers(
     (classes, steps, bands) array of float32
     """
     steps, bands = values.shape[1:]
-    x, m = values.reshape(len(values), -1).astype(np.float64), seen.reshape(len(values), -1)
+    x, m = values.reshape(len(values), -1), seen.reshape(len(values), -1)
     a = shares.astype(np.float64)
     found = np.empty((a.shape[1], x.shape[1]))
     for column in range(x.shape[1]):
         there = m[:, column]
         known = a[there]
         system = known.T @ known + np.eye(a.shape[1])
-        found[:, column] = np.linalg.solve(system, known.T @ x[there, column])
+        found[:, column] = np.linalg.solve(system, known.T @ x[there, column].astype(np.float64))
     return found.reshape(-1, steps, bands).astype(np.float32)
 
 
