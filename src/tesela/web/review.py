@@ -104,7 +104,12 @@ class _Review:
         self._carry_on()
 
     def show(self, request: Request) -> Response:
-        values = {"reviewer": self._reviewer(request), "name": self.things.name, "noun": self.things.noun}
+        values = {
+            "reviewer": self._reviewer(request),
+            "name": self.things.name,
+            "noun": self.things.noun,
+            "subject": self.things.subject,
+        }
         return render(self.things.template, {**values, **self.things.extras()})
 
     def start(self, request: Request) -> Response:

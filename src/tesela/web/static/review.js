@@ -5,7 +5,7 @@ import { Panes } from "./panes.js";
 
 export const by = (id) => document.getElementById(id);
 export const all = (rule) => [...document.querySelectorAll(rule)];
-export const { reviewer, name, noun } = document.body.dataset;
+export const { reviewer, name, noun, subject } = document.body.dataset;
 export const settings = JSON.parse(localStorage.getItem("tesela-review") ?? "{}");
 
 const query = `reviewer=${encodeURIComponent(reviewer)}`;
@@ -34,7 +34,7 @@ const loaded = new Map(); // promises of pictures and labels, by id and views
  */
 export async function begin(questions) {
   asked = questions;
-  outbox = new Outbox(`tesela-review:${name}:${reviewer}`, {
+  outbox = new Outbox(["tesela-review", name, ...(subject ? [subject] : []), reviewer].join(":"), {
     onreply: take,
     onrefused: (verdict, why) => tell(`Not kept: ${why}`),
     onchange: (waiting, reachable) => {
