@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tesela import __version__
 from tesela.core.errors import GridError
 from tesela.core.legend import Legend
-from tesela.evaluation import Assessment, Confusion, Scores, assess, score
+from tesela.evaluation import Assessment, assess
 from tesela.evaluation.assessment import Generalised
 from tesela.evaluation.report import write_report
 from tesela.io.legends import load_crosswalk
-from tesela.io.manifest import write_whole
 from tesela.io.maps import open_map
 from tesela.labels import write_labels
 from tesela.models.expert import read_header
@@ -24,6 +22,7 @@ from tesela.patches.split import split_patches
 from tesela.patches.table import PatchTable, make_patches, read_patches
 from tesela.recipes.assessing import judge_generalised
 from tesela.recipes.corine_recipe import CorineRecipe
+from tesela.recipes.corine_report import map_facts, write_summary
 from tesela.recipes.metrics import Blocks, Metric
 from tesela.recipes.scenes import SceneChain
 from tesela.recipes.sections import SceneSection
@@ -32,7 +31,6 @@ from tesela.recipes.segmentation import (
     count_mflops_per_px,
     read_metrics,
     summary_lines,
-    total_scores,
 )
 from tesela.recipes.stages import Stage
 from tesela.training.settings import SegmentationSettings
@@ -237,7 +235,12 @@ class CorineChain(SceneChain[SceneSection]):
                 reference=labels,
                 scene=self.open_scene(section),
                 title=f"{self.recipe.name}: {section.name}",
-                facts=self._facts(section),
+                facts=map_facts(
+                    self.recipe,
+                    self.open_scene(section),
+                    expert=read_header(self.expert_file),
+                    ground="the whole map" if self._judges_all(section) else "test patches only",
+                ),
                 training_log=self._training_log(),
                 generalised=generalised,
             )
@@ -245,7 +248,10 @@ class CorineChain(SceneChain[SceneSection]):
             if generalised is not None:
                 after[section.name] = generalised
         made = [Path(item.map.path) for item in after.values()]
-        return [*reports, *made, self._write_summary(judged, after, reports)]
+        summary = write_summary(
+            self._summary_file, judged, after, legend=self.legend, maps=self._map_files(), reports=reports
+        )
+        return [*reports, *made, summary]
 
     def products(self) -> dict[str, str]:
         """Path of the expert, once it is trained."""
@@ -290,51 +296,16 @@ class CorineChain(SceneChain[SceneSection]):
     def _summary_file(self) -> Path:
         return self.out / "report" / "summary.json"
 
-    def _write_summary(
-        self, judged: Mapping[str, Assessment], after: Mapping[str, Generalised], reports: Sequence[Path]
-    ) -> Path:
-        document: dict[str, object] = {"judged": list(judged)}
-        if judged:
-            scores = self._scores(judged.values())
-            document |= {**total_scores(scores), "absent": list(scores.absent)}
-        if after:
-            together = self._scores(item.assessment for item in after.values())
-            document["generalised"] = {"rule": next(iter(after.values())).rule, **total_scores(together)}
-        document["maps"] = [str(path) for path in self._map_files()]
-        document["reports"] = [str(path) for path in reports]
-        with write_whole(self._summary_file) as part:
-            part.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-        return self._summary_file
-
-    def _scores(self, judged: Iterable[Assessment]) -> Scores:
-        return score(sum((item.confusion for item in judged), Confusion.empty(self.legend)))
-
     def _test_ground(self, table: PatchTable, section: SceneSection) -> gpd.GeoDataFrame | None:
-        """Footprints of the test patches; None, the whole map, where the scene taught nothing or the recipe says so."""
-        if self.recipe.assessment.ground == "all" or section.use == "map":
+        """Footprints of the test patches; None for the whole map."""
+        if self._judges_all(section):
             return None
         rows = table.of_split("test")
         return rows[rows["scene"] == section.name]
 
-    def _facts(self, section: SceneSection) -> dict[str, str]:
-        header = read_header(self.expert_file)
-        scene = self.open_scene(section)
-        ground = (
-            "the whole map"
-            if self.recipe.assessment.ground == "all" or section.use == "map"
-            else "test patches only"
-        )
-        return {
-            "Scene": f"{section.name} {section.date}".strip()
-            + f", {len(scene.bands)} bands, {scene.grid.crs}",
-            "Network": f"{header.architecture.summary}, {len(header.bands)} bands",
-            "Legend": self.legend.address,
-            "Reference": Path(self.recipe.reference.path).name,
-            "Judged on": ground,
-            "Split": f"{self.recipe.patches.split}, {self.recipe.patches.size_px} px patches",
-            "Seed": str(self.recipe.seed),
-            "Tesela": __version__,
-        }
+    def _judges_all(self, section: SceneSection) -> bool:
+        """Whether all of a map is judged: the scene taught nothing, or the recipe says so."""
+        return self.recipe.assessment.ground == "all" or section.use == "map"
 
     def _training_log(self) -> Path | None:
         logs = sorted((self.out / "logs").rglob("metrics.csv"))
