@@ -48,6 +48,8 @@ def test_spectra_that_hold_all_year_are_compared_with_every_month() -> None:
     assert library.like(ours).values[1, 0].tolist() == [2, 4]
     assert [(one.name, one.nearest) for one in ours.nearest(library)] == [("a", "leaf"), ("b", "soil")]
     assert ours.nearest(library)[0].angle_deg == pytest.approx(0, abs=1e-4)
+    unlike = Spectra(("a", "b"), (1, 2), ("red", "nir"), np.where([[[True]], [[False]]], ours.values, np.nan))
+    assert [one.name for one in unlike.nearest(library)] == ["a"], "of b nothing is known"
     strange = Spectra(("x",), (0,), ("blue",), np.ones((1, 1, 1)))
     with pytest.raises(InputError, match="no band in common"):
         ours.nearest(strange)

@@ -66,7 +66,7 @@ class Spectra:
 
     def nearest(self, library: Spectra) -> tuple[Match, ...]:
         r"""
-        The nearest spectrum of a library for each of ours, by the spectral angle.
+        The nearest spectrum of a library for each of ours that can be compared, by the spectral angle.
 
         .. math:: \theta = \arccos \frac{x \cdot y}{|x| \, |y|}
 
@@ -78,15 +78,16 @@ class Spectra:
             If there is nothing to compare.
         """
         angles = spectral_angles(self.values, library.like(self).values)
-        if np.isnan(angles).all():
+        known = np.flatnonzero(np.isfinite(angles).any(axis=1))
+        if not known.size:
             raise InputError(
                 "No spectrum of the library has two values of the months and bands of these spectra; an angle needs "
                 "two."
             )
-        best = np.nanargmin(np.where(np.isnan(angles), np.inf, angles), axis=1)
+        best = np.nanargmin(angles[known], axis=1)
         return tuple(
-            Match(name, library.names[place], float(angles[row, place]))
-            for row, (name, place) in enumerate(zip(self.names, best, strict=True))
+            Match(self.names[row], library.names[place], float(angles[row, place]))
+            for row, place in zip(known, best, strict=True)
         )
 
 
