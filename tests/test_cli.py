@@ -278,3 +278,26 @@ def test_quiet_commands_print_nothing_but_what_they_wrote(
     assert main(["init", "corine", "-q", "-o", recipe]) == 0
     words = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert words == [["labels", labels], ["polygons", polygons], ["map", other], ["recipe", recipe]]
+
+
+def test_an_interrupted_command_says_that_it_continues(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tesela.models.expert.load_expert", stop)
+    words = ["unmix", "e.safetensors", "c.zarr", "-o", str(tmp_path / "a.tif")]
+    assert main(words) == 130
+    assert capsys.readouterr().err.strip() == "Interrupted. Run the same command again to continue."
+
+
+def test_a_folder_that_cannot_be_made_is_told_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_tif(tmp_path / "s.tif", np.ones((64, 64), np.uint8))
+    (tmp_path / "file").write_text("mine")
+    out = tmp_path / "file" / "maps"
+    assert "Not a directory" in error_of(
+        capsys, "generalise", tmp_path / "s.tif", "--legend", "corine", "-o", out / "m.tif", "--mmu", "1 ha"
+    )

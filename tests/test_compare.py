@@ -258,7 +258,7 @@ def test_a_grid_is_run_with_shared_stages_and_written_as_tables_and_a_page(recip
 
 
 def test_a_comparison_that_stopped_goes_on_and_a_larger_one_keeps_what_is_there(recipe: Path) -> None:
-    with pytest.raises(RecipeError, match="the power went"):
+    with pytest.raises(RecipeError, match=r"Run 2/2 13, seed \d+: .*the power went"):
         compare_recipe(recipe, vary=["model.bonus=0,13"])
     compare_recipe(recipe, vary=["model.bonus=0,5"])
     assert LOG == ["make a", "score a 0 0", "score a 13 0", "score a 5 0"]
@@ -283,6 +283,8 @@ def test_wrong_keys_and_values_are_told_before_anything_is_run(recipe: Path) -> 
         compare_recipe(recipe, vary=["model.bonus=1:1,x"])
     with pytest.raises(RecipeError, match="needs at least one run"):
         compare_recipe(recipe, vary=["model.bonus=1,2"], seeds=0)
+    with pytest.raises(RecipeError, match="out is no setting that changes a result"):
+        compare_recipe(recipe, vary=["out=a,b"])
     assert LOG == []
 
 

@@ -478,6 +478,8 @@ def test_what_cannot_be_counted_is_told(tmp_path: Path) -> None:
         read_fractions(layer, like=grid(1, 1), legend=LEGEND, count_m=50)
     with pytest.raises(InputError, match="Pixels of 0 m cannot be counted"):
         read_fractions(layer, like=grid(1, 1), legend=LEGEND, count_m=0)
+    with pytest.raises(InputError, match=r"pixels of 0\.001 m, too many to count"):
+        read_fractions(layer, like=grid(1, 1), legend=LEGEND, count_m=0.001)
     with pytest.raises(GridError, match="do not overlap"):
         read_fractions(layer, like=grid(1, 1, left=5000), legend=LEGEND, count_m=1)
     degrees = write_polygons(tmp_path / "d.gpkg", [shapely.box(0, 40, 1, 41)], ["wood"], crs="EPSG:4326")

@@ -212,6 +212,8 @@ def test_maps_in_degrees_or_with_oblong_pixels_are_refused(tmp_path: Path) -> No
 
 def test_an_exempt_class_that_the_legend_lacks_is_named(tmp_path: Path) -> None:
     source = written(tmp_path, np.ones((4, 4), np.uint8))
+    with pytest.raises(RecipeError, match="is read, and would be replaced"):
+        generalise_map(source, source.path, mmu_m2=1)
     with pytest.raises(LegendError, match="Unknown code 'c99'"):
         generalise_map(source, tmp_path / "out.tif", mmu_m2=1, min_width_m=100, exempt=["c99"])
 

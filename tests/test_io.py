@@ -110,6 +110,11 @@ def test_scale_and_offset_come_from_the_file_or_the_caller(tmp_path: Path) -> No
     assert read(open_scene(path))[0, 0].tolist() == pytest.approx([-0.1, 0.9])
     assert read(open_scene(path, scale=1e-3))[0, 0].tolist() == pytest.approx([-0.1, 9.9])
     assert read(open_scene(path, scale=1, offset=0))[0, 0].tolist() == [0, 10_000]
+    for scale in (0, NAN):
+        with pytest.raises(InputError, match="it is a number other than 0"):
+            open_scene(path, scale=scale)
+    with pytest.raises(InputError, match="The offset is inf"):
+        open_scene(path, offset=float("inf"))
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Generator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pointwise import LEGEND, Pointwise, make_expert, read_map, whole_answer, write_scene
-from tesela.core.errors import GridError, InputError, RecipeError
+from tesela.core.errors import ExpertError, GridError, InputError, RecipeError
 from tesela.io.maps import MapReader
 from tesela.io.scenes import open_scene
 from tesela.mapping import predict_map
@@ -223,6 +224,15 @@ def test_no_output_takes_the_place_of_the_scene_or_of_another_output(tmp_path: P
         predict_map(make_expert(), scene, tmp_path / "scene.tif")
     with pytest.raises(RecipeError, match="is named for two outputs"):
         predict_map(make_expert(), scene, out, confidence=out)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "mine.txt").write_text("mine")
+    with pytest.raises(RecipeError, match="is a folder of other things"):
+        predict_map(make_expert(), scene, tmp_path / "folder")
+    with pytest.raises(RecipeError, match="overlap is -2 px"):
+        predict_map(make_expert(), scene, out, overlap_px=-2)
+    expert = make_expert()
+    with pytest.raises(ExpertError, match="is one for unmixing; one that maps scenes was needed"):
+        predict_map(replace(expert, header=replace(expert.header, task="unmixing")), scene, out)
     assert not out.exists()
 
 

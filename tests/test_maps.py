@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 from rio_cogeo.cogeo import cog_validate
 
-from tesela.core import Crosswalk, GridError, InputError, LandClass, Legend, LegendError
+from tesela.core import Crosswalk, GridError, InputError, LandClass, Legend, LegendError, RecipeError
 from tesela.core.grid import window_grid
 from tesela.io import MapReader, MapWriter, load_crosswalk, load_legend, open_map, write_map
 from tesela.io.maps import convert_map
@@ -233,6 +233,17 @@ def test_a_foreign_raster_needs_its_legend_named(tmp_path: Path) -> None:
         assert reader.read(found.grid).tolist() == [[1, 5, 0]]
 
 
+def test_a_map_that_says_its_legend_is_not_read_in_another(tmp_path: Path) -> None:
+    path = write_map(tmp_path / "a.tif", np.ones((2, 2), np.uint8), grid(2, 2), legend=LEGEND).path
+    assert open_map(path, legend=LEGEND).legend == LEGEND
+    with pytest.raises(
+        LegendError, match="is drawn in legend 'demo', as the file says, and not in 'corine-3'"
+    ):
+        open_map(path, legend=load_legend("corine"))
+    with pytest.raises(InputError, match="is a folder; name a file"):
+        write_map(tmp_path, np.ones((2, 2), np.uint8), grid(2, 2), legend=LEGEND)
+
+
 @pytest.mark.parametrize(
     ("dtype", "strange"), [("uint8", 9), ("uint16", 311), ("int16", -5), ("uint16", 257)]
 )
@@ -262,5 +273,7 @@ def test_converting_keeps_pixel_counts(tmp_path: Path) -> None:
     made = convert_map(source, tmp_path / "lulucf.tif", crosswalk=walk)
     assert made.legend == lulucf
     np.testing.assert_array_equal(reread(made.path), walk.table(corine)[values])
+    with pytest.raises(RecipeError, match="is read, and would be replaced"):
+        convert_map(source, source.path, crosswalk=walk)
     upper = convert_map(source, tmp_path / "level1.tif", crosswalk=Crosswalk.identity(corine, 1))
     np.testing.assert_array_equal(reread(upper.path), corine.level_table(1)[values])

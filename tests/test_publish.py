@@ -524,6 +524,27 @@ def test_a_period_runs_from_its_first_to_its_last_day(text: str, period: tuple[s
     assert read_period(text) == period
 
 
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"title": "Land\ncover"}, r"'Land\\ncover' holds a line break .* \(--title\)"),
+        ({"provider": "Agency\x07"}, r"\(--provider\)"),
+        ({"license": "not a license!"}, "is no SPDX identifier"),
+        ({"contact": "x y"}, "is no e-mail address"),
+    ],
+)
+def test_words_that_a_record_cannot_hold_are_refused(fields: dict[str, str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Publication(**{"title": "Land cover", **fields})
+
+
+def test_a_file_that_would_replace_a_record_is_refused(map_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "map.json").write_text("{}")
+    with pytest.raises(InputError, match=r"map\.json: is written for the product"):
+        publish(map_file, tmp_path / "out", PUBLICATION, beside=[tmp_path / "map.json"])
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("text", ["July", "2018-13", "2018-02-30", "2018-1-1-1", "", "2019/2018"])
 def test_what_is_no_period_is_refused(text: str) -> None:
     with pytest.raises(InputError, match=r"is no date|ends before"):

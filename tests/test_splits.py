@@ -299,6 +299,8 @@ def test_regions_are_assigned_by_name_or_shared_out(tmp_path: Path) -> None:
     assert made.counts == {"train": 48, "test": 48, "none": 48}
     shared = split_patches(table, "region", regions=path, region_field="name")
     assert shared.counts == {"train": 48, "val": 48, "test": 48}
+    with pytest.raises(InputError, match="The seed is -1; it is 0 or more"):
+        split_patches(table, "block", seed=-1)
     with pytest.raises(InputError, match="Unknown region 'nord': did you mean 'north'"):
         split_patches(table, "region", regions=path, region_field="name", assign={"nord": "train"})
     with pytest.raises(InputError, match="Unknown split 'trial': did you mean 'train'"):

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pointwise import make_expert
 from tesela.cli import main
 from tesela.core.errors import ExpertError, InputError, RecipeError
 from tesela.io.abundance import open_abundance
@@ -165,6 +166,9 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
         )
     with pytest.raises(ExpertError, match="fills no gaps"):
         unmix_cube(expert("tempcnn"), cube, out, imputed=tmp_path / "filled.zarr")
+    segmenter = make_expert()
+    with pytest.raises(ExpertError, match="one for unmixing was needed"):
+        unmix_cube(segmenter, cube, out)
     plain = dataclasses.replace(expert("brits").header, series=None, task="segmentation")
     with pytest.raises(ExpertError, match="one for unmixing was needed"):
         unmix_cube(Expert(plain, expert("brits").network), cube, out)

@@ -203,6 +203,10 @@ def test_mistakes_of_a_recipe_are_told_at_once() -> None:
     document = tomllib.loads(RECIPE.format(ancillary="all"))
     document["cube"] = {"path": "cube.zarr", "modis": ["modis"]}
     document["split"]["blok"] = 1
+    fitted = tomllib.loads(RECIPE.format(ancillary="all"))
+    fitted |= {"training": {"model": "forest"}, "pretraining": {"epochs": 1}}
+    with pytest.raises(RecipeError, match="a model 'forest' is fitted at once and cannot be pretrained"):
+        check_recipe(fitted, where="tiny.toml")
     with pytest.raises(
         RecipeError, match=r"2 mistakes: .*give either path.*unknown key split\.blok \(did you mean block\?\)"
     ):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 
 from tesela.core.crosswalk import Crosswalk, CrosswalkRow
-from tesela.core.errors import GridError, InputError, LegendError
+from tesela.core.errors import GridError, InputError, LegendError, RecipeError
 from tesela.core.legend import LandClass, Legend
 from tesela.generalise.census import take_census
 from tesela.generalise.suspicion import suspect
@@ -270,6 +270,8 @@ def test_a_wrong_field_an_unknown_code_and_another_place_are_clear_errors(tmp_pa
         update_polygons(layer, source, tmp_path / "out.gpkg", field="cod")
     with pytest.raises(LegendError, match="holds the codes lava, about which crosswalk"):
         update_polygons(layer, source, tmp_path / "out.gpkg", field="code")
+    with pytest.raises(RecipeError, match="is read, and would be replaced"):
+        update_polygons(layer, source, layer.path, field="code")
     far = make_layer(tmp_path, [shapely.box(9000, 0, 9100, 100)], ["wood"])
     with pytest.raises(GridError, match="no polygon holds a mapped pixel"):
         update_polygons(far, source, tmp_path / "out.gpkg", field="code")

@@ -38,6 +38,10 @@ app = typer.Typer(
 """All commands; their modules load heavy libraries only when a command runs."""
 
 
+_INTERRUPTED = 130
+"""What Typer exits with after Ctrl+C."""
+
+
 @app.callback()
 def options(
     version: Annotated[
@@ -86,10 +90,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         app(words, prog_name="tesela")
     except SystemExit as end:
+        if end.code == _INTERRUPTED:
+            print("Interrupted. Run the same command again to continue.", file=sys.stderr)
         return end.code if isinstance(end.code, int) else int(end.code is not None)
-    except KeyboardInterrupt:
-        print("Interrupted. Run the same command again to continue.", file=sys.stderr)
-        return 130
     except Exception as error:
         from tesela.core.errors import TeselaError  # loads numpy, which help does not need
 

@@ -80,11 +80,13 @@ def label(
     from tesela.core.units import parse_length_m
     from tesela.io.cube import open_grid
     from tesela.io.legends import load_crosswalk, load_legend
+    from tesela.io.outputs import check_outputs
     from tesela.labels.fractions import write_fractions
     from tesela.labels.masks import write_labels
     from tesela.sources.siose import is_siose
 
     target = load_legend(legend)
+    check_outputs([out], inputs=[reference, *like.split(",")])
     if count is not None and not fractions:
         raise RecipeError("--count says how shares are found: give --fractions too.")
     if field is None and layer is None and crosswalk is None and not fractions and is_siose(reference):

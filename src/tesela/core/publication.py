@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from tesela.core.errors import InputError
 
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
+_LICENSE = re.compile(r"[\w.+-]+")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
+"""Characters that one line of text does not have, and XML partly forbids."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,22 @@ class Publication:
     def __post_init__(self) -> None:
         if not self.title.strip():
             raise InputError("A publication needs a title (--title).")
+        for option, text in (
+            ("title", self.title),
+            ("description", self.description.replace("\n", " ").replace("\t", " ")),
+            ("provider", self.provider),
+            ("contact", self.contact),
+            ("keywords", "".join(self.keywords)),
+        ):
+            if _CONTROL.search(text):
+                raise InputError(
+                    f"{text!r} holds a line break or another control character (--{option}). Remove it."
+                )
+        if not _LICENSE.fullmatch(self.license):
+            raise InputError(
+                f"License '{self.license}' is no SPDX identifier, which a catalogue needs: write one such as CC-BY-4.0 "
+                f"(--license)."
+            )
         if self.contact and not _EMAIL.fullmatch(self.contact):
             raise InputError(
                 f"Contact '{self.contact}' is no e-mail address, which a catalogue needs (--contact)."

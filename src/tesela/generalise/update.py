@@ -18,6 +18,7 @@ from tesela.generalise.suspicion import Suspicion, suspect
 from tesela.io.layers import write_layer
 from tesela.io.legends import list_legends, load_crosswalk, load_legend
 from tesela.io.maps import ClassMap
+from tesela.io.outputs import check_outputs
 from tesela.io.styles import Category, category_style
 from tesela.io.vector import VectorLayer, code_texts, open_layer, read_layer
 
@@ -121,6 +122,7 @@ def update_polygons(
     LegendError
         If a code is unknown.
     """
+    check_outputs([out], inputs=[polygons.path, source.path])
     frame = judge_polygons(
         polygons,
         source,

@@ -53,6 +53,8 @@ class CogWriter:
         self._dtype = np.dtype(dtype)
         self._pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1))
         self._folder = Path()
+        if self.path.is_dir():
+            raise InputError(f"{path}: is a folder; name a file, such as {self.path / 'map.tif'}.")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._folder = Path(tempfile.mkdtemp(prefix=f".{self.path.name}.", dir=self.path.parent))

@@ -21,6 +21,7 @@ from tesela.io.closing import Closing
 from tesela.io.cog import BLOCK_PX, CogWriter
 from tesela.io.manifest import write_whole
 from tesela.io.numbers import read_numbers
+from tesela.io.outputs import check_outputs
 from tesela.io.raster import grid_of, open_dataset
 from tesela.io.tiles import count_values
 
@@ -70,9 +71,20 @@ def open_map(path: str | Path, *, legend: Legend | None = None) -> ClassMap:
             raise LegendError(
                 f"{path}: does not say its legend; name it (--legend corine-2, or a CSV of your own)."
             )
-        document = json.loads(tag)
-        legend = Legend.from_rows(document["name"], document["rows"], levels=document["levels"])
+        return ClassMap(str(path), grid, _legend_of(tag))
+    own = _legend_of(tag) if tag else legend
+    if not own.same_classes(legend):
+        raise LegendError(
+            f"{path}: is drawn in legend '{own.address}', as the file says, and not in '{legend.address}'. Leave the "
+            f"legend out, or translate the map (tesela legend convert)."
+        )
     return ClassMap(str(path), grid, legend)
+
+
+def _legend_of(tag: str) -> Legend:
+    """Legend that Tesela wrote into a file."""
+    document = json.loads(tag)
+    return Legend.from_rows(document["name"], document["rows"], levels=document["levels"])
 
 
 class MapReader(Closing):
@@ -192,6 +204,7 @@ def convert_map(source: ClassMap, out: str | Path, *, crosswalk: Crosswalk) -> C
     LegendError
         If the crosswalk says nothing about a class of the map's legend.
     """
+    check_outputs([out], inputs=[source.path])
     table = crosswalk.table(source.legend)
     with MapReader(source) as reader, MapWriter(out, source.grid, crosswalk.target) as writer:
         for row, col, window in windows(source.grid, 4 * BLOCK_PX):

@@ -22,7 +22,7 @@ def check_outputs(outputs: Iterable[str | Path | None], *, inputs: Iterable[str 
     Raises
     ------
     RecipeError
-        Names the path that stands twice.
+        Names the path that stands twice, or is a folder.
 
     Examples
     --------
@@ -38,4 +38,6 @@ def check_outputs(outputs: Iterable[str | Path | None], *, inputs: Iterable[str 
             raise RecipeError(f"{path} is read, and would be replaced. Give the output another name.")
         if place in written:
             raise RecipeError(f"{path} is named for two outputs. Give each its own name.")
+        if place.is_dir() and not (place / "zarr.json").exists() and any(place.iterdir()):
+            raise RecipeError(f"{path} is a folder of other things; name an output in it.")
         written.add(place)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -60,6 +61,10 @@ def open_scene(
     paths = _paths(source)
     if nonfinite not in ("error", "nodata"):
         raise InputError(f"nonfinite is '{nonfinite}'; it is 'error' or 'nodata'.")
+    if scale is not None and (not math.isfinite(scale) or scale == 0):
+        raise InputError(f"The scale is {scale:g}; it is a number other than 0, such as 0.0001.")
+    if offset is not None and not math.isfinite(offset):
+        raise InputError(f"The offset is {offset:g}; it is a number.")
     found: list[Band] = []
     grids: list[GeoBox] = []
     for path in paths:

@@ -224,6 +224,11 @@ class CountedShares:
                 path, mixture.legend, like=lattice, source=source, crosswalk=mixture.crosswalk
             )
         pixels = rows * cols / (int(like.shape[0]) * int(like.shape[1]))
+        if pixels > _MOST_PX:
+            raise InputError(
+                f"A cell holds {pixels:,.0f} pixels of {side_m:g} m, too many to count; count larger pixels, "
+                f"or take exact areas."
+            )
         self.block_cells = _block(_MOST_CELLS / len(mixture.legend), _MOST_PX / pixels)
 
     def read(self, row: int, col: int, shape: tuple[int, int]) -> NDArray[np.float64]:

@@ -92,6 +92,7 @@ def unmix_cube(
         If the cube lacks a band, month or layer, or the output cannot be written.
     """
     started = time.perf_counter()
+    series_of(expert.header)
     network = expert.network
     assert isinstance(network, UnmixingNetwork)
     legend = expert.header.legend if level is None else expert.header.legend.level(level)

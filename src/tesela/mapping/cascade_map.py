@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from tesela.core.errors import RecipeError
 from tesela.core.machine import steady_memory
 from tesela.core.scene import Scene
 from tesela.core.units import parse_memory_bytes
@@ -107,6 +108,8 @@ def predict_cascade(
     """
     started = time.perf_counter()
     rules = rules or CascadeRules()
+    if overlap_px < 0:
+        raise RecipeError(f"The overlap is {overlap_px} px; it is at least 0.")
     scene = scene.select(cascade.bands)
     check_outputs([out, confidence], inputs=[band.path for band in scene.bands])
     for member in cascade.members:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tesela.core.errors import GridError, InputError, RecipeError, unknown_name
+from tesela.core.errors import ExpertError, GridError, InputError, RecipeError, unknown_name
 from tesela.core.scene import Scene
 from tesela.core.units import parse_memory_bytes
 from tesela.io.cog import CogWriter
@@ -122,6 +122,12 @@ def predict_map(
     if blend not in BLENDS:
         raise RecipeError(unknown_name("blend", blend, BLENDS))
     header = expert.header
+    if header.task != "segmentation":
+        raise ExpertError(
+            f"The expert is one for {header.task}; one that maps scenes was needed (tesela unmix)."
+        )
+    if overlap_px < 0:
+        raise RecipeError(f"The overlap is {overlap_px} px; it is at least 0.")
     scene = scene.select(header.bands)
     check_outputs([out, confidence, entropy, probabilities], inputs=[band.path for band in scene.bands])
     check_pixel_size(expert, scene)

@@ -106,6 +106,8 @@ def split_patches(
     """
     if how not in _METHODS:
         raise InputError(unknown_name("split", how, _METHODS))
+    if seed < 0:
+        raise InputError(f"The seed is {seed}; it is 0 or more.")
     if not 0 <= unbiased < 1 or (unbiased and how != "quality"):
         raise InputError(
             f"An unbiased test of {unbiased:g} of the patches cannot be held out of a split by '{how}'. Give a "

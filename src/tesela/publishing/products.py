@@ -192,8 +192,14 @@ def _write(
     missing = [str(copy.path) for copy in copies if not copy.path.is_file()]
     if missing:
         raise InputError(f"{join_words(missing)}: no such file.")
-    files = [copy.write(folder) for copy in copies]
     item_file = folder / f"{name}.json"
+    names = [*(copy.name for copy in copies), *(path.name for path in texts), item_file.name]
+    twice = sorted({each for each in names if names.count(each) > 1})
+    if twice:
+        raise InputError(
+            f"{join_words(twice)}: is written for the product, and a file of it has this name; rename it."
+        )
+    files = [copy.write(folder) for copy in copies]
     for path, text in (*texts.items(), (item_file, json.dumps(item, indent=2, ensure_ascii=False) + "\n")):
         with write_whole(path) as part:
             part.write_text(text, encoding="utf-8")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
-from tesela.core.errors import RecipeError
+from tesela.core.errors import RecipeError, TeselaError
 from tesela.io.manifest import Manifest, write_whole
 from tesela.recipes.chains import Chain, build_chain
 from tesela.recipes.comparison import Comparison, Entry, SeedRun
@@ -88,7 +88,10 @@ def compare_recipe(
         for recipe in row:
             number = sum(map(len, runs)) + 1
             name = f"{number}/{count} {' '.join(item.labels)}, seed {recipe.seed}"
-            chain = _run(recipe, folder, target, quiet=quiet, report=_named(report, name))
+            try:
+                chain = _run(recipe, folder, target, quiet=quiet, report=_named(report, name))
+            except TeselaError as error:
+                raise type(error)(f"Run {name}: {error} What is done is kept.") from error
             runs[-1].append(_seed_run(chain, recipe, target))
             blocks[-1].append(chain.blocks())
     comparison = _compare(f"{base.name}: {', '.join(axis.key for axis in axes)}", axes, grid, runs, blocks)

@@ -105,6 +105,9 @@ def combine(document: Mapping[str, Any], axes: Sequence[Axis]) -> tuple[Combinat
     keys = [axis.key for axis in axes]
     if len(set(keys)) < len(keys):
         raise RecipeError(f"A key is varied twice ({', '.join(keys)}); list all its values in one --vary.")
+    places = [key for key in keys if key in ("chain", "name", "out")]
+    if places:
+        raise RecipeError(f"{places[0]} is no setting that changes a result: vary another key.")
     if "seed" in keys:
         raise RecipeError("The seed is not a setting to compare: give the number of seeds (--seeds).")
     made = []

@@ -11,7 +11,7 @@ from tesela.io.legends import load_legend
 from tesela.recipes.schema import Recipe
 from tesela.recipes.sections import InputFile, LegendName, Memory, Metres, ReferenceSection, Section
 from tesela.sources.ancillary import PUBLISHED
-from tesela.training.unmixing_settings import UnmixingSettings
+from tesela.training.unmixing_settings import CLASSIC, UnmixingSettings
 
 ANCILLARY = {
     "none": (),
@@ -117,6 +117,15 @@ class UnmixingRecipe(Recipe):
     pretraining: PretrainingSection | None = None
     mapping: UnmixSection = UnmixSection()
     assessment: AbundanceAssessmentSection = AbundanceAssessmentSection()
+
+    @model_validator(mode="after")
+    def _can_be_pretrained(self) -> UnmixingRecipe:
+        if self.pretraining is not None and self.training.resolved.model in CLASSIC:
+            raise ValueError(
+                f"a model '{self.training.model}' is fitted at once and cannot be pretrained: leave [pretraining] out, "
+                f"or take brits or an encoder"
+            )
+        return self
 
     def load_legend(self) -> Legend:
         """Legend of the labels and the map."""
