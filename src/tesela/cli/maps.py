@@ -25,8 +25,10 @@ def add_commands(app: typer.Typer) -> None:
 def generalise(
     map_file: MapFile,
     out: Out,
-    mmu: Annotated[str, typer.Option(help="Minimum mapping unit.")] = "25 ha",
-    min_width: Annotated[str, typer.Option(help="Minimum width; 0 leaves narrow parts alone.")] = "100 m",
+    mmu: Annotated[str, typer.Option(help="Minimum mapping unit; a bare number is m2.")] = "25 ha",
+    min_width: Annotated[
+        str, typer.Option(help="Minimum width; a bare number is m, 0 leaves narrow parts alone.")
+    ] = "100 m",
     priority: Annotated[
         str | None, typer.Option(help="Who gets the ground: 'auto' (shipped table of the legend) or a CSV.")
     ] = None,
@@ -52,13 +54,14 @@ def generalise(
     from tesela.io.legends import load_legend
     from tesela.io.maps import open_map
 
+    mmu_m2, min_width_m = parse_area_m2(mmu), parse_length_m(min_width)
     source = open_map(map_file, legend=None if legend is None else load_legend(legend))
     with progress_bar("generalising", quiet=quiet or as_json) as progress:
         made, account = generalise_map(
             source,
             out,
-            mmu_m2=parse_area_m2(mmu),
-            min_width_m=parse_length_m(min_width),
+            mmu_m2=mmu_m2,
+            min_width_m=min_width_m,
             priority=priority,
             edges=edges,
             exempt=split_names(exempt) or (),
@@ -80,10 +83,15 @@ def generalise(
             if account.before[code] or account.after[code]
         ]
         print_table(rows, header=("class", "ha before", "ha after"), right=(1, 2))
+        print(f"unit          {mmu_m2 / 10_000:g} ha, {min_width_m:g} m wide")
         print(f"moved         {account.moved_px * ha:,.1f} ha in {account.rounds} rounds")
         print(f"below unit    {len(account.below)} areas" + _reasons(account.below))
         print(f"still narrow  {sum(account.narrow.values()) * ha:,.1f} ha")
     print(f"map  {made.path}")
+
+
+_KEPT = {"edge": "cut by the edge", "nodata": "cut by nodata", "alone": "without a neighbour"}
+"""Why areas under the unit stay."""
 
 
 def _reasons(below: tuple[object, ...]) -> str:
@@ -91,7 +99,7 @@ def _reasons(below: tuple[object, ...]) -> str:
     for item in below:
         reason = str(getattr(item, "reason", ""))
         reasons[reason] = reasons.get(reason, 0) + 1
-    return "".join(f", {count} {reason}" for reason, count in sorted(reasons.items()))
+    return "".join(f", {count} {_KEPT.get(reason, reason)}" for reason, count in sorted(reasons.items()))
 
 
 def vectorise(
