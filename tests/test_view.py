@@ -24,7 +24,7 @@ from odc.geo.geobox import GeoBox
 from PIL import Image
 from starlette.testclient import TestClient
 
-from tesela.core.errors import InputError
+from tesela.core.errors import GridError, InputError
 from tesela.core.legend import LandClass, Legend
 from tesela.io.images import write_bands
 from tesela.io.legends import load_legend
@@ -284,6 +284,16 @@ def test_a_class_raster_beside_that_says_no_legend_takes_the_one_of_the_map(
 def test_what_is_no_confidence_is_refused_before_the_page_opens(files: dict[str, Path]) -> None:
     with pytest.raises(InputError, match="a confidence raster has one of uint8"):
         view_app(files["map_2024"], confidence=files["image"])
+
+
+def test_what_lies_elsewhere_is_refused_before_the_page_opens(files: dict[str, Path], tmp_path: Path) -> None:
+    far = GeoBox((9, 9), Affine(10.0, 0.0, 900_000.0, 0.0, -10.0, 4_100_000.0), "EPSG:32629")
+    write_map(tmp_path / "far_1999.tif", np.ones((9, 9), np.uint8), far, legend=LEGEND)
+    write_bands(tmp_path / "image.tif", np.ones((1, 9, 9), np.uint8), far, names=("pan",))
+    with pytest.raises(GridError, match=r"far_1999\.tif lies at .*they do not overlap"):
+        view_app(files["map_2024"], history=[tmp_path / "far_1999.tif"])
+    with pytest.raises(GridError, match=r"image lies at .*they do not overlap"):
+        view_app(files["map_2024"], scene=open_scene(tmp_path / "image.tif"))
 
 
 def test_a_reader_that_failed_is_not_lent_again() -> None:

@@ -16,11 +16,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from tesela.core.errors import GridError
 from tesela.core.grid import window_grid
 from tesela.core.legend import Legend
 from tesela.core.scene import Scene
 from tesela.io.maps import ClassMap, open_map
 from tesela.io.pyramid import TILE_PX, Pyramid, has_overviews
+from tesela.io.raster import grid_of, open_dataset
 from tesela.web.layers import ClassLayer, ImageLayer, Layer, ScoreLayer
 from tesela.web.server import LOOPBACK, asset_routes, make_app, render
 
@@ -108,8 +110,11 @@ class _View:
             found = _open_beside(reference, source)
             self.layers.append(_class_layer(found, pyramid, "Reference"))
         if scene is not None:
+            _check_meets(scene.name, scene.grid, source)
             self.layers.append(ImageLayer(scene, pyramid, name="Image"))
         if confidence is not None:
+            with open_dataset(confidence) as data:
+                _check_meets(confidence, grid_of(data), source)
             self.layers.append(ScoreLayer(str(confidence), pyramid, name="Confidence"))
         self._document = self._describe()
         self._to_degrees = pyproj.Transformer.from_crs(_wkt(source.grid), "EPSG:4326", always_xy=True)
@@ -199,9 +204,29 @@ def _open_beside(path: str | Path, source: ClassMap) -> ClassMap:
     from tesela.core.errors import LegendError
 
     try:
-        return open_map(path)
+        found = open_map(path)
     except LegendError:
-        return open_map(path, legend=source.legend)
+        found = open_map(path, legend=source.legend)
+    _check_meets(path, found.grid, source)
+    return found
+
+
+def _degrees(grid: GeoBox) -> tuple[float, float, float, float]:
+    """West, south, east, north."""
+    change = pyproj.Transformer.from_crs(_wkt(grid), "EPSG:4326", always_xy=True)
+    west, south, east, north = change.transform_bounds(*grid.extent.boundingbox)
+    return west, south, east, north
+
+
+def _check_meets(path: str | Path, grid: GeoBox, source: ClassMap) -> None:
+    """Refuse what lies beside the map, of which nothing would be seen."""
+    places = np.array([_degrees(item) for item in (grid, source.grid)])
+    if (places[:, :2].max(axis=0) >= places[:, 2:].min(axis=0)).any():
+        theirs, ours = (" ".join(f"{side:.4f}" for side in place) for place in places)
+        raise GridError(
+            f"{path} lies at {theirs}, the map at {ours} (west, south, east, north in degrees): they do not overlap. "
+            f"Check the coordinate systems of both."
+        )
 
 
 def _class_layer(source: ClassMap, pyramid: Pyramid, name: str) -> ClassLayer:
