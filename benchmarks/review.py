@@ -98,7 +98,9 @@ def main() -> None:
         try:
             assert server.stdout is not None
             waits = measure(
-                server.stdout.readline().strip(), verdicts=chosen.verdicts, pause_ms=chosen.pause_ms
+                server.stdout.readline().removeprefix("page  ").strip(),
+                verdicts=chosen.verdicts,
+                pause_ms=chosen.pause_ms,
             )
         finally:
             server.terminate()

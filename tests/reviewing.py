@@ -64,7 +64,7 @@ class Served:
             text=True,
         )
         assert self.process.stdout is not None
-        self.address = self.process.stdout.readline().strip()
+        self.address = self.process.stdout.readline().removeprefix("page  ").strip()
         self.port = int(self.address.rstrip("/").rsplit(":", 1)[1])
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> int:

@@ -127,7 +127,7 @@ def _serve(
     )
 
     def announce(address: str) -> None:
-        print(address, flush=True)
+        print(f"page  {address}", flush=True)
         if not quiet:
             print("Ctrl+C ends it; verdicts are saved as they are given.", flush=True)
             if not is_loopback(host):

@@ -61,4 +61,10 @@ def view(
     files = [map_file, reference, confidence, *(history or ()), *(image.split(",") if image else ())]
     for path in [] if quiet else slow_files([path for path in files if path]):
         print(f"note: {path} has no overviews, so the whole of it shows slowly (gdaladdo adds them)")
-    serve(app, host=host, port=port, announce=lambda address: print(f"page  {address}", flush=True))
+
+    def announce(address: str) -> None:
+        print(f"page  {address}", flush=True)
+        if not quiet:
+            print("Ctrl+C ends it.", flush=True)
+
+    serve(app, host=host, port=port, announce=announce)

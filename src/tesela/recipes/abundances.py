@@ -11,10 +11,11 @@ import numpy as np
 from tesela.core.errors import InputError
 from tesela.evaluation.abundance_assessment import AbundanceAssessment, assess_abundance
 from tesela.evaluation.abundance_report import write_abundance_report
-from tesela.evaluation.abundance_scores import NAMES, SCORES
+from tesela.evaluation.abundance_scores import SCORES
 from tesela.io.abundance import open_abundance
 from tesela.patches.pixels import read_pixel_table
 from tesela.patches.table import SPLITS
+from tesela.recipes.unmixing_scores import score_lines
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class AbundanceJudgement:
         """Mean scores, and the page."""
         sums = self.assessment.sums
         return (
-            *(f"{NAMES[name]:<9} {sums.mean(name):.4g}" for name in SCORES),
+            *score_lines({name: sums.mean(name) for name in SCORES}),
             f"report    {self.report}",
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -44,9 +45,13 @@ def level_metrics(document: Mapping[str, Any], *, depth: int) -> tuple[Metric, .
 
 
 def score_lines(mean: Mapping[str, float | None]) -> list[str]:
-    """Mean scores for a terminal."""
-    texts = {name: "–" if mean[name] is None else f"{mean[name]:.4g}" for name in SCORES}
-    return [f"{NAMES[name]:<9} {texts[name]}" for name in SCORES]
+    """Mean scores for a terminal, errors in per cent; a dash where there is none."""
+    numbers = {name: _number(mean[name]) for name in SCORES}
+    units = {name: "" if name in HIGHER else " %" for name in SCORES}
+    return [
+        f"{NAMES[name]:<9} {'–' if math.isnan(number) else f'{number:.4g}{units[name]}'}"
+        for name, number in numbers.items()
+    ]
 
 
 def rmse_blocks(judged: AbundanceAssessment) -> Blocks:
