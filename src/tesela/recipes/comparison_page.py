@@ -8,38 +8,35 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tesela.evaluation.report import page_environment
 from tesela.io.manifest import write_whole
 from tesela.recipes.comparison import Comparison, Entry, best_of, p_text
 from tesela.recipes.metrics import Metric
 
 _MOST_TILES = 24
 """Tiles on the page; the JSON has all."""
-_ACCENT, _OTHER, _FAINT = "#1b6f5c", "#5b6770", "#cfd6da"
+_ACCENT, _OTHER, _FAINT = "#0b5c8a", "#5b6770", "#cfd6da"
 
 
 def write_page(comparison: Comparison, *, page: Path, picture: Path) -> None:
     """Write the chart as PNG, and the page, which holds the chart and opens offline."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     with write_whole(picture) as part:
         _draw(comparison, part)
-    environment = Environment(
-        loader=PackageLoader("tesela.recipes", package_path="pages"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    text = environment.get_template("comparison.html.j2").render(
-        c=comparison,
-        finding=_finding(comparison),
-        picture=base64.b64encode(picture.read_bytes()).decode("ascii"),
-        summary=_summary(comparison),
-        others=[_level_table(comparison, level) for level in comparison.levels[1:]],
-        by_class=[_class_table(comparison, metric) for metric in comparison.metrics if metric.by_class],
-        by_tile=_tile_table(comparison),
-        best_tiles=_best_tiles(comparison),
-        more_tiles=max(0, len(comparison.tiles) - _MOST_TILES),
+    text = (
+        page_environment("tesela.recipes")
+        .get_template("comparison.html.j2")
+        .render(
+            title=comparison.title,
+            c=comparison,
+            finding=_finding(comparison),
+            picture=base64.b64encode(picture.read_bytes()).decode("ascii"),
+            summary=_summary(comparison),
+            others=[_level_table(comparison, level) for level in comparison.levels[1:]],
+            by_class=[_class_table(comparison, metric) for metric in comparison.metrics if metric.by_class],
+            by_tile=_tile_table(comparison),
+            best_tiles=_best_tiles(comparison),
+            more_tiles=max(0, len(comparison.tiles) - _MOST_TILES),
+        )
     )
     with write_whole(page) as part:
         part.write_text(text, encoding="utf-8")
