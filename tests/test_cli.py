@@ -204,6 +204,19 @@ def draw_labels(folder: Path, *options: str) -> None:
     assert main(["label", reference, "--like", scene, "--legend", "lulucf", "-o", out, *options]) == 0
 
 
+def test_labels_come_with_the_hectares_of_their_classes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = np.ones((64, 64), np.uint8)
+    values[:16] = 2
+    values[16:32] = 0
+    write_tif(tmp_path / "s.tif", np.ones((64, 64), np.uint8))
+    write_tif(tmp_path / "l.tif", values)
+    draw_labels(tmp_path)
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()[2:4]]
+    assert [(line[0], line[-1]) for line in lines] == [("forest_land", "20.48"), ("cropland", "10.24")]
+
+
 def test_a_scene_smaller_than_a_patch_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_tif(tmp_path / "s.tif", np.ones((64, 64), np.uint8))
     write_tif(tmp_path / "l.tif", np.ones((64, 64), np.uint8))

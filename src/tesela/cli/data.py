@@ -9,6 +9,7 @@ import typer
 from tesela.cli.output import Json, Out, Quiet, print_json, print_table, split_names
 
 if TYPE_CHECKING:
+    from tesela.io.maps import ClassMap
     from tesela.patches.table import PatchTable
 
 BandNames = Annotated[
@@ -80,6 +81,7 @@ def label(
     from tesela.core.units import parse_length_m
     from tesela.io.cube import open_grid
     from tesela.io.legends import load_crosswalk, load_legend
+    from tesela.io.maps import ClassMap
     from tesela.io.outputs import check_outputs
     from tesela.labels.fractions import write_fractions
     from tesela.labels.masks import write_labels
@@ -127,7 +129,23 @@ def label(
     if as_json:
         print_json({"map": made.path, "legend": made.legend.address, "shape": list(made.grid.shape)})
         return
+    if isinstance(made, ClassMap) and not quiet:
+        print_table(class_areas(made), header=("code", "class", "ha"), right=(2,))
     print(f"{'fractions' if fractions else 'labels'}  {made.path}")
+
+
+def class_areas(labels: ClassMap) -> list[tuple[str, str, str]]:
+    """Code, name and hectares of each class that occurs in a map."""
+    from tesela.evaluation.ground import pixel_area_m2
+    from tesela.io.pyramid import class_counts
+
+    counts, _ = class_counts(labels.path)
+    ha = pixel_area_m2(labels.grid) / 10_000
+    return [
+        (item.code, item.name, f"{counts[item.value] * ha:,.2f}")
+        for item in labels.legend.classes
+        if counts[item.value]
+    ]
 
 
 def patches(
