@@ -269,6 +269,8 @@ def test_wrong_calls_are_told(folder: Path, sample: Path, capsys: pytest.Capture
     scene = str(folder / "scene.tif")
     assert main(["review", str(sample), "--image", scene, "--order", "class"]) == 1
     assert "A sample is judged in its own order" in capsys.readouterr().err
+    assert main(["review", str(sample), "--image", scene, "--seed", "-1"]) == 1
+    assert "The seed is -1; it is 0 or more" in capsys.readouterr().err
     edited = folder / "edited.gpkg"
     layers = {name: read_table(sample, layer=name) for name in ("points", "strata", "key", "classes")}
     write_geopackage(edited, {**layers, "points": layers["points"].drop(columns="note")})

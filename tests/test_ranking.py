@@ -193,5 +193,7 @@ def test_a_network_can_rank_too(tmp_path: Path) -> None:
 def test_what_cannot_be_ranked_is_told(table_path: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="Unknown model 'florest': did you mean 'forest'"):
         rank_patches(table_path, tmp_path / "x.parquet", model="florest")
+    with pytest.raises(InputError, match="The seed is -1; it is 0 or more"):
+        rank_patches(table_path, seed=-1)
     with pytest.raises(InputError, match="2 folds were asked for; at least 3"):
         rank_patches(table_path, tmp_path / "x.parquet", folds=2)

@@ -87,6 +87,7 @@ def test_five_mistakes_are_told_at_once_with_the_nearest_key(tmp_path: Path) -> 
     [
         ({"chain": "corin"}, "chain = 'corin'"),
         ({"scenes": []}, "scenes"),
+        ({"seed": -1}, "seed = -1"),
         (
             {"scenes": [{"name": "a", "paths": ["x"]}, {"name": "a", "paths": ["y"]}]},
             "scene name a stands twice",

@@ -346,6 +346,8 @@ def test_a_sample_whose_file_was_edited_is_refused(tmp_path: Path) -> None:
             read_sample(path, source, answers=tmp_path / "a.csv")
     with pytest.raises(InputError, match="100 points of this sample are answered"):
         draw_sample(source, path, design=plan_sample(source, points=100, minimum=5))
+    with pytest.raises(InputError, match=r"end the name in \.gpkg"):
+        draw_sample(source, tmp_path / "s.csv", design=plan_sample(source, points=100, minimum=5))
     with pytest.raises(InputError, match="seed -1; neither is less than 0"):
         plan_sample(source, points=100, seed=-1)
 

@@ -79,6 +79,8 @@ def draw_sample(
     InputError
         If the map is not the one of the design, or the file holds answers, which would be lost.
     """
+    if Path(out).suffix.lower() != ".gpkg":
+        raise InputError(f"{out}: a sample is a GeoPackage; end the name in .gpkg.")
     refuse_answered(out)
     points = draw_points(strata, design=design, crosswalk=crosswalk, window_px=window_px)
     layers = {

@@ -81,6 +81,8 @@ def rank_patches(
     if folds < LEAST_FOLDS:
         raise InputError(f"{folds} folds were asked for; at least {LEAST_FOLDS} are needed.")
     table = read_patches(table_path)
+    if seed < 0:
+        raise InputError(f"The seed is {seed}; it is 0 or more.")
     fold = fold_patches(table, folds, block_m=block_m, seed=seed)
     home = Path(folder) if folder is not None else Path(table_path).with_suffix(".ranking")
     task = _Task(model, replace(settings, seed=seed), quiet)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from tesela.core.errors import RecipeError
 from tesela.recipes.known import CHAINS, find_chain
@@ -24,7 +24,7 @@ class Recipe(Section):
     """Short name, used for files and tables."""
     out: str
     """Folder of all outputs, relative to the recipe."""
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=2**31)
 
 
 def load_recipe(path: str | Path) -> tuple[Recipe, Path]:

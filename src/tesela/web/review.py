@@ -73,6 +73,8 @@ def review_app(
         If the file cannot be read, or lacks what the order needs.
     """
     things: Things = PointThings(path, images, legend=legend) if is_sample(path) else PatchThings(path)
+    if seed < 0:
+        raise InputError(f"The seed is {seed}; it is 0 or more.")
     log = VerdictLog(log_path(path))
     log.bind(things.subject)
     ordered = things.order(order, seed=seed, judged=log.judged())
