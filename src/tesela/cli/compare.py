@@ -51,5 +51,6 @@ def compare(
         print_table(rows, header=head, right=range(len(made.comparison.axes), len(head)))
         if level is not None:
             print()
+    print(f"* best {made.comparison.headline.name}; p by {made.comparison.best.blocks} blocks of test ground")
     for kind, path in made.files.items():
         print(f"{kind:5} {path}")
