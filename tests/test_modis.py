@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 from scipy.io import netcdf_file
 
+from tesela.cli import main
 from tesela.core.errors import GridError, InputError
 from tesela.core.grid import window_grid
 from tesela.io.cube import Cube
@@ -366,6 +367,19 @@ def test_mistakes_in_names_are_told(tmp_path: Path) -> None:
     hdf.write_bytes(b"not really")
     with pytest.raises(InputError, match="this GDAL does not read HDF4, which the wheels"):
         find_composites([tmp_path / "x"])
+
+
+def test_the_command_makes_a_cube_beside_its_files_again_and_replaces_nothing_else(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_composite(tmp_path)
+    words = ["mosaic", "modis", "--catalogue", str(tmp_path), "--quiet"]
+    for _ in range(2):
+        assert main([*words, "-o", str(tmp_path / "cube.zarr")]) == 0
+    before = set(tmp_path.iterdir())
+    assert main([*words, "-o", str(tmp_path)]) == 1
+    assert "is a folder of other things, which a cube would replace" in capsys.readouterr().err
+    assert set(tmp_path.iterdir()) == before
 
 
 def test_months_without_composites_are_told(tmp_path: Path) -> None:

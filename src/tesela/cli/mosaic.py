@@ -184,7 +184,7 @@ def modis(
     from tesela.sources.ancillary import Ancillary
     from tesela.sources.areas import make_area
     from tesela.sources.modis import write_modis_cube
-    from tesela.sources.modis_search import modis_addresses
+    from tesela.sources.modis_search import holds_items, modis_addresses
     from tesela.sources.periods import month_span
     from tesela.sources.providers import find_catalogue
 
@@ -195,9 +195,8 @@ def modis(
     if (first is None) != (last is None):
         raise InputError("Months have a first and a last: give both, --first 2012-01 and --last 2013-12.")
     patience = Patience(tries=tries, timeout_s=timeout)
-    holds_items = Path(where.address).is_dir() and any(Path(where.address).glob("**/*.json"))
     sources: list[str]
-    if where.is_remote or holds_items or Path(where.address).is_file():
+    if where.is_remote or holds_items(where.address) or Path(where.address).is_file():
         if place is None or first is None or last is None:
             raise InputError("A catalogue needs an area and months: --area, --first 2012-01, --last 2013-12.")
         begin, end = month_span(first, last)

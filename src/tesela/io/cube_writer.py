@@ -72,7 +72,7 @@ class CubeWriter:
         self._units = units
 
     def __enter__(self) -> Self:
-        _refuse_others(self.path)
+        check_target(self.path)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._folder = Path(tempfile.mkdtemp(prefix=f".{self.path.name}.", dir=self.path.parent))
@@ -145,7 +145,7 @@ def replace_folder(made: Path, target: Path) -> None:
     InputError
         If `target` is no Zarr folder, or cannot be replaced.
     """
-    _refuse_others(target)
+    check_target(target)
     old = made.with_name(f"{made.name}.old")
     try:
         if target.exists():
@@ -156,8 +156,15 @@ def replace_folder(made: Path, target: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _refuse_others(target: Path) -> None:
-    """Refuse to replace what is no cube."""
+def check_target(target: Path) -> None:
+    """
+    Check that a cube may be written to a path.
+
+    Raises
+    ------
+    InputError
+        If a file is there, or a folder that holds other things.
+    """
     if target.is_file():
         raise InputError(f"{target}: is a file; name another output.")
     if target.is_dir() and any(target.iterdir()) and not (target / "zarr.json").exists():

@@ -17,7 +17,7 @@ from tesela.core.machine import steady_memory
 from tesela.core.units import parse_memory_bytes
 from tesela.io.abundance import AbundanceMap, AbundanceWriter
 from tesela.io.cube import Cube
-from tesela.io.cube_writer import CubeWriter
+from tesela.io.cube_writer import CubeWriter, check_target
 from tesela.io.maps import MapWriter, ScoreWriter
 from tesela.io.outputs import check_outputs
 from tesela.io.parts import PartStore
@@ -97,6 +97,8 @@ def unmix_cube(
     assert isinstance(network, UnmixingNetwork)
     legend = expert.header.legend if level is None else expert.header.legend.level(level)
     check_outputs([out, classes, uncertainty, imputed], inputs=[cube.path])
+    if imputed is not None:
+        check_target(Path(imputed))
     check_cube(expert, cube)
     _check_wishes(expert, cube, uncertainty=uncertainty is not None, imputed=imputed is not None)
     rows, cols = (int(side) for side in cube.grid.shape)

@@ -13,7 +13,7 @@ from odc.geo.geobox import GeoBox
 from tesela.core.errors import InputError, join_words, unknown_name
 from tesela.core.grid import window_grid
 from tesela.io.cube import Cube, open_cube
-from tesela.io.cube_writer import CubeWriter
+from tesela.io.cube_writer import CubeWriter, check_target
 from tesela.io.http import Patience
 from tesela.io.parts import PartStore
 from tesela.io.sinusoidal import SINUSOIDAL, TILE_PX, modis_tile
@@ -85,6 +85,7 @@ def write_modis_cube(
     InputError
         If a name cannot be read, a layer is missing or broken, or no composite lies in the months.
     """
+    check_target(Path(out))
     if merge not in ("satellites", "observations"):
         raise InputError(unknown_name("merge", merge, ("satellites", "observations")))
     given = list(sources)

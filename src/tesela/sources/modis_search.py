@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import date, timedelta
+from pathlib import Path
 
 from tesela.core.errors import InputError, join_words
 from tesela.io.http import Web
+from tesela.io.manifest import NAME
 from tesela.sources.areas import Area
 from tesela.sources.catalogue import find_items
 from tesela.sources.modis_files import LAYERS
@@ -14,6 +16,15 @@ from tesela.sources.providers import Catalogue
 
 _COMPOSITE = timedelta(days=8)
 """A composite that starts earlier than this before a day has no observation of it."""
+
+
+def holds_items(folder: str | Path) -> bool:
+    """Whether a folder holds a catalogue or items; the JSON of cubes, parts and manifests beside images is none."""
+    return any(
+        path.name != NAME
+        and not any(part.endswith((".zarr", ".parts")) for part in path.relative_to(folder).parts)
+        for path in Path(folder).glob("**/*.json")
+    )
 
 
 def modis_addresses(
