@@ -140,6 +140,7 @@ def test_the_files_hold_the_same_numbers(maps: list[ClassMap], tmp_path: Path) -
         *(f"{name}.csv" for name in ("areas", "changes", "remaining", "cohorts", "checks", "crosswalk")),
         "table4.1.xlsx",
         "accounts.json",
+        "account.html",
         "manifest.json",
     }
     document = json.loads(accounts.files["accounts"].read_text(encoding="utf-8"))
