@@ -183,7 +183,6 @@ def test_the_ledger_is_written_as_a_table_or_a_document(tmp_path: Path) -> None:
         ({"mmu_m2": -1.0}, "must not be negative"),
         ({"mmu_m2": 1.0, "edges": "cut"}, 'edges is "cut" and must be "keep" or "merge"'),
         ({"mmu_m2": 1.0, "rounds": 0}, "rounds is 0 and must be at least 1"),
-        ({"mmu_m2": 1.0, "min_width_m": 1e5}, "a minimum width of 100,000 m leaves nothing of it"),
     ],
 )
 def test_options_out_of_range_are_named(tmp_path: Path, options: dict[str, float], message: str) -> None:

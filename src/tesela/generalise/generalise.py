@@ -111,14 +111,9 @@ def generalise_map(
         rounds=rounds,
         plan=plan or Plan(),
     )
-    shape = (int(source.grid.shape[0]), int(source.grid.shape[1]))
-    if task.width is not None and min_width_m >= task.pixel_m[0] * max(shape):
-        raise RecipeError(
-            f"{source.path} is {task.pixel_m[0] * max(shape):,.0f} m at its longest; a minimum width of "
-            f"{min_width_m:,.0f} m leaves nothing of it. Give a smaller one, such as 100 m."
-        )
     folder = Path(out).parent
     folder.mkdir(parents=True, exist_ok=True)
+    shape = (int(source.grid.shape[0]), int(source.grid.shape[1]))
     clock = Clock(progress, task.passes)
     with ExitStack() as stack:
         first = stack.enter_context(ScratchRaster.like(shape, folder=folder))
