@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tesela.models.answer import Answer
+if TYPE_CHECKING:
+    from tesela.models.answer import Answer
 
 Floats = NDArray[np.float32]
 

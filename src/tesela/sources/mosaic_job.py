@@ -31,6 +31,9 @@ from tesela.sources.sentinel2 import Unusable
 _FORMAT = 1
 """Raised when the same scenes would give other pixels."""
 
+_TILES_AT_ONCE = 2
+"""One is read while the other is made; they share the memory."""
+
 
 @dataclass(frozen=True)
 class Mosaic:
@@ -119,7 +122,9 @@ class MosaicJob:
     def side_px(self) -> int:
         """Side of the tiles."""
         return tile_side(
-            self.memory_bytes, observations=len(self.scenes.observations), bands=len(self.recipe.bands)
+            self.memory_bytes // _TILES_AT_ONCE,
+            observations=len(self.scenes.observations),
+            bands=len(self.recipe.bands),
         )
 
     @property
@@ -197,13 +202,18 @@ class MosaicJob:
                 advance=advance,
             )
             return
-        with ThreadPoolExecutor(self.workers) as pool:
+        with ThreadPoolExecutor(self.workers) as pool, ThreadPoolExecutor(_TILES_AT_ONCE) as hands:
+
+            def make(tile: Tile) -> int:
+                store.write(tile.number, plan.make(tile.window, rasters, pool))
+                return tile.number
+
             try:
-                for tile in waiting:
-                    store.write(tile.number, plan.make(tile.window, rasters, pool))
-                    advance(tile.number)
+                for number in hands.map(make, waiting):
+                    advance(number)
             except BaseException:
-                pool.shutdown(cancel_futures=True)
+                for executor in (hands, pool):
+                    executor.shutdown(wait=False, cancel_futures=True)
                 raise
 
     def _assemble(self, store: PartStore, places: Sequence[tuple[int, int]]) -> dict[str, float]:
