@@ -679,6 +679,16 @@ def test_a_confusion_in_classes_of_the_map_becomes_one_of_categories() -> None:
     model = ErrorModel.from_confusion(confusion, independent=100, crosswalk=walk)
     assert model.confusion[FOREST - 1, CROP - 1] == counts[2, 3]
     assert model.confusion.sum() == counts.sum()
+    split = replace(
+        walk,
+        rows=(
+            *walk.rows[1:],
+            CrosswalkRow(context.codes[0], to[0], 0.6),
+            CrosswalkRow(context.codes[0], to[1], 0.4),
+        ),
+    )
+    whole = ErrorModel.from_confusion(confusion, independent=100, crosswalk=split)
+    np.testing.assert_array_equal(whole.confusion, model.confusion)
     with pytest.raises(InputError, match="independent > 0"):
         ErrorModel(np.eye(6), independent=0)
     with pytest.raises(LegendError, match=r"has the shape \(3, 3\)"):

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tesela.core.crosswalk import TO_NODATA, Crosswalk
+from tesela.core.crosswalk import Crosswalk
 from tesela.core.errors import InputError, LegendError
 from tesela.core.legend import Legend
 from tesela.evaluation.changes import change_legend
@@ -116,15 +116,16 @@ class ErrorModel:
         draws: int = 2000,
         seed: int = 0,
     ) -> ErrorModel:
-        """Error model of an assessment's confusion, its classes carried to the categories by a crosswalk."""
+        """
+        Error model of an assessment's confusion, its classes carried to the categories by a crosswalk.
+
+        A class goes whole to the category of its largest share, as in the account: split, what agrees would seem
+        confused.
+        """
         counts = confusion.counts.astype(np.float64)
         if crosswalk is not None:
-            codes, target = confusion.legend.codes, crosswalk.target
-            crosswalk.values_of(codes, where=f"Legend '{confusion.legend.address}'")
-            into = np.zeros((len(codes), len(target)))
-            for row in crosswalk.rows:
-                if row.code in codes and row.to != TO_NODATA:
-                    into[codes.index(row.code), target.codes.index(row.to)] += row.share
+            values = crosswalk.table(confusion.legend)[list(confusion.legend.values)]
+            into = (values[:, None] == np.array(crosswalk.target.values)).astype(np.float64)
             counts = into.T @ counts @ into
         return cls(counts, independent, persistence, draws, seed)
 
