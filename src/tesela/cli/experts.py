@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tesela.cli.data import BandNames, Nodata, Nonfinite, Offset, Scale
-from tesela.cli.output import Cluster, Json, Memory, Out, Quiet, print_json, progress_bar, split_names
+from tesela.cli.output import (
+    Cluster,
+    Json,
+    Memory,
+    Out,
+    Quiet,
+    counted,
+    print_json,
+    progress_bar,
+    split_names,
+)
 
 if TYPE_CHECKING:
     from tesela.mapping import CascadePrediction, Prediction
@@ -164,7 +174,9 @@ def _show_made(made: Prediction, *, quiet: bool, as_json: bool) -> None:
         return
     if not quiet:
         again = f", {made.resumed} parts kept from a former run" if made.resumed else ""
-        print(f"{made.pixels:,} px in {made.windows} windows by {made.engine}, {made.seconds:.1f} s{again}")
+        print(
+            f"{made.pixels:,} px in {counted(made.windows, 'window')} by {made.engine}, {made.seconds:.1f} s{again}"
+        )
     print(f"map  {made.map.path}")
 
 

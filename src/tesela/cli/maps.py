@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tesela.cli.output import Json, Out, Quiet, print_json, print_table, progress_bar, split_names
+from tesela.cli.output import Json, Out, Quiet, counted, print_json, print_table, progress_bar, split_names
 
 MapFile = Annotated[str, typer.Argument(metavar="MAP", help="Class map.")]
 MapLegend = Annotated[
@@ -84,8 +84,8 @@ def generalise(
         ]
         print_table(rows, header=("class", "ha before", "ha after"), right=(1, 2))
         print(f"unit          {mmu_m2 / 10_000:g} ha, {min_width_m:g} m wide")
-        print(f"moved         {account.moved_px * ha:,.1f} ha in {account.rounds} rounds")
-        print(f"below unit    {len(account.below)} areas" + _reasons(account.below))
+        print(f"moved         {account.moved_px * ha:,.1f} ha in {counted(account.rounds, 'round')}")
+        print(f"below unit    {counted(len(account.below), 'area')}" + _reasons(account.below))
         print(f"still narrow  {sum(account.narrow.values()) * ha:,.1f} ha")
     print(f"map  {made.path}")
 
@@ -131,7 +131,7 @@ def vectorise(
         print_json({"polygons": made.path, "layer": made.layer, "count": made.count})
         return
     if not quiet:
-        print(f"{made.count:,} polygons")
+        print(counted(made.count, "polygon"))
     print(f"polygons  {made.path}")
 
 

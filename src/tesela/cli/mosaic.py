@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tesela.cli.output import Cluster, Json, Memory, Out, Quiet, print_json, progress_bar, split_names
+from tesela.cli.output import (
+    Cluster,
+    Json,
+    Memory,
+    Out,
+    Quiet,
+    counted,
+    print_json,
+    progress_bar,
+    split_names,
+)
 
 if TYPE_CHECKING:
     from tesela.sources.mosaic_job import Mosaic
@@ -136,7 +146,10 @@ def _print(one: Mosaic, *, quiet: bool) -> None:
         print(f"  warning: {note}")
     if quiet:
         return
-    parts = [f"{one.scenes} scenes in {one.observations} passes", f"{one.seconds:.1f} s"]
+    parts = [
+        f"{counted(one.scenes, 'scene')} in {counted(one.observations, 'pass', 'passes')}",
+        f"{one.seconds:.1f} s",
+    ]
     if one.retries:
         parts.append(f"{one.retries} requests repeated")
     if one.resumed:

@@ -55,6 +55,18 @@ def progress_bar(text: str, *, quiet: bool) -> Iterator[Callable[[int, int], Non
         yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """
+    A number and what it counts.
+
+    Examples
+    --------
+    >>> counted(1, "window"), counted(1200, "pass", "passes")
+    ('1 window', '1,200 passes')
+    """
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
 def split_names(text: str | None) -> list[str] | None:
     """Names of a comma-separated option, or None where it was not given."""
     return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
