@@ -12,7 +12,7 @@ from tesela.evaluation import abundance_figures as figures
 from tesela.evaluation.abundance_assessment import AbundanceAssessment
 from tesela.evaluation.abundance_calibration import LEVELS
 from tesela.evaluation.abundance_scores import NAMES, SCORES, AbundanceSums
-from tesela.evaluation.report import page_environment
+from tesela.evaluation.report import names_apart, page_environment
 from tesela.io.manifest import write_whole
 
 _MOST_ROWS = 400
@@ -69,7 +69,7 @@ def write_abundance_report(
             title=title,
             facts=dict(facts or {}),
             notes=list(notes),
-            names={"map": Path(judged.map_path).name, "reference": Path(judged.reference_path).name},
+            names=names_apart(judged.map_path, judged.reference_path),
             a=judged,
             cards=[
                 {
