@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tesela.evaluation.accounts import Accounts
 from tesela.evaluation.estimates import Estimate
 from tesela.evaluation.report import page_environment
+from tesela.evaluation.uncertainty import ChangeEstimates
 from tesela.evaluation.wording import hectares_text
 from tesela.io.manifest import write_whole
 
@@ -43,7 +44,7 @@ def write_account_page(out: str | Path, accounts: Accounts, *, title: str = "") 
             areas=_areas(accounts),
             chart=draw_net_changes(accounts),
             matrices=list(_matrices(accounts)),
-            estimates=[_estimates(accounts, k) for k in range(len(accounts.estimates))],
+            estimates=[_estimates(item) for item in accounts.estimates],
             conversions=_conversions(accounts),
             crosswalk=accounts.crosswalk[1:],
             names={path.name for key, path in accounts.files.items() if key != "page"},
@@ -173,9 +174,8 @@ def _cells(row: NDArray[np.float64], stays: int, *, most: float, years: int) -> 
     ]
 
 
-def _estimates(accounts: Accounts, position: int) -> dict[str, object]:
-    item = accounts.estimates[position]
-    names = dict(zip(accounts.legend.codes, accounts.legend.names, strict=True))
+def _estimates(item: ChangeEstimates) -> dict[str, object]:
+    names = dict(zip(item.legend.codes, item.legend.names, strict=True))
     return {
         "years": f"{item.years[0]} to {item.years[1]}",
         "basis": item.basis,
@@ -191,7 +191,7 @@ def _estimates(accounts: Accounts, position: int) -> dict[str, object]:
         ],
         "areas": [
             {"name": name, "before": _interval(first), "after": _interval(last)}
-            for name, first, last in zip(accounts.legend.names, item.before, item.after, strict=True)
+            for name, first, last in zip(item.legend.names, item.before, item.after, strict=True)
         ],
     }
 

@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 from tesela.core.crosswalk import Crosswalk
 from tesela.core.errors import InputError, join_words
+from tesela.core.legend import Legend
 from tesela.core.scene import Scene
 from tesela.evaluation.account_page import write_account_page
 from tesela.evaluation.accounts import (
@@ -114,7 +115,7 @@ def account_maps(
     """
     if len(maps) < 2:
         raise InputError(f"An account needs at least two maps of different years; {len(maps)} came.")
-    walks = [_crosswalk_of(item, crosswalk) for item in maps]
+    walks = [category_crosswalk(item.legend, crosswalk) for item in maps]
     found = count_histories(maps, years, crosswalks=walks, keep_previous=keep_previous, window_px=window_px)
     cohorts = follow_cohorts(found, transition_years=transition_years)
     tables = tuple(transition_table(found, year, absent=absent) for year in found.inventory_years[1:])
@@ -137,8 +138,8 @@ def account_maps(
         "crosswalk": printed,
     }
     files = {name: folder / f"{name}.csv" for name in rows}
-    files |= {"table41": folder / "table4.1.xlsx", "accounts": folder / "accounts.json"}
-    files["page"] = folder / "account.html"
+    for name, file in (("table41", "table4.1.xlsx"), ("accounts", "accounts.json"), ("page", "account.html")):
+        files[name] = folder / file
     accounts = Accounts(
         histories=found,
         cohorts=cohorts,
@@ -168,12 +169,19 @@ def account_maps(
     return accounts
 
 
-def _crosswalk_of(source: ClassMap, crosswalk: Crosswalk | None) -> Crosswalk | None:
-    """The way from a map's classes to the categories; None where they are the same."""
+def category_crosswalk(legend: Legend, crosswalk: Crosswalk | None = None) -> Crosswalk | None:
+    """
+    The way from the classes of a map to the categories; None where they are the same.
+
+    Parameters
+    ----------
+    crosswalk : Crosswalk, optional
+        A user's own; default: the shipped one to "lulucf".
+    """
     target = load_legend("lulucf") if crosswalk is None else crosswalk.target
-    if source.legend.codes == target.codes and source.legend.values == target.values:
+    if legend.codes == target.codes and legend.values == target.values:
         return None
-    return load_crosswalk(source.legend.address, target) if crosswalk is None else crosswalk
+    return load_crosswalk(legend.address, target) if crosswalk is None else crosswalk
 
 
 def _estimates(

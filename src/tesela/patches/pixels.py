@@ -127,6 +127,13 @@ class PixelTable:
         coarse = legend.level(depth)
         return replace(self, targets=sum_to_level(self.targets.T, legend, depth).T.copy(), legend=coarse)
 
+    def ground(self, split: str, shape: tuple[int, int]) -> NDArray[np.bool_]:
+        """(rows, cols) mask of the pixels of a split, on a grid of that shape."""
+        chosen = self.splits == SPLITS.index(split)
+        found = np.zeros(shape, np.bool_)
+        found[self.rows[chosen], self.cols[chosen]] = True
+        return found
+
     def positions(self) -> NDArray[np.int32]:
         """(rows, cols) position in the table of each pixel of the grid, -1 where there is none."""
         if self.grid is None:

@@ -6,15 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from tesela.core.errors import InputError
 from tesela.evaluation.abundance_assessment import AbundanceAssessment, assess_abundance
 from tesela.evaluation.abundance_report import write_abundance_report
 from tesela.evaluation.abundance_scores import SCORES
 from tesela.io.abundance import open_abundance
 from tesela.patches.pixels import read_pixel_table
-from tesela.patches.table import SPLITS
 from tesela.recipes.unmixing_scores import score_lines
 
 
@@ -73,10 +70,7 @@ def assess_abundance_files(
     found = open_abundance(map_file)
     chosen = None
     if within is not None:
-        table = read_pixel_table(within)
-        test = table.splits == SPLITS.index("test")
-        chosen = np.zeros(tuple(found.grid.shape), np.bool_)
-        chosen[table.rows[test], table.cols[test]] = True
+        chosen = read_pixel_table(within).ground("test", found.grid.shape.yx)
     judged = assess_abundance(
         found,
         open_abundance(reference),

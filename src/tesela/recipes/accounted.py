@@ -13,8 +13,7 @@ import numpy as np
 
 from tesela.core.crosswalk import Crosswalk
 from tesela.core.errors import InputError
-from tesela.core.legend import Legend
-from tesela.evaluation.accounting import account_maps
+from tesela.evaluation.accounting import account_maps, category_crosswalk
 from tesela.evaluation.accounts import Accounts
 from tesela.evaluation.change_layer import ChangeLayer, map_change_layer
 from tesela.evaluation.changes import map_changes
@@ -25,9 +24,6 @@ from tesela.evaluation.uncertainty import ErrorModel
 from tesela.io.legends import load_crosswalk, load_legend
 from tesela.io.maps import ClassMap, open_map
 from tesela.io.scenes import open_scene
-
-INVENTORY = "lulucf"
-"""Legend of the six categories."""
 
 
 @dataclass(frozen=True)
@@ -51,13 +47,6 @@ class Series:
             ((a, b), *pair) for (a, b), pair in zip(pairwise(self.years), pairwise(self.maps), strict=True)
         ]
 
-    def walk_of(self, legend: Legend) -> Crosswalk | None:
-        """The way from a map's legend to the categories; None where it has them already."""
-        if self.crosswalk is not None:
-            return self.crosswalk
-        target = load_legend(INVENTORY)
-        return None if legend.codes == target.codes else load_crosswalk(legend.address, target)
-
 
 def open_series(
     maps: Sequence[str | Path],
@@ -79,7 +68,7 @@ def open_series(
     opened = tuple(open_map(item, legend=None if legend is None else load_legend(legend)) for item in maps)
     walk = None
     if crosswalk is not None:
-        walk = load_crosswalk(opened[0].legend.address, load_legend(INVENTORY), path=crosswalk)
+        walk = load_crosswalk(opened[0].legend.address, load_legend("lulucf"), path=crosswalk)
     return Series(opened, tuple(years), walk)
 
 
@@ -219,7 +208,7 @@ def read_error_model(
         Confusion(legend, counts, *(np.zeros(len(codes), np.int64) for _ in range(2))),
         independent=independent,
         persistence=persistence,
-        crosswalk=series.walk_of(legend),
+        crosswalk=category_crosswalk(legend, series.crosswalk),
     )
 
 
@@ -230,4 +219,4 @@ def _one_walk(series: Series, before: ClassMap, after: ClassMap) -> Crosswalk | 
             f"{before.path} is in legend '{before.legend.address}' and {after.path} in '{after.legend.address}'; "
             f"samples and layers of change need one: translate one (tesela legend convert)."
         )
-    return series.walk_of(before.legend)
+    return category_crosswalk(before.legend, series.crosswalk)

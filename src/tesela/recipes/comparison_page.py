@@ -65,25 +65,17 @@ def _finding(comparison: Comparison) -> str:
 
 
 def _summary(comparison: Comparison) -> list[dict[str, Any]]:
-    metrics = comparison.metrics_of(comparison.headline.level)
-    columns = [[entry.mean(metric.key) for entry in comparison.entries] for metric in metrics]
-    winners = [best_of(values, metric) for values, metric in zip(columns, metrics, strict=True)]
     digits = min(3, comparison.headline.digits)
     rows = []
-    for place, entry in enumerate(comparison.entries):
+    for entry, cells in zip(
+        comparison.entries, _score_cells(comparison, comparison.headline.level), strict=True
+    ):
         gap = entry.difference
         rows.append(
             {
                 "labels": entry.labels,
                 "best": entry is comparison.best,
-                "cells": [
-                    {
-                        "text": _score(values[place], metric),
-                        "spread": _spread(entry, metric),
-                        "best": winner == place,
-                    }
-                    for values, winner, metric in zip(columns, winners, metrics, strict=True)
-                ],
+                "cells": cells,
                 "interval": "–"
                 if math.isnan(entry.interval[0])
                 else f"{entry.interval[0]:.{digits}f} to {entry.interval[1]:.{digits}f}",
@@ -99,27 +91,32 @@ def _summary(comparison: Comparison) -> list[dict[str, Any]]:
 
 def _level_table(comparison: Comparison, level: int | None) -> dict[str, Any]:
     """Scores at another level than the headline's."""
+    return {
+        "level": level,
+        "head": [metric.head for metric in comparison.metrics_of(level)],
+        "rows": [
+            {"labels": entry.labels, "cells": cells}
+            for entry, cells in zip(comparison.entries, _score_cells(comparison, level), strict=True)
+        ],
+    }
+
+
+def _score_cells(comparison: Comparison, level: int | None) -> list[list[dict[str, Any]]]:
+    """Scores of a level as cells, a row a setting; of each column the best is marked."""
     metrics = comparison.metrics_of(level)
     columns = [[entry.mean(metric.key) for entry in comparison.entries] for metric in metrics]
     winners = [best_of(values, metric) for values, metric in zip(columns, metrics, strict=True)]
-    return {
-        "level": level,
-        "head": [metric.head for metric in metrics],
-        "rows": [
+    return [
+        [
             {
-                "labels": entry.labels,
-                "cells": [
-                    {
-                        "text": _score(values[place], metric),
-                        "spread": _spread(entry, metric),
-                        "best": winner == place,
-                    }
-                    for values, winner, metric in zip(columns, winners, metrics, strict=True)
-                ],
+                "text": _score(values[place], metric),
+                "spread": _spread(entry, metric),
+                "best": winner == place,
             }
-            for place, entry in enumerate(comparison.entries)
-        ],
-    }
+            for values, winner, metric in zip(columns, winners, metrics, strict=True)
+        ]
+        for place, entry in enumerate(comparison.entries)
+    ]
 
 
 def _class_table(comparison: Comparison, metric: Metric) -> dict[str, Any]:

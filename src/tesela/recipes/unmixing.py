@@ -9,8 +9,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from tesela import __version__
 from tesela.core.errors import InputError
 from tesela.core.legend import Legend
@@ -25,7 +23,7 @@ from tesela.labels.fractions import write_fractions
 from tesela.models.expert import load_expert, read_header, save_expert
 from tesela.patches.pixel_split import split_pixels
 from tesela.patches.pixels import read_pixel_table, read_pixels
-from tesela.patches.table import SPLITS
+from tesela.recipes.abundances import is_abundance
 from tesela.recipes.metrics import Blocks, Metric
 from tesela.recipes.stages import Stage
 from tesela.recipes.unlabelled import read_series, series_files
@@ -261,10 +259,7 @@ class UnmixingChain:
     def _judge(self, *, errors: Path | None = None) -> AbundanceAssessment:
         chosen = None
         if self.recipe.assessment.ground == "test":
-            table = read_pixel_table(self.pixel_file)
-            test = table.splits == SPLITS.index("test")
-            chosen = np.zeros(tuple(self.cube.grid.shape), np.bool_)
-            chosen[table.rows[test], table.cols[test]] = True
+            chosen = read_pixel_table(self.pixel_file).ground("test", self.cube.grid.shape.yx)
         spread = self._uncertainty_files()
         return assess_abundance(
             open_abundance(self.map_file),
@@ -341,9 +336,4 @@ class UnmixingChain:
 
 def _ready_shares(path: Path) -> AbundanceMap | None:
     """The reference as an abundance map, if it is one."""
-    if path.suffix.lower() not in (".tif", ".tiff"):
-        return None
-    try:
-        return open_abundance(path)
-    except InputError:
-        return None
+    return open_abundance(path) if path.suffix.lower() in (".tif", ".tiff") and is_abundance(path) else None
