@@ -13,7 +13,7 @@ begin({
   fieldsOf: ({ reference }) => ({ reference }),
 
   viewsOf: (item) => viewsFrom(item).slice(0, 2),
-  sizeOf: (item) => `frame ${item.side_m === null ? "" : metres(item.side_m)}`,
+  sizeOf: (item) => `frame ${metres(item.side_m)}`,
   fetchLabels: async () => ({}),
 
   showDraft(state) {
