@@ -24,16 +24,16 @@ import rasterio
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
+from tesela.accounting.accounting import account_maps
+from tesela.accounting.accounts import Accounts
+from tesela.accounting.checks import check_cohorts, check_tables
+from tesela.accounting.table41 import read_table41
 from tesela.cli import main as tesela
-from tesela.evaluation.accounting import account_maps
-from tesela.evaluation.accounts import Accounts
-from tesela.evaluation.checks import check_cohorts, check_tables
-from tesela.evaluation.table41 import read_table41
 from tesela.io.legends import load_crosswalk, load_legend
 from tesela.io.maps import ClassMap, write_map
 from tesela.io.scenes import open_scene
-from tesela.simulate.landscape import make_landscape
-from tesela.simulate.references import generalised
+from tesela.simulate.region.landscape import make_landscape
+from tesela.simulate.region.references import generalised
 
 YEARS = (2000, 2006, 2012, 2018, 2021, 2024)
 CORINE, LULUCF = load_legend("corine"), load_legend("lulucf")

@@ -85,8 +85,8 @@ def by_bincount(folder: Path) -> float:
 
 def by_tesela(folder: Path, *, borders: bool) -> float:
     """Accuracy by `tesela.assess`."""
-    from tesela.evaluation.assessment import assess
-    from tesela.evaluation.borders import EDGES_PX
+    from tesela.assessment.assessment import assess
+    from tesela.assessment.borders import EDGES_PX
     from tesela.io.maps import open_map
 
     sides = open_map(folder / "map.tif"), open_map(folder / "reference.tif")
@@ -95,7 +95,7 @@ def by_tesela(folder: Path, *, borders: bool) -> float:
 
 def by_command(folder: Path) -> None:
     """The whole command, in this process."""
-    from tesela.recipes.assessing import assess_files
+    from tesela.assessment.files import assess_files
 
     assess_files(folder / "map.tif", folder / "reference.tif", folder / "report")
 

@@ -4,7 +4,7 @@ BRITS: the fast network beside the plain one, PyPOTS' core where it is installed
     .venv/bin/python benchmarks/brits.py [--pixels 2048] [--rounds 9] [--map 512]
 
 Random series of 12 months and 7 bands with 20 % missing, one thread, processor time, medians of rounds that take turns.
-"Plain" is `tesela.models.brits_reference`, one operation after the other as the equations stand; both have the same
+"Plain" is `tesela.models.brits.reference`, one operation after the other as the equations stand; both have the same
 weights, and the answers are compared. Loading compares one JSON file per pixel, as published, with one pixel table. The
 whole map is `tesela unmix` from a cube on disk to shares on disk.
 
@@ -42,12 +42,12 @@ from tesela.core.legend import Legend
 from tesela.core.machine import steady_memory
 from tesela.io.cube import open_cube
 from tesela.io.cube_writer import CubeWriter
-from tesela.mapping.abundance import unmix_cube
-from tesela.mapping.series_engines import OpenVinoRunner
+from tesela.mapping.abundance.engines import OpenVinoRunner
+from tesela.mapping.abundance.unmix import unmix_cube
 from tesela.models.answer import Answer
-from tesela.models.brits import Brits, Rits, months_since
-from tesela.models.brits_cost import brits_cost
-from tesela.models.brits_reference import reference_answer
+from tesela.models.brits.cost import brits_cost
+from tesela.models.brits.network import Brits, Rits, months_since
+from tesela.models.brits.reference import reference_answer
 from tesela.models.expert import Expert, ExpertHeader
 from tesela.models.series import SeriesScaling
 from tesela.models.unmixers import BritsArchitecture

@@ -39,8 +39,10 @@ from mapping.work import Ground, make_ground, mirrored, train
 from tesela.core.legend import LandClass, Legend
 from tesela.core.scene import Scene
 from tesela.io.scenes import open_scene
-from tesela.mapping import Cascade, CascadePrediction, CascadeRules, Gate, Member
+from tesela.mapping.cascade import Cascade, Gate, Member
+from tesela.mapping.cascade_map import CascadePrediction
 from tesela.mapping.cover import Sizes
+from tesela.mapping.descent import CascadeRules
 from tesela.models.architecture import DECODER_CHANNELS, UnetArchitecture
 from tesela.models.expert import Expert, ExpertHeader
 

@@ -10,9 +10,9 @@ import argparse
 import json
 from pathlib import Path
 
-from tesela.recipes.compare import compare_recipe
-from tesela.simulate import write_region
-from tesela.simulate.spectra import SEASONS
+from tesela.comparison.compare import compare_recipe
+from tesela.simulate.region.region import write_region
+from tesela.simulate.region.spectra import SEASONS
 
 RECIPE = """\
 chain = "corine"

@@ -13,15 +13,15 @@ from pathlib import Path
 
 import numpy as np
 
+from tesela.assessment.abundance.calibration import ShareCalibration
+from tesela.chains.run import run_recipe
+from tesela.chains.unmixing.demo import write_unmixing_demo
 from tesela.core.shares import sum_to_level
-from tesela.evaluation.abundance_calibration import ShareCalibration
 from tesela.models.expert import Expert
 from tesela.patches.pixels import PixelTable, read_pixel_table
-from tesela.recipes.chains import run_recipe
-from tesela.recipes.unmixing_demo import write_unmixing_demo
-from tesela.training.unmixing import train_unmixing
-from tesela.training.unmixing_apply import unmix_pixels
-from tesela.training.unmixing_settings import UnmixingSettings
+from tesela.training.unmixing.apply import unmix_pixels
+from tesela.training.unmixing.settings import UnmixingSettings
+from tesela.training.unmixing.train import train_unmixing
 
 TEST = 2
 MODELS: dict[str, UnmixingSettings] = {

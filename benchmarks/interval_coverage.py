@@ -11,8 +11,8 @@ import json
 import numpy as np
 from numpy.typing import NDArray
 
-from tesela.evaluation.estimates import class_indicators
-from tesela.evaluation.estimators import (
+from tesela.sampling.estimates import class_indicators
+from tesela.sampling.estimators import (
     bootstrap_f1,
     cell_errors,
     expand,

@@ -53,7 +53,7 @@ def one_run(scene: Path, out: Path, budget: str) -> dict[str, object]:
 
     from mapping.work import pointwise_expert
     from tesela.io.scenes import open_scene
-    from tesela.mapping import predict_map
+    from tesela.mapping.predict import predict_map
 
     torch.set_num_threads(2)
     settings = {"window_px": 512, "overlap_px": 0, "engine": "torch", "precision": "fp32", "memory": budget}

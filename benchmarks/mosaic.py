@@ -35,7 +35,7 @@ def main() -> None:
         who, address, out = options.one
         print(json.dumps({"tesela": ours, "odc-stac": peer}[who](address, Path(out), options.size)))
         return
-    from tesela.simulate.server import ProviderServer
+    from tesela.simulate.server.server import ProviderServer
 
     with tempfile.TemporaryDirectory(dir=options.work) as folder:
         write_scenes(Path(folder) / "scenes", options.size, options.scenes)
@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def write_scenes(folder: Path, size: int, scenes: int) -> None:
-    from tesela.simulate.catalogue import Acquisition, write_acquisition
+    from tesela.simulate.server.catalogue import Acquisition, write_acquisition
 
     rng = np.random.default_rng(0)
     coarse = rng.integers(300, 3000, (len(BANDS), size // 64, size // 64), np.uint16)
@@ -92,7 +92,7 @@ def grid_of(size: int) -> object:
 
 def ours(address: str, out: Path, size: int) -> dict[str, object]:
     from tesela.sources.areas import Area
-    from tesela.sources.mosaic import write_mosaics
+    from tesela.sources.mosaic.mosaic import write_mosaics
     from tesela.sources.periods import parse_periods
     from tesela.sources.providers import find_catalogue
 

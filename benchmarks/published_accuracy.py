@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from tesela.evaluation.estimates import AccuracyEstimates, estimate_accuracy
-from tesela.evaluation.estimators import Z_95
-from tesela.evaluation.sample import Sample
-from tesela.evaluation.sampling import sample_size
+from tesela.sampling.design import sample_size
+from tesela.sampling.error_matrix import Sample
+from tesela.sampling.estimates import AccuracyEstimates, estimate_accuracy
+from tesela.sampling.estimators import Z_95
 
 EXAMPLES = Path(__file__).with_suffix(".json")
 

@@ -16,13 +16,13 @@ from pathlib import Path
 import numpy as np
 import rasterio
 
+from tesela.chains.label_ranking import rank_patches
 from tesela.io.legends import load_legend
 from tesela.io.scenes import open_scene
+from tesela.labels.siose import label_sheet
 from tesela.patches.table import PatchTable, make_patches
-from tesela.recipes.ranking import rank_patches
-from tesela.recipes.siose_labels import label_sheet
-from tesela.simulate.sheet_files import write_sheet
-from tesela.sources.siose_rules import SioseRules
+from tesela.simulate.sheet.files import write_sheet
+from tesela.sources.siose.rules import SioseRules
 
 REVIEWED = (0.05, 0.1, 0.2)
 WRONG_PART = 0.1

@@ -22,11 +22,12 @@ from pathlib import Path
 import numpy as np
 from sklearn.ensemble import RandomForestClassifier
 
-from tesela.evaluation import Confusion, count_confusion, score
+from tesela.assessment.confusion import Confusion, count_confusion
+from tesela.assessment.scores import score
+from tesela.chains.run import run_recipe
 from tesela.io.maps import MapReader, open_map
 from tesela.io.scenes import SceneReader
 from tesela.patches.table import PatchTable, read_patches
-from tesela.recipes import run_recipe
 
 BANDS = ("blue", "green", "red", "nir", "swir1", "swir2")
 RECIPE = """\

@@ -34,21 +34,26 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from rasterio.features import rasterize
 
+from tesela.assessment.assessment import assess
+from tesela.assessment.confusion import Confusion, count_confusion
+from tesela.assessment.scores import score
+from tesela.chains.lulucf.quality_classes import follow_splits
+from tesela.chains.lulucf.scores import judge_expert
 from tesela.core.legend import LandClass, Legend
 from tesela.core.scene import Scene
-from tesela.evaluation import Confusion, assess, count_confusion, score
 from tesela.io.images import write_bands
 from tesela.io.legends import load_legend
 from tesela.io.maps import ClassMap, MapReader, open_map, write_map
 from tesela.io.scenes import SceneReader, open_scene
-from tesela.mapping import Cascade, CascadeRules, Gate, Member, predict_cascade, predict_map
+from tesela.mapping.cascade import Cascade, Gate, Member
+from tesela.mapping.cascade_map import predict_cascade
+from tesela.mapping.descent import CascadeRules
+from tesela.mapping.predict import predict_map
 from tesela.models.expert import load_expert
 from tesela.patches.split import split_patches
 from tesela.patches.table import PatchTable, make_patches
-from tesela.recipes.lulucf_scores import judge_expert
-from tesela.recipes.tiers import follow_splits
-from tesela.training.segmentation import train_segmentation
-from tesela.training.settings import SegmentationSettings
+from tesela.training.segmentation.settings import SegmentationSettings
+from tesela.training.segmentation.train import train_segmentation
 
 RGB = ("red", "green", "blue")
 CONTEXT = Legend(

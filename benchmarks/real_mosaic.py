@@ -34,11 +34,11 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 from rasterio.errors import NotGeoreferencedWarning
 
-from tesela.simulate.catalogue import Acquisition, write_acquisition
+from tesela.simulate.server.catalogue import Acquisition, write_acquisition
 from tesela.sources.areas import Area
 from tesela.sources.masking import MASKED, cloud_distance, is_clear
-from tesela.sources.mosaic import write_mosaics
-from tesela.sources.mosaic_job import Mosaic
+from tesela.sources.mosaic.job import Mosaic
+from tesela.sources.mosaic.mosaic import write_mosaics
 from tesela.sources.periods import Period, parse_periods
 from tesela.sources.providers import find_catalogue
 

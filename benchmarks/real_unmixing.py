@@ -27,8 +27,8 @@ import numpy as np
 import rasterio
 import torch
 
+from tesela.assessment.abundance.scores import SCORES, AbundanceSums
 from tesela.core.legend import Legend
-from tesela.evaluation.abundance_scores import SCORES, AbundanceSums
 from tesela.io.legends import load_legend
 from tesela.io.raster import grid_of
 from tesela.labels.fractions import read_fractions
@@ -36,9 +36,9 @@ from tesela.models.ensemble import join_experts
 from tesela.models.expert import Expert
 from tesela.patches.pixel_split import split_pixels
 from tesela.patches.pixels import NO_SPLIT, PixelTable
-from tesela.training.unmixing import train_unmixing
-from tesela.training.unmixing_apply import unmix_pixels
-from tesela.training.unmixing_settings import PUBLISHED_EPOCHS, UnmixingSettings
+from tesela.training.unmixing.apply import unmix_pixels
+from tesela.training.unmixing.settings import PUBLISHED_EPOCHS, UnmixingSettings
+from tesela.training.unmixing.train import train_unmixing
 
 GAPS = (0.0, 0.2, 0.4)
 GROUPS = {

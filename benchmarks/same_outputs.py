@@ -29,18 +29,21 @@ STEPS: tuple[tuple[str, ...], ...] = (
     ("demo corine --out corine", ""),
     ("demo lulucf --out lulucf", ""),
     ("demo unmixing --out unmixing", ""),
-    ("generalise corine/maps/virtual.tif --mmu '5 ha' --min-width '40 m' --priority auto -o products/general.tif", ""),
+    (
+        "generalise corine/maps/virtual.tif --mmu '5 ha' --min-width '40 m' --priority auto -o products/general.tif",
+        "",
+    ),
     ("vectorise products/general.tif --simplify '20 m' -o products/general.gpkg", ""),
     ("legend convert corine/maps/virtual.tif --to lulucf -o products/lulucf_a.tif", ""),
     ("legend convert products/general.tif --to lulucf -o products/lulucf_b.tif", ""),
     ("account products/lulucf_a.tif products/lulucf_b.tif --years 2018,2024 -o products/account", ""),
     (
-        "account samples products/lulucf_a.tif products/lulucf_b.tif --years 2018,2024 --points 300 -o products/change",
-        "account products/lulucf_a.tif products/lulucf_b.tif --years 2018,2024 --draw-samples 300 -o products/change",
+        "sample changes products/lulucf_a.tif products/lulucf_b.tif --years 2018,2024 --points 1200 -o products/change",
+        "account products/lulucf_a.tif products/lulucf_b.tif --years 2018,2024 --draw-samples 1200 -o products/change",
     ),
     (
-        "sample draw corine/maps/virtual.tif --size 300 -o products/sample.gpkg",
-        "assess corine/maps/virtual.tif --size 300 --draw-sample products/sample.gpkg",
+        "sample draw corine/maps/virtual.tif --size 900 -o products/sample.gpkg",
+        "assess corine/maps/virtual.tif --size 900 --draw-sample products/sample.gpkg",
     ),
     (
         "review rank corine/patches/patches.parquet",
@@ -52,7 +55,9 @@ STEPS: tuple[tuple[str, ...], ...] = (
 
 def main() -> None:
     """Make the outputs, write their hashes, compare."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--source", default="src", help="folder that holds the package `tesela`")
     parser.add_argument("-o", "--out", required=True, help="JSON file of hashes")
     parser.add_argument("--against", help="JSON file of another tree to compare with")
@@ -86,7 +91,11 @@ def run(calls: tuple[str, ...], source: Path, folder: Path) -> None:
     for call in filter(None, calls):
         words = shlex.split(call)
         done = subprocess.run(
-            [sys.executable, "-c", code, *words, "--quiet"], cwd=folder, env=environment, capture_output=True, text=True
+            [sys.executable, "-c", code, *words, "--quiet"],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
         )
         print(f"{done.returncode} {call}", file=sys.stderr, flush=True)
         if done.returncode == 0:

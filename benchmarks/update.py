@@ -30,7 +30,10 @@ from tesela.io.legends import load_legend
 from tesela.io.maps import ScoreWriter, open_map, write_map
 from tesela.io.vector import open_layer
 from tesela.labels.masks import write_labels
-from tesela.simulate import lay_surface, make_landscape, make_reference, simulate_image
+from tesela.simulate.region.landscape import make_landscape
+from tesela.simulate.region.references import make_reference
+from tesela.simulate.region.sensors import simulate_image
+from tesela.simulate.region.surface import lay_surface
 
 LOOKED_AT = (0.05, 0.1, 0.2, 0.3, 0.5)
 SEASONS = ("april", "july", "september")

@@ -1,6 +1,5 @@
 """Fixtures of several test modules."""
 
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from repository import DATA
 from reviewing import make_table
 from tesela.patches import PatchTable, read_patches
 
@@ -15,8 +15,7 @@ from tesela.patches import PatchTable, read_patches
 @pytest.fixture(scope="session")
 def lanjaron() -> Path:
     """Folder of the real imagery and CORINE of Lanjarón; tests that ask for it are skipped where it is absent."""
-    root = Path(os.environ.get("TESELA_DATA", Path(__file__).parents[2] / "shared" / "data"))
-    folder = root / "lanjaron_l8_clc"
+    folder = DATA / "lanjaron_l8_clc"
     if not folder.exists():
         pytest.skip(f"{folder.name} is neither in TESELA_DATA nor in ../shared/data")
     return folder

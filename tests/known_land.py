@@ -9,8 +9,8 @@ from affine import Affine
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
+from tesela.accounting.trajectories import Histories
 from tesela.core.legend import Legend
-from tesela.evaluation.histories import Histories
 from tesela.io.legends import load_legend
 from tesela.io.maps import ClassMap, write_map
 

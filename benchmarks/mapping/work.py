@@ -105,8 +105,10 @@ class Ground:
 
 def make_ground(size_px: int, *, seed: int) -> Ground:
     """Three bands of July of the virtual region, and its frequent classes."""
-    from tesela.simulate import lay_surface, make_landscape, simulate_image
-    from tesela.simulate.spectra import BANDS as ALL
+    from tesela.simulate.region.landscape import make_landscape
+    from tesela.simulate.region.sensors import simulate_image
+    from tesela.simulate.region.spectra import BANDS as ALL
+    from tesela.simulate.region.surface import lay_surface
 
     landscape = make_landscape(size_px=size_px, seed=seed)
     image = simulate_image(landscape, "july", surface=lay_surface(landscape), clouds="none")

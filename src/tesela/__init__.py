@@ -11,6 +11,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from tesela.assessment.assessment import assess as assess
+    from tesela.assessment.report import write_report as write_report
+    from tesela.chains.run import run_recipe as run_recipe
     from tesela.core.crosswalk import Crosswalk as Crosswalk
     from tesela.core.errors import ExpertError as ExpertError
     from tesela.core.errors import GridError as GridError
@@ -23,8 +26,6 @@ if TYPE_CHECKING:
     from tesela.core.publication import Publication as Publication
     from tesela.core.scene import Band as Band
     from tesela.core.scene import Scene as Scene
-    from tesela.evaluation.assessment import assess as assess
-    from tesela.evaluation.report import write_report as write_report
     from tesela.generalise.generalise import generalise_map as generalise_map
     from tesela.io.legends import list_legends as list_legends
     from tesela.io.legends import load_crosswalk as load_crosswalk
@@ -35,26 +36,25 @@ if TYPE_CHECKING:
     from tesela.io.scenes import open_scene as open_scene
     from tesela.io.vector import open_layer as open_layer
     from tesela.labels.masks import write_labels as write_labels
-    from tesela.mapping.abundance import unmix_cube as unmix_cube
+    from tesela.mapping.abundance.unmix import unmix_cube as unmix_cube
     from tesela.mapping.predict import predict_map as predict_map
     from tesela.models.expert import load_expert as load_expert
     from tesela.patches.split import split_patches as split_patches
     from tesela.patches.table import make_patches as make_patches
     from tesela.patches.table import read_patches as read_patches
     from tesela.publishing.products import publish as publish
-    from tesela.recipes.chains import run_recipe as run_recipe
     from tesela.recipes.schema import load_recipe as load_recipe
-    from tesela.simulate.region import write_region as write_region
+    from tesela.simulate.region.region import write_region as write_region
     from tesela.sources.areas import make_area as make_area
     from tesela.sources.layers import write_layer_mosaic as write_layer_mosaic
-    from tesela.sources.modis import write_modis_cube as write_modis_cube
-    from tesela.sources.mosaic import write_mosaics as write_mosaics
+    from tesela.sources.modis.cube import write_modis_cube as write_modis_cube
+    from tesela.sources.mosaic.mosaic import write_mosaics as write_mosaics
     from tesela.sources.periods import parse_periods as parse_periods
     from tesela.sources.providers import find_catalogue as find_catalogue
-    from tesela.training.segmentation import train_segmentation as train_segmentation
-    from tesela.training.settings import SegmentationSettings as SegmentationSettings
-    from tesela.training.unmixing import train_unmixing as train_unmixing
-    from tesela.training.unmixing_settings import UnmixingSettings as UnmixingSettings
+    from tesela.training.segmentation.settings import SegmentationSettings as SegmentationSettings
+    from tesela.training.segmentation.train import train_segmentation as train_segmentation
+    from tesela.training.unmixing.settings import UnmixingSettings as UnmixingSettings
+    from tesela.training.unmixing.train import train_unmixing as train_unmixing
 
 __version__ = "0.1.0"
 
@@ -74,10 +74,10 @@ _HOME = {
     "Publication": "tesela.core.publication",
     "RecipeError": "tesela.core.errors",
     "Scene": "tesela.core.scene",
-    "SegmentationSettings": "tesela.training.settings",
+    "SegmentationSettings": "tesela.training.segmentation.settings",
     "TeselaError": "tesela.core.errors",
-    "UnmixingSettings": "tesela.training.unmixing_settings",
-    "assess": "tesela.evaluation.assessment",
+    "UnmixingSettings": "tesela.training.unmixing.settings",
+    "assess": "tesela.assessment.assessment",
     "convert_map": "tesela.io.maps",
     "find_catalogue": "tesela.sources.providers",
     "generalise_map": "tesela.generalise.generalise",
@@ -95,18 +95,18 @@ _HOME = {
     "predict_map": "tesela.mapping.predict",
     "publish": "tesela.publishing.products",
     "read_patches": "tesela.patches.table",
-    "run_recipe": "tesela.recipes.chains",
+    "run_recipe": "tesela.chains.run",
     "split_patches": "tesela.patches.split",
-    "train_segmentation": "tesela.training.segmentation",
-    "train_unmixing": "tesela.training.unmixing",
-    "unmix_cube": "tesela.mapping.abundance",
+    "train_segmentation": "tesela.training.segmentation.train",
+    "train_unmixing": "tesela.training.unmixing.train",
+    "unmix_cube": "tesela.mapping.abundance.unmix",
     "write_labels": "tesela.labels.masks",
     "write_layer_mosaic": "tesela.sources.layers",
     "write_map": "tesela.io.maps",
-    "write_modis_cube": "tesela.sources.modis",
-    "write_mosaics": "tesela.sources.mosaic",
-    "write_region": "tesela.simulate.region",
-    "write_report": "tesela.evaluation.report",
+    "write_modis_cube": "tesela.sources.modis.cube",
+    "write_mosaics": "tesela.sources.mosaic.mosaic",
+    "write_region": "tesela.simulate.region.region",
+    "write_report": "tesela.assessment.report",
 }
 
 __all__ = ["__version__", *_HOME]  # noqa: PLE0604 - the table is the list

@@ -10,7 +10,7 @@ import typer
 from tesela.cli.output import Json, Out, Quiet, print_json, split_names
 
 if TYPE_CHECKING:
-    from tesela.recipes.accounted import Series
+    from tesela.accounting.files import Series
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -79,9 +79,9 @@ def account(
     Example: tesela account map2018.tif map2024.tif --years 2018,2024 -o account --sample
     2018-2024=account/sample_2018-2024.gpkg
     """
+    from tesela.accounting.files import account_files, open_series, read_error_model, write_change_layers
     from tesela.core.errors import RecipeError
     from tesela.core.units import parse_area_m2
-    from tesela.recipes.accounted import account_files, open_series, read_error_model, write_change_layers
 
     if confidence is not None and change_layer is None:
         raise RecipeError("--confidence is for change layers: give --change-layer AREA, too.")
@@ -137,7 +137,7 @@ def account(
 def _draw(
     series: Series, out: str, *, points: int, minimum: int, seed: int, quiet: bool, as_json: bool
 ) -> None:
-    from tesela.recipes.accounted import draw_change_samples
+    from tesela.accounting.files import draw_change_samples
 
     made = draw_change_samples(series, out, points=points, minimum=minimum, seed=seed)
     if as_json:

@@ -12,10 +12,10 @@ import typer
 
 from tesela.cli import (
     account,
+    assess,
     compare,
     data,
     experts,
-    judge,
     legend,
     maps,
     mosaic,
@@ -65,7 +65,7 @@ for group in (
     data,
     experts,
     maps,
-    judge,
+    assess,
     account,
     publish,
     review,

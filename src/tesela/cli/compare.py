@@ -36,7 +36,7 @@ def compare(
     Example: tesela compare corine.toml --vary scenes=april,july --vary training.encoder=resnet50,resnet101
     """
     from tesela.cli.recipe import Reporter
-    from tesela.recipes.compare import compare_recipe
+    from tesela.comparison.compare import compare_recipe
 
     made = compare_recipe(
         recipe, vary=vary, seeds=seeds, out=out, quiet=quiet or as_json, report=Reporter(quiet or as_json)

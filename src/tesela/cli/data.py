@@ -85,7 +85,7 @@ def label(
     from tesela.io.outputs import check_outputs
     from tesela.labels.fractions import write_fractions
     from tesela.labels.masks import write_labels
-    from tesela.sources.siose import is_siose
+    from tesela.sources.siose.geopackage import is_siose
 
     target = load_legend(legend)
     check_outputs([out], inputs=[reference, *like.split(",")])
@@ -93,8 +93,8 @@ def label(
         raise RecipeError("--count says how shares are found: give --fractions too.")
     if field is None and layer is None and crosswalk is None and not fractions and is_siose(reference):
         from tesela.core.units import parse_area_m2
-        from tesela.recipes.siose_labels import label_sheet
-        from tesela.sources.siose_rules import make_rules
+        from tesela.labels.siose import label_sheet
+        from tesela.sources.siose.rules import make_rules
 
         rules = make_rules(
             mode=mode,
@@ -136,7 +136,7 @@ def label(
 
 def class_areas(labels: ClassMap) -> list[tuple[str, str, str]]:
     """Code, name and hectares of each class that occurs in a map."""
-    from tesela.evaluation.ground import pixel_area_m2
+    from tesela.io.pixel_areas import pixel_area_m2
     from tesela.io.pyramid import class_counts
 
     counts, _ = class_counts(labels.path)

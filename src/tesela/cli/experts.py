@@ -20,7 +20,8 @@ from tesela.cli.output import (
 )
 
 if TYPE_CHECKING:
-    from tesela.mapping import CascadePrediction, Prediction
+    from tesela.mapping.cascade_map import CascadePrediction
+    from tesela.mapping.predict import Prediction
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -102,7 +103,10 @@ def predict(
 
     from tesela.core.errors import RecipeError
     from tesela.io.scenes import open_scene
-    from tesela.mapping import CascadeRules, predict_cascade, predict_map, read_cascade
+    from tesela.mapping.cascade import read_cascade
+    from tesela.mapping.cascade_map import predict_cascade
+    from tesela.mapping.descent import CascadeRules
+    from tesela.mapping.predict import predict_map
     from tesela.models.expert import load_expert
 
     opened = open_scene(

@@ -19,7 +19,7 @@ from tesela.cli.output import (
 )
 
 if TYPE_CHECKING:
-    from tesela.sources.mosaic_job import Mosaic
+    from tesela.sources.mosaic.job import Mosaic
 
 AreaBox = Annotated[
     str | None, typer.Option("--area", help="West,south,east,north in degrees, or a file of polygons.")
@@ -100,7 +100,7 @@ def sentinel_2(
     from tesela.io.http import Patience
     from tesela.sources.areas import make_area
     from tesela.sources.masking import parse_classes
-    from tesela.sources.mosaic import write_mosaics
+    from tesela.sources.mosaic.mosaic import write_mosaics
     from tesela.sources.periods import parse_periods
     from tesela.sources.providers import find_catalogue
 
@@ -196,8 +196,8 @@ def modis(
     from tesela.io.sinusoidal import modis_grid
     from tesela.sources.ancillary import Ancillary
     from tesela.sources.areas import make_area
-    from tesela.sources.modis import write_modis_cube
-    from tesela.sources.modis_search import holds_items, modis_addresses
+    from tesela.sources.modis.cube import write_modis_cube
+    from tesela.sources.modis.search import holds_items, modis_addresses
     from tesela.sources.periods import month_span
     from tesela.sources.providers import find_catalogue
 

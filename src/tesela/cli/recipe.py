@@ -34,9 +34,9 @@ def demo(
 
     Example: tesela demo
     """
-    from tesela.recipes import run_recipe
-    from tesela.recipes.demo import write_demo
-    from tesela.recipes.known import CHAINS
+    from tesela.chains.demo import write_demo
+    from tesela.chains.run import run_recipe
+    from tesela.recipes.chain_registry import CHAINS
 
     silent = quiet or as_json
     report = Reporter(silent)
@@ -93,7 +93,7 @@ def run(
 
 def run_file(recipe: str, *, start: str | None, until: str | None, quiet: bool, as_json: bool) -> None:
     """Run a recipe and print what it made."""
-    from tesela.recipes import run_recipe
+    from tesela.chains.run import run_recipe
 
     silent = quiet or as_json
     result = run_recipe(recipe, start=start, until=until, quiet=silent, report=Reporter(silent))

@@ -180,8 +180,8 @@ def _words(found: object) -> str:
 def _rank(
     patches: str, *, model: str, folds: int, seed: int, tiers: bool, quiet: bool, as_json: bool
 ) -> None:
+    from tesela.chains.label_ranking import rank_patches
     from tesela.patches.tiers import automatic_tiers
-    from tesela.recipes.ranking import rank_patches
 
     made = rank_patches(patches, model=model, folds=folds, seed=seed, quiet=quiet)
     table = made.table

@@ -71,7 +71,7 @@ def draw(
 ) -> None:
     """Draw a sample and print its plan."""
     from tesela.core.errors import InputError
-    from tesela.recipes.sampled import draw_sample_file
+    from tesela.sampling.files import draw_sample_file
 
     if size is not None and target_error is not None:
         raise InputError("Both --size and --target-error say how large the sample is; give one of the two.")
@@ -114,7 +114,7 @@ def judge(
     as_json: bool,
 ) -> None:
     """Judge a map by a sample and print the estimates."""
-    from tesela.recipes.sampled import judge_sample_file
+    from tesela.sampling.files import judge_sample_file
 
     made = judge_sample_file(map_file, sample, out, answers=answers, legend=legend)
     if as_json:

@@ -9,8 +9,8 @@ import typer
 from tesela.cli.output import Cluster, Json, Memory, Quiet, print_json, print_table, progress_bar
 
 if TYPE_CHECKING:
-    from tesela.mapping.abundance import Unmixing
-    from tesela.recipes.endmembers import EndmemberFiles
+    from tesela.assessment.abundance.endmembers import EndmemberFiles
+    from tesela.mapping.abundance.unmix import Unmixing
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -58,18 +58,23 @@ def unmix(
 
     Example: tesela unmix experts/sipna.safetensors cube.zarr -o abundances.tif --classes largest.tif
     """
+    from tesela.assessment.abundance.endmembers import write_endmembers
     from tesela.core.errors import RecipeError
     from tesela.io.cube import open_cube
-    from tesela.mapping.abundance import unmix_cube
+    from tesela.mapping.abundance.unmix import unmix_cube
+    from tesela.models.endmembers import endmembers_of
     from tesela.models.expert import load_expert
-    from tesela.recipes.endmembers import write_endmembers
 
     if (cube is None) != (out is None) or (cube is None and endmembers is None):
         raise RecipeError("Give a cube and -o FILE to map, or --endmembers FILE, or all three.")
     if library is not None and endmembers is None:
         raise RecipeError("--library compares endmembers: give --endmembers FILE, too.")
     opened = load_expert(expert)
-    spectra = None if endmembers is None else write_endmembers(opened, endmembers, library=library)
+    spectra = None
+    if endmembers is not None:
+        learned = endmembers_of(opened)
+        titles = [opened.header.legend[code].name for code in learned.names]
+        spectra = write_endmembers(learned, endmembers, titles=titles, library=library)
     made = None
     if cube is not None and out is not None:
         with progress_bar("unmixing", quiet=quiet or as_json) as progress:

@@ -34,7 +34,7 @@ class Unmixed:
 
 
 class Runner(Protocol):
-    """Runs a network on scaled series; see `tesela.mapping.abundance` for others than torch."""
+    """Runs a network on scaled series; see `tesela.mapping.abundance.unmix` for others than torch."""
 
     def __call__(self, values: Floats, mask: Floats, static: Floats) -> Answer:
         """Answer of the network for (..., steps, bands) series."""

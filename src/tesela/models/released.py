@@ -15,7 +15,7 @@ import torch
 
 from tesela.core.errors import ExpertError
 from tesela.core.legend import Legend
-from tesela.models.brits import Brits, Rits
+from tesela.models.brits.network import Brits, Rits
 from tesela.models.expert import Expert, ExpertHeader
 from tesela.models.series import SeriesScaling
 from tesela.models.unmixers import BritsArchitecture
@@ -68,7 +68,7 @@ def open_released(path: str | Path, *, legend: Legend, legacy: str = "") -> Expe
     legend : Legend
         As many classes as the checkpoint answers with, in its order.
     legacy : {"", "deltas", "order"}
-        Mistakes to repeat; see `tesela.models.brits.Brits`.
+        Mistakes to repeat; see `tesela.models.brits.network.Brits`.
 
     Raises
     ------

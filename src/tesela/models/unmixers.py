@@ -61,7 +61,7 @@ class _Settings:
 
 @dataclass(frozen=True)
 class BritsArchitecture(_Settings):
-    """The published network; see `tesela.models.brits.Brits`."""
+    """The published network; see `tesela.models.brits.network.Brits`."""
 
     bands: int
     classes: int
@@ -81,7 +81,7 @@ class BritsArchitecture(_Settings):
 
     def build(self) -> UnmixingNetwork:
         """Make the network, with random weights."""
-        from tesela.models.brits import Brits
+        from tesela.models.brits.network import Brits
 
         return Brits(
             self.bands,

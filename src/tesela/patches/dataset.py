@@ -34,7 +34,7 @@ class PatchDataset(Dataset[Patch]):
     Patches of one split.
 
     Imagery is standardised by band, ``(x - mean) / std``. Each process opens its own files. Training keeps what it
-    has read (`tesela.training.data.take_to_memory`) and turns it (`tesela.training.augment.augment`).
+    has read (`training.segmentation.data.take_to_memory`) and flips it (`training.segmentation.augment.augment`).
     """
 
     def __init__(

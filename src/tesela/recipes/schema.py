@@ -11,7 +11,7 @@ from typing import Any, get_args
 from pydantic import Field, ValidationError
 
 from tesela.core.errors import RecipeError
-from tesela.recipes.known import CHAINS, find_chain
+from tesela.recipes.chain_registry import CHAINS, find_chain
 from tesela.recipes.sections import Section
 
 
@@ -19,7 +19,7 @@ class Recipe(Section):
     """What the recipes of all chains hold; each chain's own model adds its sections."""
 
     chain: str
-    """Name of the chain; see `tesela.recipes.known`."""
+    """Name of the chain; see `tesela.recipes.chain_registry`."""
     name: str
     """Short name, used for files and tables."""
     out: str

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tesela.core.errors import InputError
 from tesela.io.manifest import write_whole
-from tesela.recipes.known import find_chain
+from tesela.recipes.chain_registry import find_chain
 
 
 def write_template(chain: str, path: Path) -> Path:
@@ -24,7 +24,7 @@ def write_template(chain: str, path: Path) -> Path:
     find_chain(chain)
     if path.exists():
         raise InputError(f"{path}: is there already and is not overwritten. Name another file (-o).")
-    text = resources.files("tesela.recipes").joinpath(f"{chain}.toml").read_text(encoding="utf-8")
+    text = resources.files("tesela.chains").joinpath(chain, "template.toml").read_text(encoding="utf-8")
     with write_whole(path) as part:
         part.write_text(text, encoding="utf-8")
     return path

@@ -1,12 +1,12 @@
 """The virtual region: landscapes whose truth is known, for the demo, tests and benchmarks."""
 
-from tesela.simulate.landscape import Landscape, make_landscape
-from tesela.simulate.references import Reference, WrongPolygon, make_reference
-from tesela.simulate.region import Region, write_region
-from tesela.simulate.sensors import SensorImage, simulate_image, write_image
-from tesela.simulate.sheet import Sheet, make_sheet
-from tesela.simulate.sheet_files import SheetFiles, write_sheet
-from tesela.simulate.surface import Surface, lay_surface
+from tesela.simulate.region.landscape import Landscape, make_landscape
+from tesela.simulate.region.references import Reference, WrongPolygon, make_reference
+from tesela.simulate.region.region import Region, write_region
+from tesela.simulate.region.sensors import SensorImage, simulate_image, write_image
+from tesela.simulate.region.surface import Surface, lay_surface
+from tesela.simulate.sheet.files import SheetFiles, write_sheet
+from tesela.simulate.sheet.sheet import Sheet, make_sheet
 
 __all__ = [
     "Landscape",

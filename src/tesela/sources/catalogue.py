@@ -19,7 +19,7 @@ from tesela.core.errors import InputError, NetworkError, TeselaError
 from tesela.io.http import Web
 from tesela.io.remote import is_remote
 from tesela.sources.providers import Catalogue
-from tesela.sources.safe import safe_items
+from tesela.sources.sentinel2.safe import safe_items
 
 Item = dict[str, Any]
 """A STAC Item as the catalogue gives it, its assets' addresses absolute."""

@@ -1,9 +1,9 @@
 """
 One readable training recipe per task.
 
-`tesela.training.segmentation` loads torch and lightning; the settings do not.
+`tesela.training.segmentation.train` loads torch and lightning; the settings do not.
 """
 
-from tesela.training.settings import SegmentationSettings
+from tesela.training.segmentation.settings import SegmentationSettings
 
 __all__ = ["SegmentationSettings"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from tesela.training.settings import SegmentationSettings, SettingsError
+from tesela.training.segmentation.settings import SegmentationSettings, SettingsError
 
 
 def choose_hardware(settings: SegmentationSettings) -> tuple[str, int, str]:

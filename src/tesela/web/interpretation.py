@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tesela.core.errors import InputError
-from tesela.evaluation.interpreting import Answer, read_points, write_answers
 from tesela.io.manifest import write_whole
 from tesela.io.tables import copy_geopackage, write_csv
+from tesela.sampling.interpretation import Answer, read_points, write_answers
 from tesela.web.judged import Judged, read_verdicts
 from tesela.web.verdicts import Verdict
 

@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from tesela.core.errors import InputError
-from tesela.evaluation.agreement import MISSING, Agreement, measure_agreement
+from tesela.sampling.agreement import MISSING, Agreement, measure_agreement
 from tesela.web.log import VerdictLog, log_path
 from tesela.web.verdicts import Verdict, last_words
 

@@ -13,8 +13,8 @@ from PIL import Image
 
 from tesela.core.errors import InputError
 from tesela.core.scene import Scene
-from tesela.evaluation.drawing import common_range, shown_bands
 from tesela.io.scenes import SceneReader
+from tesela.pages.scene_picture import common_range, shown_bands
 
 _KEPT = 96
 """Pictures kept ready: a dozen places for each of several reviewers."""

@@ -15,7 +15,7 @@ from tesela.core.errors import InputError, unknown_name
 from tesela.core.grid import crs_of, window_grid
 from tesela.core.legend import Legend
 from tesela.core.scene import Scene
-from tesela.evaluation.interpreting import read_points, write_answers
+from tesela.sampling.interpretation import read_points, write_answers
 from tesela.web.interpretation import agreed_answer
 from tesela.web.log import VerdictLog
 from tesela.web.pictures import KeptBytes, ScenePictures

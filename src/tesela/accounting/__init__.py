@@ -1,0 +1,1 @@
+"""LULUCF accounting: trajectories, change matrices, Table 4.1 and its checks."""

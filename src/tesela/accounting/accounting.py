@@ -1,0 +1,280 @@
+"""Accounting: from a series of class maps to the land account of an inventory, written as files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import TypeAlias
+
+from tesela.accounting.accounts import (
+    Accounts,
+    Row,
+    area_rows,
+    change_rows,
+    check_rows,
+    cohort_rows,
+    remaining_rows,
+)
+from tesela.accounting.change_uncertainty import (
+    ChangeEstimates,
+    ErrorModel,
+    estimate_changes,
+    simulate_changes,
+)
+from tesela.accounting.checks import (
+    IMPLAUSIBLE,
+    Check,
+    check_changes,
+    check_cohorts,
+    check_forest,
+    check_land_area,
+    check_tables,
+)
+from tesela.accounting.cohorts import follow_cohorts
+from tesela.accounting.forest_definition import ForestFinding, ForestRule, judge_forest
+from tesela.accounting.page import write_account_page
+from tesela.accounting.table41 import write_table41
+from tesela.accounting.trajectories import Histories, count_histories
+from tesela.accounting.transitions import transition_table
+from tesela.core.crosswalk import Crosswalk
+from tesela.core.errors import InputError, join_words
+from tesela.core.legend import Legend
+from tesela.core.scene import Scene
+from tesela.io.legends import load_crosswalk, load_legend
+from tesela.io.manifest import Manifest, fingerprint, write_whole
+from tesela.io.maps import ClassMap
+from tesela.io.tables import write_csv
+from tesela.sampling.error_matrix import Sample
+from tesela.sampling.responses import read_sample
+
+Samples: TypeAlias = Mapping[tuple[int, int], Sample | str | Path]
+"""Interpreted samples of change by the years of two neighbouring maps: read, or a GeoPackage to be read."""
+
+
+def account_maps(
+    maps: Sequence[ClassMap],
+    years: Sequence[int],
+    out_dir: str | Path,
+    *,
+    crosswalk: Crosswalk | None = None,
+    samples: Samples | None = None,
+    error_model: ErrorModel | None = None,
+    transition_years: int = 20,
+    keep_previous: Sequence[str] | None = None,
+    forest: ForestRule | None = ForestRule(),  # noqa: B008 - frozen
+    tree_cover: Mapping[int, Scene] | None = None,
+    implausible: Sequence[tuple[str, str]] = IMPLAUSIBLE,
+    tolerated_ha: float = 0.0,
+    land_area_ha: float | None = None,
+    absent: Mapping[str, str] | str = "NO",
+    title: str = "",
+    window_px: int = 2048,
+) -> Accounts:
+    """
+    Account for land use in a series of maps, as an inventory reports it.
+
+    Areas by year, change matrices between maps and by year (linear between maps), land remaining and
+    converted by the rule of 20 years, Table 4.1 of every inventory year, checks, change areas with intervals.
+    Pixels are streamed once; all tables derive from the counts of their histories.
+
+    Parameters
+    ----------
+    maps, years : sequences of one length, at least two
+        Ascending by year, in any legends with a crosswalk to the categories. The grid is that of the first.
+    out_dir : path
+        Folder for areas.csv, changes.csv, remaining.csv, cohorts.csv, checks.csv, crosswalk.csv,
+        table4.1.xlsx, account.html, accounts.json and manifest.json.
+    crosswalk : Crosswalk, optional
+        From the maps' classes to the categories; default: the shipped one from each legend to "lulucf".
+    samples : mapping, optional
+        By pair of years; where there is one, change areas are estimated from it.
+    error_model : ErrorModel, optional
+        For pairs of years without a sample, and marked as model-based.
+    transition_years : int
+        Years for which converted land counts as converted.
+    keep_previous : sequence of str, optional
+        Codes of the maps' legends that keep the category of the map before; see `KEEPS_PREVIOUS`.
+    forest : ForestRule, optional
+        The national definition to check forest against; None for no check.
+    tree_cover : mapping, optional
+        Layers of crown cover in percent, by year of the map.
+    implausible, tolerated_ha
+        As in `tesela.accounting.checks.check_changes`.
+    land_area_ha : float, optional
+        Official land area to check the total against.
+    absent : str or mapping
+        Notation key of unmanaged land, see `tesela.accounting.transitions.transition_table`.
+    title : str
+        Country or region, for the workbook.
+
+    Raises
+    ------
+    InputError
+        If maps and years do not fit, or have no common ground.
+    LegendError
+        If a legend has no way to the categories of Table 4.1.
+    GridError
+        If pixels are not all of one size on the ground.
+    """
+    if len(maps) < 2:
+        raise InputError(f"An account needs at least two maps of different years; {len(maps)} came.")
+    walks = [category_crosswalk(item.legend, crosswalk) for item in maps]
+    found = count_histories(maps, years, crosswalks=walks, keep_previous=keep_previous, window_px=window_px)
+    cohorts = follow_cohorts(found, transition_years=transition_years)
+    tables = tuple(transition_table(found, year, absent=absent) for year in found.inventory_years[1:])
+    estimates = _estimates(maps, found, walks=walks, samples=samples or {}, error_model=error_model)
+    stands = _judge_forest(maps, found, walks=walks, rule=forest, tree_cover=tree_cover or {})
+    checks: list[Check] = [*check_tables(tables), *check_cohorts(cohorts, found)]
+    checks += check_changes(found, implausible=implausible, tolerated_ha=tolerated_ha)
+    if forest is not None and stands:
+        checks += check_forest(stands, forest)
+    if land_area_ha is not None:
+        checks.append(check_land_area(found, land_area_ha))
+    folder = Path(out_dir)
+    printed = _crosswalk_rows(maps, walks)
+    rows: dict[str, list[Row]] = {
+        "areas": area_rows(found),
+        "changes": change_rows(found, {item.years: item for item in estimates}),
+        "remaining": remaining_rows(cohorts),
+        "cohorts": cohort_rows(cohorts),
+        "checks": check_rows(tuple(checks)),
+        "crosswalk": printed,
+    }
+    files = {name: folder / f"{name}.csv" for name in rows}
+    for name, file in (("table41", "table4.1.xlsx"), ("accounts", "accounts.json"), ("page", "account.html")):
+        files[name] = folder / file
+    accounts = Accounts(
+        histories=found,
+        cohorts=cohorts,
+        tables=tables,
+        checks=tuple(checks),
+        estimates=estimates,
+        forest=stands,
+        crosswalk=tuple(printed),
+        maps=tuple(item.path for item in maps),
+        notes=tuple(_notes(found, estimates, transition_years=transition_years)),
+        files=files,
+    )
+    _write(accounts, rows, title=title)
+    settings = {
+        "years": list(found.years),
+        "transition_years": transition_years,
+        "forest": None if forest is None else vars(forest),
+        "basis": {f"{a}-{b}": item.basis for item in estimates for a, b in [item.years]},
+    }
+    Manifest(
+        "account",
+        settings=settings,
+        inputs={item.path: fingerprint(item.path) for item in maps},
+        outputs={name: path.name for name, path in files.items()},
+        legend=found.legend.address,
+    ).write(folder)
+    return accounts
+
+
+def category_crosswalk(legend: Legend, crosswalk: Crosswalk | None = None) -> Crosswalk | None:
+    """
+    The way from the classes of a map to the categories; None where they are the same.
+
+    Parameters
+    ----------
+    crosswalk : Crosswalk, optional
+        A user's own; default: the shipped one to "lulucf".
+    """
+    target = load_legend("lulucf") if crosswalk is None else crosswalk.target
+    if legend.codes == target.codes and legend.values == target.values:
+        return None
+    return load_crosswalk(legend.address, target) if crosswalk is None else crosswalk
+
+
+def _estimates(
+    maps: Sequence[ClassMap],
+    found: Histories,
+    *,
+    walks: Sequence[Crosswalk | None],
+    samples: Samples,
+    error_model: ErrorModel | None,
+) -> tuple[ChangeEstimates, ...]:
+    pairs = list(pairwise(found.years))
+    strange = [f"{a}-{b}" for a, b in samples if (a, b) not in pairs]
+    if strange:
+        raise InputError(
+            f"A sample was given for {join_words(strange)}; it belongs to two neighbouring maps: "
+            f"{join_words(f'{a}-{b}' for a, b in pairs)}."
+        )
+    results = []
+    for i, years in enumerate(pairs):
+        mapped = found.changes_ha(i)
+        given = samples.get(years)
+        if given is not None:
+            if not isinstance(given, Sample):
+                given = read_sample(given, maps[i : i + 2], crosswalk=walks[i : i + 2])
+            results.append(estimate_changes(given, mapped, legend=found.legend, years=years))
+        elif error_model is not None:
+            results.append(simulate_changes(mapped, legend=found.legend, years=years, model=error_model))
+    return tuple(results)
+
+
+def _judge_forest(
+    maps: Sequence[ClassMap],
+    found: Histories,
+    *,
+    walks: Sequence[Crosswalk | None],
+    rule: ForestRule | None,
+    tree_cover: Mapping[int, Scene],
+) -> tuple[ForestFinding, ...]:
+    if rule is None or rule.category not in found.legend:
+        return ()
+    return tuple(
+        judge_forest(item, year, rule=rule, crosswalk=walk, tree_cover=tree_cover.get(year))
+        for item, year, walk in zip(maps, found.years, walks, strict=True)
+    )
+
+
+def _crosswalk_rows(maps: Sequence[ClassMap], walks: Sequence[Crosswalk | None]) -> list[Row]:
+    rows: list[Row] = [("legend", "code", "name", "category", "share", "note")]
+    seen: set[str] = set()
+    for item, walk in zip(maps, walks, strict=True):
+        if item.legend.address in seen:
+            continue
+        seen.add(item.legend.address)
+        used = Crosswalk.identity(item.legend) if walk is None else walk
+        rows += [
+            (item.legend.address, row.code, item.legend[row.code].name, row.to, row.share, row.note)
+            for row in used.rows
+            if row.code in item.legend
+        ]
+    return rows
+
+
+def _notes(found: Histories, estimates: Sequence[ChangeEstimates], *, transition_years: int) -> Iterator[str]:
+    first, last = found.years[0], found.years[-1]
+    yield (
+        f"Conversions before {first} are not known: until {min(last, first + transition_years - 1)} land in "
+        f"conversion is understated and land remaining overstated."
+    )
+    yield f"Between maps, change is spread evenly over the years; only {join_words(found.years)} are mapped."
+    yield "Table 4.1, cohorts and areas by year are pixel-counted; they carry the bias of the maps."
+    covered = {item.years for item in estimates}
+    bare = [f"{a}-{b}" for a, b in pairwise(found.years) if (a, b) not in covered]
+    if bare:
+        yield f"No sample and no model of errors for {join_words(bare)}: these changes have no intervals."
+    for item in estimates:
+        yield f"{item.years[0]} to {item.years[1]}, {item.basis}: {item.detail}"
+    yield from found.notes
+
+
+def _write(accounts: Accounts, rows: Mapping[str, list[Row]], *, title: str) -> None:
+    files = accounts.files
+    for name, (header, *body) in rows.items():
+        write_csv(files[name], [str(item) for item in header], body)
+    sheets: dict[str, Sequence[Sequence[object]]] = {
+        name.capitalize(): list(table) for name, table in rows.items()
+    }
+    sheets["Notes"] = [("note",), *((note,) for note in accounts.notes)]
+    write_table41(files["table41"], accounts.tables, title=title, sheets=sheets)
+    with write_whole(files["accounts"]) as part:
+        part.write_text(json.dumps(accounts.to_dict(), indent=1) + "\n", encoding="utf-8")
+    write_account_page(files["page"], accounts, title=title)

@@ -1,0 +1,188 @@
+"""The land account: areas, changes, cohorts, transition tables and checks of a series of maps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import TypeAlias
+
+from tesela.accounting.change_uncertainty import ChangeEstimates
+from tesela.accounting.checks import Check
+from tesela.accounting.cohorts import CohortTable
+from tesela.accounting.forest_definition import ForestFinding
+from tesela.accounting.trajectories import Histories
+from tesela.accounting.transitions import TransitionTable
+from tesela.core.legend import Legend
+
+Row: TypeAlias = tuple[object, ...]
+
+_VERDICTS: Mapping[bool | None, str] = {True: "pass", False: "FAIL", None: "skip"}
+
+
+@dataclass(frozen=True, eq=False)
+class Accounts:
+    """What `tesela.accounting.accounting.account_maps` found."""
+
+    histories: Histories
+    cohorts: CohortTable
+    tables: tuple[TransitionTable, ...]
+    """Table 4.1 of each inventory year, ascending."""
+    checks: tuple[Check, ...]
+    estimates: tuple[ChangeEstimates, ...]
+    """Change areas with intervals, of the pairs of dates with a sample or a model of errors."""
+    forest: tuple[ForestFinding, ...]
+    crosswalk: tuple[Row, ...]
+    """Header and rows of every crosswalk used: legend, code, name, category, share, note."""
+    maps: tuple[str, ...]
+    notes: tuple[str, ...]
+    """What a reader must know to use the figures, one sentence each."""
+    files: Mapping[str, Path]
+    """What was written, by name."""
+
+    @property
+    def legend(self) -> Legend:
+        """The categories."""
+        return self.histories.legend
+
+    @property
+    def failed(self) -> tuple[Check, ...]:
+        """Checks that did not pass."""
+        return tuple(check for check in self.checks if check.passed is False)
+
+    def to_dict(self) -> dict[str, object]:
+        """Document of all figures, for JSON."""
+        found, codes = self.histories, self.legend.codes
+        return {
+            "maps": [
+                {"path": path, "year": year, "left_out_ha": missing * found.pixel_area_ha}
+                for path, year, missing in zip(self.maps, found.years, found.missing_px, strict=True)
+            ],
+            "legend": self.legend.to_dict(),
+            "area_ha": found.total_ha,
+            "pixel_area_ha": found.pixel_area_ha,
+            "areas": [
+                dict(zip(header, row, strict=True)) for header, *rows in [area_rows(found)] for row in rows
+            ],
+            "changes": [
+                {"years": [a, b], "codes": list(codes), "matrix_ha": found.changes_ha(i).tolist()}
+                for i, (a, b) in enumerate(pairwise(found.years))
+            ],
+            "annual_tables": [
+                {
+                    "year": year,
+                    "codes": list(codes),
+                    "matrix_ha": found.annual_changes_ha(year).tolist(),
+                    "initial_ha": found.areas_ha(year - 1).tolist(),
+                    "final_ha": found.areas_ha(year).tolist(),
+                }
+                for year in found.inventory_years[1:]
+            ],
+            "transition_years": self.cohorts.transition_years,
+            "estimates": [item.to_dict() for item in self.estimates],
+            "flip_flops": [
+                {
+                    "years": list(item.years),
+                    "category": item.category,
+                    "between": item.between,
+                    "area_ha": item.area_ha,
+                }
+                for item in found.flip_flops()
+            ],
+            "forest": [vars(item) for item in self.forest],
+            "checks": [vars(check) for check in self.checks],
+            "crosswalk": [
+                dict(zip(map(str, self.crosswalk[0]), row, strict=True)) for row in self.crosswalk[1:]
+            ],
+            "notes": list(self.notes),
+            "files": {name: path.name for name, path in self.files.items()},
+        }
+
+    def to_lines(self) -> Iterator[str]:
+        """What a person wants to see first."""
+        found = self.histories
+        width = max(len(name) for name in self.legend.names)
+        yield " ".join([f"{'ha':{width}}", *(f"{year:>14}" for year in found.years)])
+        for k, name in enumerate(self.legend.names):
+            yield " ".join([f"{name:{width}}", *(f"{areas[k]:>14,.1f}" for areas in found.mapped_areas_ha)])
+        for item in self.estimates:
+            yield f"{item.years[0]} to {item.years[1]}, {item.basis}: {item.detail}"
+            for before, after, mapped, estimate in item.rows():
+                if before != after and mapped:
+                    interval = f"{estimate.low:,.1f} to {estimate.high:,.1f}"
+                    text = f"{estimate.value:,.1f} ha ({interval if estimate.has_interval else 'all points alike'})"
+                    yield f"  {before} to {after}: mapped {mapped:,.1f} ha, {item.basis} {text}"
+        for check in self.checks:
+            yield f"{_VERDICTS[check.passed]}  {check.name}: {check.found}"
+
+
+def area_rows(histories: Histories) -> list[Row]:
+    """Header and rows of the areas by year: year, category, hectares, share, and whether a map shows it."""
+    rows: list[Row] = [("year", "category", "area_ha", "share", "basis")]
+    for year in histories.inventory_years:
+        basis = "mapped" if year in histories.years else "interpolated"
+        for code, area in zip(histories.legend.codes, histories.areas_ha(year).tolist(), strict=True):
+            rows.append((year, code, area, area / histories.total_ha, basis))
+    return rows
+
+
+def change_rows(histories: Histories, estimates: Mapping[tuple[int, int], ChangeEstimates]) -> list[Row]:
+    """Header and rows of the changes between maps, with their intervals where they are known."""
+    rows: list[Row] = [
+        (
+            "year_from",
+            "year_to",
+            "from",
+            "to",
+            "mapped_ha",
+            "mapped_ha_per_year",
+            "basis",
+            "estimate_ha",
+            "se_ha",
+            "low_ha",
+            "high_ha",
+        )
+    ]
+    codes = histories.legend.codes
+    for i, (first, last) in enumerate(pairwise(histories.years)):
+        matrix, known = histories.changes_ha(i), estimates.get((first, last))
+        for a, before in enumerate(codes):
+            for b, after in enumerate(codes):
+                mapped = float(matrix[a, b])
+                yearly = mapped / (last - first) if a != b else ""
+                tail: Row = ("pixel-counted", "", "", "", "")
+                if known is not None:
+                    found = known.changes[a][b]
+                    tail = (known.basis, found.value, found.se, found.low, found.high)
+                if mapped or (known is not None and known.changes[a][b].value):
+                    rows.append((first, last, before, after, mapped, yearly, *tail))
+    return rows
+
+
+def remaining_rows(cohorts: CohortTable) -> list[Row]:
+    """Header and rows of land remaining in a category and land converted to it, by origin and year."""
+    rows: list[Row] = [("year", "category", "status", "from", "area_ha")]
+    codes = cohorts.legend.codes
+    for year in cohorts.years:
+        remaining, converting = cohorts.remaining_ha(year), cohorts.converting_ha(year)
+        for k, code in enumerate(codes):
+            rows.append((year, code, "remaining", code, float(remaining[k])))
+            rows += [
+                (year, code, "converted", origin, float(converting[o, k]))
+                for o, origin in enumerate(codes)
+                if converting[o, k]
+            ]
+    return rows
+
+
+def cohort_rows(cohorts: CohortTable) -> list[Row]:
+    """Header and rows of the cohort table; year 0 of conversion is land never converted."""
+    return [("year", "converted_in", "from", "to", "area_ha", "status"), *cohorts.rows()]
+
+
+def check_rows(checks: tuple[Check, ...]) -> list[Row]:
+    """Header and rows of the checks."""
+    rows: list[Row] = [("check", "kind", "passed", "found", "area_ha")]
+    rows += [(item.name, item.kind, _VERDICTS[item.passed], item.found, item.area_ha) for item in checks]
+    return rows

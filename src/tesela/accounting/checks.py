@@ -1,0 +1,229 @@
+"""Checks of a land account: what an inventory reviewer asks first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tesela.accounting.cohorts import CohortTable
+from tesela.accounting.forest_definition import ForestFinding, ForestRule
+from tesela.accounting.trajectories import Histories
+from tesela.accounting.transitions import CATEGORIES, TransitionTable
+from tesela.core.errors import InputError, join_words
+
+IMPLAUSIBLE: tuple[tuple[str, str], ...] = (("settlements", "forest_land"), ("wetlands", "cropland"))
+"""Changes that rarely happen on the ground: mostly an error of one of the two maps."""
+
+TOLERANCE_KHA = 1e-9
+"""Sums may differ by a square millimetre times a thousand: rounding of floating-point numbers only."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """The answer to one question about an account."""
+
+    name: str
+    kind: str
+    """"arithmetic": must hold; "plausibility": to be looked at; "definition": of the national inventory."""
+    passed: bool | None
+    """None where it could not be checked."""
+    found: str
+    """What was found, for a person."""
+    area_ha: float = 0.0
+    """Ground in question."""
+
+
+def check_tables(tables: Sequence[TransitionTable]) -> Iterator[Check]:
+    """Row and column sums, no negative number, continuity of years, constant total of transition tables."""
+    ordered = sorted(tables, key=lambda table: table.year)
+    yield from (
+        _sums(ordered, axis=1, name="row sums", stated="initial area"),
+        _sums(ordered, axis=0, name="column sums", stated="final area"),
+    )
+    negative = [
+        f"{table.year} {_names()[i]} to {_names()[j]} {table.matrix_kha[i, j]:.6g} kha"
+        for table in ordered
+        for i, j in zip(*np.nonzero(table.matrix_kha < -TOLERANCE_KHA), strict=True)
+    ]
+    yield _check("no negative area", negative, "No cell is below 0.")
+    gaps = [
+        f"{_names()[i]} ends {before.year} with {before.final_kha[i]:.6g} kha and starts {after.year} with "
+        f"{after.initial_kha[i]:.6g}"
+        for before, after in pairwise(ordered)
+        if after.year == before.year + 1
+        for i in np.flatnonzero(_differ(before.final_kha, after.initial_kha))
+    ]
+    skipped = [
+        f"{after.year} follows {before.year}"
+        for before, after in pairwise(ordered)
+        if after.year != before.year + 1
+    ]
+    yield _check("continuity of years", gaps + skipped, "Each year starts with the areas of the year before.")
+    totals = {table.year: float(table.final_kha.sum()) for table in ordered}
+    wrong = [
+        f"{table.year} {sides} {total:.6g} kha instead of {totals[ordered[0].year]:.6g}"
+        for table in ordered
+        for sides, total in (("starts with", table.initial_kha.sum()), ("ends with", table.final_kha.sum()))
+        if _differ(total, totals[ordered[0].year])
+    ]
+    yield _check("constant total", wrong, "The area of all categories is the same in all years.")
+
+
+def check_cohorts(cohorts: CohortTable, histories: Histories) -> Iterator[Check]:
+    """Remaining and converted land of each year add up to the areas of that year."""
+    wrong = []
+    for year in cohorts.years:
+        there = cohorts.remaining_ha(year) + cohorts.converting_ha(year).sum(axis=0)
+        wrong += [
+            f"{year} {code} {there[k]:.6g} ha instead of {area:.6g}"
+            for k, (code, area) in enumerate(zip(cohorts.legend.codes, histories.areas_ha(year), strict=True))
+            if _differ(there[k] / 1000, area / 1000)
+        ]
+    yield _check("cohort totals", wrong, "Remaining and converted land add up to the areas of each year.")
+
+
+def check_changes(
+    histories: Histories, *, implausible: Iterable[tuple[str, str]] = IMPLAUSIBLE, tolerated_ha: float = 0.0
+) -> Iterator[Check]:
+    """
+    Implausible changes, ground that changed and changed back, and ground without a category at some date.
+
+    Parameters
+    ----------
+    implausible : iterable of (before, after)
+        Codes of changes to be looked at; those of categories that the account lacks are passed over.
+    tolerated_ha : float
+        Area of each up to which the check passes.
+    """
+    codes = histories.legend.codes
+    found, area = [], 0.0
+    for i in range(len(histories.years) - 1):
+        matrix = histories.changes_ha(i)
+        for before, after in implausible:
+            if before in codes and after in codes:
+                ha = float(matrix[codes.index(before), codes.index(after)])
+                if ha > tolerated_ha:
+                    found.append(
+                        f"{before} to {after} {ha:,.2f} ha in {histories.years[i]}-{histories.years[i + 1]}"
+                    )
+                    area += ha
+    yield _check(
+        "implausible changes",
+        found,
+        "None of the changes named implausible.",
+        kind="plausibility",
+        area_ha=area,
+    )
+    flips = histories.flip_flops()
+    shown = [
+        f"{item.category} to {item.between} and back {item.area_ha:,.2f} ha in "
+        f"{item.years[0]}-{item.years[1]}-{item.years[2]}"
+        for item in flips
+    ]
+    area = sum(item.area_ha for item in flips)
+    passed = area <= tolerated_ha
+    yield _check(
+        "flip-flops",
+        [] if passed else shown,
+        "No ground changed and changed back.",
+        kind="plausibility",
+        area_ha=area,
+    )
+    gaps = [
+        f"{missing * histories.pixel_area_ha:,.2f} ha in {year}"
+        for year, missing in zip(histories.years, histories.missing_px, strict=False)
+        if missing
+    ]
+    area = sum(histories.missing_px) * histories.pixel_area_ha
+    yield _check(
+        "ground left out",
+        [f"no category: {text}" for text in gaps],
+        "All ground of any map has a category at every date.",
+        kind="plausibility",
+        area_ha=area,
+    )
+
+
+def check_forest(findings: Sequence[ForestFinding], rule: ForestRule) -> Iterator[Check]:
+    """Minimum area and crown cover of forest stands."""
+    small = [
+        f"{item.small} stands, {item.small_ha:,.2f} ha in {item.year}" for item in findings if item.small
+    ]
+    yield _check(
+        "minimum forest area",
+        small,
+        f"No stand inside the map is under {rule.min_area_ha:g} ha.",
+        kind="definition",
+        area_ha=max((item.small_ha for item in findings), default=0.0),
+    )
+    judged = [item for item in findings if item.open is not None]
+    if not judged:
+        text = f"Not checked: no layer of tree cover was given (the rule asks for {rule.min_cover:g} %)."
+        yield Check("forest crown cover", "definition", None, text)
+        return
+    open_stands = [
+        f"{item.open} stands, {item.open_ha:,.2f} ha in {item.year}" for item in judged if item.open
+    ]
+    years = join_words(item.year for item in judged)
+    yield _check(
+        "forest crown cover",
+        open_stands,
+        f"Every stand has {rule.min_cover:g} % of crown cover in {years}.",
+        kind="definition",
+        area_ha=max((item.open_ha or 0.0 for item in judged), default=0.0),
+    )
+
+
+def check_land_area(histories: Histories, official_ha: float, *, tolerance: float = 0.01) -> Check:
+    """
+    Total against the official land area, within a relative tolerance.
+
+    Raises
+    ------
+    InputError
+        If the official area is none.
+    """
+    if not official_ha > 0:
+        raise InputError(f"The official land area is {official_ha:g} ha; it must be more than 0.")
+    difference = histories.total_ha - official_ha
+    share = difference / official_ha
+    text = f"{histories.total_ha:,.1f} ha counted, {official_ha:,.1f} ha official: {share:+.2%}."
+    return Check("official land area", "definition", abs(share) <= tolerance, text, abs(difference))
+
+
+def _sums(tables: Sequence[TransitionTable], *, axis: int, name: str, stated: str) -> Check:
+    wrong = []
+    for table in tables:
+        sums, said = table.matrix_kha.sum(axis=axis), table.initial_kha if axis == 1 else table.final_kha
+        wrong += [
+            f"{table.year} {_names()[i]} {sums[i]:.6g} kha, {stated} {said[i]:.6g}"
+            for i in np.flatnonzero(_differ(sums, said))
+        ]
+    return _check(name, wrong, f"In each table the {name} are the {stated}s.")
+
+
+def _check(
+    name: str, wrong: Sequence[str], right: str, *, kind: str = "arithmetic", area_ha: float = 0.0
+) -> Check:
+    """Check that passes when nothing is wrong."""
+    text = (
+        right
+        if not wrong
+        else f"{'; '.join(wrong[:8])}{f'; and {len(wrong) - 8} more' if len(wrong) > 8 else ''}."
+    )
+    return Check(name, kind, not wrong, text, area_ha)
+
+
+def _differ(one: object, other: object) -> NDArray[np.bool_]:
+    near = np.isclose(
+        np.asarray(one, np.float64), np.asarray(other, np.float64), rtol=1e-9, atol=TOLERANCE_KHA
+    )
+    return np.asarray(~near)
+
+
+def _names() -> list[str]:
+    return list(CATEGORIES)

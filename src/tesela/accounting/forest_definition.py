@@ -1,0 +1,96 @@
+"""The forest definition: which mapped forest does not meet the national minimum of area and crown cover."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tesela.accounting.connected_areas import ComponentCounter, strips
+from tesela.core.crosswalk import Crosswalk
+from tesela.core.scene import Scene
+from tesela.io.maps import ClassMap, MapReader
+from tesela.io.pixel_areas import equal_pixels_m2, stratum_table
+from tesela.io.scenes import SceneReader
+
+
+@dataclass(frozen=True)
+class ForestRule:
+    """What a stand needs to be a forest; the default is what Spain reported, 1 ha and 20 % crown cover."""
+
+    min_area_ha: float = 1.0
+    min_cover: float = 20.0
+    """Mean crown cover of a stand in percent; only asked where a layer of tree cover is given."""
+    category: str = "forest_land"
+
+
+@dataclass(frozen=True)
+class ForestFinding:
+    """The forest of one date against a `ForestRule`."""
+
+    year: int
+    stands: int
+    """Connected areas of forest (pixels that share a side)."""
+    small: int
+    """Stands under the minimum area that do not touch the map's edge, beyond which they may go on."""
+    small_ha: float
+    open: int | None
+    """Stands of sufficient area with too little crown cover; None without a layer of tree cover."""
+    open_ha: float | None
+
+
+def judge_forest(
+    source: ClassMap,
+    year: int,
+    *,
+    rule: ForestRule,
+    crosswalk: Crosswalk | None = None,
+    tree_cover: Scene | None = None,
+) -> ForestFinding:
+    """
+    Find the stands of a map that are no forest by definition; memory grows with the stands only.
+
+    Parameters
+    ----------
+    crosswalk : Crosswalk, optional
+        From the map's classes to the categories.
+    tree_cover : Scene, optional
+        Its first band is crown cover in percent; pixels without a value are left out of a stand's mean.
+    """
+    table, legend = stratum_table(source.legend, crosswalk)
+    forest = legend[rule.category].value
+    pixel_ha = equal_pixels_m2(source) / 10_000
+    counter = ComponentCounter(measures=3)
+    cover = None if tree_cover is None else SceneReader(tree_cover)
+    rows = source.grid.shape[0]
+    try:
+        with MapReader(source) as reader:
+            for row, window in strips(source.grid):
+                stands = (table[reader.read(window)] == forest).astype(np.uint8)
+                edge = np.zeros(stands.shape)
+                edge[:, [0, -1]] = 1
+                if row == 0:
+                    edge[0] = 1
+                if row + len(stands) == rows:
+                    edge[-1] = 1
+                percent = np.full(stands.shape, np.nan)
+                if cover is not None:
+                    percent = cover.read(window)[0].astype(np.float64)
+                known = np.isfinite(percent)
+                counter.add(stands, edge, np.where(known, percent, 0), known.astype(np.float64))
+    finally:
+        if cover is not None:
+            cover.close()
+    roots, sums = counter.totals()
+    pixels, on_edge, percent_sum, known_px = sums[roots == np.arange(len(roots))].T
+    area = pixels * pixel_ha
+    small = (area < rule.min_area_ha * (1 - 1e-9)) & (on_edge == 0)
+    bare = ~small & (known_px > 0) & (percent_sum < rule.min_cover * known_px)
+    return ForestFinding(
+        year=year,
+        stands=len(area),
+        small=int(small.sum()),
+        small_ha=float(area[small].sum()),
+        open=None if cover is None else int(bare.sum()),
+        open_ha=None if cover is None else float(area[bare].sum()),
+    )

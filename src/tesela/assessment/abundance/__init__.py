@@ -1,0 +1,1 @@
+"""Abundance map against reference shares: scores, calibration, figures and the report."""

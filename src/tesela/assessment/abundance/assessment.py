@@ -1,0 +1,323 @@
+"""Assessing an abundance map against reference shares, in one pass over both."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+
+from tesela.assessment.abundance.calibration import ShareCalibration
+from tesela.assessment.abundance.scores import SCORES, AbundanceSums, intervals
+from tesela.core.errors import GridError, InputError
+from tesela.core.grid import pixel_offset, windows
+from tesela.core.legend import Legend
+from tesela.core.shares import pixel_size_m, sum_to_level
+from tesela.io.abundance import AbundanceMap, ErrorWriter
+from tesela.io.numbers import read_numbers
+from tesela.io.raster import open_dataset
+
+BLOCK_M = (18_000.0, 15_000.0)
+"""Width and height of the blocks of the bootstrap: those of the published split."""
+
+DENSITY_BINS = 50
+_BLOCK_CELLS = 512
+_DRAWN_CELLS = 420
+"""Longest side of the pictures; a drawn cell is the mean of its pixels."""
+
+
+@dataclass(frozen=True, eq=False)
+class Overview:
+    """What is drawn: means over square groups of pixels."""
+
+    map_shares: NDArray[np.float32]
+    """(classes, rows, cols) of the map, everywhere; NaN where it has no data."""
+    reference_shares: NDArray[np.float32]
+    """(classes, rows, cols) of the reference, everywhere."""
+    rmse: NDArray[np.float32]
+    """(rows, cols) over classes and judged pixels; NaN where none was judged."""
+    rrmse: NDArray[np.float32]
+    cell_px: int
+    """Pixels along the side of a drawn cell."""
+
+
+@dataclass(frozen=True, eq=False)
+class AbundanceAssessment:
+    """What an abundance map is worth on judged ground."""
+
+    map_path: str
+    reference_path: str
+    grid: GeoBox
+    sums: AbundanceSums
+    """Over all judged pixels."""
+    block_names: tuple[str, ...]
+    """Blocks of ground with judged pixels: "row.column", from 1."""
+    block_sums: tuple[AbundanceSums, ...]
+    density: NDArray[np.int64]
+    """(classes, 50, 50) judged pixels by share of the reference (first) and of the map."""
+    levels: Mapping[int, AbundanceSums]
+    """Sums at coarser levels of the legend, by depth."""
+    overview: Overview
+    calibration: ShareCalibration | None = None
+
+    @property
+    def legend(self) -> Legend:
+        """Legend of the map."""
+        return self.sums.legend
+
+    @cached_property
+    def intervals(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Ends of the 95 % block-bootstrap intervals of the mean scores, in the order of `SCORES`."""
+        flat = np.stack([sums.flat for sums in self.block_sums])
+        return intervals(flat, len(self.legend))
+
+    def to_dict(self) -> dict[str, object]:
+        """All figures, for JSON; null where one is undefined."""
+        low, high = self.intervals
+        return {
+            "map": self.map_path,
+            "reference": self.reference_path,
+            "legend": self.legend.address,
+            "judged_px": self.sums.judged_px,
+            "blocks": len(self.block_names),
+            "mean": _mean_rows(self.sums),
+            "interval_95": {
+                name: [_plain(a), _plain(b)] for name, a, b in zip(SCORES, low, high, strict=True)
+            },
+            "classes": _class_rows(self.sums),
+            "levels": {
+                str(depth): {"mean": _mean_rows(sums), "classes": _class_rows(sums)}
+                for depth, sums in self.levels.items()
+            },
+            "by_block": {
+                name: {"judged_px": sums.judged_px, **_mean_rows(sums)}
+                for name, sums in zip(self.block_names, self.block_sums, strict=True)
+            },
+            "calibration": None if self.calibration is None else self.calibration.to_dict(),
+        }
+
+
+def assess_abundance(
+    map: AbundanceMap,
+    reference: AbundanceMap,
+    *,
+    chosen: NDArray[np.bool_] | None = None,
+    block_m: Sequence[float] = BLOCK_M,
+    uncertainty: str | Path | None = None,
+    errors: str | Path | None = None,
+) -> AbundanceAssessment:
+    """
+    Judge an abundance map on all pixels that have shares on both sides; memory does not grow with the map.
+
+    Parameters
+    ----------
+    map, reference : AbundanceMap
+        Of the same pixels and legend; the reference may be of a finer level of the same tree.
+    chosen : (rows, cols) array of bool, optional
+        Pixels to judge, such as those of the test split.
+    block_m : (float, float)
+        Width and height of the blocks that the bootstrap draws.
+    uncertainty : path, optional
+        Standard deviation of each share, as `tesela unmix --uncertainty` writes it.
+    errors : path, optional
+        Raster to write: RMSE and RRMSE over the classes of each judged pixel.
+
+    Raises
+    ------
+    GridError
+        If the pixels differ.
+    InputError
+        If the legends differ, or no pixel can be judged.
+    """
+    legend = map.legend
+    _check(map, reference)
+    collector = _Collector(map, tuple(block_m))
+    with ExitStack() as stack:
+        writer = None if errors is None else stack.enter_context(ErrorWriter(errors, map.grid))
+        spread = None if uncertainty is None else stack.enter_context(open_dataset(uncertainty))
+        if spread is not None and spread.count != len(legend):
+            raise InputError(
+                f"{uncertainty}: has {spread.count} bands, but the map {len(legend)} classes; give the raster that "
+                f"`tesela unmix --uncertainty` wrote with this map."
+            )
+        for row, col, window in windows(map.grid, collector.step):
+            estimate, truth = map.read(window), reference.read(window)
+            if reference.legend != legend:
+                truth = sum_to_level(truth, reference.legend, legend.depth)
+            rows, cols = window.shape
+            judged = np.asarray(np.isfinite(estimate).all(axis=0) & np.isfinite(truth).all(axis=0))
+            if chosen is not None:
+                judged &= chosen[row : row + rows, col : col + cols]
+            deviation = None
+            if spread is not None:
+                raw, valid = read_numbers(
+                    spread, list(range(1, len(legend) + 1)), window, nodata=spread.nodata, continuous=False
+                )
+                deviation = np.where(
+                    valid, raw.astype(np.float32) * np.float32(spread.scales[0]), np.float32(np.nan)
+                )
+            found = collector.add(row, col, truth, estimate, judged, deviation)
+            if writer is not None:
+                writer.write_errors(row, col, found)
+    if not collector.blocks:
+        raise InputError(
+            f"{map.path} and {reference.path} share no pixel to judge. Check that both show the same ground."
+        )
+    return collector.result(reference)
+
+
+class _Collector:
+    """Adds up windows of both maps."""
+
+    def __init__(self, map: AbundanceMap, block_m: Sequence[float]) -> None:
+        self.map = map
+        rows, cols = (int(side) for side in map.grid.shape)
+        self.cell_px = max(1, math.ceil(max(rows, cols) / _DRAWN_CELLS))
+        self.step = self.cell_px * max(1, _BLOCK_CELLS // self.cell_px)
+        width_m, height_m = pixel_size_m(map.grid)
+        self.across = ((np.arange(cols) + 0.5) * width_m // block_m[0]).astype(np.int64)
+        self.down = ((np.arange(rows) + 0.5) * height_m // block_m[1]).astype(np.int64)
+        count = len(map.legend)
+        self.blocks: dict[tuple[int, int], AbundanceSums] = {}
+        self.levels = {
+            depth: AbundanceSums.empty(map.legend.level(depth)) for depth in range(1, map.legend.depth)
+        }
+        self.density = np.zeros((count, DENSITY_BINS, DENSITY_BINS), np.int64)
+        self.calibration: ShareCalibration | None = None
+        drawn = (math.ceil(rows / self.cell_px), math.ceil(cols / self.cell_px))
+        self.drawn = np.zeros((2 * count + 2, *drawn))
+        self.counts = np.zeros((3, *drawn))
+
+    def add(
+        self,
+        row: int,
+        col: int,
+        truth: NDArray[np.float32],
+        estimate: NDArray[np.float32],
+        judged: NDArray[np.bool_],
+        deviation: NDArray[np.float32] | None,
+    ) -> NDArray[np.float32]:
+        """Add a window; returns RMSE and RRMSE of its judged pixels, (2, rows, cols), NaN elsewhere."""
+        legend = self.map.legend
+        t, p = truth[:, judged].T, estimate[:, judged].T
+        down = self.down[row : row + truth.shape[1], np.newaxis]
+        across = self.across[np.newaxis, col : col + truth.shape[2]]
+        number = (down * (self.across[-1] + 1) + across)[judged]
+        for block in np.unique(number):
+            mine = number == block
+            key = divmod(int(block), int(self.across[-1]) + 1)
+            sums = AbundanceSums.of(legend, t[mine], p[mine])
+            self.blocks[key] = self.blocks[key] + sums if key in self.blocks else sums
+        for depth, upper in self.levels.items():
+            coarse = upper.legend
+            pair = [sum_to_level(part.T, legend, depth).T for part in (t, p)]
+            self.levels[depth] = upper + AbundanceSums.of(coarse, *pair)
+        for k in range(len(legend)):
+            bins = [
+                np.clip((part[:, k] * DENSITY_BINS).astype(np.intp), 0, DENSITY_BINS - 1) for part in (t, p)
+            ]
+            pairs = np.bincount(bins[0] * DENSITY_BINS + bins[1], minlength=DENSITY_BINS**2)
+            self.density[k] += pairs.reshape(DENSITY_BINS, DENSITY_BINS)
+        if deviation is not None:
+            s = deviation[:, judged].T
+            known = np.isfinite(s)
+            found = ShareCalibration.of(t[known], p[known], s[known])
+            self.calibration = found if self.calibration is None else self.calibration + found
+        return self._draw(row, col, truth, estimate, judged)
+
+    def _draw(
+        self,
+        row: int,
+        col: int,
+        truth: NDArray[np.float32],
+        estimate: NDArray[np.float32],
+        judged: NDArray[np.bool_],
+    ) -> NDArray[np.float32]:
+        squares = np.where(judged, ((estimate - truth) ** 2).sum(axis=0), 0.0)
+        norms = np.where(judged, (truth**2).sum(axis=0), 0.0)
+        seen = [np.isfinite(part).all(axis=0) for part in (estimate, truth)]
+        layers = [np.where(there, part, 0.0) for there, part in zip(seen, (estimate, truth), strict=True)]
+        parts = np.concatenate([*layers, squares[np.newaxis], norms[np.newaxis]])
+        counts = np.stack([*seen, judged]).astype(np.float64)
+        top, left = row // self.cell_px, col // self.cell_px
+        for target, content in ((self.drawn, parts), (self.counts, counts)):
+            pooled = _pooled(content, self.cell_px)
+            target[:, top : top + pooled.shape[1], left : left + pooled.shape[2]] += pooled
+        errors = np.full((2, *judged.shape), np.nan, np.float32)
+        errors[0, judged] = np.sqrt(squares[judged] / len(truth))
+        errors[1, judged] = np.sqrt(squares[judged] / norms[judged])
+        return errors
+
+    def result(self, reference: AbundanceMap) -> AbundanceAssessment:
+        legend = self.map.legend
+        keys = sorted(self.blocks)
+        count = len(legend)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            overview = Overview(
+                map_shares=(self.drawn[:count] / self.counts[0]).astype(np.float32),
+                reference_shares=(self.drawn[count : 2 * count] / self.counts[1]).astype(np.float32),
+                rmse=np.sqrt(self.drawn[-2] / self.counts[2] / count).astype(np.float32),
+                rrmse=np.sqrt(self.drawn[-2] / self.drawn[-1]).astype(np.float32),
+                cell_px=self.cell_px,
+            )
+        return AbundanceAssessment(
+            map_path=self.map.path,
+            reference_path=reference.path,
+            grid=self.map.grid,
+            sums=sum((self.blocks[key] for key in keys), AbundanceSums.empty(legend)),
+            block_names=tuple(f"{row + 1}.{col + 1}" for row, col in keys),
+            block_sums=tuple(self.blocks[key] for key in keys),
+            density=self.density,
+            levels=self.levels,
+            overview=overview,
+            calibration=self.calibration,
+        )
+
+
+def _check(map: AbundanceMap, reference: AbundanceMap) -> None:
+    if pixel_offset(map.grid, reference.grid) is None:
+        raise GridError(
+            f"{map.path} and {reference.path} have different pixels. Draw the reference's shares on the map's grid "
+            f"(tesela label REFERENCE --like MAP --fractions)."
+        )
+    fine, legend = reference.legend, map.legend
+    if fine.name != legend.name or fine.depth < legend.depth or fine.level(legend.depth) != legend:
+        raise InputError(
+            f"{map.path} is in legend '{legend.address}', {reference.path} in '{fine.address}'; both must be in one "
+            f"legend, the reference at the same or a finer level."
+        )
+
+
+def _pooled(content: NDArray[np.floating], cell_px: int) -> NDArray[np.float64]:
+    """Sums over squares of pixels, the last ones cut at the edges."""
+    rows, cols = content.shape[1:]
+    down = np.add.reduceat(content.astype(np.float64), np.arange(0, rows, cell_px), axis=1)
+    return np.asarray(np.add.reduceat(down, np.arange(0, cols, cell_px), axis=2))
+
+
+def _mean_rows(sums: AbundanceSums) -> dict[str, float | None]:
+    return {name: _plain(sums.mean(name)) for name in SCORES}
+
+
+def _class_rows(sums: AbundanceSums) -> list[dict[str, object]]:
+    n = max(sums.judged_px, 1)
+    return [
+        {
+            "code": item.code,
+            "name": item.name,
+            "reference_share": float(sums.moments[k, 3] / n),
+            "map_share": float(sums.moments[k, 4] / n),
+            **{name: _plain(sums.by_class(name)[k]) for name in SCORES},
+        }
+        for k, item in enumerate(sums.legend.classes)
+    ]
+
+
+def _plain(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None

@@ -1,0 +1,302 @@
+"""Assessing files: a map and a reference as they lie on disk, to scores and a report."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tesela import __version__
+from tesela.assessment.assessment import Assessment, Generalised, assess
+from tesela.assessment.borders import EDGES_PX, pixel_side_m
+from tesela.assessment.report import write_report
+from tesela.core.errors import GridError, InputError, LegendError
+from tesela.core.legend import Legend
+from tesela.generalise.generalise import generalise_map
+from tesela.io.legends import load_crosswalk, load_legend
+from tesela.io.manifest import Manifest, fingerprint
+from tesela.io.maps import ClassMap, open_map
+from tesela.io.scenes import open_scene
+from tesela.io.vector import open_layer, read_layer
+from tesela.labels import write_labels
+from tesela.labels.masks import is_vector
+from tesela.pages.pdf import BROWSERS, find_browser, print_page
+
+if TYPE_CHECKING:
+    import geopandas as gpd
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Scores of one map and where its report lies."""
+
+    assessment: Assessment
+    report: Path
+    generalised: Generalised | None = None
+    pdf: Path | None = None
+    notes: tuple[str, ...] = ()
+    """What a reader must know to use the figures, and what was left out."""
+
+    @property
+    def document(self) -> Mapping[str, object]:
+        """All figures, for JSON."""
+        return {
+            **self.assessment.to_dict(),
+            "generalised": None if self.generalised is None else self.generalised.to_dict(),
+            "notes": list(self.notes),
+            "report": str(self.report),
+            "pdf": None if self.pdf is None else str(self.pdf),
+        }
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The last lines of a run: accuracy, mIoU, macro F1, map and report."""
+        return (
+            *score_lines(self.assessment, self.generalised),
+            f"map       {self.assessment.map_path}",
+            f"report    {self.report}",
+            *(() if self.pdf is None else (f"pdf       {self.pdf}",)),
+        )
+
+
+def score_lines(assessment: Assessment, generalised: Generalised | None = None) -> tuple[str, ...]:
+    """Headline scores, one line each; in a second column those after generalising."""
+    scores = assessment.scores
+    found = {"accuracy": scores.accuracy, "mIoU": scores.mean_iou, "macro F1": scores.macro_f1}
+    lines = [f"{name:9} {value:.4f}" for name, value in found.items()]
+    if generalised is not None:
+        after = generalised.assessment.scores
+        columns = zip(lines, (after.accuracy, after.mean_iou, after.macro_f1), strict=True)
+        lines = [f"{line}   {value:.4f} generalised ({generalised.rule})" for line, value in columns]
+    if assessment.calibration is not None:
+        lines.append(f"ECE       {assessment.calibration.error():.4f}")
+    return tuple(lines)
+
+
+def assess_files(
+    map_file: str | Path,
+    reference: str | Path,
+    out: str | Path,
+    *,
+    field: str | None = None,
+    layer: str | None = None,
+    source: str | None = None,
+    crosswalk: str | Path | None = None,
+    legend: str | None = None,
+    level: int | None = None,
+    tiles_px: int = 2048,
+    within: str | Path | None = None,
+    regions: str | Path | None = None,
+    region_field: str | None = None,
+    borders_m: Sequence[float] | None = None,
+    confidence: str | Path | None = None,
+    mmu_m2: float = 0.0,
+    min_width_m: float = 0.0,
+    image: str | Path | None = None,
+    title: str = "Map assessment",
+    pdf: bool = False,
+    progress: Progress | None = None,
+) -> Judgement:
+    """
+    Judge a map against a reference and write the report.
+
+    Parameters
+    ----------
+    reference : path
+        A class map in the map's legend, or polygons or a raster that are first drawn on the map's grid.
+    out : path
+        Folder of the report; ``manifest.json`` beside it says what it was made of.
+    field, layer, source, crosswalk
+        How to read the reference; see `tesela.labels.write_labels`.
+    legend : str, optional
+        Legend of the map, if its file does not say it.
+    within : path, optional
+        Polygons to judge in; of a patch table, its test patches.
+    regions : path, optional
+        Polygons to score one by one, grouped by `region_field`.
+    borders_m : sequence of float, optional
+        Bins of distance from class borders, in metres; default: 1, 2, 5 and 10 px of the map.
+    confidence : path, optional
+        Confidence raster of the map.
+    mmu_m2, min_width_m : float
+        The reference's mapping unit and width: the map is judged once more after generalising it to them, with
+        the priorities of its legend where there are any. The generalised map is ``generalised.tif`` in `out`.
+    image : path, optional
+        Scene to show in the report.
+    pdf : bool
+        Print the report too, where there is a Chromium; a note says where there is none.
+    """
+    started = time.perf_counter()
+    folder = Path(out)
+    found = open_map(map_file, legend=None if legend is None else load_legend(legend))
+    edges = EDGES_PX if borders_m is None else _in_pixels(found, borders_m)
+    areas = None if within is None else read_areas(within)
+    parts = None if regions is None else read_layer(open_layer(regions))
+    given = {
+        "Map": map_file,
+        "Reference": reference,
+        "Judged in": within,
+        "Regions": regions,
+        "Confidence": confidence,
+        "Image": image,
+    }
+    inputs = {name: str(path) for name, path in given.items() if path is not None}
+    with ExitStack() as stack:
+        drawn = None
+        if field is None and layer is None and source is None and crosswalk is None:
+            drawn = _as_it_is(reference, found.legend)
+        if drawn is None:
+            walk = None
+            if crosswalk is not None:
+                walk = load_crosswalk(source or "reference", found.legend, path=crosswalk)
+            drawn = write_labels(
+                reference,
+                Path(stack.enter_context(tempfile.TemporaryDirectory())) / "reference.tif",
+                like=found.grid,
+                legend=found.legend,
+                source=source,
+                field=field,
+                crosswalk=walk,
+                layer=layer,
+            )
+        depth = found.legend.depth if level is None else level
+        judge = partial(
+            assess,
+            reference=drawn,
+            level=depth,
+            tiles_px=tiles_px,
+            within=areas,
+            regions=parts,
+            region_field=region_field,
+            edges_px=edges,
+            progress=progress,
+        )
+        judged = replace(judge(found, confidence=confidence), reference_path=str(reference))
+        generalised = judge_generalised(
+            found,
+            folder / "generalised.tif",
+            lambda made: replace(judge(made), reference_path=str(reference)),
+            mmu_m2=mmu_m2,
+            min_width_m=min_width_m,
+            progress=progress,
+        )
+        report = write_report(
+            folder,
+            judged,
+            map=found,
+            reference=drawn,
+            scene=None if image is None else open_scene(image, nonfinite="nodata"),
+            title=title,
+            facts=_facts(inputs, generalised),
+            generalised=generalised,
+        )
+    pdf_file, notes = _print(report) if pdf else (None, ())
+    marks = {path: fingerprint(path) for path in inputs.values() if Path(path).is_file()}
+    made_files = [folder / "assessment.json", *([] if generalised is None else [folder / "generalised.tif"])]
+    Manifest(
+        step="assess",
+        settings={
+            "level": depth,
+            "tiles_px": tiles_px,
+            "region_field": region_field,
+            "edges_px": edges,
+            "mmu_m2": mmu_m2,
+            "min_width_m": min_width_m,
+            "reference": {"field": field, "layer": layer, "source": source},
+        },
+        inputs=marks,
+        outputs={path.name: fingerprint(path) for path in made_files},
+        legend=judged.legend.address,
+        seconds=round(time.perf_counter() - started, 3),
+    ).write(folder)
+    return Judgement(judged, report, generalised=generalised, pdf=pdf_file, notes=(*judged.notes, *notes))
+
+
+def judge_generalised(
+    found: ClassMap,
+    out: Path,
+    judge: Callable[[ClassMap], Assessment],
+    *,
+    mmu_m2: float,
+    min_width_m: float,
+    progress: Progress | None = None,
+) -> Generalised | None:
+    """
+    Judge a map once more after generalising it, with the priorities of its legend where there are any.
+
+    Returns
+    -------
+    Generalised or None
+        None where neither unit nor width is asked for.
+    """
+    if not (mmu_m2 or min_width_m):
+        return None
+    made, _ = generalise_map(
+        found, out, mmu_m2=mmu_m2, min_width_m=min_width_m, priority="auto", progress=progress
+    )
+    return Generalised(made, judge(made), mmu_m2=mmu_m2, min_width_m=min_width_m)
+
+
+def _facts(inputs: Mapping[str, str], generalised: Generalised | None) -> dict[str, str]:
+    """Provenance of the report, besides the paths of map and reference, which it knows."""
+    facts = {name: path for name, path in inputs.items() if name not in ("Map", "Reference")}
+    if generalised is not None:
+        facts["Generalised"] = f"{generalised.rule}; priorities of the legend where it has any"
+    for name, path in inputs.items():
+        if Path(path).is_file():
+            facts[f"Fingerprint of {name.lower()}"] = fingerprint(path)
+    return {**facts, "Tesela": __version__}
+
+
+def _print(report: Path) -> tuple[Path | None, tuple[str, ...]]:
+    """The report as PDF, or the reason why there is none."""
+    browser = find_browser()
+    if browser is None:
+        return None, (f"No PDF: there is no Chromium on this machine (looked for {', '.join(BROWSERS)}).",)
+    return print_page(report, report.with_suffix(".pdf"), browser=browser), ()
+
+
+def _as_it_is(reference: str | Path, legend: Legend) -> ClassMap | None:
+    """The reference as a map, where it is a class raster in the map's own legend or a finer level of it."""
+    if is_vector(reference):
+        return None
+    try:
+        found = open_map(reference)
+    except (InputError, LegendError):  # `write_labels` reads more, and says what it cannot
+        return None
+    fits = found.legend.depth >= legend.depth and legend.same_classes(found.legend.level(legend.depth))
+    return found if fits else None
+
+
+def _in_pixels(map: ClassMap, lengths_m: Sequence[float]) -> tuple[float, ...]:
+    side_m = pixel_side_m(map.grid)
+    if side_m is None:
+        raise GridError(
+            f"{map.path}: its pixels have no one side in metres ({map.grid.crs}), so distances from borders "
+            f"cannot be given in metres. Leave them out: they are then counted in pixels."
+        )
+    return tuple(length / side_m for length in lengths_m)
+
+
+def read_areas(path: str | Path) -> gpd.GeoDataFrame:
+    """
+    Polygons to judge in; of a patch table, those of its test split.
+
+    Raises
+    ------
+    InputError
+        If there are none.
+    """
+    frame = read_layer(open_layer(path))
+    if "split" in frame.columns:
+        frame = frame[frame["split"] == "test"]
+    if frame.empty:
+        raise InputError(f"{path}: holds no polygons to judge in (of a patch table, no test patches).")
+    return frame

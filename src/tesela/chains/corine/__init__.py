@@ -1,0 +1,1 @@
+"""Scenes and CORINE to a class map and its report."""

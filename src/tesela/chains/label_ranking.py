@@ -1,0 +1,182 @@
+"""Ranking a patch table: models taught with some of the patches say which labels of the others they doubt."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tesela.core.errors import InputError, unknown_name
+from tesela.io.manifest import write_whole
+from tesela.patches.dataset import PatchDataset
+from tesela.patches.folds import fold_patches
+from tesela.patches.ranking import Pieces, patch_doubt
+from tesela.patches.table import NONE, PatchTable, read_patches
+from tesela.recipes.stages import Stage, run_stages
+from tesela.training.forest import forest_probabilities, teach_forest
+from tesela.training.segmentation.settings import SegmentationSettings
+
+SETTINGS = SegmentationSettings(
+    encoder="resnet18", decoder="small", epochs=20, batch_size=8, loss="ce", ema=0.98, patience=5
+)
+"""A small network: it need not be the best, it must not learn the mistakes by heart."""
+
+LEAST_FOLDS = 3
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """What `rank_patches` did."""
+
+    table: PatchTable
+    """With the column doubt."""
+    path: Path
+    trained: int
+    """Models trained now; others were there from an interrupted or former run."""
+
+
+def rank_patches(
+    table_path: str | Path,
+    out: str | Path | None = None,
+    *,
+    folder: str | Path | None = None,
+    model: str = "forest",
+    folds: int = 4,
+    block_m: float | None = None,
+    settings: SegmentationSettings = SETTINGS,
+    seed: int = 0,
+    quiet: bool = False,
+) -> Ranking:
+    """
+    Write into a patch table how much models doubt the label of each patch.
+
+    The patches are shared out to folds by blocks of ground. For each fold, a model is taught with the others and
+    predicts it. What is done is kept in `folder`; an interrupted run goes on there.
+
+    Parameters
+    ----------
+    out : path, optional
+        The patch table with the column doubt, 0 to 1 (see `tesela.patches.ranking.patch_doubt`), missing for
+        patches that touch the ground of two folds; default: `table_path` itself.
+    folder : path, optional
+        Default: ``patches.ranking`` beside ``patches.parquet``.
+    model : {"forest", "network"}
+        A forest of trees by colour and texture, which takes seconds, or a U-Net, for which one of the other folds
+        chooses the weights.
+    folds : int
+        At least 3; more teach each model with more patches, and take longer.
+
+    Raises
+    ------
+    InputError
+        If there is too little ground for the folds.
+    """
+    if model not in _MODELS:
+        raise InputError(unknown_name("model", model, _MODELS))
+    if folds < LEAST_FOLDS:
+        raise InputError(f"{folds} folds were asked for; at least {LEAST_FOLDS} are needed.")
+    table = read_patches(table_path)
+    if seed < 0:
+        raise InputError(f"The seed is {seed}; it is 0 or more.")
+    fold = fold_patches(table, folds, block_m=block_m, seed=seed)
+    home = Path(folder) if folder is not None else Path(table_path).with_suffix(".ranking")
+    task = _Task(model, replace(settings, seed=seed), quiet)
+    stages = [_stage(table, fold, number, folder=home, task=task) for number in range(folds)]
+    run = run_stages(stages)
+    parts = [_load(stage.folder / "pieces.npz") for stage in stages]
+    doubt = patch_doubt(Pieces.join(parts), count=len(table))
+    ranked = replace(table, frame=table.frame.assign(doubt=doubt))
+    return Ranking(ranked, ranked.write(table_path if out is None else out), trained=len(run.done))
+
+
+@dataclass(frozen=True)
+class _Task:
+    model: str
+    settings: SegmentationSettings
+    quiet: bool
+
+
+def _stage(table: PatchTable, fold: NDArray[np.int64], number: int, *, folder: Path, task: _Task) -> Stage:
+    folds = int(fold.max()) + 1
+    splits = np.where(fold == number, "test", "train").astype(object)
+    if task.model == "network":
+        splits[fold == (number + 1) % folds] = "val"
+    splits[fold < 0] = NONE
+    shared = table.with_splits(splits)
+    home = folder / f"fold-{number + 1}"
+    files = {band.path for scene in table.scenes.values() for band in scene.bands} | {*table.labels.values()}
+
+    def work() -> Sequence[Path]:
+        places = np.flatnonzero((shared.frame["split"] == "test").to_numpy())
+        found = _MODELS[task.model](shared, home, task)
+        parts = [Pieces.of(int(place), *patch) for place, patch in zip(places, found, strict=True)]
+        return [_save(home / "pieces.npz", Pieces.join(parts))]
+
+    return Stage(
+        f"fold-{number + 1}",
+        home,
+        {"patches": _digest(shared), "model": task.model, "training": asdict(task.settings)},
+        lambda: [Path(path) for path in sorted(files)],
+        work,
+        table.legend.address,
+        task.settings.seed,
+    )
+
+
+def _by_forest(table: PatchTable, folder: Path, task: _Task) -> Iterator[_Predicted]:
+    yield from forest_probabilities(teach_forest(table, seed=task.settings.seed), table)
+
+
+def _by_network(table: PatchTable, folder: Path, task: _Task) -> Iterator[_Predicted]:
+    import torch
+
+    from tesela.models.expert import load_expert
+    from tesela.training.segmentation.train import train_segmentation  # loads lightning, seconds
+
+    file = train_segmentation(
+        table,
+        folder / "expert.safetensors",
+        settings=task.settings,
+        log_dir=folder / "logs",
+        quiet=task.quiet,
+    )
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    expert = load_expert(file, device=device)
+    header = expert.header
+    patches = PatchDataset(table, "test", bands=header.bands, mean=header.mean, std=header.std)
+    for index in range(len(patches)):
+        image, labels = patches[index]  # (bands, s, s), (s, s)
+        with torch.inference_mode():
+            scores = expert.network(image[None].to(device)).float().softmax(1)[0]  # (classes, s, s)
+        yield labels.numpy().astype(np.uint8), scores.cpu().numpy()
+
+
+_Predicted = tuple[NDArray[np.uint8], NDArray[np.float32]]
+"""Labels (rows, cols) of a patch, and class probabilities (classes, rows, cols)."""
+
+_MODELS: dict[str, Callable[[PatchTable, Path, _Task], Iterator[_Predicted]]] = {
+    "forest": _by_forest,
+    "network": _by_network,
+}
+
+
+def _digest(table: PatchTable) -> str:
+    """Mark of the patches and their roles; other columns do not change the work."""
+    rows = table.frame[["patch_id", "split"]].to_numpy(str).tolist()
+    return hashlib.sha256(json.dumps([table.size_px, rows]).encode()).hexdigest()[:32]
+
+
+def _save(path: Path, pieces: Pieces) -> Path:
+    with write_whole(path) as part, part.open("wb") as file:
+        np.savez_compressed(file, **asdict(pieces))
+    return path
+
+
+def _load(path: Path) -> Pieces:
+    with np.load(path, allow_pickle=False) as arrays:
+        return Pieces(**{name: arrays[name] for name in arrays.files})

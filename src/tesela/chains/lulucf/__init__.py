@@ -1,0 +1,1 @@
+"""Orthophotos and SIOSE AR to a cascade of experts."""

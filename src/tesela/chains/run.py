@@ -1,0 +1,101 @@
+"""Chains: a recipe file is run from its first stage to its report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from tesela.recipes.chain_registry import find_chain
+from tesela.recipes.schema import Recipe, load_recipe
+from tesela.recipes.stages import Run, Stage, run_stages
+
+
+class Chain(Protocol):
+    """Stages of one recipe, made from (recipe, folder of the recipe, quiet)."""
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """Stages in order."""
+        ...
+
+    def products(self) -> Mapping[str, str]:
+        """What is there to use before the last stage has run, such as {"expert": path}."""
+        ...
+
+    def summary(self) -> Mapping[str, object]:
+        """Scores and paths, for JSON; asked for when the last stage has run."""
+        ...
+
+    def lines(self) -> tuple[str, ...]:
+        """Scores, maps and reports for a person; asked for when the last stage has run."""
+        ...
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run of a recipe did and made."""
+
+    run: Run
+    chain: Chain
+
+    @property
+    def document(self) -> dict[str, object]:
+        """Stages done and skipped, scores and paths, for JSON."""
+        seconds = {name: round(value, 2) for name, value in self.run.seconds.items()}
+        document: dict[str, object] = {
+            "done": self.run.done,
+            "up_to_date": self.run.skipped,
+            "seconds": seconds,
+        }
+        return document | dict(self.chain.summary() if self._finished else self.chain.products())
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """Last lines for a person: those of the chain, or what is there where the run ended before."""
+        if self._finished:
+            return self.chain.lines()
+        last = (self.run.done + self.run.skipped)[-1]
+        made = (f"{name:<9} {path}" for name, path in self.chain.products().items())
+        return (f"Done up to stage '{last}'.", *made)
+
+    @property
+    def _finished(self) -> bool:
+        return self.chain.stages[-1].name in (*self.run.done, *self.run.skipped)
+
+
+def run_recipe(
+    path: str | Path,
+    *,
+    start: str | None = None,
+    until: str | None = None,
+    quiet: bool = False,
+    report: Callable[[str, str], None] = lambda stage, text: None,
+) -> Outcome:
+    """
+    Run the stages of a recipe; what is up to date is skipped, what was interrupted goes on.
+
+    Parameters
+    ----------
+    start, until : str, optional
+        First stage to do anew, and last stage to run: in the corine chain label, patches, train, map, assess.
+    quiet : bool
+        No progress bars.
+    report : callable of (stage, text)
+        Called when a stage begins and ends.
+
+    Raises
+    ------
+    RecipeError
+        Lists all mistakes of the recipe at once.
+    """
+    recipe, folder = load_recipe(path)
+    chain = build_chain(recipe, folder, quiet=quiet)
+    return Outcome(run_stages(chain.stages, start=start, until=until, report=report), chain)
+
+
+def build_chain(recipe: Recipe, folder: Path, *, quiet: bool) -> Chain:
+    """Chain of a checked recipe; `folder` is where its relative paths are meant from."""
+    made: Chain = find_chain(recipe.chain).load("chain")(recipe, folder, quiet=quiet)
+    return made

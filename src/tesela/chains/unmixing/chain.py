@@ -1,0 +1,340 @@
+"""The unmixing chain: MODIS files and a reference become a cube, shares, pixels, an expert, an abundance map."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from tesela import __version__
+from tesela.assessment.abundance.assessment import AbundanceAssessment, assess_abundance
+from tesela.assessment.abundance.files import is_abundance
+from tesela.assessment.abundance.report import write_abundance_report
+from tesela.assessment.abundance.scores import score_lines
+from tesela.chains.metrics import Blocks, Metric
+from tesela.chains.unmixing.recipe import UnmixingRecipe
+from tesela.chains.unmixing.scores import level_metrics, mflops_of, rmse_blocks
+from tesela.chains.unmixing.unlabelled import read_series, series_files
+from tesela.core.errors import InputError
+from tesela.core.legend import Legend
+from tesela.core.units import parse_memory_bytes
+from tesela.io.abundance import AbundanceMap, open_abundance
+from tesela.io.cube import Cube, open_cube
+from tesela.io.legends import load_crosswalk
+from tesela.io.manifest import write_whole
+from tesela.labels.fractions import write_fractions
+from tesela.models.expert import load_expert, read_header, save_expert
+from tesela.patches.pixel_split import split_pixels
+from tesela.patches.pixels import read_pixel_table, read_pixels
+from tesela.recipes.stages import Stage
+from tesela.sources.ancillary import Ancillary
+from tesela.sources.modis.cube import write_modis_cube
+from tesela.training.unmixing.settings import UnmixingSettings
+
+
+class UnmixingChain:
+    """Stages of one recipe; each reads the files of the stages before it."""
+
+    def __init__(self, recipe: UnmixingRecipe, folder: Path, *, quiet: bool) -> None:
+        self.recipe = recipe
+        self.folder = folder
+        self.out = folder / recipe.out
+        self.quiet = quiet
+        made = recipe.cube.path is None
+        self.cube_file = self.out / "cube" / "cube.zarr" if made else folder / str(recipe.cube.path)
+        self.label_file = self.out / "labels" / "shares.tif"
+        self.pixel_file = self.out / "pixels" / "pixels.safetensors"
+        self.expert_file = self.out / "experts" / f"{recipe.name}.safetensors"
+        self.map_file = self.out / "maps" / "abundances.tif"
+        self.report_folder = self.out / "report"
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """Stages in order: cube (where it is not given), label, pixels, train, map, assess."""
+        recipe = self.recipe
+        cube = self.cube_file / "zarr.json"
+        pretraining = None if recipe.pretraining is None else recipe.pretraining.model_dump()
+        build = Stage(
+            "cube",
+            self.out / "cube",
+            {"cube": recipe.cube.model_dump(exclude={"cluster"})},
+            self._cube_sources,
+            self.build,
+        )
+        others = (
+            Stage(
+                "label",
+                self.out / "labels",
+                {"reference": recipe.reference.model_dump()},
+                lambda: [cube, *self._reference_files()],
+                self.label,
+                recipe.legend,
+            ),
+            Stage(
+                "pixels",
+                self.out / "pixels",
+                {"split": recipe.split.model_dump(), "ancillary": recipe.ancillary},
+                lambda: [cube, self.label_file],
+                self.pixels,
+                recipe.legend,
+                recipe.seed,
+            ),
+            Stage(
+                "train",
+                self.out / "experts",
+                {"training": asdict(self._settings), "pretraining": pretraining, "name": recipe.name},
+                lambda: [self.pixel_file, *self._pretraining_files()],
+                self.train,
+                recipe.legend,
+                recipe.seed,
+            ),
+            Stage(
+                "map",
+                self.out / "maps",
+                {"mapping": recipe.mapping.model_dump(exclude={"cluster"})},
+                lambda: [self.expert_file, cube],
+                self.map,
+                recipe.legend,
+            ),
+            Stage(
+                "assess",
+                self.report_folder,
+                {"assessment": recipe.assessment.model_dump(), "block": recipe.split.block},
+                lambda: [self.map_file, self.label_file, self.pixel_file, *self._uncertainty_files()],
+                self.assess,
+                recipe.legend,
+            ),
+        )
+        return (build, *others) if recipe.cube.path is None else others
+
+    @cached_property
+    def legend(self) -> Legend:
+        """Legend of the shares."""
+        return self.recipe.load_legend()
+
+    @property
+    def cube(self) -> Cube:
+        """The cube, once it is there."""
+        return open_cube(self.cube_file)
+
+    def build(self) -> Sequence[Path]:
+        """Make the cube from MODIS composites and layers."""
+        section = self.recipe.cube
+        write_modis_cube(
+            [self.folder / path for path in section.modis],
+            self.cube_file,
+            months=section.months,
+            climatology=section.climatology,
+            ancillary=self._ancillary,
+            memory_bytes=parse_memory_bytes(section.memory),
+            cluster=section.cluster,
+        )
+        return [self.cube_file / "zarr.json"]
+
+    def label(self) -> Sequence[Path]:
+        """Shares of the reference's classes on the cube's pixels; ready shares are checked and copied."""
+        reference = self.recipe.reference
+        path = self.folder / reference.path
+        ready = _ready_shares(path)
+        if ready is not None:
+            if ready.legend != self.legend:
+                raise InputError(
+                    f"{path}: holds shares of legend '{ready.legend.address}', the recipe says '{self.legend.address}'."
+                )
+            if reference.count is not None:
+                raise InputError(
+                    f"{path}: holds shares already, so nothing is counted; leave reference.count out."
+                )
+            with write_whole(self.label_file) as part:
+                part.write_bytes(path.read_bytes())
+            return [self.label_file]
+        walk = None
+        if reference.crosswalk is not None:
+            walk = load_crosswalk(reference.source, self.legend, path=self.folder / reference.crosswalk)
+        write_fractions(
+            path,
+            self.label_file,
+            like=self.cube.grid,
+            legend=self.legend,
+            source=reference.source,
+            field=reference.field,
+            crosswalk=walk,
+            layer=reference.layer,
+            count_m=reference.count,
+        )
+        return [self.label_file]
+
+    def pixels(self) -> Sequence[Path]:
+        """Read the pixels and split them by blocks of ground."""
+        split = self.recipe.split
+        cube = self.cube
+        table = read_pixels(cube, open_abundance(self.label_file), min_observed=split.min_observed)
+        table = split_pixels(
+            table,
+            block_m=split.block,
+            fractions=split.fractions,
+            buffer_m=split.buffer,
+            balanced=split.balanced,
+            seed=self.recipe.seed,
+        )
+        return [table.select_layers(self.recipe.layers_of(cube.layers)).write(self.pixel_file)]
+
+    def train(self) -> Sequence[Path]:
+        """Train the expert, after pretraining where the recipe asks for it."""
+        from tesela.training.unmixing.train import train_unmixing  # loads torch, seconds
+
+        table = read_pixel_table(self.pixel_file)
+        start = None
+        if self.recipe.pretraining is not None:
+            from tesela.training.unmixing.pretraining import pretrain
+
+            series = self._pretraining_series or self.cube_file
+            start = pretrain(
+                read_series(series), self._settings, like=table, epochs=self.recipe.pretraining.epochs
+            )
+        save_expert(self.expert_file, train_unmixing(table, self._settings, start=start))
+        return [self.expert_file]
+
+    def map(self) -> Sequence[Path]:
+        """Unmix the whole cube."""
+        from tesela.mapping.abundance.unmix import unmix_cube  # loads torch, seconds
+
+        settings = self.recipe.mapping
+        classes = self.map_file.with_name("largest.tif") if settings.classes else None
+        unmix_cube(
+            load_expert(self.expert_file),
+            self.cube,
+            self.map_file,
+            classes=classes,
+            uncertainty=self._uncertainty_file if settings.uncertainty else None,
+            engine=settings.engine,
+            memory=settings.memory,
+            cluster=settings.cluster,
+        )
+        return [self.map_file, *([classes] if classes else []), *self._uncertainty_files()]
+
+    def assess(self) -> Sequence[Path]:
+        """Judge the map on pixels that the expert never saw."""
+        judged = self._judge(errors=self.report_folder / "errors.tif")
+        report = write_abundance_report(
+            self.report_folder, judged, title=f"{self.recipe.name}: abundances", facts=self._facts()
+        )
+        return [report, self.report_folder / "assessment.json", self.report_folder / "errors.tif"]
+
+    def products(self) -> dict[str, str]:
+        """Path of the expert, once it is trained."""
+        return {"expert": str(self.expert_file)} if self.expert_file.exists() else {}
+
+    def summary(self) -> dict[str, object]:
+        """Mean scores and the paths of expert, map and report."""
+        return {
+            **self._document()["mean"],
+            "expert": str(self.expert_file),
+            "map": str(self.map_file),
+            "report": str(self.report_folder / "report.html"),
+        }
+
+    def lines(self) -> tuple[str, ...]:
+        """Scores, map and report."""
+        return (
+            *score_lines(self._document()["mean"]),
+            f"map       {self.map_file}",
+            f"report    {self.report_folder / 'report.html'}",
+        )
+
+    def metrics(self) -> tuple[Metric, ...]:
+        """RMSE, MAE, RRMSE, CC and F1 on the judged ground at every level, as the paper's Tables II and III."""
+        return level_metrics(self._document(), depth=self.legend.depth)
+
+    def blocks(self) -> Blocks:
+        """Sums by block of the split's ground; scored by mean RMSE."""
+        return rmse_blocks(self._judge())
+
+    def mflops_per_px(self) -> float:
+        """Million floating-point operations to unmix one pixel; 0 for models that are fitted."""
+        return mflops_of(load_expert(self.expert_file))
+
+    def _judge(self, *, errors: Path | None = None) -> AbundanceAssessment:
+        chosen = None
+        if self.recipe.assessment.ground == "test":
+            chosen = read_pixel_table(self.pixel_file).ground("test", self.cube.grid.shape.yx)
+        spread = self._uncertainty_files()
+        return assess_abundance(
+            open_abundance(self.map_file),
+            open_abundance(self.label_file),
+            chosen=chosen,
+            block_m=self.recipe.split.block,
+            uncertainty=spread[0] if spread else None,
+            errors=errors,
+        )
+
+    def _facts(self) -> dict[str, str]:
+        header, cube = read_header(self.expert_file), self.cube
+        split = self.recipe.split
+        table = read_pixel_table(self.pixel_file)
+        rows, cols = cube.grid.shape
+        return {
+            "Cube": f"{len(cube.times)} times x {len(cube.bands)} bands, {rows} x {cols} px",
+            "Ancillary": ", ".join(table.layers) or "none",
+            "Model": header.architecture.summary,
+            "Reference": Path(self.recipe.reference.path).name,
+            "Split": f"blocks of {split.block[0] / 1000:g} x {split.block[1] / 1000:g} km, "
+            + ", ".join(f"{count} {name}" for name, count in table.counts.items() if count),
+            "Judged on": "test pixels only" if self.recipe.assessment.ground == "test" else "the whole map",
+            "Seed": str(self.recipe.seed),
+            "Tesela": __version__,
+        }
+
+    def _document(self) -> dict[str, Any]:
+        document: dict[str, Any] = json.loads(
+            (self.report_folder / "assessment.json").read_text(encoding="utf-8")
+        )
+        return document
+
+    @property
+    def _settings(self) -> UnmixingSettings:
+        return replace(self.recipe.training, seed=self.recipe.seed)
+
+    @property
+    def _ancillary(self) -> Ancillary:
+        section = self.recipe.cube
+        return Ancillary(
+            dem=None if section.dem is None else self.folder / section.dem,
+            rasters={name: self.folder / path for name, path in section.layers.items()},
+        )
+
+    @property
+    def _uncertainty_file(self) -> Path:
+        return self.map_file.with_name("uncertainty.tif")
+
+    def _uncertainty_files(self) -> list[Path]:
+        return [self._uncertainty_file] if self.recipe.mapping.uncertainty else []
+
+    @property
+    def _pretraining_series(self) -> Path | None:
+        section = self.recipe.pretraining
+        return None if section is None or section.series is None else self.folder / section.series
+
+    def _pretraining_files(self) -> list[Path]:
+        return [] if self._pretraining_series is None else series_files(self._pretraining_series)
+
+    def _cube_sources(self) -> list[Path]:
+        files: list[Path] = []
+        for path in self.recipe.cube.modis:
+            source = self.folder / path
+            files += (
+                sorted(file for file in source.rglob("*") if file.is_file()) if source.is_dir() else [source]
+            )
+        return [*files, *self._ancillary.files]
+
+    def _reference_files(self) -> list[Path]:
+        reference = self.recipe.reference
+        return [self.folder / path for path in (reference.path, reference.crosswalk) if path is not None]
+
+
+def _ready_shares(path: Path) -> AbundanceMap | None:
+    """The reference as an abundance map, if it is one."""
+    return open_abundance(path) if path.suffix.lower() in (".tif", ".tiff") and is_abundance(path) else None

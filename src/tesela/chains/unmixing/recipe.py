@@ -1,0 +1,140 @@
+"""The recipe of the unmixing chain: MODIS files or a cube, and a reference, to an abundance map."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from tesela.core.legend import Legend
+from tesela.io.legends import load_legend
+from tesela.recipes.schema import Recipe
+from tesela.recipes.sections import InputFile, LegendName, Memory, Metres, ReferenceSection, Section
+from tesela.sources.ancillary import PUBLISHED
+from tesela.training.unmixing.settings import CLASSIC, UnmixingSettings
+
+ANCILLARY = {
+    "none": (),
+    "topographic": PUBLISHED[:4],
+    "climatic": PUBLISHED[4:],
+    "all": PUBLISHED,
+}
+"""The sets of the published ablation: none, the four of place and terrain, the five of climate, all nine."""
+
+
+class CubeSection(Section):
+    """``[cube]``: the series and layers, from MODIS files or ready."""
+
+    path: InputFile | None = None
+    """A cube that is there already."""
+    modis: list[InputFile] = Field(default_factory=list)
+    """Folders or files of MOD09A1 and MYD09A1."""
+    months: tuple[str, str] | None = None
+    """First and last month; default: those of the files."""
+    climatology: bool = False
+    """Average equal months of all years into twelve."""
+    dem: InputFile | None = None
+    """Elevation in metres; gives altitude and slope."""
+    layers: dict[str, InputFile] = Field(default_factory=dict)
+    """Further rasters by name of the layer."""
+    memory: Memory = "256 MiB"
+    cluster: str | None = None
+    """"local", or the address of a Dask scheduler whose workers make the blocks."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> CubeSection:
+        if (self.path is None) == (not self.modis):
+            raise ValueError("give either path, of a cube, or modis, the files to build one from")
+        if self.path is not None and (self.dem or self.layers or self.months or self.climatology):
+            raise ValueError(
+                "a cube that is there has its months and layers; leave dem, layers and months out"
+            )
+        return self
+
+
+class SharesSection(ReferenceSection):
+    """``[reference]``: the existing map whose shares teach and judge."""
+
+    count: Metres | None = Field(None, gt=0)
+    """Side of pixels to draw it in and count, "10 m" as published; default: exact areas."""
+
+
+class SplitSection(Section):
+    """``[split]``: which pixels teach, choose and judge."""
+
+    block: tuple[Metres, Metres] = (18_000.0, 15_000.0)
+    """Width and height of the blocks."""
+    fractions: tuple[float, float, float] = (0.64, 0.16, 0.2)
+    """Shares of train, validation and test."""
+    buffer: Metres = 0.0
+    """Least distance between pixels of different splits."""
+    balanced: bool = True
+    """Share blocks out so that each split gets its part of every class; else at random, as published."""
+    min_observed: float = Field(0.0, ge=0, le=1)
+    """Least share of a pixel's values that are no gaps."""
+
+
+class PretrainingSection(Section):
+    """``[pretraining]``: series without labels to learn from first."""
+
+    series: InputFile | None = None
+    """A pixel table, another cube, or a folder of TimeSpec4LULC; default: all pixels of the recipe's cube."""
+    epochs: int = Field(20, ge=1)
+
+
+class UnmixSection(Section):
+    """``[mapping]``."""
+
+    engine: Literal["auto", "torch", "openvino"] = "auto"
+    memory: Memory = "512 MiB"
+    cluster: str | None = None
+    """As in ``[cube]``."""
+    classes: bool = True
+    """Write the class with the largest share, too."""
+    uncertainty: bool = False
+    """Write the standard deviation of each share."""
+
+
+class AbundanceAssessmentSection(Section):
+    """``[assessment]``."""
+
+    ground: Literal["test", "all"] = "test"
+
+
+class UnmixingRecipe(Recipe):
+    """A whole recipe of the unmixing chain."""
+
+    chain: Literal["unmixing"]
+    name: str = "unmixing"
+    out: str = "runs/unmixing"
+    legend: LegendName = "sipna-2"
+    cube: CubeSection
+    reference: SharesSection
+    ancillary: Literal["all", "none", "topographic", "climatic"] | list[str] = "all"
+    """Layers that the model reads: all of the cube, a set of the published ablation, or names."""
+    split: SplitSection = SplitSection()
+    training: UnmixingSettings = UnmixingSettings()
+    pretraining: PretrainingSection | None = None
+    mapping: UnmixSection = UnmixSection()
+    assessment: AbundanceAssessmentSection = AbundanceAssessmentSection()
+
+    @model_validator(mode="after")
+    def _can_be_pretrained(self) -> UnmixingRecipe:
+        if self.pretraining is not None and self.training.resolved.model in CLASSIC:
+            raise ValueError(
+                f"a model '{self.training.model}' is fitted at once and cannot be pretrained: leave [pretraining] out, "
+                f"or take brits or an encoder"
+            )
+        return self
+
+    def load_legend(self) -> Legend:
+        """Legend of the labels and the map."""
+        return load_legend(self.legend)
+
+    def layers_of(self, there: tuple[str, ...]) -> tuple[str, ...]:
+        """Layers to use of those that a cube has."""
+        if self.ancillary == "all":
+            return there
+        if isinstance(self.ancillary, str):
+            return tuple(name for name in ANCILLARY[self.ancillary] if name in there)
+        return tuple(self.ancillary)

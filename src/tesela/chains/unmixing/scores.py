@@ -1,0 +1,77 @@
+"""Scores and cost of an unmixing run, as `tesela compare` puts them side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from tesela.assessment.abundance.assessment import AbundanceAssessment
+from tesela.assessment.abundance.scores import HIGHER, NAMES, SCORES, Score, flat_scores, mean_of
+from tesela.chains.metrics import Blocks, Metric
+from tesela.models.expert import Expert
+
+_ORDER: tuple[Score, ...] = ("rmse", "mae", "rrmse", "cc", "f1")
+"""The headline first."""
+
+
+def level_metrics(document: Mapping[str, Any], *, depth: int) -> tuple[Metric, ...]:
+    """
+    Scores by level of the legend, the finest first.
+
+    Parameters
+    ----------
+    document : mapping
+        That of ``assessment.json``.
+    depth : int
+        Level of the map itself.
+    """
+    levels = {depth: document, **{int(level): one for level, one in document["levels"].items()}}
+    return tuple(
+        Metric(
+            NAMES[name],
+            _number(one["mean"][name]),
+            {row["name"]: _number(row[name]) for row in one["classes"]},
+            better="higher" if name in HIGHER else "lower",
+            level=level if len(levels) > 1 else None,
+            digits=3 if name in HIGHER else 2,
+            unit="" if name in HIGHER else "%",
+        )
+        for level, one in levels.items()
+        for name in _ORDER
+    )
+
+
+def rmse_blocks(judged: AbundanceAssessment) -> Blocks:
+    """Sums by block of ground, scored by mean RMSE."""
+    count, row = len(judged.legend), SCORES.index("rmse")
+    return Blocks(
+        judged.block_names,
+        np.stack([sums.flat for sums in judged.block_sums]),
+        lambda flat: mean_of(flat_scores(flat, count))[..., row],
+    )
+
+
+def mflops_of(expert: Expert) -> float:
+    """Million floating-point operations to unmix one pixel; 0 for models that are fitted."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from tesela.models.answer import UnmixingNetwork
+
+    network, series = expert.network, expert.header.series
+    assert isinstance(network, UnmixingNetwork)
+    assert series is not None
+    side = 16 + 2 * network.margin_px
+    pixels = (1, side, side) if network.margin_px else (256,)
+    values = torch.zeros(*pixels, len(series.months), len(expert.header.bands))
+    static = torch.zeros(*pixels, len(series.layers))
+    counter = FlopCounterMode(display=False)
+    with counter, torch.inference_mode():
+        network(values, torch.ones_like(values), static)
+    return float(counter.get_total_flops()) / 256 / 1e6  # 16 x 16 pixels, or 256
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else float(value)

@@ -1,0 +1,107 @@
+"""
+Whether runs differ by more than the chance of their test ground: the block bootstrap.
+
+Pixels of one block of ground are alike, so blocks are drawn, not pixels: with replacement, the same blocks for both
+runs (the bootstrap of Efron for paired, clustered data). A run with several seeds scores the mean of its seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tesela.chains.metrics import Blocks
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Score of one setting minus that of another, on the ground that both were judged on."""
+
+    value: float
+    low: float
+    """Lower end of the 95 % interval."""
+    high: float
+    p: float
+    """Two-sided: how often chance alone would turn the sign, at least 1 / (draws + 1)."""
+    blocks: int
+    """Blocks of ground that both were judged on."""
+
+
+def score_interval(runs: Sequence[Blocks], *, draws: int = 2000, seed: int = 0) -> tuple[float, float]:
+    """
+    95 % interval of the mean score of the seeds of one setting; NaN with fewer than two blocks.
+
+    Parameters
+    ----------
+    runs : sequence of Blocks
+        One per seed.
+    """
+    names = _ground(runs)
+    if len(names) < 2:
+        return float("nan"), float("nan")
+    scores = _scores(runs, names, _weights(len(names), draws, seed))
+    low, high = np.nanpercentile(scores, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def compare_blocks(
+    runs: Sequence[Blocks], others: Sequence[Blocks], *, draws: int = 2000, seed: int = 0
+) -> Difference | None:
+    """
+    Difference of the mean scores of two settings; None where they share fewer than two blocks of ground.
+
+    Parameters
+    ----------
+    runs, others : sequences of Blocks
+        One per seed, in the same order of seeds; a seed's runs are paired by the names of their blocks.
+    """
+    pairs = [_common(one, other) for one, other in zip(runs, others, strict=True)]
+    names = _ground([one for one, _ in pairs])
+    if len(names) < 2:
+        return None
+    weights = np.concatenate([np.ones((1, len(names))), _weights(len(names), draws, seed)])
+    scores = _scores([one for one, _ in pairs], names, weights)
+    found = scores - _scores([other for _, other in pairs], names, weights)
+    value, drawn = float(found[0]), found[1:][np.isfinite(found[1:])]
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    tail = min((drawn <= 0).sum(), (drawn >= 0).sum())
+    return Difference(
+        value, float(low), float(high), min(1.0, 2 * (int(tail) + 1) / (len(drawn) + 1)), len(names)
+    )
+
+
+def _common(one: Blocks, other: Blocks) -> tuple[Blocks, Blocks]:
+    shared = set(one.names) & set(other.names)
+    return _only(one, shared), _only(other, shared)
+
+
+def _only(blocks: Blocks, names: set[str]) -> Blocks:
+    kept = [place for place, name in enumerate(blocks.names) if name in names]
+    return Blocks(tuple(blocks.names[place] for place in kept), blocks.counts[kept], blocks.score)
+
+
+def _ground(runs: Sequence[Blocks]) -> tuple[str, ...]:
+    """Blocks of any seed: a block that is drawn counts in every seed that was judged on it."""
+    return tuple(sorted({name for blocks in runs for name in blocks.names}))
+
+
+def _weights(size: int, draws: int, seed: int) -> Floats:
+    """How often each block is drawn, (draws, blocks)."""
+    rng = np.random.default_rng(seed)
+    return rng.multinomial(size, np.full(size, 1 / size), size=draws).astype(np.float64)
+
+
+def _scores(runs: Sequence[Blocks], names: Sequence[str], weights: Floats) -> Floats:
+    """Mean over seeds of the score of each draw, (draws,)."""
+    place = {name: number for number, name in enumerate(names)}
+    total = []
+    for blocks in runs:
+        drawn = weights[:, [place[name] for name in blocks.names]]
+        summed = drawn @ blocks.counts.reshape(len(blocks.names), -1)
+        total.append(blocks.score(summed.reshape(len(weights), *blocks.counts.shape[1:])))
+    return np.asarray(np.mean(total, axis=0), np.float64)

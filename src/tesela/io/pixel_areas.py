@@ -1,0 +1,122 @@
+"""The ground: what outlines, areas and pixel sizes of a grid are on the earth."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyproj
+import shapely
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+
+from tesela.core.crosswalk import Crosswalk
+from tesela.core.errors import GridError
+from tesela.core.legend import NODATA, Legend
+from tesela.io.maps import ClassMap
+from tesela.io.raster import raster_crs
+
+if TYPE_CHECKING:
+    import geopandas as gpd
+
+
+def outline(grid: GeoBox, crs: str) -> shapely.Polygon:
+    """Outline of a grid in another CRS, its edges followed at 32 points each."""
+    rows, cols = grid.shape
+    along = np.linspace(0, 1, 33)[:-1]
+    zero, one = np.zeros_like(along), np.ones_like(along)
+    col = cols * np.concatenate([along, one, along[::-1] + 1 / 32, zero])
+    row = rows * np.concatenate([zero, along, one, along[::-1] + 1 / 32])
+    step = grid.affine
+    x, y = step.a * col + step.b * row + step.c, step.d * col + step.e * row + step.f
+    to = pyproj.Transformer.from_crs(raster_crs(grid).to_wkt(), crs, always_xy=True)
+    return shapely.Polygon(np.column_stack(to.transform(x, y)))
+
+
+def areas_on(grid: GeoBox, within: gpd.GeoDataFrame | None) -> gpd.GeoDataFrame | None:
+    """The areas in the grid's CRS; edges are followed closely where the CRS changes."""
+    if within is None:
+        return None
+    if within.crs is None:
+        raise GridError("The areas to judge within have no coordinate system; set it (set_crs).")
+    areas = within[~(within.geometry.isna() | within.geometry.is_empty)]
+    crs = raster_crs(grid).to_wkt()
+    if areas.crs != crs:
+        step = shapely.length(areas.geometry.to_numpy()) / 128 + 1e-9
+        areas = areas.set_geometry(areas.geometry.segmentize(step)).to_crs(crs)
+    return areas.reset_index(drop=True)
+
+
+def pixels_inside(grid: GeoBox, areas: gpd.GeoDataFrame) -> NDArray[np.bool_]:
+    """Pixels of a grid whose centres lie in polygons of the same CRS, (rows, cols) of bool."""
+    from rasterio.features import geometry_mask
+
+    near = areas.geometry.iloc[areas.sindex.query(grid.extent.geom, predicate="intersects")]
+    if near.empty:
+        return np.zeros(grid.shape, np.bool_)
+    return np.asarray(geometry_mask(near, grid.shape, transform=grid.affine, invert=True), np.bool_)
+
+
+def numbers_on(grid: GeoBox, areas: gpd.GeoDataFrame, numbers: NDArray[np.int32]) -> NDArray[np.int32]:
+    """
+    Number of the polygon that holds each pixel's centre, (rows, cols) int32; 0 outside all.
+
+    Parameters
+    ----------
+    areas : GeoDataFrame
+        In the grid's CRS; where polygons overlap, the first one counts.
+    numbers : (polygons,) array of int32
+        One for each polygon, from 1.
+    """
+    from rasterio.features import rasterize
+
+    near = np.sort(areas.sindex.query(grid.extent.geom, predicate="intersects"))[::-1]
+    out = np.zeros(grid.shape, np.int32)
+    if near.size:
+        shapes = zip(areas.geometry.iloc[near], numbers[near].tolist(), strict=True)
+        rasterize(shapes, out=out, transform=grid.affine)
+    return out
+
+
+def pixel_area_m2(grid: GeoBox) -> float:
+    """Mean ground area of a pixel; geodesic where the grid's own units do not measure ground."""
+    if not measures_ground(grid):
+        area_m2, _ = pyproj.Geod(ellps="WGS84").geometry_area_perimeter(outline(grid, "EPSG:4326"))
+        return float(abs(area_m2)) / math.prod(grid.shape)
+    step = grid.affine
+    metres = float(raster_crs(grid).linear_units_factor[1])
+    return float(abs(step.a * step.e - step.b * step.d)) * metres**2
+
+
+def measures_ground(grid: GeoBox) -> bool:
+    """Whether CRS units are lengths on the ground: neither degrees nor those of Web Mercator are."""
+    crs = raster_crs(grid)
+    return bool(not crs.is_geographic and crs.to_epsg() != 3857)
+
+
+def stratum_table(legend: Legend, crosswalk: Crosswalk | None) -> tuple[NDArray[np.uint8], Legend]:
+    """Table of 256 from a map's values to those of its strata, and the legend of the strata."""
+    if crosswalk is not None:
+        return crosswalk.table(legend), crosswalk.target
+    table = np.zeros(256, np.uint8)
+    table[list(legend.values)] = legend.values
+    assert table[NODATA] == NODATA
+    return table, legend
+
+
+def equal_pixels_m2(source: ClassMap) -> float:
+    """
+    Ground of one pixel in square metres, of a map whose pixels are all of one size.
+
+    Raises
+    ------
+    GridError
+        If the map lies in degrees or Web Mercator, where pixels shrink towards the poles.
+    """
+    if not measures_ground(source.grid):
+        raise GridError(
+            f"{source.path} lies in {source.grid.crs}, whose pixels are not all of one size on the ground. "
+            f"Warp it to an equal-area or UTM system first (gdalwarp -t_srs EPSG:3035 -r near)."
+        )
+    return pixel_area_m2(source.grid)

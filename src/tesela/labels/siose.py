@@ -1,0 +1,164 @@
+"""Labels from SIOSE AR: its polygons in the classes of an expert, drawn on the pixels of a scene."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import shapely
+from odc.geo.geobox import GeoBox
+from shapely.geometry.base import BaseGeometry
+
+from tesela.core.errors import GridError, InputError, join_words
+from tesela.core.grid import bounds_in
+from tesela.core.legend import Legend
+from tesela.io.maps import ClassMap
+from tesela.io.scenes import open_scene
+from tesela.io.vector import Bounds
+from tesela.labels import write_labels
+from tesela.sources.pnoa import check_zone
+from tesela.sources.sheets import read_sheet
+from tesela.sources.siose.classes import FIELD, LAYER, SioseClasses, write_siose_classes
+from tesela.sources.siose.geopackage import open_siose
+from tesela.sources.siose.rules import SioseRules
+
+
+@dataclass(frozen=True)
+class DrawnSheet:
+    """Labels of one sheet, and what became of the polygons."""
+
+    map: ClassMap
+    classes: SioseClasses
+
+    @property
+    def rows(self) -> list[tuple[str, str, str]]:
+        """Code, name and hectares of each class that occurs."""
+        return [
+            (item.code, item.name, f"{self.classes.area_m2[item.code] / 1e4:.2f}")
+            for item in self.map.legend.classes
+            if item.code in self.classes.area_m2
+        ]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Polygons that teach nothing, and why."""
+        found = self.classes
+        notes = []
+        if found.too_small:
+            notes.append(f"{found.too_small} polygons are under the least area")
+        if found.without_class:
+            notes.append(f"{found.without_class} polygons have no class in '{self.map.legend.address}'")
+        if found.unknown:
+            notes.append(f"covers that no table lists: {join_words(sorted(found.unknown))}")
+        return tuple(notes)
+
+    @property
+    def document(self) -> dict[str, object]:
+        """The same for JSON."""
+        return {
+            "map": self.map.path,
+            "legend": self.map.legend.address,
+            "shape": list(self.map.grid.shape),
+            "area_m2": {code: round(area, 1) for code, area in self.classes.area_m2.items()},
+            "polygons": self.classes.written,
+            "too_small": self.classes.too_small,
+            "without_class": self.classes.without_class,
+            "unknown_covers": dict(self.classes.unknown),
+        }
+
+
+def label_sheet(
+    reference: str | Path,
+    out: str | Path,
+    *,
+    image: str | Path,
+    legend: Legend,
+    rules: SioseRules | None = None,
+    outlines: str | Path | None = None,
+) -> DrawnSheet:
+    """
+    Draw SIOSE AR on an orthophoto; its name, where it is PNOA's, is held against its CRS and tells the sheet.
+
+    Parameters
+    ----------
+    outlines : path, optional
+        Sheets of the MTN50 grid: labels end at the outline of the image's.
+
+    Raises
+    ------
+    TeselaError
+        As `label_siose`, and if the name tells another zone than the file, or no sheet of `outlines`.
+    """
+    grid = open_scene(image).grid
+    name = check_zone(image, grid)
+    outline = None
+    if outlines is not None:
+        if name is None:
+            raise InputError(
+                f"{image}: the name tells no sheet, so that no outline can be looked up. Give PNOA's name back "
+                f"(PNOA_MA_OF_ETRS89_HU30_h25_0559_1.tif), or leave out the outlines."
+            )
+        outline = read_sheet(outlines, name.sheet, crs=open_siose(reference).polygons.crs)
+    return DrawnSheet(*label_siose(reference, out, like=grid, legend=legend, rules=rules, outline=outline))
+
+
+def label_siose(
+    reference: str | Path,
+    out: str | Path,
+    *,
+    like: GeoBox,
+    legend: Legend,
+    rules: SioseRules | None = None,
+    outline: BaseGeometry | None = None,
+) -> tuple[ClassMap, SioseClasses]:
+    """
+    Draw a SIOSE AR GeoPackage as a class mask on the pixels of a scene.
+
+    Parameters
+    ----------
+    reference : path
+        See `tesela.sources.siose.geopackage.open_siose`; only the polygons that touch the scene are read.
+    out : path
+        The mask, a class map.
+    like : GeoBox
+        Grid of the scene, in any CRS.
+    legend, rules
+        See `tesela.sources.siose.classes.write_siose_classes`.
+    outline : polygon, optional
+        Sheet, in the file's CRS: labels end at its border.
+
+    Returns
+    -------
+    ClassMap, SioseClasses
+        The mask, and what became of the polygons.
+
+    Raises
+    ------
+    GridError
+        If the file does not reach the scene.
+    InputError, LegendError
+        As `write_siose_classes`.
+    """
+    file = open_siose(reference)
+    bounds = _bounds(like, file.polygons.crs)
+    left, bottom, right, top = file.polygons.bounds
+    if not shapely.box(*bounds).intersects(shapely.box(left, bottom, right, top)):
+        raise GridError(
+            f"{reference} lies at {left:.0f} {bottom:.0f} {right:.0f} {top:.0f} (left, bottom, right, top), the scene "
+            f"at {' '.join(f'{side:.0f}' for side in bounds)} in the same CRS: they do not overlap. Give the file of "
+            f"this province and zone."
+        )
+    with tempfile.TemporaryDirectory(prefix="tesela-siose-") as folder:
+        classes = write_siose_classes(
+            file, Path(folder) / "classes.gpkg", legend=legend, rules=rules, within=outline or bounds
+        )
+        found = write_labels(classes.path, out, like=like, legend=legend, field=FIELD, layer=LAYER)
+    return found, classes
+
+
+def _bounds(grid: GeoBox, crs: str) -> Bounds:
+    """Bounds of a grid in another CRS, a little wider than needed."""
+    left, bottom, right, top = bounds_in(grid, crs)
+    margin = 0.01 * max(right - left, top - bottom)
+    return left - margin, bottom - margin, right + margin, top + margin

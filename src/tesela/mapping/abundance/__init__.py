@@ -1,0 +1,1 @@
+"""From a cube and an expert to an abundance map."""

@@ -1,0 +1,68 @@
+"""BRITS step by step as its equations stand, to check and to time `tesela.models.brits.network` against."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional
+
+from tesela.models.answer import Answer, Tensor
+from tesela.models.brits.network import Brits, Rits
+
+
+def reference_answer(network: Brits, values: Tensor, mask: Tensor, static: Tensor) -> Answer:
+    """
+    Answer of a network's weights, one plain operation after the other.
+
+    Parameters
+    ----------
+    values, mask : (n, steps, bands) tensors
+    static : (n, layers) tensor
+    """
+    ahead = _walk(network.ahead, values, mask, static)
+    back = _walk(network.back, values.flip(1), mask.flip(1), static)
+    filled_back = back[1].flip(1)
+    return Answer(
+        shares=(ahead[0] + back[0]) / 2,
+        heads=torch.stack([ahead[0], back[0]]),
+        imputed=(ahead[1] + filled_back) / 2,
+        imputation_error=ahead[2] + back[2],
+        disagreement=(ahead[1] - filled_back).abs().mean(),
+    )
+
+
+def _walk(one: Rits, values: Tensor, mask: Tensor, static: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Shares, filled series and imputation error of one direction."""
+    count, steps, bands = values.shape
+    hidden = cell = values.new_zeros(count, one.hidden)
+    delta = torch.ones_like(values[:, 0])
+    error = values.new_zeros(())
+    filled = []
+    weight_in, weight_hidden = torch.split(one.gates.weight, [2 * bands, one.hidden], 1)
+    no_bias = torch.zeros_like(one.gates.bias)
+    diagonal = torch.eye(bands, dtype=values.dtype) * one.value_decay_weight
+    for step in range(steps):
+        x, m = values[:, step], mask[:, step]
+        if step:
+            delta = 1 + (1 - mask[:, step - 1]) * delta
+        hidden_decay = torch.exp(-torch.relu(one.hidden_decay(delta)))
+        value_decay = torch.exp(-torch.relu(functional.linear(delta, diagonal, one.value_decay_bias)))
+        hidden = hidden * hidden_decay
+        by_history = one.history(hidden)
+        error = error + (torch.abs(x - by_history) * m).sum() / (m.sum() + 1e-5)
+        patched = m * x + (1 - m) * by_history
+        by_bands = functional.linear(patched, one.features.weight * one.off_diagonal, one.features.bias)
+        error = error + (torch.abs(x - by_bands) * m).sum() / (m.sum() + 1e-5)
+        weight = one.combine(torch.cat([value_decay, m], 1))
+        if one.sigmoid:
+            weight = torch.sigmoid(weight)
+        combined = weight * by_bands + (1 - weight) * by_history
+        error = error + (torch.abs(x - combined) * m).sum() / (m.sum() + 1e-5)
+        whole = m * x + (1 - m) * combined
+        hidden, cell = torch.lstm_cell(
+            torch.cat([whole, m], 1), (hidden, cell), weight_in, weight_hidden, one.gates.bias, no_bias
+        )
+        filled.append(whole.unsqueeze(1))
+    if one.ancillary is not None and one.join is not None:
+        known = torch.relu(one.ancillary(static))
+        hidden = torch.relu(one.join(torch.cat([hidden, known], 1)))
+    return torch.softmax(one.out(hidden), 1), torch.cat(filled, 1), error

@@ -1,0 +1,1 @@
+"""What all HTML pages and figures share: environment, base template, number format, curves, scene pictures."""

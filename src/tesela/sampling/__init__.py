@@ -1,0 +1,1 @@
+"""Sampling design, interpreted samples, and design-based estimates of accuracy and area."""

@@ -1,0 +1,140 @@
+"""The page of a sample's estimates: accuracy and areas with their intervals, and the same figures as JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tesela.core.legend import Legend
+from tesela.io.manifest import write_whole
+from tesela.pages.environment import page_environment
+from tesela.pages.number_format import count_text
+from tesela.sampling.estimates import AccuracyEstimates, Estimate
+
+
+def write_sample_page(
+    out_dir: str | Path,
+    found: AccuracyEstimates,
+    *,
+    legend: Legend,
+    title: str = "Accuracy and area from a sample",
+    facts: Mapping[str, str] | None = None,
+) -> Path:
+    """
+    Write the estimates into a folder, as ``accuracy.html``, which opens offline, and ``accuracy.json``.
+
+    Parameters
+    ----------
+    legend : Legend
+        Names and colours of the sample's classes.
+    facts : mapping of str, optional
+        Where map and sample come from, one line each.
+
+    Returns
+    -------
+    Path
+        The page.
+    """
+    folder = Path(out_dir)
+    document = {"title": title, "facts": dict(facts or {}), **found.to_dict()}
+    with write_whole(folder / "accuracy.json") as part:
+        part.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    sample = found.sample
+    items = {item.code: item for item in legend.classes}
+    text = (
+        page_environment("tesela.sampling")
+        .get_template("sample.html.j2")
+        .render(
+            title=title,
+            facts=dict(facts or {}),
+            found=found,
+            overall=_cell(found.overall),
+            macro_f1=_cell(found.macro_f1),
+            classes=[
+                _row(found, k, items[code].name, items[code].color) for k, code in enumerate(sample.classes)
+            ],
+            strata=[
+                {
+                    "code": code,
+                    "px": count_text(int(size)),
+                    "share": f"{size / sample.sizes_px.sum():.1%}",
+                    "points": int(n),
+                }
+                for code, size, n in zip(
+                    sample.strata, sample.sizes_px, sample.counts.sum(axis=(1, 2)), strict=True
+                )
+            ],
+            matrix=_matrix(found),
+        )
+    )
+    with write_whole(folder / "accuracy.html") as part:
+        part.write_text(text, encoding="utf-8")
+    return folder / "accuracy.html"
+
+
+def _row(found: AccuracyEstimates, k: int, name: str, color: str) -> dict[str, Any]:
+    area = found.areas_ha[k]
+    mapped = found.mapped_shares[k].value * found.sample.area_ha
+    return {
+        "code": found.sample.classes[k],
+        "name": name,
+        "color": color,
+        "users": _cell(found.users[k]),
+        "producers": _cell(found.producers[k]),
+        "f1": _cell(found.f1[k]),
+        "mapped": _hectares(mapped),
+        "area": _hectares(area.value),
+        "half": _hectares(area.half_width) if area.has_interval else "–",
+        "interval": f"{_hectares(area.low)} to {_hectares(area.high)}"
+        if area.has_interval
+        else "all points alike: no interval",
+    }
+
+
+def _cell(item: Estimate) -> dict[str, Any]:
+    """An estimate as text, and where its interval lies on a bar from 0 to 100 %."""
+    if not math.isfinite(item.value):
+        return {"text": "–", "interval": "the sample never met it", "bar": None}
+    if item.se == 0 and item.value in (0, 1):
+        return {"text": f"{100 * item.value:.1f} %", "interval": "all points alike: no interval", "bar": None}
+    known = math.isfinite(item.low) and math.isfinite(item.high)
+    return {
+        "text": f"{100 * item.value:.1f} %",
+        "interval": f"{100 * item.low:.1f} to {100 * item.high:.1f} (SE {100 * item.se:.1f})"
+        if known
+        else "",
+        "bar": {
+            "left": f"{100 * item.low:.1f}",
+            "width": f"{max(100 * (item.high - item.low), 0.8):.1f}",
+            "at": f"{100 * item.value:.1f}",
+        }
+        if known
+        else None,
+    }
+
+
+def _matrix(found: AccuracyEstimates) -> list[dict[str, Any]]:
+    points = found.sample.matrix
+    rows = points.sum(axis=1)
+    return [
+        {
+            "cells": [
+                {
+                    "points": int(points[i, j]),
+                    "share": f"{100 * found.cells[i, j]:.2f}",
+                    "agree": i == j,
+                    "shade": f"{0.6 * points[i, j] / max(rows[i], 1):.2f}",
+                }
+                for j in range(len(rows))
+            ],
+            "total": int(rows[i]),
+        }
+        for i in range(len(rows))
+    ]
+
+
+def _hectares(value: float) -> str:
+    return f"{value:.1f}" if abs(value) < 1000 else count_text(round(value))

@@ -1,0 +1,1 @@
+"""The virtual region: landscape, references and imagery."""

@@ -1,0 +1,157 @@
+"""A virtual region as MODIS sees it for a year: eight-day composites of two satellites, elevation, climate, truth."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+
+from tesela.io.images import write_bands
+from tesela.io.legends import load_legend
+from tesela.io.maps import write_map
+from tesela.io.sinusoidal import modis_grid
+from tesela.simulate.noise import fractal
+from tesela.simulate.region.coarse import CoarseView, view_coarsely
+from tesela.simulate.region.landscape import Landscape, make_landscape
+
+LAYERS = (*(f"sur_refl_b{number:02d}" for number in range(1, 8)), "QA", "StateQA", "DayOfYear")
+"""Names of the bands, as Google Earth Engine exports them."""
+
+CLIMATE = ("precipitation", "evapotranspiration", "temperature_ave", "temperature_max", "temperature_min")
+
+_CLOUDY = (0.55, 0.50, 0.50, 0.45, 0.35, 0.20, 0.08, 0.10, 0.25, 0.40, 0.50, 0.55)
+"""Share of the ground hidden in a composite, by month."""
+
+_FILL = -28_672
+_CLEAR, _CLOUD = 0b01_001_000, 0b01_001_001
+"""State: land and low aerosol, clear or cloudy."""
+_DEAD_BAND_6 = 0b1000 << 22
+"""Quality of Aqua's band 6: dead detectors."""
+_NOT_MADE = 787_410_671
+_CLIMATE_CELL = 500.0
+
+
+@dataclass(frozen=True)
+class CoarseRegion:
+    """Paths of a virtual region seen by MODIS."""
+
+    composites: tuple[Path, ...]
+    """One GeoTIFF per satellite and eight days: seven bands, quality, state and day of year."""
+    truth: Path
+    """CORINE level 3 as grid codes, at the fine pixel."""
+    altitude: Path
+    climate: dict[str, Path]
+    """Rasters by name of the layer."""
+
+
+def write_coarse_region(
+    out_dir: str | Path, *, size_px: int = 1200, pixel_m: float = 25.0, seed: int = 0, year: int = 2013
+) -> CoarseRegion:
+    """
+    Make a landscape and write what MODIS would have seen of it in a year.
+
+    Cells mix the pixels of the known truth through the sensor's response. Clouds lie in blocks, mostly in winter;
+    Aqua's band 6 misses every fourth row, as it does. Seasons come later with altitude, dry ground is brighter:
+    elevation and climate help to read the series. All numbers are ours.
+
+    Parameters
+    ----------
+    size_px, pixel_m, seed
+        As `make_landscape` takes them; 1200 pixels of 25 m are 30 x 30 km, some 4,000 cells.
+
+    Raises
+    ------
+    TeselaError
+        If a parameter is out of range or a file cannot be written.
+    """
+    folder = Path(out_dir)
+    landscape = make_landscape(size_px=size_px, pixel_m=pixel_m, seed=seed)
+    view = view_coarsely(landscape, modis_grid(landscape.grid))
+    truth = folder / "truth.tif"
+    write_map(truth, landscape.truth, landscape.grid, legend=load_legend("corine-3"))
+    return CoarseRegion(
+        composites=_write_composites(folder / "modis", view, seed=seed, year=year),
+        truth=truth,
+        altitude=write_bands(
+            folder / "altitude.tif", landscape.altitude_m[np.newaxis], landscape.grid, names=("altitude_m",)
+        ),
+        climate=_write_climate(folder, landscape),
+    )
+
+
+def _write_composites(folder: Path, view: CoarseView, *, seed: int, year: int) -> tuple[Path, ...]:
+    rng = np.random.default_rng([seed, 31])
+    made = []
+    for start in range(1, 366, 8):
+        first = datetime.date(year, 1, 1) + datetime.timedelta(days=start - 1)
+        for satellite in ("MOD", "MYD"):
+            layers = _composite(view, rng, satellite=satellite, start=start, month=first.month)
+            path = folder / f"{satellite}09A1_{first:%Y_%m_%d}.tif"
+            made.append(write_bands(path, layers, view.grid, names=LAYERS, date=f"{first}"))
+    return tuple(made)
+
+
+def _composite(
+    view: CoarseView, rng: np.random.Generator, *, satellite: str, start: int, month: int
+) -> NDArray[np.int32]:
+    shape = (int(view.grid.shape[0]), int(view.grid.shape[1]))
+    cell_m = abs(float(view.grid.resolution.x))
+    field = fractal(rng, shape, pixel_m=cell_m, longest_m=16_000, shortest_m=1_500)
+    hidden = field > np.quantile(field, 1 - _CLOUDY[month - 1])
+    days = start + np.minimum(rng.integers(0, 8, (shape[0] // 6 + 1, shape[1] // 6 + 1)), max(0, 365 - start))
+    seen = np.kron(days, np.ones((6, 6), np.int64))[: shape[0], : shape[1]]
+    shown = view.reflectance(start + 3.5)
+    shown = shown * np.float32(1.0 if satellite == "MOD" else 1.012)
+    noise = rng.standard_normal(shown.shape, dtype=np.float32)
+    shown = shown + noise * (np.float32(0.002) + np.float32(0.015) * np.abs(shown))
+    shown = np.where(hidden, np.float32(0.45) + np.float32(0.05) * noise, shown)
+    outside = np.isnan(view.seasons[0]).any(axis=0)
+    layers = np.empty((len(LAYERS), *shape), np.int32)
+    layers[:7] = np.where(outside, _FILL, np.clip(np.rint(np.nan_to_num(shown) * 10_000), -100, 16_000))
+    quality = np.zeros(shape, np.int64)
+    if satellite == "MYD":
+        quality[3::4] = _DEAD_BAND_6
+    layers[7] = np.where(outside, _NOT_MADE, quality)
+    layers[8] = np.where(outside, 65_535, np.where(hidden, _CLOUD, _CLEAR))
+    layers[9] = np.where(outside, 65_535, seen)
+    return layers
+
+
+def _write_climate(folder: Path, landscape: Landscape) -> dict[str, Path]:
+    """Climate by altitude and place, on cells of 500 m."""
+    side = abs(float(landscape.grid.resolution.x)) * landscape.truth.shape[0]
+    cells = int(side // _CLIMATE_CELL)
+    grid = GeoBox.from_bbox(landscape.grid.boundingbox, landscape.grid.crs, shape=(cells, cells))
+    view = view_climate(landscape, grid)
+    made = {}
+    for name in CLIMATE:
+        made[name] = write_bands(folder / f"{name}.tif", view[name][np.newaxis], grid, names=(name,))
+    return made
+
+
+def view_climate(landscape: Landscape, grid: GeoBox) -> dict[str, NDArray[np.float32]]:
+    """Climate in the cells of a grid that spans the landscape, by name: mm a year and degrees Celsius."""
+    rows, cols = (int(side) for side in grid.shape)
+    down = np.minimum((np.arange(rows) + 0.5) * landscape.truth.shape[0] / rows, landscape.truth.shape[0] - 1)
+    across = np.minimum(
+        (np.arange(cols) + 0.5) * landscape.truth.shape[1] / cols, landscape.truth.shape[1] - 1
+    )
+    high = landscape.altitude_m[down.astype(int)[:, np.newaxis], across.astype(int)]
+    rng = np.random.default_rng([landscape.seed, 32])
+    cell_m = abs(float(grid.resolution.x))
+    chance = [
+        fractal(rng, (rows, cols), pixel_m=cell_m, longest_m=15_000, shortest_m=3_000) for _ in range(3)
+    ]
+    mean = 18.0 - 0.0065 * high + 0.3 * chance[0]
+    found = {
+        "precipitation": 380 + 0.45 * high + 25 * chance[1],
+        "evapotranspiration": 1150 - 0.25 * high + 20 * chance[2],
+        "temperature_ave": mean,
+        "temperature_max": mean + 6.5 + 0.2 * chance[1],
+        "temperature_min": mean - 5.5 + 0.2 * chance[2],
+    }
+    return {name: np.asarray(values, np.float32) for name, values in found.items()}

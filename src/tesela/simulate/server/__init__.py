@@ -1,0 +1,1 @@
+"""The virtual catalogue, served over HTTP."""

@@ -1,0 +1,1 @@
+"""The virtual sheet: crowns, orthophoto and SIOSE AR."""

@@ -1,0 +1,1 @@
+"""MODIS: composites, quality bits, months, and the cube made of them."""

@@ -1,0 +1,1 @@
+"""Cloud-free mosaics: tiles, compositing, and the job that writes them."""

@@ -1,0 +1,1 @@
+"""SIOSE AR: its GeoPackage, composition, rules and classes."""

@@ -1,0 +1,224 @@
+"""SIOSE AR in the classes of a legend: polygons streamed from its GeoPackage into one that labels are drawn from."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyproj
+import shapely
+from numpy.typing import NDArray
+from shapely.geometry.base import BaseGeometry
+
+from tesela.core.errors import InputError
+from tesela.core.legend import Legend
+from tesela.io.manifest import write_whole
+from tesela.io.vector import NO_CODE, Bounds
+from tesela.sources.siose.composition import Composition
+from tesela.sources.siose.geopackage import COVERS, SioseFile
+from tesela.sources.siose.rules import Classifier, SioseRules, main_covers
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+LAYER = "classes"
+"""Layer that is written."""
+
+FIELD = "CODE"
+"""Its field of class codes."""
+
+BATCH = 16_384
+"""Polygons held at a time; a province has millions."""
+
+
+@dataclass
+class SioseClasses:
+    """What became of the polygons of a file."""
+
+    path: Path
+    legend: Legend
+    area_m2: dict[str, float] = field(default_factory=dict)
+    """Area that was given each class, by code."""
+    written: int = 0
+    too_small: int = 0
+    without_class: int = 0
+    """Polygons whose cover the legend leaves out, or of which no class has the least share."""
+    unknown: Counter[str] = field(default_factory=Counter)
+    """Polygons by ID_COBERTURA that no table lists, such as the legacy codes 219, 317 and 352."""
+
+
+def write_siose_classes(
+    file: SioseFile,
+    out: str | Path,
+    *,
+    legend: Legend,
+    rules: SioseRules | None = None,
+    within: Bounds | BaseGeometry | None = None,
+) -> SioseClasses:
+    """
+    Give each polygon of SIOSE AR its class and write them as a GeoPackage.
+
+    Polygons pass through in batches, so that memory does not grow with their number. Polygons without a class are
+    left out: no labels are drawn there.
+
+    Parameters
+    ----------
+    file : SioseFile
+        See `tesela.sources.siose.geopackage.open_siose`.
+    out : path
+        GeoPackage with the layer "classes": ID_POLYGON, CODE, SHARE (0 to 1), COVER (ID_COBERTURA), FECHA_REF.
+    legend : Legend
+        "lulucf-context" or another that a crosswalk leads to from "siose-ar", "tree-cover", "mfe-species", or one of
+        `tesela.sources.siose.rules.species_legend`.
+    within : bounds or polygon, optional
+        Ground wanted, in the file's CRS; polygons that cross a sheet's outline are cut at it.
+
+    Raises
+    ------
+    InputError
+        If the file lacks a column or table that the rules need, or no polygon gets a class.
+    LegendError
+        If there is no way from SIOSE AR to `legend`.
+    """
+    import pyogrio
+    from pyogrio.errors import DataSourceError
+
+    classifier = Classifier(legend, rules or SioseRules())
+    lacking = [name for name in classifier.needs if name not in file.columns]
+    if lacking:
+        wanted = {"canopy": "FCCARB", "lidar": "LIDAR_POR_ARB"}[lacking[0]]
+        raise InputError(
+            f"{file.path}: layer {file.polygons.layer} has no {wanted}, by which tree cover is to be told. Tell it by "
+            f'covers (trees = "covers").'
+        )
+    outline = within if isinstance(within, BaseGeometry) else None
+    bounds = outline.bounds if outline is not None else within
+    unit_m2 = _square_metre(file, classifier.rules)
+    found = SioseClasses(Path(out), legend)
+    with ExitStack() as stack:
+        parts = stack.enter_context(Composition(file)) if classifier.needs_parts else None
+        part = stack.enter_context(write_whole(Path(out)))
+        try:
+            opened = pyogrio.open_arrow(
+                file.path,
+                layer=file.polygons.layer,
+                columns=sorted(set(file.columns.values())),
+                bbox=bounds,
+                batch_size=BATCH,
+                use_pyarrow=True,
+            )
+            meta, reader = stack.enter_context(opened)
+            stream = _Stream(file, classifier, parts, found, outline, unit_m2)
+            pyogrio.write_arrow(
+                stream.through(reader, meta["geometry_name"] or "wkb_geometry"),
+                part,
+                layer=LAYER,
+                driver="GPKG",
+                geometry_name="geometry",
+                geometry_type="Unknown",
+                crs=file.polygons.crs,
+            )
+        except DataSourceError as error:
+            raise InputError(f"{file.path}: cannot be read ({error}).") from None
+        if not found.written:
+            raise InputError(
+                f"{file.path}: no polygon gets a class of '{legend.address}' ({found.too_small} are too small, "
+                f"{found.without_class} have none). Check the place, the least area and the least share."
+            )
+    return found
+
+
+@dataclass(frozen=True)
+class _Stream:
+    """Batches of polygons on their way from file to file."""
+
+    file: SioseFile
+    classifier: Classifier
+    parts: Composition | None
+    found: SioseClasses
+    outline: BaseGeometry | None
+    unit_m2: float
+    """Square metres of a square unit of the CRS."""
+
+    def through(self, reader: pa.RecordBatchReader, geometry: str) -> pa.RecordBatchReader:
+        """Reader of the batches that are to be written."""
+        import pyarrow as pa
+
+        fields = [("ID_POLYGON", pa.string()), (FIELD, pa.string()), ("SHARE", pa.float64())]
+        fields += [("COVER", pa.string()), ("FECHA_REF", pa.string()), ("geometry", pa.binary())]
+        schema = pa.schema(fields)
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            for batch in reader:
+                made = self._batch(batch, geometry)
+                yield pa.RecordBatch.from_pydict(made, schema=schema)
+
+        return pa.RecordBatchReader.from_batches(schema, batches())
+
+    def _batch(self, batch: pa.RecordBatch, geometry: str) -> dict[str, object]:
+        frame = batch.to_pandas()
+        shapes = shapely.from_wkb(frame[geometry].to_numpy(object))
+        table = frame[list(self.file.columns.values())].rename(
+            columns={name: key for key, name in self.file.columns.items()}
+        )
+        area_m2 = shapely.area(shapes) * self.unit_m2
+        large = area_m2 >= self.classifier.rules.min_area_m2
+        self.found.too_small += int((~large).sum())
+        table, shapes, area_m2 = table[large].reset_index(drop=True), shapes[large], area_m2[large]
+        parts = None if self.parts is None else self.parts.of(table["polygon"].tolist())
+        codes, shares = self.classifier.classes(table, parts)
+        covers = main_covers(table)
+        self._count_unknown(covers, codes)
+        shapes = self._clipped(shapes)
+        kept = (codes != "") & ~shapely.is_empty(shapes)
+        self.found.without_class += int((codes == "").sum())
+        self.found.written += int(kept.sum())
+        for code in np.unique(codes[kept].astype(str)):
+            more = float(shapely.area(shapes[kept & (codes == code)]).sum()) * self.unit_m2
+            self.found.area_m2[str(code)] = self.found.area_m2.get(str(code), 0.0) + more
+        return {
+            "ID_POLYGON": _texts(table, "polygon", kept),
+            FIELD: codes[kept],
+            "SHARE": shares[kept],
+            "COVER": covers[kept],
+            "FECHA_REF": _texts(table, "date", kept),
+            "geometry": shapely.to_wkb(shapes[kept]),
+        }
+
+    def _count_unknown(self, covers: NDArray[np.object_], codes: NDArray[np.object_]) -> None:
+        known = set(COVERS.values())
+        self.found.unknown.update(str(c) for c in covers[codes == ""] if c not in known and c != NO_CODE)
+
+    def _clipped(self, shapes: NDArray[np.object_]) -> NDArray[np.object_]:
+        if self.outline is None:
+            return shapes
+        shapely.prepare(self.outline)
+        across = ~shapely.contains_properly(self.outline, shapes)
+        shapes = shapes.copy()
+        shapes[across] = shapely.intersection(shapely.make_valid(shapes[across]), self.outline)
+        return shapes
+
+
+def _texts(table: pd.DataFrame, column: str, kept: NDArray[np.bool_]) -> list[str | None]:
+    if column not in table:
+        return [None] * int(kept.sum())
+    return [None if value is None else str(value) for value in table[column].to_numpy(object)[kept]]
+
+
+def _square_metre(file: SioseFile, rules: SioseRules) -> float:
+    """Square metres of a square unit of the CRS; of degrees there is no one answer."""
+    crs = pyproj.CRS.from_user_input(file.polygons.crs)
+    if crs.is_projected:
+        return float(crs.axis_info[0].unit_conversion_factor) ** 2
+    if rules.min_area_m2:
+        raise InputError(
+            f"{file.path}: is in degrees, in which polygons have no area. Reproject it (ogr2ogr -t_srs EPSG:25830), "
+            f"or ask for no least area."
+        )
+    return 1.0

@@ -1,0 +1,220 @@
+"""Rules of SIOSE AR: which class of a legend a polygon belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tesela.core.errors import InputError, LegendError, RecipeError
+from tesela.core.legend import Legend
+from tesela.io.legends import load_crosswalk, load_legend
+from tesela.io.vector import NO_CODE, code_texts
+from tesela.sources.siose.geopackage import COVERS, parse_rotulo
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LEAF_TYPES: Mapping[str, str] = {"316": "CNF", "312": "FDC", "313": "FDP", "310": "ARB", "302": "ARB"}
+"""Class of a tree cover whose species is not told or not in the legend."""
+
+_UNASSIGNED = ("", "10", NO_CODE)
+"""FF_SP that names no species; 10 is "Sin asignar"."""
+
+_DEHESA = "302"
+
+
+@dataclass(frozen=True)
+class SioseRules:
+    """How polygons get their class."""
+
+    mode: Literal["majority", "composite"] = "majority"
+    """The cover of largest share, or the class whose covers have the largest share together."""
+    min_share: float = 0.0
+    """In composite mode, and for species, the least share of the class, 0 to 1; below it a polygon gets none."""
+    min_area_m2: float = 0.0
+    """Smaller polygons get no class; Garcia Martin et al. state 1 ha, IGN's documents no minimum."""
+    trees: Literal["covers", "fccarb", "lidar"] = "covers"
+    """What makes a polygon tree cover: its covers, or a canopy (FCCARB, or LIDAR_POR_ARB) of `canopy_percent`."""
+    canopy_percent: float = 20.0
+    """Least canopy of tree cover, and of wooded pasture (302) as forest; 20 % is Spain's forest definition."""
+
+    def __post_init__(self) -> None:
+        problems = []
+        if self.mode not in ("majority", "composite"):
+            problems.append(f"mode is '{self.mode}', but must be majority or composite")
+        if self.trees not in ("covers", "fccarb", "lidar"):
+            problems.append(f"trees is '{self.trees}', but must be covers, fccarb or lidar")
+        if not 0 <= self.min_share <= 1:
+            problems.append(f"min_share is {self.min_share:g}, but must be from 0 to 1")
+        if not 0 <= self.canopy_percent <= 100:
+            problems.append(f"canopy_percent is {self.canopy_percent:g}, but must be from 0 to 100")
+        if problems:
+            raise RecipeError(f"SIOSE rules: {'; '.join(problems)}.")
+
+
+def make_rules(
+    *, mode: str, min_share: float, min_area_m2: float, trees: str, canopy_percent: float
+) -> SioseRules:
+    """
+    Rules of plain values, as a command line gives them.
+
+    Raises
+    ------
+    RecipeError
+        Lists all that are out of range.
+    """
+    return SioseRules(mode, min_share, min_area_m2, trees, canopy_percent)  # type: ignore[arg-type]
+
+
+class Classifier:
+    """Classes of polygons in one legend: covers by crosswalk, tree cover, or species."""
+
+    def __init__(self, legend: Legend, rules: SioseRules) -> None:
+        self.legend, self.rules = legend, rules
+        self.kind = _kind(legend)
+        self._walk: dict[str, str] = {}
+        if self.kind != "species":
+            walk = load_crosswalk("siose-ar", legend)
+            values = {item.value: item.code for item in legend.classes}
+            self._walk = {code: values.get(value, "") for code, value in walk.main_target.items()}
+
+    @property
+    def needs_parts(self) -> bool:
+        """Whether T_VALORES is needed."""
+        by_canopy = self.kind == "trees" and self.rules.trees != "covers"
+        return self.kind == "species" or (self.rules.mode == "composite" and not by_canopy)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Columns of the polygons that must be there."""
+        if self.kind != "trees":
+            return ()
+        return {"covers": (), "fccarb": ("canopy",), "lidar": ("lidar",)}[self.rules.trees]
+
+    def classes(
+        self, table: pd.DataFrame, parts: pd.DataFrame | None
+    ) -> tuple[NDArray[np.object_], NDArray[np.float64]]:
+        """
+        Code of each polygon, "" for none, and the share of it that the code stands for.
+
+        Parameters
+        ----------
+        table : DataFrame
+            One row per polygon: cover, label, canopy and lidar, as far as the file has them.
+        parts : DataFrame, optional
+            What the polygons are made of, see `Composition.of`.
+        """
+        if self.kind == "trees" and self.rules.trees != "covers":
+            percent = table["canopy" if self.rules.trees == "fccarb" else "lidar"].astype(float).to_numpy()
+            codes = np.where(percent >= self.rules.canopy_percent, "tree", "open").astype(object)
+            codes[np.isnan(percent)] = ""
+            return codes, np.ones(len(table))
+        if self.needs_parts:
+            assert parts is not None
+            return self._composite(table, parts)
+        codes = self._through_walk(main_covers(table), table)
+        return codes, np.ones(len(table))
+
+    def _composite(
+        self, table: pd.DataFrame, parts: pd.DataFrame
+    ) -> tuple[NDArray[np.object_], NDArray[np.float64]]:
+        parts = parts.copy()
+        if self.kind == "species":
+            parts["code"] = self._species(parts)
+        else:
+            rows = table.iloc[parts["number"].to_numpy()].reset_index(drop=True)
+            parts["code"] = self._through_walk(parts["cover"].to_numpy(object), rows)
+        known = parts[parts["code"] != ""]
+        sums: pd.DataFrame = known.groupby(["number", "code"], sort=False)["percent"].sum().reset_index()
+        if self.kind == "species" and self.rules.mode == "majority":  # shares of the trees, not of the ground
+            sums["percent"] /= sums.groupby("number")["percent"].transform("sum") / 100
+        best = sums.sort_values("percent", ascending=False, kind="stable").drop_duplicates("number")
+        best = best[best["percent"] >= 100 * self.rules.min_share]
+        codes = np.full(len(table), "", object)
+        shares = np.zeros(len(table))
+        codes[best["number"].to_numpy()] = best["code"].to_numpy()
+        shares[best["number"].to_numpy()] = best["percent"].to_numpy() / 100
+        return codes, shares
+
+    def _species(self, parts: pd.DataFrame) -> NDArray[np.object_]:
+        """Code of the species of each part; its leaf type where that is all that is told, or that the legend has."""
+        whole = load_legend("mfe-species-2")
+        codes = []
+        for cover, text in zip(parts["cover"], code_texts(parts["species"]), strict=True):
+            leaf = LEAF_TYPES.get(cover, "")
+            told = text.lstrip("0")
+            if not leaf or told in _UNASSIGNED or told not in whole:
+                codes.append(leaf)
+            else:
+                codes.append(told if told in self.legend else whole[told].parent)
+        return np.array([code if code in self.legend else "" for code in codes], object)
+
+    def _through_walk(self, covers: NDArray[np.object_], table: pd.DataFrame) -> NDArray[np.object_]:
+        codes = np.array([self._walk.get(cover, "") for cover in covers], object)
+        if "canopy" not in table:
+            return codes
+        canopy = table["canopy"].astype(float).to_numpy()
+        dehesa = (covers == _DEHESA) & ~np.isnan(canopy)
+        dense = canopy >= self.rules.canopy_percent
+        if self.legend.name == "lulucf-context":
+            codes[dehesa & dense] = "forest"
+        elif self.kind == "trees":
+            codes[dehesa & ~dense] = "open"
+        return codes
+
+
+def main_covers(table: pd.DataFrame) -> NDArray[np.object_]:
+    """ID_COBERTURA of the largest share of each polygon, as text: the column, else the first part of ROTULO."""
+    if "cover" in table:
+        return code_texts(table["cover"])
+    found = [_first_cover(str(text)) for text in table["label"]]
+    return np.array(found, object)
+
+
+def _first_cover(rotulo: str) -> str:
+    try:
+        parts = parse_rotulo(rotulo)
+    except InputError:
+        return NO_CODE
+    return COVERS.get(max(parts, key=lambda part: part.percent).label, NO_CODE)
+
+
+def species_legend(codes: tuple[str, ...] = (), *, name: str = "species") -> Legend:
+    """
+    Legend of some species, with a class for all others of each leaf type; trees of which nothing is told have none.
+
+    Parameters
+    ----------
+    codes : tuple of str
+        FF_SP codes of `mfe-species`; none for the leaf types alone.
+
+    Raises
+    ------
+    LegendError
+        If one is unknown.
+    """
+    whole = load_legend("mfe-species-2")
+    chosen = [whole[code] for code in dict.fromkeys((*codes, "CNF", "FDC", "FDP"))]
+    rows = [
+        {"value": str(number), "code": item.code, "name": item.name, "color": item.color}
+        for number, item in enumerate(chosen, start=1)
+    ]
+    return Legend.from_rows(name, rows)
+
+
+def _kind(legend: Legend) -> str:
+    if legend.name == "tree-cover":
+        return "trees"
+    if set(legend.codes) <= set(load_legend("mfe-species-2").codes):
+        return "species"
+    try:
+        load_crosswalk("siose-ar", legend)
+    except LegendError as error:
+        raise LegendError(
+            f"SIOSE AR is drawn in 'siose-ar', tree-cover or mfe-species, not in '{legend.address}': {error}"
+        ) from None
+    return "covers"

@@ -1,0 +1,295 @@
+"""The recipe for class maps: patches in, one expert out."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as lightning
+import numpy as np
+import torch
+from lightning.pytorch.loggers import TensorBoardLogger
+from numpy.typing import NDArray
+
+from tesela.core.errors import InputError
+from tesela.models.architecture import DECODER_CHANNELS, SMALL_DECODER_CHANNELS, UnetArchitecture
+from tesela.models.expert import Expert, ExpertHeader, Provenance, save_expert
+from tesela.models.unet import STRIDE, encoder_name, make_unet
+from tesela.patches.dataset import PatchDataset, band_statistics
+from tesela.patches.table import PatchTable
+from tesela.training.hardware import choose_hardware, freeze_idle
+from tesela.training.segmentation.callbacks import EpochBar, Keeper
+from tesela.training.segmentation.data import Draws, Patches, Shares, make_loader, take_to_memory
+from tesela.training.segmentation.losses import class_weights, patch_weights
+from tesela.training.segmentation.settings import SegmentationSettings
+from tesela.training.segmentation.task import SegmentationTask
+from tesela.training.state import TrainingFolder
+from tesela.training.terminal import clean_output, interruptible
+
+_LIBRARIES = ("tesela", "torch", "lightning", "segmentation-models-pytorch", "timm", "numpy")
+
+
+def train_segmentation(
+    table: PatchTable,
+    out: str | Path,
+    *,
+    settings: SegmentationSettings | None = None,
+    bands: Sequence[str] | None = None,
+    log_dir: str | Path | None = None,
+    quiet: bool = False,
+    fingerprints: Mapping[str, str] | None = None,
+) -> Path:
+    """
+    Train a U-Net on the patches of split "train", choose its weights on "val", and write one expert.
+
+    Parameters
+    ----------
+    table : PatchTable
+        Patches of a side that is a multiple of 32 px.
+    out : str or Path
+        The ``.safetensors`` file to write.
+    settings : SegmentationSettings, optional
+    bands : sequence of str, optional
+        Bands that the network uses, in its order; default: all of the first scene.
+    log_dir, quiet
+        See `fit_expert`.
+    fingerprints : mapping of str to str, optional
+        Fingerprints of the inputs, to be kept in the expert.
+
+    Returns
+    -------
+    Path
+        `out`.
+
+    Raises
+    ------
+    InputError
+        If a split has no patches, a scene lacks a band, patches have the wrong size, or a band has no data.
+    """
+    chosen = (settings or SegmentationSettings()).resolved
+    if table.size_px % STRIDE:
+        raise InputError(
+            f"The patches are {table.size_px} px wide, but a U-Net needs a multiple of {STRIDE} px. "
+            f"Cut them anew (tesela patches --size {max(1, round(table.size_px / STRIDE)) * STRIDE})."
+        )
+    encoder_name(chosen.encoder)  # before anything long: the encoder is known, both splits have patches
+    table.of_split("val")
+    mean, std = band_statistics(table, "train", bands=bands)
+    train, val = (PatchDataset(table, split, bands=bands, mean=mean, std=std) for split in ("train", "val"))
+    header = ExpertHeader(
+        architecture=UnetArchitecture(
+            bands=len(train.bands),
+            classes=len(table.legend),
+            encoder=chosen.encoder,
+            decoder_channels=SMALL_DECODER_CHANNELS if chosen.decoder == "small" else DECODER_CHANNELS,
+        ),
+        legend=table.legend,
+        bands=tuple(train.bands),
+        mean=tuple(float(item) for item in mean),
+        std=tuple(float(item) for item in std),
+        patch_size_px=table.size_px,
+        pixel_size_m=next(iter(table.scenes.values())).pixel_size_m,
+        provenance=Provenance(fingerprints=dict(fingerprints or {})),
+    )
+    return fit_expert(
+        header,
+        train,
+        val,
+        out=out,
+        shares=table.of_split("train")[table.share_columns].to_numpy(float),
+        settings=settings or SegmentationSettings(),
+        log_dir=log_dir,
+        quiet=quiet,
+    )
+
+
+def fit_expert(
+    header: ExpertHeader,
+    train: Patches,
+    val: Patches,
+    *,
+    out: str | Path,
+    shares: NDArray[np.floating],
+    settings: SegmentationSettings,
+    log_dir: str | Path | None = None,
+    quiet: bool = False,
+) -> Path:
+    """
+    Train the network that a header describes, and write the expert.
+
+    A training that was interrupted or killed goes on after its last checkpoint when it is called again with
+    the same header, settings and patches: on a CPU it ends with the same bytes. Until it ends, its state lies
+    in a folder ``.training`` beside the expert.
+
+    Parameters
+    ----------
+    header : ExpertHeader
+        All but training, scores and the rest of the provenance.
+    train, val : Patches
+        Samples: scaled image (bands, size, size) float32, labels (size, size) int64 with 255 for none.
+    out : str or Path
+        The ``.safetensors`` file to write.
+    shares : (patches, classes) array of float
+        Share of each training patch's pixels in each class.
+    settings : SegmentationSettings
+    log_dir : str or Path, optional
+        Folder of ``metrics.csv`` and TensorBoard's events; default: ``logs/NAME`` beside the expert.
+    quiet : bool
+        Show no progress bar.
+
+    Returns
+    -------
+    Path
+        `out`.
+
+    Raises
+    ------
+    InputError
+        If the training diverges, or a file cannot be written.
+    """
+    chosen, target, plan = settings.resolved, Path(out), header.architecture
+    if not isinstance(plan, UnetArchitecture):
+        raise InputError(f"{out}: class maps are trained with a U-Net, not with {plan.summary}.")
+    choose_hardware(chosen)  # before anything long
+    work = {"header": header.to_dict(), "settings": asdict(chosen), "sizes": [len(train), len(val)]}
+    folder = TrainingFolder.open(target, work=work | {"shares": np.asarray(shares).tolist()})
+    try:
+        state = folder.read()
+        if state is None or not state["finished"]:
+            logs = Path(log_dir) if log_dir else target.parent / "logs" / target.stem
+            with clean_output(), torch.random.fork_rng():
+                _fit(
+                    plan,
+                    train,
+                    val,
+                    settings=chosen,
+                    shares=shares,
+                    folder=folder,
+                    logs=logs,
+                    quiet=quiet,
+                )
+            state = folder.read()
+            assert state is not None
+    except BaseException:
+        if not folder.checkpoint.exists():  # nothing to go on from
+            folder.remove()
+        raise
+    network = header.architecture.build()
+    network.load_state_dict(state["best"])
+    done = replace(
+        header,
+        training=asdict(settings),
+        scores=_score_table(state["scores"], codes=header.legend.codes, patches=len(val)),
+        provenance=replace(header.provenance, seed=chosen.seed, date=folder.day, versions=_versions()),
+    )
+    save_expert(target, Expert(done, network))
+    folder.remove()
+    return target
+
+
+def _fit(
+    plan: UnetArchitecture,
+    train: Patches,
+    val: Patches,
+    *,
+    settings: SegmentationSettings,
+    shares: NDArray[np.floating],
+    folder: TrainingFolder,
+    logs: Path,
+    quiet: bool,
+) -> None:
+    """Train from the start or from the checkpoint in the folder; the result is the checkpoint."""
+    accelerator, devices, precision = choose_hardware(settings)
+    resumed = folder.checkpoint.exists()
+    torch.manual_seed(settings.seed)
+    network = make_unet(
+        encoder=plan.encoder,
+        bands=plan.bands,
+        classes=plan.classes,
+        decoder_channels=plan.decoder_channels,
+        weights=None if resumed else settings.weights,
+    )
+    if devices > 1:
+        freeze_idle(network, bands=plan.bands)
+    _open_logs(logs, begin=not resumed)
+    train, val = (take_to_memory(patches, cache=settings.cache) for patches in (train, val))
+    draws = Draws(
+        len(train),
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        chances=patch_weights(shares) if settings.balance == "sampling" else None,
+        devices=devices,
+    )
+    batches, val_batches = (
+        make_loader(patches, order, batch_size=settings.batch_size, num_workers=settings.num_workers)
+        for patches, order in ((train, draws), (val, Shares(len(val), devices=devices)))
+    )
+    task = SegmentationTask(
+        network,
+        settings,
+        weight=class_weights(shares.sum(axis=0)) if settings.balance == "loss" else None,
+        classes=plan.classes,
+        total_steps=settings.epochs * len(batches),
+    )
+    trainer = lightning.Trainer(
+        accelerator=accelerator,
+        devices=devices,
+        # processes that end with the training; "ddp" would run the caller's whole script in each
+        strategy="auto" if devices == 1 else "ddp_spawn",
+        precision=precision,  # type: ignore[arg-type]
+        max_epochs=settings.epochs,
+        gradient_clip_val=settings.clip or None,
+        callbacks=[Keeper(folder.checkpoint, log=logs / "metrics.csv"), *([] if quiet else [EpochBar()])],
+        logger=TensorBoardLogger(logs, name="", version=""),
+        log_every_n_steps=max(1, min(50, len(batches))),
+        enable_checkpointing=False,  # the Keeper does it
+        enable_progress_bar=False,  # the EpochBar does it
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,  # Draws and Shares deal out the patches
+        default_root_dir=folder.path,
+    )
+    try:
+        with interruptible():
+            trainer.fit(task, batches, val_batches, ckpt_path=folder.checkpoint if resumed else None)
+    except torch.OutOfMemoryError:
+        raise InputError(
+            f"The GPU's memory does not hold a step of {settings.batch_size} patches: lower batch_size."
+        ) from None
+
+
+def _open_logs(logs: Path, *, begin: bool) -> None:
+    """Make the folder of the logs; a training that begins removes what an older one left."""
+    try:
+        logs.mkdir(parents=True, exist_ok=True)
+        if begin:
+            for old in (*logs.glob("events.out.tfevents.*"), *logs.glob("metrics.csv")):
+                old.unlink()
+    except OSError as error:
+        raise InputError(f"{logs}: cannot be written ({error.strerror}).") from error
+
+
+def _score_table(found: Mapping[str, Any], *, codes: Sequence[str], patches: int) -> dict[str, object]:
+    def by_class(values: Sequence[float | None]) -> dict[str, float]:
+        return {code: round(value, 6) for code, value in zip(codes, values, strict=True) if value is not None}
+
+    return {
+        **{name: round(float(found[name]), 6) for name in ("accuracy", "miou", "macro_f1")},
+        "iou": by_class(found["iou"]),
+        "f1": by_class(found["f1"]),
+        "absent": [code for code, value in zip(codes, found["iou"], strict=True) if value is None],
+        "epoch": int(found["epoch"]),
+        "patches": patches,
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in _LIBRARIES:
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found

@@ -1,0 +1,144 @@
+"""The settings of the unmixing recipe, with the reason for each default."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+from tesela.training.segmentation.settings import SettingsError
+
+PUBLISHED_EPOCHS = 200
+PUBLISHED_BATCH = 2048
+
+CLASSIC = ("forest", "boosting", "fclsu", "nnls")
+"""Models that are fitted, not trained by gradients."""
+
+
+@dataclass(frozen=True)
+class UnmixingSettings:
+    """
+    How an unmixing model is trained.
+
+    The defaults are ours. With `published`, BRITS is trained as Rodriguez-Ortega et al. did [RodriguezOrtega2024]_,
+    also where their code differs from their text: the error of imputation is summed over steps and estimates, and the
+    weights of the two estimates pass no sigmoid.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    model: Literal["tempcnn", "ltae", "mlp", "brits", "forest", "boosting", "fclsu", "nnls"] = "tempcnn"
+    """Pixel encoder, BRITS, or a baseline."""
+    context: int = 2
+    """Convolutions of 3 x 3 over neighbours, for encoders; for trees, pixels on each side. 0: none."""
+    members: int = 1
+    """Networks of an ensemble, each from its own random start."""
+    dirichlet: bool = False
+    """Let encoders answer with a Dirichlet distribution, whose width says how unsure they are."""
+    mixture: bool = False
+    """Let encoders rebuild the series from monthly endmember spectra, which can be read from the expert."""
+    epochs: int = 60
+    """Passes over the training pixels."""
+    batch_size: int = 512
+    """Pixels per step; networks with context take them in tiles of 16 x 16."""
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.01
+    warmup: float = 0.05
+    """Share of all steps over which the learning rate rises; a half cosine down to zero follows."""
+    clip: float = 1.0
+    """Largest norm of the gradient; 0 turns clipping off."""
+    kl: float = 1.0
+    """Weight of the cross-entropy of shares, which takes zeros as they are."""
+    mse: float = 4.0
+    """Weight of the squared error, by which maps are judged."""
+    upper: float = 0.5
+    """Weight of the same losses one level up, where the legend has one."""
+    imputation: float = 0.25
+    """Weight of BRITS's mean error of observed values."""
+    consistency: float = 0.1
+    """Weight of the disagreement of BRITS's directions."""
+    month_mask: float = 0.1
+    """Mean share of months hidden from a training pixel, so that gaps surprise nobody."""
+    mixup: float = 0.0
+    """Share of training pixels blended with another: under linear mixing, its shares blend exactly."""
+    ema: float = 0.99
+    """Decay per step of the averaged weights, which are validated and saved; 0 for no averaging."""
+    validate_every: int = 3
+    """Epochs between two looks at the validation pixels."""
+    patience: int = 0
+    """Looks without a better RMSE after which the training ends; 0 for never. The best weights are saved anyway."""
+    trees: int = 200
+    """Trees of a forest; most rounds of boosting."""
+    endmember_pixels: int = 50
+    """Purest pixels of a class whose median is its endmember."""
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    seed: int = 0
+    published: bool = False
+    """Train BRITS as published, see above."""
+
+    def __post_init__(self) -> None:
+        problems = list(_problems(self))
+        if problems:
+            raise SettingsError(f"Unmixing settings: {'; '.join(problems)}.")
+
+    @property
+    def resolved(self) -> UnmixingSettings:
+        """The settings with those that `published` implies; fewer epochs than published stay as they are set."""
+        if not self.published:
+            return self
+        return replace(
+            self,
+            model="brits",
+            context=0,
+            members=1,
+            dirichlet=False,
+            mixture=False,
+            batch_size=PUBLISHED_BATCH,
+            learning_rate=3e-3,
+            weight_decay=0.0,
+            warmup=0.0,
+            clip=0.95,
+            kl=0.0,
+            mse=0.75,
+            upper=0.0,
+            month_mask=0.0,
+            mixup=0.0,
+            ema=0.0,
+            patience=0,
+        )
+
+
+_RANGES: dict[str, tuple[float, float]] = {
+    "context": (0, 8),
+    "members": (1, 64),
+    "epochs": (1, 100_000),
+    "batch_size": (1, 1 << 20),
+    "learning_rate": (1e-9, 10),
+    "weight_decay": (0, 10),
+    "warmup": (0, 0.9),
+    "clip": (0, 1e6),
+    "kl": (0, 1e3),
+    "mse": (0, 1e3),
+    "upper": (0, 1e3),
+    "imputation": (0, 1e3),
+    "consistency": (0, 1e3),
+    "month_mask": (0, 0.5),
+    "mixup": (0, 1),
+    "ema": (0, 0.999999),
+    "validate_every": (1, 100_000),
+    "patience": (0, 100_000),
+    "trees": (1, 100_000),
+    "endmember_pixels": (1, 1_000_000),
+    "seed": (0, 2**31),
+}
+
+
+def _problems(settings: UnmixingSettings) -> Iterator[str]:
+    for name, (least, most) in _RANGES.items():
+        value = getattr(settings, name)
+        if not least <= value <= most:
+            yield f"{name} is {value}, but must be from {least:g} to {most:g}"
+    if settings.kl + settings.mse == 0:
+        yield "kl and mse are both 0, so nothing would be learned"
+    if settings.published and settings.model not in ("brits", "tempcnn"):
+        yield f"published is true, but model is '{settings.model}': the paper trained BRITS"

@@ -1,0 +1,230 @@
+"""`tesela account`: the command from maps to samples, accounts, their page and change layers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+
+from tesela.cli import main
+from tesela.io.legends import load_legend
+from tesela.io.maps import open_map, write_map
+from tesela.io.tables import read_table, write_geopackage
+from tesela.sampling.change_codes import change_legend
+
+LULUCF = load_legend("lulucf")
+FOREST, CROP, GRASS, WET, TOWN, OTHER = range(1, 7)
+SIDE = 100
+GRID = GeoBox((SIDE, SIDE), Affine(100.0, 0, 500_000.0, 0, -100.0, 4_100_000.0), "EPSG:25830")
+
+Values = NDArray[np.uint8]
+
+
+def truth() -> tuple[Values, Values]:
+    """Two dates of 100 x 100 pixels of 1 ha: 60 ha of cropland became settlements, 8 ha forest, 3 ha alone."""
+    before = np.repeat(np.array([FOREST, CROP, GRASS, TOWN], np.uint8), SIDE // 4)[:, None] * np.ones(
+        SIDE, np.uint8
+    )
+    after = before.copy()
+    after[30:36, 10:20] = TOWN
+    after[40:42, 50:54] = FOREST
+    after[45, 80:83] = FOREST
+    return before, after
+
+
+@pytest.fixture
+def maps(tmp_path: Path) -> list[str]:
+    return [
+        write_map(tmp_path / f"{year}.tif", values, GRID, legend=LULUCF).path
+        for year, values in zip((2018, 2024), truth(), strict=True)
+    ]
+
+
+def told(capsys: pytest.CaptureFixture[str], *words: str) -> Any:
+    assert main(["account", *words, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_a_sample_is_drawn_interpreted_and_accounted(
+    maps: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, years = tmp_path / "account", ["--years", "2018,2024", "-o", str(tmp_path / "account")]
+    assert main(["account", *maps, *years, "--draw-samples", "400", "--minimum", "11"]) == 0
+    assert "400 points in 6 strata of change" in capsys.readouterr().out
+    path = out / "sample_2018-2024.gpkg"
+    layers = {name: read_table(path, layer=name) for name in ("points", "strata", "key")}
+    points = layers["points"]
+    assert "stratum" not in points, "the stratum would tell what the maps show"
+    before, after = truth()
+    after[30:33, 10:20] = CROP  # half of the mapped settlements are none
+    rows, cols = (
+        ((4_100_000 - points["y"]) // 100).astype(int),
+        ((points["x"] - 500_000) // 100).astype(int),
+    )
+    codes = change_legend(LULUCF).codes
+    points["reference"] = [codes[k] for k in (before[rows, cols] - 1) * 6 + after[rows, cols] - 1]
+    write_geopackage(path, layers)
+    document = told(capsys, *maps, *years, "--sample", f"2018-2024={path}", "--title", "Parish")
+    (estimate,) = document["estimates"]
+    assert estimate["basis"] == "design-based"
+    (town,) = [row for row in estimate["changes"] if (row["from"], row["to"]) == ("cropland", "settlements")]
+    assert town["mapped_ha"] == 60
+    assert town["estimate_ha"]["low"] < 30 < town["estimate_ha"]["high"] < 60
+    page = (out / "account.html").read_text()
+    for text in ("Parish", "design-based", "Cropland to Settlements"):
+        assert text in page
+
+
+def test_a_matrix_of_errors_gives_model_based_intervals(
+    maps: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["assess", maps[1], maps[0], "-o", str(tmp_path / "report"), "--quiet"]) == 0
+    capsys.readouterr()
+    years = ["--years", "2018,2024", "-o", str(tmp_path / "account")]
+    document = told(capsys, *maps, *years, "--confusion", str(tmp_path / "report" / "assessment.json"))
+    assert [item["basis"] for item in document["estimates"]] == ["model-based"]
+    assert main(["account", *maps, *years, "--confusion", maps[0]]) == 1
+    assert "is no assessment with a matrix" in capsys.readouterr().err
+
+
+def test_change_layers_hold_the_areas_of_the_unit_and_more(
+    maps: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    years = ["--years", "2018,2024", "-o", str(tmp_path / "account")]
+    document = told(capsys, *maps, *years, "--change-layer", "5 ha")
+    name = "change_layer_2018-2024.tif"
+    assert document["change_layers"][name] == {"changed_ha": 68.0, "doubtful_ha": 0.0, "small_ha": 3.0}
+    with rasterio.open(tmp_path / "account" / name) as layer:
+        assert int((layer.read(1) > 0).sum()) == 68
+    assert open_map(tmp_path / "account" / name).legend == change_legend(LULUCF)
+
+
+def test_official_area_and_tree_cover_are_checked(
+    maps: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cover = tmp_path / "cover.tif"
+    profile = {"driver": "GTiff", "width": SIDE, "height": SIDE, "count": 1, "dtype": "uint8"}
+    with rasterio.open(cover, "w", **profile, crs=GRID.crs, transform=GRID.affine) as layer:
+        layer.write(np.full((SIDE, SIDE), 10, np.uint8), 1)
+    years = ["--years", "2018,2024", "-o", str(tmp_path / "account")]
+    document = told(capsys, *maps, *years, "--land-area", "110 km2", "--tree-cover", f"2018={cover}")
+    checks = {item["name"]: item for item in document["checks"]}
+    assert checks["official land area"]["passed"] is False
+    assert "10,000.0 ha counted, 11,000.0 ha official" in checks["official land area"]["found"]
+    assert checks["forest crown cover"]["passed"] is False
+    assert checks["forest crown cover"]["area_ha"] == 2500
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--years", "2018,now"], "'now' is no year"),
+        (["--years", "2018"], "2 maps came with"),
+        (
+            ["--years", "2018,2024", "--sample", "sample.gpkg"],
+            "'sample.gpkg' names no file: write it as 2018-2024",
+        ),
+        (["--years", "2018,2024", "--sample", "2018=a.gpkg"], "'2018' is no pair of years"),
+        (["--years", "2018,2024", "--tree-cover", "2017=a.tif"], "Tree cover came for 2017, but no map does"),
+        (["--years", "2018,2024", "--draw-samples", "20"], "20 points do not suffice for 6 strata"),
+        (["--years", "2018,2024", "--draw-samples", "99", "--minimum", "-1"], "minimum is -1"),
+        (
+            ["--years", "2018,2024", "--draw-samples", "99", "--sample", "2018-2024=a.gpkg"],
+            "--sample reads interpreted ones: give one of the two",
+        ),
+        (
+            ["--years", "2018,2024", "--sample", "2018-2024=a.gpkg", "--sample", "2018-2024=b.gpkg"],
+            "Two files came for 2018-2024",
+        ),
+        (["--years", "18,2024"], "an account spans 300 years at most"),
+        (["--years", "2018,2024", "--land-area", "0 ha"], "it must be more than 0"),
+        (["--years", "2018,2024", "--confusion", "none.json"], "none.json: cannot be read"),
+        (["--years", "2018,2024", "--confidence", "a.tif,b.tif"], "give --change-layer AREA"),
+        (
+            ["--years", "2018,2024", "--change-layer", "5 ha", "--confidence", "a.tif"],
+            "1 confidence rasters came for 2",
+        ),
+    ],
+)
+def test_mistakes_are_told_in_one_line(
+    maps: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    assert main(["account", *maps, *words, "-o", str(tmp_path / "account")]) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not list((tmp_path / "account").glob("**/*")), "nothing is left"
+
+
+def test_answers_of_interpreters_are_never_drawn_over(
+    maps: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draw = ["account", *maps, "--years", "2018,2024", "-o", str(tmp_path), "--draw-samples", "99"]
+    draw += ["--minimum", "5"]
+    assert main(draw) == 0
+    assert main(draw) == 0, "nobody has answered: drawn again"
+    path = tmp_path / "sample_2018-2024.gpkg"
+    layers = {name: read_table(path, layer=name) for name in ("points", "strata", "key", "classes")}
+    layers["points"].loc[7, "reference"] = "cropland>cropland"
+    write_geopackage(path, layers)
+    before = path.read_bytes()
+    capsys.readouterr()
+    assert main(draw) == 1
+    assert "1 points of this sample are answered" in capsys.readouterr().err
+    assert path.read_bytes() == before
+
+
+def test_the_account_says_what_a_sample_lacks(
+    maps: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    years = ["--years", "2018,2024", "-o", str(tmp_path)]
+    assert main(["account", *maps, *years, "--draw-samples", "99", "--minimum", "5"]) == 0
+    path = tmp_path / "sample_2018-2024.gpkg"
+    layers = {name: read_table(path, layer=name) for name in ("points", "strata", "key", "classes")}
+    layers["points"]["reference"] = layers["key"]["stratum"]
+    layers["points"].loc[90:, "reference"] = ""
+    write_geopackage(path, layers)
+    wide = GeoBox((SIDE, 2 * SIDE), GRID.affine, GRID.crs)
+    larger = [
+        write_map(tmp_path / f"wide{year}.tif", np.tile(values, 2), wide, legend=LULUCF).path
+        for year, values in zip((2018, 2024), truth(), strict=True)
+    ]
+    capsys.readouterr()
+    notes = " ".join(told(capsys, *larger, *years, "--sample", f"2018-2024={path}")["notes"])
+    assert "9 more points have no answer" in notes
+    assert "The maps show 20,000.0 ha: the sample was drawn from other ground." in notes
+
+
+def test_a_folder_that_is_a_file_is_told_in_one_line(
+    maps: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    for words in (["--draw-samples", "99", "--minimum", "5"], ["--change-layer", "5 ha"], []):
+        out = ["--years", "2018,2024", "-o", str(tmp_path / "file" / "account")]
+        assert main(["account", *maps, *out, *words]) == 1
+        assert capsys.readouterr().err.count("\n") == 1
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_the_page_opens_alone_and_fits_a_phone(maps: list[str], tmp_path: Path, browser: Any) -> None:
+    assert main(["account", *maps, "--years", "2018,2024", "-o", str(tmp_path / "account"), "--json"]) == 0
+    page = browser.new_page(viewport={"width": 390, "height": 800})
+    problems: list[str] = []
+    page.on("console", lambda message: problems.append(message.text))
+    page.on(
+        "request",
+        lambda request: problems.append(request.url) if not request.url.startswith("file:") else None,
+    )
+    page.goto((tmp_path / "account" / "account.html").as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert page.locator("td.change", has_text="60.0").count() == 1
+    assert page.locator(".chip.bad").count() == 0
+    assert problems == []
+    page.close()

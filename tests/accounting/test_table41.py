@@ -1,0 +1,122 @@
+"""Table 4.1: the workbook, its sums, who can read it, and a table as a country submitted it."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import openpyxl
+import pandas as pd
+import pytest
+
+from known_land import YEARS, make_region
+from repository import DATA
+from tesela.accounting.accounting import account_maps
+from tesela.accounting.checks import check_tables
+from tesela.accounting.table41 import read_table41, write_table41
+from tesela.accounting.transitions import CATEGORIES
+from tesela.io.maps import ClassMap
+from tesela.io.tables import read_table
+
+
+@pytest.fixture
+def maps(tmp_path: Path) -> list[ClassMap]:
+    return make_region().write(tmp_path)
+
+
+def test_the_workbook_has_the_layout_of_table_41_and_its_sums_are_right(
+    maps: list[ClassMap], tmp_path: Path
+) -> None:
+    accounts = account_maps(maps[::2], YEARS[::2], tmp_path / "out", title="Region")
+    book = openpyxl.load_workbook(accounts.files["table41"], data_only=True)
+    assert book.sheetnames[:2] == ["Table4.1", "Table4.1 2020"]
+    assert {"Areas", "Changes", "Cohorts", "Checks", "Crosswalk", "Notes"} <= set(book.sheetnames)
+    sheet = book["Table4.1"]
+    assert sheet["B4"].value == "Inventory 2021"
+    header = [sheet.cell(8, column).value for column in range(2, 14)]
+    assert header[1:10] == list(CATEGORIES.values())
+    assert header[10:] == ["Total unmanaged land", "Initial area"]
+    assert [sheet.cell(row, 2).value for row in range(9, 20)] == [
+        *CATEGORIES.values(),
+        "Final area",
+        "Net change",
+    ]
+    for name in [name for name in book.sheetnames if name.startswith("Table4.1")]:
+        page = book[name]
+        cells = [[page.cell(row, column).value for column in range(3, 12)] for row in range(9, 18)]
+        numbers = np.array([[cell if isinstance(cell, float) else 0.0 for cell in row] for row in cells])
+        assert {cell for row in cells for cell in row if isinstance(cell, str)} == {"NO"}
+        assert all(page.cell(row, column).value == "NO" for row in (10, 13, 15) for column in range(3, 12))
+        for i, row in enumerate(range(9, 18)):
+            initial = page.cell(row, 13).value
+            assert numbers[i].sum() == pytest.approx(0 if initial == "NO" else initial)
+            final, net = page.cell(18, 3 + i).value, page.cell(19, 3 + i).value
+            assert numbers[:, i].sum() == pytest.approx(0 if final == "NO" else final)
+            if final != "NO":
+                assert net == pytest.approx(final - initial, abs=1e-12)
+        assert numbers.sum() == pytest.approx(40.0)  # kha
+        assert page.cell(18, 13).value == pytest.approx(40.0)
+    tables = [read_table41(accounts.files["table41"], sheet=name) for name in ("Table4.1", "Table4.1 2020")]
+    assert [table.year for table in tables] == [2021, 2020]
+    assert all(check.passed for check in check_tables(tables))
+
+
+def test_other_readers_of_the_table_find_it_where_they_look(maps: list[ClassMap], tmp_path: Path) -> None:
+    """The public readers of submitted tables take the header from row 8 and columns B to M; GDAL reads alone."""
+    accounts = account_maps(maps, YEARS, tmp_path / "out")
+    frame = pd.read_excel(accounts.files["table41"], sheet_name="Table4.1", header=7, usecols="B:M")
+    assert frame.shape == (11, 12)
+    assert frame.iloc[:, 0].tolist()[-2:] == ["Final area", "Net change"]
+    final = pd.to_numeric(frame.iloc[9, 1:10], errors="coerce").sum()
+    assert final == pytest.approx(frame["Initial area"].iloc[9])
+    other = read_table(accounts.files["table41"], layer="Areas")
+    assert len(other) >= 25 * 6
+
+
+def test_libreoffice_opens_the_workbook(maps: list[ClassMap], tmp_path: Path) -> None:
+    office = shutil.which("soffice") or shutil.which("libreoffice")
+    if office is None:
+        pytest.skip("LibreOffice is not installed.")
+    accounts = account_maps(maps, YEARS, tmp_path / "out")
+    profile = f"-env:UserInstallation=file://{tmp_path / 'profile'}"
+    subprocess.run(
+        [
+            office,
+            profile,
+            "--headless",
+            "--convert-to",
+            "csv",
+            "--outdir",
+            tmp_path,
+            accounts.files["table41"],
+        ],
+        check=True,
+        timeout=120,
+        capture_output=True,
+    )
+    assert "Forest land (managed)" in (tmp_path / "table4.1.csv").read_text(encoding="utf-8")
+
+
+# --- the real table of a country, as it was submitted
+
+
+def test_the_submitted_table_of_spain_passes_its_checks_after_a_round_trip(tmp_path: Path) -> None:
+    """Its numbers are rounded nowhere, so that sums must agree to the metre."""
+
+    root = DATA
+    path = root.parent / "facts" / "crt_table4_1_spain_2023.csv"
+    if not path.exists():
+        pytest.skip("The table of Spain is not among the shared facts.")
+    rows = [line.split(",") for line in path.read_text(encoding="utf-8").splitlines()[1:]]
+    cells = [row[1:] for row in rows]
+    matrix = np.array([[0.0 if cell.isalpha() else float(cell) for cell in row] for row in cells])
+    keys = {(i, j): cell for i, row in enumerate(cells) for j, cell in enumerate(row) if cell.isalpha()}
+    from tesela.accounting.transitions import TransitionTable
+
+    table = TransitionTable(2023, matrix, matrix.sum(axis=1), matrix.sum(axis=0), keys)
+    back = read_table41(write_table41(tmp_path / "spain.xlsx", [table], title="Spain"))
+    assert back.matrix_kha.tolist() == matrix.tolist()
+    assert back.keys == keys
+    assert back.final_kha.sum() == pytest.approx(50_624.27175, abs=1e-4)
+    assert back.initial_kha[0] == pytest.approx(18_091.005, abs=1e-3)
+    assert all(check.passed for check in check_tables([back]))

@@ -1,0 +1,493 @@
+"""The report: what is drawn is what was counted, and the page needs nothing but itself."""
+
+import json
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import pytest
+import rasterio
+import shapely
+from affine import Affine
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+from PIL import Image
+
+from tesela.assessment.assessment import Assessment, Generalised, assess
+from tesela.assessment.overview import commonest, make_overview, share_wrong
+from tesela.assessment.pictures import DIFFERENCE, class_picture, difference_picture
+from tesela.assessment.report import write_report
+from tesela.core.errors import InputError
+from tesela.core.legend import LandClass, Legend
+from tesela.core.scene import Scene
+from tesela.io.legends import load_legend
+from tesela.io.maps import ClassMap, ScoreWriter, write_map
+from tesela.io.scenes import open_scene
+from tesela.pages.curves import Panel, draw_panel, read_curves
+from tesela.pages.scene_picture import enlarged, scene_picture, shown_bands
+
+LEGEND = Legend(
+    "demo",
+    (
+        LandClass(1, "w", "Water & ice", "#0000ff"),
+        LandClass(2, "l", "<script>alert('land')</script>", "#ffff00"),
+        LandClass(7, "f", "Wood", "#008800"),
+        LandClass(9, "u", "Urban", "#ff0000"),
+    ),
+)
+GRID = GeoBox((60, 80), Affine(10.0, 0.0, 500_000.0, 0.0, -10.0, 4_100_000.0), "EPSG:32630")
+
+
+def uint8(rows: list[list[int]]) -> NDArray[np.uint8]:
+    return np.array(rows, np.uint8)
+
+
+def stripes(shift: int) -> NDArray[np.uint8]:
+    """Water left, land in the middle, wood right; a hole of nodata in the corner."""
+    cols = np.arange(80)[None, :] + shift
+    values = np.where(cols < 30, 1, np.where(cols < 60, 2, 7)).repeat(60, axis=0).astype(np.uint8)
+    values[:5, :5] = 0
+    return values
+
+
+@pytest.fixture
+def sides(tmp_path: Path) -> tuple[ClassMap, ClassMap]:
+    return (
+        write_map(tmp_path / "map.tif", stripes(4), GRID, legend=LEGEND),
+        write_map(tmp_path / "reference.tif", stripes(0), GRID, legend=LEGEND),
+    )
+
+
+@pytest.fixture
+def assessment(sides: tuple[ClassMap, ClassMap]) -> Assessment:
+    return assess(*sides, tiles_px=32)
+
+
+@pytest.fixture
+def make_scene(tmp_path: Path) -> Callable[..., Scene]:
+    def make(pixels: NDArray[np.uint8], names: list[str]) -> Scene:
+        profile = {
+            "driver": "GTiff",
+            "dtype": "uint8",
+            "crs": "EPSG:32630",
+            "transform": GRID.affine,
+            "nodata": 0,
+        }
+        path = tmp_path / "scene.tif"
+        count, height, width = pixels.shape
+        with rasterio.open(path, "w", count=count, height=height, width=width, **profile) as file:
+            file.write(pixels)
+        return open_scene(path, bands=names)
+
+    return make
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    path = tmp_path / "metrics.csv"
+    path.write_text(
+        "epoch,step,learning_rate,train_loss,val_loss,miou\n"
+        "0,0,0.001,2.0,,\n0,1,0.001,1.0,,\n0,1,,,1.8,0.2\n1,2,0.0005,0.5,,\n1,3,,,nan,0.5\n",
+        encoding="utf-8",
+    )
+    return path
+
+
+class Links(HTMLParser):
+    """Collects what a page would fetch, and its scripts."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.scripts = 0
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.scripts += tag == "script"
+        self.links += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "action")]
+
+
+# The overview
+
+
+def test_cells_carry_the_commonest_value_and_the_smaller_of_a_tie() -> None:
+    values = uint8([[1, 1, 7, 2, 9], [1, 2, 2, 7, 9], [0, 0, 9, 9, 7]])
+    assert commonest(values, 2).tolist() == [[1, 2, 9], [0, 9, 7]]
+    assert commonest(values, 1).tolist() == values.tolist()
+    assert commonest(values, 9).tolist() == [[9]]
+
+
+def test_cells_carry_the_share_of_judged_pixels_that_differ() -> None:
+    differs = np.array([[1, 0, 1, 1], [1, 0, 1, 1]], bool)
+    judged = np.array([[1, 1, 1, 0], [0, 1, 0, 0]], bool)
+    np.testing.assert_allclose(share_wrong(differs, judged, 2), [[1 / 3, 1]])
+    assert np.isnan(share_wrong(differs, np.zeros_like(judged), 2)).all()
+
+
+def test_a_small_map_is_drawn_pixel_by_pixel(
+    assessment: Assessment, sides: tuple[ClassMap, ClassMap]
+) -> None:
+    overview = make_overview(assessment, *sides)
+    assert overview.pixels_per_cell == 1
+    assert overview.map_values.tolist() == stripes(4).tolist()
+    assert overview.reference_values.tolist() == stripes(0).tolist()
+    judged = (stripes(4) > 0) & (stripes(0) > 0)
+    expected = np.where(judged, stripes(4) != stripes(0), np.nan)
+    np.testing.assert_array_equal(overview.wrong, expected.astype(np.float32))
+    assert np.nansum(overview.wrong) == judged.sum() - np.trace(assessment.confusion.counts)
+
+
+def test_a_large_map_is_reduced_the_same_in_windows_and_whole(
+    assessment: Assessment, sides: tuple[ClassMap, ClassMap], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = make_overview(assessment, *sides, size_px=12)
+    assert whole.pixels_per_cell == 7
+    assert whole.map_values.shape == whole.wrong.shape == (9, 12)
+    assert whole.map_values.tolist() == commonest(stripes(4), 7).tolist()
+    monkeypatch.setattr("tesela.assessment.overview._WINDOW_PX", 16)
+    parts = make_overview(assessment, *sides, size_px=12)
+    np.testing.assert_array_equal(parts.map_values, whole.map_values)
+    np.testing.assert_array_equal(parts.reference_values, whole.reference_values)
+    np.testing.assert_array_equal(parts.wrong, whole.wrong)
+
+
+def test_a_huge_map_is_sampled_first(
+    assessment: Assessment, sides: tuple[ClassMap, ClassMap], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tesela.assessment.overview._EXACT_PX", 79)
+    monkeypatch.setattr("tesela.assessment.overview._SAMPLE_PX", 40)
+    overview = make_overview(assessment, *sides, size_px=20)
+    assert overview.pixels_per_cell == 4
+    assert overview.map_values.shape == (15, 20)
+    assert overview.map_values[10].tolist() == commonest(stripes(4)[1::2, 1::2], 2)[10].tolist()
+
+
+def test_the_difference_is_drawn_only_where_it_was_judged(sides: tuple[ClassMap, ClassMap]) -> None:
+    within = gpd.GeoDataFrame(
+        geometry=[shapely.box(500_200, 4_099_700, 500_400, 4_099_900)], crs="EPSG:32630"
+    )
+    overview = make_overview(assess(*sides, within=within), *sides)
+    inside = np.zeros(GRID.shape, bool)
+    inside[10:30, 20:40] = True
+    assert (~np.isnan(overview.wrong)).tolist() == inside.tolist()
+
+
+def test_a_map_judged_at_a_level_is_drawn_at_that_level(tmp_path: Path) -> None:
+    corine = load_legend("corine-3")
+    grid = GeoBox((1, 2), GRID.affine, GRID.crs)
+    fine = write_map(tmp_path / "fine.tif", uint8([[1, 44]]), grid, legend=corine)
+    overview = make_overview(assess(fine, fine, level=1), fine, fine)
+    assert overview.map_values.tolist() == [[1, 5]]
+
+
+# Pictures
+
+
+def test_classes_are_drawn_in_the_colours_of_the_legend_and_nodata_is_transparent() -> None:
+    picture = class_picture(uint8([[0, 1], [7, 2]]), LEGEND).convert("RGBA")
+    assert picture.getpixel((0, 0))[3] == 0  # type: ignore[index]
+    assert picture.getpixel((1, 0)) == (0, 0, 255, 255)
+    assert picture.getpixel((0, 1)) == (0, 136, 0, 255)
+    assert picture.getpixel((1, 1)) == (255, 255, 0, 255)
+
+
+@pytest.mark.parametrize(
+    ("share", "step"), [(0.0, 0), (0.09, 0), (0.2, 1), (0.6, 3), (0.89, 4), (0.95, 5), (1.0, 5)]
+)
+def test_the_difference_is_drawn_in_steps(share: float, step: int) -> None:
+    picture = difference_picture(np.array([[share, np.nan]], np.float32)).convert("RGBA")
+    red, green, blue, alpha = picture.getpixel((0, 0))  # type: ignore[misc]
+    assert f"#{red:02x}{green:02x}{blue:02x}" == list(DIFFERENCE.values())[step]
+    assert alpha == 255
+    assert picture.getpixel((1, 0))[3] == 0  # type: ignore[index]
+
+
+def test_imagery_is_stretched_by_band_and_its_nodata_is_transparent(make_scene: Callable[..., Scene]) -> None:
+    ramp = np.linspace(50, 90, 60 * 80).reshape(60, 80).astype(np.uint8)
+    pixels = np.stack([ramp, ramp[::-1], np.full_like(ramp, 10)])
+    pixels[:, 0, 0] = 0
+    picture = np.asarray(scene_picture(make_scene(pixels, ["red", "green", "blue"]), GRID))
+    assert picture[0, 0, 3] == 0
+    assert picture[1, 0].tolist()[3] == 255
+    assert picture[-1, -1, 0] == picture[0, -1, 1] == 255
+    assert picture[2, 0, 0] < 20
+    assert (picture[..., 2] == 0).all()
+
+
+def test_a_little_snow_does_not_leave_the_land_black(make_scene: Callable[..., Scene]) -> None:
+    land = np.random.default_rng(0).integers(20, 30, GRID.shape, dtype=np.uint8)
+    land[:6] = 250
+    picture = np.asarray(scene_picture(make_scene(land[None], ["grey"]), GRID))
+    assert 60 < np.median(picture[6:, :, 0]) < 200
+    assert (picture[..., 0] == picture[..., 2]).all()
+
+
+@pytest.mark.parametrize(
+    ("names", "shown"),
+    [
+        (["B02", "B03", "B04", "B08"], ("B04", "B03", "B02")),
+        (["Blue", "Green", "Red"], ("Red", "Green", "Blue")),
+        (["nir", "red", "green"], ("nir", "red", "green")),
+        (["a", "b", "c", "d"], ("a", "b", "c")),
+        (["a", "b"], ("a",)),
+    ],
+)
+def test_natural_colours_are_shown_where_the_names_tell(
+    make_scene: Callable[..., Scene], names: list[str], shown: tuple[str, ...]
+) -> None:
+    scene = make_scene(np.ones((len(names), *GRID.shape), np.uint8), names)
+    assert shown_bands(scene) == shown
+
+
+def test_small_pictures_are_enlarged_by_whole_pixels() -> None:
+    assert enlarged(Image.new("P", (300, 200))).size == (600, 400)
+    assert enlarged(Image.new("P", (900, 20))).size == (900, 20)
+
+
+# Curves
+
+
+def test_a_training_log_becomes_losses_and_scores_averaged_by_epoch(log: Path) -> None:
+    losses, scores = read_curves(log)
+    assert losses.lines == {"training": [(0, 1.5), (1, 0.5)], "validation": [(0, 1.8)]}
+    assert scores.lines == {"mIoU": [(0, 0.2), (1, 0.5)]}
+
+
+def test_a_panel_draws_each_line_between_round_numbers() -> None:
+    svg = draw_panel(Panel("Loss by epoch", {"a": [(0, 0.11), (10, 0.93)], "b": [(0, 0.5)]}))
+    assert svg.count("<polyline") == 1
+    assert svg.count("<circle") == 2
+    assert [float(text) for text in re.findall(r'text-anchor="end">([^<]+)<', svg)] == [
+        0,
+        0.2,
+        0.4,
+        0.6,
+        0.8,
+        1,
+    ]
+    # the first point: 0.11 of a height of 194 above the bottom at 206
+    assert 'points="44.0,184.7' in svg
+
+
+@pytest.mark.parametrize("text", ["", "a,b\n1,2\n"])
+def test_a_file_that_is_no_training_log_is_an_error(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "metrics.csv"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match="is no log of lightning's CSVLogger"):
+        read_curves(path)
+
+
+def test_a_log_that_fails_leaves_no_report(
+    assessment: Assessment, sides: tuple[ClassMap, ClassMap], tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=r"metrics\.csv: the training log cannot be read"):
+        write_report(
+            tmp_path / "out",
+            assessment,
+            map=sides[0],
+            reference=sides[1],
+            training_log=tmp_path / "metrics.csv",
+        )
+    assert not (tmp_path / "out").exists()
+
+
+# The report
+
+
+@pytest.fixture
+def report(
+    assessment: Assessment,
+    sides: tuple[ClassMap, ClassMap],
+    *,
+    make_scene: Callable[..., Scene],
+    log: Path,
+    tmp_path: Path,
+) -> Path:
+    pixels = np.random.default_rng(0).integers(1, 255, (3, *GRID.shape), dtype=np.uint8)
+    return write_report(
+        tmp_path / "out",
+        assessment,
+        map=sides[0],
+        reference=sides[1],
+        scene=make_scene(pixels, ["red", "green", "blue"]),
+        title="Judged <b>here</b>",
+        facts={"Model": "of </script> & co"},
+        training_log=log,
+    )
+
+
+def test_a_report_is_a_page_its_figures_and_its_pictures(report: Path, assessment: Assessment) -> None:
+    assert report.name == "report.html"
+    assert {path.name for path in report.parent.iterdir()} == {
+        "report.html",
+        "assessment.json",
+        "image.png",
+        "map.png",
+        "reference.png",
+        "difference.png",
+        "matrix.png",
+    }
+    document = json.loads((report.parent / "assessment.json").read_text(encoding="utf-8"))
+    assert document.pop("title") == "Judged <b>here</b>"
+    assert document.pop("facts") == {"Model": "of </script> & co"}
+    assert document.pop("generalised") is None
+    assert document == json.loads(json.dumps(assessment.to_dict()))
+    for path in report.parent.glob("*.png"):
+        with Image.open(path) as picture:
+            picture.load()
+            assert min(picture.size) > 400
+
+
+def test_the_page_shows_the_figures_of_the_assessment(report: Path, assessment: Assessment) -> None:
+    text = report.read_text(encoding="utf-8")
+    scores = assessment.scores
+    assert f"{scores.accuracy * 100:.1f}\u202f%" in text
+    assert f"{scores.mean_iou:.3f}" in text
+    assert f"{scores.macro_f1:.3f}" in text
+    assert "In neither, left out of all means: “Urban”." in text
+    water = f"{assessment.areas_ha.sum(axis=1)[0]:.1f}"
+    assert f"<td>{water}</td>" in text
+
+
+def test_the_page_fetches_nothing_and_escapes_what_it_is_told(report: Path) -> None:
+    text = report.read_text(encoding="utf-8")
+    page = Links(text)
+    assert len(page.links) == 4
+    assert all(link.startswith("data:image/") for link in page.links)
+    assert page.scripts == 2
+    assert "default-src 'none'" in text
+    assert "<b>here</b>" not in text
+    assert "<script>alert" not in text
+
+
+def test_the_same_assessment_gives_the_same_bytes(
+    report: Path, assessment: Assessment, sides: tuple[ClassMap, ClassMap], tmp_path: Path
+) -> None:
+    one = write_report(tmp_path / "one", assessment, map=sides[0], reference=sides[1])
+    two = write_report(tmp_path / "two", assessment, map=sides[0], reference=sides[1])
+    for path in one.parent.iterdir():
+        assert path.read_bytes() == (two.parent / path.name).read_bytes(), path.name
+    assert not (one.parent / "image.png").exists()
+
+
+def test_a_map_of_one_class_and_one_tile_is_reported(tmp_path: Path) -> None:
+    alone = write_map(tmp_path / "map.tif", np.ones(GRID.shape, np.uint8), GRID, legend=LEGEND)
+    path = write_report(tmp_path / "out", assess(alone, alone), map=alone, reference=alone)
+    text = path.read_text(encoding="utf-8")
+    assert "100.0\u202f%" in text
+    assert "Scores by tile" not in text
+    assert "Cohen’s kappa: –" in text
+
+
+def test_a_page_of_pure_noise_stays_under_four_megabytes(tmp_path: Path) -> None:
+    legend = load_legend("corine-2")
+    grid = GeoBox((1000, 1000), GRID.affine, GRID.crs)
+    chance = np.random.default_rng(0)
+    values = chance.choice(np.array(legend.values, np.uint8), (2, 1000, 1000))
+    sides = [
+        write_map(tmp_path / f"{name}.tif", pixels, grid, legend=legend)
+        for name, pixels in zip(("map", "reference"), values, strict=True)
+    ]
+    path = write_report(tmp_path / "out", assess(*sides), map=sides[0], reference=sides[1])
+    assert path.stat().st_size < 4_000_000
+
+
+# In a browser
+
+
+def open_page(browser: Any, path: Path, **options: Any) -> tuple[Any, list[str]]:
+    """The page, and a list of all that went wrong with it: messages, errors, dialogs, requests elsewhere."""
+    page = browser.new_page(**options)
+    trouble: list[str] = []
+    page.on("console", lambda message: trouble.append(message.text))
+    page.on("pageerror", lambda error: trouble.append(str(error)))
+    page.on("dialog", lambda dialog: trouble.append(dialog.message))
+    own = path.as_uri()
+    page.on(
+        "request",
+        lambda request: None if request.url.startswith((own, "data:")) else trouble.append(request.url),
+    )
+    page.goto(own)
+    page.wait_for_load_state("networkidle")
+    return page, trouble
+
+
+def test_in_a_browser_the_panes_move_together_and_name_their_classes(browser: Any, report: Path) -> None:
+    page, trouble = open_page(browser, report, viewport={"width": 1280, "height": 900})
+    assert page.locator(".view").count() == 4
+    assert page.evaluate("[...document.images].every((image) => image.naturalWidth > 0)")
+    view = page.locator(".view").nth(2)
+    view.scroll_into_view_if_needed()
+    box = view.bounding_box()
+    # column 28 of 80: land in the map, whose stripes lie 4 pixels further left, and water in the reference
+    page.mouse.move(box["x"] + box["width"] * 28.5 / 80, box["y"] + box["height"] * 0.5)
+    text = page.locator("#readout").inner_text()
+    assert text.startswith(
+        "Map: <script>alert('land')</script> · Reference: Water & ice · EPSG:32630: 500285, 4099700"
+    )
+    page.locator("[data-do=in]").click()
+    moves = page.evaluate("[...document.querySelectorAll('.view img')].map((image) => image.style.transform)")
+    assert len(set(moves)) == 1
+    assert moves[0].startswith("scale(1.6)")
+    view.focus()
+    page.keyboard.press("+")
+    page.keyboard.press("ArrowRight")
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.3, box["y"] + box["height"] * 0.4)
+    page.mouse.up()
+    moved = page.evaluate("[...document.querySelectorAll('.view img')].map((image) => image.style.transform)")
+    assert len(set(moved)) == 1
+    assert moved[0].startswith("scale(2.4)")
+    assert moved != moves
+    page.locator("[data-do=reset]").click()
+    assert page.locator(".view img").first.get_attribute("style").startswith("transform: scale(1)")
+    page.locator("[data-matrix=ha]").click()
+    assert page.locator(".matrix tbody td").first.inner_text() == "15.4"
+    assert trouble == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_on_a_phone_the_page_is_no_wider_than_the_screen(browser: Any, report: Path, scheme: str) -> None:
+    page, trouble = open_page(
+        browser, report, viewport={"width": 375, "height": 700}, color_scheme=scheme, has_touch=True
+    )
+    assert page.evaluate("document.documentElement.scrollWidth") == 375
+    ink, paper = page.evaluate(
+        "['color', 'backgroundColor']"
+        ".map((name) => getComputedStyle(document.body)[name].match(/\\d+/g).map(Number))"
+    )
+    assert abs(sum(ink) - sum(paper)) > 450
+    assert trouble == []
+
+
+def test_a_page_with_a_generalised_map_and_confidence_names_the_class_it_has_then(
+    browser: Any, sides: tuple[ClassMap, ClassMap], tmp_path: Path
+) -> None:
+    with ScoreWriter(tmp_path / "sure.tif", GRID, ["confidence"], scale=0.01, unit="") as writer:
+        writer.write(0, 0, np.full((1, *GRID.shape), 95, np.uint8))
+    judged = assess(*sides, tiles_px=32, confidence=tmp_path / "sure.tif")
+    after = write_map(tmp_path / "after.tif", stripes(2), GRID, legend=LEGEND)
+    path = write_report(
+        tmp_path / "out",
+        judged,
+        map=sides[0],
+        reference=sides[1],
+        generalised=Generalised(after, assess(after, sides[1]), mmu_m2=250_000, min_width_m=100),
+    )
+    page, trouble = open_page(browser, path, viewport={"width": 390, "height": 800})
+    assert page.locator(".view").count() == 5
+    view = page.locator(".view").first
+    view.scroll_into_view_if_needed()
+    box = view.bounding_box()
+    # column 27 of 80: land in the map, still water once generalised, and water in the reference
+    page.mouse.move(box["x"] + box["width"] * 27.5 / 80, box["y"] + box["height"] * 0.5)
+    text = page.locator("#readout").inner_text()
+    assert "Generalised: Water & ice · Reference: Water & ice · EPSG:32630: " in text
+    assert "Generalised to the unit of the reference (25 ha, 100 m)" in page.locator(".findings").inner_text()
+    assert page.locator("rect.over, rect.under").count() == 1
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    assert trouble == []

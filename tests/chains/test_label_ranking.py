@@ -1,0 +1,199 @@
+"""Ranking: what looks like another class is doubted, and no model is asked about ground that it saw."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import shapely
+from affine import Affine
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from odc.geo.geobox import GeoBox
+from scipy.ndimage import gaussian_filter
+
+from tesela.chains.label_ranking import SETTINGS, rank_patches
+from tesela.cli import main
+from tesela.core.errors import InputError
+from tesela.core.legend import LandClass, Legend
+from tesela.io.images import write_bands
+from tesela.io.maps import open_map, write_map
+from tesela.io.scenes import open_scene
+from tesela.patches import PatchTable, make_patches, read_patches
+from tesela.patches.folds import fold_patches
+from tesela.patches.ranking import Pieces, patch_doubt, piece_doubt, usual_sureness
+from tesela.training.forest import texture
+
+LEGEND = Legend("demo", tuple(LandClass(n, code, code, f"#0000{n:02x}") for n, code in enumerate("abc", 1)))
+SIDE = 8
+"""Patches along each side of the scene."""
+
+
+def project(folder: Path, *, wrong: tuple[int, ...] = (), size_px: int = 16) -> Path:
+    """64 patches of three classes in smooth areas, of which some are labelled as the class that follows theirs."""
+    rng = np.random.default_rng(5)
+    pixels = SIDE * size_px
+    fields = np.stack([gaussian_filter(rng.standard_normal((pixels, pixels)), 8) for _ in range(3)])
+    truth = (fields.argmax(axis=0) + 1).astype(np.uint8)
+    image = np.array([[0, 60, 120, 180], [0, 150, 90, 30]], np.uint8)[:, truth]
+    noisy = np.clip(image + rng.normal(0, 25, image.shape), 1, 255).astype(np.uint8)
+    labels = truth.copy()
+    for place in wrong:
+        window = np.s_[
+            place // SIDE * size_px : (place // SIDE + 1) * size_px,
+            place % SIDE * size_px : (place % SIDE + 1) * size_px,
+        ]
+        labels[window] = labels[window] % 3 + 1
+    grid = GeoBox((pixels, pixels), Affine(10, 0, 500_000, 0, -10, 4_100_000), "EPSG:25830")
+    write_bands(folder / "scene.tif", noisy, grid, names=("one", "two"))
+    write_map(folder / "labels.tif", labels, grid, legend=LEGEND)
+    scene = open_scene(folder / "scene.tif")
+    table = make_patches([scene], [open_map(folder / "labels.tif")], size_px=size_px)
+    return table.write(folder / "patches.parquet")
+
+
+def test_a_patch_falls_to_its_connected_areas() -> None:
+    labels = np.array([[0, 0, 1], [255, 1, 1], [0, 1, 0]], np.uint8)
+    scores = np.stack([np.arange(9.0).reshape(3, 3), np.full((3, 3), 2.0)])
+    pieces = Pieces.of(4, labels, scores)
+    assert pieces.patch.tolist() == [4] * 4
+    assert pieces.label.tolist() == [0, 0, 0, 1]
+    assert pieces.pixels.tolist() == [2, 1, 1, 4]
+    assert pieces.probabilities[:, 0].tolist() == [0.5, 6, 8, (2 + 4 + 5 + 7) / 4]
+    assert (pieces.probabilities[:, 1] == 2).all()
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 1000))
+def test_pieces_keep_pixels_and_probabilities(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels = rng.choice(np.array([0, 1, 2, 255], np.uint8), (7, 9))
+    scores = rng.random((3, 7, 9))
+    pieces = Pieces.of(0, labels, scores)
+    assert pieces.pixels.sum() == (labels != 255).sum()
+    sums = (pieces.probabilities * pieces.pixels[:, None]).sum(axis=0)
+    assert sums == pytest.approx(scores[:, labels != 255].sum(axis=1))
+
+
+def pieces_of(rows: list[tuple[int, int, int, list[float]]]) -> Pieces:
+    patch, label, pixels, probabilities = zip(*rows, strict=True)
+    return Pieces(np.array(patch), np.array(label), np.array(pixels), np.array(probabilities, float))
+
+
+def test_doubt_is_measured_against_the_usual_sureness_of_each_class() -> None:
+    # class 1 is hard: the model is never sure of it, so that is no reason for doubt; the last piece is odd
+    pieces = pieces_of(
+        [
+            (0, 0, 100, [0.9, 0.05, 0.05]),
+            (1, 1, 100, [0.3, 0.4, 0.3]),
+            (2, 1, 100, [0.3, 0.4, 0.3]),
+            (3, 2, 100, [0.0, 0.05, 0.95]),
+            (4, 0, 100, [0.1, 0.1, 0.8]),
+        ]
+    )
+    # sureness of class 1: two pieces of 0.4 and two spare ones of the mean, 2.75 / 5
+    assert usual_sureness(pieces)[1] == pytest.approx((0.4 * 2 + 0.55 * 2) / 4)
+    doubt = piece_doubt(pieces)
+    assert doubt.argmax() == 4
+    assert doubt[1] < 0.1 < 0.4 < doubt[4]
+    assert patch_doubt(pieces, count=6)[:5].tolist() == pytest.approx([0, 0.5, 0.5, 0.25, 1.0])
+    assert np.isnan(patch_doubt(pieces, count=6)[5]), "patches without pieces are not judged"
+
+
+def test_a_large_wrong_area_counts_more_than_a_small_one() -> None:
+    sure, odd = [0.9, 0.1], [0.1, 0.9]
+    rows = [(patch, 0, 100, sure) for patch in range(8)]
+    rows += [(8, 0, 50, sure), (8, 0, 50, odd), (9, 0, 90, sure), (9, 0, 10, odd)]
+    doubt = patch_doubt(pieces_of(rows), count=10)
+    assert doubt[8] == 1
+    assert doubt[9] == pytest.approx(8 / 9)
+
+
+@pytest.fixture(scope="module")
+def wrong() -> tuple[int, ...]:
+    return tuple(int(place) for place in np.random.default_rng(3).choice(SIDE * SIDE, 6, replace=False))
+
+
+@pytest.fixture(scope="module")
+def table_path(tmp_path_factory: pytest.TempPathFactory, wrong: tuple[int, ...]) -> Path:
+    return project(tmp_path_factory.mktemp("ranking"), wrong=wrong)
+
+
+@pytest.mark.parametrize("folds", [3, 4, 5])
+@pytest.mark.parametrize("step", [1.0, 0.5])
+def test_no_ground_is_in_two_folds(table_path: Path, folds: int, step: float) -> None:
+    table: PatchTable = read_patches(table_path)
+    if step < 1:
+        maps = [open_map(table.labels["scene"])]
+        table = make_patches(list(table.scenes.values()), maps, size_px=16, stride_px=8)
+    fold = fold_patches(table, folds)
+    assert set(fold) - {-1} == set(range(folds))
+    if step == 1:
+        assert (fold >= 0).all()
+    grounds = [shapely.union_all(table.frame.geometry[fold == number].to_numpy()) for number in range(folds)]
+    for number, ground in enumerate(grounds):
+        for other in grounds[:number]:
+            assert ground.intersection(other).area < 1
+    with pytest.raises(InputError, match="too few for 200 folds"):
+        fold_patches(table, 200)
+
+
+def test_texture_is_colour_and_what_surrounds_it() -> None:
+    image = np.random.default_rng(0).random((2, 30, 30)).astype(np.float32)
+    found = texture(image)
+    assert found.shape == (10, 30, 30)
+    assert (found[:2] == image).all()
+    window = image[1, 8:13, 10:15]
+    assert found[3, 10, 12] == pytest.approx(window.mean(), abs=1e-5)
+    assert found[5, 10, 12] == pytest.approx(window.std(), abs=1e-4)
+
+
+def test_wrong_labels_are_found_among_the_first(
+    table_path: Path, wrong: tuple[int, ...], tmp_path: Path
+) -> None:
+    made = rank_patches(table_path, tmp_path / "ranked.parquet", folder=tmp_path / "work", seed=1)
+    assert made.trained == 4
+    doubt = read_patches(made.path).frame["doubt"].to_numpy()
+    first = np.argsort(-doubt)[: len(wrong) + 2]
+    assert len(set(wrong) & set(first.tolist())) >= len(wrong) - 1
+    assert "doubt" not in read_patches(table_path).frame.columns
+    again = rank_patches(table_path, tmp_path / "again.parquet", folder=tmp_path / "work", seed=1)
+    assert again.trained == 0
+    assert (again.table.frame["doubt"].to_numpy() == doubt).all()
+
+
+def test_the_command_ranks_and_gives_tiers_that_are_marked(
+    wrong: tuple[int, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = project(tmp_path, wrong=wrong)
+    assert main(["review", str(path), "--rank", "--folds", "3", "--automatic-tiers"]) == 0
+    assert "most doubted" in capsys.readouterr().out
+    table = read_patches(path)
+    assert set(table.frame["quality_source"]) == {"automatic"}
+    assert table.frame["quality"].value_counts().to_dict() == {"high": 38, "medium": 13, "low": 13}
+    assert main(["patches", str(path), "--split", "quality", "-o", str(tmp_path / "split.parquet")]) == 0
+    assert read_patches(tmp_path / "split.parquet").counts == {"train": 38, "val": 13, "test": 13}
+    assert main(["patches", "scene.tif", "-o", "x.parquet"]) == 1
+    assert "Patches need the labels of their scenes" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_network_can_rank_too(tmp_path: Path) -> None:
+    path = project(tmp_path, size_px=32)
+    quick = replace(SETTINGS, epochs=1, patience=0)
+    made = rank_patches(path, model="network", folds=3, settings=quick, quiet=True)
+    doubt = made.table.frame["doubt"].to_numpy()
+    assert np.isfinite(doubt).all()
+    assert doubt.min() == 0
+    assert doubt.max() == 1
+
+
+def test_what_cannot_be_ranked_is_told(table_path: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="Unknown model 'florest': did you mean 'forest'"):
+        rank_patches(table_path, tmp_path / "x.parquet", model="florest")
+    with pytest.raises(InputError, match="The seed is -1; it is 0 or more"):
+        rank_patches(table_path, seed=-1)
+    with pytest.raises(InputError, match="2 folds were asked for; at least 3"):
+        rank_patches(table_path, tmp_path / "x.parquet", folds=2)

@@ -1,0 +1,316 @@
+"""The command line: help, results, and one clear line for every bad input."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+import rasterio
+import typer
+
+from repository import ROOT
+from tesela.cli import app, main
+
+UTM = {"crs": "EPSG:25830", "transform": rasterio.Affine(10, 0, 500000, 0, -10, 4100000)}
+
+
+def commands() -> list[tuple[str, click.Command]]:
+    group = typer.main.get_command(app)
+    found = []
+    for name, command in group.commands.items():  # type: ignore[attr-defined]
+        children = getattr(command, "commands", None)
+        if children is None:
+            found.append((name, command))
+        else:
+            found += [(f"{name} {child}", item) for child, item in children.items()]
+    return found
+
+
+@pytest.mark.parametrize(("name", "command"), commands(), ids=[name for name, _ in commands()])
+def test_every_command_and_option_has_help_and_an_example(name: str, command: click.Command) -> None:
+    assert command.help is not None
+    assert f"Example: tesela {name}" in " ".join(command.help.split())
+    for parameter in command.params:
+        assert getattr(parameter, "help", None), f"{name}: {parameter.name} has no help"
+
+
+def test_every_command_can_be_quiet_or_only_prints() -> None:
+    loud = {
+        name for name, command in commands() if "--quiet" not in {o for p in command.params for o in p.opts}
+    }
+    assert loud == {"legend list", "legend show"}
+
+
+def test_the_page_of_commands_is_the_help() -> None:
+    made = subprocess.run(
+        [sys.executable, "-m", "typer", "tesela.cli", "utils", "docs", "--name", "tesela"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (ROOT / "docs" / "cli.md").read_text().strip() == made.stdout.strip(), "run `make docs`"
+
+
+def test_help_loads_no_heavy_library() -> None:
+    heavy = "{'numpy', 'torch', 'rasterio', 'pydantic'}"
+    code = f"import sys; from tesela.cli import main; main(['--help']); print(sorted({heavy} & set(sys.modules)))"
+    made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert made.stdout.strip().endswith("[]")
+
+
+def write_tif(path: Path, values: np.ndarray, **profile: object) -> Path:
+    layers = values if values.ndim == 3 else values[None]
+    options = {
+        "driver": "GTiff",
+        "dtype": layers.dtype.name,
+        "count": len(layers),
+        "height": layers.shape[1],
+        "width": layers.shape[2],
+    }
+    with rasterio.open(path, "w", **(options | UTM | profile)) as data:
+        data.write(layers)
+    return path
+
+
+def error_of(capsys: pytest.CaptureFixture[str], *words: object) -> str:
+    capsys.readouterr()
+    assert main([str(word) for word in words]) == 1
+    shown = capsys.readouterr()
+    assert shown.err.count("\n") == 1, shown.err
+    assert "Traceback" not in shown.err
+    return shown.err
+
+
+def test_a_legend_is_shown_as_the_documented_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["legend", "show", "corine-2", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert list(document) == ["name", "level", "nodata", "classes"]
+    assert document["level"] == 2
+    assert len(document["classes"]) == 15
+    assert document["classes"][0] == {
+        "value": 11,
+        "code": "11",
+        "name": "Urban fabric",
+        "color": "#e6004d",
+        "parent": "1",
+    }
+
+
+def test_an_unknown_legend_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "did you mean 'corine'" in error_of(capsys, "legend", "show", "corin")
+
+
+def test_a_map_is_translated_and_what_is_left_out_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_tif(tmp_path / "m.tif", np.array([[1, 23, 44]], np.uint8), nodata=0)
+    assert (
+        main(
+            [
+                "legend",
+                "convert",
+                str(tmp_path / "m.tif"),
+                "--legend",
+                "corine-3",
+                "--to",
+                "lulucf",
+                "-o",
+                str(tmp_path / "o.tif"),
+            ]
+        )
+        == 0
+    )
+    assert "left to nodata: 334, 523" in capsys.readouterr().out
+    with rasterio.open(tmp_path / "o.tif") as data:
+        assert data.read(1).tolist() == [[5, 1, 0]]
+
+
+def test_labels_outside_the_legend_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_tif(tmp_path / "m.tif", np.array([[1, 9, 12]], np.uint8))
+    convert = ["legend", "convert", tmp_path / "m.tif", "--legend", "lulucf-context", "--to", "lulucf"]
+    convert += ["-o", tmp_path / "o.tif", "--crosswalk"]
+    text = error_of(capsys, *convert, tmp_path / "no.csv")
+    assert "no.csv does not exist" in text
+    (tmp_path / "w.csv").write_text(
+        "from,to\n"
+        + "\n".join(f"{c},other_land" for c in ("water", "artificial", "forest", "crops", "pasture", "bare"))
+    )
+    text = error_of(capsys, *convert, tmp_path / "w.csv")
+    assert re.search(r"holds the values 9, 12, but legend 'lulucf-context' has values 1 to 6", text)
+    assert not (tmp_path / "o.tif").exists()
+
+
+def test_a_scene_without_crs_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_tif(tmp_path / "s.tif", np.ones((64, 64), np.uint8), crs=None)
+    write_tif(tmp_path / "l.tif", np.ones((64, 64), np.uint8))
+    text = error_of(
+        capsys,
+        "label",
+        tmp_path / "l.tif",
+        "--like",
+        tmp_path / "s.tif",
+        "--legend",
+        "lulucf",
+        "-o",
+        tmp_path / "o.tif",
+    )
+    assert "has no coordinate system" in text
+    assert "gdal_edit.py -a_srs" in text
+
+
+def test_files_of_one_scene_in_two_crs_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_tif(tmp_path / "a.tif", np.ones((64, 64), np.uint8))
+    write_tif(tmp_path / "b.tif", np.ones((64, 64), np.uint8), crs="EPSG:25829")
+    write_tif(tmp_path / "l.tif", np.ones((64, 64), np.uint8))
+    both = f"{tmp_path}/a.tif,{tmp_path}/b.tif"
+    assert "two coordinate systems" in error_of(
+        capsys, "label", tmp_path / "l.tif", "--like", both, "--legend", "lulucf", "-o", tmp_path / "o.tif"
+    )
+
+
+def test_a_reference_elsewhere_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_tif(tmp_path / "s.tif", np.ones((64, 64), np.uint8))
+    write_tif(
+        tmp_path / "l.tif",
+        np.ones((64, 64), np.uint8),
+        transform=rasterio.Affine(10, 0, 700000, 0, -10, 4100000),
+    )
+    text = error_of(
+        capsys,
+        "label",
+        tmp_path / "l.tif",
+        "--like",
+        tmp_path / "s.tif",
+        "--legend",
+        "lulucf",
+        "-o",
+        tmp_path / "o.tif",
+    )
+    assert "overlap" in text or "does not reach" in text
+    assert not (tmp_path / "o.tif").exists()
+
+
+def draw_labels(folder: Path, *options: str) -> None:
+    """Labels m.tif of the class raster l.tif on the grid of the scene s.tif."""
+    scene, reference, out = (str(folder / name) for name in ("s.tif", "l.tif", "m.tif"))
+    assert main(["label", reference, "--like", scene, "--legend", "lulucf", "-o", out, *options]) == 0
+
+
+def test_labels_come_with_the_hectares_of_their_classes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = np.ones((64, 64), np.uint8)
+    values[:16] = 2
+    values[16:32] = 0
+    write_tif(tmp_path / "s.tif", np.ones((64, 64), np.uint8))
+    write_tif(tmp_path / "l.tif", values)
+    draw_labels(tmp_path)
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()[2:4]]
+    assert [(line[0], line[-1]) for line in lines] == [("forest_land", "20.48"), ("cropland", "10.24")]
+
+
+def test_a_scene_smaller_than_a_patch_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_tif(tmp_path / "s.tif", np.ones((64, 64), np.uint8))
+    write_tif(tmp_path / "l.tif", np.ones((64, 64), np.uint8))
+    draw_labels(tmp_path)
+    text = error_of(
+        capsys,
+        "patches",
+        tmp_path / "s.tif",
+        "--labels",
+        tmp_path / "m.tif",
+        "--size",
+        128,
+        "-o",
+        tmp_path / "p.parquet",
+    )
+    assert "64" in text
+    assert "128" in text
+    assert not (tmp_path / "p.parquet").exists()
+
+
+def test_patches_prints_class_shares_and_warns_of_missing_classes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(0)
+    write_tif(tmp_path / "s.tif", rng.integers(1, 255, (2, 320, 320), np.uint8))
+    classes = rng.integers(1, 3, (320, 320)).astype(np.uint8)
+    classes[:32, :32] = 6
+    write_tif(tmp_path / "l.tif", classes)
+    draw_labels(tmp_path)
+    words = [
+        "patches",
+        str(tmp_path / "s.tif"),
+        "--labels",
+        str(tmp_path / "m.tif"),
+        "--size",
+        "32",
+        "--block",
+        "640 m",
+    ]
+    assert main([*words, "-o", str(tmp_path / "p.parquet")]) == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"forest_land +\d\d\.\d% +\d\d\.\d% +\d\d\.\d%", shown)
+    assert re.search(r"warning: .*lacks other_land", shown)
+    assert (tmp_path / "p.parquet").exists()
+
+
+def test_a_file_that_is_no_expert_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_tif(tmp_path / "s.tif", np.ones((64, 64), np.uint8))
+    (tmp_path / "e.safetensors").write_bytes(b"not an expert")
+    assert "is not an expert" in error_of(
+        capsys, "predict", tmp_path / "e.safetensors", tmp_path / "s.tif", "-o", tmp_path / "m.tif"
+    )
+
+
+def test_a_written_recipe_is_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["init", "corine", "-o", str(tmp_path / "r.toml")]) == 0
+    assert "not overwritten" in error_of(capsys, "init", "corine", "-o", tmp_path / "r.toml")
+
+
+def test_quiet_commands_print_nothing_but_what_they_wrote(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_tif(tmp_path / "s.tif", np.ones((64, 64), np.uint8))
+    classes = np.ones((64, 64), np.uint8)
+    classes[:32] = 2
+    write_tif(tmp_path / "l.tif", classes)
+    draw_labels(tmp_path, "--quiet")
+    labels = str(tmp_path / "m.tif")
+    polygons, other, recipe = (str(tmp_path / name) for name in ("m.gpkg", "c.tif", "r.toml"))
+    assert main(["vectorise", labels, "-q", "-o", polygons]) == 0
+    assert main(["legend", "convert", labels, "--to", "lulucf", "-q", "-o", other]) == 0
+    assert main(["init", "corine", "-q", "-o", recipe]) == 0
+    words = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert words == [["labels", labels], ["polygons", polygons], ["map", other], ["recipe", recipe]]
+
+
+def test_an_interrupted_command_says_that_it_continues(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tesela.models.expert.load_expert", stop)
+    words = ["unmix", "e.safetensors", "c.zarr", "-o", str(tmp_path / "a.tif")]
+    assert main(words) == 130
+    assert capsys.readouterr().err.strip() == "Interrupted. Run the same command again to continue."
+
+
+def test_a_folder_that_cannot_be_made_is_told_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_tif(tmp_path / "s.tif", np.ones((64, 64), np.uint8))
+    (tmp_path / "file").write_text("mine")
+    out = tmp_path / "file" / "maps"
+    assert "Not a directory" in error_of(
+        capsys, "generalise", tmp_path / "s.tif", "--legend", "corine", "-o", out / "m.tif", "--mmu", "1 ha"
+    )

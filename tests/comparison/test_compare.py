@@ -1,0 +1,340 @@
+"""Comparisons: the grid, the shared stages, what is best, and whether a difference is more than chance."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Literal
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tesela.assessment.confusion import Confusion
+from tesela.assessment.scores import score
+from tesela.chains.class_map_scores import mean_iou
+from tesela.chains.metrics import Blocks, Metric
+from tesela.cli import main
+from tesela.comparison.compare import compare_recipe
+from tesela.comparison.parameter_grid import Choice, combine, parse_axis
+from tesela.comparison.significance import compare_blocks, score_interval
+from tesela.core.errors import RecipeError
+from tesela.core.legend import LandClass, Legend
+from tesela.recipes.chain_registry import CHAINS, ChainParts
+from tesela.recipes.schema import Recipe
+from tesela.recipes.sections import Section
+from tesela.recipes.stages import Stage
+
+# --- the grid
+
+
+@pytest.mark.parametrize(
+    ("text", "choices"),
+    [
+        ("patches.size_px=64,128", [("64", 64), ("128", 128)]),
+        ("training.encoder=resnet18,resnet34", [("resnet18", "resnet18"), ("resnet34", "resnet34")]),
+        ("bands=RGB:B04+B03,N:B08+B04", [("RGB", ["B04", "B03"]), ("N", ["B08", "B04"])]),
+        ('bands=["B04","B03"],["B08"]', [("B04+B03", ["B04", "B03"]), ("B08", ["B08"])]),
+        ("training.turns=true,false", [("true", True), ("false", False)]),
+        ("training.learning_rate=slow:1e-4,fast:1e-3", [("slow", 1e-4), ("fast", 1e-3)]),
+    ],
+)
+def test_values_are_read_as_toml_or_as_bare_words(text: str, choices: list[tuple[str, object]]) -> None:
+    assert parse_axis(text).choices == tuple(Choice(*choice) for choice in choices)
+
+
+@pytest.mark.parametrize("text", ["training.encoder", "=a,b", "size_px="])
+def test_an_axis_without_key_or_values_is_refused(text: str) -> None:
+    with pytest.raises(RecipeError, match="does not say what to vary"):
+        parse_axis(text)
+
+
+def test_the_grid_sets_dotted_keys_and_chooses_entries_by_their_names() -> None:
+    document = {"scenes": [{"name": "april", "paths": ["a"]}, {"name": "july", "paths": ["b"]}], "seed": 3}
+    axes = (parse_axis("scenes=april,all:july+april"), parse_axis("training.encoder=x,y"))
+    grid = combine(document, axes)
+    assert [item.labels for item in grid] == [("april", "x"), ("april", "y"), ("all", "x"), ("all", "y")]
+    assert [scene["name"] for scene in grid[2].document["scenes"]] == ["july", "april"]
+    assert grid[1].document["training"] == {"encoder": "y"}
+    assert "training" not in document, "the recipe itself stays as it was"
+    assert len({item.name for item in grid}) == 4
+    with pytest.raises(RecipeError, match=re.escape("Unknown entry of scenes 'jule': did you mean 'july'?")):
+        combine(document, [parse_axis("scenes=jule,april")])
+    with pytest.raises(RecipeError, match="give the number of seeds"):
+        combine(document, [parse_axis("seed=1,2")])
+    with pytest.raises(RecipeError, match="varied twice"):
+        combine(document, [parse_axis("a.b=1,2"), parse_axis("a.b=3,4")])
+    with pytest.raises(RecipeError, match="names a value twice"):
+        parse_axis("a=1,1")
+
+
+# --- significance
+
+
+def total(counts: np.ndarray) -> np.ndarray:
+    return counts[..., 0] / counts[..., 1]
+
+
+def shares(right: Sequence[float], *, names: Sequence[str] | None = None) -> Blocks:
+    """Blocks of 100 pixels with so many right."""
+    counts = np.array([[value, 100.0] for value in right])
+    return Blocks(tuple(names or (f"b{number}" for number in range(len(right)))), counts, total)
+
+
+def test_a_difference_on_every_block_is_sure_and_one_of_chance_is_not() -> None:
+    rng = np.random.default_rng(0)
+    base = rng.uniform(40, 90, 30)
+    better = compare_blocks([shares(base + 2)], [shares(base)])
+    assert better is not None
+    assert better.value == pytest.approx(0.02)
+    assert (better.low, better.high) == (pytest.approx(0.02), pytest.approx(0.02)), "pairs cancel the ground"
+    assert better.p < 0.002
+    noise = compare_blocks([shares(base + rng.choice([-3, 3], 30))], [shares(base)])
+    assert noise is not None
+    assert noise.p > 0.05
+    assert noise.low < 0 < noise.high
+
+
+def test_only_ground_that_both_saw_is_compared() -> None:
+    one = shares([50, 60, 70], names=["a", "b", "c"])
+    other = shares([10, 50, 60], names=["z", "a", "b"])
+    found = compare_blocks([one], [other])
+    assert found is not None
+    assert (found.blocks, found.value) == (2, 0)
+    assert compare_blocks([one], [shares([5], names=["z"])]) is None
+    assert np.isnan(score_interval([shares([50])])).all()
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.floats(0, 100), min_size=2, max_size=12), st.integers(0, 3))
+def test_a_setting_does_not_differ_from_itself(right: list[float], seed: int) -> None:
+    found = compare_blocks([shares(right)], [shares(right)], draws=50, seed=seed)
+    assert found is not None
+    assert (found.value, found.low, found.high, found.p) == (0, 0, 0, 1)
+
+
+def test_intervals_of_a_score_cover_the_truth_as_often_as_they_say() -> None:
+    rng = np.random.default_rng(5)
+    covered = 0
+    for draw in range(200):
+        low, high = score_interval([shares(rng.normal(60, 12, 40))], draws=300, seed=draw)
+        covered += low <= 0.60 <= high
+    assert 0.90 <= covered / 200 <= 0.98
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.lists(st.integers(0, 9), min_size=9, max_size=9), min_size=1, max_size=4))
+def test_many_confusions_score_as_each_alone(cells: list[list[int]]) -> None:
+    counts = np.array(cells).reshape(-1, 3, 3)
+    legend = Legend("t", tuple(LandClass(k, str(k), f"c{k}", "#000000") for k in (1, 2, 3)))
+    none = np.zeros(3, np.int64)
+    alone = [score(Confusion(legend, item, none, none)).mean_iou for item in counts]
+    assert mean_iou(counts.astype(np.float64)) == pytest.approx(np.nan_to_num(alone))
+
+
+# --- runs, on a chain of two small stages
+
+
+class FakeSection(Section):
+    bonus: int = 0
+
+
+class FakeRecipe(Recipe):
+    chain: Literal["fake"]
+    name: str = "fake"
+    out: str = "out"
+    source: str = "a"
+    model: FakeSection = FakeSection()
+
+
+LOG: list[str] = []
+
+
+class FakeChain:
+    """Stage `make` depends on `source`, stage `score` on `model.bonus` and the seed too."""
+
+    def __init__(self, recipe: FakeRecipe, folder: Path, *, quiet: bool) -> None:
+        self.recipe, self.out = recipe, folder / recipe.out
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        made, scored = self.out / "make" / "made.txt", self.out / "score" / "score.txt"
+        recipe = self.recipe
+
+        def make() -> list[Path]:
+            LOG.append(f"make {recipe.source}")
+            made.write_text(recipe.source)
+            return [made]
+
+        def rate() -> list[Path]:
+            LOG.append(f"score {recipe.source} {recipe.model.bonus} {recipe.seed}")
+            if recipe.model.bonus == 13:
+                raise RecipeError("the power went")
+            scored.write_text(str(50 + 10 * len(made.read_text()) + recipe.model.bonus + recipe.seed))
+            return [scored]
+
+        return (
+            Stage("make", made.parent, {"source": recipe.source}, lambda: [], make),
+            Stage("score", scored.parent, recipe.model.model_dump(), lambda: [made], rate, seed=recipe.seed),
+        )
+
+    def products(self) -> dict[str, str]:
+        return {}
+
+    def summary(self) -> dict[str, object]:
+        return {}
+
+    def lines(self) -> tuple[str, ...]:
+        return ()
+
+    @property
+    def _points(self) -> float:
+        return float((self.out / "score" / "score.txt").read_text())
+
+    def metrics(self) -> tuple[Metric, ...]:
+        value = self._points / 100
+        classes = {"Water": value, "Land <b>": value / 2, "Ice": float("nan")}
+        tiles = {"1.1": Metric("IoU", value, classes)}
+        return (
+            Metric("IoU", value, classes, tiles=tiles),
+            Metric("MAE", 1 - value, {}, better="lower"),
+        )
+
+    def blocks(self) -> Blocks:
+        return shares(self._points + np.arange(-5, 6))
+
+    def mflops_per_px(self) -> float:
+        return 1.25
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    module = ModuleType("tesela.chains.fake")
+    module.__dict__.update(FakeRecipe=FakeRecipe, FakeChain=FakeChain)
+    monkeypatch.setitem(sys.modules, "tesela.chains.fake", module)
+    monkeypatch.setitem(CHAINS, "fake", ChainParts("fake:FakeRecipe", "fake:FakeChain", "fake:None"))
+    path = tmp_path / "r.toml"
+    path.write_text('chain = "fake"\n')
+    LOG.clear()
+    yield path
+    LOG.clear()
+
+
+def test_a_grid_is_run_with_shared_stages_and_written_as_tables_and_a_page(recipe: Path) -> None:
+    made = compare_recipe(recipe, vary=["source=a,bbb", "model.bonus=0,5"], seeds=2)
+    assert [line for line in LOG if line.startswith("make")] == ["make a", "make bbb"]
+    assert len([line for line in LOG if line.startswith("score")]) == 8
+    best = made.comparison.best
+    assert best.labels == ("bbb", "5")
+    assert best.mean("IoU") == pytest.approx((0.85 + 0.86) / 2)
+    assert best.spread("IoU") == pytest.approx(np.std([0.85, 0.86], ddof=1))
+    assert best.difference is None
+    other = made.comparison.entries[0]
+    assert other.difference is not None
+    assert other.difference.value == pytest.approx(-0.25)
+    assert other.difference.p < 0.01
+    with made.files["csv"].open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["source"] for row in rows] == ["a", "a", "bbb", "bbb"]
+    assert float(rows[3]["IoU"]) == pytest.approx(0.855)
+    assert float(rows[3]["IoU: Land <b>"]) == pytest.approx(0.4275)
+    assert rows[3]["IoU: Ice"] == ""
+    document = json.loads(made.files["json"].read_text(encoding="utf-8"))
+    assert document["best"] == {"source": "bbb", "model.bonus": "5"}
+    assert document["better"] == {"IoU": "higher", "MAE": "lower"}
+    assert document["settings"][0]["tiles"]["1.1"]["classes"]["Ice"] is None
+    page = made.files["html"].read_text(encoding="utf-8")
+    assert "Best IoU: bbb · 5 with 0.8550" in page
+    assert "Land &lt;b&gt;" in page
+    assert "<b>" not in page
+    assert not re.search(r"""(src|href)=["'](?!data:)""", page), "nothing comes from outside"
+    assert made.files["png"].read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_comparison_that_stopped_goes_on_and_a_larger_one_keeps_what_is_there(recipe: Path) -> None:
+    with pytest.raises(RecipeError, match=r"Run 2/2 13, seed \d+: .*the power went"):
+        compare_recipe(recipe, vary=["model.bonus=0,13"])
+    compare_recipe(recipe, vary=["model.bonus=0,5"])
+    assert LOG == ["make a", "score a 0 0", "score a 13 0", "score a 5 0"]
+    compare_recipe(recipe, vary=["model.bonus=5,0,7"], seeds=2)
+    assert LOG[4:] == ["score a 5 1", "score a 0 1", "score a 7 0", "score a 7 1"]
+    compare_recipe(recipe, vary=["model.bonus=5,0,7"], seeds=2)
+    assert len(LOG) == 8
+
+
+def test_lower_is_better_where_the_headline_says_so(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    both = FakeChain.metrics
+    monkeypatch.setattr(FakeChain, "metrics", lambda self: both(self)[::-1])
+    made = compare_recipe(recipe, vary=["model.bonus=0,5"])
+    assert made.comparison.best.labels == ("5",)
+    assert made.comparison.headline.name == "MAE"
+
+
+def test_wrong_keys_and_values_are_told_before_anything_is_run(recipe: Path) -> None:
+    with pytest.raises(RecipeError, match=r"unknown key model\.bonsu \(did you mean bonus\?\)"):
+        compare_recipe(recipe, vary=["model.bonsu=1,2"])
+    with pytest.raises(RecipeError, match=r"r\.toml with x has 1 mistake: model\.bonus = 'x'"):
+        compare_recipe(recipe, vary=["model.bonus=1:1,x"])
+    with pytest.raises(RecipeError, match="needs at least one run"):
+        compare_recipe(recipe, vary=["model.bonus=1,2"], seeds=0)
+    with pytest.raises(RecipeError, match="out is no setting that changes a result"):
+        compare_recipe(recipe, vary=["out=a,b"])
+    assert LOG == []
+
+
+def test_a_chain_without_metrics_cannot_be_compared(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(FakeChain, "metrics")
+    with pytest.raises(RecipeError, match="chain 'fake' cannot be compared"):
+        compare_recipe(recipe, vary=["model.bonus=1,2"])
+
+
+def test_the_command_prints_the_table_and_the_files(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["compare", str(recipe), "--vary", "model.bonus=0,5", "-o", str(tmp_path / "c")]
+    assert main([*arguments, "--quiet"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["bonus", "IoU", "MAE", "minutes", "MFLOPs/px", "to", "the", "best", "p"]
+    assert lines[2].split()[:2] == ["0", "0.6000"]
+    assert lines[3].split()[:3] == ["5", "0.6500", "*"]
+    assert lines[4].startswith("* best IoU; p by ")
+    assert [line.split()[0] for line in lines[5:]] == ["csv", "json", "png", "html"]
+    assert main([*arguments, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["best"] == {"model.bonus": "5"}
+
+
+def test_each_level_of_a_legend_has_its_table(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = FakeChain.metrics
+
+    def both(self: FakeChain) -> tuple[Metric, ...]:
+        fine = [replace(metric, level=2) for metric in one(self)]
+        coarse = [
+            replace(metric, level=1, overall=metric.overall / 2, tiles={}, digits=2) for metric in one(self)
+        ]
+        return (*fine, *coarse)
+
+    monkeypatch.setattr(FakeChain, "metrics", both)
+    arguments = ["compare", str(recipe), "--vary", "model.bonus=0,5", "-o", str(tmp_path / "c")]
+    assert main([*arguments, "--quiet"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "level 2"
+    assert lines[6] == "level 1"
+    assert lines[7].split() == ["bonus", "IoU", "MAE"]
+    document = json.loads((tmp_path / "c" / "compare.json").read_text(encoding="utf-8"))
+    assert document["headline"] == "IoU, level 2"
+    setting = document["settings"][0]["metrics"]
+    assert setting["IoU, level 1"]["mean"] == pytest.approx(setting["IoU, level 2"]["mean"] / 2)
+    assert lines[9].split()[1] == f"{setting['IoU, level 1']['mean']:.2f}"
+    page = (tmp_path / "c" / "compare.html").read_text(encoding="utf-8")
+    assert "Scores, level 1" in page
+    assert "MAE, level 1" not in page, "a metric without classes has no table by class"
+    assert "IoU, level 1 by class" in page

@@ -1,0 +1,201 @@
+"""tesela unmix: whole cubes, in blocks, resumed, on Dask, and what it refuses."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pointwise import make_expert
+from tesela.cli import main
+from tesela.core.errors import ExpertError, InputError, RecipeError
+from tesela.io.abundance import open_abundance
+from tesela.io.cube import Cube, open_cube
+from tesela.io.cube_writer import CubeWriter
+from tesela.io.maps import MapReader, open_map
+from tesela.io.parts import PartStore
+from tesela.io.raster import open_dataset
+from tesela.mapping.abundance.blocks import Layout, make_blocks
+from tesela.mapping.abundance.unmix import unmix_cube
+from tesela.models.applied import Unmixed
+from tesela.models.expert import Expert, load_expert, save_expert
+from tesela.training.unmixing.apply import unmix_pixels
+from tesela.training.unmixing.settings import UnmixingSettings
+from tesela.training.unmixing.train import train_unmixing
+from unmixing_scene import COLS, GRID, NAMES, ROWS, TIMES, make_table
+
+SMALL = 20_000  # bytes: blocks of one chunk
+
+
+def write_cube(path: Path, *, times: tuple[str, ...] = TIMES, bands: tuple[str, ...] = NAMES) -> Cube:
+    table = make_table()
+    values = table.values.reshape(ROWS, COLS, len(TIMES), len(NAMES)).transpose(2, 3, 0, 1)
+    with CubeWriter(path, GRID, times=times, bands=bands, layers=table.layers) as writer:
+        writer.write(0, 0, values[: len(times), : len(bands)])
+        writer.write_layers(0, 0, table.static.reshape(ROWS, COLS, 2).transpose(2, 0, 1))
+    return open_cube(path)
+
+
+@cache
+def expert(model: str) -> Expert:
+    options = {"context": 2, "members": 2} if model == "tempcnn" else {}
+    plan = UnmixingSettings(model=model, epochs=1, batch_size=128, accelerator="cpu", **options)  # type: ignore[arg-type]
+    return train_unmixing(make_table(), plan)
+
+
+@pytest.mark.parametrize("model", ["brits", "tempcnn", "fclsu"])
+def test_the_map_holds_the_experts_shares(model: str, tmp_path: Path) -> None:
+    cube = write_cube(tmp_path / "cube.zarr")
+    made = unmix_cube(expert(model), cube, tmp_path / "shares.tif", memory=SMALL)
+    found = made.map.read()
+    wanted = unmix_pixels(expert(model), make_table()).shares.T.reshape(3, ROWS, COLS)
+    assert np.abs(found - wanted).max() <= 1e-4 + 1e-6
+    assert np.abs(found.sum(0) - 1).max() < 1e-6
+    assert (made.pixels, made.unseen) == (ROWS * COLS, 4)
+    assert open_abundance(tmp_path / "shares.tif").legend.address == "toy-2"
+    assert not list(tmp_path.glob(".shares*"))
+
+
+def test_classes_uncertainty_and_filled_series_come_with_the_shares(tmp_path: Path) -> None:
+    cube = write_cube(tmp_path / "cube.zarr")
+    unmix_cube(
+        expert("brits"),
+        cube,
+        tmp_path / "shares.tif",
+        classes=tmp_path / "classes.tif",
+        uncertainty=tmp_path / "spread.tif",
+        imputed=tmp_path / "filled.zarr",
+        memory=SMALL,
+    )
+    shares = open_abundance(tmp_path / "shares.tif").read()
+    with MapReader(open_map(tmp_path / "classes.tif")) as reader:
+        assert (reader.read(GRID) == shares.argmax(0) + 1).all()
+    wanted = unmix_pixels(expert("brits"), make_table())
+    assert wanted.deviation is not None
+    with open_dataset(tmp_path / "spread.tif") as data:
+        spread = data.read() / 254
+    assert np.abs(spread - wanted.deviation.T.reshape(3, ROWS, COLS)).max() <= 0.5 / 254 + 1e-6
+    before, after = cube.read(), open_cube(tmp_path / "filled.zarr").read()
+    seen = np.isfinite(before)
+    assert (after[seen] == before[seen]).all()
+    assert np.isfinite(after[..., 0, 0]).all()
+    assert np.isnan(after[..., 3, 3]).all()
+
+
+def test_a_coarser_level_is_the_sum_of_its_children(tmp_path: Path) -> None:
+    cube = write_cube(tmp_path / "cube.zarr")
+    fine = unmix_cube(expert("tempcnn"), cube, tmp_path / "fine.tif").map.read()
+    coarse = unmix_cube(expert("tempcnn"), cube, tmp_path / "coarse.tif", level=1).map
+    assert coarse.legend.address == "toy-1"
+    assert np.abs(coarse.read() - np.stack([fine[0] + fine[1], fine[2]])).max() <= 2e-4 + 1e-6
+
+
+def test_an_interrupted_run_goes_on_and_ends_with_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cube = write_cube(tmp_path / "cube.zarr")
+    unmix_cube(expert("brits"), cube, tmp_path / "whole.tif", memory=SMALL)
+    write, stored = PartStore.write, []
+
+    def killed(self: PartStore, number: int, layers: np.ndarray) -> None:
+        if stored:
+            raise KeyboardInterrupt
+        stored.append(number)
+        write(self, number, layers)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PartStore, "write", killed)
+        with pytest.raises(KeyboardInterrupt):  # noqa: PT011 - it carries no text
+            unmix_cube(expert("brits"), cube, tmp_path / "again.tif", memory=SMALL)
+    assert not (tmp_path / "again.tif").exists()
+    made = unmix_cube(expert("brits"), cube, tmp_path / "again.tif", memory=SMALL)
+    assert made.resumed == 1
+    assert (tmp_path / "again.tif").read_bytes() == (tmp_path / "whole.tif").read_bytes()
+
+
+@pytest.mark.slow
+def test_workers_of_a_cluster_make_the_same_bytes(tmp_path: Path) -> None:
+    cube = write_cube(tmp_path / "cube.zarr")
+    unmix_cube(expert("tempcnn"), cube, tmp_path / "alone.tif", memory=SMALL)
+    unmix_cube(expert("tempcnn"), cube, tmp_path / "many.tif", memory=SMALL, cluster="local")
+    assert (tmp_path / "many.tif").read_bytes() == (tmp_path / "alone.tif").read_bytes()
+
+
+def test_blocks_cover_the_cube_once(tmp_path: Path) -> None:
+    cube = write_cube(tmp_path / "cube.zarr")
+    for memory in (1, 10**9):
+        seen = np.zeros((ROWS, COLS), int)
+        for block in make_blocks(cube, margin_px=2, memory=memory):
+            rows, cols = block.shape
+            seen[block.row : block.row + rows, block.col : block.col + cols] += 1
+        assert (seen == 1).all()
+
+
+def test_a_part_is_read_as_it_was_written() -> None:
+    generator = np.random.default_rng(0)
+    found = Unmixed(
+        shares=generator.dirichlet([1, 1, 1], (4, 5)).astype(np.float32),
+        deviation=np.full((4, 5, 3), 0.5, np.float32),
+        unseen=generator.random((4, 5)) < 0.5,
+        imputed=generator.normal(size=(4, 5, 2, 3)).astype(np.float32),
+    )
+    layout = Layout(3, True, 6)
+    part = layout.unpack(layout.pack(found))
+    assert (part.shares.sum(0) == 10_000).all()
+    assert (part.unseen == found.unseen).all()
+    assert (part.deviation == 127).all()
+    assert found.imputed is not None
+    assert (part.series == found.imputed.reshape(4, 5, 6).transpose(2, 0, 1)).all()
+
+
+def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
+    cube = write_cube(tmp_path / "cube.zarr")
+    out = tmp_path / "shares.tif"
+    with pytest.raises(InputError, match="lacks the bands swir"):
+        unmix_cube(expert("brits"), write_cube(tmp_path / "two.zarr", bands=NAMES[:2]), out)
+    with pytest.raises(InputError, match="its months are 1, 2"):
+        unmix_cube(expert("brits"), write_cube(tmp_path / "short.zarr", times=TIMES[:6]), out)
+    uncalibrated = dataclasses.replace(expert("fclsu").header, doubt=())
+    with pytest.raises(ExpertError, match="cannot say how unsure it is, nor was it calibrated"):
+        unmix_cube(
+            Expert(uncalibrated, expert("fclsu").network), cube, out, uncertainty=tmp_path / "spread.tif"
+        )
+    with pytest.raises(ExpertError, match="fills no gaps"):
+        unmix_cube(expert("tempcnn"), cube, out, imputed=tmp_path / "filled.zarr")
+    segmenter = make_expert()
+    with pytest.raises(ExpertError, match="one for unmixing was needed"):
+        unmix_cube(segmenter, cube, out)
+    plain = dataclasses.replace(expert("brits").header, series=None, task="segmentation")
+    with pytest.raises(ExpertError, match="one for unmixing was needed"):
+        unmix_cube(Expert(plain, expert("brits").network), cube, out)
+    before = cube.read()
+    with pytest.raises(RecipeError, match=r"cube\.zarr is read, and would be replaced"):
+        unmix_cube(expert("brits"), cube, out, imputed=tmp_path / "cube.zarr")
+    assert np.array_equal(cube.read(), before, equal_nan=True)
+    with pytest.raises(RecipeError, match=r"shares\.tif is named for two outputs"):
+        unmix_cube(expert("brits"), cube, out, classes=tmp_path / "." / "shares.tif")
+    assert not out.exists()
+
+
+def test_the_command_maps_and_tells(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_cube(tmp_path / "cube.zarr")
+    save_expert(tmp_path / "one.safetensors", expert("brits"))
+    assert load_expert(tmp_path / "one.safetensors").header.task == "unmixing"
+    words = [
+        "unmix",
+        str(tmp_path / "one.safetensors"),
+        str(tmp_path / "cube.zarr"),
+        "-o",
+        str(tmp_path / "a.tif"),
+    ]
+    assert main(words) == 0
+    assert (
+        "4 px were never observed: their shares are the mean of the training pixels"
+        in capsys.readouterr().out
+    )
+    assert main([*words, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["never_observed"] == 4

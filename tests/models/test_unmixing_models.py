@@ -1,0 +1,362 @@
+"""Unmixing models: one contract for all, baselines, training, pretraining, files."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from tesela.core.beta import beta_parameters
+from tesela.core.errors import ExpertError, InputError
+from tesela.core.shares import sum_to_level
+from tesela.models.applied import TorchRunner, unmix
+from tesela.models.architecture import read_architecture
+from tesela.models.ensemble import join_experts
+from tesela.models.expert import Expert, ExpertHeader, load_expert, save_expert
+from tesela.models.mixing import purest_endmembers, unmix_linear
+from tesela.models.trees import project_to_simplex
+from tesela.training.segmentation.settings import SettingsError
+from tesela.training.unmixing.apply import unmix_pixels
+from tesela.training.unmixing.calibration import calibrate, fit_doubt
+from tesela.training.unmixing.pretraining import pretrain
+from tesela.training.unmixing.settings import UnmixingSettings
+from tesela.training.unmixing.train import load_start, train_unmixing
+from unmixing_scene import BANDS, LEGEND, STEPS, make_table
+
+QUICK = {"epochs": 2, "batch_size": 128, "trees": 4, "accelerator": "cpu"}
+MODELS: dict[str, dict[str, object]] = {
+    "brits as published": {"published": True},
+    "brits": {"model": "brits"},
+    "mlp": {"model": "mlp", "context": 0},
+    "attention": {"model": "ltae", "context": 0, "members": 2},
+    "convolution": {"model": "tempcnn", "context": 2, "mixup": 0.5},
+    "dirichlet, mixture": {"model": "tempcnn", "context": 0, "dirichlet": True, "mixture": True},
+    "forest": {"model": "forest", "context": 1},
+    "boosting": {"model": "boosting", "context": 0},
+    "fclsu": {"model": "fclsu"},
+    "nnls": {"model": "nnls"},
+}
+
+
+@cache
+def expert(name: str) -> Expert:
+    if name == "joined":
+        return join_experts([expert("convolution"), expert("forest"), expert("attention")])
+    return train_unmixing(make_table(), UnmixingSettings(**QUICK, **MODELS[name]))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", [*MODELS, "joined"])
+@settings(max_examples=8, deadline=None)
+@given(data=st.data())
+def test_shares_are_not_negative_and_sum_to_one_for_any_input(name: str, data: st.DataObject) -> None:
+    one = expert(name)
+    side = one.header.patch_size_px + 2
+    numbers = st.one_of(
+        st.just(float("nan")),
+        st.just(float("inf")),
+        st.floats(-(2.0**99), 2.0**99, width=32),
+        st.floats(0, 1, width=32),
+    )
+    values = data.draw(arrays.arrays(np.float32, (1, side, side, STEPS, BANDS), elements=numbers))
+    layers = data.draw(arrays.arrays(np.float32, (1, side, side, 2), elements=numbers))
+    found = unmix(one.header, TorchRunner(one.network), values, layers)  # type: ignore[arg-type]
+    assert found.shares.shape == (1, 3, 3, 3)
+    assert np.isfinite(found.shares).all()
+    assert (found.shares >= 0).all()
+    assert np.abs(found.shares.sum(-1) - 1).max() < 1e-6
+    if found.deviation is not None:
+        assert np.isfinite(found.deviation).all()
+
+
+@pytest.mark.parametrize("name", [*MODELS, "joined"])
+def test_extreme_series_have_shares_too(name: str) -> None:
+    one = expert(name)
+    side = one.header.patch_size_px + 4
+    gap = np.full((STEPS, BANDS), np.nan, np.float32)
+    single = gap.copy()
+    single[5, 1] = 0.3
+    whole = np.ones_like(gap)
+    extremes = {
+        "gap": gap,
+        "infinite": gap + np.inf,
+        "huge": whole * np.finfo(np.float32).max,
+        "hugely negative": whole * np.finfo(np.float32).min,
+        "zero": whole * 0,
+        "constant": whole * 0.25,
+        "one observation": single,
+    }
+    prior = np.array(one.header.series.prior, np.float32)  # type: ignore[union-attr]
+    for kind, series in extremes.items():
+        values = np.broadcast_to(series, (1, side, side, STEPS, BANDS)).copy()
+        for layer in (np.nan, 0, 1e30):
+            layers = np.full((1, side, side, 2), layer, np.float32)
+            found = unmix(one.header, TorchRunner(one.network), values, layers)  # type: ignore[arg-type]
+            assert (found.shares >= 0).all()
+            assert np.abs(found.shares.sum(-1) - 1).max() < 1e-6
+            unseen = kind in ("gap", "infinite")
+            assert (found.unseen == unseen).all()
+            if unseen:
+                assert (found.shares == prior).all()
+
+
+@pytest.mark.parametrize("name", [*MODELS, "joined"])
+def test_pixels_never_observed_get_the_prior_and_are_marked(name: str) -> None:
+    table, one = make_table(), expert(name)
+    found = unmix_pixels(one, table)
+    never = ~np.isfinite(table.values).any((1, 2))
+    assert never.sum() == 4
+    assert (found.unseen == never).all()
+    assert one.header.series is not None
+    assert (found.shares[never] == np.array(one.header.series.prior, np.float32)).all()
+    assert np.allclose(one.header.series.prior, table.targets[table.splits == 0].mean(0), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", [*MODELS, "joined"])
+def test_a_saved_expert_answers_as_before(name: str, tmp_path: Path) -> None:
+    one = expert(name)
+    assert read_architecture(one.header.architecture.to_dict()) == one.header.architecture
+    again = load_expert(save_expert(tmp_path / "expert.safetensors", one))
+    assert again.header == one.header
+    table = make_table(seed=1)
+    assert (unmix_pixels(again, table).shares == unmix_pixels(one, table).shares).all()
+
+
+def test_chosen_pixels_come_in_their_order() -> None:
+    table = make_table()
+    chosen = np.array([100, 7, 300, 8])
+    for name in ("mlp", "convolution"):
+        whole = unmix_pixels(expert(name), table).shares
+        assert np.allclose(unmix_pixels(expert(name), table, chosen).shares, whole[chosen], atol=1e-6)
+
+
+def without_doubt(one: Expert) -> Expert:
+    """As experts were before they were calibrated."""
+    document = one.header.to_dict()
+    document.pop("doubt", None)
+    return Expert(ExpertHeader.from_dict(document), one.network)
+
+
+def test_ensembles_brits_and_dirichlets_say_by_themselves_how_unsure_they_are() -> None:
+    table = make_table()
+    for name in ("attention", "brits", "dirichlet, mixture", "joined"):
+        deviation = unmix_pixels(without_doubt(expert(name)), table).deviation
+        assert deviation is not None
+        assert (deviation > 0).any()
+    assert unmix_pixels(without_doubt(expert("mlp")), table).deviation is None
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_on_validation_pixels_errors_are_as_large_as_every_expert_says(name: str) -> None:
+    table, one = make_table(), expert(name)
+    val = (table.splits == 1) & np.isfinite(table.values).any((1, 2))
+    for level in (1, 2):
+        found = unmix_pixels(one, table, val, level=level)
+        assert found.deviation is not None
+        assert (found.deviation**2 <= found.shares * (1 - found.shares) + 1e-6).all()
+        error = found.shares - sum_to_level(table.targets[val].T, LEGEND, level).T
+        assert np.sqrt((found.deviation**2).mean()) == pytest.approx(np.sqrt((error**2).mean()), rel=0.1)
+
+
+def test_a_doubt_is_found_again() -> None:
+    generator = np.random.default_rng(0)
+    shares = generator.dirichlet([0.3] * 4, 8000)
+    own = 0.3 * shares * (1 - shares) * generator.random(shares.shape)
+    true = 0.5 * own + 0.2 * shares * (1 - shares)
+    truth = generator.beta(*beta_parameters(shares, np.sqrt(true)))
+    found = fit_doubt(truth, shares, np.sqrt(own))
+    assert found.own == pytest.approx(0.5, abs=0.15)
+    assert found.mixed == pytest.approx(0.2, abs=0.03)
+    assert fit_doubt(truth, shares, None).own == 0
+
+
+def test_where_not_all_pixels_are_heard_all_classes_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(0)
+    shares = generator.dirichlet([0.3] * 4, 8000)
+    most = shares * (1 - shares)
+    own = 0.5 * most * generator.random(shares.shape)
+    true = own.copy()
+    true[:, 0] = 0.25 * most[:, 0]  # of the first class the network knows nothing
+    truth = generator.beta(*beta_parameters(shares, np.sqrt(true)))
+    whole = fit_doubt(truth, shares, np.sqrt(own))
+    monkeypatch.setattr("tesela.training.unmixing.calibration._MOST_SHARES", shares.size // 4)
+    assert fit_doubt(truth, shares, np.sqrt(own)).own == pytest.approx(whole.own, abs=0.15)
+
+
+def test_the_deviation_of_a_sum_is_that_of_the_members_sums() -> None:
+    table, one = make_table(), without_doubt(expert("attention"))
+    fine, coarse = unmix_pixels(one, table), unmix_pixels(one, table, level=1)
+    assert np.abs(coarse.shares[:, 0] - fine.shares[:, :2].sum(1)).max() < 1e-6
+    assert fine.deviation is not None
+    assert coarse.deviation is not None
+    # of two classes that sum to 1, both are equally unsure
+    assert np.abs(coarse.deviation[:, 0] - coarse.deviation[:, 1]).max() < 1e-6
+    seen = ~fine.unseen
+    assert np.abs(coarse.deviation[seen, 1] - fine.deviation[seen, 2]).max() < 1e-6
+
+
+def test_joined_experts_are_calibrated_when_asked() -> None:
+    table, joined = make_table(), expert("joined")
+    assert joined.header.doubt == ()
+    assert len(calibrate(joined, table).header.doubt) == LEGEND.depth
+    with pytest.raises(InputError, match="no shares of the expert's legend"):
+        calibrate(joined, table.at_level(1))
+    unsplit = dataclasses.replace(table, splits=np.zeros(len(table), np.uint8))
+    with pytest.raises(InputError, match="No pixel is in val"):
+        calibrate(joined, unsplit)
+
+
+@pytest.mark.parametrize(
+    "doubt", [[[1, 2]], [[1, 0], [float("nan"), 1]], [[1, 0], [-1, 1]], "much", [[1], [2]]]
+)
+def test_a_strangers_doubt_is_read_with_care(doubt: object) -> None:
+    with pytest.raises(ExpertError, match="doubt"):
+        ExpertHeader.from_dict(expert("mlp").header.to_dict() | {"doubt": doubt})
+
+
+def test_endmembers_of_the_mixture_can_be_read() -> None:
+    spectra = expert("dirichlet, mixture").network.decoder.endmembers  # type: ignore[union-attr]
+    assert spectra.shape == (3, STEPS, BANDS)  # type: ignore[union-attr]
+
+
+def test_pure_and_half_pixels_unmix_to_their_shares() -> None:
+    spectra = np.random.default_rng(0).normal(size=(3, 10))
+    wanted = np.array([[1.0, 0, 0], [0.5, 0.5, 0], [0.2, 0.3, 0.5]])
+    seen = np.ones((3, 10), bool)
+    seen[2, :6] = False
+    values = np.where(seen, wanted @ spectra, 1e9)
+    for constrained in (True, False):
+        found = unmix_linear(values, seen, spectra, constrained=constrained)
+        assert np.abs(found - wanted).max() < 1e-4
+
+
+def test_endmembers_are_the_medians_of_the_purest_pixels() -> None:
+    values = np.array([[[1.0]], [[3.0]], [[9.0]], [[np.nan]]])
+    targets = np.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.0, 1.0]])
+    assert purest_endmembers(values, targets, pixels=2).ravel().tolist() == [2.0, 9.0]
+
+
+@settings(max_examples=50, deadline=None)
+@given(arrays.arrays(np.float64, (4, 5), elements=st.floats(-10, 10)))
+def test_the_projection_is_the_nearest_point_of_the_simplex(values: np.ndarray) -> None:
+    found = project_to_simplex(values)
+    assert (found >= 0).all()
+    assert np.abs(found.sum(1) - 1).max() < 1e-9
+    others = np.random.default_rng(0).dirichlet(np.ones(5), 50)
+    gaps = ((values[:, None] - others) ** 2).sum(-1).min(1)
+    assert (((values - found) ** 2).sum(1) <= gaps + 1e-9).all()
+
+
+def test_trees_answer_as_scikit_learn_does() -> None:
+    from sklearn.ensemble import RandomForestRegressor
+
+    table, one = make_table(), expert("forest")
+    assert one.header.architecture.summary == "random forest, 4 trees"
+    flat_table = make_table()
+    found = train_unmixing(flat_table, UnmixingSettings(**QUICK, model="forest", context=0))  # type: ignore[arg-type]
+    mean, std = np.array(found.header.mean, np.float32), np.array(found.header.std, np.float32)
+    assert found.header.series is not None
+    features = np.concatenate(
+        [
+            ((table.values - mean) / std).reshape(len(table), -1),
+            found.header.series.scaled_layers(table.static),
+        ],
+        1,
+    )
+    train = table.splits == 0
+    peer = RandomForestRegressor(4, min_samples_leaf=3, max_features=1 / 3, random_state=0)
+    peer.fit(features[train], table.targets[train].astype(np.float64))
+    shares = unmix_pixels(found, table).shares
+    seen = np.isfinite(table.values).any((1, 2))
+    assert np.abs(shares - peer.predict(features))[seen].max() < 1e-5
+
+
+@pytest.mark.parametrize("model", ["brits", "tempcnn"])
+def test_pretraining_learns_and_is_taken_over(model: str) -> None:
+    table = make_table(missing=0.1)
+    plan = UnmixingSettings(**QUICK, model=model, context=0)  # type: ignore[arg-type]
+    start = pretrain(table, plan, epochs=3)
+    assert not any(name.endswith("out.weight") for name in start)
+    network = train_unmixing(table, dataclasses.replace(plan, epochs=1)).network
+    assert load_start(network, start) == len(start)  # type: ignore[arg-type]
+    made = train_unmixing(table, plan, start=start)
+    assert np.isfinite(unmix_pixels(made, table).shares).all()
+
+
+def test_weights_of_an_expert_of_another_legend_are_a_start_too() -> None:
+    table = make_table()
+    coarse = train_unmixing(table.at_level(1), UnmixingSettings(**QUICK, **MODELS["mlp"]))  # type: ignore[arg-type]
+    made = train_unmixing(
+        table,
+        UnmixingSettings(**QUICK, **MODELS["mlp"]),  # type: ignore[arg-type]
+        start=coarse.network.state_dict(),
+    )
+    assert made.header.legend == LEGEND
+    with pytest.raises(ExpertError, match="No tensor of the pretrained network fits"):
+        load_start(made.network, {"strange": torch.zeros(1)})  # type: ignore[arg-type]
+
+
+def test_the_same_seed_gives_the_same_expert() -> None:
+    plan = UnmixingSettings(**QUICK, **MODELS["convolution"])  # type: ignore[arg-type]
+    one, other = (train_unmixing(make_table(), plan).network.state_dict() for _ in range(2))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.slow
+def test_networks_learn_what_linear_mixing_knows() -> None:
+    table = make_table(missing=0.1)
+    plan = UnmixingSettings(model="mlp", context=0, epochs=60, batch_size=64, accelerator="cpu")
+    found = unmix_pixels(train_unmixing(table, plan), table, table.splits == 2)
+    off = found.shares - table.targets[table.splits == 2]
+    assert np.sqrt((off**2).mean()) < 0.12
+
+
+def test_wrong_settings_and_tables_are_refused() -> None:
+    with pytest.raises(SettingsError, match=r"month_mask is 0\.7, but must be from 0 to 0\.5"):
+        UnmixingSettings(month_mask=0.7)
+    with pytest.raises(SettingsError, match="the paper trained BRITS"):
+        UnmixingSettings(published=True, model="mlp")
+    table = make_table()
+    unsplit = dataclasses.replace(table, splits=np.full(len(table), 255, np.uint8))
+    with pytest.raises(InputError, match="No pixel is in train"):
+        train_unmixing(unsplit)
+    with pytest.raises(InputError, match="fitted at once"):
+        pretrain(table, UnmixingSettings(model="forest"))
+    with pytest.raises(ExpertError, match="the expert needs"):
+        unmix(
+            expert("mlp").header,
+            TorchRunner(expert("mlp").network),  # type: ignore[arg-type]
+            np.zeros((4, STEPS, BANDS + 1), np.float32),
+            np.zeros((4, 2), np.float32),
+        )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"kind": "unknown"}, "Unknown architecture 'unknown'"),
+        ({"embedding": 10**9}, "embedding is 1000000000"),
+        ({"encoder": "os.system"}, "Unknown encoder 'os.system'"),
+        ({"dirichlet": "yes"}, "dirichlet is 'yes', true or false"),
+        ({"months": 5}, "months is 5, a list"),
+    ],
+)
+def test_a_strangers_architecture_is_read_with_care(change: dict[str, object], message: str) -> None:
+    with pytest.raises(ExpertError, match=message):
+        read_architecture(expert("mlp").header.architecture.to_dict() | change)
+
+
+def test_trees_that_point_outside_themselves_are_refused() -> None:
+    one = expert("boosting")
+    table = make_table()
+    broken = one.network.left.clone()  # type: ignore[union-attr, operator]
+    network = type(one.network)(one.header.architecture)  # type: ignore[call-arg, arg-type]
+    network.load_state_dict({**one.network.state_dict(), "left": torch.zeros_like(broken)})
+    with pytest.raises(ExpertError, match="point outside themselves"):
+        unmix_pixels(Expert(one.header, network), table)

@@ -1,0 +1,137 @@
+"""Agreement: published values, values by hand, and laws."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from sklearn.metrics import cohen_kappa_score
+
+from tesela.core.errors import InputError
+from tesela.sampling.agreement import krippendorff_alpha, measure_agreement, weighted_kappa
+
+# Krippendorff (2011), "Computing Krippendorff's alpha-reliability", section C: twelve units, four observers.
+OBSERVERS = """
+1 2 3 3 2 1 4 1 2 . . .
+1 2 3 3 2 2 4 1 2 5 . 3
+. 3 3 3 2 3 4 2 2 5 1 .
+1 2 3 3 2 4 4 1 2 5 1 .
+"""
+PUBLISHED = np.array(
+    [
+        [-1 if text == "." else int(text) - 1 for text in line.split()]
+        for line in OBSERVERS.strip().splitlines()
+    ]
+).T
+
+ratings = arrays(
+    np.int64, st.tuples(st.integers(2, 30), st.integers(2, 4)), elements=st.integers(-1, 2)
+).filter(lambda found: bool(((found >= 0).sum(axis=1) >= 2).any()))
+
+
+@pytest.mark.parametrize(("level", "alpha"), [("nominal", 0.743), ("ordinal", 0.815), ("interval", 0.849)])
+def test_alpha_of_the_published_example(level: str, alpha: float) -> None:
+    assert krippendorff_alpha(PUBLISHED, categories=5, level=level) == pytest.approx(alpha, abs=5e-4)
+
+
+def test_alpha_of_two_people_by_hand() -> None:
+    # 3 things, pairs 0-0, 0-1, 1-1: coincidences 2, 2 x 1, 2; each value 3 times of 6.
+    # nominal: 1 - (2 / 6) / (2 * 9 / 30) = 1 - 5 / 9
+    assert krippendorff_alpha(
+        np.array([[0, 0], [0, 1], [1, 1]]), categories=2, level="nominal"
+    ) == pytest.approx(4 / 9)
+
+
+def test_weighted_kappa_by_hand() -> None:
+    # rows 1, 1, 2 and columns 1, 2, 1 of 4: chance sum of distances 14 / 16, observed 1 / 4
+    first, second = [0, 1, 2, 2], [0, 1, 1, 2]
+    assert weighted_kappa(first, second, categories=3) == pytest.approx(1 - (1 / 4) / (14 / 16))
+    # squares: chance (2 + 4 * 1 + 1 + 1 + 4 * 2 + 4) / 16 = 20 / 16
+    assert weighted_kappa(first, second, categories=3, weights="quadratic") == pytest.approx(
+        1 - (1 / 4) / (20 / 16)
+    )
+
+
+def test_unweighted_kappa_of_the_textbook() -> None:
+    # 50 grants, two readers: both yes 20, only the first 5, only the second 10, both no 15; kappa is 0.4
+    first = [0] * 25 + [1] * 25
+    second = [0] * 20 + [1] * 5 + [0] * 10 + [1] * 15
+    assert weighted_kappa(first, second, categories=2, weights="nominal") == pytest.approx(0.4)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=2, max_size=40))
+def test_kappa_is_that_of_scikit_learn(pairs: list[tuple[int, int]]) -> None:
+    first, second = zip(*pairs, strict=True)
+    if len({*first, *second}) == 1:
+        assert math.isnan(weighted_kappa(first, second, categories=3))
+        return
+    for mine, theirs in (("linear", "linear"), ("quadratic", "quadratic"), ("nominal", None)):
+        expected = cohen_kappa_score(first, second, weights=theirs, labels=[0, 1, 2])
+        assert weighted_kappa(first, second, categories=3, weights=mine) == pytest.approx(expected)
+
+
+@settings(max_examples=60, deadline=None)
+@given(ratings, st.randoms(use_true_random=False))
+def test_names_and_order_of_people_and_things_do_not_matter(found: np.ndarray, random: object) -> None:
+    generator = np.random.default_rng(random.getrandbits(32))  # type: ignore[attr-defined]
+    turned = generator.permuted(found, axis=1)[generator.permutation(len(found))]
+    for level in ("nominal", "ordinal", "interval"):
+        one, other = (krippendorff_alpha(table, categories=3, level=level) for table in (found, turned))
+        assert one == pytest.approx(other, nan_ok=True)
+
+
+@settings(max_examples=40, deadline=None)
+@given(ratings)
+def test_measures_are_at_most_one_and_lie_in_their_intervals(found: np.ndarray) -> None:
+    measured = measure_agreement(found, categories=3, repeats=200)
+    for part in (measured.percent, measured.kappa, measured.alpha):
+        if not math.isnan(part.low):
+            assert part.low <= part.high <= 1 + 1e-12
+    assert measured.percent.low - 1e-12 <= measured.percent.value <= measured.percent.high + 1e-12
+
+
+def test_those_who_always_agree_agree_wholly() -> None:
+    measured = measure_agreement(np.array([[0, 0, 0], [1, 1, -1], [2, -1, 2], [1, 1, 1]]), categories=3)
+    assert (measured.things, measured.pairs) == (4, 8)
+    for part in (measured.percent, measured.kappa, measured.alpha):
+        assert (part.value, part.low, part.high) == (1, 1, 1)
+
+
+def test_two_who_answer_by_chance_do_not_agree() -> None:
+    found = np.random.default_rng(0).integers(0, 3, (4000, 2))
+    measured = measure_agreement(found, categories=3, repeats=500)
+    for part in (measured.kappa, measured.alpha):
+        assert part.low < 0 < part.high
+        assert part.high - part.low < 0.08
+    assert measured.percent.value == pytest.approx(1 / 3, abs=0.02)
+
+
+def test_the_interval_holds_the_truth_as_often_as_it_says() -> None:
+    # two people who see the truth 4 times of 5 and guess else: they agree on 0.64 + 0.36 / 3 = 0.76 of the things
+    generator = np.random.default_rng(1)
+    held = 0
+    for _ in range(200):
+        truth = generator.integers(0, 3, 120)[:, None]
+        seen = np.where(generator.random((120, 2)) < 0.8, truth, generator.integers(0, 3, (120, 2)))
+        part = measure_agreement(seen, categories=3, repeats=300).percent
+        held += part.low <= 0.76 <= part.high
+    assert 178 <= held <= 200
+
+
+def test_what_cannot_be_measured_is_told() -> None:
+    with pytest.raises(InputError, match="Nothing was judged by two people"):
+        measure_agreement(np.array([[0, -1], [-1, 1]]), categories=3)
+    with pytest.raises(InputError, match="ranks 0 to 2"):
+        measure_agreement(np.array([[0, 3]]), categories=3)
+    with pytest.raises(InputError, match="Unknown weights 'linar': did you mean 'linear'"):
+        weighted_kappa([0, 1], [0, 1], categories=2, weights="linar")
+    with pytest.raises(InputError, match="Unknown level 'ratio'"):
+        krippendorff_alpha(PUBLISHED, categories=5, level="ratio")
+    document = measure_agreement(np.zeros((3, 2), np.int64), categories=3).to_dict()
+    assert document["alpha"] == [None, None, None]
+    assert document["percent"] == [1, 1, 1]

@@ -1,0 +1,456 @@
+"""Sampling: designs, exact draws, files for interpreters and their answers, the command line."""
+
+import json
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+import pytest
+from affine import Affine
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+
+from repository import ROOT
+from tesela.accounting.changes import map_changes
+from tesela.cli import main
+from tesela.core.crosswalk import Crosswalk, CrosswalkRow
+from tesela.core.errors import GridError, InputError, LegendError
+from tesela.io.legends import load_legend
+from tesela.io.maps import ClassMap, write_map
+from tesela.io.raster import raster_crs
+from tesela.io.tables import read_table, write_geopackage
+from tesela.sampling.change_codes import change_code, change_legend
+from tesela.sampling.design import SamplingDesign, Stratum, allocate, plan_sample, sample_size
+from tesela.sampling.draw import draw_points, draw_sample
+from tesela.sampling.estimates import estimate_accuracy, estimates_of
+from tesela.sampling.responses import class_values_at, read_sample
+
+EXAMPLES = json.loads((ROOT / "benchmarks" / "published_accuracy.json").read_text(encoding="utf-8"))
+LULUCF = load_legend("lulucf")
+UTM = "EPSG:25830"
+ORIGIN = (500_000.0, 4_100_000.0)
+
+
+def grid(rows: int, cols: int, *, size_m: float = 10.0) -> GeoBox:
+    return GeoBox((rows, cols), Affine(size_m, 0, ORIGIN[0], 0, -size_m, ORIGIN[1]), UTM)
+
+
+def random_map(
+    path: Path, rows: int = 120, cols: int = 90, *, seed: int = 0, nodata: float = 0.05
+) -> ClassMap:
+    rng = np.random.default_rng(seed)
+    chances = [nodata, *(np.array([0.45, 0.3, 0.15, 0.06, 0.03, 0.01]) * (1 - nodata))]
+    values = rng.choice(7, p=chances, size=(rows, cols)).astype(np.uint8)
+    return write_map(path, values, grid(rows, cols), legend=LULUCF)
+
+
+def pixels_of(source: ClassMap) -> NDArray[np.uint8]:
+    from tesela.io.maps import MapReader
+
+    with MapReader(source) as reader:
+        return reader.read(source.grid)
+
+
+# --- designs
+
+
+def test_the_published_sample_size_and_allocation_are_found() -> None:
+    item = EXAMPLES["olofsson2014_table8"]["sample_size"]
+    size = sample_size(np.array(item["W"]), np.array(item["U"]), target_se=item["target_se_OA"])
+    assert size == pytest.approx(item["n"], abs=5e-4)
+    assert int(np.ceil(size)) == item["n_rounded"]
+    shared = allocate(641, np.array([200_000, 150_000, 3_200_000, 6_450_000]), minimum=75)
+    # the paper rounds the two large strata to 165 and 325
+    assert shared.tolist() == [75, 75, 163, 328]
+
+
+@given(
+    st.lists(st.integers(1, 10_000_000), min_size=1, max_size=30),
+    st.integers(0, 60),
+    st.integers(0, 5_000),
+    st.sampled_from(["proportional", "equal", "neyman", "simple"]),
+)
+@settings(max_examples=200, deadline=None)
+def test_allocation_gives_out_every_point_within_its_limits(
+    sizes: list[int], minimum: int, extra: int, rule: str
+) -> None:
+    pixels = np.array(sizes)
+    least = np.minimum(pixels, max(minimum, 2))
+    points = int(least.sum()) + extra
+    expected = np.linspace(0.5, 1.0, len(sizes))
+    shared = allocate(points, pixels, rule=rule, minimum=minimum, expected=expected)  # type: ignore[arg-type]
+    assert shared.sum() == min(points, pixels.sum())
+    assert (shared >= least).all()
+    assert (shared <= pixels).all()
+
+
+def test_the_rules_share_points_out_as_they_say() -> None:
+    sizes = np.array([1_000, 3_000, 6_000])
+    assert allocate(100, sizes, minimum=2).tolist() == [10, 30, 60]
+    assert allocate(99, sizes, rule="equal", minimum=2).tolist() == [33, 33, 33]
+    doubt = np.array([0.5, 0.9, 0.9])  # S: 0.5, 0.3, 0.3 -> 500 : 900 : 1800
+    assert allocate(320, sizes, rule="neyman", minimum=2, expected=doubt).tolist() == [50, 90, 180]
+    with pytest.raises(InputError, match="150 or more"):
+        allocate(100, sizes, minimum=50)
+    with pytest.raises(InputError, match="did you mean 'neyman'"):
+        allocate(100, sizes, rule="neymann", minimum=2)  # type: ignore[arg-type]
+
+
+def test_a_plan_counts_the_map_and_reaches_the_error_that_was_asked_for(tmp_path: Path) -> None:
+    source = random_map(tmp_path / "map.tif", 400, 300)
+    design = plan_sample(source, target_se=0.02, minimum=10, window_px=77)
+    counts = np.bincount(pixels_of(source).ravel(), minlength=7)
+    assert [item.size_px for item in design.strata] == counts[1:].tolist()
+    shares = counts[1:] / counts[1:].sum()
+    variance = sum(w**2 * 0.85 * 0.15 / item.points for w, item in zip(shares, design.strata, strict=True))
+    assert np.sqrt(variance) <= 0.0205
+    assert design.pixel_area_m2 == 100
+    assert plan_sample(source, points=60, rule="simple").strata[0].size_px == counts[1:].sum()
+    with pytest.raises(InputError, match="give one of the two"):
+        plan_sample(source)
+
+
+def test_a_map_in_degrees_is_not_sampled(tmp_path: Path) -> None:
+    box = GeoBox((10, 10), Affine(0.001, 0, -3.0, 0, -0.001, 37.0), "EPSG:4326")
+    source = write_map(tmp_path / "map.tif", np.ones((10, 10), np.uint8), box, legend=LULUCF)
+    with pytest.raises(GridError, match="not all of one size on the ground"):
+        plan_sample(source, points=10)
+
+
+# --- draws
+
+
+def test_a_draw_does_not_depend_on_windows_and_holds_each_pixel_once(tmp_path: Path) -> None:
+    source = random_map(tmp_path / "map.tif")
+    design = plan_sample(source, points=400, minimum=20, seed=5)
+    first = draw_points(source, design=design)
+    for window_px in (1000, 64, 7):
+        again = draw_points(source, design=design, window_px=window_px)
+        assert np.array_equal(first.row, again.row)
+        assert np.array_equal(first.col, again.col)
+    values = pixels_of(source)[first.row, first.col]
+    codes = [LULUCF.classes[int(v) - 1].code for v in values]
+    assert codes == [design.strata[h].code for h in first.stratum]
+    assert np.bincount(first.stratum).tolist() == [item.points for item in design.strata]
+    assert len(set(zip(first.row.tolist(), first.col.tolist(), strict=True))) == 400
+
+
+def test_a_larger_sample_with_the_same_seed_holds_the_smaller_one(tmp_path: Path) -> None:
+    source = random_map(tmp_path / "map.tif")
+    pairs = []
+    for points in (60, 300):
+        drawn = draw_points(source, design=plan_sample(source, points=points, minimum=5, seed=9))
+        pairs.append(set(zip(drawn.row.tolist(), drawn.col.tolist(), strict=True)))
+    assert pairs[0] < pairs[1]
+    other = draw_points(source, design=plan_sample(source, points=60, minimum=5, seed=10))
+    assert set(zip(other.row.tolist(), other.col.tolist(), strict=True)) != pairs[0]
+
+
+def test_interpreters_who_stop_early_leave_the_same_part_of_every_stratum(tmp_path: Path) -> None:
+    source = random_map(tmp_path / "map.tif")
+    design = plan_sample(source, points=1200, minimum=2, rule="equal")
+    drawn = draw_points(source, design=design)
+    wanted = np.array([item.points for item in design.strata])
+    half = np.bincount(drawn.stratum[:600], minlength=len(wanted))
+    assert (np.abs(half - wanted / 2) < 4 * np.sqrt(wanted / 4)).all()
+
+
+def test_every_pixel_has_the_same_chance_and_pairs_are_independent(tmp_path: Path) -> None:
+    values = np.ones((12, 12), np.uint8)
+    source = write_map(tmp_path / "map.tif", values, grid(12, 12), legend=LULUCF)
+    draws, points = 400, 36
+    hits = np.zeros((draws, 144))
+    for seed in range(draws):
+        design = SamplingDesign((Stratum("forest_land", "", 144, points),), "proportional", seed, 100.0)
+        drawn = draw_points(source, design=design)
+        hits[seed, drawn.row * 12 + drawn.col] = 1
+    chance = points / 144
+    # chi-square of 143 degrees of freedom, made smaller by sampling without replacement
+    chi = ((hits.sum(axis=0) - draws * chance) ** 2 / (draws * chance * (1 - chance))).sum()
+    assert 143 - 5 * np.sqrt(2 * 143) < chi < 143 + 5 * np.sqrt(2 * 143)
+    together = (hits[:, :-1] * hits[:, 1:]).mean()
+    assert together == pytest.approx(chance * (points - 1) / 143, abs=0.005)
+
+
+def test_a_stratum_smaller_than_its_share_is_taken_whole(tmp_path: Path) -> None:
+    values = np.ones((30, 30), np.uint8)
+    values[0, :3] = 5
+    source = write_map(tmp_path / "map.tif", values, grid(30, 30), legend=LULUCF)
+    drawn = draw_points(source, design=plan_sample(source, points=80, minimum=30))
+    small = drawn.stratum == 1
+    assert sorted(zip(drawn.row[small].tolist(), drawn.col[small].tolist(), strict=True)) == [
+        (0, 0),
+        (0, 1),
+        (0, 2),
+    ]
+
+
+def test_a_design_of_another_map_is_refused(tmp_path: Path) -> None:
+    design = plan_sample(random_map(tmp_path / "a.tif"), points=100, minimum=5)
+    with pytest.raises(InputError, match="Plan the sample anew"):
+        draw_sample(random_map(tmp_path / "b.tif", seed=1), tmp_path / "s.gpkg", design=design)
+
+
+# --- files
+
+
+def fill_in(path: Path, truth: ClassMap, *, empty: int = 0) -> pd.DataFrame:
+    """What interpreters do: write the true code at each point; the first `empty` stay open."""
+    points = read_table(path, layer="points")
+    crs = raster_crs(truth.grid).to_wkt()
+    values = class_values_at(truth, points["x"].to_numpy(), points["y"].to_numpy(), crs=crs)
+    points["reference"] = [LULUCF.classes[int(v) - 1].code for v in values]
+    points.loc[points.index[:empty], "reference"] = None
+    return points
+
+
+def test_a_sample_goes_to_the_interpreters_and_comes_back(tmp_path: Path) -> None:
+    source = random_map(tmp_path / "map.tif", nodata=0.0)
+    truth = random_map(tmp_path / "truth.tif", nodata=0.0, seed=1)
+    design = plan_sample(source, points=300, minimum=20)
+    path = draw_sample(source, tmp_path / "sample.gpkg", design=design)
+    points = read_table(path, layer="points")
+    assert isinstance(points, gpd.GeoDataFrame)
+    assert points.crs.to_epsg() == 25830
+    assert list(points.columns) == [
+        "sample_id",
+        "stratum",
+        "x",
+        "y",
+        "reference",
+        "confidence",
+        "note",
+        "geometry",
+    ]
+    assert points["sample_id"].tolist() == list(range(1, 301))
+    assert (points.geometry.x == points["x"]).all()
+    assert (points["reference"].fillna("") == "").all()
+    filled = fill_in(path, truth, empty=7)
+    filled.drop(columns=["geometry", "stratum"]).sample(frac=1, random_state=0).to_csv(
+        tmp_path / "answers.csv", index=False
+    )
+    sample = read_sample(path, source, answers=tmp_path / "answers.csv")
+    assert sample.points == 293
+    assert sample.unanswered == 7
+    assert sample.strata_are_classes
+    assert sample.pixel_area_ha == pytest.approx(0.01)
+    real, mapped = pixels_of(truth), pixels_of(source)
+    drawn = draw_points(source, design=design)
+    expected = np.zeros((6, 6), int)
+    np.add.at(expected, (mapped[drawn.row, drawn.col][7:] - 1, real[drawn.row, drawn.col][7:] - 1), 1)
+    assert sample.matrix.tolist() == expected.tolist()
+    # the same sample judges another map, whose classes are not the strata
+    other = read_sample(path, truth, answers=tmp_path / "answers.csv")
+    assert not other.strata_are_classes
+    assert estimate_accuracy(other, bootstrap=10).overall.value == pytest.approx(1.0)
+
+
+def test_strata_can_be_hidden_and_the_map_class_shown(tmp_path: Path) -> None:
+    source = random_map(tmp_path / "map.tif", nodata=0.0)
+    design = plan_sample(source, points=100, minimum=5)
+    path = draw_sample(source, tmp_path / "s.gpkg", design=design, hide_strata=True, show=source)
+    points = read_table(path, layer="points")
+    assert "stratum" not in points.columns
+    assert points["map_class"].tolist() == read_table(path, layer="key")["stratum"].tolist()
+
+
+def test_strata_may_be_joined_by_a_crosswalk_and_answers_given_in_either_legend(tmp_path: Path) -> None:
+    source = random_map(tmp_path / "map.tif", nodata=0.0)
+    context = load_legend("lulucf-context")
+    to = {"forest_land": "forest", "cropland": "crops", "grassland": "pasture"}
+    rows = tuple(CrosswalkRow(code, to.get(code, "bare")) for code in LULUCF.codes)
+    walk = Crosswalk("lulucf", context, rows)
+    design = plan_sample(source, points=120, minimum=10, crosswalk=walk)
+    assert [item.code for item in design.strata] == ["forest", "crops", "pasture", "bare"]
+    path = draw_sample(source, tmp_path / "s.gpkg", design=design, crosswalk=walk)
+    filled = fill_in(path, source)
+    mine = filled["reference"].isin(["cropland"])
+    filled.loc[mine, "reference"] = "crops"
+    filled.drop(columns="geometry").to_csv(tmp_path / "a.csv", index=False)
+    sample = read_sample(path, source, crosswalk=walk, answers=tmp_path / "a.csv")
+    assert sample.classes == context.codes
+    assert np.trace(sample.matrix) == 120
+
+
+def test_a_sample_of_two_maps_judges_their_change(tmp_path: Path) -> None:
+    before, after = (random_map(tmp_path / f"{k}.tif", nodata=0.0, seed=k) for k in (0, 1))
+    strata = map_changes(before, after, tmp_path / "changes.tif")
+    design = plan_sample(strata, points=400, minimum=2)
+    path = draw_sample(strata, tmp_path / "s.gpkg", design=design)
+    points = read_table(path, layer="points")
+    points["reference"] = [
+        change_code(a, b)
+        for a, b in zip(fill_in(path, before)["reference"], fill_in(path, after)["reference"], strict=True)
+    ]
+    points.drop(columns="geometry").to_csv(tmp_path / "a.csv", index=False)
+    sample = read_sample(path, [before, after], answers=tmp_path / "a.csv")
+    assert sample.classes == change_legend(LULUCF).codes
+    assert np.trace(sample.matrix) == 400
+    assert points["stratum"].tolist() == points["reference"].tolist()
+
+
+def test_mistakes_in_answers_are_named(tmp_path: Path) -> None:
+    source = random_map(tmp_path / "map.tif")
+    path = draw_sample(source, tmp_path / "s.gpkg", design=plan_sample(source, points=100, minimum=5))
+    answers = read_table(path, layer="points").drop(columns="geometry")
+    answers["reference"] = "forest_land"
+    wrong = answers.copy()
+    wrong.loc[3, "reference"] = "forrest_land"
+    wrong.to_csv(tmp_path / "wrong.csv", index=False)
+    with pytest.raises(LegendError, match="did you mean 'forest_land'"):
+        read_sample(path, source, answers=tmp_path / "wrong.csv")
+    pd.concat([answers, answers.iloc[:1]]).to_csv(tmp_path / "twice.csv", index=False)
+    with pytest.raises(InputError, match="sample_id 1 stands twice"):
+        read_sample(path, source, answers=tmp_path / "twice.csv")
+    answers.to_csv(tmp_path / "a.csv", index=False)
+    with pytest.raises(InputError, match="Unknown field 'truth'"):
+        read_sample(path, source, answers=tmp_path / "a.csv", field="truth")
+    with pytest.raises(InputError, match="too few answered points"):
+        read_sample(path, source)
+    empty = write_map(tmp_path / "e.tif", np.zeros((120, 90), np.uint8), grid(120, 90), legend=LULUCF)
+    with pytest.raises(InputError, match="has no class at 100 of the 100 points"):
+        read_sample(path, empty, answers=tmp_path / "a.csv")
+    with pytest.raises(InputError, match="no such file"):
+        read_sample(tmp_path / "none.gpkg", source)
+
+
+def test_a_sample_whose_file_was_edited_is_refused(tmp_path: Path) -> None:
+    source = random_map(tmp_path / "map.tif")
+    path = draw_sample(source, tmp_path / "s.gpkg", design=plan_sample(source, points=100, minimum=5))
+    whole = {name: read_table(path, layer=name) for name in ("points", "strata", "key", "classes")}
+    whole["points"]["reference"] = "forest_land"
+    points, strata, key = (whole[name] for name in ("points", "strata", "key"))
+    for name, table, message in (
+        ("points", points.iloc[5:], r"5 of the 100 points drawn are gone \(sample_id 1, 2, 3, 4, 5\)"),
+        ("key", key.iloc[5:], "sample_id 1, 2, 3, 4, 5 was not drawn"),
+        ("points", points.assign(x=np.nan), "a point has no sample_id, x or y"),
+        ("points", pd.concat([points, points.iloc[:1]]), "sample_id 1 stands twice"),
+        ("points", points.drop(columns="x"), "Unknown field 'x'"),
+        ("strata", strata.assign(size_px=-1), "its table 'strata' was changed"),
+        ("strata", strata.iloc[:0], "its table 'strata' was changed"),
+        ("strata", strata.drop(columns="size_px"), "Unknown field 'size_px'"),
+    ):
+        write_geopackage(path, {**whole, name: table})
+        with pytest.raises(InputError, match=message):
+            read_sample(path, source)
+    write_geopackage(path, whole)
+    for text, message in (
+        ("x,forest_land", "a sample_id is no number"),
+        ("999,forest_land", "999 is no point of"),
+    ):
+        (tmp_path / "a.csv").write_text(f"sample_id,reference\n{text}\n")
+        with pytest.raises(InputError, match=message):
+            read_sample(path, source, answers=tmp_path / "a.csv")
+    with pytest.raises(InputError, match="100 points of this sample are answered"):
+        draw_sample(source, path, design=plan_sample(source, points=100, minimum=5))
+    with pytest.raises(InputError, match=r"end the name in \.gpkg"):
+        draw_sample(source, tmp_path / "s.csv", design=plan_sample(source, points=100, minimum=5))
+    with pytest.raises(InputError, match="seed -1; neither is less than 0"):
+        plan_sample(source, points=100, seed=-1)
+
+
+def test_points_are_found_in_a_map_of_another_coordinate_system(tmp_path: Path) -> None:
+    values = np.tile(np.array([[1, 2]], np.uint8), (40, 20))
+    source = write_map(tmp_path / "map.tif", values, grid(40, 40, size_m=100.0), legend=LULUCF)
+    x, y = np.array([ORIGIN[0] + 50.0, ORIGIN[0] + 150.0]), np.array([ORIGIN[1] - 50.0, ORIGIN[1] - 50.0])
+    moved = gpd.GeoSeries(gpd.points_from_xy(x, y), crs=UTM).to_crs("EPSG:4326")
+    found = class_values_at(source, moved.x.to_numpy(), moved.y.to_numpy(), crs="EPSG:4326")
+    assert found.tolist() == [1, 2]
+    outside = class_values_at(source, np.array([0.0]), np.array([0.0]), crs="EPSG:4326")
+    assert outside.tolist() == [0]
+
+
+def test_estimates_of_shares_scale_to_areas() -> None:
+    (estimate,) = estimates_of(np.array([0.2]), np.array([0.05]), "wald")
+    area = estimate.scaled(1000)
+    assert (area.value, area.se, area.low, area.high) == pytest.approx((200, 50, 102, 298))
+
+
+# --- on the command line
+
+
+def interpreted(path: Path, out: Path, codes: dict[int, str]) -> Path:
+    """The sample with answers: the true class of each point, by its sample_id."""
+    from tesela.io.tables import write_geopackage
+
+    layers = {name: read_table(path, layer=name) for name in ("points", "strata", "key")}
+    layers["points"]["reference"] = [codes[int(number)] for number in layers["points"]["sample_id"]]
+    return write_geopackage(out, layers)
+
+
+def test_a_sample_is_planned_drawn_and_judged_on_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = random_map(tmp_path / "map.tif")
+    sample = tmp_path / "sample.gpkg"
+    arguments = ["assess", source.path, "--draw-sample", str(sample), "--size", "150", "--minimum", "10"]
+    assert main([*arguments, "--expected", "0.9"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["stratum", "name", "pixels", "share", "points"]
+    assert sum(int(line.split()[-1]) for line in lines[2:-2]) == 150
+    assert "150 points, expected standard error of overall accuracy 0.0" in lines[-2]
+    assert main([*arguments, "--json", "--design", "simple"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert (plan["rule"], plan["points"], len(plan["strata"])) == ("simple", 150, 1)
+    assert plan["expected_se"] == pytest.approx(np.sqrt(0.85 * 0.15 / 150), rel=0.02)
+    assert main(arguments) == 0
+    capsys.readouterr()
+    points = read_table(sample, layer="points")
+    truth = {int(i): str(code) for i, code in zip(points["sample_id"], points["stratum"], strict=True)}
+    wrong = next(number for number, code in truth.items() if code == "forest_land")
+    truth[wrong] = "cropland"
+    answered = interpreted(sample, tmp_path / "answered.gpkg", truth)
+    assert (
+        main(["assess", source.path, "--sample", str(answered), "-o", str(tmp_path / "out"), "--json"]) == 0
+    )
+    found = json.loads(capsys.readouterr().out)
+    assert found["points"] == 150
+    expected = estimate_accuracy(read_sample(answered, source))
+    assert found["overall"] == expected.overall.to_dict()
+    assert 0.98 < found["overall"]["value"] < 1
+    assert (
+        json.loads((tmp_path / "out" / "accuracy.json").read_text(encoding="utf-8"))["overall"]
+        == found["overall"]
+    )
+    page = Path(found["page"]).read_text(encoding="utf-8")
+    assert f"{100 * expected.overall.value:.1f} %" in page
+    assert "://" not in page
+    assert main(["assess", source.path, "--sample", str(answered), "-o", str(tmp_path / "out")]) == 0
+    assert capsys.readouterr().out.startswith("150 points, overall accuracy 99.")
+
+
+def test_strata_of_another_map_and_wrong_calls_on_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, other = random_map(tmp_path / "map.tif"), random_map(tmp_path / "other.tif", seed=3)
+    drawn = ["assess", source.path, "--draw-sample", str(tmp_path / "s.gpkg")]
+    assert main([*drawn, "--size", "90", "--minimum", "5", "--strata", other.path, "--json"]) == 0
+    sizes = np.bincount(pixels_of(other).ravel(), minlength=7)[1:]
+    strata = json.loads(capsys.readouterr().out)["strata"]
+    assert [item["size_px"] for item in strata] == sizes.tolist()
+    for call, told in (
+        ([*drawn, "--size", "9", "--target-error", "0.1"], "give one of the two"),
+        ([*drawn, "--size", "90", "--expected", "good"], "'good' is no expected accuracy"),
+        (
+            [*drawn, "--size", "90", "--minimum", "5", "--allocation", "neyman", "--expected", "x=1"],
+            "No accuracy",
+        ),
+    ):
+        assert main(call) == 1
+        assert told in capsys.readouterr().err
+    assert main(["assess", source.path, "-o", str(tmp_path / "out")]) == 2
+    assert "Give a reference, or a sample" in capsys.readouterr().err
+    assert main(["assess", source.path, source.path]) == 2
+    assert "Name the folder of the report" in capsys.readouterr().err
+
+
+def test_the_expected_error_of_a_plan_is_that_of_its_design() -> None:
+    """Two strata by hand: sqrt(0.25² 0.9 0.21/10 + 0.75² 0.9 0.09/30), with users' accuracies of 0.7 and 0.9."""
+    design = SamplingDesign(
+        (Stratum("a", "A", 100, 10), Stratum("b", "B", 300, 30)), rule="equal", seed=0, pixel_area_m2=100.0
+    )
+    by_hand = np.sqrt(0.25**2 * 0.9 * 0.21 / 10 + 0.75**2 * 0.9 * 0.09 / 30)
+    assert design.expected_se({"a": 0.7, "b": 0.9}) == pytest.approx(by_hand)
