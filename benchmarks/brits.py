@@ -44,11 +44,10 @@ from tesela.io.cube import open_cube
 from tesela.io.cube_writer import CubeWriter
 from tesela.mapping.abundance.engines import OpenVinoRunner
 from tesela.mapping.abundance.unmix import unmix_cube
-from tesela.models.answer import Answer
-from tesela.models.brits.cost import brits_cost
 from tesela.models.brits.network import Brits, Rits, months_since
-from tesela.models.brits.reference import reference_answer
+from tesela.models.brits.reference import brits_cost, reference_answer
 from tesela.models.expert import Expert, ExpertHeader
+from tesela.models.output import NetworkOutput
 from tesela.models.series import SeriesScaling
 from tesela.models.unmixers import BritsArchitecture
 from tesela.patches.pixels import NO_SPLIT, PixelTable, read_pixel_table
@@ -106,11 +105,11 @@ def training(
 ) -> dict[str, object]:
     targets = torch.softmax(torch.randn(len(values), CLASSES), -1)
 
-    def loss_of(answer: Answer) -> torch.Tensor:
+    def loss_of(answer: NetworkOutput) -> torch.Tensor:
         off = ((answer.heads - targets) ** 2).sum() / (len(values) + 1e-5)
         return 0.25 * answer.imputation_error + 0.75 * off + 0.1 * answer.disagreement
 
-    def step(answer_of: Callable[..., Answer]) -> torch.Tensor:
+    def step(answer_of: Callable[..., NetworkOutput]) -> torch.Tensor:
         network.zero_grad()
         loss = loss_of(answer_of(values, mask, static))
         loss.backward()
@@ -242,7 +241,7 @@ def beside_pypots(values: torch.Tensor, mask: torch.Tensor, *, rounds: int) -> d
     given = {"forward": directed(values, mask), "backward": directed(values.flip(1), mask.flip(1))}
     nothing = values.new_zeros(len(values), 0)
 
-    def loss_of(answer: Answer) -> torch.Tensor:
+    def loss_of(answer: NetworkOutput) -> torch.Tensor:
         return answer.imputation_error / (3 * STEPS) + 0.1 * answer.disagreement
 
     def theirs() -> torch.Tensor:

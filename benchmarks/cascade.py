@@ -41,8 +41,8 @@ from tesela.core.scene import Scene
 from tesela.io.scenes import open_scene
 from tesela.mapping.cascade import Cascade, Gate, Member
 from tesela.mapping.cascade_map import CascadePrediction
-from tesela.mapping.cover import Sizes
-from tesela.mapping.descent import CascadeRules
+from tesela.mapping.cascade_runner import CascadeRules
+from tesela.mapping.window_cover import WindowSizes
 from tesela.models.architecture import DECODER_CHANNELS, UnetArchitecture
 from tesela.models.expert import Expert, ExpertHeader
 
@@ -198,13 +198,13 @@ def write_ground(path: Path, size: int, *, share: float, cell_px: float) -> Scen
 @contextmanager
 def one_size() -> Iterator[None]:
     """Gating window by window: no smaller windows."""
-    usual = Sizes.of
+    usual = WindowSizes.of
 
-    def only(plan: object, *, multiple_px: int) -> Sizes:
+    def only(plan: object, *, multiple_px: int) -> WindowSizes:
         sizes = usual(plan, multiple_px=multiple_px)  # type: ignore[arg-type]
         return replace(sizes, ground=sizes.ground[:1])
 
-    with mock.patch.object(Sizes, "of", only):
+    with mock.patch.object(WindowSizes, "of", only):
         yield
 
 

@@ -38,7 +38,7 @@ from tesela.assessment.assessment import assess
 from tesela.assessment.confusion import Confusion, count_confusion
 from tesela.assessment.scores import score
 from tesela.chains.lulucf.quality_classes import follow_splits
-from tesela.chains.lulucf.scores import judge_expert
+from tesela.chains.lulucf.scores import evaluate_expert
 from tesela.core.legend import LandClass, Legend
 from tesela.core.scene import Scene
 from tesela.io.images import write_bands
@@ -47,7 +47,7 @@ from tesela.io.maps import ClassMap, MapReader, open_map, write_map
 from tesela.io.scenes import SceneReader, open_scene
 from tesela.mapping.cascade import Cascade, Gate, Member
 from tesela.mapping.cascade_map import predict_cascade
-from tesela.mapping.descent import CascadeRules
+from tesela.mapping.cascade_runner import CascadeRules
 from tesela.mapping.predict import predict_map
 from tesela.models.expert import load_expert
 from tesela.patches.split import split_patches
@@ -172,8 +172,8 @@ def land(data: Path, folder: Path, training: SegmentationSettings) -> dict[str, 
         "gate_open": round(float(gated.mean()), 4),
         "pixels_unlike_experts_everywhere": int((everywhere != values["cascade"]).sum()),
         "scores": {
-            "context": scores_of(judge_expert(context, tables["context"], "test")),
-            "trees": scores_of(judge_expert(trees, tables["trees"], "test")),
+            "context": scores_of(evaluate_expert(context, tables["context"], "test")),
+            "trees": scores_of(evaluate_expert(trees, tables["trees"], "test")),
             "cascade": scores_of(assess(open_map(system), reference, within=test, edges_px=()).confusion),
             "flat": scores_of(assess(made["flat"], reference, within=test, edges_px=()).confusion),
         },
@@ -252,7 +252,7 @@ def canopy(
         "mapping_cpu_seconds": round(mapping, 1),
         "mapped_mpx": round(sum(item.grid.shape[0] * item.grid.shape[1] for item in test) / 1e6, 2),
         "scores": {
-            "canopy": scores_of(judge_expert(expert, table, "test")),
+            "canopy": scores_of(evaluate_expert(expert, table, "test")),
             "greenness": scores_of(judge_greenness(scenes, labels, assign, legend)),
         },
     }
@@ -321,7 +321,7 @@ def scores_of(confusion: Confusion) -> dict[str, float | int]:
         "accuracy": round(found.accuracy, 4),
         "miou": round(found.mean_iou, 4),
         "macro_f1": round(found.macro_f1, 4),
-        "judged_px": found.judged_px,
+        "evaluated_px": found.evaluated_px,
         "iou": {item.name: None if item.iou != item.iou else round(item.iou, 4) for item in found.classes},
     }
 

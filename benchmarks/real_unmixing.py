@@ -36,7 +36,7 @@ from tesela.models.ensemble import join_experts
 from tesela.models.expert import Expert
 from tesela.patches.pixel_split import split_pixels
 from tesela.patches.pixels import NO_SPLIT, PixelTable
-from tesela.training.unmixing.apply import unmix_pixels
+from tesela.training.unmixing.calibration import unmix_pixels
 from tesela.training.unmixing.settings import PUBLISHED_EPOCHS, UnmixingSettings
 from tesela.training.unmixing.train import train_unmixing
 

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from sklearn.ensemble import RandomForestClassifier
 
 from tesela.generalise.generalise import generalise_map
-from tesela.generalise.update import judge_polygons
+from tesela.generalise.update import evaluate_polygons
 from tesela.io.layers import write_layer
 from tesela.io.legends import load_legend
 from tesela.io.maps import ScoreWriter, open_map, write_map
@@ -104,7 +104,7 @@ def main() -> None:
             if options.generalise_ha:
                 source, _ = generalise_map(source, folder / "unit.tif", mmu_m2=options.generalise_ha * 1e4)
             start = time.process_time()
-            frame = judge_polygons(layer, source, field="CODE_18", confidence=folder / "confidence.tif")
+            frame = evaluate_polygons(layer, source, field="CODE_18", confidence=folder / "confidence.tif")
             seconds += time.process_time() - start
         changed = frame["ID"].isin(facts["changes"]).to_numpy()
         regions.append(curves(frame, changed))

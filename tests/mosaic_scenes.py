@@ -8,7 +8,7 @@ import numpy as np
 from affine import Affine
 from odc.geo.geobox import GeoBox
 
-from tesela.io.http import Patience
+from tesela.io.http import RetryPolicy
 from tesela.simulate.server.catalogue import Acquisition, write_acquisition, write_static_catalogue
 from tesela.sources.areas import Area
 from tesela.sources.mosaic.job import Mosaic
@@ -25,7 +25,7 @@ GRID = GeoBox((SIDE, SIDE), Affine(10, 0, 440_000, 0, -10, 4_090_000), "EPSG:326
 BANDS = ("B04", "B03", "B02")
 
 
-PATIENCE = Patience(tries=4, timeout_s=1.5, first_wait_s=0.01)
+PATIENCE = RetryPolicy(tries=4, timeout_s=1.5, first_wait_s=0.01)
 
 
 def seen(

@@ -45,12 +45,12 @@ def make_table(folder: Path) -> Path:
 
 def verdict(patch: str, reviewer: str = "ana", *, key: str = "", **fields: Any) -> Verdict:
     tier = None if fields.get("action") == "skip" else fields.pop("tier", "high")
-    return Verdict(key=key or f"{reviewer}-{patch}", reviewer=reviewer, thing_id=patch, tier=tier, **fields)
+    return Verdict(key=key or f"{reviewer}-{patch}", reviewer=reviewer, item_id=patch, tier=tier, **fields)
 
 
 def standing(reviewed: Path, reviewer: str) -> dict[str, Verdict]:
     with VerdictLog(log_path(reviewed)) as log:
-        return {item.thing_id: item for item in log.standing(reviewer)}
+        return {item.item_id: item for item in log.standing(reviewer)}
 
 
 class Served:

@@ -33,7 +33,7 @@ from tesela.accounting.accounting import account_maps
 from tesela.accounting.checks import check_changes, check_tables
 from tesela.accounting.cohorts import follow_cohorts
 from tesela.accounting.connected_areas import ComponentCounter
-from tesela.accounting.forest_definition import ForestRule, judge_forest
+from tesela.accounting.forest_definition import ForestRule, apply_forest_definition
 from tesela.accounting.table41 import read_table41
 from tesela.accounting.trajectories import count_histories
 from tesela.accounting.transitions import transition_table
@@ -177,7 +177,7 @@ def test_small_and_open_forest_is_found(tmp_path: Path) -> None:
     values[50:60, 0:5] = FOREST  # 0.5 ha at the edge: it may go on
     values[30:40, 5:15] = FOREST  # 1.0 ha, exactly enough
     source = write(tmp_path / "map.tif", values, size_m=10.0)
-    finding = judge_forest(source, 2020, rule=ForestRule())
+    finding = apply_forest_definition(source, 2020, rule=ForestRule())
     assert (finding.stands, finding.small, finding.open) == (4, 1, None)
     assert finding.small_ha == pytest.approx(0.9)
     cover = np.full(values.shape, 60, np.uint8)
@@ -190,7 +190,9 @@ def test_small_and_open_forest_is_found(tmp_path: Path) -> None:
         tmp_path / "cover.tif", "w", crs="EPSG:25830", transform=box.affine, **profile
     ) as data:
         data.write(cover, 1)
-    judged = judge_forest(source, 2020, rule=ForestRule(), tree_cover=open_scene(tmp_path / "cover.tif"))
+    judged = apply_forest_definition(
+        source, 2020, rule=ForestRule(), tree_cover=open_scene(tmp_path / "cover.tif")
+    )
     assert (judged.small, judged.open) == (1, 1)
     assert judged.open_ha == pytest.approx(4.0)
     accounts = account_maps(

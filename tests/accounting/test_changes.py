@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 
 from known_land import CROP, FOREST, GRASS, LULUCF, TOWN, YEARS, Region, grid, make_region, write
 from tesela.accounting.accounting import account_maps
-from tesela.accounting.change_layer import map_change_layer
 from tesela.accounting.change_uncertainty import ErrorModel, estimate_changes, simulate_changes
-from tesela.accounting.changes import map_changes
+from tesela.accounting.changes import map_change_layer, map_changes
 from tesela.core.crosswalk import Crosswalk, CrosswalkRow
 from tesela.core.errors import InputError, LegendError
 from tesela.core.legend import Legend

@@ -86,7 +86,7 @@ def test_a_matrix_counted_by_hand(confusion: Confusion) -> None:
     assert confusion.counts.tolist() == COUNTS
     assert confusion.unmapped.tolist() == [0, 1, 0]
     assert confusion.unjudged.tolist() == [1, 0, 1]
-    assert (confusion.judged_px, confusion.unmapped_px, confusion.unjudged_px) == (10, 1, 2)
+    assert (confusion.evaluated_px, confusion.unmapped_px, confusion.unjudged_px) == (10, 1, 2)
     assert confusion.coverage == 10 / 11
 
 
@@ -96,7 +96,7 @@ def test_no_pixel_is_lost(pair: tuple[NDArray[np.uint8], NDArray[np.uint8]]) -> 
     reference, predicted = pair
     confusion = count_confusion(reference, predicted, LEGEND)
     neither = int(((reference == 0) & (predicted == 0)).sum())
-    assert confusion.judged_px + confusion.unmapped_px + confusion.unjudged_px + neither == reference.size
+    assert confusion.evaluated_px + confusion.unmapped_px + confusion.unjudged_px + neither == reference.size
     assert (confusion.reference_px + confusion.unmapped).tolist() == [
         int((reference == v).sum()) for v in LEGEND.values
     ]
@@ -138,7 +138,7 @@ def test_folding_to_a_level_equals_counting_at_that_level() -> None:
     fine = count_confusion(reference, predicted, CORINE)
     for depth in (1, 2, 3):
         assert fine.at_level(depth) == count_confusion(reference, predicted, CORINE, level=depth)
-    assert fine.at_level(1).judged_px == fine.judged_px
+    assert fine.at_level(1).evaluated_px == fine.evaluated_px
     assert fine.at_level(1).at_level(1) == fine.at_level(2).at_level(1)
 
 
@@ -182,7 +182,7 @@ def test_arrays_that_are_not_bytes_are_an_error() -> None:
 
 def test_scores_computed_by_hand(confusion: Confusion) -> None:
     scores = score(confusion)
-    assert scores.judged_px == 10
+    assert scores.evaluated_px == 10
     assert scores.accuracy == pytest.approx(7 / 10)
     assert scores.majority == pytest.approx(4 / 10)
     water, land, wood = scores.classes
@@ -200,7 +200,7 @@ def test_scores_computed_by_hand(confusion: Confusion) -> None:
 def test_holes_of_the_map_lower_recall_when_they_are_to_count_as_errors(confusion: Confusion) -> None:
     scores = score(confusion, unmapped_as_errors=True)
     land = scores.classes[1]
-    assert scores.judged_px == 11
+    assert scores.evaluated_px == 11
     assert scores.accuracy == pytest.approx(7 / 11)
     assert (land.iou, land.f1, land.precision, land.recall) == pytest.approx((2 / 6, 4 / 8, 1 / 2, 2 / 4))
     assert scores.classes[0] == score(confusion).classes[0]
@@ -223,7 +223,7 @@ def test_a_class_never_mapped_or_invented_counts_as_zero() -> None:
 
 def test_without_judged_pixels_there_are_no_scores() -> None:
     scores = score(Confusion.empty(LEGEND))
-    assert scores.judged_px == 0
+    assert scores.evaluated_px == 0
     for value in (scores.accuracy, scores.mean_iou, scores.macro_f1, scores.kappa, scores.coverage):
         assert math.isnan(value)
     assert scores.absent == LEGEND.codes
@@ -441,7 +441,7 @@ def test_the_document_is_json_and_its_matrix_gives_its_scores(make_map: Callable
     assert document["absent"] == ["f"]
     assert document["classes"][2]["iou"] is None
     assert [item["name"] for item in document["classes"]] == ["Water", "Land", "Wood"]
-    assert sum(tile["judged_px"] for tile in document["tiles"]) == counts.sum()
+    assert sum(tile["evaluated_px"] for tile in document["tiles"]) == counts.sum()
     assert sum(item["map_ha"] for item in document["classes"]) == pytest.approx(document["area_judged_ha"])
 
 

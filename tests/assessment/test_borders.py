@@ -16,7 +16,7 @@ from scipy.ndimage import distance_transform_edt
 from tesela.assessment.assessment import Assessment, assess
 from tesela.assessment.borders import border_bins, check_edges, rim_px
 from tesela.assessment.confusion import Confusion
-from tesela.assessment.figures import band_name, draw_borders
+from tesela.assessment.pictures import band_name, draw_borders
 from tesela.core.errors import InputError
 from tesela.core.legend import LandClass, Legend
 from tesela.io.maps import write_map
@@ -98,7 +98,7 @@ def test_a_shifted_map_errs_only_near_borders(judge: Callable[..., Assessment]) 
     borders = judge().borders
     assert borders is not None
     assert borders.pixel_m == 10
-    judged = [band.confusion.judged_px for band in borders.bands]
+    judged = [band.confusion.evaluated_px for band in borders.bands]
     right = [int(np.trace(band.confusion.counts)) for band in borders.bands]
     assert judged == [40, 40, 120, 200, 800]
     # two columns right of the border are wrong; the two that the roll brought round are far from it

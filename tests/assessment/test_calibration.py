@@ -14,7 +14,7 @@ from odc.geo.geobox import GeoBox
 
 from tesela.assessment.assessment import Assessment, assess
 from tesela.assessment.calibration import Calibration
-from tesela.assessment.figures import draw_reliability
+from tesela.assessment.pictures import draw_reliability
 from tesela.core.errors import InputError
 from tesela.core.legend import LandClass, Legend
 from tesela.io.maps import ScoreWriter, write_map
@@ -49,14 +49,14 @@ def test_a_calibration_counted_by_hand(judge: Callable[..., Assessment]) -> None
     ).calibration
     assert found is not None
     # judged with a confidence: three at 90 % (two right), four at 60 % (two right)
-    assert (found.judged_px, found.unknown_px) == (7, 1)
+    assert (found.evaluated_px, found.unknown_px) == (7, 1)
     assert found.accuracy == pytest.approx(4 / 7)
     assert found.mean_confidence == pytest.approx((3 * 0.9 + 4 * 0.6) / 7)
     assert found.mean_where_right == pytest.approx((0.9 + 0.6) / 2)
     assert found.mean_where_wrong == pytest.approx((0.9 + 2 * 0.6) / 3)
     assert found.error() == pytest.approx((3 * (0.9 - 2 / 3) + 4 * (0.6 - 0.5)) / 7)
     water = found.of_class("w")
-    assert (water.judged_px, water.accuracy) == (4, 0.5)
+    assert (water.evaluated_px, water.accuracy) == (4, 0.5)
     assert found.accuracy_of_surest(3 / 7) == pytest.approx(2 / 3)
     assert found.accuracy_of_surest(1) == pytest.approx(4 / 7)
     assert draw_reliability(found).count('class="bar-0"') == 2
@@ -66,7 +66,7 @@ def test_bins_end_with_their_upper_edge() -> None:
     counts = np.zeros((2, 2, 101), np.int64)
     counts[1, 0, [0, 20, 21, 40, 100]] = 1
     found = Calibration(LEGEND, counts, unknown_px=0).bins(5)
-    assert [item.judged_px for item in found] == [2, 2, 0, 0, 1]
+    assert [item.evaluated_px for item in found] == [2, 2, 0, 0, 1]
     assert (found[1].low, found[1].high) == (0.2, 0.4)
 
 
@@ -74,7 +74,7 @@ def test_bins_end_with_their_upper_edge() -> None:
 @given(arrays(np.int64, (2, 2, 101), elements=st.integers(0, 3)), st.integers(1, 20))
 def test_the_error_is_that_of_the_plain_formula(counts: NDArray[np.int64], size: int) -> None:
     found = Calibration(LEGEND, counts, unknown_px=0)
-    if not found.judged_px:
+    if not found.evaluated_px:
         return
     percent = np.repeat(np.tile(np.arange(101), 2), counts.sum(axis=1).ravel())
     right = np.repeat(np.repeat([0, 1], 101), counts.sum(axis=1).ravel())
@@ -84,7 +84,7 @@ def test_the_error_is_that_of_the_plain_formula(counts: NDArray[np.int64], size:
         if inside.any():
             error += inside.mean() * abs(percent[inside].mean() / 100 - right[inside].mean())
     assert found.error(size) == pytest.approx(error)
-    assert sum(item.judged_px for item in found.bins(size)) == found.judged_px
+    assert sum(item.evaluated_px for item in found.bins(size)) == found.evaluated_px
 
 
 def test_confidence_that_tells_the_truth_has_hardly_an_error() -> None:

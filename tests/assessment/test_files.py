@@ -60,8 +60,8 @@ def test_regions_are_judged_one_by_one_and_the_first_of_two_polygons_counts(
     found = assess(*sides, regions=gpd.read_file(regions), region_field="NAME")
     assert [region.name for region in found.regions] == ["West", "East"]
     west, east = found.regions
-    assert (west.confusion.judged_px, west.judged_ha) == (20 * 60, pytest.approx(12.0))
-    assert (east.confusion.judged_px, east.judged_ha) == (60 * 60, pytest.approx(36.0))
+    assert (west.confusion.evaluated_px, west.evaluated_ha) == (20 * 60, pytest.approx(12.0))
+    assert (east.confusion.evaluated_px, east.evaluated_ha) == (60 * 60, pytest.approx(36.0))
     assert west.confusion + east.confusion == found.confusion
     assert west.scores.accuracy == pytest.approx(1 - 12 / 1200)
     each = assess(*sides, regions=gpd.read_file(regions).to_crs("EPSG:4326"))

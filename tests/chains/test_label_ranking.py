@@ -22,8 +22,13 @@ from tesela.io.images import write_bands
 from tesela.io.maps import open_map, write_map
 from tesela.io.scenes import open_scene
 from tesela.patches import PatchTable, make_patches, read_patches
-from tesela.patches.folds import fold_patches
-from tesela.patches.ranking import Pieces, patch_doubt, piece_doubt, usual_sureness
+from tesela.patches.ranking import (
+    Pieces,
+    fold_patches,
+    patch_error_likelihood,
+    piece_error_likelihood,
+    usual_sureness,
+)
 from tesela.training.forest import texture
 
 LEGEND = Legend("demo", tuple(LandClass(n, code, code, f"#0000{n:02x}") for n, code in enumerate("abc", 1)))
@@ -95,18 +100,18 @@ def test_doubt_is_measured_against_the_usual_sureness_of_each_class() -> None:
     )
     # sureness of class 1: two pieces of 0.4 and two spare ones of the mean, 2.75 / 5
     assert usual_sureness(pieces)[1] == pytest.approx((0.4 * 2 + 0.55 * 2) / 4)
-    doubt = piece_doubt(pieces)
+    doubt = piece_error_likelihood(pieces)
     assert doubt.argmax() == 4
     assert doubt[1] < 0.1 < 0.4 < doubt[4]
-    assert patch_doubt(pieces, count=6)[:5].tolist() == pytest.approx([0, 0.5, 0.5, 0.25, 1.0])
-    assert np.isnan(patch_doubt(pieces, count=6)[5]), "patches without pieces are not judged"
+    assert patch_error_likelihood(pieces, count=6)[:5].tolist() == pytest.approx([0, 0.5, 0.5, 0.25, 1.0])
+    assert np.isnan(patch_error_likelihood(pieces, count=6)[5]), "patches without pieces are not judged"
 
 
 def test_a_large_wrong_area_counts_more_than_a_small_one() -> None:
     sure, odd = [0.9, 0.1], [0.1, 0.9]
     rows = [(patch, 0, 100, sure) for patch in range(8)]
     rows += [(8, 0, 50, sure), (8, 0, 50, odd), (9, 0, 90, sure), (9, 0, 10, odd)]
-    doubt = patch_doubt(pieces_of(rows), count=10)
+    doubt = patch_error_likelihood(pieces_of(rows), count=10)
     assert doubt[8] == 1
     assert doubt[9] == pytest.approx(8 / 9)
 

@@ -20,15 +20,15 @@ from tesela.io.cube_writer import CubeWriter
 from tesela.io.legends import load_legend
 from tesela.io.msmtu import BANDS, TIMES
 from tesela.io.timespec import LabelledSeries, write_timespec
-from tesela.models.answer import Tensor, UnmixingNetwork
 from tesela.models.expert import load_expert
+from tesela.models.output import Tensor, UnmixingNetwork
 from tesela.patches.pixels import read_pixel_table
 from tesela.patches.published import table_of_timespec
 from tesela.recipes.chain_registry import find_chain
 from tesela.recipes.schema import check_recipe, load_recipe
 from tesela.recipes.stages import run_stages
 from tesela.recipes.templates import write_template
-from tesela.simulate.region.coarse import _Response, _season_weights
+from tesela.simulate.region.modis import _Response, _season_weights
 from tesela.training.unmixing.train import load_start
 
 GRID = GeoBox((30, 24), Affine(500, 0, 400_000, 0, -500, 4_100_000), "EPSG:25830")
@@ -92,7 +92,7 @@ def test_the_chain_runs_from_a_cube_to_a_report_and_is_then_up_to_date(project: 
     np.testing.assert_allclose(shares.sum(axis=0), 1, atol=1e-4)
     document = json.loads((project / "run/report/assessment.json").read_text())
     table = read_pixel_table(project / "run/pixels/pixels.safetensors")
-    assert document["judged_px"] == table.counts["test"]
+    assert document["evaluated_px"] == table.counts["test"]
     assert document["calibration"]["shares"] == 10 * table.counts["test"]
     assert (project / "run/report/report.html").exists()
     chain = outcome.chain

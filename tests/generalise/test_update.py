@@ -16,9 +16,9 @@ from odc.geo.geobox import GeoBox
 from tesela.core.crosswalk import Crosswalk, CrosswalkRow
 from tesela.core.errors import GridError, InputError, LegendError, RecipeError
 from tesela.core.legend import LandClass, Legend
-from tesela.generalise.census import take_census
-from tesela.generalise.suspicion import suspect
-from tesela.generalise.update import UpdateRule, judge_polygons, update_polygons
+from tesela.generalise.error_likelihood import suspect
+from tesela.generalise.polygon_areas import measure_polygons
+from tesela.generalise.update import UpdateRule, evaluate_polygons, update_polygons
 from tesela.io.legends import load_legend
 from tesela.io.maps import ClassMap, ScoreWriter, write_map
 from tesela.io.vector import VectorLayer, open_layer, read_layer
@@ -66,7 +66,7 @@ def row_of(frame: gpd.GeoDataFrame, **match: object) -> dict[str, object]:
 def test_pixels_that_an_edge_cuts_count_in_part(tmp_path: Path) -> None:
     source = make_map(tmp_path, [[1, 2], [5, 0]])
     shapes = np.array([shapely.box(50, 50, 150, 150), shapely.box(50, 100, 100, 400)], object)
-    census = take_census(shapes, "EPSG:3035", source)
+    census = measure_polygons(shapes, "EPSG:3035", source)
     assert census.areas == pytest.approx(np.array([[0.25, 0.25, 0.25], [0.5, 0, 0]]))
     assert census.total == pytest.approx([1.0, 1.5])
     assert census.seen == pytest.approx([0.75, 1 / 3])
@@ -77,7 +77,7 @@ def test_pixels_that_an_edge_cuts_count_in_part(tmp_path: Path) -> None:
 def test_polygons_without_area_or_off_the_map_have_nothing(tmp_path: Path) -> None:
     source = make_map(tmp_path, [[1, 2]])
     shapes = np.array([None, shapely.Polygon(), shapely.box(900, 900, 950, 950)], object)
-    census = take_census(shapes, "EPSG:3035", source)
+    census = measure_polygons(shapes, "EPSG:3035", source)
     assert (census.areas == 0).all()
     assert census.seen.tolist() == [0, 0, 0]
 
@@ -97,8 +97,8 @@ def test_the_census_equals_the_overlay_of_shapely_for_any_window(
     shapes = np.array([shapely.MultiPolygon([*tiles[:2]]), *tiles[2:]], object)
     shapes[3] = shapely.difference(shapes[3], shapely.Point(40, 30).buffer(12))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tesela.generalise.census._WINDOW_PX", window)
-        census = take_census(shapes, "EPSG:3035", source)
+        patch.setattr("tesela.generalise.polygon_areas._WINDOW_PX", window)
+        census = measure_polygons(shapes, "EPSG:3035", source)
     expected = np.zeros((len(shapes), 3))
     for i, j in np.argwhere(values > 0):
         corners = [place * (j, i), place * (j + 1, i), place * (j + 1, i + 1), place * (j, i + 1)]
@@ -122,7 +122,7 @@ def make_row(folder: Path, cells: list[list[int]], codes: list[str]) -> tuple[Ve
 def test_verdicts_follow_the_shares(tmp_path: Path) -> None:
     cells = [[2, 2, 2, 2], [2, 2, 5, 1], [1, 1, 1, 2], [5, 5, 5, 0], [0, 0, 0, 1]]
     layer, source = make_row(tmp_path, cells, ["wood", "field", "wood", "wood", "wood"])
-    frame = judge_polygons(layer, source, field="CODE")
+    frame = evaluate_polygons(layer, source, field="CODE")
     assert (frame["verdict"][frame["ID"] < 16] == "holds").all()
     changed, doubtful, part, town, unseen = (row_of(frame, ID=number) for number in range(16, 21))
     assert (changed["verdict"], changed["own_share"], changed["majority"]) == ("changed", 0, "field")
@@ -145,7 +145,7 @@ def test_a_change_of_low_confidence_is_doubtful(tmp_path: Path) -> None:
     layer, source = make_row(tmp_path, [[2, 2, 2, 2]], ["wood"])
     for score, verdict in ((39, "doubtful"), (40, "changed")):
         confidence = add_confidence(tmp_path, source, [[80] * 32 + [255] * 32 + [score] * 4])
-        frame = judge_polygons(layer, source, field="code", confidence=confidence)
+        frame = evaluate_polygons(layer, source, field="code", confidence=confidence)
         found = row_of(frame, ID=16)
         assert (found["verdict"], found["confidence"]) == (verdict, score)
         assert row_of(frame, ID=0)["confidence"] == 80
@@ -156,7 +156,7 @@ def test_thresholds_move_verdicts(tmp_path: Path) -> None:
     layer, source = make_row(tmp_path, [[1, 1, 1, 2], [2, 2, 2, 1]], ["wood", "wood"])
 
     def verdicts(**thresholds: float) -> list[object]:
-        found = judge_polygons(layer, source, field="code", rule=UpdateRule(**thresholds))
+        found = evaluate_polygons(layer, source, field="code", rule=UpdateRule(**thresholds))
         return [row_of(found, ID=number)["verdict"] for number in (16, 17)]
 
     assert verdicts() == ["doubtful", "changed"]
@@ -184,7 +184,7 @@ def test_a_code_that_a_crosswalk_splits_stands_for_all_its_targets(tmp_path: Pat
     source = make_map(tmp_path, [[1, 2, 5, 5, 1, 1]])
     squares = [shapely.box(x, 0, x + 200, 100) for x in (0, 200, 400)]
     layer = make_layer(tmp_path, squares, ["mosaic", "41", "sea"])
-    frame = judge_polygons(layer, source, field="code", crosswalk=walk)
+    frame = evaluate_polygons(layer, source, field="code", crosswalk=walk)
     mosaic = row_of(frame, code="mosaic")
     assert (mosaic["verdict"], mosaic["own_share"], mosaic["old_class"]) == ("holds", 1, "field")
     assert row_of(frame, code="sea")["verdict"] == "unseen"
@@ -198,7 +198,7 @@ def test_codes_may_be_those_of_a_finer_level_and_numbers(tmp_path: Path) -> None
     grid = GeoBox((1, 2), Affine(100, 0, 0, 0, -100, 100), "EPSG:3035")
     source = write_map(tmp_path / "m.tif", np.array([[3, 2]], np.uint8), grid, legend=legend)
     layer = make_layer(tmp_path, [shapely.box(0, 0, 100, 100), shapely.box(100, 0, 200, 100)], [311.0, 324.0])
-    frame = judge_polygons(layer, source, field="code")
+    frame = evaluate_polygons(layer, source, field="code")
     assert frame[["code", "old_class", "verdict"]].to_dict("records") == [
         {"code": 324.0, "old_class": "3", "verdict": "doubtful"},
         {"code": 311.0, "old_class": "3", "verdict": "holds"},
@@ -291,7 +291,7 @@ def test_most_known_mistakes_of_a_virtual_reference_are_among_the_first_polygons
     wrong = random.random(values.shape) < 0.2
     values[wrong] = random.choice(landscape.truth.ravel(), wrong.sum())
     source = write_map(tmp_path / "new.tif", values, landscape.grid, legend=legend)
-    frame = judge_polygons(open_layer(tmp_path / "old.gpkg"), source, field="CODE_18")
+    frame = evaluate_polygons(open_layer(tmp_path / "old.gpkg"), source, field="CODE_18")
     changed = frame["ID"].isin([place.polygon for place in reference.wrong if place.code != place.true_code])
     assert changed.sum() >= 5
     assert changed[: len(frame) // 5].sum() >= 0.8 * changed.sum()

@@ -21,9 +21,8 @@ from tesela.io.legends import load_legend
 from tesela.io.maps import MapReader
 from tesela.labels.siose import label_siose
 from tesela.simulate.region.covers import GROUNDS, LABELS
-from tesela.simulate.sheet.siose_file import rotulo
-from tesela.sources.pnoa import PnoaName, check_one_sheet, check_zone
-from tesela.sources.sheets import read_sheet
+from tesela.simulate.sheet.siose import rotulo
+from tesela.sources.pnoa import PnoaName, check_one_sheet, check_zone, read_sheet
 from tesela.sources.siose import classes as siose_classes
 from tesela.sources.siose.classes import SioseClasses, write_siose_classes
 from tesela.sources.siose.geopackage import COVERS, Cover, is_siose, open_siose, parse_rotulo

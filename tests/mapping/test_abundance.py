@@ -19,11 +19,11 @@ from tesela.io.cube_writer import CubeWriter
 from tesela.io.maps import MapReader, open_map
 from tesela.io.parts import PartStore
 from tesela.io.raster import open_dataset
-from tesela.mapping.abundance.blocks import Layout, make_blocks
+from tesela.mapping.abundance.blocks import BlockLayout, make_blocks
 from tesela.mapping.abundance.unmix import unmix_cube
-from tesela.models.applied import Unmixed
 from tesela.models.expert import Expert, load_expert, save_expert
-from tesela.training.unmixing.apply import unmix_pixels
+from tesela.models.inference import Unmixed
+from tesela.training.unmixing.calibration import unmix_pixels
 from tesela.training.unmixing.settings import UnmixingSettings
 from tesela.training.unmixing.train import train_unmixing
 from unmixing_scene import COLS, GRID, NAMES, ROWS, TIMES, make_table
@@ -143,7 +143,7 @@ def test_a_part_is_read_as_it_was_written() -> None:
         unseen=generator.random((4, 5)) < 0.5,
         imputed=generator.normal(size=(4, 5, 2, 3)).astype(np.float32),
     )
-    layout = Layout(3, True, 6)
+    layout = BlockLayout(3, True, 6)
     part = layout.unpack(layout.pack(found))
     assert (part.shares.sum(0) == 10_000).all()
     assert (part.unseen == found.unseen).all()

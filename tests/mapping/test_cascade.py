@@ -19,13 +19,11 @@ from tesela.io.maps import open_map
 from tesela.io.scenes import open_scene
 from tesela.mapping.cascade import Cascade, Gate, Member, read_cascade
 from tesela.mapping.cascade_map import predict_cascade, share_backbones
-from tesela.mapping.costs import guess_costs, usual_costs
-from tesela.mapping.cover import Sizes, cover_ground
-from tesela.mapping.descent import SOFT_LEAST, CascadeRules
+from tesela.mapping.cascade_runner import SOFT_LEAST, CascadeRules
 from tesela.mapping.engines import make_engine
-from tesela.mapping.strips import Footprint, make_strips
-from tesela.mapping.trunk import shared_stages
-from tesela.mapping.windows import WindowPlan
+from tesela.mapping.shared_backbone import shared_stages
+from tesela.mapping.window_cover import WindowSizes, cover_ground, guess_costs, usual_costs
+from tesela.mapping.windows import Footprint, WindowPlan, make_strips
 from tesela.models.architecture import UnetArchitecture
 from tesela.models.expert import Expert, ExpertHeader, save_expert
 
@@ -256,7 +254,7 @@ def test_a_cover_holds_all_gated_ground_once_and_costs_no_more_than_any_fixed_si
     shape: tuple[int, int], window: int, seed: int, patches: int
 ) -> None:
     plan = WindowPlan.fit(shape, window_px=window, margin_px=32, multiple_px=32)
-    sizes = Sizes.of(plan, multiple_px=32)
+    sizes = WindowSizes.of(plan, multiple_px=32)
     costs = guess_costs(sizes)
     random = np.random.default_rng(seed)
     gated = np.zeros(shape, np.bool_)
@@ -385,13 +383,17 @@ def test_an_interrupted_cascade_goes_on_with_the_same_bytes(tmp_path: Path) -> N
 
 def test_costs_are_measured_once_and_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     expert = expert_of(CANOPY, 1)
-    sizes = Sizes.of(WindowPlan.fit((600, 600), window_px=320, margin_px=32, multiple_px=32), multiple_px=32)
+    sizes = WindowSizes.of(
+        WindowPlan.fit((600, 600), window_px=320, margin_px=32, multiple_px=32), multiple_px=32
+    )
     engine = make_engine(expert.network, "torch-fp32")
     first = usual_costs(expert, engine, sizes)
     assert first[0] == 1
     assert len(first) == len(sizes) > 2
-    monkeypatch.setattr("tesela.mapping.costs.measure_costs", lambda *_, **__: pytest.fail("measured again"))
+    monkeypatch.setattr(
+        "tesela.mapping.window_cover.measure_costs", lambda *_, **__: pytest.fail("measured again")
+    )
     assert usual_costs(expert, engine, sizes) == first
     monkeypatch.setenv("XDG_CACHE_HOME", "/proc/none")
-    monkeypatch.setattr("tesela.mapping.costs.measure_costs", lambda *_, **__: (1.0, 0.5))
+    monkeypatch.setattr("tesela.mapping.window_cover.measure_costs", lambda *_, **__: (1.0, 0.5))
     assert usual_costs(expert, engine, sizes) == (1.0, 0.5)

@@ -14,11 +14,11 @@ from pointwise import LEGEND, Pointwise, make_expert, read_map, whole_answer, wr
 from tesela.core.errors import RecipeError
 from tesela.core.machine import steady_memory
 from tesela.io.scenes import open_scene
+from tesela.mapping.augmentation import FlippedEngine
+from tesela.mapping.engine_benchmark import choose_engine
 from tesela.mapping.engines import KINDS, make_engine
 from tesela.mapping.numerics import keep_fine_exact
 from tesela.mapping.predict import predict_map
-from tesela.mapping.trial import choose_engine
-from tesela.mapping.turns import TurnedEngine
 from tesela.models.unet import make_unet
 
 NAMES = [f"{kind}-{precision}" for kind, item in KINDS.items() for precision in item.precisions]
@@ -158,7 +158,7 @@ class Slanted(torch.nn.Module):
 def test_turned_windows_give_the_mean_probability_of_the_eight_positions() -> None:
     images = np.random.default_rng(1).standard_normal((1, 8, 8, 2), np.float32)
     engine = make_engine(Slanted(), "torch-fp32")
-    found = torch.softmax(torch.from_numpy(TurnedEngine(engine).scores(images)), -1).numpy()
+    found = torch.softmax(torch.from_numpy(FlippedEngine(engine).scores(images)), -1).numpy()
     expected = np.zeros((8, 8, 2))
     for turn in range(4):
         for mirrored in (False, True):
@@ -169,7 +169,7 @@ def test_turned_windows_give_the_mean_probability_of_the_eight_positions() -> No
             expected += np.rot90(answer, -turn) / 8
     assert np.abs(found - expected).max() < 1e-6
     flat = np.full((1, 8, 8, 2), 0.3, np.float32)
-    turned = torch.softmax(torch.from_numpy(TurnedEngine(engine).scores(flat)), -1).numpy()[0]
+    turned = torch.softmax(torch.from_numpy(FlippedEngine(engine).scores(flat)), -1).numpy()[0]
     # of a flat image the mean over all positions is the same from all sides
     assert np.abs(turned - turned[::-1]).max() < 1e-6
     assert np.abs(turned - turned.transpose(1, 0, 2)).max() < 1e-6

@@ -25,11 +25,10 @@ from repository import TESTS
 from tesela.core.errors import ExpertError, GridError, InputError, RecipeError
 from tesela.io.maps import MapReader
 from tesela.io.scenes import open_scene
+from tesela.mapping.engine_benchmark import choose_engine
 from tesela.mapping.predict import predict_map
 from tesela.mapping.reading import prefetch
-from tesela.mapping.strips import Footprint, make_strips
-from tesela.mapping.trial import choose_engine
-from tesela.mapping.windows import WindowPlan
+from tesela.mapping.windows import Footprint, WindowPlan, make_strips
 
 
 @given(

@@ -18,13 +18,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from tesela.core.errors import ExpertError
 from tesela.core.legend import Legend
 from tesela.mapping.abundance.engines import OpenVinoRunner
-from tesela.models.answer import Answer
-from tesela.models.applied import TorchRunner, unmix
-from tesela.models.brits.cost import brits_cost
 from tesela.models.brits.kernels import advance_cell, decay_hidden
 from tesela.models.brits.network import Brits, months_since
-from tesela.models.brits.reference import reference_answer
-from tesela.models.released import open_released
+from tesela.models.brits.reference import brits_cost, reference_answer
+from tesela.models.inference import TorchRunner, unmix
+from tesela.models.output import NetworkOutput
+from tesela.models.published_checkpoints import open_released
 from tesela.models.unmixers import BritsArchitecture
 from tesela.training.unmixing.loss import unmixing_loss
 from tesela.training.unmixing.settings import UnmixingSettings
@@ -40,7 +39,7 @@ def series(missing: float, *, layers: int = LAYERS, seed: int = 0) -> Tensors:
     return values * mask, mask, torch.randn(PIXELS, layers, generator=generator)
 
 
-def loss_of(answer: Answer, given_series: Tensors, *, published: bool) -> torch.Tensor:
+def loss_of(answer: NetworkOutput, given_series: Tensors, *, published: bool) -> torch.Tensor:
     values, mask, _ = given_series
     targets = torch.softmax(torch.randn(PIXELS, CLASSES, generator=torch.Generator().manual_seed(1)), -1)
     chosen = UnmixingSettings(model="brits", published=published).resolved

@@ -16,15 +16,14 @@ from hypothesis.extra import numpy as arrays
 from tesela.core.beta import beta_parameters
 from tesela.core.errors import ExpertError, InputError
 from tesela.core.shares import sum_to_level
-from tesela.models.applied import TorchRunner, unmix
 from tesela.models.architecture import read_architecture
 from tesela.models.ensemble import join_experts
 from tesela.models.expert import Expert, ExpertHeader, load_expert, save_expert
+from tesela.models.inference import TorchRunner, unmix
 from tesela.models.mixing import purest_endmembers, unmix_linear
 from tesela.models.trees import project_to_simplex
 from tesela.training.segmentation.settings import SettingsError
-from tesela.training.unmixing.apply import unmix_pixels
-from tesela.training.unmixing.calibration import calibrate, fit_doubt
+from tesela.training.unmixing.calibration import calibrate, fit_variance, unmix_pixels
 from tesela.training.unmixing.pretraining import pretrain
 from tesela.training.unmixing.settings import UnmixingSettings
 from tesela.training.unmixing.train import load_start, train_unmixing
@@ -170,10 +169,10 @@ def test_a_doubt_is_found_again() -> None:
     own = 0.3 * shares * (1 - shares) * generator.random(shares.shape)
     true = 0.5 * own + 0.2 * shares * (1 - shares)
     truth = generator.beta(*beta_parameters(shares, np.sqrt(true)))
-    found = fit_doubt(truth, shares, np.sqrt(own))
+    found = fit_variance(truth, shares, np.sqrt(own))
     assert found.own == pytest.approx(0.5, abs=0.15)
     assert found.mixed == pytest.approx(0.2, abs=0.03)
-    assert fit_doubt(truth, shares, None).own == 0
+    assert fit_variance(truth, shares, None).own == 0
 
 
 def test_where_not_all_pixels_are_heard_all_classes_are(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,9 +183,9 @@ def test_where_not_all_pixels_are_heard_all_classes_are(monkeypatch: pytest.Monk
     true = own.copy()
     true[:, 0] = 0.25 * most[:, 0]  # of the first class the network knows nothing
     truth = generator.beta(*beta_parameters(shares, np.sqrt(true)))
-    whole = fit_doubt(truth, shares, np.sqrt(own))
+    whole = fit_variance(truth, shares, np.sqrt(own))
     monkeypatch.setattr("tesela.training.unmixing.calibration._MOST_SHARES", shares.size // 4)
-    assert fit_doubt(truth, shares, np.sqrt(own)).own == pytest.approx(whole.own, abs=0.15)
+    assert fit_variance(truth, shares, np.sqrt(own)).own == pytest.approx(whole.own, abs=0.15)
 
 
 def test_the_deviation_of_a_sum_is_that_of_the_members_sums() -> None:

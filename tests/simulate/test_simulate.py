@@ -22,12 +22,11 @@ from tesela.io.raster import open_dataset
 from tesela.io.scenes import open_scene
 from tesela.io.vector import open_layer, read_layer
 from tesela.simulate.noise import balance, fractal, refine
-from tesela.simulate.region.clouds import make_clouds
 from tesela.simulate.region.drainage import accumulate, fill, route
 from tesela.simulate.region.landscape import Landscape, make_landscape
 from tesela.simulate.region.references import Reference, generalised, make_reference
 from tesela.simulate.region.region import write_region
-from tesela.simulate.region.sensors import simulate_image
+from tesela.simulate.region.sensors import make_clouds, simulate_image
 from tesela.simulate.region.spectra import BANDS, KINDS, SEASONS, STATES, looks
 from tesela.simulate.region.surface import Surface, lay_surface
 from tesela.simulate.region.terrain import make_terrain

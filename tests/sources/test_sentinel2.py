@@ -17,7 +17,7 @@ from odc.geo.geobox import GeoBox
 
 from tesela.core import InputError
 from tesela.core.errors import NetworkError
-from tesela.io.http import Patience, Web
+from tesela.io.http import RetryPolicy, Web
 from tesela.simulate.server.server import ProviderServer
 from tesela.sources.areas import make_area
 from tesela.sources.catalogue import find_items
@@ -28,16 +28,16 @@ from tesela.sources.periods import Period, month_span, parse_periods
 from tesela.sources.providers import Catalogue, TokenSigner, find_catalogue
 from tesela.sources.sentinel2.granules import (
     Granule,
-    Unusable,
+    RejectedScene,
     choose_bands,
     group_observations,
     harmonise,
-    judge_offset,
+    infer_offset,
     newest_processing,
     read_granule,
 )
 
-QUICK = Patience(tries=3, timeout_s=2, first_wait_s=0.01)
+QUICK = RetryPolicy(tries=3, timeout_s=2, first_wait_s=0.01)
 
 
 def granule(
@@ -294,7 +294,7 @@ def test_the_offset_is_read_as_each_provider_states_it(
 
 def test_an_item_without_a_band_says_what_it_has() -> None:
     found = read_granule(item({"B04": {"href": "x"}, "SCL": {"href": "y"}}), ("B04", "B11"))
-    assert found == Unusable("S2A_one", "lacks B11 (it has B04, SCL)")
+    assert found == RejectedScene("S2A_one", "lacks B11 (it has B04, SCL)")
 
 
 def test_band_sets_and_lists_are_read() -> None:
@@ -336,7 +336,7 @@ def test_dark_plants_tell_the_right_offset(
     numbers: int, baseline: float, offset: float, right: float, words: str
 ) -> None:
     red = np.full((20, 20), numbers, np.uint16)
-    found, note = judge_offset(granule(baseline=baseline, offset=offset), red, np.full((20, 20), 4, np.uint8))
+    found, note = infer_offset(granule(baseline=baseline, offset=offset), red, np.full((20, 20), 4, np.uint8))
     assert found.offset == right
     assert words in note
     assert bool(note) == bool(words)
@@ -344,7 +344,7 @@ def test_dark_plants_tell_the_right_offset(
 
 def test_a_desert_proves_nothing() -> None:
     bright = np.full((20, 20), 2600, np.uint16)
-    found, note = judge_offset(granule(baseline=5.0), bright, np.full((20, 20), 5, np.uint8))
+    found, note = infer_offset(granule(baseline=5.0), bright, np.full((20, 20), 5, np.uint8))
     assert (found.offset, note) == (0.0, "")
 
 

@@ -25,7 +25,7 @@ from tesela.sampling.interpretation import Answer, read_points, write_answers
 from tesela.sampling.responses import class_values_at
 from tesela.web.interpretation import agreed_answer, read_interpretation
 from tesela.web.log import VerdictLog, log_path
-from tesela.web.point_things import PointThings
+from tesela.web.point_items import PointItems
 from tesela.web.review import review_app
 
 GRID = GeoBox((80, 80), Affine(10, 0, 500_000, 0, -10, 4_100_000), "EPSG:25830")
@@ -134,7 +134,7 @@ def test_the_frame_is_the_pixel_of_the_map_also_on_other_grids(folder: Path, sam
         folder / "degrees.tif", np.zeros((3, 40, 40), np.uint8), coarse, names=("red", "green", "blue")
     )
     scenes = [open_scene(folder / f"{name}.tif") for name in ("scene", "fine", "degrees")]
-    things = PointThings(sample, scenes)
+    things = PointItems(sample, scenes)
     places = things.item("1")["places"]
     sides = [np.ptp(np.array(places[name]["frame"]), axis=0) for name in "012"]
     assert np.allclose(sides[0], 1)
@@ -145,7 +145,7 @@ def test_the_frame_is_the_pixel_of_the_map_also_on_other_grids(folder: Path, sam
 
 
 def test_an_answer_is_in_the_log_and_in_the_file_and_undone_in_both(client: TestClient, sample: Path) -> None:
-    document = {"key": "k", "reviewer": "ana", "thing_id": "4", "reference": "f", "confidence": 60}
+    document = {"key": "k", "reviewer": "ana", "item_id": "4", "reference": "f", "confidence": 60}
     assert client.post("/api/verdicts", json=document, headers=FROM_HOME).json()["warning"] == ""
     assert answers_of(sample)["4"] == "f"
     assert (
@@ -153,7 +153,7 @@ def test_an_answer_is_in_the_log_and_in_the_file_and_undone_in_both(client: Test
     )
     assert answers_of(sample)["4"] == ""
     for wrong in ({"reference": "x"}, {"tier": "high"}, {"reference": "f", "tier": "high"}, {}):
-        bad = {"key": "k2", "reviewer": "ana", "thing_id": "4", **wrong}
+        bad = {"key": "k2", "reviewer": "ana", "item_id": "4", **wrong}
         assert client.post("/api/verdicts", json=bad, headers=FROM_HOME).status_code == 400
 
 
@@ -164,13 +164,13 @@ def test_a_file_that_cannot_be_written_gets_the_answer_later(
         raise InputError("sample.gpkg: cannot be changed (database is locked).")
 
     with monkeypatch.context() as patch:
-        patch.setattr("tesela.web.point_things.write_answers", refuse)
-        document = {"key": "k", "reviewer": "ana", "thing_id": "2", "reference": "w"}
+        patch.setattr("tesela.web.point_items.write_answers", refuse)
+        document = {"key": "k", "reviewer": "ana", "item_id": "2", "reference": "w"}
         reply = client.post("/api/verdicts", json=document, headers=FROM_HOME).json()
         assert "safe in sample.review.sqlite" in reply["warning"]
     assert answers_of(sample)["2"] == ""
     assert list(standing(sample, "ana")) == ["2"]
-    document = {"key": "k2", "reviewer": "ana", "thing_id": "1", "reference": "c"}
+    document = {"key": "k2", "reviewer": "ana", "item_id": "1", "reference": "c"}
     client.post("/api/verdicts", json=document, headers=FROM_HOME)
     assert {k: v for k, v in answers_of(sample).items() if v} == {"1": "c", "2": "w"}
 
@@ -194,7 +194,7 @@ def test_answers_from_a_gis_stand_and_are_not_asked_again(folder: Path, sample: 
 def test_what_was_only_skipped_in_the_page_keeps_its_answer_from_a_gis(folder: Path, sample: Path) -> None:
     scene = open_scene(folder / "scene.tif")
     app = TestClient(review_app(sample, images=[scene], reviewer="ana", overlap=0), base_url=HOME)
-    skip = {"key": "k", "reviewer": "ana", "thing_id": "1", "action": "skip"}
+    skip = {"key": "k", "reviewer": "ana", "item_id": "1", "action": "skip"}
     write_answers(sample, lambda: {"1": Answer("w")})  # in a GIS, while the page is open
     assert app.post("/api/verdicts", json=skip, headers=FROM_HOME).status_code == 200
     assert answers_of(sample)["1"] == "w"
@@ -206,7 +206,7 @@ def test_what_was_only_skipped_in_the_page_keeps_its_answer_from_a_gis(folder: P
 def test_answers_never_go_to_another_sample_of_the_same_name(folder: Path, sample: Path) -> None:
     scene = open_scene(folder / "scene.tif")
     app = TestClient(review_app(sample, images=[scene], reviewer="ana"), base_url=HOME)
-    document = {"key": "k", "reviewer": "ana", "thing_id": "1", "reference": "w"}
+    document = {"key": "k", "reviewer": "ana", "item_id": "1", "reference": "w"}
     app.post("/api/verdicts", json=document, headers=FROM_HOME)
     sample.unlink()
     draw_sample_file(folder / "map.tif", sample, points=24, minimum=5, seed=1)

@@ -11,7 +11,7 @@ from reviewing import verdict
 from tesela.core.errors import InputError
 from tesela.patches import PatchTable
 from tesela.web.log import VerdictLog
-from tesela.web.patch_things import ORDERS
+from tesela.web.patch_items import ORDERS
 from tesela.web.queue import CLAIM_S, ReviewQueue
 
 

@@ -28,7 +28,7 @@ def client(table_path: Path) -> TestClient:
 
 
 def test_only_its_own_page_may_change_something(client: TestClient, table: PatchTable) -> None:
-    document = {"key": "k", "reviewer": "ana", "thing_id": table.frame["patch_id"].iloc[0], "tier": "high"}
+    document = {"key": "k", "reviewer": "ana", "item_id": table.frame["patch_id"].iloc[0], "tier": "high"}
     for headers in (
         {},
         {"origin": "http://evil.example"},
@@ -99,7 +99,7 @@ def test_unknown_patches_views_and_names_are_told(client: TestClient, table: Pat
     assert client.get("/api/start?reviewer=" + "x" * 61).status_code == 400
     answer = client.post(
         "/api/verdicts",
-        json={"key": "k", "reviewer": "ana", "thing_id": "elsewhere", "tier": "high"},
+        json={"key": "k", "reviewer": "ana", "item_id": "elsewhere", "tier": "high"},
         headers=FROM_HOME,
     )
     assert answer.status_code == 400
@@ -131,7 +131,7 @@ def test_pictures_are_those_of_the_patch(client: TestClient, table: PatchTable) 
 def test_a_full_disk_is_told_and_the_verdict_may_come_again(
     client: TestClient, table: PatchTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    document = {"key": "k", "reviewer": "ana", "thing_id": table.frame["patch_id"].iloc[0], "tier": "high"}
+    document = {"key": "k", "reviewer": "ana", "item_id": table.frame["patch_id"].iloc[0], "tier": "high"}
 
     def fail(*_: object) -> None:
         raise LogError("log: nothing was saved (database or disk is full).")
@@ -151,7 +151,7 @@ def test_a_server_killed_while_it_writes_keeps_all_that_it_confirmed(
     def send() -> None:
         for number in range(10_000):
             patch = table.frame["patch_id"].iloc[number % 25]
-            document = {"key": f"k{number}", "reviewer": "ana", "thing_id": patch, "tier": "low"}
+            document = {"key": f"k{number}", "reviewer": "ana", "item_id": patch, "tier": "low"}
             headers = {"content-type": "application/json", "origin": server.address.rstrip("/")}
             request = Request(f"{server.address}api/verdicts", json.dumps(document).encode(), headers)
             try:

@@ -13,7 +13,7 @@ from reviewing import verdict
 from tesela.cli import main
 from tesela.core.errors import InputError
 from tesela.patches import PatchTable, read_patches, split_patches
-from tesela.patches.tiers import AUTOMATIC, automatic_tiers, with_tiers
+from tesela.patches.quality_classes import AUTOMATIC, automatic_tiers, with_tiers
 from tesela.web.exports import read_review
 from tesela.web.log import VerdictLog, log_path
 

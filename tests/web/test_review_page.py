@@ -9,7 +9,7 @@ import pytest
 
 from reviewing import Page, Served, standing
 from tesela.web.log import VerdictLog, log_path
-from tesela.web.patch_things import PatchThings
+from tesela.web.patch_items import PatchItems
 from tesela.web.queue import ReviewQueue
 
 
@@ -114,7 +114,7 @@ def test_a_killed_server_loses_no_verdict_of_two_reviewers(
             assert {item.tier for item in found.values()} == {"medium"}
         with VerdictLog(log_path(table_path)) as log:
             assert log.count() == 8
-            order = PatchThings(table_path).order("random", seed=0, judged=set())
+            order = PatchItems(table_path).order("random", seed=0, judged=set())
             shared = ReviewQueue(order, log, overlap=0.2).shared
         assert set(given["ana"]) & set(given["bea"]) <= shared
         failed = [text for text in ana.trouble + bea.trouble if "Failed to load resource" not in text]

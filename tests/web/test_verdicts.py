@@ -50,7 +50,7 @@ def test_undoing_brings_back_what_was_said_before(log: VerdictLog) -> None:
     assert [item.tier for item in log.standing("ana")] == ["high"]
     assert log.undo("ana", "u2") == "a"
     assert log.undo("ana", "u3") is None
-    assert [item.thing_id for item in log.standing()] == ["b"]
+    assert [item.item_id for item in log.standing()] == ["b"]
     assert log.count() == 5
 
 
@@ -87,7 +87,7 @@ def test_a_file_that_is_no_log_is_told(tmp_path: Path) -> None:
     ],
 )
 def test_a_verdict_that_makes_no_sense_is_refused(fields: dict[str, object], problem: str) -> None:
-    document = {"key": "k", "reviewer": "ana", "thing_id": "p", "tier": "high"} | fields
+    document = {"key": "k", "reviewer": "ana", "item_id": "p", "tier": "high"} | fields
     with pytest.raises(InputError, match=problem):
         Verdict.of(document)
 
@@ -113,9 +113,9 @@ def test_a_log_begun_when_only_patches_were_judged_is_read_and_goes_on(tmp_path:
         log.add(verdict("a", tier="low"))
     with closing(sqlite3.connect(tmp_path / "log.sqlite")) as base:
         for table in ("events", "claims"):
-            base.execute(f"ALTER TABLE {table} RENAME COLUMN thing_id TO patch_id")
+            base.execute(f"ALTER TABLE {table} RENAME COLUMN item_id TO patch_id")
         base.execute("ALTER TABLE events DROP COLUMN reference")
         base.commit()
     with VerdictLog(tmp_path / "log.sqlite") as log:
         log.add(verdict("b", tier=None, reference="f"))
-        assert [(item.thing_id, item.answer) for item in log.standing()] == [("a", "low"), ("b", "f")]
+        assert [(item.item_id, item.answer) for item in log.standing()] == [("a", "low"), ("b", "f")]

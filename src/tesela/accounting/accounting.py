@@ -33,7 +33,7 @@ from tesela.accounting.checks import (
     check_tables,
 )
 from tesela.accounting.cohorts import follow_cohorts
-from tesela.accounting.forest_definition import ForestFinding, ForestRule, judge_forest
+from tesela.accounting.forest_definition import ForestFinding, ForestRule, apply_forest_definition
 from tesela.accounting.page import write_account_page
 from tesela.accounting.table41 import write_table41
 from tesela.accounting.trajectories import Histories, count_histories
@@ -125,7 +125,7 @@ def account_maps(
     cohorts = follow_cohorts(found, transition_years=transition_years)
     tables = tuple(transition_table(found, year, absent=absent) for year in found.inventory_years[1:])
     estimates = _estimates(maps, found, walks=walks, samples=samples or {}, error_model=error_model)
-    stands = _judge_forest(maps, found, walks=walks, rule=forest, tree_cover=tree_cover or {})
+    stands = _forest_findings(maps, found, walks=walks, rule=forest, tree_cover=tree_cover or {})
     checks: list[Check] = [*check_tables(tables), *check_cohorts(cohorts, found)]
     checks += check_changes(found, implausible=implausible, tolerated_ha=tolerated_ha)
     if forest is not None and stands:
@@ -217,7 +217,7 @@ def _estimates(
     return tuple(results)
 
 
-def _judge_forest(
+def _forest_findings(
     maps: Sequence[ClassMap],
     found: Histories,
     *,
@@ -228,7 +228,7 @@ def _judge_forest(
     if rule is None or rule.category not in found.legend:
         return ()
     return tuple(
-        judge_forest(item, year, rule=rule, crosswalk=walk, tree_cover=tree_cover.get(year))
+        apply_forest_definition(item, year, rule=rule, crosswalk=walk, tree_cover=tree_cover.get(year))
         for item, year, walk in zip(maps, found.years, walks, strict=True)
     )
 

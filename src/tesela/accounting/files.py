@@ -13,9 +13,8 @@ import numpy as np
 
 from tesela.accounting.accounting import account_maps, category_crosswalk
 from tesela.accounting.accounts import Accounts
-from tesela.accounting.change_layer import ChangeLayer, map_change_layer
 from tesela.accounting.change_uncertainty import ErrorModel
-from tesela.accounting.changes import map_changes
+from tesela.accounting.changes import ChangeLayer, map_change_layer, map_changes
 from tesela.core.crosswalk import Crosswalk
 from tesela.core.errors import InputError
 from tesela.io.legends import load_crosswalk, load_legend

@@ -39,7 +39,7 @@ class ForestFinding:
     open_ha: float | None
 
 
-def judge_forest(
+def apply_forest_definition(
     source: ClassMap,
     year: int,
     *,

@@ -21,7 +21,7 @@ from tesela.assessment.confusion import Confusion
 from tesela.assessment.document import make_document
 from tesela.assessment.regions import Region
 from tesela.assessment.scores import Scores, score
-from tesela.assessment.streaming import Progress, Question, Walk
+from tesela.assessment.streaming import Accumulator, AssessmentSpec, Progress
 from tesela.core.errors import GridError, InputError, LegendError
 from tesela.core.grid import pixel_offset, window_grid
 from tesela.core.legend import Legend
@@ -186,12 +186,12 @@ def assess(
     started = time.perf_counter()
     if tiles_px < 1:
         raise InputError(f"tiles_px is {tiles_px}; a tile needs at least 1 pixel. 2048 is usual.")
-    judged = _judged_legend(map, reference, level)
+    judged = _assessed_legend(map, reference, level)
     _check_overlap(map, reference)
     areas = areas_on(map.grid, within)
     edges = check_edges(edges_px)
-    walk = Walk(
-        Question(
+    walk = Accumulator(
+        AssessmentSpec(
             map=map,
             reference=reference,
             judged=judged,
@@ -206,7 +206,7 @@ def assess(
     walk.run(progress)
     tiles = [_tile(map.grid, place, tiles_px, confusion) for place, confusion in sorted(walk.tiles.items())]
     total = sum(walk.bands, start=Confusion.empty(judged))
-    if not total.judged_px:
+    if not total.evaluated_px:
         where = "" if within is None else f" inside the {len(within)} areas given"
         raise InputError(
             f"No pixel{where} has a class on both sides: {map.path} has {total.unjudged_px} px with a class "
@@ -245,7 +245,7 @@ def _borders(found: Sequence[Confusion], edges: Sequence[float], grid: GeoBox) -
     return BorderAgreement(bands, pixel_m=pixel_side_m(grid))
 
 
-def _judged_legend(map: ClassMap, reference: ClassMap, level: int | None) -> Legend:
+def _assessed_legend(map: ClassMap, reference: ClassMap, level: int | None) -> Legend:
     mine, theirs = map.legend, reference.legend
     if level is not None:
         mine, theirs = mine.level(level), theirs.level(level)

@@ -21,7 +21,7 @@ class ReliabilityBin:
 
     low: float
     high: float
-    judged_px: int
+    evaluated_px: int
     confidence: float
     """Mean confidence; NaN without pixels."""
     accuracy: float
@@ -56,7 +56,7 @@ class Calibration:
     """Judged pixels without a confidence."""
 
     @cached_property
-    def judged_px(self) -> int:
+    def evaluated_px(self) -> int:
         """Judged pixels with a confidence."""
         return int(self.counts.sum())
 
@@ -100,7 +100,7 @@ class Calibration:
                 ReliabilityBin(
                     low=m / count,
                     high=(m + 1) / count,
-                    judged_px=pixels,
+                    evaluated_px=pixels,
                     confidence=_mean(((wrong + right) * percent)[inside].sum() / 100, pixels),
                     accuracy=_mean(right[inside].sum(), pixels),
                 )
@@ -115,8 +115,8 @@ class Calibration:
         ----------
         Guo et al. (2017), On calibration of modern neural networks, ICML, equation 3.
         """
-        parts = [item.judged_px * abs(item.gap) for item in self.bins(count) if item.judged_px]
-        return _mean(float(sum(parts)), self.judged_px)
+        parts = [item.evaluated_px * abs(item.gap) for item in self.bins(count) if item.evaluated_px]
+        return _mean(float(sum(parts)), self.evaluated_px)
 
     def accuracy_of_surest(self, share: float) -> float:
         """

@@ -51,7 +51,7 @@ class Confusion:
             object.__setattr__(self, name, array)
 
     def __repr__(self) -> str:
-        return f"<Confusion {self.legend.address}: {self.judged_px} px judged>"
+        return f"<Confusion {self.legend.address}: {self.evaluated_px} px judged>"
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Confusion):
@@ -77,7 +77,7 @@ class Confusion:
         )
 
     @property
-    def judged_px(self) -> int:
+    def evaluated_px(self) -> int:
         """Pixels with a class on both sides."""
         return int(self.counts.sum())
 
@@ -104,8 +104,8 @@ class Confusion:
     @property
     def coverage(self) -> float:
         """Share of the reference's pixels for which the map has a class; NaN without any."""
-        referenced = self.judged_px + self.unmapped_px
-        return self.judged_px / referenced if referenced else float("nan")
+        referenced = self.evaluated_px + self.unmapped_px
+        return self.evaluated_px / referenced if referenced else float("nan")
 
     def at_level(self, depth: int) -> Confusion:
         """

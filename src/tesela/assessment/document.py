@@ -42,7 +42,7 @@ def make_document(assessment: Assessment) -> dict[str, object]:
         "confined_to_areas": None if assessment.within is None else len(assessment.within),
         "legend": legend.to_dict(),
         "pixels": {
-            "judged": confusion.judged_px,
+            "judged": confusion.evaluated_px,
             "reference_without_map": confusion.unmapped_px,
             "map_without_reference": confusion.unjudged_px,
         },
@@ -76,7 +76,11 @@ def make_document(assessment: Assessment) -> dict[str, object]:
             for tile in assessment.tiles
         ],
         "regions": [
-            {"name": region.name, "judged_ha": _number(region.judged_ha, digits=2), **_part(region.scores)}
+            {
+                "name": region.name,
+                "evaluated_ha": _number(region.evaluated_ha, digits=2),
+                **_part(region.scores),
+            }
             for region in assessment.regions
         ],
         "borders": None if assessment.borders is None else _borders(assessment.borders),
@@ -105,7 +109,7 @@ def _classes(scores: Scores) -> list[dict[str, object]]:
 def _part(scores: Scores) -> dict[str, object]:
     """Scores of a tile or region."""
     return {
-        "judged_px": scores.judged_px,
+        "evaluated_px": scores.evaluated_px,
         **_totals(scores),
         "iou": {item.code: _number(item.iou) for item in scores.classes},
     }
@@ -130,7 +134,7 @@ def _levels(confusions: tuple[Confusion, ...]) -> list[dict[str, object]]:
 
 
 def _borders(borders: BorderAgreement) -> dict[str, object]:
-    total = sum(band.confusion.judged_px for band in borders.bands)
+    total = sum(band.confusion.evaluated_px for band in borders.bands)
     metres = borders.pixel_m
     found = []
     for band in borders.bands:
@@ -141,8 +145,8 @@ def _borders(borders: BorderAgreement) -> dict[str, object]:
                 "to_px": _number(band.high_px),
                 "from_m": None if metres is None else _number(band.low_px * metres, digits=2),
                 "to_m": None if metres is None else _number(band.high_px * metres, digits=2),
-                "judged_px": scores.judged_px,
-                "share": _number(scores.judged_px / total),
+                "evaluated_px": scores.evaluated_px,
+                "share": _number(scores.evaluated_px / total),
                 **{name: _number(getattr(scores, name)) for name in ("accuracy", "mean_iou", "macro_f1")},
             }
         )
@@ -152,7 +156,7 @@ def _borders(borders: BorderAgreement) -> dict[str, object]:
 def _calibration(found: Calibration) -> dict[str, object]:
     by_class = [(code, found.of_class(code)) for code in found.legend.codes]
     return {
-        "judged_px": found.judged_px,
+        "evaluated_px": found.evaluated_px,
         "without_confidence_px": found.unknown_px,
         "accuracy": _number(found.accuracy),
         "mean_confidence": _number(found.mean_confidence),
@@ -163,7 +167,7 @@ def _calibration(found: Calibration) -> dict[str, object]:
             {
                 "above": round(item.low, 6),
                 "to": round(item.high, 6),
-                "judged_px": item.judged_px,
+                "evaluated_px": item.evaluated_px,
                 "confidence": _number(item.confidence),
                 "accuracy": _number(item.accuracy),
             }
@@ -172,7 +176,7 @@ def _calibration(found: Calibration) -> dict[str, object]:
         "classes": [
             {
                 "code": code,
-                "map_px": part.judged_px,
+                "map_px": part.evaluated_px,
                 "confidence": _number(part.mean_confidence),
                 "accuracy": _number(part.accuracy),
                 "expected_calibration_error": _number(part.error()),

@@ -34,7 +34,7 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class Judgement:
+class AssessmentFiles:
     """Scores of one map and where its report lies."""
 
     assessment: Assessment
@@ -103,7 +103,7 @@ def assess_files(
     title: str = "Map assessment",
     pdf: bool = False,
     progress: Progress | None = None,
-) -> Judgement:
+) -> AssessmentFiles:
     """
     Judge a map against a reference and write the report.
 
@@ -179,7 +179,7 @@ def assess_files(
             progress=progress,
         )
         judged = replace(judge(found, confidence=confidence), reference_path=str(reference))
-        generalised = judge_generalised(
+        generalised = assess_generalised(
             found,
             folder / "generalised.tif",
             lambda made: replace(judge(made), reference_path=str(reference)),
@@ -216,10 +216,12 @@ def assess_files(
         legend=judged.legend.address,
         seconds=round(time.perf_counter() - started, 3),
     ).write(folder)
-    return Judgement(judged, report, generalised=generalised, pdf=pdf_file, notes=(*judged.notes, *notes))
+    return AssessmentFiles(
+        judged, report, generalised=generalised, pdf=pdf_file, notes=(*judged.notes, *notes)
+    )
 
 
-def judge_generalised(
+def assess_generalised(
     found: ClassMap,
     out: Path,
     judge: Callable[[ClassMap], Assessment],

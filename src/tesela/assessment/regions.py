@@ -29,7 +29,7 @@ class Region:
 
     name: str
     confusion: Confusion
-    judged_ha: float
+    evaluated_ha: float
     """Ground judged in it, in hectares."""
 
     @cached_property
@@ -65,7 +65,7 @@ class RegionCounter:
         for number, confusion in zip(present.tolist(), found, strict=True):
             if number:
                 self._found[number - 1] = self._found[number - 1] + confusion
-                self._ha[number - 1] += confusion.judged_px * pixel_ha
+                self._ha[number - 1] += confusion.evaluated_px * pixel_ha
 
     def result(self) -> tuple[Region, ...]:
         """Regions with a class on either side, in the order of their first polygon."""
@@ -73,7 +73,7 @@ class RegionCounter:
         return tuple(
             Region(name, confusion, ha)
             for name, confusion, ha in parts
-            if confusion.judged_px or confusion.unmapped_px or confusion.unjudged_px
+            if confusion.evaluated_px or confusion.unmapped_px or confusion.unjudged_px
         )
 
 

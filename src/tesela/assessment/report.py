@@ -9,10 +9,15 @@ from typing import TYPE_CHECKING
 
 from tesela.assessment import page
 from tesela.assessment.assessment import Assessment, Generalised
-from tesela.assessment.figures import draw_borders, draw_reliability
-from tesela.assessment.findings import findings
 from tesela.assessment.overview import Overview, make_overview
-from tesela.assessment.pictures import class_picture, difference_picture, draw_matrix
+from tesela.assessment.page import findings
+from tesela.assessment.pictures import (
+    class_picture,
+    difference_picture,
+    draw_borders,
+    draw_matrix,
+    draw_reliability,
+)
 from tesela.core.scene import Scene
 from tesela.io.manifest import write_whole
 from tesela.io.maps import ClassMap
@@ -85,10 +90,10 @@ def write_report(
     judged = [assessment] if generalised is None else [assessment, generalised.assessment]
     borders = [item.borders for item in judged if item.borders is not None]
     calibration = assessment.calibration
-    if calibration is not None and not calibration.judged_px:
+    if calibration is not None and not calibration.evaluated_px:
         calibration = None
-    tiles = [tile for tile in assessment.tiles if tile.confusion.judged_px]
-    regions = [region for region in assessment.regions if region.confusion.judged_px]
+    tiles = [tile for tile in assessment.tiles if tile.confusion.evaluated_px]
+    regions = [region for region in assessment.regions if region.confusion.evaluated_px]
     text = (
         page_environment("tesela.assessment")
         .get_template("report.html.j2")

@@ -40,7 +40,7 @@ class ClassScores:
 class Scores:
     """All scores of one confusion; made by `score`."""
 
-    judged_px: int
+    evaluated_px: int
     """Pixels with a class on both sides; with `unmapped_as_errors`, also those that the map left empty."""
     coverage: float
     """Share of the reference's pixels for which the map has a class."""
@@ -104,7 +104,7 @@ def score(confusion: Confusion, *, unmapped_as_errors: bool = False) -> Scores:
 
     total = int(reference.sum())
     return Scores(
-        judged_px=total,
+        evaluated_px=total,
         coverage=confusion.coverage,
         accuracy=pixel_accuracy(counts, missing),
         majority=float(reference.max() / total) if total else float("nan"),

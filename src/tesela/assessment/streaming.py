@@ -20,7 +20,7 @@ from tesela.core.grid import window_grid, windows
 from tesela.core.legend import NODATA, Legend
 from tesela.io.maps import ClassMap, MapReader
 from tesela.io.pixel_areas import pixel_area_m2, pixels_inside
-from tesela.io.scores import ConfidenceReader
+from tesela.io.pixel_values import ConfidenceReader
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -33,7 +33,7 @@ _WINDOW_PX = 2048
 
 
 @dataclass(frozen=True)
-class Question:
+class AssessmentSpec:
     """What is to be counted of which files."""
 
     map: ClassMap
@@ -49,10 +49,10 @@ class Question:
     confidence: str | Path | None
 
 
-class Walk:
+class Accumulator:
     """Counts by tile, border distance, region and confidence; `run` fills the attributes."""
 
-    def __init__(self, question: Question) -> None:
+    def __init__(self, question: AssessmentSpec) -> None:
         self._ask = question
         empty = Confusion.empty(question.judged)
         sides = {"reference": question.reference.legend, "predicted": question.map.legend}
@@ -118,7 +118,7 @@ class Walk:
                 found = self._pairs.count_groups(truth[part], predicted[part], bins[part], size=size)
             self.bands = [one + other for one, other in zip(self.bands, found, strict=True)]
             whole = sum(found, start=self.tiles.get(place, Confusion.empty(self._ask.judged)))
-            if whole.judged_px or whole.unmapped_px or whole.unjudged_px:
+            if whole.evaluated_px or whole.unmapped_px or whole.unjudged_px:
                 self.tiles[place] = whole
 
     def _count_regions(self, window: GeoBox, truth: NDArray[np.uint8], predicted: NDArray[np.uint8]) -> None:

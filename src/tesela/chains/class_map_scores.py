@@ -71,7 +71,7 @@ def count_blocks(judged: Iterable[Assessment]) -> Blocks:
     found: dict[str, NDArray[np.float64]] = {}
     for assessment in judged:
         for tile in assessment.tiles:
-            if tile.confusion.judged_px:
+            if tile.confusion.evaluated_px:
                 left, _, _, top = tile.bounds
                 name = f"{left:.8g} {top:.8g}"
                 found[name] = found.get(name, 0.0) + tile.confusion.counts.astype(np.float64)

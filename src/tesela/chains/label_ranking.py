@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 from tesela.core.errors import InputError, unknown_name
 from tesela.io.manifest import write_whole
 from tesela.patches.dataset import PatchDataset
-from tesela.patches.folds import fold_patches
-from tesela.patches.ranking import Pieces, patch_doubt
+from tesela.patches.ranking import Pieces, fold_patches, patch_error_likelihood
 from tesela.patches.table import NONE, PatchTable, read_patches
 from tesela.recipes.stages import Stage, run_stages
-from tesela.training.forest import forest_probabilities, teach_forest
+from tesela.training.forest import forest_probabilities, train_forest
 from tesela.training.segmentation.settings import SegmentationSettings
 
 SETTINGS = SegmentationSettings(
@@ -61,7 +60,7 @@ def rank_patches(
     Parameters
     ----------
     out : path, optional
-        The patch table with the column doubt, 0 to 1 (see `tesela.patches.ranking.patch_doubt`), missing for
+        The patch table with the column doubt, 0 to 1 (see `tesela.patches.ranking.patch_error_likelihood`), missing for
         patches that touch the ground of two folds; default: `table_path` itself.
     folder : path, optional
         Default: ``patches.ranking`` beside ``patches.parquet``.
@@ -89,7 +88,7 @@ def rank_patches(
     stages = [_stage(table, fold, number, folder=home, task=task) for number in range(folds)]
     run = run_stages(stages)
     parts = [_load(stage.folder / "pieces.npz") for stage in stages]
-    doubt = patch_doubt(Pieces.join(parts), count=len(table))
+    doubt = patch_error_likelihood(Pieces.join(parts), count=len(table))
     ranked = replace(table, frame=table.frame.assign(doubt=doubt))
     return Ranking(ranked, ranked.write(table_path if out is None else out), trained=len(run.done))
 
@@ -129,7 +128,7 @@ def _stage(table: PatchTable, fold: NDArray[np.int64], number: int, *, folder: P
 
 
 def _by_forest(table: PatchTable, folder: Path, task: _Task) -> Iterator[_Predicted]:
-    yield from forest_probabilities(teach_forest(table, seed=task.settings.seed), table)
+    yield from forest_probabilities(train_forest(table, seed=task.settings.seed), table)
 
 
 def _by_network(table: PatchTable, folder: Path, task: _Task) -> Iterator[_Predicted]:

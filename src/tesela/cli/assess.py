@@ -104,7 +104,7 @@ def assess(
         return
     if reference is None:
         raise typer.BadParameter("Give a reference, or a sample (--sample).", param_hint="REFERENCE")
-    from tesela.assessment.abundance.files import assess_abundance_files, is_abundance
+    from tesela.assessment.abundance.report import assess_abundance_files, is_abundance
 
     if is_abundance(map_file):
         judged = assess_abundance_files(

@@ -82,7 +82,7 @@ def label(
     from tesela.io.cube import open_grid
     from tesela.io.legends import load_crosswalk, load_legend
     from tesela.io.maps import ClassMap
-    from tesela.io.outputs import check_outputs
+    from tesela.io.scratch import check_outputs
     from tesela.labels.fractions import write_fractions
     from tesela.labels.masks import write_labels
     from tesela.sources.siose.geopackage import is_siose

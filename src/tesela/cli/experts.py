@@ -105,7 +105,7 @@ def predict(
     from tesela.io.scenes import open_scene
     from tesela.mapping.cascade import read_cascade
     from tesela.mapping.cascade_map import predict_cascade
-    from tesela.mapping.descent import CascadeRules
+    from tesela.mapping.cascade_runner import CascadeRules
     from tesela.mapping.predict import predict_map
     from tesela.models.expert import load_expert
 

@@ -97,7 +97,7 @@ def sentinel_2(
 
     Example: tesela mosaic sentinel-2 --area=-3.6,36.9,-3.5,37.0 --year 2018 --months 4,7,9 --bands nrg -o mosaics
     """
-    from tesela.io.http import Patience
+    from tesela.io.http import RetryPolicy
     from tesela.sources.areas import make_area
     from tesela.sources.masking import parse_classes
     from tesela.sources.mosaic.mosaic import write_mosaics
@@ -120,7 +120,7 @@ def sentinel_2(
             collection=collection,
             memory=memory,
             workers=workers,
-            patience=Patience(tries=tries, timeout_s=timeout),
+            patience=RetryPolicy(tries=tries, timeout_s=timeout),
             cluster=cluster,
             progress=progress,
         )
@@ -192,12 +192,12 @@ def modis(
 
     from tesela.core.errors import InputError
     from tesela.core.units import parse_memory_bytes
-    from tesela.io.http import Patience
+    from tesela.io.http import RetryPolicy
     from tesela.io.sinusoidal import modis_grid
     from tesela.sources.ancillary import Ancillary
     from tesela.sources.areas import make_area
     from tesela.sources.modis.cube import write_modis_cube
-    from tesela.sources.modis.search import holds_items, modis_addresses
+    from tesela.sources.modis.files import holds_items, modis_addresses
     from tesela.sources.periods import month_span
     from tesela.sources.providers import find_catalogue
 
@@ -207,7 +207,7 @@ def modis(
     months = None if first is None or last is None else (first, last)
     if (first is None) != (last is None):
         raise InputError("Months have a first and a last: give both, --first 2012-01 and --last 2013-12.")
-    patience = Patience(tries=tries, timeout_s=timeout)
+    patience = RetryPolicy(tries=tries, timeout_s=timeout)
     sources: list[str]
     if where.is_remote or holds_items(where.address) or Path(where.address).is_file():
         if place is None or first is None or last is None:
@@ -273,7 +273,7 @@ def layer(
 
     Example: tesela mosaic layer --collection cop-dem-glo-30 --asset data --like mosaics/2018-04.tif -o dem.tif
     """
-    from tesela.io.http import Patience
+    from tesela.io.http import RetryPolicy
     from tesela.sources.areas import make_area
     from tesela.sources.layers import write_layer_mosaic
     from tesela.sources.providers import find_catalogue
@@ -288,7 +288,7 @@ def layer(
             year=year,
             classes=classes,
             nodata=nodata,
-            patience=Patience(tries=tries, timeout_s=timeout),
+            patience=RetryPolicy(tries=tries, timeout_s=timeout),
             progress=progress,
         )
     if as_json:

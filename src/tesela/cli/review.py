@@ -9,7 +9,7 @@ import typer
 from tesela.cli.output import Json, Quiet, print_json, print_table
 
 if TYPE_CHECKING:
-    from tesela.web.judged import Judged
+    from tesela.web.review_results import ReviewResults
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -136,7 +136,7 @@ def _serve(
     serve(app, host=host, port=port, announce=announce)
 
 
-def _read(path: str) -> Judged:
+def _read(path: str) -> ReviewResults:
     from tesela.web.exports import read_review
     from tesela.web.interpretation import read_interpretation
     from tesela.web.review import is_sample
@@ -181,7 +181,7 @@ def _rank(
     patches: str, *, model: str, folds: int, seed: int, tiers: bool, quiet: bool, as_json: bool
 ) -> None:
     from tesela.chains.label_ranking import rank_patches
-    from tesela.patches.tiers import automatic_tiers
+    from tesela.patches.quality_classes import automatic_tiers
 
     made = rank_patches(patches, model=model, folds=folds, seed=seed, quiet=quiet)
     table = made.table

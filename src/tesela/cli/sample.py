@@ -114,9 +114,9 @@ def judge(
     as_json: bool,
 ) -> None:
     """Judge a map by a sample and print the estimates."""
-    from tesela.sampling.files import judge_sample_file
+    from tesela.sampling.files import estimate_sample_file
 
-    made = judge_sample_file(map_file, sample, out, answers=answers, legend=legend)
+    made = estimate_sample_file(map_file, sample, out, answers=answers, legend=legend)
     if as_json:
         print_json(made.document)
         return

@@ -1,7 +1,7 @@
 """From a map to a map that keeps a standard: mosaic classes, minimum width, minimum mapping unit."""
 
+from tesela.generalise.change_log import Ledger, Move, Remainder
 from tesela.generalise.generalise import generalise_map
-from tesela.generalise.ledger import Ledger, Move, Remainder
 from tesela.generalise.mosaic import MosaicRule, Share
 from tesela.generalise.priority import PriorityTable, find_priority, load_priority
 from tesela.generalise.strips import Plan

@@ -14,7 +14,7 @@ from odc.geo.geobox import GeoBox
 from tesela.core.errors import GridError
 from tesela.core.grid import unit_m, window_grid
 from tesela.core.legend import Legend
-from tesela.generalise.ledger import Ledger, by_code
+from tesela.generalise.change_log import Ledger, by_code
 from tesela.generalise.mosaic import MosaicRule, find_rules
 from tesela.generalise.priority import PriorityTable, find_priority, load_priority
 from tesela.generalise.steps import Clock, Progress, Steps, Task
@@ -22,8 +22,7 @@ from tesela.generalise.strips import Plan
 from tesela.generalise.unit import NO_PRIORITY
 from tesela.io.cog import BLOCK_PX
 from tesela.io.maps import ClassMap, MapReader, MapWriter
-from tesela.io.outputs import check_outputs
-from tesela.io.scratch import ScratchRaster
+from tesela.io.scratch import ScratchRaster, check_outputs
 
 
 def generalise_map(

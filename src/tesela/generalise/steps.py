@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tesela.core.errors import RecipeError
 from tesela.core.legend import Legend
-from tesela.generalise.ledger import Move, Remainder, moves_of
+from tesela.generalise.change_log import Move, Remainder, moves_of
 from tesela.generalise.mosaic import MosaicRule, build_mosaics
 from tesela.generalise.opening import Disc
 from tesela.generalise.regions import RegionGraph, build_graph

@@ -13,13 +13,12 @@ from tesela.core.crosswalk import TO_NODATA, Crosswalk
 from tesela.core.errors import GridError, InputError
 from tesela.core.grid import unit_m
 from tesela.core.legend import Legend
-from tesela.generalise.census import Census, take_census
-from tesela.generalise.suspicion import Suspicion, suspect
-from tesela.io.layers import write_layer
+from tesela.generalise.error_likelihood import Suspicion, suspect
+from tesela.generalise.polygon_areas import Census, measure_polygons
+from tesela.io.layers import Category, category_style, write_layer
 from tesela.io.legends import list_legends, load_crosswalk, load_legend
 from tesela.io.maps import ClassMap
-from tesela.io.outputs import check_outputs
-from tesela.io.styles import Category, category_style
+from tesela.io.scratch import check_outputs
 from tesela.io.vector import VectorLayer, code_texts, open_layer, read_layer
 
 if TYPE_CHECKING:
@@ -95,7 +94,7 @@ def update_polygons(
         The new map, best as it was predicted: generalising hides what speaks against a polygon.
     out : str or Path
         GeoPackage with a style by verdict, or GeoParquet. To the fields of the old map it adds: rank (1 is
-        the most urgent), urgency (0 to 100, see `tesela.generalise.suspicion`), verdict (changed, doubtful,
+        the most urgent), urgency (0 to 100, see `tesela.generalise.error_likelihood`), verdict (changed, doubtful,
         holds, unseen), old_class (the map's class that the old code stands for), own_share and usual_share
         (of that class, here and in most polygons of the old class), majority and purity (the class with the
         largest share, and that share), likely (the class whose polygons usually look like this one),
@@ -123,7 +122,7 @@ def update_polygons(
         If a code is unknown.
     """
     check_outputs([out], inputs=[polygons.path, source.path])
-    frame = judge_polygons(
+    frame = evaluate_polygons(
         polygons,
         source,
         field=field,
@@ -136,7 +135,7 @@ def update_polygons(
     return open_layer(write_layer(out, frame, layer=LAYER, style=style))
 
 
-def judge_polygons(
+def evaluate_polygons(
     polygons: VectorLayer,
     source: ClassMap,
     *,
@@ -153,7 +152,7 @@ def judge_polygons(
     codes = code_texts(frame[name])
     walk = crosswalk or _find_crosswalk(codes, source.legend, codes_from)
     stands_for, kinds = _kinds(codes, walk, source.legend, where=f"Field '{name}' of {polygons.path}")
-    census = take_census(frame.geometry.to_numpy(), polygons.crs, source, confidence=confidence)
+    census = measure_polygons(frame.geometry.to_numpy(), polygons.crs, source, confidence=confidence)
     if not (census.seen > 0).any():
         raise GridError(
             f"{polygons.path} does not lie on {source.path}: no polygon holds a mapped pixel. Check the "

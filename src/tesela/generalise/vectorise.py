@@ -21,10 +21,9 @@ from tesela.core.legend import Legend
 from tesela.generalise.regions import RegionGraph, build_graph
 from tesela.generalise.strips import Plan
 from tesela.generalise.tracing import Tracing, trace_regions
-from tesela.io.layers import write_layer
+from tesela.io.layers import category_style, legend_categories, write_layer
 from tesela.io.maps import ClassMap, MapReader
-from tesela.io.scores import NO_SCORE, ConfidenceReader
-from tesela.io.styles import category_style, legend_categories
+from tesela.io.pixel_values import NO_SCORE, ConfidenceReader
 from tesela.io.vector import VectorLayer, open_layer
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from rasterio.enums import ColorInterp
 from tesela.core.errors import InputError, LegendError
 from tesela.core.legend import Legend
 from tesela.io.cog import CogWriter
-from tesela.io.numbers import read_numbers
+from tesela.io.pixel_values import read_numbers
 from tesela.io.raster import grid_of, open_dataset
 
 STEPS = 10_000

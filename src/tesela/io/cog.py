@@ -21,7 +21,7 @@ from rasterio.errors import RasterioError
 from tesela.core.errors import InputError
 from tesela.core.legend import NODATA
 from tesela.io.raster import raster_crs
-from tesela.io.tiff import Layout, write_tiff
+from tesela.io.tiff import TiffLayout, write_tiff
 from tesela.io.tiles import HALVINGS, PACKERS, Tile
 
 BLOCK_PX = 512
@@ -163,7 +163,7 @@ class CogWriter:
         with rasterio.open(self._header, "r+") as data:
             self.describe(data)
         cog = self._folder / self.path.name
-        layouts = [Layout(level.shape, level.file, level.starts, level.sizes) for level in self._levels]
+        layouts = [TiffLayout(level.shape, level.file, level.starts, level.sizes) for level in self._levels]
         write_tiff(cog, self._header, layouts, block_px=BLOCK_PX, compression=PACKERS[self.packing][0])
         self.finish_beside()
         cog.replace(self.path)

@@ -24,7 +24,7 @@ _REFUSED = frozenset({401, 403})
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryPolicy:
     """How long to wait for a server, and how often to ask again."""
 
     tries: int = 6
@@ -61,8 +61,8 @@ class Web:
     certificates come from the usual environment variables.
     """
 
-    def __init__(self, *, patience: Patience | None = None, signer: Signer | None = None) -> None:
-        self.patience = patience or Patience()
+    def __init__(self, *, patience: RetryPolicy | None = None, signer: Signer | None = None) -> None:
+        self.patience = patience or RetryPolicy()
         self.signer = signer
         self.retries = 0
         """Tries that had to be repeated so far."""

@@ -17,12 +17,11 @@ from tesela.core.crosswalk import Crosswalk
 from tesela.core.errors import GridError, InputError, LegendError
 from tesela.core.grid import windows
 from tesela.core.legend import NODATA, Legend
-from tesela.io.closing import Closing
 from tesela.io.cog import BLOCK_PX, CogWriter
 from tesela.io.manifest import write_whole
-from tesela.io.numbers import read_numbers
-from tesela.io.outputs import check_outputs
-from tesela.io.raster import grid_of, open_dataset
+from tesela.io.pixel_values import read_numbers
+from tesela.io.raster import Closing, grid_of, open_dataset
+from tesela.io.scratch import check_outputs
 from tesela.io.tiles import count_values
 
 _TAG = "TESELA_LEGEND"

@@ -15,7 +15,7 @@ from rasterio.windows import Window
 from tesela.core.errors import InputError
 from tesela.core.grid import pixel_offset
 from tesela.io.cog import BLOCK_PX
-from tesela.io.numbers import read_numbers
+from tesela.io.pixel_values import read_numbers
 from tesela.io.raster import grid_of, open_dataset
 
 TILE_PX = BLOCK_PX

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 import rasterio
 from odc.geo.geobox import GeoBox
@@ -11,6 +14,23 @@ from rasterio.errors import RasterioIOError
 
 from tesela.core.errors import GridError, InputError
 from tesela.core.grid import crs_text
+
+
+class Closing(ABC):
+    """Closes itself at the end of a `with` block."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close the files."""
+
 
 # GDAL's block cache takes 5 % of the machine by default and is sized once per process. 128 MB holds a row of blocks
 # of a class map 250,000 px wide; what readers need twice they keep themselves.

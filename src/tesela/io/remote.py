@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 from rasterio.errors import RasterioError
 
 from tesela.core.errors import InputError, NetworkError
-from tesela.io.closing import Closing
 from tesela.io.http import Web
-from tesela.io.numbers import read_numbers
-from tesela.io.raster import grid_of, open_dataset
+from tesela.io.pixel_values import read_numbers
+from tesela.io.raster import Closing, grid_of, open_dataset
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox

@@ -19,9 +19,8 @@ from rasterio.windows import Window
 from tesela.core.errors import GridError, InputError, join_words
 from tesela.core.grid import pixel_offset, window_grid
 from tesela.core.scene import Band, Scene
-from tesela.io.closing import Closing
-from tesela.io.numbers import broken_file, has_mask, is_valid, read_numbers
-from tesela.io.raster import grid_of, open_dataset
+from tesela.io.pixel_values import broken_file, has_mask, is_valid, read_numbers
+from tesela.io.raster import Closing, grid_of, open_dataset
 
 
 def open_scene(

@@ -36,7 +36,7 @@ _LEADER = 4
 
 
 @dataclass(frozen=True)
-class Layout:
+class TiffLayout:
     """Packed tiles of one level, with leader and trailer, in a file."""
 
     shape: tuple[int, int]
@@ -61,7 +61,7 @@ class _Tag:
 
 
 def write_tiff(
-    path: Path, header: Path, levels: Sequence[Layout], *, block_px: int, compression: int
+    path: Path, header: Path, levels: Sequence[TiffLayout], *, block_px: int, compression: int
 ) -> None:
     """
     Write a COG whose tiles are packed already.
@@ -70,7 +70,7 @@ def write_tiff(
     ----------
     header : path
         Classic TIFF of any size with the bands, colours, georeferencing and metadata that the COG shall have.
-    levels : sequence of Layout
+    levels : sequence of TiffLayout
         The raster, then its overviews from fine to coarse.
     compression : int
         TIFF's number of the compression of the tiles.
@@ -94,7 +94,7 @@ def write_tiff(
 
 def _directories(
     common: Sequence[_Tag],
-    levels: Sequence[Layout],
+    levels: Sequence[TiffLayout],
     places: Sequence[NDArray[np.uint64]],
     *,
     block_px: int,
@@ -153,7 +153,7 @@ def _directory(tags: list[_Tag], at: int, *, last: bool, big: bool) -> bytes:
     return struct.pack(count, len(tags)) + b"".join(entries) + struct.pack(word, after) + behind
 
 
-def _copy_tiles(level: Layout, out: IO[bytes]) -> None:
+def _copy_tiles(level: TiffLayout, out: IO[bytes]) -> None:
     """Append the tiles row by row; those that stand so already in one piece."""
     level.tiles.flush()
     starts, spans = level.starts.ravel(), level.spans

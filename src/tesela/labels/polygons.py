@@ -17,7 +17,7 @@ from rasterio.features import rasterize
 from tesela.core.errors import GridError, InputError, join_words
 from tesela.core.grid import pixel_offset
 from tesela.core.legend import NODATA
-from tesela.io.closing import Closing
+from tesela.io.raster import Closing
 from tesela.io.vector import Bounds, VectorLayer, code_texts, open_layer, read_layer
 from tesela.labels.codes import CodeBook
 

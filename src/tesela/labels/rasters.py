@@ -13,10 +13,9 @@ from tesela.core.crosswalk import Crosswalk
 from tesela.core.errors import InputError, LegendError
 from tesela.core.grid import bounds_in, windows
 from tesela.core.legend import NODATA, Legend
-from tesela.io.closing import Closing
 from tesela.io.maps import open_map
-from tesela.io.numbers import read_numbers
-from tesela.io.raster import grid_of, open_dataset
+from tesela.io.pixel_values import read_numbers
+from tesela.io.raster import Closing, grid_of, open_dataset
 from tesela.io.vector import Bounds
 from tesela.labels.codes import make_code_book
 

@@ -17,8 +17,7 @@ from tesela.io.maps import ClassMap
 from tesela.io.scenes import open_scene
 from tesela.io.vector import Bounds
 from tesela.labels import write_labels
-from tesela.sources.pnoa import check_zone
-from tesela.sources.sheets import read_sheet
+from tesela.sources.pnoa import check_zone, read_sheet
 from tesela.sources.siose.classes import FIELD, LAYER, SioseClasses, write_siose_classes
 from tesela.sources.siose.geopackage import open_siose
 from tesela.sources.siose.rules import SioseRules

@@ -2,7 +2,7 @@
 
 from tesela.mapping.cascade import Cascade, Gate, Member, read_cascade
 from tesela.mapping.cascade_map import CascadePrediction, predict_cascade
-from tesela.mapping.descent import CascadeRules
+from tesela.mapping.cascade_runner import CascadeRules
 from tesela.mapping.predict import Prediction, predict_map
 
 __all__ = [

@@ -21,13 +21,12 @@ from tesela.core.units import parse_memory_bytes
 from tesela.io.cog import CogWriter
 from tesela.io.manifest import fingerprint
 from tesela.io.maps import ClassMap, MapWriter, ScoreWriter
-from tesela.io.outputs import check_outputs
 from tesela.io.parts import PartStore
 from tesela.io.scenes import SceneReader
+from tesela.io.scratch import check_outputs
 from tesela.mapping.cascade import Cascade, Member
-from tesela.mapping.costs import guess_costs, usual_costs
-from tesela.mapping.cover import Sizes
-from tesela.mapping.descent import CascadeRules, Descent, Group, Tally
+from tesela.mapping.cascade_runner import CascadeRules, CascadeRunner, Group, Tally
+from tesela.mapping.engine_benchmark import choose_engine
 from tesela.mapping.engines import Engine, TorchEngine, make_engine
 from tesela.mapping.predict import (
     Progress,
@@ -38,10 +37,9 @@ from tesela.mapping.predict import (
     stride_px,
 )
 from tesela.mapping.reading import Scaler, Scaling, StripReader, prefetch, read_trial
-from tesela.mapping.strips import Footprint, Strip, make_strips
-from tesela.mapping.trial import choose_engine
-from tesela.mapping.trunk import TrunkEngine, can_carry, shared_stages
-from tesela.mapping.windows import WindowPlan
+from tesela.mapping.shared_backbone import SharedBackboneEngine, can_carry, shared_stages
+from tesela.mapping.window_cover import WindowSizes, guess_costs, usual_costs
+from tesela.mapping.windows import Footprint, Strip, WindowPlan, make_strips
 
 _MEASURED_FROM = 16
 """Windows from which on measuring the costs of sizes pays."""
@@ -84,9 +82,9 @@ def predict_cascade(
 
     Each strip goes down the whole tree before the next, so that memory does not grow with the scene, and a crash
     costs one strip. The first expert sees all ground. Another one is asked only where its gate is open, on the
-    cheapest cover of that ground by windows of several sizes (`tesela.mapping.cover.cover_ground`). Experts that
+    cheapest cover of that ground by windows of several sizes (`tesela.mapping.window_cover.cover_ground`). Experts that
     share the backbone of the one above, tensor for tensor, run on its windows and features
-    (`tesela.mapping.trunk.shared_stages`).
+    (`tesela.mapping.shared_backbone.shared_stages`).
 
     Parameters
     ----------
@@ -117,7 +115,7 @@ def predict_cascade(
     stride = math.lcm(*(stride_px(member.expert.network) for member in cascade.members))
     shape = (int(scene.grid.shape[0]), int(scene.grid.shape[1]))
     plan = WindowPlan.fit(shape, window_px=window_px, margin_px=overlap_px // 2, multiple_px=stride)
-    sizes = Sizes.of(plan, multiple_px=stride)
+    sizes = WindowSizes.of(plan, multiple_px=stride)
     panels = make_strips(plan, _footprint(cascade, scene, rules), memory=parse_memory_bytes(memory))
     with PartStore(out) as store, steady_memory():
         saved = store.saved_plan()
@@ -135,7 +133,7 @@ def predict_cascade(
             "costs": [group.costs for group in chosen],
         }
         store.start(asked | made)
-        descent = Descent(cascade, chosen, sizes=sizes, rules=rules)
+        descent = CascadeRunner(cascade, chosen, sizes=sizes, rules=rules)
         waiting = [[strip for strip in panel if not store.has(strip.number)] for panel in panels]
         total = len(plan)
         done = total - sum(len(strip.cols) for panel in waiting for strip in panel)
@@ -167,7 +165,7 @@ def predict_cascade(
 class _Choice:
     """Chooses engines, finds shared backbones, measures costs."""
 
-    def __init__(self, cascade: Cascade, scene: Scene, plan: WindowPlan, sizes: Sizes) -> None:
+    def __init__(self, cascade: Cascade, scene: Scene, plan: WindowPlan, sizes: WindowSizes) -> None:
         self.cascade, self.scene, self.plan, self.sizes = cascade, scene, plan, sizes
 
     def make(self, saved: Mapping[str, object] | None, engine: str, precision: str) -> list[Group]:
@@ -183,8 +181,10 @@ class _Choice:
             else:
                 found = self._choose(members[0], kind, precision)
             if len(members) > 1 and isinstance(found, TorchEngine) and can_carry(found):
-                found = TrunkEngine(networks, found)
-            parts = [members] if isinstance(found, TrunkEngine) else [(member,) for member in members]
+                found = SharedBackboneEngine(networks, found)
+            parts = (
+                [members] if isinstance(found, SharedBackboneEngine) else [(member,) for member in members]
+            )
             for part in parts:
                 own = found if part[0] is members[0] else make_engine(part[0].expert.network, found.name)
                 cost = tuple(costs[len(groups)]) if isinstance(costs, list) else self._costs(part[0], own)
@@ -233,7 +233,7 @@ def share_backbones(members: Sequence[Member]) -> list[tuple[Member, ...]]:
 
 
 def _descend(
-    descent: Descent, scene: Scene, strips: Sequence[Strip]
+    descent: CascadeRunner, scene: Scene, strips: Sequence[Strip]
 ) -> Generator[tuple[Strip, NDArray[np.uint8], Tally], None, None]:
     with SceneReader(scene) as reader:
         scalers = {member.name: Scaler(reader, _scaling(member)) for member in descent.cascade.members}

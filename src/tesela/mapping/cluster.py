@@ -13,10 +13,10 @@ import torch
 from tesela.core.errors import TeselaError
 from tesela.io.cluster import run_tasks, worker_threads
 from tesela.io.parts import PartStore
+from tesela.mapping.augmentation import TestTimeAugmentation
 from tesela.mapping.engines import Engine, make_engine
 from tesela.mapping.pipeline import MapJob, run_strips
-from tesela.mapping.strips import Strip
-from tesela.mapping.views import Views
+from tesela.mapping.windows import Strip
 from tesela.models.expert import Expert, load_expert, save_expert
 
 
@@ -30,7 +30,7 @@ class ClusterJob:
     expert: str
     """The expert's file, beside the parts."""
     engine: str
-    views: Views
+    views: TestTimeAugmentation
 
 
 def run_on_cluster(
@@ -41,7 +41,7 @@ def run_on_cluster(
     store: PartStore,
     expert: Expert,
     engine: str,
-    views: Views,
+    views: TestTimeAugmentation,
     advance: Callable[[int], None],
 ) -> None:
     """

@@ -6,11 +6,11 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from tesela.mapping.kernels import lift
+from tesela.mapping.kernels import softmax_terms
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def refine(
+def assign_child(
     scores: NDArray[np.float32],
     corner: tuple[int, int],
     asked: NDArray[np.bool_],
@@ -41,13 +41,13 @@ def refine(
         for j in range(cols):
             if not asked[i, j]:
                 continue
-            best, total = lift(scores[corner[0] + i, corner[1] + j], p)
+            best, total = softmax_terms(scores[corner[0] + i, corner[1] + j], p)
             values[i, j] = table[values[i, j], best]
             surety[i, j] /= total
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def spread(
+def share_probability(
     scores: NDArray[np.float32],
     corner: tuple[int, int],
     asked: NDArray[np.bool_],
@@ -64,7 +64,7 @@ def spread(
     Parameters
     ----------
     scores, corner, asked
-        As in `refine`.
+        As in `assign_child`.
     weight : (kept rows, kept cols) array of float32
         Probability of the class above.
     row : (classes,) array of uint8
@@ -86,7 +86,7 @@ def spread(
         for j in range(cols):
             if not asked[i, j]:
                 continue
-            _, total = lift(scores[corner[0] + i, corner[1] + j], p)
+            _, total = softmax_terms(scores[corner[0] + i, corner[1] + j], p)
             for k in range(classes):
                 share = weight[i, j] * (p[k] / total)
                 if below[k] >= 0:
@@ -97,7 +97,7 @@ def spread(
 
 
 @numba.njit(cache=True, nogil=True)
-def settle(
+def keep_parent(
     answered: NDArray[np.bool_],
     weight: NDArray[np.float32],
     value: int,

@@ -154,7 +154,7 @@ def _pick_planar(
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")
-def lift(scores, p):  # type: ignore[no-untyped-def]
+def softmax_terms(scores, p):  # type: ignore[no-untyped-def]
     """Fill `p` with the exponentials of scores, the highest lifted to 1; its position, and their sum."""
     best, highest = 0, scores[0]
     for k in range(1, p.size):
@@ -206,7 +206,7 @@ def weigh_classes(
                     for k in range(classes):
                         probabilities[k, i, j] = 255
                 continue
-            best, total = lift(scores[y, x], p)
+            best, total = softmax_terms(scores[y, x], p)
             disorder = np.float32(0)
             for k in range(classes):
                 p[k] /= total

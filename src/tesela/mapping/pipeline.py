@@ -17,8 +17,7 @@ from tesela.io.parts import PartStore
 from tesela.mapping.engines import Engine
 from tesela.mapping.kernels import pick_classes, weigh_classes
 from tesela.mapping.reading import Scaling, Window, prefetch, read_windows
-from tesela.mapping.strips import Strip
-from tesela.mapping.windows import WindowPlan
+from tesela.mapping.windows import Strip, WindowPlan
 
 
 @dataclass(frozen=True)

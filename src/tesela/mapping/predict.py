@@ -18,18 +18,16 @@ from tesela.core.units import parse_memory_bytes
 from tesela.io.cog import CogWriter
 from tesela.io.manifest import fingerprint
 from tesela.io.maps import ClassMap, MapWriter, ScoreWriter
-from tesela.io.outputs import check_outputs
 from tesela.io.parts import PartStore
 from tesela.io.scenes import SceneReader
+from tesela.io.scratch import check_outputs
+from tesela.mapping.augmentation import AUGMENTATIONS, TestTimeAugmentation
 from tesela.mapping.blending import BLENDS, Blend
+from tesela.mapping.engine_benchmark import EngineBenchmark, choose_engine
 from tesela.mapping.engines import Engine, make_engine
 from tesela.mapping.pipeline import Layers, MapJob, run_strips
 from tesela.mapping.reading import Scaling, read_trial
-from tesela.mapping.strips import Footprint, Strip, make_strips
-from tesela.mapping.trial import Trial, choose_engine
-from tesela.mapping.turns import AUGMENTATIONS
-from tesela.mapping.views import Views
-from tesela.mapping.windows import WindowPlan
+from tesela.mapping.windows import Footprint, Strip, WindowPlan, make_strips
 from tesela.models.expert import Expert
 
 Progress = Callable[[int, int], None]
@@ -49,7 +47,7 @@ class Prediction:
     seconds: float
     resumed: int
     """Parts that a former run had left."""
-    trial: Trial = field(default_factory=Trial)
+    trial: EngineBenchmark = field(default_factory=EngineBenchmark)
     """What the choice of the engine rests on; empty where nothing was tried."""
     mapping_seconds: float = 0.0
     """Of `seconds`, those after the engine was chosen."""
@@ -87,7 +85,7 @@ def predict_map(
     overlap_px : int
         Pixels that two neighbouring windows share; half of it is cropped from each.
     engine : {"auto", "torch", "compile", "openvino", "cuda"}
-        What runs the network; see `tesela.mapping.trial.choose_engine`.
+        What runs the network; see `tesela.mapping.engine_benchmark.choose_engine`.
     precision : {"auto", "fp32", "bf16", "fp16"}
         Number format of the network.
     tta : {"none", "d4"}
@@ -97,7 +95,7 @@ def predict_map(
         and is no better, see `docs/mapping.md`.
     memory : str or int
         Budget of the pipeline beside the network, such as "256 MiB", or bytes; see
-        `tesela.mapping.strips.Footprint` for what it is spent on.
+        `tesela.mapping.windows.Footprint` for what it is spent on.
     confidence, entropy, probabilities : path, optional
         Further rasters to write in the same pass: highest probability and normalised entropy in per cent, and
         all probabilities in steps of 1/254; 255 is nodata.
@@ -132,11 +130,11 @@ def predict_map(
     check_outputs([out, confidence, entropy, probabilities], inputs=[band.path for band in scene.bands])
     check_pixel_size(expert, scene)
     plan = plan_windows(expert, scene, window_px=window_px, overlap_px=overlap_px, square=tta != "none")
-    views = Views(turned=tta == "d4")
+    views = TestTimeAugmentation(turned=tta == "d4")
     if blend == "hann":
         multiple = stride_px(expert.network)
         blended = Blend.fit(window_px=window_px, overlap_px=overlap_px, multiple_px=multiple)
-        views, plan = Views(turned=tta == "d4", blend=blended), blended.plan(plan.shape)
+        views, plan = TestTimeAugmentation(turned=tta == "d4", blend=blended), blended.plan(plan.shape)
     layers = Layers(confidence is not None or entropy is not None, probabilities is not None)
     job = MapJob(scene, plan, Scaling(header.bands, header.mean, header.std), header.legend, layers)
     budget = parse_memory_bytes(memory)
@@ -232,12 +230,12 @@ def check_pixel_size(expert: Expert, scene: Scene) -> None:
 
 def pick_engine(
     store: PartStore, network: torch.nn.Module, job: MapJob, *, engine: str, precision: str
-) -> tuple[Engine, Trial]:
+) -> tuple[Engine, EngineBenchmark]:
     """Engine of the parts that are there, for `auto` must not choose another one half-way; else a new choice."""
     saved = store.saved_plan()
     if saved is not None and saved.get("asked") == [engine, precision]:
         try:
-            return make_engine(network, str(saved["engine"])), Trial()
+            return make_engine(network, str(saved["engine"])), EngineBenchmark()
         except (KeyError, RecipeError):
             pass  # this machine lacks it: choose anew, the parts are thrown away
     trial = read_trial(job.scene, plan=job.plan, scaling=job.scaling) if "auto" in (engine, precision) else []

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from tesela.core.scene import Scene
 from tesela.io.scenes import SceneReader
 from tesela.mapping.kernels import scale_window
-from tesela.mapping.strips import Strip
-from tesela.mapping.windows import Span, WindowPlan
+from tesela.mapping.windows import Span, Strip, WindowPlan
 
 T = TypeVar("T")
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Protocol, Self
 
 from tesela.core.errors import ExpertError, unknown_name
-from tesela.models.fields import MOST_CHANNELS, MOST_CLASSES, whole_number
+from tesela.models.header_validation import MOST_CHANNELS, MOST_CLASSES, whole_number
 from tesela.models.unmixers import UNMIXERS
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ from numpy.typing import NDArray
 
 from tesela.core.errors import ExpertError
 from tesela.core.spectra import Spectra
-from tesela.models.applied import series_of
 from tesela.models.context import SeriesNetwork
 from tesela.models.ensemble import Ensemble
 from tesela.models.expert import Expert
+from tesela.models.inference import series_of
 from tesela.models.mixing import LinearUnmixing
 
 

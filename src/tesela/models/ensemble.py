@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from tesela.core.errors import ExpertError
-from tesela.models.answer import Answer, Tensor, UnmixingNetwork
 from tesela.models.expert import Expert
+from tesela.models.output import NetworkOutput, Tensor, UnmixingNetwork
 from tesela.models.unmixers import EnsembleArchitecture, Unmixer
 
 
@@ -22,7 +22,7 @@ class Ensemble(UnmixingNetwork):
         self.members = nn.ModuleList(members)
         self.margin_px = max(member.margin_px for member in members)
 
-    def answer(self, values: Tensor, mask: Tensor, static: Tensor) -> Answer:
+    def answer(self, values: Tensor, mask: Tensor, static: Tensor) -> NetworkOutput:
         """See `UnmixingNetwork.answer`; `heads` are the members' shares, each network's mean."""
         answers = []
         for member in self.members:
@@ -33,7 +33,7 @@ class Ensemble(UnmixingNetwork):
         heads = torch.stack([one.shares for one in answers])
         imputed = [one.imputed for one in answers if one.imputed is not None]
         sure = [one.concentration for one in answers if one.concentration is not None]
-        return Answer(
+        return NetworkOutput(
             shares=heads.mean(0),
             heads=heads,
             imputed=torch.stack(imputed).mean(0) if imputed and not self.margin_px else None,

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from tesela.core.errors import ExpertError, join_words
 from tesela.core.legend import Legend
 from tesela.models.architecture import Architecture, read_architecture
-from tesela.models.doubt import Doubt, read_doubts
 from tesela.models.series import SeriesScaling
+from tesela.models.variance import Variance, read_variances
 
 FORMAT = 1
 """Version of the header; a file of a newer one is refused."""
@@ -51,7 +51,7 @@ class ExpertHeader:
     task: str = "segmentation"
     series: SeriesScaling | None = None
     """Months, ancillary layers and prior of an expert for unmixing."""
-    doubt: tuple[Doubt, ...] = ()
+    doubt: tuple[Variance, ...] = ()
     """What makes standard deviations of shares true, by level of the legend, the coarsest first; empty: not fitted."""
     training: Mapping[str, object] = field(default_factory=dict)
     """Settings of the training recipe."""
@@ -148,7 +148,7 @@ class ExpertHeader:
                 pixel_size_m=float(str(document["pixel_size_m"])),
                 task=str(document["task"]),
                 series=SeriesScaling.from_dict(_table(document["series"])) if "series" in document else None,
-                doubt=read_doubts(document.get("doubt", [])),
+                doubt=read_variances(document.get("doubt", [])),
                 training=_table(document["training"]),
                 scores=_table(document["scores"]),
                 provenance=Provenance(

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from tesela.models.answer import Answer, Tensor, UnmixingNetwork
+from tesela.models.output import NetworkOutput, Tensor, UnmixingNetwork
 from tesela.models.unmixers import MixingArchitecture
 
 SUM_WEIGHT = 1e3
@@ -47,7 +47,7 @@ class LinearUnmixing(UnmixingNetwork):
         shape = (architecture.endmembers, architecture.steps, architecture.bands)
         self.endmembers = nn.Parameter(torch.zeros(shape), requires_grad=False)
 
-    def answer(self, values: Tensor, mask: Tensor, static: Tensor) -> Answer:
+    def answer(self, values: Tensor, mask: Tensor, static: Tensor) -> NetworkOutput:
         """See `UnmixingNetwork.answer`; rebuilds the series, also in its gaps."""
         made = self.architecture
         flat = values.detach().cpu().double().numpy().reshape(-1, made.steps * made.bands)
@@ -59,7 +59,7 @@ class LinearUnmixing(UnmixingNetwork):
             shares[:, parent] += parts[:, position]
         answer = torch.from_numpy(shares).to(values).reshape(*values.shape[:-2], -1)
         rebuilt = torch.from_numpy(parts @ spectra).to(values).reshape(values.shape)
-        return Answer(
+        return NetworkOutput(
             shares=answer, heads=answer[None], imputed=torch.where(mask > 0, values, rebuilt), rebuilt=rebuilt
         )
 

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from tesela.core.errors import ExpertError
-from tesela.models.answer import Answer, Tensor, UnmixingNetwork
+from tesela.models.output import NetworkOutput, Tensor, UnmixingNetwork
 from tesela.models.unmixers import TreesArchitecture
 
 _TYPES = {
@@ -46,7 +46,7 @@ class Trees(UnmixingNetwork):
         self.register_buffer("baseline", torch.zeros(architecture.classes, dtype=torch.float64))
         self.baseline: Tensor
 
-    def answer(self, values: Tensor, mask: Tensor, static: Tensor) -> Answer:
+    def answer(self, values: Tensor, mask: Tensor, static: Tensor) -> NetworkOutput:
         """See `UnmixingNetwork.answer`."""
         series = np.where(mask.cpu().numpy() > 0, values.cpu().numpy(), np.nan)
         features = stack_features(series, static.cpu().numpy(), neighbours=self.margin_px)
@@ -59,7 +59,7 @@ class Trees(UnmixingNetwork):
         forest = made.outputs == made.classes
         shares = found / made.trees if forest else project_to_simplex(found + self.baseline.cpu().numpy())
         answer = torch.from_numpy(shares).to(values.dtype).reshape(*features.shape[:-1], made.classes)
-        return Answer(shares=answer, heads=answer[None])
+        return NetworkOutput(shares=answer, heads=answer[None])
 
     def _check(self, arrays: dict[str, NDArray[Any]], features: int) -> None:
         """Refuse trees whose numbers point outside, or round in circles: a file may come from a stranger."""

@@ -7,13 +7,20 @@ from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Self
 
 from tesela.core.errors import ExpertError, unknown_name
-from tesela.models.fields import MOST_CHANNELS, MOST_CLASSES, choice, flag, number_list, whole_number
+from tesela.models.header_validation import (
+    MOST_CHANNELS,
+    MOST_CLASSES,
+    choice,
+    flag,
+    number_list,
+    whole_number,
+)
 
 if TYPE_CHECKING:
-    from tesela.models.answer import UnmixingNetwork
+    from tesela.models.output import UnmixingNetwork
 
 ENCODERS = ("mlp", "ltae", "tempcnn")
-"""Pixel encoders by name; see `tesela.models.encoders`."""
+"""Pixel encoders by name; see `tesela.models.context`."""
 
 MOST_NODES = 1 << 26
 """Largest number of nodes of all trees that a file may ask for."""
@@ -109,7 +116,7 @@ class EncoderArchitecture(_Settings):
     context: int = 0
     """Convolutions over neighbours, 3 x 3 each; 0: each pixel by itself."""
     dirichlet: bool = False
-    """Answer with the parameters of a Dirichlet distribution, so that it can be unsure."""
+    """NetworkOutput with the parameters of a Dirichlet distribution, so that it can be unsure."""
     mixture: bool = False
     """Rebuild the series as a mixture of monthly endmember spectra that can be read."""
 

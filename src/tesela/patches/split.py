@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from tesela.core.errors import GridError, InputError, join_words, unknown_name
 from tesela.io.vector import open_layer, read_layer
+from tesela.patches.areas import metric_footprints, one_split_each, settle, shared_pairs, touched_blocks
 from tesela.patches.balance import HELD, LACKING, quotas, share_out
-from tesela.patches.ground import metric_footprints, one_split_each, settle, shared_pairs, touched_blocks
 from tesela.patches.table import NONE, QUALITIES, SPLITS, UNBIASED, PatchTable
 
 FRACTIONS = (0.6, 0.2, 0.2)

@@ -48,7 +48,7 @@ def summarise(table: PatchTable) -> SplitSummary:
 
     Classes that occur nowhere in the table are left out.
     """
-    from tesela.patches.ground import metric_footprints
+    from tesela.patches.areas import metric_footprints
 
     splits = [split for split in (*SPLITS, UNBIASED) if split in table.counts]
     pixels = {split: table.class_pixels(split) for split in splits}

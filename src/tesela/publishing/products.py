@@ -129,9 +129,7 @@ def _publish_expert(source: Path, folder: Path, publication: Publication, beside
 
 def _publish_cascade(source: Path, folder: Path, publication: Publication, beside: list[Path]) -> Product:
     from tesela.mapping.cascade import read_cascade
-    from tesela.publishing.cascade_card import cascade_card
-    from tesela.publishing.cascade_file import cascade_text, expert_files, expert_name
-    from tesela.publishing.cascade_item import cascade_item
+    from tesela.publishing.cascade import cascade_card, cascade_item, cascade_text, expert_files, expert_name
 
     cascade, experts = read_cascade(source), expert_files(source)
     name = slug(cascade.name)

@@ -32,7 +32,7 @@ class Drawn:
 
 
 @dataclass(frozen=True)
-class SampleJudgement:
+class SampleEstimates:
     """What a sample says of a map, and where its page lies."""
 
     estimates: AccuracyEstimates
@@ -85,7 +85,7 @@ def draw_sample_file(
     return Drawn(design, design.expected_se(expected), file)
 
 
-def judge_sample_file(
+def estimate_sample_file(
     map_file: str | Path,
     sample: str | Path,
     out: str | Path,
@@ -97,7 +97,7 @@ def judge_sample_file(
     crosswalk: str | Path | None = None,
     interval: Interval = "logit",
     title: str = "Accuracy and area from a sample",
-) -> SampleJudgement:
+) -> SampleEstimates:
     """
     Estimate a map's accuracy and its classes' areas from a sample that was interpreted, and write the page.
 
@@ -124,7 +124,7 @@ def judge_sample_file(
         title=title,
         facts={"Map": str(map_file), "Sample": str(sample)},
     )
-    return SampleJudgement(found, page)
+    return SampleEstimates(found, page)
 
 
 def _open(path: str | Path, legend: str | None) -> ClassMap:

@@ -157,8 +157,8 @@ def write_answers(path: str | Path, answers: Callable[[], Mapping[str, Answer]])
         If the file cannot be changed now.
     """
     with changing_rows(path, layer=LAYER, key="sample_id") as change:
-        for thing_id, answer in answers().items():
-            change(int(thing_id), asdict(answer))
+        for item_id, answer in answers().items():
+            change(int(item_id), asdict(answer))
 
 
 def classes_table(legend: Legend) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tesela.core.errors import InputError, join_words
 from tesela.core.grid import windows
-from tesela.io.http import Patience
+from tesela.io.http import RetryPolicy
 from tesela.io.images import write_bands
 from tesela.io.remote import Rasters
 from tesela.sources.areas import Area
@@ -33,7 +33,7 @@ def write_layer_mosaic(
     classes: bool = False,
     nodata: float | None = None,
     workers: int = 8,
-    patience: Patience | None = None,
+    patience: RetryPolicy | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Path:
     """

@@ -12,7 +12,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from tesela.core.errors import InputError, NetworkError, unknown_name
-from tesela.io.http import Patience, Web
+from tesela.io.http import RetryPolicy, Web
 from tesela.io.remote import is_remote
 
 Signing = Literal["none", "sas", "s3"]
@@ -78,7 +78,7 @@ class Catalogue:
         """Whether it is an address on a server."""
         return is_remote(self.address)
 
-    def web(self, patience: Patience | None = None) -> Web:
+    def web(self, patience: RetryPolicy | None = None) -> Web:
         """What asks its server, signing where the provider wants it."""
         if self.provider is not None and self.provider.signing == "sas":
             return Web(patience=patience, signer=TokenSigner(self.address, patience))
@@ -129,7 +129,7 @@ class TokenSigner:
     margin_s = 120.0
     """A token that ends sooner is renewed first."""
 
-    def __init__(self, address: str, patience: Patience | None = None) -> None:
+    def __init__(self, address: str, patience: RetryPolicy | None = None) -> None:
         place = urlsplit(address)
         self._host = place.netloc
         root = place.path.split("/stac/")[0]

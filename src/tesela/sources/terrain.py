@@ -15,7 +15,7 @@ from rasterio.windows import Window
 
 from tesela.core.errors import GridError, InputError
 from tesela.core.grid import bounds_in, window_grid, windows
-from tesela.io.numbers import read_numbers
+from tesela.io.pixel_values import read_numbers
 from tesela.io.raster import grid_of, open_dataset, raster_crs
 
 _SOURCE_PX = 3072

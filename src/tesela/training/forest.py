@@ -49,7 +49,7 @@ def texture(image: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.concatenate(layers)
 
 
-def teach_forest(table: PatchTable, *, seed: int = 0) -> ExtraTreesClassifier:
+def train_forest(table: PatchTable, *, seed: int = 0) -> ExtraTreesClassifier:
     """Forest taught with pixels of the patches of split "train"."""
     from sklearn.ensemble import ExtraTreesClassifier
 

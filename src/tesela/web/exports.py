@@ -8,9 +8,9 @@ from pathlib import Path
 
 from tesela.core.errors import InputError, join_words
 from tesela.io.tables import write_csv, write_geopackage
+from tesela.patches.quality_classes import REVIEW, with_tiers
 from tesela.patches.table import QUALITIES, PatchTable, read_patches
-from tesela.patches.tiers import REVIEW, with_tiers
-from tesela.web.judged import Judged, read_verdicts
+from tesela.web.review_results import ReviewResults, read_verdicts
 from tesela.web.verdicts import ANSWERS, Verdict
 
 _COLUMNS = (
@@ -19,7 +19,7 @@ _COLUMNS = (
 
 
 @dataclass(frozen=True)
-class Review(Judged):
+class Review(ReviewResults):
     """The verdicts on a patch table that stand, those of all reviewers."""
 
     noun = "patches"
@@ -126,7 +126,7 @@ _WRITERS = {".parquet": _write_table, ".csv": _write_csv, ".gpkg": _write_geopac
 def _rows(review: Review) -> list[tuple[object, ...]]:
     return [
         (
-            item.thing_id,
+            item.item_id,
             item.reviewer,
             item.tier,
             _word(item.label),

@@ -11,14 +11,14 @@ from tesela.core.errors import InputError
 from tesela.io.manifest import write_whole
 from tesela.io.tables import copy_geopackage, write_csv
 from tesela.sampling.interpretation import Answer, read_points, write_answers
-from tesela.web.judged import Judged, read_verdicts
+from tesela.web.review_results import ReviewResults, read_verdicts
 from tesela.web.verdicts import Verdict
 
 _COLUMNS = ("sample_id", "interpreter", "reference", "confidence", "note", "flag", "seconds", "at")
 
 
 @dataclass(frozen=True)
-class Interpretation(Judged):
+class Interpretation(ReviewResults):
     """What interpreters said of the points of a sample."""
 
     noun = "points"
@@ -62,7 +62,7 @@ class Interpretation(Judged):
             raise InputError(f"There is no answer to write to {out}: none stands.")
         if path.suffix.lower() == ".csv":
             return write_csv(path, _COLUMNS, self._rows())
-        found = {thing_id: agreed_answer(said) for thing_id, said in self.verdicts.items()}
+        found = {item_id: agreed_answer(said) for item_id, said in self.verdicts.items()}
         if path.exists() and path.samefile(self.path):
             write_answers(path, lambda: found)
             return path
@@ -74,7 +74,7 @@ class Interpretation(Judged):
     def _rows(self) -> list[tuple[object, ...]]:
         return [
             (
-                item.thing_id, item.reviewer, item.reference, item.confidence, item.note, int(item.flag),
+                item.item_id, item.reviewer, item.reference, item.confidence, item.note, int(item.flag),
                 item.seconds, item.at,
             )
             for found in self.verdicts.values()

@@ -19,9 +19,9 @@ from PIL import Image
 from tesela.core.errors import InputError
 from tesela.core.scene import Scene
 from tesela.io.maps import ClassMap, MapReader
+from tesela.io.pixel_values import ConfidenceReader
 from tesela.io.pyramid import Pyramid, TileReader, class_counts
 from tesela.io.scenes import SceneReader
-from tesela.io.scores import ConfidenceReader
 from tesela.pages.scene_picture import common_range, shown_bands
 
 _SAMPLE_PX = 512

@@ -19,7 +19,7 @@ CREATE TABLE IF NOT EXISTS events (
     at TEXT NOT NULL,
     reviewer TEXT NOT NULL,
     action TEXT NOT NULL CHECK (action IN ('judge', 'skip', 'undo')),
-    thing_id TEXT NOT NULL,
+    item_id TEXT NOT NULL,
     tier TEXT,
     reference TEXT,
     label INTEGER,
@@ -31,19 +31,19 @@ CREATE TABLE IF NOT EXISTS events (
     seconds REAL NOT NULL DEFAULT 0,
     undoes INTEGER REFERENCES events (id)
 );
-CREATE INDEX IF NOT EXISTS by_thing ON events (reviewer, thing_id);
+CREATE INDEX IF NOT EXISTS by_thing ON events (reviewer, item_id);
 CREATE TRIGGER IF NOT EXISTS never_changed BEFORE UPDATE ON events
     BEGIN SELECT RAISE(ABORT, 'the log of verdicts is append-only'); END;
 CREATE TRIGGER IF NOT EXISTS never_deleted BEFORE DELETE ON events
     BEGIN SELECT RAISE(ABORT, 'the log of verdicts is append-only'); END;
-CREATE TABLE IF NOT EXISTS claims (thing_id TEXT PRIMARY KEY, reviewer TEXT NOT NULL, until REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS claims (item_id TEXT PRIMARY KEY, reviewer TEXT NOT NULL, until REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS subject (fingerprint TEXT NOT NULL);
 """
 _STANDING = """
 SELECT e.* FROM events e JOIN (
     SELECT max(id) AS id FROM events
     WHERE action <> 'undo' AND id NOT IN (SELECT undoes FROM events WHERE action = 'undo')
-    GROUP BY reviewer, thing_id
+    GROUP BY reviewer, item_id
 ) last ON e.id = last.id
 """
 """The last word of each reviewer on each thing that was not taken back."""
@@ -80,7 +80,7 @@ class VerdictLog:
             columns = {str(row["name"]) for row in base.execute("PRAGMA table_info(events)")}
             if "patch_id" in columns:
                 for table in ("events", "claims"):
-                    base.execute(f"ALTER TABLE {table} RENAME COLUMN patch_id TO thing_id")
+                    base.execute(f"ALTER TABLE {table} RENAME COLUMN patch_id TO item_id")
                 base.execute("ALTER TABLE events ADD COLUMN reference TEXT")
 
     def __enter__(self) -> VerdictLog:
@@ -142,14 +142,14 @@ class VerdictLog:
         """Append a verdict; one whose key is there already is kept once."""
         with self.writing() as base:
             base.execute(
-                "INSERT OR IGNORE INTO events (key, at, reviewer, action, thing_id, tier, reference, label, boundary,"
+                "INSERT OR IGNORE INTO events (key, at, reviewer, action, item_id, tier, reference, label, boundary,"
                 " reasons, note, flag, confidence, seconds) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     verdict.key,
                     _now(),
                     verdict.reviewer,
                     verdict.action,
-                    verdict.thing_id,
+                    verdict.item_id,
                     verdict.tier,
                     verdict.reference,
                     verdict.label,
@@ -172,21 +172,21 @@ class VerdictLog:
             Id of what it was about; None if there is nothing to take back.
         """
         with self.writing() as base:
-            done = base.execute("SELECT thing_id FROM events WHERE key = ?", (key,)).fetchone()
+            done = base.execute("SELECT item_id FROM events WHERE key = ?", (key,)).fetchone()
             if done is not None:  # asked twice
-                return str(done["thing_id"])
+                return str(done["item_id"])
             last = base.execute(
-                "SELECT id, thing_id FROM events WHERE reviewer = ? AND action <> 'undo' AND id NOT IN "
+                "SELECT id, item_id FROM events WHERE reviewer = ? AND action <> 'undo' AND id NOT IN "
                 "(SELECT undoes FROM events WHERE action = 'undo') ORDER BY id DESC LIMIT 1",
                 (reviewer,),
             ).fetchone()
             if last is None:
                 return None
             base.execute(
-                "INSERT INTO events (key, at, reviewer, action, thing_id, undoes) VALUES (?, ?, ?, 'undo', ?, ?)",
-                (key, _now(), reviewer, last["thing_id"], last["id"]),
+                "INSERT INTO events (key, at, reviewer, action, item_id, undoes) VALUES (?, ?, ?, 'undo', ?, ?)",
+                (key, _now(), reviewer, last["item_id"], last["id"]),
             )
-            return str(last["thing_id"])
+            return str(last["item_id"])
 
     def standing(self, reviewer: str | None = None) -> list[Verdict]:
         """Last word of each reviewer on each thing, skips too, oldest first; of one reviewer or of all."""
@@ -198,8 +198,8 @@ class VerdictLog:
     def judged(self) -> set[str]:
         """Ids of all that was ever judged, also where it was taken back or skipped later."""
         with self.reading() as base:
-            found = base.execute("SELECT DISTINCT thing_id FROM events WHERE action = 'judge'")
-            return {str(row["thing_id"]) for row in found}
+            found = base.execute("SELECT DISTINCT item_id FROM events WHERE action = 'judge'")
+            return {str(row["item_id"]) for row in found}
 
     def count(self) -> int:
         """Entries of the log, those taken back too."""
@@ -216,7 +216,7 @@ def _verdict(row: sqlite3.Row) -> Verdict:
     return Verdict(
         key=row["key"],
         reviewer=row["reviewer"],
-        thing_id=row["thing_id"],
+        item_id=row["item_id"],
         action=row["action"],
         tier=row["tier"],
         reference=row["reference"],

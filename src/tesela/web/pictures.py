@@ -6,8 +6,10 @@ import io
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+import pyproj
 from odc.geo.geobox import GeoBox
 from PIL import Image
 
@@ -15,6 +17,42 @@ from tesela.core.errors import InputError
 from tesela.core.scene import Scene
 from tesela.io.scenes import SceneReader
 from tesela.pages.scene_picture import common_range, shown_bands
+
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a picture shows and what of it is judged, in pixels as (column, row)."""
+
+    corner: Point
+    """Upper left corner of the picture."""
+    side: int
+    """Of the picture, which is square."""
+    frame: tuple[Point, Point, Point, Point]
+    """Corners of what is judged; around it is context."""
+    home: float
+    """Width that is seen at first."""
+
+    def to_dict(self) -> dict[str, object]:
+        """Document for the page."""
+        return {"corner": self.corner, "side": self.side, "frame": self.frame, "home": self.home}
+
+
+def centre_of(grid: GeoBox) -> dict[str, object]:
+    """Centre of a grid and the name of its system, for people."""
+    x, y = grid.extent.centroid.coords[0]
+    return name_place(x, y, crs=str(grid.crs))
+
+
+def name_place(x: float, y: float, *, crs: str) -> dict[str, object]:
+    """Coordinates, to the metre or to 0.1 m in degrees, and the name of their system."""
+    found = pyproj.CRS.from_user_input(crs)
+    return {
+        "centre": [round(value, 6 if abs(value) < 1000 else 0) for value in (x, y)],
+        "crs": ":".join(found.to_authority() or (found.name,)),
+    }
+
 
 _KEPT = 96
 """Pictures kept ready: a dozen places for each of several reviewers."""

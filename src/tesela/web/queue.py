@@ -26,15 +26,15 @@ class Progress:
     """How far one reviewer is."""
 
     done: int
-    """Things that the reviewer has judged."""
+    """ReviewItems that the reviewer has judged."""
     left: int
-    """Things that are still open to the reviewer."""
+    """ReviewItems that are still open to the reviewer."""
     given: dict[str, int]
-    """Things judged, by answer: tiers of patches, classes of points."""
+    """ReviewItems judged, by answer: tiers of patches, classes of points."""
     team: int
-    """Things that somebody has judged."""
+    """ReviewItems that somebody has judged."""
     total: int
-    """Things in all."""
+    """ReviewItems in all."""
     seconds_each: float | None
     """Median of the last verdicts."""
     left_seconds: float | None
@@ -72,11 +72,11 @@ class ReviewQueue:
         with self.log.writing() as base:
             standing = self.log.standing()
             held = base.execute(
-                "SELECT thing_id FROM claims WHERE reviewer <> ? AND until > ?", (reviewer, now)
+                "SELECT item_id FROM claims WHERE reviewer <> ? AND until > ?", (reviewer, now)
             )
-            still_open = self._open(reviewer, standing, held={str(row["thing_id"]) for row in held})
+            still_open = self._open(reviewer, standing, held={str(row["item_id"]) for row in held})
             base.executemany(
-                "INSERT INTO claims VALUES (?, ?, ?) ON CONFLICT (thing_id) DO UPDATE SET "
+                "INSERT INTO claims VALUES (?, ?, ?) ON CONFLICT (item_id) DO UPDATE SET "
                 "reviewer = excluded.reviewer, until = excluded.until",
                 [
                     (thing, reviewer, now + CLAIM_S)
@@ -86,29 +86,29 @@ class ReviewQueue:
             )
         return still_open[:count], self._progress(reviewer, standing, left=len(still_open))
 
-    def release(self, thing_id: str) -> None:
+    def release(self, item_id: str) -> None:
         """Let others have what its reviewer skipped."""
         with self.log.writing() as base:
-            base.execute("DELETE FROM claims WHERE thing_id = ?", (thing_id,))
+            base.execute("DELETE FROM claims WHERE item_id = ?", (item_id,))
 
     def _open(self, reviewer: str, standing: Sequence[Verdict], *, held: set[str]) -> list[str]:
-        """Things that the reviewer may still judge, in order; skipped ones last."""
-        mine = {item.thing_id: item.action for item in standing if item.reviewer == reviewer}
-        others = {item.thing_id for item in standing if item.reviewer != reviewer and item.action == "judge"}
+        """ReviewItems that the reviewer may still judge, in order; skipped ones last."""
+        mine = {item.item_id: item.action for item in standing if item.reviewer == reviewer}
+        others = {item.item_id for item in standing if item.reviewer != reviewer and item.action == "judge"}
         taken = (others | held) - self.shared
         fresh = [thing for thing in self.order if thing not in mine and thing not in taken]
         skipped = [thing for thing, action in mine.items() if action == "skip" and thing in self._known]
         return fresh + [thing for thing in skipped if thing not in taken]
 
     def _progress(self, reviewer: str, standing: Sequence[Verdict], *, left: int) -> Progress:
-        judged = [item for item in standing if item.action == "judge" and item.thing_id in self._known]
+        judged = [item for item in standing if item.action == "judge" and item.item_id in self._known]
         mine = [item for item in judged if item.reviewer == reviewer]
         each = median(item.seconds for item in mine[-_RECENT:]) if mine else None
         return Progress(
             done=len(mine),
             left=left,
             given=dict(Counter(item.answer for item in mine)),
-            team=len({item.thing_id for item in judged}),
+            team=len({item.item_id for item in judged}),
             total=len(self.order),
             seconds_each=each,
             left_seconds=None if each is None else each * left,
@@ -116,6 +116,6 @@ class ReviewQueue:
 
 
 def shared_by_all(things: Sequence[str], share: float, *, seed: int) -> frozenset[str]:
-    """Things that all reviewers judge, drawn at random; a larger share keeps those of a smaller one."""
+    """ReviewItems that all reviewers judge, drawn at random; a larger share keeps those of a smaller one."""
     drawn = np.random.default_rng([seed, 2]).permutation(sorted(things))
     return frozenset(str(thing) for thing in drawn[: round(share * len(drawn))])

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import getpass
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import asdict
 from pathlib import Path
+from typing import Protocol
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -19,15 +20,65 @@ from tesela.core.errors import InputError
 from tesela.core.legend import Legend
 from tesela.core.scene import Scene
 from tesela.web.log import LogError, VerdictLog, log_path
-from tesela.web.patch_things import PatchThings
-from tesela.web.point_things import PointThings
+from tesela.web.patch_items import PatchItems
+from tesela.web.point_items import PointItems
 from tesela.web.queue import ReviewQueue
 from tesela.web.server import LOOPBACK, asset_routes, make_app, read_json, render
-from tesela.web.things import Things
 from tesela.web.verdicts import Verdict, reviewer_name
 
+
+class ReviewItems(Protocol):
+    """What reviewers judge one by one; a request names it by its id, and never a file."""
+
+    name: str
+    """Of the file that lists them, for people."""
+    noun: str
+    """What one of them is called: "patch", "point"."""
+    template: str
+    """Template of the page, with the script of its questions beside it: ``review_NOUN.js``."""
+    legend: Legend
+    subject: str
+    """Of their log; see `tesela.web.log.VerdictLog.bind`."""
+    notes: Sequence[str]
+    """What reviewers should be told before they begin."""
+
+    def __contains__(self, item_id: object) -> bool: ...
+
+    def order(self, name: str, *, seed: int, judged: Set[str]) -> list[str]:
+        """
+        Ids in the order in which they are handed out; InputError if there is no such order.
+
+        `judged` are those that were judged before, also where it was taken back.
+        """
+        ...
+
+    def item(self, item_id: str) -> dict[str, object]:
+        """What the page is told of one thing; `views` by name and `place` are those of `Place`."""
+        ...
+
+    def picture(self, item_id: str, view: str) -> bytes:
+        """JPEG of one of its views; KeyError if there is no such view."""
+        ...
+
+    def labels(self, item_id: str) -> bytes | None:
+        """Class values to judge, square, row by row, compressed by zlib; None where nothing is shown."""
+        ...
+
+    def check(self, verdict: Verdict) -> None:
+        """InputError if the verdict is not one on such a thing."""
+        ...
+
+    def keep(self, log: VerdictLog, changed: Sequence[str]) -> str:
+        """Carry the log's word on some things on to where it belongs; what went wrong, or nothing."""
+        ...
+
+    def extras(self) -> Mapping[str, object]:
+        """What the template needs beyond what all pages need."""
+        ...
+
+
 _AHEAD = 6
-"""Things handed out at a time, so that the next is there before it is asked for."""
+"""ReviewItems handed out at a time, so that the next is there before it is asked for."""
 
 _TRAIL = 200
 """Verdicts that a page which is opened again can go back through."""
@@ -61,7 +112,7 @@ def review_app(
     reviewer : str, optional
         Whose page ``/`` is; default: the name of the account. ``/?reviewer=NAME`` is that of another.
     order : {"random", "class", "disagreement"}
-        Of patches, see `tesela.web.patch_things`; a sample has a random order of its own.
+        Of patches, see `tesela.web.patch_items`; a sample has a random order of its own.
     overlap : float
         Share that every reviewer judges, blind to the others.
     host : str
@@ -72,7 +123,7 @@ def review_app(
     InputError
         If the file cannot be read, or lacks what the order needs.
     """
-    things: Things = PointThings(path, images, legend=legend) if is_sample(path) else PatchThings(path)
+    things: ReviewItems = PointItems(path, images, legend=legend) if is_sample(path) else PatchItems(path)
     if seed < 0:
         raise InputError(f"The seed is {seed}; it is 0 or more.")
     log = VerdictLog(log_path(path))
@@ -98,7 +149,7 @@ def review_app(
 class _Review:
     """The answers of the page; a request names things by their id, and never a file."""
 
-    def __init__(self, things: Things, log: VerdictLog, queue: ReviewQueue, *, reviewer: str) -> None:
+    def __init__(self, things: ReviewItems, log: VerdictLog, queue: ReviewQueue, *, reviewer: str) -> None:
         self.things, self.log, self.queue, self.reviewer = things, log, queue, reviewer
         self._late = log.judged()
         """What the log may say otherwise than the place where answers go; what was never judged, it leaves alone."""
@@ -117,7 +168,7 @@ class _Review:
     def start(self, request: Request) -> Response:
         """All that a page needs when it opens: legend, what was judged, what comes next."""
         reviewer = self._reviewer(request)
-        trail = [item for item in self.log.standing(reviewer) if item.thing_id in self.things]
+        trail = [item for item in self.log.standing(reviewer) if item.item_id in self.things]
         judged = [item for item in trail if item.action == "judge"][-_TRAIL:]
         return JSONResponse(
             {
@@ -127,7 +178,7 @@ class _Review:
                 ],
                 "notes": list(self.things.notes),
                 "trail": [
-                    {"item": self.things.item(found.thing_id), "verdict": found.model_dump()}
+                    {"item": self.things.item(found.item_id), "verdict": found.model_dump()}
                     for found in judged
                 ],
                 **self._next(reviewer),
@@ -140,8 +191,8 @@ class _Review:
     async def judge(self, request: Request) -> Response:
         """Keep a verdict; it is on disk before the answer is sent."""
         verdict = Verdict.of(await read_json(request))
-        if verdict.thing_id not in self.things:
-            raise InputError(f"There is no {self.things.noun} '{verdict.thing_id}' in {self.things.name}.")
+        if verdict.item_id not in self.things:
+            raise InputError(f"There is no {self.things.noun} '{verdict.item_id}' in {self.things.name}.")
         self.things.check(verdict)
         return await _saved(self._keep, verdict)
 
@@ -154,9 +205,9 @@ class _Review:
         return await _saved(self._take_back, reviewer, key)
 
     def picture(self, request: Request) -> Response:
-        thing_id = self._thing(request)
+        item_id = self._thing(request)
         try:
-            content = self.things.picture(thing_id, request.query_params.get("view", ""))
+            content = self.things.picture(item_id, request.query_params.get("view", ""))
         except KeyError:
             raise HTTPException(404, "There is no such view.") from None
         return Response(content, media_type="image/jpeg", headers=_KEEP)
@@ -171,16 +222,16 @@ class _Review:
     def _keep(self, verdict: Verdict) -> dict[str, object]:
         self.log.add(verdict)
         if verdict.action == "skip":
-            self.queue.release(verdict.thing_id)
-        return {"warning": self._carry_on(verdict.thing_id), **self._next(verdict.reviewer)}
+            self.queue.release(verdict.item_id)
+        return {"warning": self._carry_on(verdict.item_id), **self._next(verdict.reviewer)}
 
     def _take_back(self, reviewer: str, key: str) -> dict[str, object]:
-        thing_id = self.log.undo(reviewer, key)
-        if thing_id is None or thing_id not in self.things:
+        item_id = self.log.undo(reviewer, key)
+        if item_id is None or item_id not in self.things:
             return {"undone": None, **self._next(reviewer)}
         return {
-            "undone": self.things.item(thing_id),
-            "warning": self._carry_on(thing_id),
+            "undone": self.things.item(item_id),
+            "warning": self._carry_on(item_id),
             **self._next(reviewer),
         }
 
@@ -195,7 +246,7 @@ class _Review:
 
     def _next(self, reviewer: str) -> dict[str, object]:
         handed, progress = self.queue.hand_out(reviewer, _AHEAD)
-        return {"queue": [self.things.item(thing_id) for thing_id in handed], "progress": asdict(progress)}
+        return {"queue": [self.things.item(item_id) for item_id in handed], "progress": asdict(progress)}
 
     def _reviewer(self, request: Request) -> str:
         try:
@@ -204,10 +255,10 @@ class _Review:
             raise HTTPException(400, str(error)) from None
 
     def _thing(self, request: Request) -> str:
-        thing_id = request.query_params.get("id", "")
-        if thing_id not in self.things:
+        item_id = request.query_params.get("id", "")
+        if item_id not in self.things:
             raise HTTPException(404, f"There is no such {self.things.noun}.")
-        return thing_id
+        return item_id
 
 
 async def _saved(write: Callable[..., dict[str, object]], *given: object) -> Response:

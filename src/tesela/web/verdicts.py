@@ -59,7 +59,7 @@ class Verdict(BaseModel):
     key: Annotated[str, Field(min_length=1, max_length=64)]
     """Drawn by the page: a verdict that is sent twice is kept once."""
     reviewer: Annotated[str, AfterValidator(reviewer_name)]
-    thing_id: str
+    item_id: str
     """Id of the patch, or of the point."""
     action: Literal["judge", "skip"] = "judge"
     """What is skipped is seen again later."""
@@ -138,5 +138,5 @@ def last_words(verdicts: Sequence[Verdict]) -> dict[str, list[Verdict]]:
     found: dict[str, list[Verdict]] = {}
     for verdict in verdicts:
         if verdict.action == "judge":
-            found.setdefault(verdict.thing_id, []).append(verdict)
+            found.setdefault(verdict.item_id, []).append(verdict)
     return found

@@ -53,7 +53,7 @@ def view_app(
     reference : path, optional
         Class raster of any grid and legend.
     confidence : path, optional
-        Confidence raster, see `tesela.io.scores`.
+        Confidence raster, see `tesela.io.pixel_values`.
     history : sequence of paths
         Maps of other years; the year is found in the file's name.
     legend : Legend, optional

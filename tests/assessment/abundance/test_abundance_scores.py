@@ -36,7 +36,7 @@ def test_scores_are_those_computed_by_hand() -> None:
     truth = np.array([[1.0, 0.0], [0.6, 0.4], [0.0, 1.0]])
     found = np.array([[0.9, 0.1], [0.4, 0.6], [0.3, 0.7]])
     sums = AbundanceSums.of(PAIR, truth, found)
-    assert sums.judged_px == 3
+    assert sums.evaluated_px == 3
     assert sums.by_class("mae")[0] == pytest.approx(100 * (0.1 + 0.2 + 0.3) / 3)
     assert sums.by_class("rmse")[0] == pytest.approx(100 * ((0.01 + 0.04 + 0.09) / 3) ** 0.5)
     assert sums.by_class("rrmse")[0] == pytest.approx(100 * (0.14 / 1.36) ** 0.5)
@@ -153,7 +153,7 @@ def write(path: Path, content: np.ndarray, legend: Legend) -> AbundanceMap:
 def test_maps_are_judged_by_pixel_block_and_level(maps: tuple[AbundanceMap, AbundanceMap, Path]) -> None:
     found, truth, folder = maps
     judged = assess_abundance(found, truth, errors=folder / "errors.tif")
-    assert judged.sums.judged_px == 57 * 80
+    assert judged.sums.evaluated_px == 57 * 80
     t, p = (np.moveaxis(item.read()[:, 3:], 0, -1).reshape(-1, 10) for item in (truth, found))
     assert judged.sums.mean("rmse") == pytest.approx(AbundanceSums.of(FINE, t, p).mean("rmse"), abs=1e-9)
     coarse = [sum_to_level(part.T, FINE, 1).T for part in (t, p)]
@@ -162,7 +162,7 @@ def test_maps_are_judged_by_pixel_block_and_level(maps: tuple[AbundanceMap, Abun
     )
     # 18 x 15 km over 40 x 30 km: three by two blocks
     assert judged.block_names == ("1.1", "1.2", "1.3", "2.1", "2.2", "2.3")
-    assert sum(item.judged_px for item in judged.block_sums) == 57 * 80
+    assert sum(item.evaluated_px for item in judged.block_sums) == 57 * 80
     assert judged.density.sum() == 10 * 57 * 80
     import rasterio
 
@@ -180,7 +180,7 @@ def test_only_chosen_pixels_are_judged(maps: tuple[AbundanceMap, AbundanceMap, P
     chosen = np.zeros(GRID.shape, np.bool_)
     chosen[0:10, 0:10] = True
     judged = assess_abundance(found, truth, chosen=chosen)
-    assert judged.sums.judged_px == 70
+    assert judged.sums.evaluated_px == 70
     assert np.isfinite(judged.overview.rmse).sum() == 70
     with pytest.raises(InputError, match="share no pixel to judge"):
         assess_abundance(found, truth, chosen=np.zeros(GRID.shape, np.bool_))

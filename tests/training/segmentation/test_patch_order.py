@@ -5,29 +5,29 @@ import pytest
 import torch
 
 from tesela.training.segmentation.augment import augment, turn
-from tesela.training.segmentation.data import Draws, MemoryPatches, PaddedPatches, Shares
+from tesela.training.segmentation.data import MemoryPatches, PaddedPatches, TrainSampler, ValidationSampler
 
 
 def test_an_epochs_order_depends_on_seed_and_epoch_alone() -> None:
-    draws = Draws(10, batch_size=3, seed=1)
+    draws = TrainSampler(10, batch_size=3, seed=1)
     first = list(draws)
-    assert first == list(Draws(10, batch_size=3, seed=1))
+    assert first == list(TrainSampler(10, batch_size=3, seed=1))
     assert len(first) == len(set(first)) == len(draws) == 9
     draws.set_epoch(1)
     assert list(draws) != first
-    assert list(Draws(10, batch_size=3, seed=2)) != first
+    assert list(TrainSampler(10, batch_size=3, seed=2)) != first
 
 
 def test_few_patches_make_one_small_batch() -> None:
-    assert sorted(Draws(2, batch_size=16, seed=0)) == [0, 1]
+    assert sorted(TrainSampler(2, batch_size=16, seed=0)) == [0, 1]
 
 
 def test_devices_share_the_patches_without_overlap(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn, judged = [], []
     for rank in range(3):
         monkeypatch.setattr("tesela.training.segmentation.data._rank", lambda rank=rank: rank)
-        drawn.append(list(Draws(14, batch_size=2, seed=5, devices=3)))
-        judged.append(list(Shares(7, devices=3)))
+        drawn.append(list(TrainSampler(14, batch_size=2, seed=5, devices=3)))
+        judged.append(list(ValidationSampler(7, devices=3)))
     assert [len(item) for item in drawn] == [4, 4, 4]
     assert len({index for item in drawn for index in item}) == 12
     assert [len(item) for item in judged] == [3, 3, 3]

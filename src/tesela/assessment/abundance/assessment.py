@@ -20,7 +20,7 @@ from tesela.core.grid import pixel_offset, windows
 from tesela.core.legend import Legend
 from tesela.core.shares import pixel_size_m, sum_to_level
 from tesela.io.abundance import AbundanceMap, ErrorWriter
-from tesela.io.numbers import read_numbers
+from tesela.io.pixel_values import read_numbers
 from tesela.io.raster import open_dataset
 
 BLOCK_M = (18_000.0, 15_000.0)
@@ -84,7 +84,7 @@ class AbundanceAssessment:
             "map": self.map_path,
             "reference": self.reference_path,
             "legend": self.legend.address,
-            "judged_px": self.sums.judged_px,
+            "evaluated_px": self.sums.evaluated_px,
             "blocks": len(self.block_names),
             "mean": _mean_rows(self.sums),
             "interval_95": {
@@ -96,7 +96,7 @@ class AbundanceAssessment:
                 for depth, sums in self.levels.items()
             },
             "by_block": {
-                name: {"judged_px": sums.judged_px, **_mean_rows(sums)}
+                name: {"evaluated_px": sums.evaluated_px, **_mean_rows(sums)}
                 for name, sums in zip(self.block_names, self.block_sums, strict=True)
             },
             "calibration": None if self.calibration is None else self.calibration.to_dict(),
@@ -306,7 +306,7 @@ def _mean_rows(sums: AbundanceSums) -> dict[str, float | None]:
 
 
 def _class_rows(sums: AbundanceSums) -> list[dict[str, object]]:
-    n = max(sums.judged_px, 1)
+    n = max(sums.evaluated_px, 1)
     return [
         {
             "code": item.code,

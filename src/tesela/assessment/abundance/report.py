@@ -6,14 +6,86 @@ import base64
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from tesela.assessment.abundance import figures
-from tesela.assessment.abundance.assessment import AbundanceAssessment
+from tesela.assessment.abundance.assessment import AbundanceAssessment, assess_abundance
 from tesela.assessment.abundance.calibration import LEVELS
-from tesela.assessment.abundance.scores import NAMES, SCORES, AbundanceSums
+from tesela.assessment.abundance.scores import NAMES, SCORES, AbundanceSums, score_lines
+from tesela.core.errors import InputError
+from tesela.io.abundance import open_abundance
 from tesela.io.manifest import write_whole
 from tesela.pages.environment import names_apart, page_environment
+from tesela.patches.pixels import read_pixel_table
+
+
+@dataclass(frozen=True)
+class AbundanceAssessmentFiles:
+    """Scores of one abundance map and where its report lies."""
+
+    assessment: AbundanceAssessment
+    report: Path
+
+    @property
+    def document(self) -> Mapping[str, object]:
+        """All figures, for JSON."""
+        return {**self.assessment.to_dict(), "report": str(self.report)}
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """Mean scores, and the page."""
+        sums = self.assessment.sums
+        return (
+            *score_lines({name: sums.mean(name) for name in SCORES}),
+            f"report    {self.report}",
+        )
+
+
+def is_abundance(path: str | Path) -> bool:
+    """Whether a raster is an abundance map of Tesela."""
+    try:
+        open_abundance(path)
+    except InputError:
+        return False
+    return True
+
+
+def assess_abundance_files(
+    map_file: str | Path,
+    reference: str | Path,
+    out: str | Path,
+    *,
+    within: str | Path | None = None,
+    uncertainty: str | Path | None = None,
+    title: str = "Abundance map assessment",
+) -> AbundanceAssessmentFiles:
+    """
+    Judge an abundance map against reference shares and write the report.
+
+    Parameters
+    ----------
+    reference : path
+        Abundance map of the same pixels, as `tesela label --fractions` writes it.
+    within : path, optional
+        Pixel table whose test pixels are judged.
+    uncertainty : path, optional
+        Standard deviation of each share, for its calibration.
+    """
+    found = open_abundance(map_file)
+    chosen = None
+    if within is not None:
+        chosen = read_pixel_table(within).ground("test", found.grid.shape.yx)
+    judged = assess_abundance(
+        found,
+        open_abundance(reference),
+        chosen=chosen,
+        uncertainty=uncertainty,
+        errors=Path(out) / "errors.tif",
+    )
+    facts = {"Map": str(map_file), "Reference": str(reference)}
+    return AbundanceAssessmentFiles(judged, write_abundance_report(out, judged, title=title, facts=facts))
+
 
 _MOST_ROWS = 400
 """Blocks listed on the page; the JSON has all."""
@@ -87,7 +159,7 @@ def write_abundance_report(
                 for depth, sums in [*sorted(judged.levels.items()), (judged.legend.depth, judged.sums)]
             ],
             blocks=[
-                {"name": name, "px": sums.judged_px, "cells": _cells(sums)}
+                {"name": name, "px": sums.evaluated_px, "cells": _cells(sums)}
                 for name, sums in list(zip(judged.block_names, judged.block_sums, strict=True))[:_MOST_ROWS]
             ],
             more_blocks=max(0, len(judged.block_names) - _MOST_ROWS),
@@ -107,7 +179,7 @@ def write_abundance_report(
 
 
 def _table(sums: AbundanceSums, depth: int) -> dict[str, object]:
-    n = max(sums.judged_px, 1)
+    n = max(sums.evaluated_px, 1)
     return {
         "depth": depth,
         "rows": [

@@ -37,7 +37,7 @@ class AbundanceSums:
     >>> legend = Legend("demo", (LandClass(1, "a", "A", "#ff0000"), LandClass(2, "b", "B", "#00ff00")))
     >>> truth, map_ = np.array([[1.0, 0.0], [0.5, 0.5]]), np.array([[0.8, 0.2], [0.5, 0.5]])
     >>> sums = AbundanceSums.of(legend, truth, map_)
-    >>> sums.judged_px, round(sums.mean("mae"), 6), round(sums.mean("rmse"), 6)
+    >>> sums.evaluated_px, round(sums.mean("mae"), 6), round(sums.mean("rmse"), 6)
     (2, 10.0, 14.142136)
     """
 
@@ -69,7 +69,7 @@ class AbundanceSums:
         return AbundanceSums(self.legend, self.moments + other.moments, self.majority + other.majority)
 
     @property
-    def judged_px(self) -> int:
+    def evaluated_px(self) -> int:
         """Judged pixels."""
         return int(self.moments[0, _N])
 

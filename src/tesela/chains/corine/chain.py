@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tesela.assessment.assessment import Assessment, Generalised, assess
-from tesela.assessment.files import judge_generalised
+from tesela.assessment.files import assess_generalised
 from tesela.assessment.report import write_report
 from tesela.chains.class_map_scores import (
     count_blocks,
@@ -213,7 +213,7 @@ class CorineChain(SceneChain[SceneSection]):
         judged: dict[str, Assessment] = {}
         reports: list[Path] = []
         after: dict[str, Generalised] = {}
-        for section in self._judged_sections():
+        for section in self._evaluated_sections():
             found, labels = open_map(self._map_file(section)), open_map(self._label_file(section))
             judge = partial(
                 assess,
@@ -222,7 +222,7 @@ class CorineChain(SceneChain[SceneSection]):
                 within=self._test_ground(table, section),
             )
             judged[section.name] = judge(found, confidence=self._confidence_file(section))
-            generalised = judge_generalised(
+            generalised = assess_generalised(
                 found,
                 self._report_folder(section) / "generalised.tif",
                 judge,
@@ -271,7 +271,7 @@ class CorineChain(SceneChain[SceneSection]):
         """IoU, F1 and accuracy on the test ground of all judged maps."""
         files = {
             section.name: self._report_folder(section) / "assessment.json"
-            for section in self._judged_sections()
+            for section in self._evaluated_sections()
         }
         return read_metrics(files, self.legend)
 
@@ -279,7 +279,7 @@ class CorineChain(SceneChain[SceneSection]):
         """Confusions by block of the split, of all judged maps."""
         table = read_patches(self.patch_file)
         judged = []
-        for section in self._judged_sections():
+        for section in self._evaluated_sections():
             found, labels = open_map(self._map_file(section)), open_map(self._label_file(section))
             side = max(1, round(self.recipe.patches.block / self.open_scene(section).pixel_size_m))
             ground = self._test_ground(table, section)
@@ -290,7 +290,7 @@ class CorineChain(SceneChain[SceneSection]):
         """Million floating-point operations a pixel of the network, on a patch."""
         return count_mflops_per_px(self.expert_file, side_px=self.recipe.patches.size_px)
 
-    def _judged_sections(self) -> list[SceneSection]:
+    def _evaluated_sections(self) -> list[SceneSection]:
         return [section for section in self._sections(("map", "both")) if self._label_file(section).exists()]
 
     @property

@@ -237,9 +237,9 @@ class LulucfChain(SceneChain[SheetSection]):
 
     def assess(self) -> Sequence[Path]:
         """Judge each expert and each cascade on ground that they never saw; write the table and a report a scene."""
-        from tesela.chains.lulucf.scores import judge_chain  # loads torch, seconds
+        from tesela.chains.lulucf.scores import assess_chain  # loads torch, seconds
 
-        return judge_chain(self)
+        return assess_chain(self)
 
     def products(self) -> Mapping[str, str]:
         """Cascade and experts that are there."""
@@ -293,7 +293,7 @@ class LulucfChain(SceneChain[SheetSection]):
         """Where `assess` writes what `summary` reads."""
         return self.out / "report" / "summary.json"
 
-    def judged_sections(self) -> list[SheetSection]:
+    def evaluated_sections(self) -> list[SheetSection]:
         """Scenes that are mapped and have labels."""
         return self._sections(("both",))
 

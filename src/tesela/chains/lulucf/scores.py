@@ -41,7 +41,7 @@ GROUNDS = {"test": "test patches", "unbiased": "unbiased patches"}
 """Splits that judge, and what the table calls them."""
 
 
-def judge_chain(chain: LulucfChain) -> list[Path]:
+def assess_chain(chain: LulucfChain) -> list[Path]:
     """Judge experts and cascades of a chain that has mapped its scenes; returns the files written."""
     recipe = chain.recipe
     rows: list[Row] = []
@@ -55,20 +55,22 @@ def judge_chain(chain: LulucfChain) -> list[Path]:
             patches = read_patches(chain.patch_file(taught))
             for split in grounds:
                 if split in patches.counts:
-                    counts = judge_expert(expert, patches, split)
+                    counts = evaluate_expert(expert, patches, split)
                     rows.append(Row.of(taught.name, measure, GROUNDS[split], score(counts)))
         cascade = read_cascade(chain.cascade_file(measure))
         if not references:
-            references = {item.name: draw_reference(chain, cascade, item) for item in chain.judged_sections()}
+            references = {
+                item.name: draw_reference(chain, cascade, item) for item in chain.evaluated_sections()
+            }
         for split in grounds:
             total = Confusion.empty(cascade.legend)
-            for section in chain.judged_sections():
+            for section in chain.evaluated_sections():
                 ground = _ground(first, split, section)
                 if not ground.empty:
                     found, reference = open_map(chain.map_file(section, measure)), references[section.name]
                     total += assess(found, reference, within=ground, edges_px=()).confusion
             rows.append(Row.of("cascade", measure, GROUNDS[split], score(total)))
-    for section in chain.judged_sections():
+    for section in chain.evaluated_sections():
         report = _write_report(chain, section, references[section.name], first)
         reports += [] if report is None else [report]
     table = Table(tuple(rows), tuple(recipe.measures))
@@ -85,7 +87,7 @@ def judge_chain(chain: LulucfChain) -> list[Path]:
     return [*made, *reports, *(Path(item.path) for item in references.values()), chain.summary_file]
 
 
-def judge_expert(expert: Expert, table: PatchTable, split: str) -> Confusion:
+def evaluate_expert(expert: Expert, table: PatchTable, split: str) -> Confusion:
     """Confusion of an expert on the patches of a split, each seen by itself, as it was taught."""
     header = expert.header
     data = PatchDataset(table, split, bands=header.bands, mean=header.mean, std=header.std)
@@ -149,7 +151,7 @@ def join_labels(cascade: Cascade, labels: Mapping[str, NDArray[np.uint8]]) -> ND
     return np.asarray(joined, np.uint8)
 
 
-def judged_split(table: PatchTable) -> str:
+def evaluated_split(table: PatchTable) -> str:
     """Split that stands for all ground: the unbiased patches where there are some, else the test patches."""
     return "unbiased" if "unbiased" in table.counts else "test"
 
@@ -158,9 +160,9 @@ def count_cascade_blocks(chain: LulucfChain) -> Blocks:
     """Confusions of the first measure's map by block of the split, at the finest classes."""
     table = read_patches(chain.patch_file(chain.recipe.experts[0]))
     judged = []
-    for section in chain.judged_sections():
+    for section in chain.evaluated_sections():
         found = open_map(chain.map_file(section, chain.recipe.measures[0]))
-        ground = _ground(table, judged_split(table), section)
+        ground = _ground(table, evaluated_split(table), section)
         if ground.empty:
             continue
         side = max(1, round(chain.recipe.patches.block / chain.open_scene(section).pixel_size_m))
@@ -184,12 +186,12 @@ def _write_report(
 ) -> Path | None:
     """Report of a scene's map; none where it has no patch to judge on."""
     found = open_map(chain.map_file(section, chain.recipe.measures[0]))
-    split = judged_split(table)
+    split = evaluated_split(table)
     within = None if chain.recipe.assessment.ground == "all" else _ground(table, split, section)
     if within is not None and within.empty:
         return None
     judged = assess(found, reference, tiles_px=chain.recipe.assessment.tiles_px, within=within)
-    many = len(chain.judged_sections()) > 1
+    many = len(chain.evaluated_sections()) > 1
     folder = chain.out / "report" / "map" / (section.name if many else "")
     return write_report(
         folder,

@@ -40,7 +40,7 @@ class Row:
     accuracy: float
     miou: float
     macro_f1: float
-    judged_px: int
+    evaluated_px: int
     iou: Mapping[str, float | None]
     """IoU by class name; None where a class is absent."""
 
@@ -57,7 +57,7 @@ class Row:
             float(scores.accuracy),
             float(scores.mean_iou),
             float(scores.macro_f1),
-            scores.judged_px,
+            scores.evaluated_px,
             iou,
         )
 

@@ -11,8 +11,7 @@ from typing import Any
 
 from tesela import __version__
 from tesela.assessment.abundance.assessment import AbundanceAssessment, assess_abundance
-from tesela.assessment.abundance.files import is_abundance
-from tesela.assessment.abundance.report import write_abundance_report
+from tesela.assessment.abundance.report import is_abundance, write_abundance_report
 from tesela.assessment.abundance.scores import score_lines
 from tesela.chains.metrics import Blocks, Metric
 from tesela.chains.unmixing.recipe import UnmixingRecipe

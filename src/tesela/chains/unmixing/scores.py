@@ -58,7 +58,7 @@ def mflops_of(expert: Expert) -> float:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from tesela.models.answer import UnmixingNetwork
+    from tesela.models.output import UnmixingNetwork
 
     network, series = expert.network, expert.header.series
     assert isinstance(network, UnmixingNetwork)

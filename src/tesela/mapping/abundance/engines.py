@@ -14,8 +14,8 @@ from torch import nn
 
 from tesela.core.errors import RecipeError, unknown_name
 from tesela.mapping.engines import KINDS
-from tesela.models.answer import Answer, Tensor, UnmixingNetwork
-from tesela.models.applied import Floats, Runner, TorchRunner
+from tesela.models.inference import Floats, Runner, TorchRunner
+from tesela.models.output import NetworkOutput, Tensor, UnmixingNetwork
 from tesela.models.unmixers import BritsArchitecture, EncoderArchitecture, EnsembleArchitecture
 
 BATCH = 2048
@@ -87,8 +87,8 @@ class OpenVinoRunner:
         }
         self._run: Callable[[list[Floats]], Mapping[int, Any]] | None = None
 
-    def __call__(self, values: Floats, mask: Floats, static: Floats) -> Answer:
-        """See `tesela.models.applied.Runner`."""
+    def __call__(self, values: Floats, mask: Floats, static: Floats) -> NetworkOutput:
+        """See `tesela.models.inference.Runner`."""
         leading = values.shape[:-2]
         pixels = math.prod(leading)
         flat = [item.reshape(pixels, *item.shape[len(leading) :]) for item in (values, mask, static)]
@@ -107,7 +107,7 @@ class OpenVinoRunner:
         shares = np.concatenate([part[0] for part in parts])[:count]
         heads = np.concatenate([part[1] for part in parts], 1)[:, :count]
         sure = np.concatenate([part[2] for part in parts])[:count] if len(parts[0]) > 2 else None
-        return Answer(
+        return NetworkOutput(
             shares=torch.from_numpy(shares.reshape(*leading, -1)),
             heads=torch.from_numpy(heads.reshape(len(heads), *leading, -1)),
             concentration=None if sure is None else torch.from_numpy(sure.reshape(leading)),

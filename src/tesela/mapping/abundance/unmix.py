@@ -19,14 +19,14 @@ from tesela.io.abundance import AbundanceMap, AbundanceWriter
 from tesela.io.cube import Cube
 from tesela.io.cube_writer import CubeWriter, check_target
 from tesela.io.maps import MapWriter, ScoreWriter
-from tesela.io.outputs import check_outputs
 from tesela.io.parts import PartStore
-from tesela.mapping.abundance.blocks import DEVIATION_STEPS, Block, Layout, make_blocks, unmix_block
+from tesela.io.scratch import check_outputs
+from tesela.mapping.abundance.blocks import DEVIATION_STEPS, Block, BlockLayout, make_blocks, unmix_block
 from tesela.mapping.abundance.engines import choose_runner
 from tesela.mapping.predict import fingerprint_network
-from tesela.models.answer import UnmixingNetwork
-from tesela.models.applied import TorchRunner, series_of, unmix
 from tesela.models.expert import Expert
+from tesela.models.inference import TorchRunner, series_of, unmix
+from tesela.models.output import UnmixingNetwork
 
 Progress = Callable[[int, int], None]
 """Called with the pixels done and the pixels in all."""
@@ -109,7 +109,7 @@ def unmix_cube(
         pixels=rows * cols,
         imputed=imputed is not None,
     )
-    layout = Layout(
+    layout = BlockLayout(
         len(legend), uncertainty is not None, len(cube.times) * len(expert.header.bands) if imputed else 0
     )
     blocks = make_blocks(cube, margin_px=network.margin_px, memory=parse_memory_bytes(memory))
@@ -140,7 +140,7 @@ def unmix_cube(
                 store.write(block.number, layout.pack(unmix_block(expert, run, cube, block, level=level)))
                 advance(block)
         else:
-            from tesela.mapping.abundance.cluster import run_blocks  # loads dask
+            from tesela.mapping.abundance.blocks import run_blocks  # loads dask
 
             run_blocks(
                 cluster,
@@ -242,7 +242,7 @@ def _assemble(
     *,
     grid: GeoBox,
     legend: Legend,
-    layout: Layout,
+    layout: BlockLayout,
     outputs: tuple[str | Path | None, str | Path | None, str | Path | None],
     cube: Cube,
     bands: tuple[str, ...],

@@ -26,8 +26,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from tesela.models.answer import Answer, Tensor, UnmixingNetwork
 from tesela.models.brits.kernels import advance_cell, decay_hidden
+from tesela.models.output import NetworkOutput, Tensor, UnmixingNetwork
 
 HIDDEN = 100
 """Hidden units of the published network."""
@@ -199,7 +199,7 @@ class Brits(UnmixingNetwork):
             for _ in range(2)
         )
 
-    def answer(self, values: Tensor, mask: Tensor, static: Tensor) -> Answer:
+    def answer(self, values: Tensor, mask: Tensor, static: Tensor) -> NetworkOutput:
         """See `UnmixingNetwork.answer`; fills the series."""
         leading, (steps, bands) = values.shape[:-2], values.shape[-2:]
         x = values.reshape(-1, steps, bands).transpose(0, 1)
@@ -214,7 +214,7 @@ class Brits(UnmixingNetwork):
         heads = torch.stack([ahead, back])
         filled = (filled_ahead + filled_back) / 2
         error = _observed_error(first[0], first[1], guesses_ahead) + _observed_error(*turned, guesses_back)
-        return Answer(
+        return NetworkOutput(
             shares=heads.mean(0).reshape(*leading, -1),
             heads=heads.reshape(2, *leading, -1),
             imputed=filled.transpose(0, 1).reshape(values.shape),

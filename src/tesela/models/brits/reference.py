@@ -2,16 +2,51 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch.nn import functional
 
-from tesela.models.answer import Answer, Tensor
 from tesela.models.brits.network import Brits, Rits
+from tesela.models.output import NetworkOutput, Tensor
+from tesela.models.unmixers import BritsArchitecture
 
 
-def reference_answer(network: Brits, values: Tensor, mask: Tensor, static: Tensor) -> Answer:
+@dataclass(frozen=True)
+class Cost:
+    """Millions of floating-point operations for one pixel."""
+
+    true_mflop: float
+    """Of all matrix products of the equations, an addition and a multiplication for each weight."""
+    published_mflop: float
+    """As Table II of the paper counts, by the profiler thop: biases and gates of the LSTM twice, no decay rates."""
+
+
+def brits_cost(plan: BritsArchitecture, *, steps: int = 12) -> Cost:
     """
-    Answer of a network's weights, one plain operation after the other.
+    Count the work of BRITS for one pixel.
+
+    Examples
+    --------
+    >>> brits_cost(BritsArchitecture(bands=7, classes=4))
+    Cost(true_mflop=2.267008, published_mflop=2.305504)
+    """
+    bands, hidden = plan.bands, plan.hidden
+    gates = 4 * (2 * bands + hidden) * hidden
+    estimates = hidden * bands + 2 * bands * bands
+    rates = (
+        bands * hidden + 2 * bands * bands
+    )  # of hidden state, of values, and the weights of the other bands
+    branch = plan.layers * plan.embedding + (hidden + plan.embedding) * hidden if plan.layers else 0
+    ending = branch + hidden * plan.classes
+    true = 2 * (steps * (gates + estimates + rates) + ending)
+    counted = 2 * (steps * (gates + 16 * hidden + estimates) + ending)
+    return Cost(2 * true / 1e6, 2 * counted / 1e6)
+
+
+def reference_answer(network: Brits, values: Tensor, mask: Tensor, static: Tensor) -> NetworkOutput:
+    """
+    NetworkOutput of a network's weights, one plain operation after the other.
 
     Parameters
     ----------
@@ -21,7 +56,7 @@ def reference_answer(network: Brits, values: Tensor, mask: Tensor, static: Tenso
     ahead = _walk(network.ahead, values, mask, static)
     back = _walk(network.back, values.flip(1), mask.flip(1), static)
     filled_back = back[1].flip(1)
-    return Answer(
+    return NetworkOutput(
         shares=(ahead[0] + back[0]) / 2,
         heads=torch.stack([ahead[0], back[0]]),
         imputed=(ahead[1] + filled_back) / 2,

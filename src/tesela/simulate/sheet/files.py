@@ -17,8 +17,7 @@ from tesela.simulate.region.region import write_mistakes
 from tesela.simulate.sheet.crowns import ROOF, raise_relief
 from tesela.simulate.sheet.orthophoto import draw_orthophoto
 from tesela.simulate.sheet.sheet import make_sheet
-from tesela.simulate.sheet.siose import draw_siose, stand_canopy
-from tesela.simulate.sheet.siose_file import write_siose
+from tesela.simulate.sheet.siose import draw_siose, stand_canopy, write_siose
 
 
 @dataclass(frozen=True)

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tesela.core.errors import InputError
-from tesela.simulate.region.covers import CONFUSED, FORMER, GROUNDS, NUMBER
+from tesela.generalise.labelling import label_regions
+from tesela.io.layers import write_layers
+from tesela.io.legends import load_legend
+from tesela.simulate.region.covers import CONFUSED, FORMER, GROUNDS, LABELS, NUMBER, Ground
 from tesela.simulate.region.references import WrongPolygon
+from tesela.simulate.sheet.crowns import ROOF, Relief
 from tesela.simulate.sheet.sheet import Sheet
+
+if TYPE_CHECKING:
+    import geopandas as gpd
+    import pandas as pd
+    import shapely
+
 
 _LARGEST = 0.03
 """Largest part of the sheet that one wrong or shifted polygon may be."""
@@ -146,3 +158,193 @@ def _inner_points(polygon: NDArray[np.int32], count: int) -> NDArray[np.intp]:
     start = np.cumsum(size) - size
     middle = order[np.minimum(start + size // 2, polygon.size - 1)]
     return np.stack(np.unravel_index(middle, polygon.shape), axis=1)
+
+
+PROVINCE = "99"
+"""No province of Spain has this number."""
+
+_USES = {
+    "1": ("5000", "Uso residencial", "500"),
+    "2": ("1110", "Producción agrícola comercial", "111"),
+    "3": ("6310", "Áreas naturales terrestres", "631"),
+    "5": ("6320", "Áreas de agua", "632"),
+}
+"""ID_USO, its name and HILUCS, by the first digit of the cover; roads, forest and dehesa are told apart below."""
+
+_OWN_USES = {
+    "142": ("4111", "Vías", "411"),
+    "143": ("4111", "Vías", "411"),
+    "144": ("4111", "Vías", "411"),
+    "302": ("1600", "Dehesa", "150"),
+    "312": ("1200", "Silvicultura", "120"),
+    "313": ("1200", "Silvicultura", "120"),
+    "316": ("1200", "Silvicultura", "120"),
+}
+
+
+def write_siose(path: str | Path, sheet: Sheet, found: SioseMap, relief: Relief) -> Path:
+    """
+    Write a map as IGN ships SIOSE AR: T_POLIGONOS, T_USOS, T_COMBINADA, T_VALORES and the lists of codes.
+
+    FCCARB is what the forest map tells of a stand, LIDAR_POR_ARB and LIDAR_POR_EDF what stands on the polygon now.
+    """
+    polygons = _polygons(sheet, found, relief)
+    prefix = f"SAR_{PROVINCE}_T_"
+    return write_layers(
+        path,
+        {
+            f"{prefix}POLIGONOS": polygons,
+            f"{prefix}USOS": _uses(polygons),
+            f"{prefix}COMBINADA": _combined(sheet, found),
+            f"{prefix}VALORES": _values(polygons, found),
+            "LISTADO_COBERTURAS": _covers(),
+        },
+    )
+
+
+def rotulo(ground: Ground) -> str:
+    """ROTULO of a kind of ground, such as ``60CNF_40FDP``."""
+    single = len(ground.parts) == 1
+    return "_".join(
+        ("" if single else f"{part.percent:.0f}") + LABELS[part.cover] + part.attributes
+        for part in ground.parts
+    )
+
+
+def polygon_id(number: int) -> str:
+    """ID_POLYGON of a polygon of the sheet."""
+    return f"{PROVINCE}{number:08d}"
+
+
+def _polygons(sheet: Sheet, found: SioseMap, relief: Relief) -> gpd.GeoDataFrame:
+    import geopandas as gpd
+
+    numbers, shapes = _outlines(found.polygon, sheet)
+    grounds = [GROUNDS[kind] for kind in found.kind[numbers]]
+    covers = [ground.parts[0].cover for ground in grounds]
+    uses = [_use(cover) for cover in covers]
+    trees = _share(found.polygon, (relief.what > 0) & (relief.what < ROOF) & (relief.height_m > 2))
+    roofs = _share(found.polygon, relief.what == ROOF)
+    names = {item.code: item.name for item in load_legend("siose-ar").classes}
+    count = len(numbers)
+    frame = gpd.GeoDataFrame(
+        {
+            "PROVINCIA": [PROVINCE] * count,
+            "MUNICIPIO": [f"{PROVINCE}001"] * count,
+            "MUNICIPIO_NOMBRE": ["Villa Virtual"] * count,
+            "REFCAT": [f"{number:014d}" for number in numbers],
+            "TIPO": ["U" if cover[0] == "1" else "R" for cover in covers],
+            "ID_PARCELA": [f"P{number:08d}" for number in numbers],
+            "ID_POLYGON": [polygon_id(int(number)) for number in numbers],
+            "ROTULO": [rotulo(ground) for ground in grounds],
+            "ID_COBERTURA_MAX": np.asarray(covers, np.int32),
+            "COBERTURA_DESC": [names[cover] for cover in covers],
+            "ID_USO_MAX": [int(use[0]) for use in uses],
+            "USO_DESC": [use[1] for use in uses],
+            "HILUCS": [int(use[2]) for use in uses],
+            "FCCARB": found.canopy[numbers],
+            "LIDAR_POR_EDF": roofs[numbers],
+            "LIDAR_POR_ARB": trees[numbers],
+            "MEJORADO": [None] * count,
+            "FECHA_REF": [f"{year}-07-01" for year in found.year[numbers]],
+        },
+        geometry=list(shapes),
+        crs=str(sheet.grid.crs),
+    )
+    frame["SUPERF_M2"] = frame.geometry.area.round(2)
+    return frame
+
+
+def _uses(polygons: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
+    kept = ["PROVINCIA", "MUNICIPIO", "REFCAT", "ID_PARCELA", "ID_USO_MAX", "USO_DESC", "HILUCS", "FECHA_REF"]
+    return polygons[[*kept, "SUPERF_M2", "geometry"]]
+
+
+def _combined(sheet: Sheet, found: SioseMap) -> gpd.GeoDataFrame:
+    """Neighbours of one cover and use as one polygon."""
+    import geopandas as gpd
+
+    cover = np.asarray([int(ground.parts[0].cover) for ground in GROUNDS], np.uint32)
+    values = cover[found.kind][found.polygon]
+    number, count = label_regions(values)
+    first = np.zeros(count, np.uint32)
+    first[number.ravel()] = values.ravel()
+    numbers, shapes = _outlines(number, sheet)
+    names = {item.code: item.name for item in load_legend("siose-ar").classes}
+    codes = [str(code) for code in first[numbers]]
+    frame = gpd.GeoDataFrame(
+        {
+            "PROVINCIA": [PROVINCE] * len(codes),
+            "ID_COMBI": np.arange(1, len(codes) + 1),
+            "ID_COBERTURA_MAX": np.asarray(codes, np.int32),
+            "COBERTURA_DESC": [names[code] for code in codes],
+            "ID_USO_MAX": [int(_use(code)[0]) for code in codes],
+            "USO_DESC": [_use(code)[1] for code in codes],
+            "HILUCS": [int(_use(code)[2]) for code in codes],
+        },
+        geometry=list(shapes),
+        crs=str(sheet.grid.crs),
+    )
+    frame["SUPERF_M2"] = frame.geometry.area.round(2)
+    return frame
+
+
+def _values(polygons: gpd.GeoDataFrame, found: SioseMap) -> pd.DataFrame:
+    import pandas as pd
+
+    species = {item.code: item.name for item in load_legend("mfe-species-2").classes}
+    columns = ("ID_POLYGON", "ROTULO", "FCCARB", "SUPERF_M2", "FECHA_REF")
+    rows = []
+    for polygon, label, canopy, area, date in polygons[list(columns)].itertuples(index=False):
+        ground = GROUNDS[found.kind[int(polygon[len(PROVINCE) :])]]
+        for part in ground.parts:
+            rows.append(
+                {
+                    "ID_POLYGON": polygon,
+                    "ROTULO": label,
+                    "CODE_ABREV": LABELS[part.cover] + part.attributes,
+                    "ID_COBERTURA": int(part.cover),
+                    "SUPERF_POR_SINREDONDEO": float(part.percent),
+                    "SUPERF_M2": round(area * part.percent / 100, 2),
+                    "FF_FCCARB": canopy if part.species else None,
+                    "FF_SP": int(part.species) if part.species else None,
+                    "FF_ESPECIE_NOM": species.get(part.species),
+                    "ANO_REF": int(date[:4]),
+                }
+            )
+    return pd.DataFrame(rows).astype({"FF_SP": "Int32"})
+
+
+def _covers() -> pd.DataFrame:
+    import pandas as pd
+
+    rows = [(int(item.code), item.name) for item in load_legend("siose-ar").classes]
+    return pd.DataFrame(rows, columns=["ID_COBERTURA", "COBERTURA_DESC"])
+
+
+def _use(cover: str) -> tuple[str, str, str]:
+    return _OWN_USES.get(cover, _USES[cover[0]])
+
+
+def _share(polygon: NDArray[np.int32], mask: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Per cent of each polygon under a mask, to a decimal."""
+    count = int(polygon.max()) + 1
+    size = np.bincount(polygon.ravel(), minlength=count)
+    found = np.bincount(polygon[mask], minlength=count)
+    return np.asarray(np.round(100 * found / np.maximum(size, 1), 1))
+
+
+def _outlines(number: NDArray[np.int32], sheet: Sheet) -> tuple[NDArray[np.int32], NDArray[np.object_]]:
+    """Polygons of equal number, their outlines smoothed by a pixel, and those numbers."""
+    import shapely
+    from rasterio.features import shapes
+
+    found: dict[int, list[shapely.Polygon]] = {}
+    for outline, value in shapes(number, connectivity=4, transform=sheet.grid.affine):
+        ring, *holes = outline["coordinates"]
+        found.setdefault(int(value), []).append(shapely.Polygon(ring, holes))
+    order = sorted(found)
+    whole: NDArray[np.object_] = np.empty(len(order), np.object_)
+    whole[:] = [found[key][0] if len(found[key]) == 1 else shapely.MultiPolygon(found[key]) for key in order]
+    smoothed = shapely.coverage_simplify(whole, 1.2 * sheet.pixel_m, simplify_boundary=False)
+    return np.asarray(order, np.int32), np.asarray(smoothed, object)

@@ -14,7 +14,7 @@ from tesela.core.errors import InputError, join_words, unknown_name
 from tesela.core.grid import window_grid
 from tesela.io.cube import Cube, open_cube
 from tesela.io.cube_writer import CubeWriter, check_target
-from tesela.io.http import Patience
+from tesela.io.http import RetryPolicy
 from tesela.io.parts import PartStore
 from tesela.io.sinusoidal import SINUSOIDAL, TILE_PX, modis_tile
 from tesela.sources.ancillary import Ancillary
@@ -37,7 +37,7 @@ def write_modis_cube(
     ancillary: Ancillary | None = None,
     memory_bytes: int = 256 << 20,
     catalogue: Catalogue | None = None,
-    patience: Patience | None = None,
+    patience: RetryPolicy | None = None,
     cluster: str | None = None,
     progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> Cube:
@@ -165,7 +165,7 @@ def _make(
 
 
 def _own_grids(
-    composites: Sequence[Composite], catalogue: Catalogue | None, patience: Patience | None
+    composites: Sequence[Composite], catalogue: Catalogue | None, patience: RetryPolicy | None
 ) -> tuple[GeoBox, GeoBox]:
     """Grid of the first file, and of all tiles together; the same where the names tell no tiles."""
     with open_rasters(catalogue, patience) as rasters:

@@ -16,7 +16,7 @@ from odc.geo.geobox import GeoBox
 
 from tesela.core.errors import InputError
 from tesela.core.grid import bounds_in, window_grid
-from tesela.io.http import Patience, Web
+from tesela.io.http import RetryPolicy, Web
 from tesela.io.remote import Rasters
 from tesela.io.sinusoidal import SINUSOIDAL, modis_tile
 from tesela.sources.modis.files import BANDS, DAY, QC, STATE, Composite, Place
@@ -49,7 +49,7 @@ class Work:
     merge: Merge
     catalogue: Catalogue | None = None
     """Whose addresses must be signed."""
-    patience: Patience | None = None
+    patience: RetryPolicy | None = None
 
     @property
     def times(self) -> tuple[str, ...]:
@@ -57,13 +57,13 @@ class Work:
         return tuple(f"{month:02d}" for month in range(1, 13)) if self.climatology else self.months
 
 
-def open_rasters(catalogue: Catalogue | None, patience: Patience | None) -> Rasters:
+def open_rasters(catalogue: Catalogue | None, patience: RetryPolicy | None) -> Rasters:
     """Rasters of a catalogue, or of files and addresses that need no signature."""
     return Rasters(_web(catalogue, patience))
 
 
 @lru_cache(maxsize=1)
-def _web(catalogue: Catalogue | None, patience: Patience | None) -> Web:
+def _web(catalogue: Catalogue | None, patience: RetryPolicy | None) -> Web:
     """One for all blocks of a process: it keeps connections and signatures."""
     return Web(patience=patience) if catalogue is None else catalogue.web(patience)
 

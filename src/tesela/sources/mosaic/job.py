@@ -15,18 +15,18 @@ import numpy as np
 
 from tesela.core.grid import windows
 from tesela.core.publication import Publication
+from tesela.io.images import NOT_COUNTED, CountWriter, MosaicWriter
 from tesela.io.manifest import write_whole
-from tesela.io.mosaics import NOT_COUNTED, CountWriter, MosaicWriter
 from tesela.io.parts import PartStore
 from tesela.io.remote import Rasters
 from tesela.io.stac_items import raster_item
 from tesela.sources.areas import Area
 from tesela.sources.mosaic.parts import Tile, TilePlan, run_on_cluster, unpack
 from tesela.sources.mosaic.scenes import Scenes
-from tesela.sources.mosaic.tiles import Recipe, tile_side
+from tesela.sources.mosaic.tiles import CompositeOptions, tile_side
 from tesela.sources.periods import Period
 from tesela.sources.providers import Catalogue
-from tesela.sources.sentinel2.granules import Unusable
+from tesela.sources.sentinel2.granules import RejectedScene
 
 _FORMAT = 1
 """Raised when the same scenes would give other pixels."""
@@ -53,7 +53,7 @@ class Mosaic:
     mean_count: float
     observations: int
     scenes: int
-    left_out: tuple[Unusable, ...]
+    left_out: tuple[RejectedScene, ...]
     notes: tuple[str, ...]
     resumed: int
     """Tiles kept from a former run; all of them where the mosaic was there already."""
@@ -75,7 +75,7 @@ class MosaicJob:
     catalogue: Catalogue
     area: Area
     period: Period
-    recipe: Recipe
+    recipe: CompositeOptions
     scenes: Scenes
     folder: Path
     memory_bytes: int

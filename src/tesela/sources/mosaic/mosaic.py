@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tesela.core.errors import InputError, join_words, unknown_name
 from tesela.core.units import parse_length_m, parse_memory_bytes
-from tesela.io.http import Patience, Web
+from tesela.io.http import RetryPolicy, Web
 from tesela.io.manifest import Manifest, fingerprint
 from tesela.io.remote import Rasters
 from tesela.sources.areas import Area
@@ -18,7 +18,7 @@ from tesela.sources.masking import MASKED
 from tesela.sources.mosaic.compositing import RULES
 from tesela.sources.mosaic.job import Mosaic, MosaicJob, describe_area
 from tesela.sources.mosaic.scenes import choose_scenes
-from tesela.sources.mosaic.tiles import Recipe
+from tesela.sources.mosaic.tiles import CompositeOptions
 from tesela.sources.periods import Period
 from tesela.sources.providers import Catalogue
 from tesela.sources.sentinel2.granules import choose_bands
@@ -40,7 +40,7 @@ def write_mosaics(
     collection: str | None = None,
     memory: str | int = "512 MiB",
     workers: int = 8,
-    patience: Patience | None = None,
+    patience: RetryPolicy | None = None,
     cluster: str | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Mosaic]:
@@ -93,7 +93,7 @@ def write_mosaics(
         raise InputError(unknown_name("rule for incomplete items", incomplete, ("skip", "refuse")))
     if workers < 1:
         raise InputError(f"{workers} workers read no file; give 1 or more (--workers).")
-    recipe = Recipe(choose_bands(bands), rule, masked, parse_length_m(buffer))
+    recipe = CompositeOptions(choose_bands(bands), rule, masked, parse_length_m(buffer))
     folder = Path(out_dir)
     started = time.monotonic()
     wanted = collection or (catalogue.provider.sentinel2 if catalogue.provider else None)

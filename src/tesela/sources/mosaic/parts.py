@@ -15,12 +15,12 @@ from odc.geo.geobox import GeoBox
 
 from tesela.core.errors import TeselaError
 from tesela.io.cluster import run_tasks
-from tesela.io.http import Patience
-from tesela.io.mosaics import NOT_COUNTED
+from tesela.io.http import RetryPolicy
+from tesela.io.images import NOT_COUNTED
 from tesela.io.parts import PartStore
 from tesela.io.remote import Rasters
 from tesela.sources.areas import Area
-from tesela.sources.mosaic.tiles import Recipe, compose_tile
+from tesela.sources.mosaic.tiles import CompositeOptions, compose_tile
 from tesela.sources.periods import Period
 from tesela.sources.providers import Catalogue
 from tesela.sources.sentinel2.granules import Granule
@@ -42,7 +42,7 @@ class TilePlan:
 
     area: Area
     period: Period
-    recipe: Recipe
+    recipe: CompositeOptions
     observations: Observations
 
     def make(self, window: GeoBox, rasters: Rasters, pool: Executor) -> NDArray[np.uint8]:
@@ -67,7 +67,7 @@ class _Told:
     plan: TilePlan
     output: str
     catalogue: Catalogue
-    patience: Patience
+    patience: RetryPolicy
     workers: int
 
 
@@ -78,7 +78,7 @@ def run_on_cluster(
     store: PartStore,
     *,
     catalogue: Catalogue,
-    patience: Patience,
+    patience: RetryPolicy,
     workers: int,
     advance: Callable[[int], None],
 ) -> None:

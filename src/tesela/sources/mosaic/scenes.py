@@ -11,7 +11,7 @@ from tesela.core.errors import InputError
 from tesela.io.remote import Rasters
 from tesela.sources.sentinel2.granules import (
     Granule,
-    Unusable,
+    RejectedScene,
     check_offset,
     group_observations,
     newest_processing,
@@ -25,7 +25,7 @@ class Scenes:
 
     observations: tuple[tuple[Granule, ...], ...]
     """By time; the granules of one were seen in one pass."""
-    left_out: tuple[Unusable, ...]
+    left_out: tuple[RejectedScene, ...]
     notes: tuple[str, ...]
     """Offsets that were corrected."""
 
@@ -66,7 +66,7 @@ def choose_scenes(
         If a scene cannot be looked at to check its offset.
     """
     read = [read_granule(item, bands) for item in items]
-    left_out = [one for one in read if isinstance(one, Unusable)]
+    left_out = [one for one in read if isinstance(one, RejectedScene)]
     if left_out and (incomplete == "refuse" or len(left_out) == len(read)):
         raise InputError(
             f"{len(left_out)} of {len(read)} items cannot be used: {left_out[0].name} {left_out[0].reason}. "
@@ -82,7 +82,7 @@ def choose_scenes(
             reason = f"is cloudy ({granule.cloud_percent:.0f} %)"
         if reason:
             granules.remove(granule)
-            left_out.append(Unusable(granule.name, reason))
+            left_out.append(RejectedScene(granule.name, reason))
     if not granules:
         raise InputError(
             f"All {len(read)} scenes found are left out ({left_out[0].name} {left_out[0].reason}). Allow more "
@@ -91,7 +91,7 @@ def choose_scenes(
     kept = newest_processing(granules)
     chosen = {granule.name for granule in kept}
     left_out += [
-        Unusable(one.name, "was processed anew, by a later baseline")
+        RejectedScene(one.name, "was processed anew, by a later baseline")
         for one in granules
         if one.name not in chosen
     ]

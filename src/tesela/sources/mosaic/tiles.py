@@ -23,7 +23,7 @@ FAR_M = 1000.0
 
 
 @dataclass(frozen=True)
-class Recipe:
+class CompositeOptions:
     """How observations become a mosaic."""
 
     bands: tuple[str, ...]
@@ -51,7 +51,7 @@ def compose_tile(
     window: GeoBox,
     observations: Sequence[Sequence[Granule]],
     *,
-    recipe: Recipe,
+    recipe: CompositeOptions,
     period: Period,
     rasters: Rasters,
     pool: Executor,
@@ -128,7 +128,7 @@ def _look(
     wide: GeoBox,
     margin: int,
     *,
-    recipe: Recipe,
+    recipe: CompositeOptions,
     pixel_m: float,
     rasters: Rasters,
 ) -> _Look:

@@ -66,7 +66,7 @@ class Granule:
 
 
 @dataclass(frozen=True)
-class Unusable:
+class RejectedScene:
     """An item that cannot be used, and why."""
 
     name: str
@@ -94,9 +94,9 @@ def choose_bands(text: str) -> tuple[str, ...]:
     return names
 
 
-def read_granule(item: Mapping[str, Any], bands: Sequence[str]) -> Granule | Unusable:
+def read_granule(item: Mapping[str, Any], bands: Sequence[str]) -> Granule | RejectedScene:
     """
-    Find what a mosaic needs in a STAC item of any provider; `Unusable` where an asset or the time is missing.
+    Find what a mosaic needs in a STAC item of any provider; `RejectedScene` where an asset or the time is missing.
 
     The offset is, in this order: none, where ``earthsearch:boa_offset_applied`` is true; that of the metadata of the
     red band (``raster:bands`` or, since STAC 1.1, ``raster:offset``); by baseline, -0.1 from 04.00 on; by date, -0.1
@@ -112,11 +112,13 @@ def read_granule(item: Mapping[str, Any], bands: Sequence[str]) -> Granule | Unu
     missing = [band for band in (*bands, "SCL") if band not in found]
     name = str(item["id"])
     if missing:
-        return Unusable(name, f"lacks {join_words(missing)} (it has {join_words(sorted(assets)) or 'none'})")
+        return RejectedScene(
+            name, f"lacks {join_words(missing)} (it has {join_words(sorted(assets)) or 'none'})"
+        )
     try:
         moment = datetime.fromisoformat(str(properties["datetime"]).replace("Z", "+00:00"))
     except (KeyError, ValueError):
-        return Unusable(name, "has no date that can be read")
+        return RejectedScene(name, "has no date that can be read")
     baseline = _baseline(properties, name)
     return Granule(
         name=name,
@@ -183,10 +185,10 @@ def check_offset(granule: Granule, rasters: Rasters) -> tuple[Granule, str]:
     scl = rasters.read_small(granule.bands["SCL"], _CHECK_PX)
     red = rasters.read_small(granule.bands["B04"], max(scl.shape))
     rows, cols = min(scl.shape[0], red.shape[0]), min(scl.shape[1], red.shape[1])
-    return judge_offset(granule, red[:rows, :cols], scl[:rows, :cols])
+    return infer_offset(granule, red[:rows, :cols], scl[:rows, :cols])
 
 
-def judge_offset(granule: Granule, red: NDArray[np.number], scl: NDArray[np.number]) -> tuple[Granule, str]:
+def infer_offset(granule: Granule, red: NDArray[np.number], scl: NDArray[np.number]) -> tuple[Granule, str]:
     """Judge numbers of the red band and the scene classification of the same pixels; see `check_offset`."""
     dark = np.isin(scl, (2, 4, 6)) & (red > 0)
     if int(dark.sum()) < _FEW:

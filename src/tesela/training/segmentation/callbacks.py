@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 
-class Keeper(lightning.Callback):
+class CheckpointCallback(lightning.Callback):
     """
     Writes the log after every epoch, and the checkpoint from which a killed training goes on.
 

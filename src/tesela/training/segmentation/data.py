@@ -57,7 +57,7 @@ class MemoryPatches:
         return self.images[index], self.labels[index].long()
 
 
-class Draws(Sampler[int]):
+class TrainSampler(Sampler[int]):
     """
     Order of the training patches in an epoch: a function of seed, epoch and device, and of nothing else.
 
@@ -94,7 +94,7 @@ class Draws(Sampler[int]):
         return iter(order[_rank() :: self.devices].tolist())
 
 
-class Shares(Sampler[int]):
+class ValidationSampler(Sampler[int]):
     """Every validation patch once, dealt out to the devices; `PaddedPatches` evens their shares."""
 
     def __init__(self, count: int, *, devices: int = 1) -> None:

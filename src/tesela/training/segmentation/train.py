@@ -22,8 +22,14 @@ from tesela.models.unet import STRIDE, encoder_name, make_unet
 from tesela.patches.dataset import PatchDataset, band_statistics
 from tesela.patches.table import PatchTable
 from tesela.training.hardware import choose_hardware, freeze_idle
-from tesela.training.segmentation.callbacks import EpochBar, Keeper
-from tesela.training.segmentation.data import Draws, Patches, Shares, make_loader, take_to_memory
+from tesela.training.segmentation.callbacks import CheckpointCallback, EpochBar
+from tesela.training.segmentation.data import (
+    Patches,
+    TrainSampler,
+    ValidationSampler,
+    make_loader,
+    take_to_memory,
+)
 from tesela.training.segmentation.losses import class_weights, patch_weights
 from tesela.training.segmentation.settings import SegmentationSettings
 from tesela.training.segmentation.task import SegmentationTask
@@ -217,7 +223,7 @@ def _fit(
         freeze_idle(network, bands=plan.bands)
     _open_logs(logs, begin=not resumed)
     train, val = (take_to_memory(patches, cache=settings.cache) for patches in (train, val))
-    draws = Draws(
+    draws = TrainSampler(
         len(train),
         batch_size=settings.batch_size,
         seed=settings.seed,
@@ -226,7 +232,7 @@ def _fit(
     )
     batches, val_batches = (
         make_loader(patches, order, batch_size=settings.batch_size, num_workers=settings.num_workers)
-        for patches, order in ((train, draws), (val, Shares(len(val), devices=devices)))
+        for patches, order in ((train, draws), (val, ValidationSampler(len(val), devices=devices)))
     )
     task = SegmentationTask(
         network,
@@ -243,14 +249,17 @@ def _fit(
         precision=precision,  # type: ignore[arg-type]
         max_epochs=settings.epochs,
         gradient_clip_val=settings.clip or None,
-        callbacks=[Keeper(folder.checkpoint, log=logs / "metrics.csv"), *([] if quiet else [EpochBar()])],
+        callbacks=[
+            CheckpointCallback(folder.checkpoint, log=logs / "metrics.csv"),
+            *([] if quiet else [EpochBar()]),
+        ],
         logger=TensorBoardLogger(logs, name="", version=""),
         log_every_n_steps=max(1, min(50, len(batches))),
-        enable_checkpointing=False,  # the Keeper does it
+        enable_checkpointing=False,  # the CheckpointCallback does it
         enable_progress_bar=False,  # the EpochBar does it
         enable_model_summary=False,
         num_sanity_val_steps=0,
-        use_distributed_sampler=False,  # Draws and Shares deal out the patches
+        use_distributed_sampler=False,  # TrainSampler and ValidationSampler deal out the patches
         default_root_dir=folder.path,
     )
     try:

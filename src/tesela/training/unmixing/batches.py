@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tesela.models.answer import Tensor
+from tesela.models.output import Tensor
 from tesela.models.series import SeriesScaling, scale_series
 from tesela.patches.pixels import PixelTable
 from tesela.training.unmixing.settings import UnmixingSettings

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tesela.models.answer import UnmixingNetwork
 from tesela.models.mixing import LinearUnmixing, purest_endmembers
+from tesela.models.output import UnmixingNetwork
 from tesela.models.trees import Trees, boosted_arrays, fill_trees, forest_arrays, stack_features
 from tesela.models.unmixers import MixingArchitecture, TreesArchitecture
 from tesela.training.unmixing.batches import TRAIN, VAL, PixelSource

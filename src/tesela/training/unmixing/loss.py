@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import torch
 
-from tesela.models.answer import Answer, Tensor
+from tesela.models.output import NetworkOutput, Tensor
 from tesela.training.unmixing.settings import UnmixingSettings
 
 _LEAST = 1e-6
 
 
 def unmixing_loss(
-    answer: Answer,
+    answer: NetworkOutput,
     targets: Tensor,
     *,
     values: Tensor,
@@ -57,7 +57,7 @@ def unmixing_loss(
     return loss
 
 
-def _published(answer: Answer, targets: Tensor, known: Tensor, settings: UnmixingSettings) -> Tensor:
+def _published(answer: NetworkOutput, targets: Tensor, known: Tensor, settings: UnmixingSettings) -> Tensor:
     assert answer.imputation_error is not None
     assert answer.disagreement is not None
     wanted = targets[known]
@@ -66,7 +66,7 @@ def _published(answer: Answer, targets: Tensor, known: Tensor, settings: Unmixin
     return settings.imputation * answer.imputation_error + judged + settings.consistency * answer.disagreement
 
 
-def _divergence(answer: Answer, shares: Tensor, wanted: Tensor, known: Tensor) -> Tensor:
+def _divergence(answer: NetworkOutput, shares: Tensor, wanted: Tensor, known: Tensor) -> Tensor:
     """Cross-entropy of shares, or the negative log-likelihood of a Dirichlet."""
     if answer.concentration is None:
         return _cross_entropy(shares, wanted)

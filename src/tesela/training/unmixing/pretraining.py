@@ -13,8 +13,8 @@ from torch import nn
 from tesela.core.errors import InputError, join_words
 from tesela.core.legend import LandClass, Legend
 from tesela.core.machine import steady_memory
-from tesela.models.answer import Tensor, UnmixingNetwork
 from tesela.models.context import SeriesNetwork
+from tesela.models.output import Tensor, UnmixingNetwork
 from tesela.models.series import SeriesScaling
 from tesela.patches.pixels import PixelTable
 from tesela.training.unmixing.batches import PixelSource

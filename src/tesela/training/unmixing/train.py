@@ -16,11 +16,10 @@ from torch import nn
 from tesela.core.errors import ExpertError, InputError
 from tesela.core.legend import Legend
 from tesela.core.machine import steady_memory
-from tesela.models.answer import Tensor, UnmixingNetwork
 from tesela.models.context import SeriesNetwork
 from tesela.models.expert import Expert, ExpertHeader, Provenance
-from tesela.models.heads import parent_matrix
 from tesela.models.mixing import mixed_endmembers
+from tesela.models.output import Tensor, UnmixingNetwork, parent_matrix
 from tesela.models.series import SeriesScaling
 from tesela.models.unmixers import BritsArchitecture, EncoderArchitecture, EnsembleArchitecture, Unmixer
 from tesela.patches.pixels import PixelTable

@@ -20,7 +20,7 @@ export class Outbox {
   }
 
   has(thing) {
-    return this.waiting.some((verdict) => verdict.thing_id === thing);
+    return this.waiting.some((verdict) => verdict.item_id === thing);
   }
 
   /** Ends when nothing waits any more. */

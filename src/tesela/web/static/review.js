@@ -151,7 +151,7 @@ export function edit(change, { answers = false } = {}) {
 function verdictOf(item, action) {
   if (looked.since !== null) looked.ms += Math.min(IDLE_MS, performance.now() - looked.since);
   const seconds = Math.round(looked.ms / 10) / 100;
-  const base = { key: freshKey(), reviewer, thing_id: item.id, action, seconds };
+  const base = { key: freshKey(), reviewer, item_id: item.id, action, seconds };
   if (action === "skip") return base;
   const { note, flag, confidence } = draft;
   return { ...base, ...asked.fieldsOf(draft), note: note.trim(), flag, confidence };

@@ -15,15 +15,14 @@ from tesela.core.grid import window_grid
 from tesela.io.maps import ClassMap, MapReader
 from tesela.patches.table import PatchTable, read_patches
 from tesela.web.log import VerdictLog
-from tesela.web.pictures import KeptBytes, ScenePictures
-from tesela.web.places import Place, centre_of
+from tesela.web.pictures import KeptBytes, Place, ScenePictures, centre_of
 from tesela.web.verdicts import ANSWERS, REASONS, Verdict
 
 _TITLES = {"image": "Natural", "infrared": "Infrared"}
 
 
-class PatchThings:
-    """The patches of a table; see `tesela.web.things.Things`."""
+class PatchItems:
+    """The patches of a table; see `tesela.web.review.ReviewItems`."""
 
     noun = "patch"
     template = "review_patch.html"
@@ -46,8 +45,8 @@ class PatchThings:
         self._maps: dict[str, MapReader] = {}
         self._kept = KeptBytes()
 
-    def __contains__(self, thing_id: object) -> bool:
-        return thing_id in self._rows
+    def __contains__(self, item_id: object) -> bool:
+        return item_id in self._rows
 
     def order(self, name: str, *, seed: int, judged: Set[str]) -> list[str]:
         """Patches in one of `ORDERS`."""
@@ -55,13 +54,13 @@ class PatchThings:
             raise InputError(unknown_name("order", name, ORDERS))
         return ORDERS[name](self.table, np.random.default_rng([seed, 1]))
 
-    def item(self, thing_id: str) -> dict[str, object]:
+    def item(self, item_id: str) -> dict[str, object]:
         """Scene, place and shares of the classes."""
-        row = self._rows[thing_id]
+        row = self._rows[item_id]
         scene = self.table.scenes[row["scene"]]
         shares: Sequence[float] = [row[column] for column in self.table.share_columns]
         return {
-            "id": thing_id,
+            "id": item_id,
             "where": [scene.name, scene.date],
             "views": {view: _TITLES[view] for view in self._pictures.views(scene.name)},
             "place": self.place.to_dict(),
@@ -74,9 +73,9 @@ class PatchThings:
             },
         }
 
-    def picture(self, thing_id: str, view: str) -> bytes:
+    def picture(self, item_id: str, view: str) -> bytes:
         """Imagery of a patch with a quarter of its side as margin around it."""
-        row = self._rows[thing_id]
+        row = self._rows[item_id]
         scene = str(row["scene"])
         if view not in self._pictures.views(scene):
             raise KeyError(view)
@@ -84,12 +83,12 @@ class PatchThings:
         grid = window_grid(
             self.table.scenes[scene].grid, row["row"] + margin, row["col"] + margin, side, side
         )
-        return self._kept.once((thing_id, view), lambda: self._pictures.draw(scene, view, grid))
+        return self._kept.once((item_id, view), lambda: self._pictures.draw(scene, view, grid))
 
-    def labels(self, thing_id: str) -> bytes:
+    def labels(self, item_id: str) -> bytes:
         """Class values of a patch."""
         return self._kept.once(
-            (thing_id, ""), lambda: zlib.compress(self._values(self._rows[thing_id]).tobytes(), 1)
+            (item_id, ""), lambda: zlib.compress(self._values(self._rows[item_id]).tobytes(), 1)
         )
 
     def check(self, verdict: Verdict) -> None:

@@ -18,8 +18,7 @@ from tesela.core.scene import Scene
 from tesela.sampling.interpretation import read_points, write_answers
 from tesela.web.interpretation import agreed_answer
 from tesela.web.log import VerdictLog
-from tesela.web.pictures import KeptBytes, ScenePictures
-from tesela.web.places import Place, Point, name_place
+from tesela.web.pictures import KeptBytes, Place, Point, ScenePictures, name_place
 from tesela.web.verdicts import Verdict, last_words
 
 _AROUND_PX = 256
@@ -35,8 +34,8 @@ _HOME_PX, _HOME_FRAMES = 48.0, 5.0
 """Width that is seen at first, in pixels of the picture and in sides of the judged pixel, at least."""
 
 
-class PointThings:
-    """The points of a sample that lie in at least one scene; see `tesela.web.things.Things`."""
+class PointItems:
+    """The points of a sample that lie in at least one scene; see `tesela.web.review.ReviewItems`."""
 
     noun = "point"
     template = "review_point.html"
@@ -54,7 +53,7 @@ class PointThings:
         self.legend = found
         named = {f"{k}": scene for k, scene in enumerate(scenes)}
         self._several = len(named) > 1
-        self._at = {thing_id: k for k, thing_id in enumerate(self.points.ids)}
+        self._at = {item_id: k for k, item_id in enumerate(self.points.ids)}
         self._corners = {
             name: _pixels_of(self.points.corners, self.points.crs, s) for name, s in named.items()
         }
@@ -63,15 +62,15 @@ class PointThings:
         shown = np.any([self._inside(name) for name in named], axis=0)
         if not shown.any():
             raise InputError(f"No point of {path} lies in the imagery. Is it of another place?")
-        self._order = [thing_id for thing_id, seen in zip(self.points.ids, shown, strict=True) if seen]
+        self._order = [item_id for item_id, seen in zip(self.points.ids, shown, strict=True) if seen]
         lost = len(shown) - len(self._order)
         self.notes: Sequence[str] = (
             [f"{lost} of {len(shown)} points lie outside the imagery and are not shown."] if lost else []
         )
         self._known = frozenset(self._order)
 
-    def __contains__(self, thing_id: object) -> bool:
-        return thing_id in self._known
+    def __contains__(self, item_id: object) -> bool:
+        return item_id in self._known
 
     def order(self, name: str, *, seed: int, judged: Set[str]) -> list[str]:
         """
@@ -83,36 +82,36 @@ class PointThings:
             raise InputError(
                 f"A sample is judged in its own order. {unknown_name('order', name, ['random'])}"
             )
-        answered = {thing_id for thing_id, code in self.points.references.items() if code} - judged
-        return [thing_id for thing_id in self._order if thing_id not in answered]
+        answered = {item_id for item_id, code in self.points.references.items() if code} - judged
+        return [item_id for item_id in self._order if item_id not in answered]
 
-    def item(self, thing_id: str) -> dict[str, object]:
+    def item(self, item_id: str) -> dict[str, object]:
         """Where the point lies, and the views of the scenes that show it."""
-        at = self._at[thing_id]
-        scenes = self._scenes(thing_id)
+        at = self._at[item_id]
+        scenes = self._scenes(item_id)
         views = {
             f"{name} {view}": self._title(name, view)
             for name in scenes
             for view in self._pictures.views(name)
         }
         return {
-            "id": thing_id,
-            "where": [f"point {thing_id}"],
+            "id": item_id,
+            "where": [f"point {item_id}"],
             "views": views,
             "places": {name: self._place(name, at)[0].to_dict() for name in scenes},
             "side_m": self.points.side_m,
             **name_place(self.points.x[at], self.points.y[at], crs=self.points.crs),
         }
 
-    def picture(self, thing_id: str, view: str) -> bytes:
+    def picture(self, item_id: str, view: str) -> bytes:
         """Imagery around a point."""
         name, _, kind = view.partition(" ")
-        if name not in self._scenes(thing_id) or kind not in self._pictures.views(name):
+        if name not in self._scenes(item_id) or kind not in self._pictures.views(name):
             raise KeyError(view)
-        grid = self._place(name, self._at[thing_id])[1]
-        return self._kept.once((thing_id, view), lambda: self._pictures.draw(name, kind, grid))
+        grid = self._place(name, self._at[item_id])[1]
+        return self._kept.once((item_id, view), lambda: self._pictures.draw(name, kind, grid))
 
-    def labels(self, thing_id: str) -> None:
+    def labels(self, item_id: str) -> None:
         """The map's class stays hidden."""
 
     def check(self, verdict: Verdict) -> None:
@@ -129,10 +128,10 @@ class PointThings:
             write_answers(
                 self.path,
                 lambda: {
-                    thing_id: agreed_answer(said.get(thing_id, ()))
+                    item_id: agreed_answer(said.get(item_id, ()))
                     for said in [last_words(log.standing())]
-                    for thing_id in changed
-                    if thing_id in self._at
+                    for item_id in changed
+                    if item_id in self._at
                 },
             )
         except InputError as error:
@@ -148,8 +147,8 @@ class PointThings:
         scene = self._pictures.scenes[name]
         return f"{scene.date or scene.name} · {title.lower()}" if self._several else title
 
-    def _scenes(self, thing_id: str) -> list[str]:
-        at = self._at[thing_id]
+    def _scenes(self, item_id: str) -> list[str]:
+        at = self._at[item_id]
         return [name for name in self._pictures.scenes if self._inside(name)[at]]
 
     def _inside(self, name: str) -> NDArray[np.bool_]:

@@ -18,7 +18,7 @@ from tesela.web.verdicts import Verdict, last_words
 
 
 @dataclass(frozen=True)
-class Judged(ABC):
+class ReviewResults(ABC):
     """The verdicts on the patches of a table or the points of a sample that stand, those of all reviewers."""
 
     noun: ClassVar[str]
@@ -31,7 +31,7 @@ class Judged(ABC):
     verdicts: Mapping[str, Sequence[Verdict]]
     """By thing, in the order in which they were given."""
     total: int
-    """Things in all."""
+    """ReviewItems in all."""
 
     @abstractmethod
     def ranks(self, question: str) -> Mapping[str, int]:

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tesela.mapping.cascade import Cascade, Member
-from tesela.mapping.cover import Place, Sizes, cover_ground
 from tesela.mapping.engines import KINDS, Engine
-from tesela.mapping.gates import refine, settle, spread
+from tesela.mapping.gates import assign_child, keep_parent, share_probability
 from tesela.mapping.reading import Scaler
-from tesela.mapping.strips import Strip
-from tesela.mapping.trunk import TrunkEngine
+from tesela.mapping.shared_backbone import SharedBackboneEngine
+from tesela.mapping.window_cover import Tile, WindowSizes, cover_ground
+from tesela.mapping.windows import Strip
 
 SOFT_LEAST = 0.1
 """In soft mode a gate without a confidence of its own opens from this probability of its class on."""
@@ -28,7 +28,7 @@ class Group:
     members: tuple[Member, ...]
     engine: Engine
     costs: tuple[float, ...]
-    """Of a window, by size; see `tesela.mapping.costs.measure_costs`."""
+    """Of a window, by size; see `tesela.mapping.window_cover.measure_costs`."""
 
 
 @dataclass(frozen=True)
@@ -62,14 +62,14 @@ class Tally:
             getattr(self, key).update(counts)
 
 
-class Descent:
+class CascadeRunner:
     """
     Takes strips down a cascade: the first group on all of the plan's windows, each other on the cheapest cover of
     the ground where its gate is open.
     """
 
     def __init__(
-        self, cascade: Cascade, groups: Sequence[Group], *, sizes: Sizes, rules: CascadeRules
+        self, cascade: Cascade, groups: Sequence[Group], *, sizes: WindowSizes, rules: CascadeRules
     ) -> None:
         self.cascade = cascade
         self.groups = groups
@@ -116,14 +116,14 @@ class Descent:
                 self._settle(group, ground)
         return ground.layers(), tally
 
-    def _whole(self, strip: Strip) -> Iterator[Place]:
+    def _whole(self, strip: Strip) -> Iterator[Tile]:
         """The plan's own windows."""
         rows = strip.rows.keep_start, strip.rows.keep_stop
         for cols in strip.cols:
-            yield Place(0, (strip.rows.start, cols.start), rows, (cols.keep_start, cols.keep_stop))
+            yield Tile(0, (strip.rows.start, cols.start), rows, (cols.keep_start, cols.keep_stop))
 
-    def _batches(self, places: Sequence[Place], group: Group) -> Iterator[list[Place]]:
-        batch: list[Place] = []
+    def _batches(self, places: Sequence[Tile], group: Group) -> Iterator[list[Tile]]:
+        batch: list[Tile] = []
         for place in places:
             if batch and (
                 place.size != batch[0].size or len(batch) == self.sizes.batch(place.size, group.engine)
@@ -137,7 +137,7 @@ class Descent:
     def _ask(
         self,
         group: Group,
-        places: Sequence[Place],
+        places: Sequence[Tile],
         ground: _Ground,
         *,
         raw: NDArray[np.generic],
@@ -162,13 +162,13 @@ class Descent:
         top = group.members[0]
         tally.windows[f"{top.name} {shape[0]}x{shape[1]}"] += len(places)
         engine = group.engine
-        if isinstance(engine, TrunkEngine):
+        if isinstance(engine, SharedBackboneEngine):
             scores, carried = engine.first(images)
         else:
             scores = _padded(engine, images, self.sizes.batch(places[0].size, engine))
         for place, mask, score in zip(places, valid, scores, strict=True):
             self._answer(top, place, ground, scores=score, valid=mask)
-        if not isinstance(engine, TrunkEngine):
+        if not isinstance(engine, SharedBackboneEngine):
             return
         for number, member in enumerate(group.members[1:], start=1):
             open_here = [self._asked(ground, member, place=place) for place in places]
@@ -184,7 +184,7 @@ class Descent:
     def _answer(
         self,
         member: Member,
-        place: Place,
+        place: Tile,
         ground: _Ground,
         *,
         scores: NDArray[np.float32],
@@ -199,7 +199,7 @@ class Descent:
         table = self._tables[member.name]
         if not self.rules.soft:
             asked = good if member.gate is None else good & self._asked(ground, member, place=place)
-            refine(scores, corner, asked, table, values, surety)
+            assign_child(scores, corner, asked, table, values, surety)
             return
         for above in self.cascade.gate_values(member) or (0,):
             below = np.array([self._layer.get(int(value), -1) for value in table[above]])
@@ -210,7 +210,7 @@ class Descent:
             else:
                 weight, asked = np.ones(good.shape, np.float32), good
                 surety[:] = 0
-            spread(
+            share_probability(
                 scores,
                 corner,
                 asked,
@@ -222,7 +222,7 @@ class Descent:
                 surety,
             )
 
-    def _asked(self, ground: _Ground, member: Member, *, place: Place | None = None) -> NDArray[np.bool_]:
+    def _asked(self, ground: _Ground, member: Member, *, place: Tile | None = None) -> NDArray[np.bool_]:
         """Pixels of a window's ground, or of all of the strip's, on which a member's gate is open."""
         here = (slice(None), slice(None)) if place is None else ground.at(place)
         above = self.cascade.gate_values(member)
@@ -246,7 +246,7 @@ class Descent:
         for member in group.members:
             for value in self.cascade.gate_values(member):
                 layer = self._layer[value]
-                settle(
+                keep_parent(
                     ground.answered[layer], ground.open_weights[layer], value, ground.values, ground.surety
                 )
 
@@ -262,7 +262,7 @@ class _Ground:
         """Soft mode: probability of each class that opens a gate."""
         self.answered = np.zeros((layers, *strip.shape), np.bool_)
 
-    def at(self, place: Place) -> tuple[slice, slice]:
+    def at(self, place: Tile) -> tuple[slice, slice]:
         """Rows and columns of a window's ground."""
         top, left = self.strip.corner
         return slice(place.rows[0] - top, place.rows[1] - top), slice(

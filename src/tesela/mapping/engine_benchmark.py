@@ -24,7 +24,7 @@ _WORTH = 6
 
 
 @dataclass(frozen=True)
-class Trial:
+class EngineBenchmark:
     """What `auto` measured."""
 
     rates: dict[str, float] = field(default_factory=dict)
@@ -40,7 +40,7 @@ def choose_engine(
     precision: str = "auto",
     trial: Sequence[NDArray[np.float32]] = (),
     windows: int = 1,
-) -> tuple[Engine, Trial]:
+) -> tuple[Engine, EngineBenchmark]:
     """
     Engine for this machine and job.
 
@@ -69,7 +69,7 @@ def choose_engine(
     if precision != "auto" and precision not in PRECISIONS:
         raise RecipeError(unknown_name("precision", precision, ("auto", *PRECISIONS)))
     if engine != "auto" and precision != "auto":
-        return make_engine(network, f"{engine}-{precision}"), Trial()
+        return make_engine(network, f"{engine}-{precision}"), EngineBenchmark()
     gpu = torch.cuda.is_available() and engine in ("auto", "cuda")
     plain = "cuda" if gpu else "torch" if engine == "auto" else engine
     wanted = (precision,) if precision != "auto" else KINDS[plain].precisions
@@ -78,7 +78,7 @@ def choose_engine(
     exact = make_engine(network, f"{plain}-{'fp32' if precision == 'auto' else precision}")
     side = trial[0].shape[0] * trial[0].shape[1] if trial else 0
     if windows * side < _WORTH * 2 * _CROP_PX**2 or (len(wanted) == 1 and engine != "auto"):
-        return exact, Trial()
+        return exact, EngineBenchmark()
     return _Race(network, exact, trial, windows).run(wanted, others=engine == "auto" and not gpu)
 
 
@@ -94,10 +94,10 @@ class _Race:
         self.full = list(trial)
         self.crops = [np.ascontiguousarray(image[:_CROP_PX, :_CROP_PX]) for image in trial]
         self.truth: dict[bool, list[NDArray[np.intp]]] = {}
-        self.found = Trial()
+        self.found = EngineBenchmark()
         self.engines: dict[str, Engine] = {}
 
-    def run(self, precisions: Sequence[str], *, others: bool) -> tuple[Engine, Trial]:
+    def run(self, precisions: Sequence[str], *, others: bool) -> tuple[Engine, EngineBenchmark]:
         kind = self.exact.name.partition("-")[0]
         self.enter(self.exact)
         for precision in precisions:

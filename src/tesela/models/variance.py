@@ -1,4 +1,4 @@
-"""Doubt: how far the shares of an expert spread around the truth."""
+"""Variance: how far the shares of an expert spread around the truth."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from tesela.models.answer import Answer
+    from tesela.models.output import NetworkOutput
 
 Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Doubt:
+class Variance:
     r"""
     What turns an answer into honest standard deviations, fitted on pixels that the network did not learn from.
 
@@ -48,7 +48,7 @@ class Doubt:
         return found
 
 
-def own_variance(answer: Answer) -> Floats | None:
+def own_variance(answer: NetworkOutput) -> Floats | None:
     """Variance of each share by the network itself: what its heads disagree on, and what a Dirichlet leaves open."""
     if len(answer.heads) < 2 and answer.concentration is None:
         return None
@@ -60,10 +60,10 @@ def own_variance(answer: Answer) -> Floats | None:
     return found
 
 
-def read_doubts(document: object) -> tuple[Doubt, ...]:
+def read_variances(document: object) -> tuple[Variance, ...]:
     """Read the pairs of a header; raises TypeError or ValueError where they are wrong."""
     if not isinstance(document, list) or not all(
         isinstance(pair, Sequence) and len(pair) == 2 for pair in document
     ):
         raise TypeError(f"doubt is {str(document)[:60]!r}, pairs of numbers were needed")
-    return tuple(Doubt(*(float(str(number)) for number in pair)) for pair in document)
+    return tuple(Variance(*(float(str(number)) for number in pair)) for pair in document)

@@ -36,7 +36,7 @@ def shared_stages(first: torch.nn.Module, second: torch.nn.Module) -> int:
     return count
 
 
-class TrunkEngine:
+class SharedBackboneEngine:
     """Runs networks of one backbone, in plain torch, on a processor or a GPU."""
 
     picks = False

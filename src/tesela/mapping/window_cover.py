@@ -1,27 +1,112 @@
-"""The cover: the cheapest windows that hold the ground an expert is asked about."""
+"""The cheapest cover of the gated pixels by windows, by a cost model."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
+import platform
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from tesela.core.errors import InputError
+from tesela.io.manifest import write_whole
 from tesela.mapping.engines import Engine
-from tesela.mapping.strips import Strip
-from tesela.mapping.windows import Span, WindowPlan
+from tesela.mapping.windows import Span, Strip, WindowPlan
+from tesela.models.expert import Expert
+
+_FIXED_PX = 16_384
+"""Unmeasured, a window costs its pixels and this many more."""
+
+
+def usual_costs(expert: Expert, engine: Engine, sizes: WindowSizes) -> tuple[float, ...]:
+    """
+    Costs of window sizes for an expert on this machine: measured once, then remembered.
+
+    Equal costs make equal covers, so that a cascade that is run again makes the same bytes. They are kept by
+    processor, threads, engine, kind of network and sizes, in ``tesela/costs.json`` in the user's cache folder
+    (``XDG_CACHE_HOME``, or ``~/.cache``).
+    """
+    header = expert.header
+    described = [
+        platform.processor() or platform.machine(),
+        os.cpu_count(),
+        torch.get_num_threads(),
+        torch.cuda.get_device_name() if torch.cuda.is_available() else "",
+        engine.name,
+        type(expert.network).__name__,
+        header.architecture.to_dict(),
+        [sizes.window(size) for size in range(len(sizes))],
+    ]
+    key = hashlib.sha256(json.dumps(described).encode()).hexdigest()[:16]
+    file = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tesela" / "costs.json"
+    known = _read(file)
+    found = known.get(key)
+    if isinstance(found, list) and len(found) == len(sizes):
+        return tuple(float(cost) for cost in found)
+    measured = measure_costs(engine, sizes, bands=len(header.bands))
+    try:
+        with write_whole(file) as part:
+            part.write_text(json.dumps({**_read(file), key: measured}, indent=1), encoding="utf-8")
+    except (InputError, OSError):
+        pass  # a folder that cannot be written to: measured anew next time
+    return measured
+
+
+def measure_costs(engine: Engine, sizes: WindowSizes, *, bands: int) -> tuple[float, ...]:
+    """
+    Cost of a window of each size on an engine, as a share of that of the largest, in full batches.
+
+    The cost per pixel relative to the largest window is rounded to eighths, so that clocks that differ a little give
+    the same.
+    """
+    random = np.random.default_rng(0)
+    seconds = []
+    for size in range(len(sizes)):
+        shape = (sizes.batch(size, engine), *sizes.window(size), bands)
+        images = random.standard_normal(shape, np.float32)
+        engine.scores(images)  # sets up
+        best = float("inf")
+        for _ in range(3):
+            begun = time.perf_counter()
+            engine.scores(images)
+            best = min(best, time.perf_counter() - begun)
+        seconds.append(best / images[..., 0].size)
+    areas = [float(np.prod(sizes.window(size))) for size in range(len(sizes))]
+    ratios = [max(0.125, round(8 * each / seconds[0]) / 8) for each in seconds]
+    return tuple(ratio * area / areas[0] for ratio, area in zip(ratios, areas, strict=True))
+
+
+def guess_costs(sizes: WindowSizes) -> tuple[float, ...]:
+    """Costs as `measure_costs` gives them, from pixels alone, for jobs too small to measure."""
+    costs = [float(np.prod(sizes.window(size))) + _FIXED_PX for size in range(len(sizes))]
+    return tuple(cost / costs[0] for cost in costs)
+
+
+def _read(file: Path) -> dict[str, object]:
+    try:
+        document = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return document if isinstance(document, dict) else {}
+
 
 _LEAST_PX = 64
 """Ground is not cut smaller: margins of 32 px would then cost more than three quarters of a window."""
 
 
 @dataclass(frozen=True)
-class Place:
+class Tile:
     """One window of a cover: where it lies, and the ground it answers for, in pixels of the scene."""
 
     size: int
-    """Position of its size in `Sizes`; 0 is the largest."""
+    """Position of its size in `WindowSizes`; 0 is the largest."""
     corner: tuple[int, int]
     rows: tuple[int, int]
     """First row of the ground, and one past the last."""
@@ -29,7 +114,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Sizes:
+class WindowSizes:
     """Window sizes to choose from: the plan's own, then each half of the ground of the one before."""
 
     plan: WindowPlan
@@ -37,8 +122,8 @@ class Sizes:
     """Rows and columns of ground by size; multiples of the network's stride."""
 
     @classmethod
-    def of(cls, plan: WindowPlan, *, multiple_px: int) -> Sizes:
-        """Sizes for a plan whose network has a stride."""
+    def of(cls, plan: WindowPlan, *, multiple_px: int) -> WindowSizes:
+        """WindowSizes for a plan whose network has a stride."""
         granule = multiple_px * -(-32 // multiple_px)
         margins = 2 * plan.margin_px
         found = [(plan.height_px - margins, plan.width_px - margins)]
@@ -64,8 +149,8 @@ class Sizes:
 
 
 def cover_ground(
-    asked: NDArray[np.bool_], strip: Strip, *, sizes: Sizes, costs: Sequence[float], least_px: int
-) -> tuple[list[Place], int]:
+    asked: NDArray[np.bool_], strip: Strip, *, sizes: WindowSizes, costs: Sequence[float], least_px: int
+) -> tuple[list[Tile], int]:
     r"""
     Cover the asked pixels of a strip with windows at the least cost.
 
@@ -86,10 +171,10 @@ def cover_ground(
 
     Returns
     -------
-    list of Place, int
+    list of Tile, int
         Windows, largest first, and the count of isolated pixels that no window answers.
     """
-    places: list[Place] = []
+    places: list[Tile] = []
     left_out = 0
     top, left = strip.corner
     for cols in strip.cols:
@@ -108,19 +193,19 @@ def cover_ground(
 class _Square:
     """Ground of one of the plan's windows, counted by the smallest squares."""
 
-    def __init__(self, asked: NDArray[np.bool_], strip: Strip, cols: Span, sizes: Sizes) -> None:
+    def __init__(self, asked: NDArray[np.bool_], strip: Strip, cols: Span, sizes: WindowSizes) -> None:
         self.sizes = sizes
         self.margin = sizes.plan.margin_px
         self.starts = strip.rows.start, cols.start
         self.keep = (strip.rows.keep_start, strip.rows.keep_stop), (cols.keep_start, cols.keep_stop)
-        self.found: list[Place] = []
+        self.found: list[Tile] = []
         self.isolated: list[tuple[tuple[int, int], tuple[int, int]]] = []
         top, left = strip.corner
         self.asked = asked[
             self.keep[0][0] - top : self.keep[0][1] - top, self.keep[1][0] - left : self.keep[1][1] - left
         ]
 
-    def cheapest(self, costs: Sequence[float], least_px: int) -> list[Place]:
+    def cheapest(self, costs: Sequence[float], least_px: int) -> list[Tile]:
         _, self.found = self._divide(0, (0, 0), self.sizes.ground[0], costs=costs, least_px=least_px)
         return self.found
 
@@ -138,7 +223,7 @@ class _Square:
         *,
         costs: Sequence[float],
         least_px: int,
-    ) -> tuple[float, list[Place]]:
+    ) -> tuple[float, list[Tile]]:
         """Cost and windows of a square whose corner is given from the first pixel inside the margins."""
         rows, cols = (
             self._own(axis, at, span) for axis, (at, span) in enumerate(zip(corner, extent, strict=True))
@@ -186,9 +271,9 @@ class _Square:
 
     def _place(
         self, size: int, corner: tuple[int, int], rows: tuple[int, int], cols: tuple[int, int]
-    ) -> Place:
+    ) -> Tile:
         """Window around a square; moved back where it would leave the plan's window."""
         most = self.sizes.window(0)
         own = self.sizes.window(size)
         at = tuple(self.starts[axis] + min(corner[axis], most[axis] - own[axis]) for axis in (0, 1))
-        return Place(size, (at[0], at[1]), rows, cols)
+        return Tile(size, (at[0], at[1]), rows, cols)

@@ -1,17 +1,20 @@
-"""Turns: test-time augmentation by the eight positions of a square."""
+"""Test-time augmentation: a network sees each window flipped and rotated."""
 
 from __future__ import annotations
+
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tesela.mapping.blending import Blend, BlendedEngine
 from tesela.mapping.engines import Engine
 
 AUGMENTATIONS = ("none", "d4")
 """Names of what may be asked for."""
 
 
-class TurnedEngine:
+class FlippedEngine:
     r"""
     Shows the network each window in its eight positions (four turns, each also mirrored) and joins the answers.
 
@@ -46,3 +49,23 @@ class TurnedEngine:
         """See `Engine.classes`."""
         found: NDArray[np.uint8] = self.scores(images).argmax(-1).astype(np.uint8)
         return found
+
+
+@dataclass(frozen=True)
+class TestTimeAugmentation:
+    """How many answers of the network each pixel is made of; by default one."""
+
+    turned: bool = False
+    """Eight positions of each window."""
+    blend: Blend | None = None
+    """Overlapping windows, weighed."""
+
+    def of(self, engine: Engine) -> Engine:
+        """The engine that joins the answers of these views."""
+        if self.turned:
+            engine = FlippedEngine(engine)
+        return engine if self.blend is None else BlendedEngine(engine, self.blend)
+
+    def to_dict(self) -> dict[str, object]:
+        """As JSON types."""
+        return asdict(self)

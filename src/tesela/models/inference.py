@@ -10,18 +10,17 @@ import torch
 from numpy.typing import NDArray
 
 from tesela.core.errors import ExpertError
-from tesela.models.answer import Answer, UnmixingNetwork
-from tesela.models.doubt import Doubt, own_variance
 from tesela.models.header import ExpertHeader
-from tesela.models.heads import level_matrix
+from tesela.models.output import NetworkOutput, UnmixingNetwork, level_matrix
 from tesela.models.series import SeriesScaling, scale_series
+from tesela.models.variance import Variance, own_variance
 
 Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
 class Unmixed:
-    """Answer of an expert for some pixels."""
+    """NetworkOutput of an expert for some pixels."""
 
     shares: Floats
     """(..., classes): not negative, sum 1."""
@@ -36,8 +35,8 @@ class Unmixed:
 class Runner(Protocol):
     """Runs a network on scaled series; see `tesela.mapping.abundance.unmix` for others than torch."""
 
-    def __call__(self, values: Floats, mask: Floats, static: Floats) -> Answer:
-        """Answer of the network for (..., steps, bands) series."""
+    def __call__(self, values: Floats, mask: Floats, static: Floats) -> NetworkOutput:
+        """NetworkOutput of the network for (..., steps, bands) series."""
         ...
 
 
@@ -47,7 +46,7 @@ class TorchRunner:
     def __init__(self, network: UnmixingNetwork) -> None:
         self.network = network.eval()
 
-    def __call__(self, values: Floats, mask: Floats, static: Floats) -> Answer:
+    def __call__(self, values: Floats, mask: Floats, static: Floats) -> NetworkOutput:
         """See `Runner`."""
         device = next((item.device for item in self.network.parameters()), torch.device("cpu"))
         with torch.inference_mode():
@@ -55,7 +54,7 @@ class TorchRunner:
                 torch.from_numpy(np.ascontiguousarray(item)).to(device) for item in (values, mask, static)
             )
             answer = self.network.answer(*tensors)
-        return Answer(*(None if item is None else item.cpu() for item in answer))  # type: ignore[arg-type]
+        return NetworkOutput(*(None if item is None else item.cpu() for item in answer))  # type: ignore[arg-type]
 
 
 def series_of(header: ExpertHeader) -> SeriesScaling:
@@ -134,7 +133,7 @@ def unmix(
     inner = (slice(None), slice(trim, -trim), slice(trim, -trim)) if trim else ()
     unseen: NDArray[np.bool_] = np.logical_not(mask[inner].any((-2, -1)))
     shares[unseen] = prior
-    doubt = header.doubt[depth - 1] if header.doubt else Doubt()
+    doubt = header.doubt[depth - 1] if header.doubt else Variance()
     deviation = doubt.deviation(shares, own_variance(answer))
     if deviation is not None:
         deviation[unseen] = np.sqrt(prior * (1 - prior))

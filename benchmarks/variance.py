@@ -19,7 +19,7 @@ from tesela.chains.unmixing.demo import write_unmixing_demo
 from tesela.core.shares import sum_to_level
 from tesela.models.expert import Expert
 from tesela.patches.pixels import PixelTable, read_pixel_table
-from tesela.training.unmixing.apply import unmix_pixels
+from tesela.training.unmixing.calibration import unmix_pixels
 from tesela.training.unmixing.settings import UnmixingSettings
 from tesela.training.unmixing.train import train_unmixing
 

@@ -1,0 +1,127 @@
+"""What networks return, and the heads that make it."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import NamedTuple
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from tesela.core.legend import Legend
+
+Tensor = torch.Tensor
+
+
+class NetworkOutput(NamedTuple):
+    """What an unmixing network says of its pixels."""
+
+    shares: Tensor
+    """(..., classes): not negative, sum 1."""
+    heads: Tensor
+    """(heads, ..., classes): the shares whose mean is `shares`; the published loss judges each by itself."""
+    imputed: Tensor | None = None
+    """(..., steps, bands): the scaled series with its gaps filled, by networks that fill them."""
+    imputation_error: Tensor | None = None
+    """Sum over steps, estimates and directions of the mean absolute error of observed values."""
+    disagreement: Tensor | None = None
+    """Mean absolute difference of the series that the two directions fill in."""
+    concentration: Tensor | None = None
+    """(...): sum of the Dirichlet's parameters; the larger, the surer."""
+    rebuilt: Tensor | None = None
+    """(..., steps, bands): the scaled series as a linear mixture of endmembers."""
+
+
+class UnmixingNetwork(nn.Module):
+    """
+    A network from pixel series to class shares.
+
+    Networks with `margin_px` 0 take any leading dimensions; others see neighbours, take (windows, rows, cols, ...) and
+    answer for (windows, rows - 2 margin, cols - 2 margin).
+    """
+
+    margin_px: int = 0
+    """Pixels on each side that one answer depends on."""
+
+    @abstractmethod
+    def answer(self, values: Tensor, mask: Tensor, static: Tensor) -> NetworkOutput:
+        """
+        NetworkOutput with all that the network knows.
+
+        Parameters
+        ----------
+        values : (..., steps, bands) tensor
+            Scaled series, anything finite where there is no observation.
+        mask : (..., steps, bands) tensor
+            1 where there is one, else 0.
+        static : (..., layers) tensor
+            Scaled ancillary layers; there may be none.
+        """
+
+    def forward(self, values: Tensor, mask: Tensor, static: Tensor) -> Tensor:
+        """Shares only, (..., classes); parameters as `answer`."""
+        return self.answer(values, mask, static).shares
+
+
+class ShareHead(nn.Module):
+    """
+    Class shares by softmax.
+
+    The classes are those of the finest level. Those of the level above are their sums, so both levels always agree.
+    """
+
+    def __init__(self, width: int, classes: int) -> None:
+        super().__init__()
+        self.out = nn.Linear(width, classes)
+
+    def forward(self, embedded: Tensor) -> NetworkOutput:
+        """NetworkOutput for (..., width) embeddings."""
+        shares = torch.softmax(self.out(embedded), -1)
+        return NetworkOutput(shares=shares, heads=shares[None])
+
+
+class DirichletHead(nn.Module):
+    r"""
+    Class shares as the mean of a Dirichlet distribution.
+
+    :math:`\alpha_c = \mathrm{softplus}(o_c) + 10^{-3}`; the shares are :math:`\alpha / S` with :math:`S = \sum_c
+    \alpha_c`, and the variance of a share is :math:`s (1 - s) / (S + 1)`.
+    """
+
+    def __init__(self, width: int, classes: int) -> None:
+        super().__init__()
+        self.out = nn.Linear(width, classes)
+
+    def forward(self, embedded: Tensor) -> NetworkOutput:
+        """NetworkOutput for (..., width) embeddings, with the concentration :math:`S`."""
+        parameters = functional.softplus(self.out(embedded)) + 1e-3
+        concentration = parameters.sum(-1, keepdim=True)
+        shares = parameters / concentration
+        return NetworkOutput(shares=shares, heads=shares[None], concentration=concentration[..., 0])
+
+
+def parent_matrix(legend: Legend) -> Tensor | None:
+    """
+    Which class belongs to which one level up, (classes, parents) of 0 and 1; None at the first level.
+
+    Multiplied by it, shares become those of the level above.
+    """
+    if legend.upper is None:
+        return None
+    codes = legend.upper.codes
+    matrix = torch.zeros(len(legend), len(codes))
+    for row, item in enumerate(legend.classes):
+        matrix[row, codes.index(item.parent)] = 1
+    return matrix
+
+
+def level_matrix(legend: Legend, depth: int) -> Tensor:
+    """Which class belongs to which of a coarser level, (classes, classes of the level) of 0 and 1."""
+    matrix = torch.eye(len(legend))
+    while legend.depth > depth:
+        above = parent_matrix(legend)
+        assert above is not None
+        assert legend.upper is not None
+        matrix, legend = matrix @ above, legend.upper
+    return matrix
