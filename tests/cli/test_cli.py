@@ -14,6 +14,7 @@ import pytest
 import rasterio
 import typer
 
+import tesela
 from repository import ROOT
 from tesela.cli import app, main
 
@@ -314,3 +315,8 @@ def test_a_folder_that_cannot_be_made_is_told_in_one_line(
     assert "Not a directory" in error_of(
         capsys, "generalise", tmp_path / "s.tif", "--legend", "corine", "-o", out / "m.tif", "--mmu", "1 ha"
     )
+
+
+def test_the_version_is_printed_without_a_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.strip() == f"tesela {tesela.__version__}"

@@ -25,6 +25,7 @@ from tesela.cli import (
     unmix,
     view,
 )
+from tesela.cli.output import replacement
 
 app = typer.Typer(
     name="tesela",
@@ -42,22 +43,26 @@ _INTERRUPTED = 130
 """What Typer exits with after Ctrl+C."""
 
 
-@app.callback()
-def options(
-    version: Annotated[
-        bool, typer.Option("--version", help="Print the version and stop.", is_eager=True)
-    ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
-) -> None:
-    """From imagery and an existing land-cover map to trained models, and from models to new maps."""
-    if version:
+def _print_version(wanted: bool) -> None:
+    if wanted:
         from tesela import __version__
 
         print(f"tesela {__version__}")
         raise typer.Exit
 
 
-for group in (
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version and stop.", is_eager=True, callback=_print_version),
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """From imagery and an existing land-cover map to trained models, and from models to new maps."""
+
+
+_COMMANDS = (
     recipe,
     compare,
     legend,
@@ -71,8 +76,12 @@ for group in (
     review,
     unmix,
     view,
-):
-    group.add_commands(app)
+)
+for _module in _COMMANDS:
+    _module.add_commands(app)
+
+_FORMER = {name: calls for module in _COMMANDS for name, calls in getattr(module, "FORMER", {}).items()}
+"""Calls that have moved, by command; see `tesela.cli.output.replacement`."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -82,9 +91,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0 if all went well; 1 for an error, told in one line on stderr; 2 for a wrong call; 130 if interrupted.
+        0 if all went well; 1 for an error, with one line on stderr; 2 for a wrong call; 130 if interrupted.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    moved = replacement(words, _FORMER)
+    if moved is not None:
+        print(f"tesela: {moved}", file=sys.stderr)
+        return 2
     os.environ.setdefault("CPL_LOG", os.devnull)  # GDAL's notices are no part of what a person reads
     warnings.filterwarnings("ignore", message="Dataset has no geotransform")  # our own error says it
     try:

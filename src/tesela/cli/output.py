@@ -1,10 +1,10 @@
-"""How results reach a person: tables, JSON, progress; and the options that all commands share."""
+"""How results reach a person: tables, JSON, progress; the options that all commands share; former calls."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Annotated
 
@@ -70,3 +70,34 @@ def counted(number: int, noun: str, plural: str = "") -> str:
 def split_names(text: str | None) -> list[str] | None:
     """Names of a comma-separated option, or None where it was not given."""
     return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+
+
+def replacement(words: Sequence[str], former: Mapping[str, Mapping[str, str]]) -> str | None:
+    """
+    One line that names the new call where a call uses a form that has moved, or None.
+
+    Parameters
+    ----------
+    words : sequence of str
+        Words of the call, without the program's name.
+    former : mapping
+        By command: its former flags and the call that replaces each, in order of precedence. The flag "" is a
+        file as the first argument of a command that is a group today.
+
+    Examples
+    --------
+    >>> former = {"review": {"--rank": "tesela review rank TABLE", "": "tesela review serve TABLE"}}
+    >>> replacement(["review", "p.parquet", "--rank"], former)
+    '`tesela review --rank` is now `tesela review rank TABLE`.'
+    >>> replacement(["review", "p.parquet"], former)
+    '`tesela review p.parquet` is now `tesela review serve TABLE`.'
+    >>> replacement(["review", "rank", "p.parquet"], former)
+    """
+    command, *rest = [word for word in words if word != "--debug"] or [""]
+    flags = {word.partition("=")[0] for word in rest if word.startswith("--")}
+    for flag, call in former.get(command, {}).items():
+        if flag in flags:
+            return f"`tesela {command} {flag}` is now `{call}`."
+        if not flag and rest and "." in rest[0]:
+            return f"`tesela {command} {rest[0]}` is now `{call}`."
+    return None
