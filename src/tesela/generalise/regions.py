@@ -17,6 +17,7 @@ from tesela.generalise.labelling import (
     list_borders,
     measure_regions,
 )
+from tesela.generalise.merging import Regions
 from tesela.generalise.strips import Plan, Strip
 
 KEEP_LABELS_PX = 1 << 27
@@ -69,6 +70,11 @@ class RegionGraph:
     def roots(self) -> NDArray[np.int64]:
         """Nodes that stand for a region now."""
         return np.flatnonzero(self.parent == np.arange(len(self.parent), dtype=np.int32))
+
+    @property
+    def arrays(self) -> Regions:
+        """The arrays as the kernels of `tesela.generalise.merging` take them."""
+        return Regions(*(getattr(self, name) for name in Regions._fields))
 
     def drop_borders(self) -> None:
         """Forget the lists of neighbours, which are most of the memory."""

@@ -143,7 +143,7 @@ class Steps:
     def _drop_discs(self, rule: WidthRule) -> None:
         """Areas too small to hold the disc are narrow all over: they go whole, by the rules of the unit."""
         graph = self._graph(rule.disc.area_px)
-        self._merge(graph, rule.disc.area_px, spared=self.task.exempt)
+        self._merge(graph, rule.disc.area_px, exempt=self.task.exempt)
         self._paint(graph, "width")
 
     def _widen(self, rule: WidthRule) -> None:
@@ -155,15 +155,15 @@ class Steps:
     def _apply_unit(self) -> None:
         task = self.task
         graph = self._graph(task.unit_px)
-        self._merge(graph, task.unit_px, spared=NO_CLASSES)
+        self._merge(graph, task.unit_px, exempt=NO_CLASSES)
         self.below = _remainders(graph, task)
         self._paint(graph, "unit")
 
     def _graph(self, unit_px: int) -> RegionGraph:
         return build_graph(self.current.read, self.current.shape, unit_px=unit_px, plan=self.task.plan)
 
-    def _merge(self, graph: RegionGraph, unit_px: int, *, spared: NDArray[np.bool_]) -> None:
-        merge_graph(graph, unit_px=unit_px, ranks=self.task.ranks, edges=self.task.edges, spared=spared)
+    def _merge(self, graph: RegionGraph, unit_px: int, *, exempt: NDArray[np.bool_]) -> None:
+        merge_graph(graph, unit_px=unit_px, ranks=self.task.ranks, edges=self.task.edges, exempt=exempt)
 
     def _paint(self, graph: RegionGraph, reason: str) -> None:
         tally = paint_graph(graph, self.current.read, self.current, plan=self.task.plan)

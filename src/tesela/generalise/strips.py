@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
+
+from tesela.core.machine import usable_cores
 
 STRIP_PX = 1 << 23
 """Pixels of a strip: small enough for the cache of labels, large enough to keep seams rare."""
@@ -44,7 +45,7 @@ class Plan:
 
     def each(self, work: Callable[[Strip], T], strips: list[Strip]) -> Iterator[T]:
         """Run `work` on each strip in threads and yield the results in order; few wait at a time."""
-        threads = self.threads or len(os.sched_getaffinity(0))
+        threads = self.threads or usable_cores()
         if threads == 1 or len(strips) < 2:
             yield from map(work, strips)
             return

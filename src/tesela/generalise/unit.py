@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tesela.generalise.labelling import AT_EDGE, AT_NODATA
-from tesela.generalise.merging import count_areas, merge_regions, paint_labels
+from tesela.generalise.merging import Rules, count_areas, merge_regions, paint_labels
 from tesela.generalise.regions import Reader, RegionGraph, build_graph
 from tesela.generalise.strips import Plan, Strip
 from tesela.io.scratch import ScratchRaster
@@ -88,33 +88,18 @@ def merge_graph(
     unit_px: int,
     ranks: NDArray[np.int32] = NO_PRIORITY,
     edges: str = "keep",
-    spared: NDArray[np.bool_] = NO_CLASSES,
+    exempt: NDArray[np.bool_] = NO_CLASSES,
 ) -> None:
     """
     Merge the regions under the unit, by the rules of `drop_small_areas`; their lists of borders are used up.
 
     Parameters
     ----------
-    spared : (256,) array of bool
-        Class values whose areas are left as they are, though they may grow.
+    exempt : (256,) array of bool
+        Class values whose areas are not given away; they may grow.
     """
     unit = min(unit_px, graph.shape[0] * graph.shape[1] + 1)
-    merge_regions(
-        graph.parent,
-        graph.value,
-        graph.size,
-        graph.flags,
-        graph.start,
-        graph.count,
-        graph.neighbour,
-        graph.border,
-        graph.following,
-        graph.last,
-        np.ascontiguousarray(ranks),
-        spared,
-        unit,
-        edges == "keep",
-    )
+    merge_regions(graph.arrays, Rules(np.ascontiguousarray(ranks), exempt, unit, edges == "keep"))
     graph.drop_borders()
 
 
