@@ -36,11 +36,12 @@ from rasterio.errors import NotGeoreferencedWarning
 
 from tesela.simulate.server.catalogue import Acquisition, write_acquisition
 from tesela.sources.areas import Area
-from tesela.sources.masking import MASKED, cloud_distance, is_clear
 from tesela.sources.mosaic.job import Mosaic
 from tesela.sources.mosaic.mosaic import write_mosaics
+from tesela.sources.mosaic.tiles import cloud_distance, is_clear
 from tesela.sources.periods import Period, parse_periods
 from tesela.sources.providers import find_catalogue
+from tesela.sources.sentinel2.sensor import SPEC
 
 SITE = "00002806639B424A"
 FILE = "S2_L2A_{metres}m_" + SITE + "_32631_2017-08-01_2018-11-30.nc"
@@ -79,8 +80,8 @@ class Series:
     def clear(self, number: int) -> np.ndarray:
         """Which pixels of a date are clear."""
         scl = self.scl[number]
-        distance = cloud_distance(scl, pixel_m=10, most_m=BUFFER_M + 10)
-        return is_clear(scl, distance, masked=MASKED, buffer_m=BUFFER_M)
+        distance = cloud_distance(scl, cloudy=SPEC.cloudy, pixel_m=10, most_m=BUFFER_M + 10)
+        return is_clear(scl, distance, masked=SPEC.masked, buffer_m=BUFFER_M)
 
 
 def main() -> None:

@@ -21,21 +21,15 @@ from tesela.io.http import RetryPolicy, Web
 from tesela.simulate.server.server import ProviderServer
 from tesela.sources.areas import make_area
 from tesela.sources.catalogue import find_items
-from tesela.sources.masking import cloud_distance, is_clear, parse_classes
+from tesela.sources.modis.files import modis_addresses
 from tesela.sources.mosaic.compositing import RULES, best, median, medoid, scores
-from tesela.sources.mosaic.tiles import tile_side
-from tesela.sources.periods import Period, month_span, parse_periods
+from tesela.sources.mosaic.mosaic import write_mosaics
+from tesela.sources.mosaic.scenes import group_observations, newest_processing
+from tesela.sources.mosaic.tiles import cloud_distance, harmonise, is_clear, tile_side
+from tesela.sources.periods import Period, parse_periods
 from tesela.sources.providers import Catalogue, TokenSigner, find_catalogue
-from tesela.sources.sentinel2.granules import (
-    Granule,
-    RejectedScene,
-    choose_bands,
-    group_observations,
-    harmonise,
-    infer_offset,
-    newest_processing,
-    read_granule,
-)
+from tesela.sources.sensor import Granule, RejectedScene, choose_bands, parse_masked
+from tesela.sources.sentinel2.sensor import SPEC, Sentinel2, infer_offset, read_granule
 
 QUICK = RetryPolicy(tries=3, timeout_s=2, first_wait_s=0.01)
 
@@ -47,7 +41,7 @@ def granule(
     minute: int = 0,
     tile: str = "30SVF",
     platform: str = "sentinel-2a",
-    baseline: float = 2.07,
+    version: float = 2.07,
     offset: float = 0.0,
 ) -> Granule:
     return Granule(
@@ -55,7 +49,7 @@ def granule(
         datetime(2018, 4, day, 10, minute, tzinfo=UTC),
         platform,
         tile,
-        baseline,
+        version,
         0.0,
         (-4, 36, -3, 37),
         {"B04": "red.tif", "SCL": "scl.tif"},
@@ -132,9 +126,12 @@ def test_months_that_are_none_are_refused(months: str) -> None:
         parse_periods(months, 2018)
 
 
-def test_years_before_sentinel_2_are_refused() -> None:
-    with pytest.raises(InputError, match="since 2015"):
-        parse_periods("4", 2012)
+def test_years_before_the_sensor_are_refused(tmp_path: Path) -> None:
+    area = make_area("-3.6,36.9,-3.5,37.0")
+    with pytest.raises(InputError, match="Year 2012: Sentinel-2 has images since 2015"):
+        write_mosaics(Catalogue("nowhere"), area, tmp_path, periods=parse_periods("4", 2012))
+    with pytest.raises(InputError, match="Year 18: satellites have imaged the land since 1972"):
+        parse_periods("4", 18)
 
 
 def test_the_middle_of_a_period_is_at_no_distance() -> None:
@@ -223,17 +220,18 @@ def test_what_is_no_catalogue_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds neither a catalog"):
         find_items(Catalogue(str(tmp_path)), Web(), **place)
     (tmp_path / "catalog.json").write_text('{"hello": 1}')
-    with pytest.raises(InputError, match="no STAC catalogue that can be read"):
+    with pytest.raises(InputError, match="cannot be read as a STAC catalogue"):
         find_items(Catalogue(str(tmp_path)), Web(), **place)
     item = {"type": "Feature", "id": "i", "bbox": ["a", "b", "c", "d"], "properties": {}, "assets": {}}
     (tmp_path / "catalog.json").write_text(json.dumps(item))
-    with pytest.raises(InputError, match="no STAC catalogue that can be read"):
+    with pytest.raises(InputError, match="cannot be read as a STAC catalogue"):
         find_items(Catalogue(str(tmp_path)), Web(), **place)
 
 
 def test_months_before_modis_are_refused() -> None:
-    with pytest.raises(InputError, match="MODIS has seen the ground since 2000"):
-        month_span("0001-01", "2012-02")
+    area = make_area("-3.6,36.9,-3.5,37.0")
+    with pytest.raises(InputError, match="MODIS has images since 2000"):
+        modis_addresses(Catalogue("nowhere"), Web(), area, first=date(1, 1, 1), last=date(2012, 2, 29))
 
 
 def test_safe_products_are_described_by_their_names(tmp_path: Path) -> None:
@@ -254,10 +252,11 @@ def test_safe_products_are_described_by_their_names(tmp_path: Path) -> None:
         bounds=(-3.7, 36.9, -3.6, 37.0),
         first=date(2022, 6, 1),
         last=date(2022, 6, 30),
+        products=Sentinel2().product_items,
     )
     one = read_granule(found[0], ("B04",))
     assert isinstance(one, Granule)
-    assert (one.tile, one.platform, one.baseline, one.offset) == ("30SVF", "sentinel-2b", 4.0, -0.1)
+    assert (one.tile, one.platform, one.version, one.offset) == ("30SVF", "sentinel-2b", 4.0, -0.1)
     assert one.bands["B04"].endswith("B04_10m.jp2")
 
 
@@ -298,16 +297,16 @@ def test_an_item_without_a_band_says_what_it_has() -> None:
 
 
 def test_band_sets_and_lists_are_read() -> None:
-    assert choose_bands("nrg") == ("B08", "B04", "B03")
-    assert choose_bands("B8A, B04") == ("B8A", "B04")
+    assert choose_bands("nrg", SPEC) == ("B08", "B04", "B03")
+    assert choose_bands("B8A, B04", SPEC) == ("B8A", "B04")
     with pytest.raises(InputError, match="did you mean 'B04'"):
-        choose_bands("B4")
+        choose_bands("B4", SPEC)
     with pytest.raises(InputError, match="each band once"):
-        choose_bands("B04,B04")
+        choose_bands("B04,B04", SPEC)
 
 
 def test_of_two_processings_the_newer_one_stays() -> None:
-    old, new, other = granule("old"), granule("new", baseline=5.0), granule("other", tile="30SWF")
+    old, new, other = granule("old"), granule("new", version=5.0), granule("other", tile="30SWF")
     assert newest_processing([old, new, other]) == [new, other]
 
 
@@ -336,7 +335,7 @@ def test_dark_plants_tell_the_right_offset(
     numbers: int, baseline: float, offset: float, right: float, words: str
 ) -> None:
     red = np.full((20, 20), numbers, np.uint16)
-    found, note = infer_offset(granule(baseline=baseline, offset=offset), red, np.full((20, 20), 4, np.uint8))
+    found, note = infer_offset(granule(version=baseline, offset=offset), red, np.full((20, 20), 4, np.uint8))
     assert found.offset == right
     assert words in note
     assert bool(note) == bool(words)
@@ -344,13 +343,13 @@ def test_dark_plants_tell_the_right_offset(
 
 def test_a_desert_proves_nothing() -> None:
     bright = np.full((20, 20), 2600, np.uint16)
-    found, note = infer_offset(granule(baseline=5.0), bright, np.full((20, 20), 5, np.uint8))
+    found, note = infer_offset(granule(version=5.0), bright, np.full((20, 20), 5, np.uint8))
     assert (found.offset, note) == (0.0, "")
 
 
 def test_nodata_is_masked_before_the_offset_is_added() -> None:
     numbers, valid = np.array([0, 1000, 1001, 60_000]), np.array([True] * 4)
-    assert harmonise(numbers, valid, -0.1).tolist() == [0, 1, 1, 59_000]
+    assert harmonise(numbers, valid, scale=1e-4, offset=-0.1).tolist() == [0, 1, 1, 59_000]
 
 
 # masks
@@ -358,8 +357,8 @@ def test_nodata_is_masked_before_the_offset_is_added() -> None:
 
 def test_the_buffer_reaches_beyond_clouds_but_not_beyond_dark_areas() -> None:
     scl = np.array([[4, 4, 4, 9, 4, 4, 4, 4, 2, 4, 0, 4]])
-    distance = cloud_distance(scl, pixel_m=10, most_m=1000)
-    clear = is_clear(scl, distance, buffer_m=20)
+    distance = cloud_distance(scl, cloudy=SPEC.cloudy, pixel_m=10, most_m=1000)
+    clear = is_clear(scl, distance, masked=SPEC.masked, buffer_m=20)
     assert clear.tolist()[0] == [
         True,
         False,
@@ -377,9 +376,9 @@ def test_the_buffer_reaches_beyond_clouds_but_not_beyond_dark_areas() -> None:
 
 
 def test_masked_classes_are_read() -> None:
-    assert parse_classes("9,3") == (0, 3, 9)
+    assert parse_masked("9,3", SPEC) == (0, 3, 9)
     with pytest.raises(InputError, match="0 to 11"):
-        parse_classes("9,12")
+        parse_masked("9,12", SPEC)
 
 
 # rules

@@ -99,7 +99,6 @@ def sentinel_2(
     """
     from tesela.io.http import RetryPolicy
     from tesela.sources.areas import make_area
-    from tesela.sources.masking import parse_classes
     from tesela.sources.mosaic.mosaic import write_mosaics
     from tesela.sources.periods import parse_periods
     from tesela.sources.providers import find_catalogue
@@ -113,7 +112,7 @@ def sentinel_2(
             bands=bands,
             rule=rule,
             buffer=buffer,
-            masked=parse_classes(mask),
+            masked=mask,
             max_cloud=max_cloud,
             incomplete=incomplete,
             without=split_names(without) or (),

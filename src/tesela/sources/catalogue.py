@@ -1,9 +1,9 @@
-"""Searching catalogues: STAC APIs, static catalogues, folders of items or of SAFE products."""
+"""Searching catalogues: STAC APIs, static catalogues, folders of items or of unpacked products."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -19,17 +19,19 @@ from tesela.core.errors import InputError, NetworkError, TeselaError
 from tesela.io.http import Web
 from tesela.io.remote import is_remote
 from tesela.sources.providers import Catalogue
-from tesela.sources.sentinel2.safe import safe_items
 
 Item = dict[str, Any]
-"""A STAC Item as the catalogue gives it, its assets' addresses absolute."""
+"""A STAC Item of a catalogue, the addresses of its assets absolute."""
 
-_MOST = 20_000
-"""More items than this are a mistake in the area or the dates."""
+Products = Callable[[Path], Iterator[Item]]
+"""Makes items of the unpacked products in a folder; see `tesela.sources.sensor.Sensor.product_items`."""
+
+_MAX_ITEMS = 20_000
+"""More items than this mean a wrong area or wrong dates."""
 
 
 class CatalogueIO(StacApiIO):
-    """pystac-client's reader with our patience."""
+    """pystac-client's reader with our retries."""
 
     def __init__(self, web: Web) -> None:
         super().__init__(max_retries=None)
@@ -42,7 +44,7 @@ class CatalogueIO(StacApiIO):
         headers: dict[str, str] | None = None,
         parameters: dict[str, Any] | None = None,
     ) -> str:
-        """Ask, and return the answer's text."""
+        """Send a request, and return the text of the response."""
         if (method or "GET").upper() == "POST":
             return self._web.post(href, parameters or {}).decode("utf-8")
         query = urlencode(parameters or {})
@@ -51,7 +53,7 @@ class CatalogueIO(StacApiIO):
 
 
 class _PlainIO(DefaultStacIO):
-    """pystac's reader of static catalogues with our patience."""
+    """pystac's reader of static catalogues with our retries."""
 
     def __init__(self, web: Web) -> None:
         super().__init__()
@@ -73,40 +75,45 @@ def find_items(
     bounds: tuple[float, float, float, float],
     first: date,
     last: date,
+    products: Products | None = None,
 ) -> list[Item]:
     """
-    Items of a collection that touch a box and lie in some days, by date.
+    Find the items of a collection that touch a box between two days, by date.
 
     Parameters
     ----------
     collection : str, optional
-        Asked of APIs; a static catalogue is taken whole.
+        For APIs; a static catalogue is read as a whole.
     bounds : (float, float, float, float)
         West, south, east, north in degrees.
     first, last : date
         Both included, UTC.
+    products : callable, optional
+        Reads unpacked products, in a folder without a catalogue.
 
     Raises
     ------
     InputError
-        If the catalogue cannot be understood.
+        If the catalogue cannot be read.
     NetworkError
         If its server cannot be reached or fails.
     """
     begin, end = f"{first.isoformat()}T00:00:00", f"{last.isoformat()}T23:59:59.999999Z"
     try:
-        found = list(_items(catalogue, web, collection=collection, bounds=bounds, first=first, last=last))
-        chosen = [item for item in found if _touches(item, bounds) and begin <= _moment(item) <= end]
+        items = _items(
+            catalogue, web, collection=collection, bounds=bounds, first=first, last=last, products=products
+        )
+        matching = [item for item in items if _touches(item, bounds) and begin <= _moment(item) <= end]
     except TeselaError:
         raise
     except APIError as error:
         raise NetworkError(f"{catalogue.address}: {error}. Is it the address of a STAC API?") from None
     except (pystac.STACError, pystac.STACTypeError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
-            f"{catalogue.address}: is no STAC catalogue that can be read "
+            f"{catalogue.address}: cannot be read as a STAC catalogue "
             f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})."
         ) from None
-    return sorted(chosen, key=lambda item: (_moment(item), str(item["id"])))
+    return sorted(matching, key=lambda item: (_moment(item), str(item["id"])))
 
 
 def _items(
@@ -117,13 +124,14 @@ def _items(
     bounds: tuple[float, float, float, float],
     first: date,
     last: date,
+    products: Products | None,
 ) -> Iterator[Item]:
     address = catalogue.address
     if not catalogue.is_remote and Path(address).is_dir():
         root = Path(address)
         inside = [root / name for name in ("catalog.json", "collection.json") if (root / name).exists()]
         if not inside:
-            yield from _folder_items(root)
+            yield from _folder_items(root, products)
             return
         address = str(inside[0])
     io = CatalogueIO(web)
@@ -139,7 +147,7 @@ def _items(
             bbox=list(bounds),
             datetime=f"{first.isoformat()}T00:00:00Z/{last.isoformat()}T23:59:59Z",
             limit=100,
-            max_items=_MOST,
+            max_items=_MAX_ITEMS,
         )
         yield from search.items_as_dicts()
     else:
@@ -151,11 +159,11 @@ def _items(
             yield item.to_dict(include_self_link=True, transform_hrefs=False)
 
 
-def _folder_items(root: Path) -> Iterator[Item]:
-    """Items of a folder without a catalogue: SAFE products, or item files at any depth."""
-    products = sorted(root.glob("**/*.SAFE")) if not root.name.endswith(".SAFE") else [root]
-    if products:
-        yield from safe_items(products)
+def _folder_items(root: Path, products: Products | None) -> Iterator[Item]:
+    """Items of a folder without a catalogue: unpacked products, or item files at any depth."""
+    unpacked = [] if products is None else list(products(root))
+    if unpacked:
+        yield from unpacked
         return
     count = 0
     for path in sorted(root.glob("**/*.json")):
@@ -168,12 +176,12 @@ def _folder_items(root: Path) -> Iterator[Item]:
             yield _absolute(document, str(path))
     if not count:
         raise InputError(
-            f"{root}: holds neither a catalog.json, STAC items (*.json) nor SAFE products; see docs/mosaic.md."
+            f"{root}: holds neither a catalog.json, STAC items (*.json) nor unpacked products; see docs/mosaic.md."
         )
 
 
 def _absolute(item: Item, address: str) -> Item:
-    """Item whose assets' addresses do not depend on where it stands."""
+    """Item with absolute addresses of its assets."""
     assets = {}
     for name, asset in item["assets"].items():
         href = str(asset["href"])

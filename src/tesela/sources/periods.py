@@ -1,4 +1,4 @@
-"""The months that a mosaic joins."""
+"""The months of a mosaic."""
 
 from __future__ import annotations
 
@@ -8,9 +8,6 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
 from tesela.core.errors import InputError
-
-_TERRA = 2000
-"""Year of the first images of MODIS."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +36,7 @@ class Period:
 
     @property
     def half_days(self) -> float:
-        """Half its length in days."""
+        """Half the length in days."""
         return ((self.last - self.first).days + 1) / 2
 
     def days_from_middle(self, moment: datetime) -> float:
@@ -55,16 +52,18 @@ def parse_periods(months: str, year: int) -> tuple[Period, ...]:
     Raises
     ------
     InputError
-        If a month is none, or the year is before the first Sentinel-2.
+        If a month or the year is not valid.
 
     Examples
     --------
     >>> [period.name for period in parse_periods("4,6-8", 2018)]
     ['2018-04', '2018-06to08']
     """
-    if not 2015 <= year <= 2100:
-        raise InputError(f"Year {year}: Sentinel-2 has seen the ground since 2015.")
-    found = []
+    if not 1972 <= year <= 2100:
+        raise InputError(
+            f"Year {year}: satellites have imaged the land since 1972; write a year such as 2018."
+        )
+    periods = []
     for part in months.split(","):
         words = re.fullmatch(r"\s*(\d{1,2})(?:-(\d{1,2}))?\s*", part)
         first = int(words[1]) if words else 0
@@ -73,20 +72,20 @@ def parse_periods(months: str, year: int) -> tuple[Period, ...]:
             raise InputError(
                 f"Months '{months}': write numbers of months such as 4,7,9, or 6-8 for one mosaic of three months."
             )
-        found.append(Period(year, first, last))
-    if len(set(found)) < len(found):
-        raise InputError(f"Months '{months}': each mosaic once.")
-    return tuple(found)
+        periods.append(Period(year, first, last))
+    if len(set(periods)) < len(periods):
+        raise InputError(f"Months '{months}': name each mosaic once.")
+    return tuple(periods)
 
 
 def month_span(first: str, last: str) -> tuple[date, date]:
     """
-    First and last day of a span of months.
+    Find the first and last day of a span of months.
 
     Raises
     ------
     InputError
-        If one is no month, or they are in the wrong order.
+        If one is not a month, or they are in the wrong order.
 
     Examples
     --------
@@ -100,6 +99,4 @@ def month_span(first: str, last: str) -> tuple[date, date]:
         raise InputError(f"'{first}' to '{last}': write months such as 2012-01 (--first, --last).") from None
     if end < begin:
         raise InputError(f"'{first}' to '{last}': the first month comes after the last (--first, --last).")
-    if begin.year < _TERRA:
-        raise InputError(f"'{first}' to '{last}': MODIS has seen the ground since {_TERRA}.")
     return begin, end.replace(day=calendar.monthrange(end.year, end.month)[1])

@@ -22,6 +22,12 @@ from tesela.sources.areas import Area
 from tesela.sources.catalogue import find_items
 from tesela.sources.providers import Catalogue
 
+COLLECTIONS = {"planetary-computer": "modis-09A1-061"}
+"""Collection of MOD09A1 and MYD09A1 by name of the provider."""
+
+FIRST_YEAR = 2000
+"""Year of the first images of Terra."""
+
 BANDS = tuple(f"sur_refl_b{number:02d}" for number in range(1, 8))
 """Red 620-670 nm, near infrared 841-876, blue 459-479, green 545-565, 1230-1250, 1628-1652, 2105-2155."""
 
@@ -224,19 +230,19 @@ def modis_addresses(
     NetworkError
         If the server fails.
     """
-    wanted = collection or (catalogue.provider.modis if catalogue.provider else None)
-    if catalogue.provider is not None and not wanted:
+    if first.year < FIRST_YEAR:
+        raise InputError(f"{first} to {last}: MODIS has images since {FIRST_YEAR}.")
+    collection = collection or catalogue.collection(COLLECTIONS)
+    if catalogue.provider is not None and not collection:
         raise InputError(
             f"{catalogue.provider.name} has no MOD09A1. Take planetary-computer, or a folder of files "
             f"(--catalogue FOLDER)."
         )
     items = find_items(
-        catalogue, web, collection=wanted, bounds=area.bounds, first=first - _COMPOSITE, last=last
+        catalogue, web, collection=collection, bounds=area.bounds, first=first - _COMPOSITE, last=last
     )
     if not items:
-        raise InputError(
-            f"{catalogue.address} knows no MOD09A1 or MYD09A1 of {first} to {last} in this area."
-        )
+        raise InputError(f"{catalogue.address} has no MOD09A1 or MYD09A1 of {first} to {last} in this area.")
     for item in items:
         lacking = [layer for layer in LAYERS if layer not in item["assets"]]
         if lacking:

@@ -26,13 +26,13 @@ from tesela.sources.mosaic.scenes import Scenes
 from tesela.sources.mosaic.tiles import CompositeOptions, tile_side
 from tesela.sources.periods import Period
 from tesela.sources.providers import Catalogue
-from tesela.sources.sentinel2.granules import RejectedScene
+from tesela.sources.sensor import RejectedScene, Sensor
 
 _FORMAT = 1
-"""Raised when the same scenes would give other pixels."""
+"""Version of the method: raise it when the same scenes give other pixels."""
 
 _TILES_AT_ONCE = 2
-"""One is read while the other is made; they share the memory."""
+"""One is read while the other is composed; they share the memory."""
 
 
 @dataclass(frozen=True)
@@ -49,33 +49,33 @@ class Mosaic:
     pixels: int
     """Of the area."""
     gaps: int
-    """Of these, never seen clear: nodata in the image."""
+    """Of these, without any clear view: nodata in the image."""
     mean_count: float
     observations: int
     scenes: int
     left_out: tuple[RejectedScene, ...]
     notes: tuple[str, ...]
     resumed: int
-    """Tiles kept from a former run; all of them where the mosaic was there already."""
+    """Tiles kept from an earlier run; all of them if the mosaic was complete."""
     tiles: int
     retries: int
-    """Requests that this process repeated, those of the search among them; not those of a cluster's workers."""
+    """Requests that this process repeated, also of the search; without those of the workers of a cluster."""
     seconds: float
 
     def to_dict(self) -> dict[str, object]:
         """For the command line's JSON."""
-        found = asdict(self)
-        return {**found, "image": str(self.image), "count": str(self.count), "item": str(self.item)}
+        return {**asdict(self), "image": str(self.image), "count": str(self.count), "item": str(self.item)}
 
 
 @dataclass(frozen=True, eq=False)
 class MosaicJob:
-    """One mosaic to make, tile by tile."""
+    """One mosaic, made tile by tile."""
 
+    sensor: Sensor
     catalogue: Catalogue
     area: Area
     period: Period
-    recipe: CompositeOptions
+    options: CompositeOptions
     scenes: Scenes
     folder: Path
     memory_bytes: int
@@ -84,12 +84,12 @@ class MosaicJob:
     def run(
         self, rasters: Rasters, *, cluster: str | None = None, progress: Callable[[int, int], None]
     ) -> Mosaic:
-        """Make it, unless it is there already; errors as `write_mosaics`."""
+        """Make the mosaic unless its files are complete; errors as `write_mosaics`."""
         started = time.monotonic()
         self.folder.mkdir(parents=True, exist_ok=True)
         plan = self._plan()
-        places = list(windows(self.area.grid, self.side_px))
-        tiles = [Tile(number, window) for number, (_, _, window) in enumerate(places)]
+        corners = list(windows(self.area.grid, self.side_px))
+        tiles = [Tile(number, window) for number, (_, _, window) in enumerate(corners)]
         done = self._finished(plan)
         kept = len(tiles)
         if done is None:
@@ -97,7 +97,7 @@ class MosaicJob:
                 store.start(plan)
                 kept = sum(store.has(tile.number) for tile in tiles)
                 self._compose(store, tiles, rasters, cluster=cluster, progress=progress)
-                done = self._assemble(store, [(row, col) for row, col, _ in places])
+                done = self._assemble(store, [(row, col) for row, col, _ in corners])
                 self._write_item(plan, done)
                 store.remove()
         return Mosaic(
@@ -124,7 +124,7 @@ class MosaicJob:
         return tile_side(
             self.memory_bytes // _TILES_AT_ONCE,
             observations=len(self.scenes.observations),
-            bands=len(self.recipe.bands),
+            bands=len(self.options.bands),
         )
 
     @property
@@ -143,23 +143,23 @@ class MosaicJob:
         return self.folder / f"{self.period.name}.json"
 
     def _plan(self) -> dict[str, object]:
-        """All that decides the pixels."""
-        found: dict[str, object] = json.loads(
+        """Everything that the pixels depend on."""
+        plan: dict[str, object] = json.loads(
             json.dumps(
                 {
                     "format": _FORMAT,
                     "area": describe_area(self.area),
                     "period": self.period.name,
-                    **asdict(self.recipe),
+                    **asdict(self.options),
                     "scenes": [[one.name, one.offset] for one in self.scenes.granules],
                     "tile_px": self.side_px,
                 }
             )
         )
-        return found
+        return plan
 
     def _finished(self, plan: Mapping[str, object]) -> Mapping[str, float] | None:
-        """Figures of this very mosaic, if it is there."""
+        """Figures of the mosaic if its files are complete and of this plan."""
         if not (self.image.exists() and self.count.exists()):
             return None
         try:
@@ -180,7 +180,7 @@ class MosaicJob:
         cluster: str | None,
         progress: Callable[[int, int], None],
     ) -> None:
-        """Store the parts that are not there yet."""
+        """Make the missing tiles."""
         waiting = [tile for tile in tiles if not store.has(tile.number)]
         kept = len(tiles) - len(waiting)
         finished = count(kept + 1)
@@ -189,7 +189,7 @@ class MosaicJob:
             progress(next(finished), len(tiles))
 
         progress(kept, len(tiles))
-        plan = TilePlan(self.area, self.period, self.recipe, self.scenes.observations)
+        plan = TilePlan(self.sensor, self.area, self.period, self.options, self.scenes.observations)
         if cluster is not None:
             run_on_cluster(
                 cluster,
@@ -216,13 +216,13 @@ class MosaicJob:
                     executor.shutdown(wait=False, cancel_futures=True)
                 raise
 
-    def _assemble(self, store: PartStore, places: Sequence[tuple[int, int]]) -> dict[str, float]:
-        """Write both rasters from the parts, and count."""
+    def _assemble(self, store: PartStore, corners: Sequence[tuple[int, int]]) -> dict[str, float]:
+        """Write both rasters from the tiles, and count."""
         pixels = gaps = total = 0
         middle = (self.period.first + (self.period.last - self.period.first) / 2).isoformat()
-        image = MosaicWriter(self.image, self.area.grid, names=self.recipe.bands, date=middle)
+        image = MosaicWriter(self.image, self.area.grid, names=self.options.bands, date=middle)
         with image, CountWriter(self.count, self.area.grid) as counts:
-            for number, (row, col) in enumerate(places):
+            for number, (row, col) in enumerate(corners):
                 values, views = unpack(store.read(number))
                 image.write(row, col, values)
                 counts.write(row, col, views)
@@ -233,21 +233,21 @@ class MosaicJob:
         return {"pixels": pixels, "gaps": gaps, "mean_count": round(total / pixels, 3) if pixels else 0.0}
 
     def _write_item(self, plan: Mapping[str, object], figures: Mapping[str, float]) -> None:
-        period, recipe = self.period, self.recipe
+        period, options, spec = self.period, self.options, self.sensor.spec
         publication = Publication(
-            f"Sentinel-2 mosaic {period.name}",
+            f"{spec.title} mosaic {period.name}",
             date=f"{period.first.isoformat()}/{period.last.isoformat()}",
-            description=f"{recipe.rule.capitalize()} of the clear observations of {period.name}, reflectance x 10000. "
-            "Contains modified Copernicus Sentinel data.",
-            keywords=("Sentinel-2", "mosaic"),
+            description=f"{options.rule.capitalize()} of the clear observations of {period.name}, reflectance x 10000. "
+            f"{spec.credit}",
+            keywords=(spec.title, "mosaic"),
         )
         item = raster_item(self.image, publication, beside=[self.count])
         properties = item["properties"]
         assert isinstance(properties, dict)
         properties |= {
-            "tesela:rule": recipe.rule,
-            "tesela:masked_classes": list(recipe.masked),
-            "tesela:buffer_m": recipe.buffer_m,
+            "tesela:rule": options.rule,
+            "tesela:masked_classes": list(options.masked),
+            "tesela:buffer_m": options.buffer_m,
             "tesela:figures": dict(figures),
             "tesela:scenes": [
                 {"id": one.name, "datetime": one.moment.isoformat(), "offset": one.offset}

@@ -1,30 +1,27 @@
-"""The scenes of a mosaic: searched, read, sorted out and checked before a pixel is composed."""
+"""The scenes of a mosaic: read, selected and checked before a pixel is composed."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from tesela.core.errors import InputError
 from tesela.io.remote import Rasters
-from tesela.sources.sentinel2.granules import (
-    Granule,
-    RejectedScene,
-    check_offset,
-    group_observations,
-    newest_processing,
-    read_granule,
-)
+from tesela.sources.sensor import Granule, RejectedScene, Sensor
+
+_SAME_PASS = timedelta(minutes=10)
+"""Granules of one satellite that are closer in time are one observation."""
 
 
 @dataclass(frozen=True)
 class Scenes:
-    """What a mosaic is made of."""
+    """The observations of a mosaic."""
 
     observations: tuple[tuple[Granule, ...], ...]
-    """By time; the granules of one were seen in one pass."""
+    """By time; the granules of one observation are of one pass."""
     left_out: tuple[RejectedScene, ...]
     notes: tuple[str, ...]
     """Offsets that were corrected."""
@@ -39,6 +36,7 @@ def choose_scenes(
     items: Sequence[Mapping[str, Any]],
     rasters: Rasters,
     *,
+    sensor: Sensor,
     bands: Sequence[str],
     max_cloud: float = 100.0,
     incomplete: str = "skip",
@@ -46,15 +44,15 @@ def choose_scenes(
     workers: int = 8,
 ) -> Scenes:
     """
-    Make observations of items.
+    Group items into observations.
 
     Parameters
     ----------
     items : sequence of STAC items
     max_cloud : float
-        Per cent; cloudier scenes are left out.
+        In per cent; cloudier scenes are left out.
     incomplete : {"skip", "refuse"}
-        What to do with items that lack a band or the scene classification.
+        What to do with items that lack a band or the mask band.
     without : sequence of str
         Names of items to leave out.
 
@@ -63,14 +61,14 @@ def choose_scenes(
     InputError
         If nothing is left, or an item is incomplete and that is refused.
     NetworkError
-        If a scene cannot be looked at to check its offset.
+        If a scene cannot be read to check its offset.
     """
-    read = [read_granule(item, bands) for item in items]
+    read = [sensor.read_item(item, bands) for item in items]
     left_out = [one for one in read if isinstance(one, RejectedScene)]
     if left_out and (incomplete == "refuse" or len(left_out) == len(read)):
         raise InputError(
             f"{len(left_out)} of {len(read)} items cannot be used: {left_out[0].name} {left_out[0].reason}. "
-            f"Choose other bands (--bands) or another catalogue; --incomplete skip leaves such items out if some "
+            f"Choose other bands (--bands) or another catalogue; --incomplete skip leaves such items out if "
             f"others have all bands."
         )
     granules = [one for one in read if isinstance(one, Granule)]
@@ -85,18 +83,56 @@ def choose_scenes(
             left_out.append(RejectedScene(granule.name, reason))
     if not granules:
         raise InputError(
-            f"All {len(read)} scenes found are left out ({left_out[0].name} {left_out[0].reason}). Allow more "
+            f"All {len(read)} scenes are left out ({left_out[0].name} {left_out[0].reason}). Allow more "
             f"cloud (--max-cloud), or take another period."
         )
     kept = newest_processing(granules)
-    chosen = {granule.name for granule in kept}
+    kept_names = {granule.name for granule in kept}
     left_out += [
-        RejectedScene(one.name, "was processed anew, by a later baseline")
+        RejectedScene(one.name, "was processed again, with a later version")
         for one in granules
-        if one.name not in chosen
+        if one.name not in kept_names
     ]
     with ThreadPoolExecutor(workers) as pool:
-        checked = list(pool.map(lambda granule: check_offset(granule, rasters), kept))
+        checked = list(pool.map(lambda granule: sensor.check_offset(granule, rasters), kept))
     notes = tuple(f"{granule.name}: {words}" for granule, words in checked if words)
     groups = group_observations([granule for granule, _ in checked])
     return Scenes(tuple(groups), tuple(left_out), notes)
+
+
+def newest_processing(granules: Sequence[Granule]) -> list[Granule]:
+    """Keep the latest processing of each tile and time; by time."""
+    best: dict[tuple[str, str, str], Granule] = {}
+    for granule in granules:
+        key = (granule.platform, granule.tile or granule.name, granule.moment.strftime("%Y%m%dT%H%M"))
+        held = best.get(key)
+        if held is None or _rank(granule) > _rank(held):
+            best[key] = granule
+    return sorted(best.values(), key=lambda one: (one.moment, one.name))
+
+
+def group_observations(granules: Sequence[Granule]) -> list[tuple[Granule, ...]]:
+    """
+    Group the granules of one satellite and one pass: neighbouring tiles repeat pixels, which must count once.
+
+    Examples
+    --------
+    >>> group_observations([])
+    []
+    """
+    groups: list[list[Granule]] = []
+    for granule in sorted(granules, key=lambda one: (one.platform, one.moment, one.name)):
+        last = groups[-1][-1] if groups else None
+        if (
+            last is not None
+            and last.platform == granule.platform
+            and granule.moment - last.moment < _SAME_PASS
+        ):
+            groups[-1].append(granule)
+        else:
+            groups.append([granule])
+    return sorted((tuple(group) for group in groups), key=lambda group: (group[0].moment, group[0].name))
+
+
+def _rank(granule: Granule) -> tuple[float, str]:
+    return (granule.version if granule.version == granule.version else -1.0, granule.name)
