@@ -20,10 +20,8 @@ from tesela.chains.corine.recipe import CorineRecipe
 from tesela.chains.run import build_chain
 from tesela.cli import main
 from tesela.core.errors import RecipeError
-from tesela.io.manifest import Manifest
 from tesela.recipes.chain_registry import CHAINS, find_chain
 from tesela.recipes.schema import Recipe, check_recipe, load_recipe
-from tesela.recipes.stages import Stage, run_stages
 
 GOOD = """
 chain = "corine"
@@ -150,59 +148,6 @@ def test_the_commented_recipe_is_valid_and_shows_the_defaults() -> None:
     uncommented = re.sub(r"^# (\w+ = )", r"\1", text, flags=re.MULTILINE)
     document = tomllib.loads(uncommented)
     assert isinstance(CorineRecipe.model_validate(document), CorineRecipe), "commented keys must be known too"
-
-
-def stage(folder: Path, log: list[str], *, size: int = 1) -> Stage:
-    def work() -> list[Path]:
-        log.append("work")
-        (folder / "out.txt").write_text("x" * size)
-        return [folder / "out.txt"]
-
-    return Stage("one", folder, {"size": size}, lambda: [folder.parent / "in.txt"], work)
-
-
-def test_a_stage_is_skipped_until_settings_inputs_or_outputs_change(tmp_path: Path) -> None:
-    (tmp_path / "in.txt").write_text("in")
-    log: list[str] = []
-    folder = tmp_path / "one"
-    assert run_stages([stage(folder, log)]).done == ["one"]
-    assert run_stages([stage(folder, log)]).skipped == ["one"]
-    assert run_stages([stage(folder, log, size=2)]).done == ["one"]
-    (tmp_path / "in.txt").write_text("other")
-    assert run_stages([stage(folder, log, size=2)]).done == ["one"]
-    (folder / "out.txt").unlink()
-    assert run_stages([stage(folder, log, size=2)]).done == ["one"]
-    assert run_stages([stage(folder, log, size=2)], start="one").done == ["one"]
-    assert len(log) == 5
-
-
-def test_a_stage_that_failed_is_done_again(tmp_path: Path) -> None:
-    (tmp_path / "in.txt").write_text("in")
-    folder = tmp_path / "one"
-    log: list[str] = []
-    run_stages([stage(folder, log)])
-
-    def fail() -> list[Path]:
-        raise RecipeError("the power went")
-
-    broken = Stage("one", folder, {"size": 2}, lambda: [tmp_path / "in.txt"], fail)
-    with pytest.raises(RecipeError, match="the power went"):
-        run_stages([broken])
-    assert Manifest.read(folder) is None
-    assert run_stages([stage(folder, log)]).done == ["one"]
-
-
-def test_a_moved_project_stays_up_to_date(tmp_path: Path) -> None:
-    (tmp_path / "old").mkdir()
-    (tmp_path / "old" / "in.txt").write_text("in")
-    run_stages([stage(tmp_path / "old" / "one", [])])
-    (tmp_path / "old").rename(tmp_path / "new")
-    assert run_stages([stage(tmp_path / "new" / "one", [])]).skipped == ["one"]
-
-
-def test_an_unknown_stage_names_the_known(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="did you mean 'one'"):
-        run_stages([stage(tmp_path / "one", [])], until="ones")
 
 
 @pytest.mark.slow

@@ -21,8 +21,7 @@ from tesela.io.msmtu import (
     write_msmtu_shares,
 )
 from tesela.io.timespec import LabelledSeries, class_name, read_timespec, write_timespec
-from tesela.patches.pixels import read_pixels
-from tesela.patches.published import table_of_msmtu, table_of_timespec
+from tesela.patches.pixels import read_pixels, table_of_msmtu, table_of_timespec
 
 LAYERS = ("longitude", "latitude", "altitude")
 

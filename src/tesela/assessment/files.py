@@ -19,7 +19,8 @@ from tesela.core.errors import GridError, InputError, LegendError
 from tesela.core.legend import Legend
 from tesela.generalise.generalise import generalise_map
 from tesela.io.legends import load_crosswalk, load_legend
-from tesela.io.manifest import Manifest, fingerprint
+from tesela.io.fingerprints import fingerprint
+from tesela.io.manifest import Manifest
 from tesela.io.maps import ClassMap, open_map
 from tesela.io.scenes import open_scene
 from tesela.io.vector import open_layer, read_layer

@@ -1,11 +1,15 @@
-"""The machine: how memory is taken and given back while large arrays come and go."""
+"""The machine: cores, memory, locks and folders, and all else in which operating systems differ."""
 
 from __future__ import annotations
 
 import ctypes
+import os
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
 
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # names of glibc's malloc.h
 _USUAL = {_TRIM_THRESHOLD: 128 * 1024, _MMAP_MAX: 65_536}
@@ -46,3 +50,79 @@ def _set(options: dict[int, int]) -> None:
         system.mallopt(name, value)
     if options is _USUAL:
         system.malloc_trim(0)
+
+
+def usable_cores() -> int:
+    """Cores that this process may use, where the system limits them; else all of the machine."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def memory_bytes() -> int:
+    """Memory of the machine; 8 GiB where the system does not report it."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # Windows
+        return 8 << 30
+
+
+def has_cpu_flag(flag: str) -> bool:
+    """Whether Linux reports a capability of the CPU, such as "amx_bf16"; elsewhere none is known."""
+    try:
+        return flag in Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").split()
+    except OSError:
+        return False
+
+
+def is_root() -> bool:
+    """Whether this process runs as the superuser of a POSIX system."""
+    return hasattr(os, "geteuid") and os.geteuid() == 0
+
+
+def cache_folder() -> Path:
+    """Folder of the user for what is costly to find out again, such as the hashes of large files."""
+    named = os.environ.get("XDG_CACHE_HOME") or (os.environ.get("LOCALAPPDATA") if os.name == "nt" else None)
+    try:
+        return Path(named or Path.home() / ".cache") / "tesela"
+    except RuntimeError:  # a user without a home: a path that nothing can be written to
+        return Path(os.devnull, "tesela")
+
+
+def lock_file(file: IO[str]) -> None:
+    """
+    Lock an open file until it is closed; the system also releases it when the process is killed.
+
+    Raises
+    ------
+    OSError
+        If another process holds the lock.
+    """
+    if sys.platform == "win32":
+        import msvcrt
+
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def read_at(file: int, view: memoryview, at: int) -> int:
+    """Fill a view with the bytes of an open file from `at` on; returns how many were read. For many threads."""
+    if hasattr(os, "preadv"):
+        return os.preadv(file, [view], at)
+    with _lock:
+        os.lseek(file, at, os.SEEK_SET)
+        content = os.read(file, len(view))
+    view[: len(content)] = content
+    return len(content)
+
+
+def write_at(file: int, view: memoryview, at: int) -> int:
+    """Write a view into an open file from `at` on; returns how many bytes were written. For many threads."""
+    if hasattr(os, "pwritev"):
+        return os.pwritev(file, [view], at)
+    with _lock:
+        os.lseek(file, at, os.SEEK_SET)
+        return os.write(file, view)

@@ -1,7 +1,8 @@
 """The only code that opens files: rasters, maps, vectors, legends and manifests."""
 
+from tesela.io.fingerprints import fingerprint
 from tesela.io.legends import list_legends, load_crosswalk, load_legend
-from tesela.io.manifest import Manifest, fingerprint, write_whole
+from tesela.io.manifest import Manifest, write_whole
 from tesela.io.maps import ClassMap, MapReader, MapWriter, ScoreWriter, open_map, write_map
 from tesela.io.parts import PartStore
 from tesela.io.scenes import SceneReader, open_scene

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import tempfile
@@ -15,6 +14,9 @@ from pathlib import Path
 from tesela.core.errors import InputError
 
 NAME = "manifest.json"
+"""Record of a finished step."""
+BEGUN = "manifest.begun.json"
+"""Record of work that was asked for again, until it is finished."""
 
 
 @dataclass(frozen=True)
@@ -35,15 +37,15 @@ class Manifest:
 
     def same_work(self, other: Manifest) -> bool:
         """Whether both describe the same work: step, settings, inputs, legend and seed."""
-        mine = (self.step, _plain(self.settings), _plain(self.inputs), self.legend, self.seed)
-        return mine == (other.step, _plain(other.settings), _plain(other.inputs), other.legend, other.seed)
+        own = (self.step, _plain(self.settings), _plain(self.inputs), self.legend, self.seed)
+        return own == (other.step, _plain(other.settings), _plain(other.inputs), other.legend, other.seed)
 
-    def write(self, folder: Path) -> Path:
-        """Write `manifest.json` into a folder, whole."""
+    def write(self, folder: Path, name: str = NAME) -> Path:
+        """Write the manifest into a folder, whole."""
         document = asdict(self)
         document["written"] = self.written or time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         document["versions"] = dict(self.versions) or _versions()
-        path = folder / NAME
+        path = folder / name
         with write_whole(path) as part:
             part.write_text(
                 json.dumps(document, indent=2, sort_keys=True, default=str) + "\n", encoding="utf-8"
@@ -51,37 +53,13 @@ class Manifest:
         return path
 
     @classmethod
-    def read(cls, folder: Path) -> Manifest | None:
+    def read(cls, folder: Path, name: str = NAME) -> Manifest | None:
         """Manifest of a folder, or None if there is none that can be read."""
         try:
-            document = json.loads((folder / NAME).read_text(encoding="utf-8"))
+            document = json.loads((folder / name).read_text(encoding="utf-8"))
             return cls(**document)
         except (FileNotFoundError, json.JSONDecodeError, TypeError):
             return None
-
-
-def fingerprint(path: str | Path) -> str:
-    """
-    Fingerprint of a file: its size and the SHA-256 of its first, middle and last MiB.
-
-    Rasters of hundreds of gigabytes are not read whole; a change in size, header, middle or tail shows.
-
-    Raises
-    ------
-    InputError
-        If the file does not exist.
-    """
-    mib = 1 << 20
-    try:
-        size = Path(path).stat().st_size
-        digest = hashlib.sha256(str(size).encode())
-        with Path(path).open("rb") as file:
-            for start in sorted({0, max(0, size // 2 - mib // 2), max(0, size - mib)}):
-                file.seek(start)
-                digest.update(file.read(mib))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
-    return digest.hexdigest()[:32]
 
 
 @contextmanager
@@ -115,10 +93,10 @@ def _plain(value: object) -> object:
 def _versions() -> dict[str, str]:
     from importlib.metadata import PackageNotFoundError, version
 
-    found = {}
+    versions = {}
     for name in ("tesela", "numpy", "rasterio", "torch", "lightning", "segmentation-models-pytorch"):
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return versions

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -17,6 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tesela.core.errors import InputError
+from tesela.core.machine import lock_file
 
 _CODEC = pa.Codec("zstd", 1)
 """Of the quick ones the smallest: class maps at 500 MB a second to a fifth."""
@@ -34,12 +34,13 @@ class PartStore:
         self.output = Path(output)
         self.folder = self.output.with_name(f".{self.output.name}.parts")
         self._lock: IO[str] | None = None
+        self._left_over = False
 
     def __enter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = (self.folder / "lock").open("w")
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock_file(self._lock)
         except OSError:
             self._lock.close()
             raise InputError(
@@ -52,6 +53,8 @@ class PartStore:
     ) -> None:
         if self._lock is not None:
             self._lock.close()
+            if self._left_over:
+                self.remove()
 
     def saved_plan(self) -> Mapping[str, Any] | None:
         """Plan of the parts that are there, or None."""
@@ -112,6 +115,7 @@ class PartStore:
     def remove(self) -> None:
         """Throw the whole store away, when the output is complete."""
         shutil.rmtree(self.folder, ignore_errors=True)
+        self._left_over = self.folder.exists()  # Windows keeps the lock, which is open, until the block ends
 
     def _path(self, number: int) -> Path:
         return self.folder / f"{number:08d}.part"

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tesela.core.errors import InputError, RecipeError
+from tesela.core.machine import read_at, write_at
 from tesela.io.raster import Closing
 
 
@@ -63,16 +64,15 @@ class ScratchRaster(Closing):
 
     def __init__(self, shape: tuple[int, int], *, folder: Path | None = None) -> None:
         self.shape = shape
-        self._file = -1
+        self._file: IO[bytes] | None = None
         self._values: NDArray[np.uint8] | None = None
         if folder is None:
             self._values = np.zeros(shape, np.uint8)
             return
         try:
-            handle, path = tempfile.mkstemp(prefix=".tesela-scratch.", dir=folder)
-            Path(path).unlink()  # the file lives until it is closed, even when we are killed
-            self._file = handle
-            os.truncate(handle, shape[0] * shape[1])
+            # without a name: the system removes it when it is closed, even when this process is killed
+            self._file = tempfile.TemporaryFile(prefix=".tesela-scratch.", dir=folder, buffering=0)  # noqa: SIM115
+            self._file.truncate(shape[0] * shape[1])
         except OSError as error:
             raise InputError(f"{folder}: no scratch file can be made there ({error.strerror}).") from None
 
@@ -92,9 +92,9 @@ class ScratchRaster(Closing):
     def close(self) -> None:
         """Give the memory or the file back."""
         self._values = None
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
     def read(self, first: int, stop: int) -> NDArray[np.uint8]:
         """Rows `first` to `stop`, (stop - first, cols) uint8; not to be written to."""
@@ -102,7 +102,7 @@ class ScratchRaster(Closing):
             return self._values[first:stop]
         cols = self.shape[1]
         rows = np.empty((stop - first, cols), np.uint8)
-        _transfer(os.preadv, self._file, rows, at=first * cols)
+        self._transfer(read_at, rows, at=first * cols)
         return rows
 
     def write(self, first: int, values: NDArray[np.uint8]) -> None:
@@ -111,19 +111,20 @@ class ScratchRaster(Closing):
             self._values[first : first + len(values)] = values
             return
         try:
-            _transfer(os.pwritev, self._file, np.ascontiguousarray(values), at=first * self.shape[1])
+            self._transfer(write_at, np.ascontiguousarray(values), at=first * self.shape[1])
         except OSError as error:
             raise InputError(
                 f"The scratch file cannot be written ({error.strerror}). Is the disk full?"
             ) from None
 
-
-def _transfer(move: object, file: int, rows: NDArray[np.uint8], *, at: int) -> None:
-    assert callable(move)
-    view = rows.data.cast("B")
-    done = 0
-    while done < len(view):
-        step = move(file, [view[done : done + (1 << 30)]], at + done)
-        if step == 0:
-            raise InputError("The scratch file ended too early. Is the disk full?")
-        done += step
+    def _transfer(
+        self, move: Callable[[int, memoryview, int], int], rows: NDArray[np.uint8], *, at: int
+    ) -> None:
+        assert self._file is not None
+        view = memoryview(rows).cast("B")
+        done = 0
+        while done < len(view):
+            step = move(self._file.fileno(), view[done : done + (1 << 30)], at + done)
+            if step == 0:
+                raise InputError("The scratch file ended too early. Is the disk full?")
+            done += step

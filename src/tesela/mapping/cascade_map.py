@@ -19,7 +19,7 @@ from tesela.core.machine import steady_memory
 from tesela.core.scene import Scene
 from tesela.core.units import parse_memory_bytes
 from tesela.io.cog import CogWriter
-from tesela.io.manifest import fingerprint
+from tesela.io.fingerprints import file_state
 from tesela.io.maps import ClassMap, MapWriter, ScoreWriter
 from tesela.io.parts import PartStore
 from tesela.io.scenes import SceneReader
@@ -284,7 +284,7 @@ def _describe(cascade: Cascade, scene: Scene, plan: WindowPlan) -> dict[str, obj
         ],
         "legend": cascade.legend.to_rows(),
         "scene": scene.to_dict(),
-        "files": {path: fingerprint(path) for path in sorted({band.path for band in scene.bands})},
+        "files": {path: file_state(path) for path in sorted({band.path for band in scene.bands})},
         "windows": [plan.height_px, plan.width_px, plan.margin_px],
     }
 

@@ -16,7 +16,7 @@ from tesela.core.errors import ExpertError, GridError, InputError, RecipeError, 
 from tesela.core.scene import Scene
 from tesela.core.units import parse_memory_bytes
 from tesela.io.cog import CogWriter
-from tesela.io.manifest import fingerprint
+from tesela.io.fingerprints import file_state
 from tesela.io.maps import ClassMap, MapWriter, ScoreWriter
 from tesela.io.parts import PartStore
 from tesela.io.scenes import SceneReader
@@ -251,7 +251,7 @@ def describe_job(
         "legend": list(job.legend.values),
         "scaling": [job.scaling.mean, job.scaling.std],
         "scene": job.scene.to_dict(),
-        "files": {path: fingerprint(path) for path in sorted({band.path for band in job.scene.bands})},
+        "files": {path: file_state(path) for path in sorted({band.path for band in job.scene.bands})},
         "windows": [job.plan.height_px, job.plan.width_px, job.plan.margin_px],
         "layers": [job.layers.scores, job.layers.probabilities],
         "panels": [panel[0].corner[1] for panel in panels],

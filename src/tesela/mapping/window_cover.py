@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from tesela.core.errors import InputError
+from tesela.core.machine import cache_folder
 from tesela.io.manifest import write_whole
 from tesela.mapping.engines import Engine
 from tesela.mapping.windows import Span, Strip, WindowPlan
@@ -30,8 +31,8 @@ def usual_costs(expert: Expert, engine: Engine, sizes: WindowSizes) -> tuple[flo
     Costs of window sizes for an expert on this machine: measured once, then remembered.
 
     Equal costs make equal covers, so that a cascade that is run again makes the same bytes. They are kept by
-    processor, threads, engine, kind of network and sizes, in ``tesela/costs.json`` in the user's cache folder
-    (``XDG_CACHE_HOME``, or ``~/.cache``).
+    processor, threads, engine, kind of network and sizes, in ``costs.json`` in the user's cache folder,
+    see `tesela.core.machine.cache_folder`.
     """
     header = expert.header
     described = [
@@ -45,7 +46,7 @@ def usual_costs(expert: Expert, engine: Engine, sizes: WindowSizes) -> tuple[flo
         [sizes.window(size) for size in range(len(sizes))],
     ]
     key = hashlib.sha256(json.dumps(described).encode()).hexdigest()[:16]
-    file = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tesela" / "costs.json"
+    file = cache_folder() / "costs.json"
     known = _read(file)
     found = known.get(key)
     if isinstance(found, list) and len(found) == len(sizes):

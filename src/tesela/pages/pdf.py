@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import tempfile
 from pathlib import Path
 
 from tesela.core.errors import InputError
+from tesela.core.machine import is_root
 from tesela.io.manifest import write_whole
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
@@ -45,7 +45,7 @@ def print_page(page: Path, out: Path, *, browser: str, timeout_s: float = 180) -
     InputError
         If the browser prints nothing.
     """
-    sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []  # Chromium refuses a sandbox to root
+    sandbox = ["--no-sandbox"] if is_root() else []  # Chromium refuses a sandbox to root
     with write_whole(out) as part, tempfile.TemporaryDirectory() as profile:
         words = [browser, *_FLAGS, *sandbox, f"--user-data-dir={profile}", f"--print-to-pdf={part}"]
         try:

@@ -11,7 +11,8 @@ from pathlib import Path
 from tesela.core.errors import InputError, join_words
 from tesela.core.publication import Publication
 from tesela.io.lineage import imagery_dates, read_lineage
-from tesela.io.manifest import fingerprint, write_whole
+from tesela.io.fingerprints import file_hash
+from tesela.io.manifest import write_whole
 from tesela.io.raster import grid_of, open_dataset
 from tesela.io.stac_items import legend_of, raster_item, slug
 from tesela.models.expert import read_header
@@ -171,7 +172,7 @@ class _Copy:
     def write(self, folder: Path) -> Path:
         """Copy into a folder, unless the same file is there."""
         target = folder / self.name
-        if target.exists() and fingerprint(target) == fingerprint(self.path):
+        if target.exists() and file_hash(target) == file_hash(self.path):
             return target
         with write_whole(target) as part:
             shutil.copyfile(self.path, part)

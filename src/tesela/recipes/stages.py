@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tesela.core.errors import RecipeError, unknown_name
-from tesela.io.manifest import Manifest, fingerprint
+from tesela.io.fingerprints import fingerprint
+from tesela.io.manifest import BEGUN, NAME, Manifest
 
 
 @dataclass(frozen=True)
@@ -48,10 +49,14 @@ def run_stages(
     """
     Run stages in order; one whose manifest describes the same work on the same inputs is skipped.
 
+    The manifest of a finished stage stays until other work has taken its place. Work that fails, for a mistyped
+    setting for example, therefore costs nothing: with the former settings the stage is up to date again, as long as
+    its outputs are the same files as before.
+
     Parameters
     ----------
     start : str, optional
-        Stage from which on all are done anew.
+        Stage from which on all are run again.
     until : str, optional
         Last stage to run.
     report : callable of (stage, text)
@@ -84,18 +89,14 @@ def run_stages(
         else:
             report(stage.name, "")
             stage.folder.mkdir(parents=True, exist_ok=True)
-            (stage.folder / "manifest.json").unlink(missing_ok=True)
+            if forced:  # remembered, so that a killed run goes on with it
+                wanted.write(stage.folder, BEGUN)
             outputs = stage.work()
             seconds = time.perf_counter() - begun
-            Manifest(
-                step=wanted.step,
-                settings=wanted.settings,
-                inputs=wanted.inputs,
-                outputs=_fingerprints(stage, outputs),
-                legend=wanted.legend,
-                seed=wanted.seed,
-                seconds=round(seconds, 3),
-            ).write(stage.folder)
+            replace(wanted, outputs=_fingerprints(stage, outputs), seconds=round(seconds, 3)).write(
+                stage.folder
+            )
+            (stage.folder / BEGUN).unlink(missing_ok=True)
             result.done.append(stage.name)
             result.seconds[stage.name] = seconds
             report(stage.name, f"{seconds:.1f} s")
@@ -105,11 +106,14 @@ def run_stages(
 
 
 def _is_current(stage: Stage, wanted: Manifest) -> bool:
-    found = Manifest.read(stage.folder)
-    if found is None or not found.same_work(wanted):
+    """Whether a finished stage did the wanted work, its outputs are unchanged, and it was not asked for again."""
+    finished, begun = (Manifest.read(stage.folder, name) for name in (NAME, BEGUN))
+    if finished is None or not finished.same_work(wanted):
         return False
-    files = {stage.folder / path: mark for path, mark in found.outputs.items()}
-    return all(path.exists() and fingerprint(path) == mark for path, mark in files.items())
+    if begun is not None and begun.same_work(wanted):
+        return False
+    files = {stage.folder / path: text for path, text in finished.outputs.items()}
+    return all(path.exists() and fingerprint(path) == text for path, text in files.items())
 
 
 def _fingerprints(stage: Stage, paths: Sequence[Path]) -> dict[str, str]:
