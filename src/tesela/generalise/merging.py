@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from tesela.generalise.labelling import find
 
-_STEP = {"nogil": True, "cache": True} | ({"_nrt": False} if hasattr(DefaultOptions, "_nrt") else {})
+_STEP: dict[str, Any] = {"nogil": True, "cache": True} | (
+    {"_nrt": False} if hasattr(DefaultOptions, "_nrt") else {}
+)
 """
 Options of the steps below, which allocate nothing.
 
@@ -27,7 +29,7 @@ class Regions(NamedTuple):
     size: NDArray[np.int64]
     flags: NDArray[np.uint8]
     start: NDArray[np.int64]
-    count: NDArray[np.int32]
+    degree: NDArray[np.int32]
     neighbour: NDArray[np.int32]
     border: NDArray[np.int32]
     following: NDArray[np.int32]
@@ -91,7 +93,7 @@ def merge_regions(regions, rules):  # type: ignore[no-untyped-def]
         np.full(nodes, -1, np.int32),
         np.empty(nodes, np.int32),
         np.zeros(nodes, np.bool_),
-        np.arange(0, nodes, 1, np.int32),
+        np.arange(nodes, dtype=np.int32),
         np.empty(nodes, np.int32),
         np.empty(256, np.int32),
     )
@@ -203,7 +205,7 @@ def _measure_borders(x, regions, state, around):  # type: ignore[no-untyped-def]
     while node >= 0:
         begin = regions.start[node]
         kept = begin - 1
-        for e in range(begin, begin + regions.count[node]):
+        for e in range(begin, begin + regions.degree[node]):
             y = _root_in(regions.parent, regions.neighbour[e])
             if y == x:
                 continue
@@ -221,7 +223,7 @@ def _measure_borders(x, regions, state, around):  # type: ignore[no-untyped-def]
                 around.seen[kinds] = kind
                 kinds += 1
             around.length[kind] += sides
-        regions.count[node] = kept + 1 - begin
+        regions.degree[node] = kept + 1 - begin
         node = regions.following[node]
     return kinds, first
 
@@ -263,7 +265,7 @@ def _measure_largest(x, kinds, regions, state, around):  # type: ignore[no-untyp
     node = x
     while node >= 0:
         begin = regions.start[node]
-        for e in range(begin, begin + regions.count[node]):
+        for e in range(begin, begin + regions.degree[node]):
             neighbour = regions.neighbour[e]
             kind = regions.value[_root_in(state.root, neighbour)]
             around.largest[kind] = max(around.largest[kind], regions.size[neighbour])
@@ -291,7 +293,7 @@ def _join_neighbours(x, best, absorbed, regions, state):  # type: ignore[no-unty
     node = x
     while node >= 0:
         begin = regions.start[node]
-        for e in range(begin, begin + regions.count[node]):
+        for e in range(begin, begin + regions.degree[node]):
             y = _root_in(state.root, regions.neighbour[e])
             if regions.value[y] != best or y == root:
                 continue
@@ -354,17 +356,17 @@ def count_areas(before, final, whole, areas):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def group_regions(parent, chosen, start, count, neighbour, following):  # type: ignore[no-untyped-def]
-    """Root of the group of touching chosen regions, for each chosen region."""
-    group = np.empty(parent.size, np.int32)
-    for x in range(parent.size):
-        group[x] = x
+def group_regions(regions, chosen):  # type: ignore[no-untyped-def]
+    """For each chosen region, the root of the group of touching chosen regions that it belongs to."""
+    parent, start, degree = regions.parent, regions.start, regions.degree
+    neighbour, following = regions.neighbour, regions.following
+    group = np.arange(parent.size, dtype=np.int32)
     for x in range(parent.size):
         if not chosen[x]:
             continue
         node = x
         while node >= 0:
-            for e in range(start[node], start[node] + count[node]):
+            for e in range(start[node], start[node] + degree[node]):
                 y = find(parent, neighbour[e])
                 if chosen[y]:
                     a, b = find(group, x), find(group, y)

@@ -16,7 +16,7 @@ from tesela.generalise.regions import RegionGraph
 
 @dataclass(frozen=True)
 class Share:
-    """Part of a mosaic: some classes and the share of the ground that they must have together."""
+    """Part of a mosaic: some classes, and the share of the area that they must have together."""
 
     codes: tuple[str, ...]
     least: float = 0.0
@@ -29,8 +29,8 @@ class MosaicRule:
     When a group of small areas becomes one area of a mixed class.
 
     A group is a set of areas under the mapping unit, all of classes of the rule, that touch each other. It
-    becomes `target` when it reaches the unit, has at least two classes, none with more than `most_single` of
-    its ground, and every part within its limits.
+    becomes `target` when it reaches the unit, has at least two classes, no class covers more than `most_single`
+    of its area, and every part is within its limits.
     """
 
     target: str
@@ -53,7 +53,7 @@ RULES: dict[str, tuple[MosaicRule, ...]] = {
         MosaicRule("24", (Share(("21", "22", "23", "24"), 0.25, 0.75), Share(("31", "32"), 0.25, 0.75))),
     ),
 }
-"""Rules by legend, in the order in which they are applied; our reading of the CORINE nomenclature."""
+"""Rules by legend, in the order in which they are applied; our interpretation of the CORINE nomenclature."""
 
 
 def find_rules(legend: Legend) -> tuple[MosaicRule, ...]:
@@ -63,12 +63,12 @@ def find_rules(legend: Legend) -> tuple[MosaicRule, ...]:
     Raises
     ------
     LegendError
-        If there are none, or the legend lacks a class of theirs.
+        If the legend has none, or lacks a class that they use.
     """
     if legend.address not in RULES:
         raise LegendError(
-            f"Legend '{legend.address}' has no mosaic rules (known: {', '.join(RULES)}). Leave the step out, "
-            f"or give rules of your own (mosaic=[MosaicRule(...)])."
+            f"Legend '{legend.address}' has no mosaic rules; {', '.join(RULES)} have. Leave the step out, "
+            f"or pass your own rules (mosaic=[MosaicRule(...)])."
         )
     return RULES[legend.address]
 
@@ -77,40 +77,38 @@ def build_mosaics(
     graph: RegionGraph, *, legend: Legend, rules: Sequence[MosaicRule], unit_px: int, edges: str
 ) -> None:
     """
-    Give the groups that fulfil a rule their mixed class; rules are tried in order, and a group is used once.
+    Give each group that meets a rule its mixed class; rules apply in order, and a group is used once.
 
     Parameters
     ----------
     graph : RegionGraph
-        As built, with the unit `unit_px`; classes of its nodes are changed in place.
+        Built with the unit `unit_px`; the classes of its nodes are changed in place.
     edges : {"keep", "merge"}
-        With "keep", areas cut by the edge or by nodata are not known to be small and join no group.
+        With "keep", areas cut by the edge or by nodata join no group, because their true size is unknown.
     """
     free = graph.whole & (graph.size < unit_px)
     if edges == "keep":
         free &= graph.flags == 0
     for rule in rules:
         parts = [_values_of(legend, part.codes) for part in rule.parts]
-        member = np.zeros(256, np.bool_)
+        allowed = np.zeros(256, np.bool_)
         for part in parts:
-            member |= part
-        nodes = np.flatnonzero(free & member[graph.value])
+            allowed |= part
+        nodes = np.flatnonzero(free & allowed[graph.value])
         if not len(nodes):
             continue
         chosen = np.zeros(len(graph.value), np.bool_)
         chosen[nodes] = True
-        groups = group_regions(
-            graph.parent, chosen, graph.start, graph.count, graph.neighbour, graph.following
-        )
+        groups = group_regions(graph.arrays, chosen)
         _, index = np.unique(groups[nodes], return_inverse=True)
         count = int(index.max()) + 1
-        ground = np.zeros((count, 256), np.int64)
-        np.add.at(ground, (index, graph.value[nodes]), graph.size[nodes])
-        total = ground.sum(axis=1)
-        fits = (total >= unit_px) & ((ground > 0).sum(axis=1) > 1)
-        fits &= ground.max(axis=1) <= rule.most_single * total
+        pixels = np.zeros((count, 256), np.int64)
+        np.add.at(pixels, (index, graph.value[nodes]), graph.size[nodes])
+        total = pixels.sum(axis=1)
+        fits = (total >= unit_px) & ((pixels > 0).sum(axis=1) > 1)
+        fits &= pixels.max(axis=1) <= rule.most_single * total
         for part, share in zip(parts, rule.parts, strict=True):
-            own = ground[:, part].sum(axis=1)
+            own = pixels[:, part].sum(axis=1)
             fits &= (own >= share.least * total) & (own <= share.most * total)
         used = nodes[fits[index]]
         graph.value[used] = legend[rule.target].value

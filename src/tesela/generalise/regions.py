@@ -21,22 +21,22 @@ from tesela.generalise.merging import Regions
 from tesela.generalise.strips import Plan, Strip
 
 KEEP_LABELS_PX = 1 << 27
-"""Maps up to this size keep their labels (512 MiB) between graph and relabelling; larger ones label anew."""
+"""Maps up to this size keep their labels (512 MiB) until they are painted; larger maps are labelled twice."""
 
 _MOST_NODES = np.iinfo(np.int32).max
 
 Reader = Callable[[int, int], NDArray[np.uint8]]
-"""Gives rows `first` to `stop` of a map."""
+"""Returns rows `first` to `stop` of a map."""
 
 
 @dataclass
 class RegionGraph:
     """
-    Regions of a map as nodes, merged by union-find; only nodes under the unit know their neighbours.
+    Regions of a map as nodes, merged by union-find; only nodes under the unit have a list of neighbours.
 
-    A node is a region of one strip. Strips share a row, of which only the upper strip counts pixels and
-    horizontal borders: the two labels of each shared pixel are one region. So a region of the map is a set of
-    nodes with one root, and nothing depends on where the strips were cut.
+    A node is a region of one strip. Neighbouring strips share a row. The upper strip counts its pixels and
+    horizontal borders, and the two labels of each shared pixel are joined. So a region of the map is a set of
+    nodes with one root, and the result does not depend on where the strips are cut.
     """
 
     shape: tuple[int, int]
@@ -45,17 +45,17 @@ class RegionGraph:
     """First node of each strip, and the number of nodes at the end."""
     parent: NDArray[np.int32]
     value: NDArray[np.uint8]
-    """Class of each node; of merged regions at the root."""
+    """Class of each node; for merged regions, of the root."""
     before: NDArray[np.uint8]
     """Class of each node before any merging."""
     whole: NDArray[np.bool_]
-    """True for nodes that were roots before any merging: one for each region."""
+    """True for nodes that were roots before any merging, one per region."""
     size: NDArray[np.int64]
-    """Pixels; of merged regions at the root."""
+    """Pixels of each node; the root holds the pixels of the merged region."""
     flags: NDArray[np.uint8]
     start: NDArray[np.int64]
-    """Borders of node i lie at start[i] to start[i] + count[i] of `neighbour` and `border`."""
-    count: NDArray[np.int32]
+    """Borders of node i are entries start[i] to start[i] + degree[i] of `neighbour` and `border`."""
+    degree: NDArray[np.int32]
     neighbour: NDArray[np.int32]
     border: NDArray[np.int32]
     """Length in pixel sides."""
@@ -64,11 +64,11 @@ class RegionGraph:
     last: NDArray[np.int32]
     """Last node of the chain that starts at a root."""
     labels: list[NDArray[np.int32] | None] = field(default_factory=list)
-    """Labels of each strip (shared row first), where they were kept."""
+    """Labels of each strip (shared row first); empty for large maps."""
 
     @property
     def roots(self) -> NDArray[np.int64]:
-        """Nodes that stand for a region now."""
+        """Nodes that are the root of a region."""
         return np.flatnonzero(self.parent == np.arange(len(self.parent), dtype=np.int32))
 
     @property
@@ -77,12 +77,12 @@ class RegionGraph:
         return Regions(*(getattr(self, name) for name in Regions._fields))
 
     def drop_borders(self) -> None:
-        """Forget the lists of neighbours, which are most of the memory."""
-        self.start, self.count = np.zeros(len(self.parent), np.int64), np.zeros(len(self.parent), np.int32)
+        """Drop the lists of neighbours, which are most of the memory."""
+        self.start, self.degree = np.zeros(len(self.parent), np.int64), np.zeros(len(self.parent), np.int32)
         self.neighbour = self.border = np.empty(0, np.int32)
 
     def final_values(self) -> NDArray[np.uint8]:
-        """Class of the region that each node belongs to now."""
+        """Class of the region to which each node belongs."""
         flatten(self.parent)
         return self.value[self.parent]
 
@@ -102,10 +102,10 @@ def build_graph(read: Reader, shape: tuple[int, int], *, unit_px: int, plan: Pla
     Parameters
     ----------
     read : function of (first, stop)
-        Gives whole rows, (stop - first, cols) uint8; 0 is nodata.
+        Returns whole rows, (stop - first, cols) uint8; 0 is nodata.
     shape : (rows, cols)
     unit_px : int
-        Regions of at least this many pixels in a strip get no list of neighbours: they never look for one.
+        Regions of at least this many pixels in a strip get no list of neighbours; they are never merged into one.
 
     Raises
     ------
@@ -145,7 +145,7 @@ def build_graph(read: Reader, shape: tuple[int, int], *, unit_px: int, plan: Pla
 
 @dataclass(frozen=True)
 class _Part:
-    """What is known of a strip by itself."""
+    """Regions of one strip."""
 
     labels: NDArray[np.int32] | None
     top: NDArray[np.int32]
@@ -153,13 +153,13 @@ class _Part:
     size: NDArray[np.int64]
     value: NDArray[np.uint8]
     flags: NDArray[np.uint8]
-    count: NDArray[np.int32]
+    degree: NDArray[np.int32]
     neighbour: NDArray[np.int32]
     border: NDArray[np.int32]
 
 
 class _Builder:
-    """A graph that grows by strips, downwards; arrays grow in place, so that none is held twice."""
+    """Builds a graph strip by strip, from the top; arrays grow in place, so that memory holds each one once."""
 
     def __init__(self, shape: tuple[int, int], strips: list[Strip]) -> None:
         self._shape, self._strips = shape, strips
@@ -168,7 +168,7 @@ class _Builder:
         self._bottom: NDArray[np.int32] | None = None
         self._size = np.empty(0, np.int64)
         self._value, self._flags = (np.empty(0, np.uint8) for _ in range(2))
-        self._parent, self._count, self._neighbour, self._border = (np.empty(0, np.int32) for _ in range(4))
+        self._parent, self._degree, self._neighbour, self._border = (np.empty(0, np.int32) for _ in range(4))
 
     def add(self, part: _Part) -> None:
         first, stop = self._offsets[-1], self._offsets[-1] + len(part.size)
@@ -179,7 +179,7 @@ class _Builder:
         _append(self._size, part.size)
         _append(self._value, part.value)
         _append(self._flags, part.flags)
-        _append(self._count, part.count)
+        _append(self._degree, part.degree)
         _append(self._neighbour, part.neighbour + np.int32(first))
         _append(self._border, part.border)
         _append(self._parent, np.arange(first, stop, dtype=np.int32))
@@ -194,8 +194,8 @@ class _Builder:
         following = np.full(nodes, -1, np.int32)
         last = np.arange(nodes, dtype=np.int32)
         gather_parts(self._parent, self._size, self._flags, following, last)
-        start = np.cumsum(self._count, dtype=np.int64)
-        start -= self._count
+        start = np.cumsum(self._degree, dtype=np.int64)
+        start -= self._degree
         return RegionGraph(
             shape=self._shape,
             strips=self._strips,
@@ -207,7 +207,7 @@ class _Builder:
             size=self._size,
             flags=self._flags,
             start=start,
-            count=self._count,
+            degree=self._degree,
             neighbour=self._neighbour,
             border=self._border,
             following=following,
@@ -217,7 +217,7 @@ class _Builder:
 
 
 def _append(items: NDArray[np.generic], more: NDArray[np.generic]) -> None:
-    """Lengthen an array in place; nobody else may hold it."""
-    known = len(items)
-    items.resize(known + len(more), refcheck=False)
-    items[known:] = more
+    """Append to an array in place; no other reference to it may exist."""
+    size = len(items)
+    items.resize(size + len(more), refcheck=False)
+    items[size:] = more
