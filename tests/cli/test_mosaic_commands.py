@@ -149,7 +149,7 @@ def test_what_modis_lacks_is_told_in_one_line(
         for address, more, message in (
             (poor.address, months, "h17v04.061.2021220000000 lacks sur_refl_state_500m"),
             (server.address, months, "sur_refl_b03.tif: the server has no such file"),
-            (server.address, ["--first", "2010-01", "--last", "2010-02"], "knows no MOD09A1 or MYD09A1"),
+            (server.address, ["--first", "2010-01", "--last", "2010-02"], "has no MOD09A1 or MYD09A1"),
             (server.address, [], "A catalogue needs an area and months"),
         ):
             assert main([*words, *more, "--catalogue", address]) == 1

@@ -1,6 +1,7 @@
 """Mosaics from catalogues in each provider's layout, over HTTP on loopback, with everything that goes wrong there."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -220,6 +221,35 @@ def test_tiles_of_two_zones_of_one_pass_join_without_counting_twice(tmp_path: Pa
     assert made.gaps == 0
     assert (read(made.image)[0] == 400).all()
     assert (read(made.count) == 1).all()
+
+
+def test_where_two_tiles_of_a_pass_overlap_the_first_gives_the_pixel(tmp_path: Path) -> None:
+    tiles = [seen(3, 400, tile="30SVF"), seen(3, 800, tile="30SWF", clouds={(0, 0): 9})]
+    made = mosaic(str(catalogue_of(tmp_path / "provider", tiles)), tmp_path / "out")
+    assert (read(made.image)[0] == 400).all()
+    assert (read(made.count) == 1).all()
+
+
+def test_an_observation_that_lacks_a_band_does_not_count(tmp_path: Path) -> None:
+    first, second = seen(3, 400), seen(8, 800)
+    second.values["B03"][:32, :32] = 0
+    made = mosaic(str(catalogue_of(tmp_path / "provider", [first, second])), tmp_path / "out")
+    image, count = read(made.image), read(made.count)[0]
+    assert (image[:, :32, :32].reshape(3, -1).T == [400, 401, 402]).all()
+    assert (image[0, 32:] == 600).all()
+    assert (count[0, 0], count[40, 40]) == (1, 2)
+
+
+def test_cloudy_scenes_are_left_out_with_the_reason(tmp_path: Path) -> None:
+    passes = [replace(seen(3, 400), cloud_percent=20.0), replace(seen(8, 800), cloud_percent=60.0)]
+    folder = catalogue_of(tmp_path / "provider", passes)
+    made = mosaic(str(folder), tmp_path / "out", max_cloud=50)
+    assert (read(made.image)[0] == 400).all()
+    assert [(one.name, one.reason) for one in made.left_out] == [
+        ("S2A_30SVF_20180408_0_L2A", "is cloudy (60 %)")
+    ]
+    with pytest.raises(InputError, match="All 2 scenes are left out"):
+        mosaic(str(folder), tmp_path / "none", max_cloud=10)
 
 
 def test_a_scene_named_is_left_out_and_an_unknown_name_is_refused(three: Path, tmp_path: Path) -> None:
