@@ -101,14 +101,14 @@ def largest_difference_ha(document: dict, values: list[Values], pixel_ha: float)
     dates = [categories(one) for one in values]
     land = np.all([one > 0 for one in dates], axis=0)
     worst = 0.0
-    for i, found in enumerate(document["changes"]):
+    for i, change in enumerate(document["changes"]):
         pairs = np.bincount(dates[i][land] * 7 + dates[i + 1][land].astype(np.int64), minlength=49)
         truth = pairs.reshape(7, 7)[1:, 1:] * pixel_ha
-        worst = max(worst, float(np.abs(np.array(found["matrix_ha"]) - truth).max()))
+        worst = max(worst, float(np.abs(np.array(change["matrix_ha"]) - truth).max()))
     for year, one in zip(YEARS, dates, strict=True):
         truth = np.bincount(one[land], minlength=7)[1:] * pixel_ha
-        found = [row["area_ha"] for row in document["areas"] if row["year"] == year]
-        worst = max(worst, float(np.abs(np.array(found) - truth).max()))
+        areas = [row["area_ha"] for row in document["areas"] if row["year"] == year]
+        worst = max(worst, float(np.abs(np.array(areas) - truth).max()))
     return worst
 
 
@@ -158,7 +158,7 @@ def libreoffice(path: Path, folder: Path) -> dict[str, object]:
 
 
 def planted(accounts: Accounts, maps: list[ClassMap], values: list[Values], folder: Path) -> dict[str, bool]:
-    """A mistake for each check, and whether that check, which passed before, finds it."""
+    """A mistake for each check, and whether that check, which passes without it, fails."""
     first, second, *later = accounts.tables
 
     def failing(*changed: object) -> set[str]:
@@ -172,7 +172,7 @@ def planted(accounts: Accounts, maps: list[ClassMap], values: list[Values], fold
     initial[[0, 2]] += 0.0001, -0.0001
     final = second.final_kha.copy()
     final[0] += 0.0001
-    found = {
+    detected = {
         "row sums": "row sums" in failing(first, replace(second, matrix_kha=cell)),
         "column sums": "column sums" in failing(first, replace(second, matrix_kha=cell)),
         "no negative area": "no negative area" in failing(first, replace(second, matrix_kha=below)),
@@ -180,16 +180,16 @@ def planted(accounts: Accounts, maps: list[ClassMap], values: list[Values], fold
         "a missing year": "continuity of years" in failing(first),
         "constant total": "constant total" in failing(first, replace(second, final_kha=final)),
     }
-    counts = accounts.histories.pixels.copy()
-    counts[0] += 1  # one pixel that the cohorts do not know
-    other = replace(accounts.histories, pixels=counts)
-    found["cohort totals"] = any(item.passed is False for item in check_cohorts(accounts.cohorts, other))
-    found |= planted_in_maps(maps, values, folder)
-    return found
+    counts = accounts.trajectories.pixels.copy()
+    counts[0] += 1  # one pixel that the cohorts lack
+    other = replace(accounts.trajectories, pixels=counts)
+    detected["cohort totals"] = any(item.passed is False for item in check_cohorts(accounts.cohorts, other))
+    detected |= planted_in_maps(maps, values, folder)
+    return detected
 
 
 def planted_in_maps(maps: list[ClassMap], values: list[Values], folder: Path) -> dict[str, bool]:
-    grid, found = maps[0].grid, {}
+    grid, detected = maps[0].grid, {}
 
     def failed(name: str, dates: list[Values], **options: object) -> bool:
         wrong = write_all(folder / name.replace(" ", "_"), dates, grid)
@@ -212,13 +212,13 @@ def planted_in_maps(maps: list[ClassMap], values: list[Values], folder: Path) ->
             )
         return made
 
-    found["implausible changes"] = failed("implausible changes", changed("112", "312", dates=range(3, 6)))
-    found["flip-flops"] = failed("flip-flops", changed("211", "112", dates=range(2, 3)))
-    found["ground left out"] = failed("ground left out", changed("211", 0, dates=range(4, 5)))
-    found["minimum forest area"] = failed(
+    detected["implausible changes"] = failed("implausible changes", changed("112", "312", dates=range(3, 6)))
+    detected["flip-flops"] = failed("flip-flops", changed("211", "112", dates=range(2, 3)))
+    detected["area left out"] = failed("area left out", changed("211", 0, dates=range(4, 5)))
+    detected["minimum forest area"] = failed(
         "minimum forest area", changed("211", "312", dates=range(6), side=9)
     )
-    found["official land area"] = failed(
+    detected["official land area"] = failed(
         "official land area", values, land_area_ha=1.02 * total_ha(values, maps)
     )
     cover = np.full(values[0].shape, 60, np.uint8)
@@ -233,10 +233,10 @@ def planted_in_maps(maps: list[ClassMap], values: list[Values], folder: Path) ->
     }
     with rasterio.open(path, "w", crs="EPSG:25830", transform=grid.affine, **profile) as data:
         data.write(cover, 1)
-    found["forest crown cover"] = failed(
+    detected["forest crown cover"] = failed(
         "forest crown cover", values, tree_cover={YEARS[0]: open_scene(path)}
     )
-    return found
+    return detected
 
 
 def total_ha(values: list[Values], maps: list[ClassMap]) -> float:
@@ -254,19 +254,19 @@ def main() -> None:
     values, changed = known_years(generalised(landscape.truth, least_px=2500))
     maps = write_all(folder / "maps", values, landscape.grid)
     years = ",".join(map(str, YEARS))
-    told = io.StringIO()
+    printed = io.StringIO()
     started = time.perf_counter()
-    with contextlib.redirect_stdout(told):
+    with contextlib.redirect_stdout(printed):
         status = tesela(
             ["account", *(item.path for item in maps), "--years", years, "-o", str(folder / "out"), "--json"]
         )
     seconds = time.perf_counter() - started
-    document = json.loads(told.getvalue())
+    document = json.loads(printed.getvalue())
     pixel_ha = document["pixel_area_ha"]
     accounts = account_maps(maps, YEARS, folder / "again")
     mistakes = planted(accounts, maps, values, folder)
     result = {
-        "claim": "areas and changes are those of the arrays, all checks pass, planted mistakes are all found",
+        "claim": "areas and changes are those of the arrays, all checks pass, planted mistakes are all detected",
         "region_px": list(values[0].shape),
         "years": YEARS,
         "known_changes_ha": {name: round(px * pixel_ha, 2) for name, px in changed.items()},
@@ -276,8 +276,8 @@ def main() -> None:
         "checks": {item["name"]: item["passed"] for item in document["checks"]},
         "openpyxl": workbook_numbers(folder / "out" / "table4.1.xlsx"),
         "libreoffice": libreoffice(folder / "out" / "table4.1.xlsx", folder),
-        "planted_mistakes_found": mistakes,
-        "found": f"{sum(mistakes.values())} of {len(mistakes)}",
+        "planted_mistakes_detected": mistakes,
+        "detected": f"{sum(mistakes.values())} of {len(mistakes)}",
     }
     print(json.dumps(result, indent=1))
 

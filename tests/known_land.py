@@ -1,4 +1,4 @@
-"""Maps of land whose every change is known, for tests of accounts."""
+"""Maps of a region with known changes, for tests of accounts."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -9,7 +9,7 @@ from affine import Affine
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
-from tesela.accounting.trajectories import Histories
+from tesela.accounting.trajectories import Trajectories
 from tesela.core.legend import Legend
 from tesela.io.legends import load_legend
 from tesela.io.maps import ClassMap, write_map
@@ -32,7 +32,7 @@ def write(
 
 @dataclass(frozen=True)
 class Region:
-    """A region of 20 x 20 km, 200 x 200 pixels of 1 ha, whose every change is known."""
+    """A region of 20 x 20 km, 200 x 200 pixels of 1 ha, with known changes."""
 
     values: tuple[NDArray[np.uint8], ...]
     changed: dict[tuple[int, int, int], int]
@@ -44,7 +44,7 @@ class Region:
 
 @cache
 def make_region() -> Region:
-    """A region with changes in each interval; no ground changes twice."""
+    """A region with changes in each interval; no pixel changes twice."""
     rng = np.random.default_rng(7)
     blocks = rng.choice(
         [FOREST, CROP, GRASS, WET, TOWN, OTHER], p=[0.4, 0.3, 0.15, 0.05, 0.05, 0.05], size=(10, 10)
@@ -56,10 +56,10 @@ def make_region() -> Region:
     for i in range(len(YEARS) - 1):
         now = values[-1].copy()
         for before, after in moves:
-            # some stands of 4 x 5 pixels, never the same ground twice, so that nothing flips back
+            # some stands of 4 x 5 pixels, never the same pixels twice, so that nothing flips back
             for _ in range(3):
-                places = np.argwhere(fresh & (now == before))
-                row, col = places[rng.integers(len(places))]
+                candidates = np.argwhere(fresh & (now == before))
+                row, col = candidates[rng.integers(len(candidates))]
                 row, col = row // 20 * 20 + rng.integers(1, 15), col // 20 * 20 + rng.integers(1, 14)
                 part = np.s_[row : row + 4, col : col + 5]
                 if not (fresh[part].all() and (now[part] == before).all()):
@@ -70,7 +70,9 @@ def make_region() -> Region:
     return Region(tuple(values), changed)
 
 
-def histories_of(*dates: NDArray[np.uint8], years: tuple[int, ...] = (), pixel_ha: float = 1.0) -> Histories:
-    """Histories of arrays of positions in the legend."""
+def trajectories_of(
+    *dates: NDArray[np.uint8], years: tuple[int, ...] = (), pixel_ha: float = 1.0
+) -> Trajectories:
+    """Trajectories of arrays of positions in the legend."""
     paths, counts = np.unique(np.stack([d.ravel() for d in dates], axis=1), axis=0, return_counts=True)
-    return Histories(LULUCF, years or YEARS[: len(dates)], paths.astype(np.uint8), counts, pixel_ha)
+    return Trajectories(LULUCF, years or YEARS[: len(dates)], paths.astype(np.uint8), counts, pixel_ha)

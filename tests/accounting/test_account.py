@@ -1,4 +1,4 @@
-"""`tesela account`: the command from maps to samples, accounts, their page and change layers."""
+"""`tesela account`, `sample changes` and `change-layer`: from maps to accounts, samples and change layers."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def maps(tmp_path: Path) -> list[str]:
     ]
 
 
-def told(capsys: pytest.CaptureFixture[str], *words: str) -> Any:
-    assert main(["account", *words, "--json"]) == 0
+def json_of(capsys: pytest.CaptureFixture[str], *words: str) -> Any:
+    assert main([*words, "--json"]) == 0
     return json.loads(capsys.readouterr().out)
 
 
@@ -56,14 +56,14 @@ def test_a_sample_is_drawn_interpreted_and_accounted(
     maps: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out, years = tmp_path / "account", ["--years", "2018,2024", "-o", str(tmp_path / "account")]
-    assert main(["account", *maps, *years, "--draw-samples", "400", "--minimum", "11"]) == 0
+    assert main(["sample", "changes", *maps, *years, "--points", "400", "--minimum", "11"]) == 0
     assert "400 points in 6 strata of change" in capsys.readouterr().out
     path = out / "sample_2018-2024.gpkg"
     layers = {name: read_table(path, layer=name) for name in ("points", "strata", "key")}
     points = layers["points"]
-    assert "stratum" not in points, "the stratum would tell what the maps show"
+    assert "stratum" not in points, "the stratum would reveal the classes of the maps"
     before, after = truth()
-    after[30:33, 10:20] = CROP  # half of the mapped settlements are none
+    after[30:33, 10:20] = CROP  # half of the mapped settlements are wrong
     rows, cols = (
         ((4_100_000 - points["y"]) // 100).astype(int),
         ((points["x"] - 500_000) // 100).astype(int),
@@ -71,7 +71,7 @@ def test_a_sample_is_drawn_interpreted_and_accounted(
     codes = change_legend(LULUCF).codes
     points["reference"] = [codes[k] for k in (before[rows, cols] - 1) * 6 + after[rows, cols] - 1]
     write_geopackage(path, layers)
-    document = told(capsys, *maps, *years, "--sample", f"2018-2024={path}", "--title", "Parish")
+    document = json_of(capsys, "account", *maps, *years, "--sample", f"2018-2024={path}", "--title", "Parish")
     (estimate,) = document["estimates"]
     assert estimate["basis"] == "design-based"
     (town,) = [row for row in estimate["changes"] if (row["from"], row["to"]) == ("cropland", "settlements")]
@@ -82,28 +82,32 @@ def test_a_sample_is_drawn_interpreted_and_accounted(
         assert text in page
 
 
-def test_a_matrix_of_errors_gives_model_based_intervals(
+def test_a_confusion_matrix_gives_model_based_intervals(
     maps: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["assess", maps[1], maps[0], "-o", str(tmp_path / "report"), "--quiet"]) == 0
     capsys.readouterr()
     years = ["--years", "2018,2024", "-o", str(tmp_path / "account")]
-    document = told(capsys, *maps, *years, "--confusion", str(tmp_path / "report" / "assessment.json"))
+    document = json_of(
+        capsys, "account", *maps, *years, "--confusion", str(tmp_path / "report" / "assessment.json")
+    )
     assert [item["basis"] for item in document["estimates"]] == ["model-based"]
     assert main(["account", *maps, *years, "--confusion", maps[0]]) == 1
     assert "is no assessment with a matrix" in capsys.readouterr().err
 
 
-def test_change_layers_hold_the_areas_of_the_unit_and_more(
+def test_change_layers_contain_the_areas_above_the_minimum(
     maps: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    years = ["--years", "2018,2024", "-o", str(tmp_path / "account")]
-    document = told(capsys, *maps, *years, "--change-layer", "5 ha")
-    name = "change_layer_2018-2024.tif"
-    assert document["change_layers"][name] == {"changed_ha": 68.0, "doubtful_ha": 0.0, "small_ha": 3.0}
-    with rasterio.open(tmp_path / "account" / name) as layer:
+    words = ["change-layer", *maps, "--years", "2018,2024", "-o", str(tmp_path / "changes")]
+    document = json_of(capsys, *words, "--min-area", "5 ha")
+    path = tmp_path / "changes" / "change_layer_2018-2024.tif"
+    assert document == {str(path): {"changed_ha": 68.0, "uncertain_ha": 0.0, "small_ha": 3.0}}
+    with rasterio.open(path) as layer:
         assert int((layer.read(1) > 0).sum()) == 68
-    assert open_map(tmp_path / "account" / name).legend == change_legend(LULUCF)
+    assert open_map(path).legend == change_legend(LULUCF)
+    assert main(words) == 0
+    assert "68.0 ha changed; left out: 3.0 ha in smaller areas" in capsys.readouterr().out
 
 
 def test_official_area_and_tree_cover_are_checked(
@@ -114,10 +118,12 @@ def test_official_area_and_tree_cover_are_checked(
     with rasterio.open(cover, "w", **profile, crs=GRID.crs, transform=GRID.affine) as layer:
         layer.write(np.full((SIDE, SIDE), 10, np.uint8), 1)
     years = ["--years", "2018,2024", "-o", str(tmp_path / "account")]
-    document = told(capsys, *maps, *years, "--land-area", "110 km2", "--tree-cover", f"2018={cover}")
+    document = json_of(
+        capsys, "account", *maps, *years, "--land-area", "110 km2", "--tree-cover", f"2018={cover}"
+    )
     checks = {item["name"]: item for item in document["checks"]}
     assert checks["official land area"]["passed"] is False
-    assert "10,000.0 ha counted, 11,000.0 ha official" in checks["official land area"]["found"]
+    assert "10,000.0 ha counted, 11,000.0 ha official" in checks["official land area"]["result"]
     assert checks["forest crown cover"]["passed"] is False
     assert checks["forest crown cover"]["area_ha"] == 2500
 
@@ -125,51 +131,64 @@ def test_official_area_and_tree_cover_are_checked(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--years", "2018,now"], "'now' is no year"),
-        (["--years", "2018"], "2 maps came with"),
+        (["account", "--years", "2018,now"], "'now' is no year"),
+        (["account", "--years", "2018"], "2 maps with 1 years given"),
         (
-            ["--years", "2018,2024", "--sample", "sample.gpkg"],
+            ["account", "--years", "2018,2024", "--sample", "sample.gpkg"],
             "'sample.gpkg' names no file: write it as 2018-2024",
         ),
-        (["--years", "2018,2024", "--sample", "2018=a.gpkg"], "'2018' is no pair of years"),
-        (["--years", "2018,2024", "--tree-cover", "2017=a.tif"], "Tree cover came for 2017, but no map does"),
-        (["--years", "2018,2024", "--draw-samples", "20"], "20 points do not suffice for 6 strata"),
-        (["--years", "2018,2024", "--draw-samples", "99", "--minimum", "-1"], "minimum is -1"),
+        (["account", "--years", "2018,2024", "--sample", "2018=a.gpkg"], "'2018' is no pair of years"),
         (
-            ["--years", "2018,2024", "--draw-samples", "99", "--sample", "2018-2024=a.gpkg"],
-            "--sample reads interpreted ones: give one of the two",
+            ["account", "--years", "2018,2024", "--tree-cover", "2017=a.tif"],
+            "Tree cover was given for 2017, a year without a map",
         ),
         (
-            ["--years", "2018,2024", "--sample", "2018-2024=a.gpkg", "--sample", "2018-2024=b.gpkg"],
-            "Two files came for 2018-2024",
+            ["sample", "changes", "--years", "2018,2024", "--points", "20"],
+            "20 points are too few for 6 strata",
         ),
-        (["--years", "18,2024"], "an account spans 300 years at most"),
-        (["--years", "2018,2024", "--land-area", "0 ha"], "it must be more than 0"),
-        (["--years", "2018,2024", "--confusion", "none.json"], "none.json: cannot be read"),
-        (["--years", "2018,2024", "--confidence", "a.tif,b.tif"], "give --change-layer AREA"),
         (
-            ["--years", "2018,2024", "--change-layer", "5 ha", "--confidence", "a.tif"],
-            "1 confidence rasters came for 2",
+            ["sample", "changes", "--years", "2018,2024", "--points", "99", "--minimum", "-1"],
+            "minimum is -1",
         ),
+        (
+            [
+                "account",
+                "--years",
+                "2018,2024",
+                "--sample",
+                "2018-2024=a.gpkg",
+                "--sample",
+                "2018-2024=b.gpkg",
+            ],
+            "Two files were given for 2018-2024",
+        ),
+        (["account", "--years", "18,2024"], "an account covers 300 years at most"),
+        (["account", "--years", "2018,2024", "--land-area", "0 ha"], "it must be above 0"),
+        (["account", "--years", "2018,2024", "--confusion", "none.json"], "none.json: cannot be read"),
+        (
+            ["change-layer", "--years", "2018,2024", "--confidence", "a.tif"],
+            "1 confidence rasters were given for 2",
+        ),
+        (["change-layer", "--years", "2018"], "2 maps with 1 years given"),
     ],
 )
-def test_mistakes_are_told_in_one_line(
+def test_mistakes_are_reported_in_one_line(
     maps: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
 ) -> None:
-    assert main(["account", *maps, *words, "-o", str(tmp_path / "account")]) == 1
+    assert main([*words, "-o", str(tmp_path / "account"), *maps]) == 1
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
     assert not list((tmp_path / "account").glob("**/*")), "nothing is left"
 
 
-def test_answers_of_interpreters_are_never_drawn_over(
+def test_responses_of_interpreters_are_never_overwritten(
     maps: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    draw = ["account", *maps, "--years", "2018,2024", "-o", str(tmp_path), "--draw-samples", "99"]
+    draw = ["sample", "changes", *maps, "--years", "2018,2024", "-o", str(tmp_path), "--points", "99"]
     draw += ["--minimum", "5"]
     assert main(draw) == 0
-    assert main(draw) == 0, "nobody has answered: drawn again"
+    assert main(draw) == 0, "without responses it is drawn again"
     path = tmp_path / "sample_2018-2024.gpkg"
     layers = {name: read_table(path, layer=name) for name in ("points", "strata", "key", "classes")}
     layers["points"].loc[7, "reference"] = "cropland>cropland"
@@ -177,15 +196,15 @@ def test_answers_of_interpreters_are_never_drawn_over(
     before = path.read_bytes()
     capsys.readouterr()
     assert main(draw) == 1
-    assert "1 points of this sample are answered" in capsys.readouterr().err
+    assert "1 points of this sample have a response" in capsys.readouterr().err
     assert path.read_bytes() == before
 
 
-def test_the_account_says_what_a_sample_lacks(
+def test_the_account_reports_missing_responses_and_areas_of_a_sample(
     maps: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     years = ["--years", "2018,2024", "-o", str(tmp_path)]
-    assert main(["account", *maps, *years, "--draw-samples", "99", "--minimum", "5"]) == 0
+    assert main(["sample", "changes", *maps, *years, "--points", "99", "--minimum", "5"]) == 0
     path = tmp_path / "sample_2018-2024.gpkg"
     layers = {name: read_table(path, layer=name) for name in ("points", "strata", "key", "classes")}
     layers["points"]["reference"] = layers["key"]["stratum"]
@@ -197,18 +216,18 @@ def test_the_account_says_what_a_sample_lacks(
         for year, values in zip((2018, 2024), truth(), strict=True)
     ]
     capsys.readouterr()
-    notes = " ".join(told(capsys, *larger, *years, "--sample", f"2018-2024={path}")["notes"])
-    assert "9 more points have no answer" in notes
-    assert "The maps show 20,000.0 ha: the sample was drawn from other ground." in notes
+    notes = " ".join(json_of(capsys, "account", *larger, *years, "--sample", f"2018-2024={path}")["notes"])
+    assert "9 more points have no response" in notes
+    assert "The maps show 20,000.0 ha: the sample was drawn from a different area." in notes
 
 
-def test_a_folder_that_is_a_file_is_told_in_one_line(
+def test_a_folder_that_is_a_file_is_reported_in_one_line(
     maps: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").write_text("mine")
-    for words in (["--draw-samples", "99", "--minimum", "5"], ["--change-layer", "5 ha"], []):
+    for words in (["sample", "changes", "--points", "99", "--minimum", "5"], ["change-layer"], ["account"]):
         out = ["--years", "2018,2024", "-o", str(tmp_path / "file" / "account")]
-        assert main(["account", *maps, *out, *words]) == 1
+        assert main([*words, *maps, *out]) == 1
         assert capsys.readouterr().err.count("\n") == 1
     assert (tmp_path / "file").read_text() == "mine"
 

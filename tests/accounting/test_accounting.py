@@ -25,8 +25,8 @@ from known_land import (
     YEARS,
     Region,
     grid,
-    histories_of,
     make_region,
+    trajectories_of,
     write,
 )
 from tesela.accounting.accounting import account_maps
@@ -35,7 +35,7 @@ from tesela.accounting.cohorts import follow_cohorts
 from tesela.accounting.connected_areas import ComponentCounter
 from tesela.accounting.forest_definition import ForestRule, apply_forest_definition
 from tesela.accounting.table41 import read_table41
-from tesela.accounting.trajectories import count_histories
+from tesela.accounting.trajectories import count_trajectories
 from tesela.accounting.transitions import transition_table
 from tesela.core.crosswalk import Crosswalk, CrosswalkRow
 from tesela.core.errors import GridError, InputError, LegendError
@@ -63,16 +63,18 @@ spans = st.lists(st.integers(1, 25), min_size=3, max_size=3)
 # --- a region of known truth
 
 
-def test_the_account_of_a_known_region_states_what_is_known(
+def test_the_account_of_a_known_region_has_its_areas_and_changes(
     region: Region, maps: list[ClassMap], tmp_path: Path
 ) -> None:
     accounts = account_maps(maps, YEARS, tmp_path / "out", forest=ForestRule(min_area_ha=1.0))
-    found = accounts.histories
-    assert found.total_ha == 40_000
+    trajectories = accounts.trajectories
+    assert trajectories.total_ha == 40_000
     for i, values in enumerate(region.values):
-        assert found.mapped_areas_ha[i].tolist() == np.bincount(values.ravel(), minlength=7)[1:].tolist()
+        assert (
+            trajectories.mapped_areas_ha[i].tolist() == np.bincount(values.ravel(), minlength=7)[1:].tolist()
+        )
     for i in range(len(YEARS) - 1):
-        matrix = found.changes_ha(i)
+        matrix = trajectories.changes_ha(i)
         for before in range(1, 7):
             for after in range(1, 7):
                 if before != after:
@@ -82,7 +84,7 @@ def test_the_account_of_a_known_region_states_what_is_known(
     assert len(accounts.tables) == 24
 
 
-def test_the_files_hold_the_same_numbers(maps: list[ClassMap], tmp_path: Path) -> None:
+def test_the_files_contain_the_same_numbers(maps: list[ClassMap], tmp_path: Path) -> None:
     accounts = account_maps(maps, YEARS, tmp_path / "out", title="Region")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         *(f"{name}.csv" for name in ("areas", "changes", "remaining", "cohorts", "checks", "crosswalk")),
@@ -93,11 +95,11 @@ def test_the_files_hold_the_same_numbers(maps: list[ClassMap], tmp_path: Path) -
     }
     document = json.loads(accounts.files["accounts"].read_text(encoding="utf-8"))
     assert document["area_ha"] == 40_000
-    assert document["changes"][2]["matrix_ha"] == accounts.histories.changes_ha(2).tolist()
+    assert document["changes"][2]["matrix_ha"] == accounts.trajectories.changes_ha(2).tolist()
     assert [check["passed"] for check in document["checks"]].count(False) == 0
     areas = read_table(accounts.files["areas"])
     of_2024 = areas[areas["year"].astype(int) == 2024]["area_ha"].astype(float)
-    assert of_2024.tolist() == accounts.histories.mapped_areas_ha[-1].tolist()
+    assert of_2024.tolist() == accounts.trajectories.mapped_areas_ha[-1].tolist()
     cohorts = read_table(accounts.files["cohorts"])
     by_year = cohorts["area_ha"].astype(float).groupby(cohorts["year"]).sum()
     assert by_year.to_numpy() == pytest.approx(40_000)
@@ -117,9 +119,9 @@ def test_the_same_maps_give_the_same_bytes(maps: list[ClassMap], tmp_path: Path)
 # --- planted mistakes
 
 
-def test_planted_mistakes_in_tables_are_all_found(region: Region) -> None:
-    found = histories_of(*(values - 1 for values in region.values))
-    tables = [transition_table(found, year) for year in found.inventory_years[1:]]
+def test_planted_mistakes_in_tables_are_all_detected(region: Region) -> None:
+    trajectories = trajectories_of(*(values - 1 for values in region.values))
+    tables = [transition_table(trajectories, year) for year in trajectories.inventory_years[1:]]
 
     def failures(*changed: object) -> list[str]:
         return [check.name for check in check_tables([*changed, *tables[2:]]) if not check.passed]  # type: ignore[list-item]
@@ -143,7 +145,7 @@ def test_planted_mistakes_in_tables_are_all_found(region: Region) -> None:
     assert failures(tables[0]) == ["continuity of years"]
 
 
-def test_planted_mistakes_in_maps_are_all_found(region: Region, tmp_path: Path) -> None:
+def test_planted_mistakes_in_maps_are_all_detected(region: Region, tmp_path: Path) -> None:
     values = [v.copy() for v in region.values]
     town = np.argwhere(np.all([v == TOWN for v in values], axis=0))[:30]
     wet = np.argwhere(np.all([v == WET for v in values], axis=0))[:12]
@@ -155,26 +157,26 @@ def test_planted_mistakes_in_maps_are_all_found(region: Region, tmp_path: Path) 
     values[4][0, :5] = 0  # a hole in one map
     maps = [write(tmp_path / f"{y}.tif", v) for y, v in zip(YEARS, values, strict=True)]
     accounts = account_maps(maps, YEARS, tmp_path / "out")
-    found = {check.name: check for check in accounts.failed}
-    assert set(found) == {"implausible changes", "flip-flops", "ground left out"}
+    failed = {check.name: check for check in accounts.failed}
+    assert set(failed) == {"implausible changes", "flip-flops", "area left out"}
     hole = values[0][0, :5]
-    assert found["implausible changes"].area_ha == pytest.approx(42, abs=len(hole))
-    assert "settlements to forest_land" in found["implausible changes"].found
-    assert "wetlands to cropland" in found["implausible changes"].found
-    assert found["flip-flops"].area_ha == pytest.approx(9, abs=5)
-    assert "cropland to settlements and back" in found["flip-flops"].found
-    assert found["ground left out"].area_ha == 5
-    assert accounts.histories.missing_px == (0, 0, 0, 0, 5, 0)
-    assert accounts.histories.total_ha == 39_995
-    tolerant = list(check_changes(accounts.histories, tolerated_ha=100.0))
+    assert failed["implausible changes"].area_ha == pytest.approx(42, abs=len(hole))
+    assert "settlements to forest_land" in failed["implausible changes"].result
+    assert "wetlands to cropland" in failed["implausible changes"].result
+    assert failed["flip-flops"].area_ha == pytest.approx(9, abs=5)
+    assert "cropland to settlements and back" in failed["flip-flops"].result
+    assert failed["area left out"].area_ha == 5
+    assert accounts.trajectories.missing_px == (0, 0, 0, 0, 5, 0)
+    assert accounts.trajectories.total_ha == 39_995
+    tolerant = list(check_changes(accounts.trajectories, tolerated_ha=100.0))
     assert [check.passed for check in tolerant] == [True, True, False]
 
 
-def test_small_and_open_forest_is_found(tmp_path: Path) -> None:
+def test_small_and_open_forest_is_detected(tmp_path: Path) -> None:
     values = np.full((60, 60), CROP, np.uint8)
     values[5:25, 5:25] = FOREST  # 4 ha at 10 m
     values[30:39, 30:40] = FOREST  # 0.9 ha
-    values[50:60, 0:5] = FOREST  # 0.5 ha at the edge: it may go on
+    values[50:60, 0:5] = FOREST  # 0.5 ha at the edge, where it may be larger
     values[30:40, 5:15] = FOREST  # 1.0 ha, exactly enough
     source = write(tmp_path / "map.tif", values, size_m=10.0)
     finding = apply_forest_definition(source, 2020, rule=ForestRule())
@@ -190,11 +192,11 @@ def test_small_and_open_forest_is_found(tmp_path: Path) -> None:
         tmp_path / "cover.tif", "w", crs="EPSG:25830", transform=box.affine, **profile
     ) as data:
         data.write(cover, 1)
-    judged = apply_forest_definition(
+    with_cover = apply_forest_definition(
         source, 2020, rule=ForestRule(), tree_cover=open_scene(tmp_path / "cover.tif")
     )
-    assert (judged.small, judged.open) == (1, 1)
-    assert judged.open_ha == pytest.approx(4.0)
+    assert (with_cover.small, with_cover.open) == (1, 1)
+    assert with_cover.open_ha == pytest.approx(4.0)
     accounts = account_maps(
         [source, write(tmp_path / "b.tif", values, size_m=10.0)],
         [2020, 2021],
@@ -207,7 +209,7 @@ def test_small_and_open_forest_is_found(tmp_path: Path) -> None:
 def test_the_total_is_compared_with_the_official_area(maps: list[ClassMap], tmp_path: Path) -> None:
     accounts = account_maps(maps, YEARS, tmp_path / "out", land_area_ha=42_000.0)
     assert [check.name for check in accounts.failed] == ["official land area"]
-    assert "-4.76%" in accounts.failed[0].found
+    assert "-4.76%" in accounts.failed[0].result
 
 
 # --- laws
@@ -219,36 +221,36 @@ def test_rows_and_columns_add_up_and_years_follow_each_other(
     dates: NDArray[np.uint8], lengths: list[int]
 ) -> None:
     years = tuple(int(year) for year in np.cumsum([2000, *lengths]))
-    found = histories_of(*dates, years=years)
-    for before, after in pairwise(found.inventory_years):
-        matrix = found.annual_changes_ha(after)
-        assert matrix.sum(axis=1) == pytest.approx(found.areas_ha(before))
-        assert matrix.sum(axis=0) == pytest.approx(found.areas_ha(after))
+    trajectories = trajectories_of(*dates, years=years)
+    for before, after in pairwise(trajectories.inventory_years):
+        matrix = trajectories.annual_changes_ha(after)
+        assert matrix.sum(axis=1) == pytest.approx(trajectories.areas_ha(before))
+        assert matrix.sum(axis=0) == pytest.approx(trajectories.areas_ha(after))
         assert matrix.min() >= -1e-9
-    tables = [transition_table(found, year) for year in found.inventory_years[1:]]
+    tables = [transition_table(trajectories, year) for year in trajectories.inventory_years[1:]]
     assert all(check.passed for check in check_tables(tables))
     for i, (first, last) in enumerate(pairwise(years)):
-        summed = sum(found.annual_changes_ha(year) for year in range(first + 1, last + 1))
-        whole = found.changes_ha(i)
+        summed = sum(trajectories.annual_changes_ha(year) for year in range(first + 1, last + 1))
+        whole = trajectories.changes_ha(i)
         off = ~np.eye(6, dtype=bool)
         assert np.asarray(summed)[off] == pytest.approx(whole[off])
 
 
 @given(positions, spans, st.integers(1, 40))
 @settings(max_examples=60, deadline=None)
-def test_cohorts_hold_all_land_in_all_years(
+def test_cohorts_contain_all_land_in_all_years(
     dates: NDArray[np.uint8], lengths: list[int], transition: int
 ) -> None:
     years = tuple(int(year) for year in np.cumsum([2000, *lengths]))
-    found = histories_of(*dates, years=years)
-    cohorts = follow_cohorts(found, transition_years=transition)
+    trajectories = trajectories_of(*dates, years=years)
+    cohorts = follow_cohorts(trajectories, transition_years=transition)
     for year in cohorts.years:
         remaining, converting = cohorts.remaining_ha(year), cohorts.converting_ha(year)
         assert remaining.sum() + converting.sum() == pytest.approx(60)
-        assert remaining + converting.sum(axis=0) == pytest.approx(found.areas_ha(year))
+        assert remaining + converting.sum(axis=0) == pytest.approx(trajectories.areas_ha(year))
         assert np.diag(converting).max() == 0
     for y, year in enumerate(cohorts.years[1:], start=1):
-        fresh = found.annual_changes_ha(year)
+        fresh = trajectories.annual_changes_ha(year)
         np.fill_diagonal(fresh, 0)
         assert cohorts.converted_ha[y, y] == pytest.approx(fresh, abs=1e-9)
         # cohorts only lose land after their year
@@ -258,8 +260,8 @@ def test_cohorts_hold_all_land_in_all_years(
 def test_converted_land_remains_after_20_years() -> None:
     before, after = np.zeros(100, np.uint8), np.zeros(100, np.uint8)
     after[:40] = 1
-    found = histories_of(before, after, after, years=(2000, 2004, 2030))
-    cohorts = follow_cohorts(found)
+    trajectories = trajectories_of(before, after, after, years=(2000, 2004, 2030))
+    cohorts = follow_cohorts(trajectories)
     # 10 ha a year from 2001 to 2004; those of 2001 count as converted up to 2020
     assert cohorts.converting_ha(2002)[0, 1] == pytest.approx(20)
     assert cohorts.converting_ha(2020)[0, 1] == pytest.approx(40)
@@ -267,7 +269,7 @@ def test_converted_land_remains_after_20_years() -> None:
     assert cohorts.remaining_ha(2021)[1] == pytest.approx(10)
     assert cohorts.converting_ha(2024)[0, 1] == pytest.approx(0)
     assert cohorts.remaining_ha(2024)[1] == pytest.approx(40)
-    assert follow_cohorts(found, transition_years=5).converting_ha(2006)[0, 1] == pytest.approx(30)
+    assert follow_cohorts(trajectories, transition_years=5).converting_ha(2006)[0, 1] == pytest.approx(30)
     rows = [row for row in cohorts.rows() if row[0] == 2021 and row[3] == "cropland"]
     assert [(row[1], row[5]) for row in rows] == [
         (2001, "remaining"),
@@ -279,8 +281,8 @@ def test_converted_land_remains_after_20_years() -> None:
 
 def test_land_that_is_converted_again_leaves_its_cohort() -> None:
     a, b, c = (np.full(12, k, np.uint8) for k in range(3))
-    found = histories_of(a, b, c, years=(2000, 2002, 2005))
-    cohorts = follow_cohorts(found)
+    trajectories = trajectories_of(a, b, c, years=(2000, 2002, 2005))
+    cohorts = follow_cohorts(trajectories)
     assert cohorts.converting_ha(2002)[0, 1] == pytest.approx(12)
     assert cohorts.converting_ha(2003)[0, 1] == pytest.approx(8)
     assert cohorts.converting_ha(2003)[1, 2] == pytest.approx(4)
@@ -299,14 +301,14 @@ def test_land_that_is_converted_again_leaves_its_cohort() -> None:
 def test_connected_areas_are_those_of_scipy_for_any_strips(
     values: NDArray[np.uint8], step: int, eight: bool
 ) -> None:
-    counter = ComponentCounter(eight=eight, measures=1)
+    counter = ComponentCounter(eight=eight, quantities=1)
     weights = np.arange(values.size, dtype=np.float64).reshape(values.shape)
     numbers = np.concatenate(
         [counter.add(values[r : r + step], weights[r : r + step]) for r in range(0, len(values), step)]
     )
     roots, sums = counter.totals()
     shape = np.ones((3, 3)) if eight else None
-    seen = 0
+    areas = 0
     for value in range(1, 4):
         labels, count = ndimage.label(values == value, shape)
         for label in range(1, count + 1):
@@ -314,25 +316,25 @@ def test_connected_areas_are_those_of_scipy_for_any_strips(
             assert len(set(roots[numbers[area]])) == 1
             assert (sums[numbers[area], 0] == area.sum()).all()
             assert sums[numbers[area], 1] == pytest.approx(weights[area].sum())
-        seen += count
+        areas += count
     assert (numbers[values == 0] == -1).all()
-    assert len(set(roots)) == seen
+    assert len(set(roots)) == areas
 
 
 # --- reading maps
 
 
-def test_burnt_ground_keeps_its_category_and_the_sea_is_left_out(tmp_path: Path) -> None:
+def test_burnt_areas_keep_their_category_and_the_sea_is_left_out(tmp_path: Path) -> None:
     code = {name: CORINE[name].value for name in ("311", "334", "211", "523", "112")}
     first = np.array([[code["311"], code["334"], code["211"], code["523"]]] * 4, np.uint8)
     second = np.array([[code["334"], code["211"], code["112"], code["523"]]] * 4, np.uint8)
     maps = [write(tmp_path / f"{k}.tif", v, legend=CORINE) for k, v in enumerate((first, second))]
     accounts = account_maps(maps, [2006, 2012], tmp_path / "out", forest=None)
-    matrix = accounts.histories.changes_ha(0)
+    matrix = accounts.trajectories.changes_ha(0)
     assert matrix[FOREST - 1, FOREST - 1] == 4  # burnt in 2012: forest as before
-    assert matrix[CROP - 1, CROP - 1] == 4  # burnt in 2006: what came after
+    assert matrix[CROP - 1, CROP - 1] == 4  # burnt in 2006: the category after
     assert matrix[CROP - 1, TOWN - 1] == 4
-    assert accounts.histories.total_ha == 12
+    assert accounts.trajectories.total_ha == 12
     rows = {row[1]: row[3] for row in accounts.crosswalk[1:]}
     assert rows["334"] == "nodata"
     assert rows["311"] == "forest_land"
@@ -347,7 +349,7 @@ def test_a_crosswalk_of_ones_own_is_used_and_printed(tmp_path: Path) -> None:
     accounts = account_maps(
         maps, [2000, 2010], tmp_path / "out", crosswalk=Crosswalk("lulucf-context", LULUCF, rows), forest=None
     )
-    assert accounts.histories.mapped_areas_ha[0].tolist() == [1, 1, 0, 1, 1, 0]
+    assert accounts.trajectories.mapped_areas_ha[0].tolist() == [1, 1, 0, 1, 1, 0]
     text = (tmp_path / "out" / "crosswalk.csv").read_text(encoding="utf-8")
     assert "lulucf-context,water,Water,wetlands,1.0,mine" in text
     with pytest.raises(LegendError, match="No crosswalk from 'lulucf-context'"):
@@ -358,20 +360,20 @@ def test_maps_on_other_grids_are_read_at_the_pixels_of_the_first(tmp_path: Path)
     fine = np.kron(np.array([[1, 2], [3, 5]], np.uint8), np.ones((10, 10), np.uint8))
     coarse = np.array([[1, 2], [3, 5]], np.uint8)
     maps = [write(tmp_path / "a.tif", fine, size_m=10.0), write(tmp_path / "b.tif", coarse, size_m=100.0)]
-    found = count_histories(maps, [2000, 2001], crosswalks=[None, None])
-    assert found.changes_ha(0).tolist() == np.diag([1, 1, 1, 0, 1, 0]).tolist()
-    assert "lies on another grid" in found.notes[0]
+    trajectories = count_trajectories(maps, [2000, 2001], crosswalks=[None, None])
+    assert trajectories.changes_ha(0).tolist() == np.diag([1, 1, 1, 0, 1, 0]).tolist()
+    assert "has another grid" in trajectories.notes[0]
 
 
 def test_mistakes_of_the_caller_are_named(maps: list[ClassMap], tmp_path: Path) -> None:
     out = tmp_path / "out"
-    with pytest.raises(InputError, match="2 maps came with 1 years"):
+    with pytest.raises(InputError, match="2 maps with 1 years given"):
         account_maps(maps[:2], [2000], out)
     with pytest.raises(InputError, match="at least two maps"):
         account_maps(maps[:1], [2000], out)
-    with pytest.raises(InputError, match="ascending and each once"):
+    with pytest.raises(InputError, match="in ascending order"):
         account_maps(maps[:2], [2006, 2000], out)
-    with pytest.raises(InputError, match="2000-2012; it belongs to two neighbouring maps: 2000-2006"):
+    with pytest.raises(InputError, match="2000-2012; it must belong to two consecutive maps: 2000-2006"):
         account_maps(maps[:3], YEARS[:3], out, samples={(2000, 2012): "sample.gpkg"})
     with pytest.raises(InputError, match="Unknown notation key 'NN'"):
         account_maps(maps[:2], YEARS[:2], out, absent="NN")
@@ -386,6 +388,6 @@ def test_mistakes_of_the_caller_are_named(maps: list[ClassMap], tmp_path: Path) 
         account_maps([bad, bad], YEARS[:2], out)
     with pytest.raises(LegendError, match="at most 15"):
         change_legend(CORINE)
-    with pytest.raises(InputError, match="not a workbook"):
+    with pytest.raises(InputError, match="is no readable workbook"):
         read_table41(tmp_path / "none.xlsx")
     assert not out.exists()

@@ -1,4 +1,4 @@
-"""Changes: their classes, areas with intervals from a sample or a model of errors, and the change layer."""
+"""Changes: their classes, areas with intervals from a sample or an error model, and the change layer."""
 
 import json
 from dataclasses import replace
@@ -58,7 +58,7 @@ def wrong_map(truth: NDArray[np.uint8], *, seed: int, share: float = 0.04) -> ND
     return mapped
 
 
-def test_a_sample_takes_the_bias_out_of_change_areas(tmp_path: Path, region: Region) -> None:
+def test_a_sample_corrects_the_bias_of_change_areas(tmp_path: Path, region: Region) -> None:
     truth = [region.values[0], region.values[-1]]
     years = [2000, 2024]
     maps = [write(tmp_path / f"{k}.tif", wrong_map(v, seed=k)) for k, v in enumerate(truth)]
@@ -79,12 +79,12 @@ def test_a_sample_takes_the_bias_out_of_change_areas(tmp_path: Path, region: Reg
     (estimate,) = accounts.estimates
     assert estimate.basis == "design-based"
     true_areas = np.bincount(truth[1].ravel(), minlength=7)[1:]
-    for found, area in zip(estimate.after, true_areas, strict=True):
-        assert abs(found.value - area) < 4 * found.se + 5  # a class too rare to be met has no error
+    for item, area in zip(estimate.after, true_areas, strict=True):
+        assert abs(item.value - area) < 4 * item.se + 5  # a class too rare for the sample has no error
     lost = int(((truth[0] == CROP) & (truth[1] == TOWN)).sum())
-    found = estimate.changes[CROP - 1][TOWN - 1]
+    change = estimate.changes[CROP - 1][TOWN - 1]
     mapped = float(estimate.mapped_ha[CROP - 1, TOWN - 1])
-    assert abs(found.value - lost) < 4 * found.se + 5
+    assert abs(change.value - lost) < 4 * change.se + 5
     assert abs(mapped - lost) > 30  # the map alone is far off
     rows = read_table(accounts.files["changes"])
     assert set(rows["basis"]) == {"design-based"}
@@ -97,12 +97,12 @@ def test_estimated_changes_add_up_to_the_areas_before_and_after() -> None:
     codes = change_legend(LULUCF).codes
     counts = rng.integers(0, 4, size=(5, 36, 36))
     sample = Sample(codes, tuple("abcde"), np.array([4e4, 3e4, 2e4, 1e4, 5e3]), counts, pixel_area_ha=0.5)
-    found = estimate_changes(sample, np.zeros((6, 6)), legend=LULUCF, years=(2000, 2010))
-    values = np.array([[item.value for item in row] for row in found.changes])
-    assert values.sum(axis=1) == pytest.approx([item.value for item in found.before])
-    assert values.sum(axis=0) == pytest.approx([item.value for item in found.after])
+    estimates = estimate_changes(sample, np.zeros((6, 6)), legend=LULUCF, years=(2000, 2010))
+    values = np.array([[item.value for item in row] for row in estimates.changes])
+    assert values.sum(axis=1) == pytest.approx([item.value for item in estimates.before])
+    assert values.sum(axis=0) == pytest.approx([item.value for item in estimates.after])
     assert values.sum() == pytest.approx(sample.area_ha)
-    document = json.loads(json.dumps(found.to_dict()))
+    document = json.loads(json.dumps(estimates.to_dict()))
     assert document["basis"] == "design-based"
     with pytest.raises(LegendError, match="not changes of legend 'lulucf'"):
         estimate_changes(
@@ -118,17 +118,17 @@ def test_without_a_sample_the_result_is_marked_as_a_model(maps: list[ClassMap], 
     accounts = account_maps(maps[:2], YEARS[:2], tmp_path / "out", error_model=model)
     assert [item.basis for item in accounts.estimates] == ["model-based"]
     assert "model-based" in (tmp_path / "out" / "changes.csv").read_text(encoding="utf-8")
-    assert any("Not an estimate from the ground" in note for note in accounts.notes)
+    assert any("Not an estimate from reference data" in note for note in accounts.notes)
     assert any("model-based" in line for line in accounts.to_lines())
 
 
-def test_a_model_of_a_map_that_does_not_err_returns_the_map() -> None:
+def test_a_model_of_a_map_without_errors_returns_the_map() -> None:
     mapped = np.diag([100.0, 80, 60, 40, 20, 10])
     mapped[1, 4] = 7
-    found = simulate_changes(
+    estimates = simulate_changes(
         mapped, legend=LULUCF, years=(2000, 2010), model=ErrorModel(np.eye(6), independent=1e9)
     )
-    assert [[item.value for item in row] for row in found.changes] == pytest.approx(mapped, abs=1e-4)
+    assert [[item.value for item in row] for row in estimates.changes] == pytest.approx(mapped, abs=1e-4)
 
 
 @given(st.floats(0, 1), st.integers(50, 5000))
@@ -136,30 +136,30 @@ def test_a_model_of_a_map_that_does_not_err_returns_the_map() -> None:
 def test_simulated_changes_keep_the_total_area(persistence: float, independent: int) -> None:
     mapped = np.random.default_rng(1).uniform(0, 50, (6, 6)) + np.diag([500.0] * 6)
     model = ErrorModel(np.eye(6) * 80 + 4, independent=independent, persistence=persistence, draws=50)
-    found = simulate_changes(mapped, legend=LULUCF, years=(2000, 2010), model=model)
-    values = np.array([[item.value for item in row] for row in found.changes])
+    estimates = simulate_changes(mapped, legend=LULUCF, years=(2000, 2010), model=model)
+    values = np.array([[item.value for item in row] for row in estimates.changes])
     assert values.sum() == pytest.approx(mapped.sum())
-    assert values.sum(axis=1) == pytest.approx([item.value for item in found.before])
-    assert values.sum(axis=0) == pytest.approx([item.value for item in found.after])
+    assert values.sum(axis=1) == pytest.approx([item.value for item in estimates.before])
+    assert values.sum(axis=0) == pytest.approx([item.value for item in estimates.after])
 
 
 def test_intervals_of_the_model_cover_the_truth_when_its_assumptions_hold() -> None:
-    """Truth is drawn from the mapped classes by known chances; the model sees a matrix of 300 judged pixels."""
+    """Truth is drawn from the mapped classes with known probabilities; the model has a matrix of 300 pixels."""
     rng = np.random.default_rng(5)
-    chances = np.array([[0.9, 0.1, 0.05], [0.07, 0.85, 0.1], [0.03, 0.05, 0.85]])
+    probabilities = np.array([[0.9, 0.1, 0.05], [0.07, 0.85, 0.1], [0.03, 0.05, 0.85]])
     three = Legend("three", LULUCF.classes[:3])
     mapped = np.array([[500.0, 60, 20], [30, 400, 10], [5, 25, 300]])
     stable = np.diag(mapped)
     off = mapped - np.diag(stable)
-    truth = chances @ off @ chances.T + np.diag(chances @ stable)
+    truth = probabilities @ off @ probabilities.T + np.diag(probabilities @ stable)
     covered = np.zeros((3, 3))
     runs = 400
     for run in range(runs):
-        judged = np.stack([rng.multinomial(100, chances[:, m]) for m in range(3)], axis=1)
-        model = ErrorModel(judged.astype(float), independent=300, draws=400, seed=run)
-        found = simulate_changes(mapped, legend=three, years=(2000, 2006), model=model)
-        low = np.array([[item.low for item in row] for row in found.changes])
-        high = np.array([[item.high for item in row] for row in found.changes])
+        matrix = np.stack([rng.multinomial(100, probabilities[:, m]) for m in range(3)], axis=1)
+        model = ErrorModel(matrix.astype(float), independent=300, draws=400, seed=run)
+        estimates = simulate_changes(mapped, legend=three, years=(2000, 2006), model=model)
+        low = np.array([[item.low for item in row] for row in estimates.changes])
+        high = np.array([[item.high for item in row] for row in estimates.changes])
         covered += (low <= truth) & (truth <= high)
     assert (covered / runs).min() >= 0.91
     assert (covered / runs).max() <= 0.99
@@ -168,15 +168,17 @@ def test_intervals_of_the_model_cover_the_truth_when_its_assumptions_hold() -> N
 def test_a_confusion_in_classes_of_the_map_becomes_one_of_categories() -> None:
     context = load_legend("lulucf-context")
     to = ("wetlands", "settlements", "forest_land", "cropland", "grassland", "other_land")
-    walk = Crosswalk("x", LULUCF, tuple(CrosswalkRow(a, b) for a, b in zip(context.codes, to, strict=True)))
+    crosswalk = Crosswalk(
+        "x", LULUCF, tuple(CrosswalkRow(a, b) for a, b in zip(context.codes, to, strict=True))
+    )
     counts = np.arange(36).reshape(6, 6)
-    model = ErrorModel.from_confusion(counts, context, independent=100, crosswalk=walk)
+    model = ErrorModel.from_confusion(counts, context, independent=100, crosswalk=crosswalk)
     assert model.confusion[FOREST - 1, CROP - 1] == counts[2, 3]
     assert model.confusion.sum() == counts.sum()
     split = replace(
-        walk,
+        crosswalk,
         rows=(
-            *walk.rows[1:],
+            *crosswalk.rows[1:],
             CrosswalkRow(context.codes[0], to[0], 0.6),
             CrosswalkRow(context.codes[0], to[1], 0.4),
         ),
@@ -189,30 +191,30 @@ def test_a_confusion_in_classes_of_the_map_becomes_one_of_categories() -> None:
         simulate_changes(np.eye(6), legend=LULUCF, years=(0, 1), model=ErrorModel(np.eye(3), independent=9))
 
 
-def test_the_change_layer_holds_areas_of_5_ha_and_certain_classes_only(tmp_path: Path) -> None:
+def test_the_change_layer_contains_only_areas_of_5_ha_and_confident_classes(tmp_path: Path) -> None:
     before = np.full((700, 100), CROP, np.uint8)
     after = before.copy()
     after[500:530, 10:30] = TOWN  # 6 ha at 10 m, across the border of two strips
     after[100:120, 10:35] = TOWN  # exactly 5 ha
     after[200:220, 10:34] = FOREST  # 4.8 ha
     after[300:320, 10:30], after[300:320, 30:50] = TOWN, FOREST  # 8 ha together, of two changes
-    after[600:660, 50:90] = GRASS  # 24 ha, but the classifier is not certain
+    after[600:660, 50:90] = GRASS  # 24 ha of low confidence
     maps = [write(tmp_path / f"{k}.tif", v, size_m=10.0) for k, v in enumerate((before, after))]
-    certain = np.full(before.shape, 90, np.uint8)
-    doubt = certain.copy()
-    doubt[600:660, 50:90] = 30
+    high = np.full(before.shape, 90, np.uint8)
+    low = high.copy()
+    low[600:660, 50:90] = 30
     import rasterio
 
     box = grid(700, 100, size_m=10.0)
     profile = {"driver": "GTiff", "width": 100, "height": 700, "count": 1, "dtype": "uint8", "nodata": 255}
-    for name, layer in (("c0", certain), ("c1", doubt)):
+    for name, layer in (("c0", high), ("c1", low)):
         with rasterio.open(
             tmp_path / f"{name}.tif", "w", crs="EPSG:25830", transform=box.affine, **profile
         ) as data:
             data.write(layer, 1)
     scenes = (open_scene(tmp_path / "c0.tif"), open_scene(tmp_path / "c1.tif"))
     layer = map_change_layer(maps[0], maps[1], tmp_path / "changes.tif", confidence=scenes)
-    assert (layer.changed_ha, layer.doubtful_ha, layer.small_ha) == pytest.approx((11.0, 24.0, 12.8))
+    assert (layer.changed_ha, layer.uncertain_ha, layer.small_ha) == pytest.approx((11.0, 24.0, 12.8))
     from tesela.io.maps import MapReader
 
     with MapReader(layer.map) as reader:

@@ -1,4 +1,4 @@
-"""Table 4.1: the workbook, its sums, who can read it, and a table as a country submitted it."""
+"""Table 4.1: the workbook, its sums, other readers, and a table as a country submitted it."""
 
 import shutil
 import subprocess
@@ -61,7 +61,7 @@ def test_the_workbook_has_the_layout_of_table_41_and_its_sums_are_right(
     assert all(check.passed for check in check_tables(tables))
 
 
-def test_other_readers_of_the_table_find_it_where_they_look(maps: list[ClassMap], tmp_path: Path) -> None:
+def test_other_readers_read_the_table(maps: list[ClassMap], tmp_path: Path) -> None:
     """The public readers of submitted tables take the header from row 8 and columns B to M; GDAL reads alone."""
     accounts = account_maps(maps, YEARS, tmp_path / "out")
     frame = pd.read_excel(accounts.files["table41"], sheet_name="Table4.1", header=7, usecols="B:M")
@@ -101,7 +101,7 @@ def test_libreoffice_opens_the_workbook(maps: list[ClassMap], tmp_path: Path) ->
 
 
 def test_the_submitted_table_of_spain_passes_its_checks_after_a_round_trip(tmp_path: Path) -> None:
-    """Its numbers are rounded nowhere, so that sums must agree to the metre."""
+    """Its numbers are rounded nowhere, so that sums must agree to the square metre."""
 
     root = DATA
     path = root.parent / "facts" / "crt_table4_1_spain_2023.csv"

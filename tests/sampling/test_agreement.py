@@ -30,7 +30,7 @@ PUBLISHED = np.array(
 
 ratings = arrays(
     np.int64, st.tuples(st.integers(2, 30), st.integers(2, 4)), elements=st.integers(-1, 2)
-).filter(lambda found: bool(((found >= 0).sum(axis=1) >= 2).any()))
+).filter(lambda table: bool(((table >= 0).sum(axis=1) >= 2).any()))
 
 
 @pytest.mark.parametrize(("level", "alpha"), [("nominal", 0.743), ("ordinal", 0.815), ("interval", 0.849)])
@@ -39,7 +39,7 @@ def test_alpha_of_the_published_example(level: str, alpha: float) -> None:
 
 
 def test_alpha_of_two_people_by_hand() -> None:
-    # 3 things, pairs 0-0, 0-1, 1-1: coincidences 2, 2 x 1, 2; each value 3 times of 6.
+    # 3 items, pairs 0-0, 0-1, 1-1: coincidences 2, 2 x 1, 2; each value 3 times of 6.
     # nominal: 1 - (2 / 6) / (2 * 9 / 30) = 1 - 5 / 9
     assert krippendorff_alpha(
         np.array([[0, 0], [0, 1], [1, 1]]), categories=2, level="nominal"
@@ -70,61 +70,61 @@ def test_kappa_is_that_of_scikit_learn(pairs: list[tuple[int, int]]) -> None:
     if len({*first, *second}) == 1:
         assert math.isnan(weighted_kappa(first, second, categories=3))
         return
-    for mine, theirs in (("linear", "linear"), ("quadratic", "quadratic"), ("nominal", None)):
+    for ours, theirs in (("linear", "linear"), ("quadratic", "quadratic"), ("nominal", None)):
         expected = cohen_kappa_score(first, second, weights=theirs, labels=[0, 1, 2])
-        assert weighted_kappa(first, second, categories=3, weights=mine) == pytest.approx(expected)
+        assert weighted_kappa(first, second, categories=3, weights=ours) == pytest.approx(expected)
 
 
 @settings(max_examples=60, deadline=None)
 @given(ratings, st.randoms(use_true_random=False))
-def test_names_and_order_of_people_and_things_do_not_matter(found: np.ndarray, random: object) -> None:
+def test_names_and_order_of_raters_and_items_do_not_matter(table: np.ndarray, random: object) -> None:
     generator = np.random.default_rng(random.getrandbits(32))  # type: ignore[attr-defined]
-    turned = generator.permuted(found, axis=1)[generator.permutation(len(found))]
+    shuffled = generator.permuted(table, axis=1)[generator.permutation(len(table))]
     for level in ("nominal", "ordinal", "interval"):
-        one, other = (krippendorff_alpha(table, categories=3, level=level) for table in (found, turned))
+        one, other = (krippendorff_alpha(each, categories=3, level=level) for each in (table, shuffled))
         assert one == pytest.approx(other, nan_ok=True)
 
 
 @settings(max_examples=40, deadline=None)
 @given(ratings)
-def test_measures_are_at_most_one_and_lie_in_their_intervals(found: np.ndarray) -> None:
-    measured = measure_agreement(found, categories=3, repeats=200)
+def test_coefficients_are_at_most_one_and_inside_their_intervals(table: np.ndarray) -> None:
+    measured = measure_agreement(table, categories=3, repeats=200)
     for part in (measured.percent, measured.kappa, measured.alpha):
         if not math.isnan(part.low):
             assert part.low <= part.high <= 1 + 1e-12
     assert measured.percent.low - 1e-12 <= measured.percent.value <= measured.percent.high + 1e-12
 
 
-def test_those_who_always_agree_agree_wholly() -> None:
+def test_raters_who_always_agree_have_complete_agreement() -> None:
     measured = measure_agreement(np.array([[0, 0, 0], [1, 1, -1], [2, -1, 2], [1, 1, 1]]), categories=3)
-    assert (measured.things, measured.pairs) == (4, 8)
+    assert (measured.items, measured.pairs) == (4, 8)
     for part in (measured.percent, measured.kappa, measured.alpha):
         assert (part.value, part.low, part.high) == (1, 1, 1)
 
 
-def test_two_who_answer_by_chance_do_not_agree() -> None:
-    found = np.random.default_rng(0).integers(0, 3, (4000, 2))
-    measured = measure_agreement(found, categories=3, repeats=500)
+def test_two_raters_who_guess_have_no_agreement() -> None:
+    table = np.random.default_rng(0).integers(0, 3, (4000, 2))
+    measured = measure_agreement(table, categories=3, repeats=500)
     for part in (measured.kappa, measured.alpha):
         assert part.low < 0 < part.high
         assert part.high - part.low < 0.08
     assert measured.percent.value == pytest.approx(1 / 3, abs=0.02)
 
 
-def test_the_interval_holds_the_truth_as_often_as_it_says() -> None:
-    # two people who see the truth 4 times of 5 and guess else: they agree on 0.64 + 0.36 / 3 = 0.76 of the things
+def test_the_interval_covers_the_truth_in_95_of_100_samples() -> None:
+    # two raters who know the truth 4 times of 5 and guess otherwise agree on 0.64 + 0.36 / 3 = 0.76 of the items
     generator = np.random.default_rng(1)
-    held = 0
+    covered = 0
     for _ in range(200):
         truth = generator.integers(0, 3, 120)[:, None]
-        seen = np.where(generator.random((120, 2)) < 0.8, truth, generator.integers(0, 3, (120, 2)))
-        part = measure_agreement(seen, categories=3, repeats=300).percent
-        held += part.low <= 0.76 <= part.high
-    assert 178 <= held <= 200
+        table = np.where(generator.random((120, 2)) < 0.8, truth, generator.integers(0, 3, (120, 2)))
+        part = measure_agreement(table, categories=3, repeats=300).percent
+        covered += part.low <= 0.76 <= part.high
+    assert 178 <= covered <= 200
 
 
-def test_what_cannot_be_measured_is_told() -> None:
-    with pytest.raises(InputError, match="Nothing was judged by two people"):
+def test_undefined_agreement_is_reported() -> None:
+    with pytest.raises(InputError, match="No item was rated by two reviewers"):
         measure_agreement(np.array([[0, -1], [-1, 1]]), categories=3)
     with pytest.raises(InputError, match="ranks 0 to 2"):
         measure_agreement(np.array([[0, 3]]), categories=3)

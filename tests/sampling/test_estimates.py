@@ -37,41 +37,41 @@ def olofsson(name: str, *, sizes: str, pixel_ha: float = 1.0) -> Sample:
 
 def test_olofsson_2014_is_reproduced_to_the_digit() -> None:
     item = EXAMPLES["olofsson2014_table8"]
-    found = estimate_accuracy(
+    estimates = estimate_accuracy(
         olofsson("olofsson2014_table8", sizes="mapped_pixels", pixel_ha=0.09), finite=False
     )
-    assert found.overall.value == pytest.approx(item["OA"], abs=5e-11)
-    assert found.overall.se == pytest.approx(item["se_OA"], abs=5e-11)
-    for name, estimates, digits in (("UA", found.users, 10), ("PA", found.producers, 6)):
-        assert [round(e.value, digits) for e in estimates] == item[name]
-        assert [round(e.se, 6) for e in estimates] == item[f"se_{name}"]
-    assert [round(e.value, 10) for e in found.shares] == item["area_prop"]
-    assert [round(e.se, 10) for e in found.shares] == item["se_area_prop"]
-    assert [round(e.value, 3) for e in found.areas_ha] == item["area_ha"]
-    assert [round(e.half_width, 3) for e in found.areas_ha] == item["ci95_ha"]
-    assert [round(e.value / 0.09, 3) for e in found.areas_ha] == item["area_pixels"]
-    assert [round(e.half_width / 0.09, 2) for e in found.areas_ha] == item["ci95_pixels"]
+    assert estimates.overall.value == pytest.approx(item["OA"], abs=5e-11)
+    assert estimates.overall.se == pytest.approx(item["se_OA"], abs=5e-11)
+    for name, scores, digits in (("UA", estimates.users, 10), ("PA", estimates.producers, 6)):
+        assert [round(e.value, digits) for e in scores] == item[name]
+        assert [round(e.se, 6) for e in scores] == item[f"se_{name}"]
+    assert [round(e.value, 10) for e in estimates.shares] == item["area_prop"]
+    assert [round(e.se, 10) for e in estimates.shares] == item["se_area_prop"]
+    assert [round(e.value, 3) for e in estimates.areas_ha] == item["area_ha"]
+    assert [round(e.half_width, 3) for e in estimates.areas_ha] == item["ci95_ha"]
+    assert [round(e.value / 0.09, 3) for e in estimates.areas_ha] == item["area_pixels"]
+    assert [round(e.half_width / 0.09, 2) for e in estimates.areas_ha] == item["ci95_pixels"]
     printed = item["published"]
-    assert round(found.areas_ha[0].value) == printed["area_deforestation_ha"]
-    assert round(found.areas_ha[0].half_width) == printed["ci_ha"]
+    assert round(estimates.areas_ha[0].value) == printed["area_deforestation_ha"]
+    assert round(estimates.areas_ha[0].half_width) == printed["ci_ha"]
 
 
 def test_the_producers_accuracy_of_forest_gain_follows_the_formula_and_not_the_print() -> None:
-    found = estimate_accuracy(olofsson("olofsson2014_table8", sizes="mapped_pixels"), finite=False)
-    assert found.producers[1].half_width == pytest.approx(0.254, abs=5e-4)
+    estimates = estimate_accuracy(olofsson("olofsson2014_table8", sizes="mapped_pixels"), finite=False)
+    assert estimates.producers[1].half_width == pytest.approx(0.254, abs=5e-4)
 
 
 def test_olofsson_2013_is_reproduced_to_the_digit() -> None:
     item = EXAMPLES["olofsson2013_example1"]
     sample = olofsson("olofsson2013_example1", sizes="mapped_area")
-    found = estimate_accuracy(sample, finite=False)
-    assert round(found.overall.value, 8) == item["OA"]
-    assert round(found.overall.half_width, 8) == item["ci_OA"]
-    for name, estimates in (("UA", found.users), ("PA", found.producers)):
-        assert [round(e.value, 6) for e in estimates] == item[name]
-        assert [round(e.half_width, 6) for e in estimates] == item[f"ci_{name}"]
-    assert [round(e.value, 2) for e in found.areas_ha] == item["area"]
-    assert [round(e.half_width, 3) for e in found.areas_ha] == item["ci_area"]
+    estimates = estimate_accuracy(sample, finite=False)
+    assert round(estimates.overall.value, 8) == item["OA"]
+    assert round(estimates.overall.half_width, 8) == item["ci_OA"]
+    for name, scores in (("UA", estimates.users), ("PA", estimates.producers)):
+        assert [round(e.value, 6) for e in scores] == item[name]
+        assert [round(e.half_width, 6) for e in scores] == item[f"ci_{name}"]
+    assert [round(e.value, 2) for e in estimates.areas_ha] == item["area"]
+    assert [round(e.half_width, 3) for e in estimates.areas_ha] == item["ci_area"]
 
 
 def test_stehman_2014_with_strata_that_are_not_classes_is_reproduced_to_the_digit() -> None:
@@ -80,19 +80,19 @@ def test_stehman_2014_with_strata_that_are_not_classes_is_reproduced_to_the_digi
         item["strata"], item["map"], item["ref"], sizes_px=item["N_h"], classes="ABCD"
     )
     assert not sample.strata_are_classes
-    found = estimate_accuracy(sample)
+    estimates = estimate_accuracy(sample)
     ours = {
-        "area_A": found.shares[0],
-        "area_C": found.shares[2],
-        "OA": found.overall,
-        "UA_B": found.users[1],
-        "PA_B": found.producers[1],
+        "area_A": estimates.shares[0],
+        "area_C": estimates.shares[2],
+        "OA": estimates.overall,
+        "UA_B": estimates.users[1],
+        "PA_B": estimates.producers[1],
     }
     for name, estimate in ours.items():
         assert [round(estimate.value, 6), round(estimate.se, 6)] == item[name], name
-    assert [round(found.cells[1, 2], 6), round(found.cells_se[1, 2], 6)] == item["p_map_B_ref_C"]
+    assert [round(estimates.cells[1, 2], 6), round(estimates.cells_se[1, 2], 6)] == item["p_map_B_ref_C"]
     # the paper prints 0.114 for this standard error; its own formula gives 0.117
-    assert round(found.producers[1].se, 3) == 0.117
+    assert round(estimates.producers[1].se, 3) == 0.117
 
 
 def test_the_published_table_of_the_benchmark_has_no_difference() -> None:
@@ -131,7 +131,7 @@ def test_where_strata_are_classes_stehmans_formulas_are_olofssons(
     case: tuple[NDArray[np.int64], NDArray[np.float64]],
 ) -> None:
     n, sizes = case
-    found = estimate_accuracy(
+    estimates = estimate_accuracy(
         Sample.from_matrix(n, sizes_px=sizes, classes=[str(k) for k in range(len(n))]),
         finite=False,
         bootstrap=2,
@@ -152,22 +152,24 @@ def test_where_strata_are_classes_stehmans_formulas_are_olofssons(
         v_producer.append(
             (sizes[j] ** 2 * (1 - producer[j]) ** 2 * v_user[j] + producer[j] ** 2 * spill) / estimated**2
         )
-    assert found.overall.value == pytest.approx(np.trace(p))
-    assert found.overall.se == pytest.approx(np.sqrt(v_overall))
-    assert [e.value for e in found.users] == pytest.approx(user.tolist())
-    assert [e.se for e in found.users] == pytest.approx(np.sqrt(v_user).tolist(), abs=1e-9)
-    assert [e.value for e in found.producers] == pytest.approx(producer.tolist())
-    assert [e.se for e in found.producers] == pytest.approx(np.sqrt(v_producer).tolist(), abs=1e-7)
-    assert [e.se for e in found.shares] == pytest.approx(np.sqrt(v_area).tolist(), abs=1e-9)
+    assert estimates.overall.value == pytest.approx(np.trace(p))
+    assert estimates.overall.se == pytest.approx(np.sqrt(v_overall))
+    assert [e.value for e in estimates.users] == pytest.approx(user.tolist())
+    assert [e.se for e in estimates.users] == pytest.approx(np.sqrt(v_user).tolist(), abs=1e-9)
+    assert [e.value for e in estimates.producers] == pytest.approx(producer.tolist())
+    assert [e.se for e in estimates.producers] == pytest.approx(np.sqrt(v_producer).tolist(), abs=1e-7)
+    assert [e.se for e in estimates.shares] == pytest.approx(np.sqrt(v_area).tolist(), abs=1e-9)
 
 
 def test_a_census_has_no_error() -> None:
     matrix = np.array([[30, 5], [3, 62]])
-    found = estimate_accuracy(Sample.from_matrix(matrix, sizes_px=[35, 65], classes=["a", "b"]))
-    assert found.overall.value == pytest.approx(0.92)
-    estimates = [found.overall, found.macro_f1, *found.users, *found.producers, *found.shares, *found.f1]
-    assert max(e.se for e in estimates) == pytest.approx(0, abs=1e-12)
-    assert found.shares[0].value * 100 == pytest.approx(33)
+    estimates = estimate_accuracy(Sample.from_matrix(matrix, sizes_px=[35, 65], classes=["a", "b"]))
+    assert estimates.overall.value == pytest.approx(0.92)
+    ratios = [*estimates.users, *estimates.producers, *estimates.f1]
+    assert max(
+        e.se for e in (estimates.overall, estimates.macro_f1, *ratios, *estimates.shares)
+    ) == pytest.approx(0, abs=1e-12)
+    assert estimates.shares[0].value * 100 == pytest.approx(33)
 
 
 def test_the_bootstrap_of_f1_agrees_with_its_linearisation() -> None:
@@ -188,15 +190,15 @@ def test_the_bootstrap_of_f1_agrees_with_its_linearisation() -> None:
     assert draws.std(axis=0) == pytest.approx(error, rel=0.05)
 
 
-def test_a_class_that_the_sample_never_met_has_no_number() -> None:
-    found = estimate_accuracy(
+def test_a_class_without_points_in_the_sample_has_no_number() -> None:
+    estimates = estimate_accuracy(
         Sample.from_matrix([[9, 1, 0], [2, 8, 0], [1, 1, 0]], sizes_px=[10, 10, 5], classes="abc")
     )
-    assert np.isnan(found.producers[2].value)
-    assert found.to_dict()["classes"][2]["producers"]["value"] is None  # type: ignore[index]
-    assert found.users[2].value == 0
-    assert json.loads(json.dumps(found.to_dict()))["matrix"]["rows"] == "map"
-    assert sum("±" in line for line in found.to_lines()) == 4
+    assert np.isnan(estimates.producers[2].value)
+    assert estimates.to_dict()["classes"][2]["producers"]["value"] is None  # type: ignore[index]
+    assert estimates.users[2].value == 0
+    assert json.loads(json.dumps(estimates.to_dict()))["matrix"]["rows"] == "map"
+    assert sum("±" in line for line in estimates.to_lines()) == 4
 
 
 def test_intervals_stay_within_what_is_possible_and_other_names_are_refused() -> None:
@@ -264,7 +266,7 @@ def test_intervals_cover_the_truth_in_93_to_97_of_100_draws(name: str) -> None:
     truth = region.sum(axis=0) / region.sum()
     rows, columns = class_indicators(size)
     cells = expand(counts, sizes).reshape(draws, -1)
-    met = truth.ravel() > 0
+    present = truth.ravel() > 0
     cases = {
         "overall": (*share(counts, sizes, of=np.eye(size)[np.newaxis]), np.array([np.trace(truth)])),
         "users": (*ratio(counts, sizes, over=rows * columns, under=rows), np.diag(truth) / truth.sum(axis=1)),
@@ -274,9 +276,9 @@ def test_intervals_cover_the_truth_in_93_to_97_of_100_draws(name: str) -> None:
         ),
         "areas": (*share(counts, sizes, of=columns), truth.sum(axis=0)),
         "cells": (
-            cells[:, met],
-            cell_errors(counts, sizes).reshape(draws, -1)[:, met],
-            truth.ravel()[met],
+            cells[:, present],
+            cell_errors(counts, sizes).reshape(draws, -1)[:, present],
+            truth.ravel()[present],
         ),
     }
     for what, (values, errors, right) in cases.items():
@@ -284,7 +286,7 @@ def test_intervals_cover_the_truth_in_93_to_97_of_100_draws(name: str) -> None:
         covered = ((low <= right) & (right <= high)).mean(axis=0)
         assert covered.min() >= 0.93, (what, covered)
         assert covered.max() <= 0.97, (what, covered)
-        # the estimates do not lean to a side, and the standard errors are what repetition shows
+        # the estimates are unbiased, and the standard errors are those of repeated samples
         assert values.mean(axis=0) == pytest.approx(right, abs=4 * values.std() / np.sqrt(draws) + 2e-3)
         assert np.sqrt((errors**2).mean(axis=0)) == pytest.approx(values.std(axis=0), rel=0.08), what
     macro, each = [], []

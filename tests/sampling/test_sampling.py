@@ -1,4 +1,4 @@
-"""Sampling: designs, exact draws, files for interpreters and their answers, the command line."""
+"""Sampling: designs, exact draws, files for interpreters and their responses, the command line."""
 
 import json
 from pathlib import Path
@@ -57,14 +57,14 @@ def pixels_of(source: ClassMap) -> NDArray[np.uint8]:
 # --- designs
 
 
-def test_the_published_sample_size_and_allocation_are_found() -> None:
+def test_the_published_sample_size_and_allocation_are_reproduced() -> None:
     item = EXAMPLES["olofsson2014_table8"]["sample_size"]
     size = sample_size(np.array(item["W"]), np.array(item["U"]), target_se=item["target_se_OA"])
     assert size == pytest.approx(item["n"], abs=5e-4)
     assert int(np.ceil(size)) == item["n_rounded"]
-    shared = allocate(641, np.array([200_000, 150_000, 3_200_000, 6_450_000]), minimum=75)
+    allocated = allocate(641, np.array([200_000, 150_000, 3_200_000, 6_450_000]), minimum=75)
     # the paper rounds the two large strata to 165 and 325
-    assert shared.tolist() == [75, 75, 163, 328]
+    assert allocated.tolist() == [75, 75, 163, 328]
 
 
 @given(
@@ -74,32 +74,32 @@ def test_the_published_sample_size_and_allocation_are_found() -> None:
     st.sampled_from(["proportional", "equal", "neyman", "simple"]),
 )
 @settings(max_examples=200, deadline=None)
-def test_allocation_gives_out_every_point_within_its_limits(
+def test_allocation_uses_every_point_within_the_limits(
     sizes: list[int], minimum: int, extra: int, rule: str
 ) -> None:
     pixels = np.array(sizes)
     least = np.minimum(pixels, max(minimum, 2))
     points = int(least.sum()) + extra
     expected = np.linspace(0.5, 1.0, len(sizes))
-    shared = allocate(points, pixels, rule=rule, minimum=minimum, expected=expected)  # type: ignore[arg-type]
-    assert shared.sum() == min(points, pixels.sum())
-    assert (shared >= least).all()
-    assert (shared <= pixels).all()
+    allocated = allocate(points, pixels, rule=rule, minimum=minimum, expected=expected)  # type: ignore[arg-type]
+    assert allocated.sum() == min(points, pixels.sum())
+    assert (allocated >= least).all()
+    assert (allocated <= pixels).all()
 
 
-def test_the_rules_share_points_out_as_they_say() -> None:
+def test_each_rule_allocates_points_as_documented() -> None:
     sizes = np.array([1_000, 3_000, 6_000])
     assert allocate(100, sizes, minimum=2).tolist() == [10, 30, 60]
     assert allocate(99, sizes, rule="equal", minimum=2).tolist() == [33, 33, 33]
-    doubt = np.array([0.5, 0.9, 0.9])  # S: 0.5, 0.3, 0.3 -> 500 : 900 : 1800
-    assert allocate(320, sizes, rule="neyman", minimum=2, expected=doubt).tolist() == [50, 90, 180]
+    expected = np.array([0.5, 0.9, 0.9])  # S: 0.5, 0.3, 0.3 -> 500 : 900 : 1800
+    assert allocate(320, sizes, rule="neyman", minimum=2, expected=expected).tolist() == [50, 90, 180]
     with pytest.raises(InputError, match="150 or more"):
         allocate(100, sizes, minimum=50)
     with pytest.raises(InputError, match="did you mean 'neyman'"):
         allocate(100, sizes, rule="neymann", minimum=2)  # type: ignore[arg-type]
 
 
-def test_a_plan_counts_the_map_and_reaches_the_error_that_was_asked_for(tmp_path: Path) -> None:
+def test_a_plan_counts_the_map_and_reaches_the_target_error(tmp_path: Path) -> None:
     source = random_map(tmp_path / "map.tif", 400, 300)
     design = plan_sample(source, target_se=0.02, minimum=10, window_px=77)
     counts = np.bincount(pixels_of(source).ravel(), minlength=7)
@@ -123,7 +123,7 @@ def test_a_map_in_degrees_is_not_sampled(tmp_path: Path) -> None:
 # --- draws
 
 
-def test_a_draw_does_not_depend_on_windows_and_holds_each_pixel_once(tmp_path: Path) -> None:
+def test_a_draw_does_not_depend_on_windows_and_contains_each_pixel_once(tmp_path: Path) -> None:
     source = random_map(tmp_path / "map.tif")
     design = plan_sample(source, points=400, minimum=20, seed=5)
     first = draw_points(source, design=design)
@@ -138,7 +138,7 @@ def test_a_draw_does_not_depend_on_windows_and_holds_each_pixel_once(tmp_path: P
     assert len(set(zip(first.row.tolist(), first.col.tolist(), strict=True))) == 400
 
 
-def test_a_larger_sample_with_the_same_seed_holds_the_smaller_one(tmp_path: Path) -> None:
+def test_a_larger_sample_with_the_same_seed_contains_the_smaller_one(tmp_path: Path) -> None:
     source = random_map(tmp_path / "map.tif")
     pairs = []
     for points in (60, 300):
@@ -190,7 +190,7 @@ def test_a_stratum_smaller_than_its_share_is_taken_whole(tmp_path: Path) -> None
 
 def test_a_design_of_another_map_is_refused(tmp_path: Path) -> None:
     design = plan_sample(random_map(tmp_path / "a.tif"), points=100, minimum=5)
-    with pytest.raises(InputError, match="Plan the sample anew"):
+    with pytest.raises(InputError, match="Plan the sample again"):
         draw_sample(random_map(tmp_path / "b.tif", seed=1), tmp_path / "s.gpkg", design=design)
 
 
@@ -198,7 +198,7 @@ def test_a_design_of_another_map_is_refused(tmp_path: Path) -> None:
 
 
 def fill_in(path: Path, truth: ClassMap, *, empty: int = 0) -> pd.DataFrame:
-    """What interpreters do: write the true code at each point; the first `empty` stay open."""
+    """Responses of interpreters: the true code of each point; the first `empty` points have none."""
     points = read_table(path, layer="points")
     crs = raster_crs(truth.grid).to_wkt()
     values = class_values_at(truth, points["x"].to_numpy(), points["y"].to_numpy(), crs=crs)
@@ -207,7 +207,7 @@ def fill_in(path: Path, truth: ClassMap, *, empty: int = 0) -> pd.DataFrame:
     return points
 
 
-def test_a_sample_goes_to_the_interpreters_and_comes_back(tmp_path: Path) -> None:
+def test_a_sample_is_written_for_interpreters_and_read_back(tmp_path: Path) -> None:
     source = random_map(tmp_path / "map.tif", nodata=0.0)
     truth = random_map(tmp_path / "truth.tif", nodata=0.0, seed=1)
     design = plan_sample(source, points=300, minimum=20)
@@ -230,11 +230,11 @@ def test_a_sample_goes_to_the_interpreters_and_comes_back(tmp_path: Path) -> Non
     assert (points["reference"].fillna("") == "").all()
     filled = fill_in(path, truth, empty=7)
     filled.drop(columns=["geometry", "stratum"]).sample(frac=1, random_state=0).to_csv(
-        tmp_path / "answers.csv", index=False
+        tmp_path / "responses.csv", index=False
     )
-    sample = read_sample(path, source, answers=tmp_path / "answers.csv")
+    sample = read_sample(path, source, responses=tmp_path / "responses.csv")
     assert sample.points == 293
-    assert sample.unanswered == 7
+    assert sample.missing_responses == 7
     assert sample.strata_are_classes
     assert sample.pixel_area_ha == pytest.approx(0.01)
     real, mapped = pixels_of(truth), pixels_of(source)
@@ -242,8 +242,8 @@ def test_a_sample_goes_to_the_interpreters_and_comes_back(tmp_path: Path) -> Non
     expected = np.zeros((6, 6), int)
     np.add.at(expected, (mapped[drawn.row, drawn.col][7:] - 1, real[drawn.row, drawn.col][7:] - 1), 1)
     assert sample.matrix.tolist() == expected.tolist()
-    # the same sample judges another map, whose classes are not the strata
-    other = read_sample(path, truth, answers=tmp_path / "answers.csv")
+    # the same sample assesses another map, whose classes are not the strata
+    other = read_sample(path, truth, responses=tmp_path / "responses.csv")
     assert not other.strata_are_classes
     assert estimate_accuracy(other, bootstrap=10).overall.value == pytest.approx(1.0)
 
@@ -257,25 +257,25 @@ def test_strata_can_be_hidden_and_the_map_class_shown(tmp_path: Path) -> None:
     assert points["map_class"].tolist() == read_table(path, layer="key")["stratum"].tolist()
 
 
-def test_strata_may_be_joined_by_a_crosswalk_and_answers_given_in_either_legend(tmp_path: Path) -> None:
+def test_strata_may_be_joined_by_a_crosswalk_and_responses_given_in_either_legend(tmp_path: Path) -> None:
     source = random_map(tmp_path / "map.tif", nodata=0.0)
     context = load_legend("lulucf-context")
     to = {"forest_land": "forest", "cropland": "crops", "grassland": "pasture"}
     rows = tuple(CrosswalkRow(code, to.get(code, "bare")) for code in LULUCF.codes)
-    walk = Crosswalk("lulucf", context, rows)
-    design = plan_sample(source, points=120, minimum=10, crosswalk=walk)
+    crosswalk = Crosswalk("lulucf", context, rows)
+    design = plan_sample(source, points=120, minimum=10, crosswalk=crosswalk)
     assert [item.code for item in design.strata] == ["forest", "crops", "pasture", "bare"]
-    path = draw_sample(source, tmp_path / "s.gpkg", design=design, crosswalk=walk)
+    path = draw_sample(source, tmp_path / "s.gpkg", design=design, crosswalk=crosswalk)
     filled = fill_in(path, source)
-    mine = filled["reference"].isin(["cropland"])
-    filled.loc[mine, "reference"] = "crops"
+    crops = filled["reference"].isin(["cropland"])
+    filled.loc[crops, "reference"] = "crops"
     filled.drop(columns="geometry").to_csv(tmp_path / "a.csv", index=False)
-    sample = read_sample(path, source, crosswalk=walk, answers=tmp_path / "a.csv")
+    sample = read_sample(path, source, crosswalk=crosswalk, responses=tmp_path / "a.csv")
     assert sample.classes == context.codes
     assert np.trace(sample.matrix) == 120
 
 
-def test_a_sample_of_two_maps_judges_their_change(tmp_path: Path) -> None:
+def test_a_sample_of_two_maps_assesses_their_change(tmp_path: Path) -> None:
     before, after = (random_map(tmp_path / f"{k}.tif", nodata=0.0, seed=k) for k in (0, 1))
     strata = map_changes(before, after, tmp_path / "changes.tif")
     design = plan_sample(strata, points=400, minimum=2)
@@ -286,33 +286,33 @@ def test_a_sample_of_two_maps_judges_their_change(tmp_path: Path) -> None:
         for a, b in zip(fill_in(path, before)["reference"], fill_in(path, after)["reference"], strict=True)
     ]
     points.drop(columns="geometry").to_csv(tmp_path / "a.csv", index=False)
-    sample = read_sample(path, [before, after], answers=tmp_path / "a.csv")
+    sample = read_sample(path, [before, after], responses=tmp_path / "a.csv")
     assert sample.classes == change_legend(LULUCF).codes
     assert np.trace(sample.matrix) == 400
     assert points["stratum"].tolist() == points["reference"].tolist()
 
 
-def test_mistakes_in_answers_are_named(tmp_path: Path) -> None:
+def test_mistakes_in_responses_are_named(tmp_path: Path) -> None:
     source = random_map(tmp_path / "map.tif")
     path = draw_sample(source, tmp_path / "s.gpkg", design=plan_sample(source, points=100, minimum=5))
-    answers = read_table(path, layer="points").drop(columns="geometry")
-    answers["reference"] = "forest_land"
-    wrong = answers.copy()
+    responses = read_table(path, layer="points").drop(columns="geometry")
+    responses["reference"] = "forest_land"
+    wrong = responses.copy()
     wrong.loc[3, "reference"] = "forrest_land"
     wrong.to_csv(tmp_path / "wrong.csv", index=False)
     with pytest.raises(LegendError, match="did you mean 'forest_land'"):
-        read_sample(path, source, answers=tmp_path / "wrong.csv")
-    pd.concat([answers, answers.iloc[:1]]).to_csv(tmp_path / "twice.csv", index=False)
-    with pytest.raises(InputError, match="sample_id 1 stands twice"):
-        read_sample(path, source, answers=tmp_path / "twice.csv")
-    answers.to_csv(tmp_path / "a.csv", index=False)
+        read_sample(path, source, responses=tmp_path / "wrong.csv")
+    pd.concat([responses, responses.iloc[:1]]).to_csv(tmp_path / "twice.csv", index=False)
+    with pytest.raises(InputError, match="sample_id 1 is there twice"):
+        read_sample(path, source, responses=tmp_path / "twice.csv")
+    responses.to_csv(tmp_path / "a.csv", index=False)
     with pytest.raises(InputError, match="Unknown field 'truth'"):
-        read_sample(path, source, answers=tmp_path / "a.csv", field="truth")
-    with pytest.raises(InputError, match="too few answered points"):
+        read_sample(path, source, responses=tmp_path / "a.csv", field="truth")
+    with pytest.raises(InputError, match="The sample has no responses"):
         read_sample(path, source)
     empty = write_map(tmp_path / "e.tif", np.zeros((120, 90), np.uint8), grid(120, 90), legend=LULUCF)
     with pytest.raises(InputError, match="has no class at 100 of the 100 points"):
-        read_sample(path, empty, answers=tmp_path / "a.csv")
+        read_sample(path, empty, responses=tmp_path / "a.csv")
     with pytest.raises(InputError, match="no such file"):
         read_sample(tmp_path / "none.gpkg", source)
 
@@ -324,10 +324,10 @@ def test_a_sample_whose_file_was_edited_is_refused(tmp_path: Path) -> None:
     whole["points"]["reference"] = "forest_land"
     points, strata, key = (whole[name] for name in ("points", "strata", "key"))
     for name, table, message in (
-        ("points", points.iloc[5:], r"5 of the 100 points drawn are gone \(sample_id 1, 2, 3, 4, 5\)"),
+        ("points", points.iloc[5:], r"5 of the 100 points drawn are missing \(sample_id 1, 2, 3, 4, 5\)"),
         ("key", key.iloc[5:], "sample_id 1, 2, 3, 4, 5 was not drawn"),
         ("points", points.assign(x=np.nan), "a point has no sample_id, x or y"),
-        ("points", pd.concat([points, points.iloc[:1]]), "sample_id 1 stands twice"),
+        ("points", pd.concat([points, points.iloc[:1]]), "sample_id 1 is there twice"),
         ("points", points.drop(columns="x"), "Unknown field 'x'"),
         ("strata", strata.assign(size_px=-1), "its table 'strata' was changed"),
         ("strata", strata.iloc[:0], "its table 'strata' was changed"),
@@ -343,22 +343,22 @@ def test_a_sample_whose_file_was_edited_is_refused(tmp_path: Path) -> None:
     ):
         (tmp_path / "a.csv").write_text(f"sample_id,reference\n{text}\n")
         with pytest.raises(InputError, match=message):
-            read_sample(path, source, answers=tmp_path / "a.csv")
-    with pytest.raises(InputError, match="100 points of this sample are answered"):
+            read_sample(path, source, responses=tmp_path / "a.csv")
+    with pytest.raises(InputError, match="100 points of this sample have a response"):
         draw_sample(source, path, design=plan_sample(source, points=100, minimum=5))
-    with pytest.raises(InputError, match=r"end the name in \.gpkg"):
+    with pytest.raises(InputError, match=r"a name that ends in \.gpkg"):
         draw_sample(source, tmp_path / "s.csv", design=plan_sample(source, points=100, minimum=5))
-    with pytest.raises(InputError, match="seed -1; neither is less than 0"):
+    with pytest.raises(InputError, match="seed -1; neither may be below 0"):
         plan_sample(source, points=100, seed=-1)
 
 
-def test_points_are_found_in_a_map_of_another_coordinate_system(tmp_path: Path) -> None:
+def test_points_are_located_in_a_map_of_another_coordinate_system(tmp_path: Path) -> None:
     values = np.tile(np.array([[1, 2]], np.uint8), (40, 20))
     source = write_map(tmp_path / "map.tif", values, grid(40, 40, size_m=100.0), legend=LULUCF)
     x, y = np.array([ORIGIN[0] + 50.0, ORIGIN[0] + 150.0]), np.array([ORIGIN[1] - 50.0, ORIGIN[1] - 50.0])
     moved = gpd.GeoSeries(gpd.points_from_xy(x, y), crs=UTM).to_crs("EPSG:4326")
-    found = class_values_at(source, moved.x.to_numpy(), moved.y.to_numpy(), crs="EPSG:4326")
-    assert found.tolist() == [1, 2]
+    values_at = class_values_at(source, moved.x.to_numpy(), moved.y.to_numpy(), crs="EPSG:4326")
+    assert values_at.tolist() == [1, 2]
     outside = class_values_at(source, np.array([0.0]), np.array([0.0]), crs="EPSG:4326")
     assert outside.tolist() == [0]
 
@@ -373,7 +373,7 @@ def test_estimates_of_shares_scale_to_areas() -> None:
 
 
 def interpreted(path: Path, out: Path, codes: dict[int, str]) -> Path:
-    """The sample with answers: the true class of each point, by its sample_id."""
+    """The sample with responses: the true class of each point, by its sample_id."""
     from tesela.io.tables import write_geopackage
 
     layers = {name: read_table(path, layer=name) for name in ("points", "strata", "key")}
@@ -381,12 +381,12 @@ def interpreted(path: Path, out: Path, codes: dict[int, str]) -> Path:
     return write_geopackage(out, layers)
 
 
-def test_a_sample_is_planned_drawn_and_judged_on_the_command_line(
+def test_a_sample_is_drawn_and_estimated_on_the_command_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = random_map(tmp_path / "map.tif")
     sample = tmp_path / "sample.gpkg"
-    arguments = ["assess", source.path, "--draw-sample", str(sample), "--size", "150", "--minimum", "10"]
+    arguments = ["sample", "draw", source.path, "-o", str(sample), "--size", "150", "--minimum", "10"]
     assert main([*arguments, "--expected", "0.9"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["stratum", "name", "pixels", "share", "points"]
@@ -402,23 +402,22 @@ def test_a_sample_is_planned_drawn_and_judged_on_the_command_line(
     truth = {int(i): str(code) for i, code in zip(points["sample_id"], points["stratum"], strict=True)}
     wrong = next(number for number, code in truth.items() if code == "forest_land")
     truth[wrong] = "cropland"
-    answered = interpreted(sample, tmp_path / "answered.gpkg", truth)
-    assert (
-        main(["assess", source.path, "--sample", str(answered), "-o", str(tmp_path / "out"), "--json"]) == 0
-    )
-    found = json.loads(capsys.readouterr().out)
-    assert found["points"] == 150
-    expected = estimate_accuracy(read_sample(answered, source))
-    assert found["overall"] == expected.overall.to_dict()
-    assert 0.98 < found["overall"]["value"] < 1
+    filled = interpreted(sample, tmp_path / "filled.gpkg", truth)
+    estimate = ["sample", "estimate", str(filled), source.path, "-o", str(tmp_path / "out")]
+    assert main([*estimate, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["points"] == 150
+    expected = estimate_accuracy(read_sample(filled, source))
+    assert document["overall"] == expected.overall.to_dict()
+    assert 0.98 < document["overall"]["value"] < 1
     assert (
         json.loads((tmp_path / "out" / "accuracy.json").read_text(encoding="utf-8"))["overall"]
-        == found["overall"]
+        == document["overall"]
     )
-    page = Path(found["page"]).read_text(encoding="utf-8")
+    page = Path(document["page"]).read_text(encoding="utf-8")
     assert f"{100 * expected.overall.value:.1f} %" in page
     assert "://" not in page
-    assert main(["assess", source.path, "--sample", str(answered), "-o", str(tmp_path / "out")]) == 0
+    assert main(estimate) == 0
     assert capsys.readouterr().out.startswith("150 points, overall accuracy 99.")
 
 
@@ -426,25 +425,25 @@ def test_strata_of_another_map_and_wrong_calls_on_the_command_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source, other = random_map(tmp_path / "map.tif"), random_map(tmp_path / "other.tif", seed=3)
-    drawn = ["assess", source.path, "--draw-sample", str(tmp_path / "s.gpkg")]
+    drawn = ["sample", "draw", source.path, "-o", str(tmp_path / "s.gpkg")]
     assert main([*drawn, "--size", "90", "--minimum", "5", "--strata", other.path, "--json"]) == 0
     sizes = np.bincount(pixels_of(other).ravel(), minlength=7)[1:]
     strata = json.loads(capsys.readouterr().out)["strata"]
     assert [item["size_px"] for item in strata] == sizes.tolist()
-    for call, told in (
+    for call, message in (
         ([*drawn, "--size", "9", "--target-error", "0.1"], "give one of the two"),
         ([*drawn, "--size", "90", "--expected", "good"], "'good' is no expected accuracy"),
         (
             [*drawn, "--size", "90", "--minimum", "5", "--allocation", "neyman", "--expected", "x=1"],
-            "No accuracy",
+            "The expected accuracy of forest_land",
         ),
     ):
         assert main(call) == 1
-        assert told in capsys.readouterr().err
+        assert message in capsys.readouterr().err
     assert main(["assess", source.path, "-o", str(tmp_path / "out")]) == 2
-    assert "Give a reference, or a sample" in capsys.readouterr().err
+    assert "Missing argument 'REFERENCE'" in capsys.readouterr().err
     assert main(["assess", source.path, source.path]) == 2
-    assert "Name the folder of the report" in capsys.readouterr().err
+    assert "Missing option '--out'" in capsys.readouterr().err
 
 
 def test_the_expected_error_of_a_plan_is_that_of_its_design() -> None:

@@ -1,4 +1,4 @@
-"""Accounting: from a series of class maps to the land account of an inventory, written as files."""
+"""From a series of class maps to the land account of an inventory, written as files."""
 
 from __future__ import annotations
 
@@ -36,21 +36,22 @@ from tesela.accounting.cohorts import follow_cohorts
 from tesela.accounting.forest_definition import ForestFinding, ForestRule, apply_forest_definition
 from tesela.accounting.page import write_account_page
 from tesela.accounting.table41 import write_table41
-from tesela.accounting.trajectories import Histories, count_histories
+from tesela.accounting.trajectories import Trajectories, count_trajectories
 from tesela.accounting.transitions import transition_table
 from tesela.core.crosswalk import Crosswalk
 from tesela.core.errors import InputError, join_words
 from tesela.core.legend import Legend
 from tesela.core.scene import Scene
+from tesela.io.fingerprints import fingerprint
 from tesela.io.legends import load_crosswalk, load_legend
-from tesela.io.manifest import Manifest, fingerprint, write_whole
+from tesela.io.manifest import Manifest, write_whole
 from tesela.io.maps import ClassMap
 from tesela.io.tables import write_csv
 from tesela.sampling.error_matrix import Sample
 from tesela.sampling.responses import read_sample
 
 Samples: TypeAlias = Mapping[tuple[int, int], Sample | str | Path]
-"""Interpreted samples of change by the years of two neighbouring maps: read, or a GeoPackage to be read."""
+"""Interpreted samples of change, or paths of their GeoPackages, by the years of two consecutive maps."""
 
 
 def account_maps(
@@ -75,27 +76,27 @@ def account_maps(
     """
     Account for land use in a series of maps, as an inventory reports it.
 
-    Areas by year, change matrices between maps and by year (linear between maps), land remaining and
-    converted by the rule of 20 years, Table 4.1 of every inventory year, checks, change areas with intervals.
-    Pixels are streamed once; all tables derive from the counts of their histories.
+    Computes areas by year, change matrices between maps and by year (linear between maps), land remaining and
+    converted by the rule of 20 years, Table 4.1 of every inventory year, checks, and change areas with intervals.
+    Maps are read once; all tables derive from the counts of pixel trajectories.
 
     Parameters
     ----------
     maps, years : sequences of one length, at least two
-        Ascending by year, in any legends with a crosswalk to the categories. The grid is that of the first.
+        Ascending by year, in any legends with a crosswalk to the categories. The first map sets the grid.
     out_dir : path
         Folder for areas.csv, changes.csv, remaining.csv, cohorts.csv, checks.csv, crosswalk.csv,
         table4.1.xlsx, account.html, accounts.json and manifest.json.
     crosswalk : Crosswalk, optional
         From the maps' classes to the categories; default: the shipped one from each legend to "lulucf".
     samples : mapping, optional
-        By pair of years; where there is one, change areas are estimated from it.
+        By pair of years; change areas of that pair are estimated from the sample.
     error_model : ErrorModel, optional
-        For pairs of years without a sample, and marked as model-based.
+        For pairs of years without a sample; the estimates are marked as model-based.
     transition_years : int
         Years for which converted land counts as converted.
     keep_previous : sequence of str, optional
-        Codes of the maps' legends that keep the category of the map before; see `KEEPS_PREVIOUS`.
+        Codes of the maps' legends that keep the category of the previous map; see `KEEPS_PREVIOUS`.
     forest : ForestRule, optional
         The national definition to check forest against; None for no check.
     tree_cover : mapping, optional
@@ -112,54 +113,62 @@ def account_maps(
     Raises
     ------
     InputError
-        If maps and years do not fit, or have no common ground.
+        If numbers of maps and years differ, or the maps do not overlap.
     LegendError
-        If a legend has no way to the categories of Table 4.1.
+        If a legend has no crosswalk to the categories of Table 4.1.
     GridError
-        If pixels are not all of one size on the ground.
+        If the pixels do not all have the same area.
     """
     if len(maps) < 2:
-        raise InputError(f"An account needs at least two maps of different years; {len(maps)} came.")
-    walks = [category_crosswalk(item.legend, crosswalk) for item in maps]
-    found = count_histories(maps, years, crosswalks=walks, keep_previous=keep_previous, window_px=window_px)
-    cohorts = follow_cohorts(found, transition_years=transition_years)
-    tables = tuple(transition_table(found, year, absent=absent) for year in found.inventory_years[1:])
-    estimates = _estimates(maps, found, walks=walks, samples=samples or {}, error_model=error_model)
-    stands = _forest_findings(maps, found, walks=walks, rule=forest, tree_cover=tree_cover or {})
-    checks: list[Check] = [*check_tables(tables), *check_cohorts(cohorts, found)]
-    checks += check_changes(found, implausible=implausible, tolerated_ha=tolerated_ha)
-    if forest is not None and stands:
-        checks += check_forest(stands, forest)
+        raise InputError(f"An account needs at least two maps of different years; {len(maps)} given.")
+    crosswalks = [category_crosswalk(item.legend, crosswalk) for item in maps]
+    trajectories = count_trajectories(
+        maps, years, crosswalks=crosswalks, keep_previous=keep_previous, window_px=window_px
+    )
+    cohorts = follow_cohorts(trajectories, transition_years=transition_years)
+    tables = tuple(
+        transition_table(trajectories, year, absent=absent) for year in trajectories.inventory_years[1:]
+    )
+    estimates = _estimates(
+        maps, trajectories, crosswalks=crosswalks, samples=samples or {}, error_model=error_model
+    )
+    forests = _forest_findings(
+        maps, trajectories, crosswalks=crosswalks, rule=forest, tree_cover=tree_cover or {}
+    )
+    checks: list[Check] = [*check_tables(tables), *check_cohorts(cohorts, trajectories)]
+    checks += check_changes(trajectories, implausible=implausible, tolerated_ha=tolerated_ha)
+    if forest is not None and forests:
+        checks += check_forest(forests, forest)
     if land_area_ha is not None:
-        checks.append(check_land_area(found, land_area_ha))
+        checks.append(check_land_area(trajectories, land_area_ha))
     folder = Path(out_dir)
-    printed = _crosswalk_rows(maps, walks)
+    crosswalk_rows = _crosswalk_rows(maps, crosswalks)
     rows: dict[str, list[Row]] = {
-        "areas": area_rows(found),
-        "changes": change_rows(found, {item.years: item for item in estimates}),
+        "areas": area_rows(trajectories),
+        "changes": change_rows(trajectories, {item.years: item for item in estimates}),
         "remaining": remaining_rows(cohorts),
         "cohorts": cohort_rows(cohorts),
         "checks": check_rows(tuple(checks)),
-        "crosswalk": printed,
+        "crosswalk": crosswalk_rows,
     }
     files = {name: folder / f"{name}.csv" for name in rows}
     for name, file in (("table41", "table4.1.xlsx"), ("accounts", "accounts.json"), ("page", "account.html")):
         files[name] = folder / file
     accounts = Accounts(
-        histories=found,
+        trajectories=trajectories,
         cohorts=cohorts,
         tables=tables,
         checks=tuple(checks),
         estimates=estimates,
-        forest=stands,
-        crosswalk=tuple(printed),
+        forest=forests,
+        crosswalk=tuple(crosswalk_rows),
         maps=tuple(item.path for item in maps),
-        notes=tuple(_notes(found, estimates, transition_years=transition_years)),
+        notes=tuple(_notes(trajectories, estimates, transition_years=transition_years)),
         files=files,
     )
     _write(accounts, rows, title=title)
     settings = {
-        "years": list(found.years),
+        "years": list(trajectories.years),
         "transition_years": transition_years,
         "forest": None if forest is None else vars(forest),
         "basis": {f"{a}-{b}": item.basis for item in estimates for a, b in [item.years]},
@@ -169,19 +178,19 @@ def account_maps(
         settings=settings,
         inputs={item.path: fingerprint(item.path) for item in maps},
         outputs={name: path.name for name, path in files.items()},
-        legend=found.legend.address,
+        legend=trajectories.legend.address,
     ).write(folder)
     return accounts
 
 
 def category_crosswalk(legend: Legend, crosswalk: Crosswalk | None = None) -> Crosswalk | None:
     """
-    The way from the classes of a map to the categories; None where they are the same.
+    Crosswalk from the classes of a map to the categories; None where they are the same.
 
     Parameters
     ----------
     crosswalk : Crosswalk, optional
-        A user's own; default: the shipped one to "lulucf".
+        Crosswalk of the user; default: the shipped one to "lulucf".
     """
     target = load_legend("lulucf") if crosswalk is None else crosswalk.target
     if legend.codes == target.codes and legend.values == target.values:
@@ -191,56 +200,58 @@ def category_crosswalk(legend: Legend, crosswalk: Crosswalk | None = None) -> Cr
 
 def _estimates(
     maps: Sequence[ClassMap],
-    found: Histories,
+    trajectories: Trajectories,
     *,
-    walks: Sequence[Crosswalk | None],
+    crosswalks: Sequence[Crosswalk | None],
     samples: Samples,
     error_model: ErrorModel | None,
 ) -> tuple[ChangeEstimates, ...]:
-    pairs = list(pairwise(found.years))
-    strange = [f"{a}-{b}" for a, b in samples if (a, b) not in pairs]
-    if strange:
+    pairs = list(pairwise(trajectories.years))
+    unknown = [f"{a}-{b}" for a, b in samples if (a, b) not in pairs]
+    if unknown:
         raise InputError(
-            f"A sample was given for {join_words(strange)}; it belongs to two neighbouring maps: "
+            f"A sample was given for {join_words(unknown)}; it must belong to two consecutive maps: "
             f"{join_words(f'{a}-{b}' for a, b in pairs)}."
         )
     results = []
     for i, years in enumerate(pairs):
-        mapped = found.changes_ha(i)
+        mapped = trajectories.changes_ha(i)
         given = samples.get(years)
         if given is not None:
             if not isinstance(given, Sample):
-                given = read_sample(given, maps[i : i + 2], crosswalk=walks[i : i + 2])
-            results.append(estimate_changes(given, mapped, legend=found.legend, years=years))
+                given = read_sample(given, maps[i : i + 2], crosswalk=crosswalks[i : i + 2])
+            results.append(estimate_changes(given, mapped, legend=trajectories.legend, years=years))
         elif error_model is not None:
-            results.append(simulate_changes(mapped, legend=found.legend, years=years, model=error_model))
+            results.append(
+                simulate_changes(mapped, legend=trajectories.legend, years=years, model=error_model)
+            )
     return tuple(results)
 
 
 def _forest_findings(
     maps: Sequence[ClassMap],
-    found: Histories,
+    trajectories: Trajectories,
     *,
-    walks: Sequence[Crosswalk | None],
+    crosswalks: Sequence[Crosswalk | None],
     rule: ForestRule | None,
     tree_cover: Mapping[int, Scene],
 ) -> tuple[ForestFinding, ...]:
-    if rule is None or rule.category not in found.legend:
+    if rule is None or rule.category not in trajectories.legend:
         return ()
     return tuple(
-        apply_forest_definition(item, year, rule=rule, crosswalk=walk, tree_cover=tree_cover.get(year))
-        for item, year, walk in zip(maps, found.years, walks, strict=True)
+        apply_forest_definition(item, year, rule=rule, crosswalk=table, tree_cover=tree_cover.get(year))
+        for item, year, table in zip(maps, trajectories.years, crosswalks, strict=True)
     )
 
 
-def _crosswalk_rows(maps: Sequence[ClassMap], walks: Sequence[Crosswalk | None]) -> list[Row]:
+def _crosswalk_rows(maps: Sequence[ClassMap], crosswalks: Sequence[Crosswalk | None]) -> list[Row]:
     rows: list[Row] = [("legend", "code", "name", "category", "share", "note")]
     seen: set[str] = set()
-    for item, walk in zip(maps, walks, strict=True):
+    for item, table in zip(maps, crosswalks, strict=True):
         if item.legend.address in seen:
             continue
         seen.add(item.legend.address)
-        used = Crosswalk.identity(item.legend) if walk is None else walk
+        used = Crosswalk.identity(item.legend) if table is None else table
         rows += [
             (item.legend.address, row.code, item.legend[row.code].name, row.to, row.share, row.note)
             for row in used.rows
@@ -249,21 +260,23 @@ def _crosswalk_rows(maps: Sequence[ClassMap], walks: Sequence[Crosswalk | None])
     return rows
 
 
-def _notes(found: Histories, estimates: Sequence[ChangeEstimates], *, transition_years: int) -> Iterator[str]:
-    first, last = found.years[0], found.years[-1]
+def _notes(
+    trajectories: Trajectories, estimates: Sequence[ChangeEstimates], *, transition_years: int
+) -> Iterator[str]:
+    first, last = trajectories.years[0], trajectories.years[-1]
     yield (
-        f"Conversions before {first} are not known: until {min(last, first + transition_years - 1)} land in "
-        f"conversion is understated and land remaining overstated."
+        f"Conversions before {first} are unknown: until {min(last, first + transition_years - 1)} the area of land "
+        f"in conversion is too small and that of land remaining too large."
     )
-    yield f"Between maps, change is spread evenly over the years; only {join_words(found.years)} are mapped."
-    yield "Table 4.1, cohorts and areas by year are pixel-counted; they carry the bias of the maps."
+    yield f"Between maps, change is spread evenly over the years; only {join_words(trajectories.years)} are mapped."
+    yield "Table 4.1, cohorts and areas by year are pixel counts; they have the bias of the maps."
     covered = {item.years for item in estimates}
-    bare = [f"{a}-{b}" for a, b in pairwise(found.years) if (a, b) not in covered]
-    if bare:
-        yield f"No sample and no model of errors for {join_words(bare)}: these changes have no intervals."
+    without = [f"{a}-{b}" for a, b in pairwise(trajectories.years) if (a, b) not in covered]
+    if without:
+        yield f"No sample and no error model for {join_words(without)}: these changes have no intervals."
     for item in estimates:
         yield f"{item.years[0]} to {item.years[1]}, {item.basis}: {item.detail}"
-    yield from found.notes
+    yield from trajectories.notes
 
 
 def _write(accounts: Accounts, rows: Mapping[str, list[Row]], *, title: str) -> None:

@@ -12,7 +12,7 @@ from tesela.accounting.change_uncertainty import ChangeEstimates
 from tesela.accounting.checks import Check
 from tesela.accounting.cohorts import CohortTable
 from tesela.accounting.forest_definition import ForestFinding
-from tesela.accounting.trajectories import Histories
+from tesela.accounting.trajectories import Trajectories
 from tesela.accounting.transitions import TransitionTable
 from tesela.core.legend import Legend
 
@@ -23,28 +23,28 @@ _VERDICTS: Mapping[bool | None, str] = {True: "pass", False: "FAIL", None: "skip
 
 @dataclass(frozen=True, eq=False)
 class Accounts:
-    """What `tesela.accounting.accounting.account_maps` found."""
+    """Result of `tesela.accounting.accounting.account_maps`."""
 
-    histories: Histories
+    trajectories: Trajectories
     cohorts: CohortTable
     tables: tuple[TransitionTable, ...]
     """Table 4.1 of each inventory year, ascending."""
     checks: tuple[Check, ...]
     estimates: tuple[ChangeEstimates, ...]
-    """Change areas with intervals, of the pairs of dates with a sample or a model of errors."""
+    """Change areas with intervals, for pairs of dates with a sample or an error model."""
     forest: tuple[ForestFinding, ...]
     crosswalk: tuple[Row, ...]
     """Header and rows of every crosswalk used: legend, code, name, category, share, note."""
     maps: tuple[str, ...]
     notes: tuple[str, ...]
-    """What a reader must know to use the figures, one sentence each."""
+    """Limits of the figures, one sentence each."""
     files: Mapping[str, Path]
-    """What was written, by name."""
+    """Files written, by name."""
 
     @property
     def legend(self) -> Legend:
         """The categories."""
-        return self.histories.legend
+        return self.trajectories.legend
 
     @property
     def failed(self) -> tuple[Check, ...]:
@@ -53,31 +53,35 @@ class Accounts:
 
     def to_dict(self) -> dict[str, object]:
         """Document of all figures, for JSON."""
-        found, codes = self.histories, self.legend.codes
+        trajectories, codes = self.trajectories, self.legend.codes
         return {
             "maps": [
-                {"path": path, "year": year, "left_out_ha": missing * found.pixel_area_ha}
-                for path, year, missing in zip(self.maps, found.years, found.missing_px, strict=True)
+                {"path": path, "year": year, "left_out_ha": missing * trajectories.pixel_area_ha}
+                for path, year, missing in zip(
+                    self.maps, trajectories.years, trajectories.missing_px, strict=True
+                )
             ],
             "legend": self.legend.to_dict(),
-            "area_ha": found.total_ha,
-            "pixel_area_ha": found.pixel_area_ha,
+            "area_ha": trajectories.total_ha,
+            "pixel_area_ha": trajectories.pixel_area_ha,
             "areas": [
-                dict(zip(header, row, strict=True)) for header, *rows in [area_rows(found)] for row in rows
+                dict(zip(header, row, strict=True))
+                for header, *rows in [area_rows(trajectories)]
+                for row in rows
             ],
             "changes": [
-                {"years": [a, b], "codes": list(codes), "matrix_ha": found.changes_ha(i).tolist()}
-                for i, (a, b) in enumerate(pairwise(found.years))
+                {"years": [a, b], "codes": list(codes), "matrix_ha": trajectories.changes_ha(i).tolist()}
+                for i, (a, b) in enumerate(pairwise(trajectories.years))
             ],
             "annual_tables": [
                 {
                     "year": year,
                     "codes": list(codes),
-                    "matrix_ha": found.annual_changes_ha(year).tolist(),
-                    "initial_ha": found.areas_ha(year - 1).tolist(),
-                    "final_ha": found.areas_ha(year).tolist(),
+                    "matrix_ha": trajectories.annual_changes_ha(year).tolist(),
+                    "initial_ha": trajectories.areas_ha(year - 1).tolist(),
+                    "final_ha": trajectories.areas_ha(year).tolist(),
                 }
-                for year in found.inventory_years[1:]
+                for year in trajectories.inventory_years[1:]
             ],
             "transition_years": self.cohorts.transition_years,
             "estimates": [item.to_dict() for item in self.estimates],
@@ -88,7 +92,7 @@ class Accounts:
                     "between": item.between,
                     "area_ha": item.area_ha,
                 }
-                for item in found.flip_flops()
+                for item in trajectories.flip_flops()
             ],
             "forest": [vars(item) for item in self.forest],
             "checks": [vars(check) for check in self.checks],
@@ -100,12 +104,14 @@ class Accounts:
         }
 
     def to_lines(self) -> Iterator[str]:
-        """What a person wants to see first."""
-        found = self.histories
+        """Areas, estimates and checks as text."""
+        trajectories = self.trajectories
         width = max(len(name) for name in self.legend.names)
-        yield " ".join([f"{'ha':{width}}", *(f"{year:>14}" for year in found.years)])
+        yield " ".join([f"{'ha':{width}}", *(f"{year:>14}" for year in trajectories.years)])
         for k, name in enumerate(self.legend.names):
-            yield " ".join([f"{name:{width}}", *(f"{areas[k]:>14,.1f}" for areas in found.mapped_areas_ha)])
+            yield " ".join(
+                [f"{name:{width}}", *(f"{areas[k]:>14,.1f}" for areas in trajectories.mapped_areas_ha)]
+            )
         for item in self.estimates:
             yield f"{item.years[0]} to {item.years[1]}, {item.basis}: {item.detail}"
             for before, after, mapped, estimate in item.rows():
@@ -114,21 +120,23 @@ class Accounts:
                     text = f"{estimate.value:,.1f} ha ({interval if estimate.has_interval else 'all points alike'})"
                     yield f"  {before} to {after}: mapped {mapped:,.1f} ha, {item.basis} {text}"
         for check in self.checks:
-            yield f"{_VERDICTS[check.passed]}  {check.name}: {check.found}"
+            yield f"{_VERDICTS[check.passed]}  {check.name}: {check.result}"
 
 
-def area_rows(histories: Histories) -> list[Row]:
-    """Header and rows of the areas by year: year, category, hectares, share, and whether a map shows it."""
+def area_rows(trajectories: Trajectories) -> list[Row]:
+    """Header and rows of the areas by year: year, category, hectares, share, mapped or interpolated."""
     rows: list[Row] = [("year", "category", "area_ha", "share", "basis")]
-    for year in histories.inventory_years:
-        basis = "mapped" if year in histories.years else "interpolated"
-        for code, area in zip(histories.legend.codes, histories.areas_ha(year).tolist(), strict=True):
-            rows.append((year, code, area, area / histories.total_ha, basis))
+    for year in trajectories.inventory_years:
+        basis = "mapped" if year in trajectories.years else "interpolated"
+        for code, area in zip(trajectories.legend.codes, trajectories.areas_ha(year).tolist(), strict=True):
+            rows.append((year, code, area, area / trajectories.total_ha, basis))
     return rows
 
 
-def change_rows(histories: Histories, estimates: Mapping[tuple[int, int], ChangeEstimates]) -> list[Row]:
-    """Header and rows of the changes between maps, with their intervals where they are known."""
+def change_rows(
+    trajectories: Trajectories, estimates: Mapping[tuple[int, int], ChangeEstimates]
+) -> list[Row]:
+    """Header and rows of the changes between maps, with their intervals where there are estimates."""
     rows: list[Row] = [
         (
             "year_from",
@@ -144,18 +152,18 @@ def change_rows(histories: Histories, estimates: Mapping[tuple[int, int], Change
             "high_ha",
         )
     ]
-    codes = histories.legend.codes
-    for i, (first, last) in enumerate(pairwise(histories.years)):
-        matrix, known = histories.changes_ha(i), estimates.get((first, last))
+    codes = trajectories.legend.codes
+    for i, (first, last) in enumerate(pairwise(trajectories.years)):
+        matrix, estimated = trajectories.changes_ha(i), estimates.get((first, last))
         for a, before in enumerate(codes):
             for b, after in enumerate(codes):
                 mapped = float(matrix[a, b])
                 yearly = mapped / (last - first) if a != b else ""
                 tail: Row = ("pixel-counted", "", "", "", "")
-                if known is not None:
-                    found = known.changes[a][b]
-                    tail = (known.basis, found.value, found.se, found.low, found.high)
-                if mapped or (known is not None and known.changes[a][b].value):
+                if estimated is not None:
+                    area = estimated.changes[a][b]
+                    tail = (estimated.basis, area.value, area.se, area.low, area.high)
+                if mapped or (estimated is not None and estimated.changes[a][b].value):
                     rows.append((first, last, before, after, mapped, yearly, *tail))
     return rows
 
@@ -183,6 +191,6 @@ def cohort_rows(cohorts: CohortTable) -> list[Row]:
 
 def check_rows(checks: tuple[Check, ...]) -> list[Row]:
     """Header and rows of the checks."""
-    rows: list[Row] = [("check", "kind", "passed", "found", "area_ha")]
-    rows += [(item.name, item.kind, _VERDICTS[item.passed], item.found, item.area_ha) for item in checks]
+    rows: list[Row] = [("check", "kind", "passed", "result", "area_ha")]
+    rows += [(item.name, item.kind, _VERDICTS[item.passed], item.result, item.area_ha) for item in checks]
     return rows

@@ -1,13 +1,13 @@
 r"""
-Uncertainty of changes: change areas with 95 % intervals, from a sample, or from a model where there is none.
+Change areas with 95 % intervals, from a sample, or from an error model without a sample.
 
 *Design-based*: a sample whose strata are changes, interpreted at both dates, gives each change area without
 the bias of the map (`tesela.sampling.estimators`).
 
-*Model-based*: with a confusion matrix only, the truth is simulated. For a pixel mapped as :math:`m`, the true
-class is :math:`r` with the probability :math:`P_{rm}`, whose column is drawn from a Dirichlet distribution of
-the matrix's counts. Two dates err independently where the map shows change; where it shows none, they err
-together with the probability `persistence`. The result is as good as these assumptions, and says so.
+*Model-based*: with a confusion matrix only, the true class is simulated. A pixel mapped as :math:`m` has the true
+class :math:`r` with the probability :math:`P_{rm}`, whose column is drawn from a Dirichlet distribution of
+the matrix's counts. Errors of the two dates are independent where the map shows change; where it shows none, they
+are the same with the probability `persistence`. Results depend on these assumptions and are marked as model-based.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class ChangeEstimates:
     basis: str
     """"design-based" from a sample, "model-based" from simulation."""
     detail: str
-    """What the numbers rest on, one sentence."""
+    """Basis of the numbers, one sentence."""
     mapped_ha: NDArray[np.float64]
     """(K, K): pixel-counted, row before, column after."""
     changes: tuple[tuple[Estimate, ...], ...]
@@ -82,16 +82,16 @@ class ChangeEstimates:
 
 @dataclass(frozen=True, eq=False)
 class ErrorModel:
-    """How a map errs, where only its confusion matrix is known."""
+    """Model of a map's errors from its confusion matrix."""
 
     confusion: NDArray[np.float64]
     """(K, K): counts; row is the class of the reference, column that of the map."""
     independent: float
-    """Independent observations that the matrix stands for: neighbouring pixels err together, so that a
-    million judged pixels in 40 test tiles are worth some hundreds at most."""
+    """Effective number of independent observations in the matrix. Errors of neighbouring pixels are correlated: a
+    million pixels in 40 test tiles are worth a few hundred observations at most."""
     persistence: float = 1.0
-    """Where two maps show one class: the chance that they err together, 0 to 1. With 1 no change is missed by
-    both maps; with 0 each map errs on its own, and hidden change abounds."""
+    """Probability, 0 to 1, that two maps with the same class have the same error. At 1 the maps miss no change
+    between them; at 0 their errors are independent, and much change is hidden."""
     draws: int = 2000
     seed: int = 0
 
@@ -102,7 +102,9 @@ class ErrorModel:
                 f"{self.independent}, {self.persistence} and {self.draws}."
             )
         if (np.asarray(self.confusion) < 0).any() or not np.sum(self.confusion):
-            raise InputError("The confusion matrix of an error model holds counts, at least one above 0.")
+            raise InputError(
+                "The confusion matrix of an error model needs counts of 0 and more, at least one above 0."
+            )
 
     @classmethod
     def from_confusion(
@@ -117,10 +119,10 @@ class ErrorModel:
         seed: int = 0,
     ) -> ErrorModel:
         """
-        Error model of an assessment's confusion, its classes carried to the categories by a crosswalk.
+        Error model from the confusion matrix of an assessment, with its classes converted to categories.
 
-        A class goes whole to the category of its largest share, as in the account: split, what agrees would seem
-        confused.
+        Each class goes as a whole to the category of its largest share, as in the account: a split would show
+        agreement as confusion.
         """
         matrix = counts.astype(np.float64)
         if crosswalk is not None:
@@ -144,14 +146,14 @@ def estimate_changes(
     Parameters
     ----------
     sample : Sample
-        Its classes are those of `tesela.accounting.changes.change_legend(legend)`.
+        Its classes are those of `tesela.sampling.change_codes.change_legend(legend)`.
     mapped_ha : (K, K) array
-        Pixel-counted changes, to stand beside the estimates.
+        Pixel-counted changes, for comparison with the estimates.
 
     Raises
     ------
     LegendError
-        If the sample was not interpreted in changes of these categories.
+        If the classes of the sample are not changes between these categories.
     """
     codes, size = change_legend(legend).codes, len(legend)
     if sample.classes != codes:
@@ -161,10 +163,10 @@ def estimate_changes(
         )
     counts, cells = sample.counts.astype(np.float64), np.eye(size * size).reshape(size, size, size * size)
     of = np.concatenate([cells.reshape(size * size, -1), cells.sum(axis=1), cells.sum(axis=0)])
-    # what counts is the reference only: the same number in every row of the map
+    # only the reference matters: the map classes are summed
     by_reference = counts.sum(axis=1, keepdims=True)
     values, errors = share(by_reference, sample.sizes_px, of=of[:, np.newaxis, :], finite=finite)
-    found = [item.scaled(sample.area_ha) for item in estimates_of(values, errors)]
+    areas = [item.scaled(sample.area_ha) for item in estimates_of(values, errors)]
     return ChangeEstimates(
         years=years,
         legend=legend,
@@ -175,30 +177,32 @@ def estimate_changes(
             + _caveats(sample, float(mapped_ha.sum()))
         ),
         mapped_ha=mapped_ha,
-        changes=tuple(tuple(found[i * size : (i + 1) * size]) for i in range(size)),
-        before=tuple(found[size * size : size * size + size]),
-        after=tuple(found[size * size + size :]),
+        changes=tuple(tuple(areas[i * size : (i + 1) * size]) for i in range(size)),
+        before=tuple(areas[size * size : size * size + size]),
+        after=tuple(areas[size * size + size :]),
     )
 
 
 def _caveats(sample: Sample, mapped_ha: float) -> str:
-    """What a reader of the estimates must know of the sample."""
-    found = f" {sample.unanswered} more points have no answer and are left out." if sample.unanswered else ""
+    """Sentences on missing responses and on a sample of a different area."""
+    text = ""
+    if sample.missing_responses:
+        text += f" {sample.missing_responses} more points have no response and are left out."
     if abs(sample.area_ha - mapped_ha) > 0.01 * mapped_ha:
-        found += f" The maps show {mapped_ha:,.1f} ha: the sample was drawn from other ground."
-    return found
+        text += f" The maps show {mapped_ha:,.1f} ha: the sample was drawn from a different area."
+    return text
 
 
 def simulate_changes(
     mapped_ha: NDArray[np.float64], *, legend: Legend, years: tuple[int, int], model: ErrorModel
 ) -> ChangeEstimates:
     """
-    Change areas under a model of the map's errors; see the module's text for its assumptions.
+    Change areas by a model of the map's errors; see the module docstring for its assumptions.
 
     Parameters
     ----------
     mapped_ha : (K, K) array
-        Pixel-counted changes: row before, column after.
+        Pixel-counted changes, row before, column after.
     """
     size = len(legend)
     if np.shape(model.confusion) != (size, size):
@@ -206,12 +210,12 @@ def simulate_changes(
             f"The confusion matrix of the error model has the shape {np.shape(model.confusion)}; legend "
             f"'{legend.address}' needs {(size, size)}. Give a crosswalk to its categories (from_confusion)."
         )
-    chances = _draw_chances(model)
+    probabilities = _draw_probabilities(model)
     shown = mapped_ha.copy()
     stable = np.diag(mapped_ha).copy()
     np.fill_diagonal(shown, (1 - model.persistence) * stable)
-    truth = chances @ shown @ chances.transpose(0, 2, 1)
-    truth += np.einsum("drm,m,rs->drs", chances, model.persistence * stable, np.eye(size))
+    truth = probabilities @ shown @ probabilities.transpose(0, 2, 1)
+    truth += np.einsum("drm,m,rs->drs", probabilities, model.persistence * stable, np.eye(size))
     before, after = truth.sum(axis=2), truth.sum(axis=1)
     return ChangeEstimates(
         years=years,
@@ -219,8 +223,8 @@ def simulate_changes(
         basis=MODEL,
         detail=(
             f"No sample: {model.draws} simulations of map error from a confusion matrix worth "
-            f"{model.independent:g} independent observations, persistence {model.persistence:g}. Not an "
-            f"estimate from the ground."
+            f"{model.independent:g} independent observations, persistence {model.persistence:g}. Not an estimate "
+            f"from reference data."
         ),
         mapped_ha=mapped_ha,
         changes=tuple(tuple(_from_draws(truth[:, i, j]) for j in range(size)) for i in range(size)),
@@ -229,17 +233,17 @@ def simulate_changes(
     )
 
 
-def _draw_chances(model: ErrorModel) -> Floats:
-    """Chances by simulation, true class, mapped class; classes that were never judged are taken as right."""
+def _draw_probabilities(model: ErrorModel) -> Floats:
+    """Probabilities by simulation, true class, mapped class; a class without counts has no errors."""
     rng = np.random.default_rng(model.seed)
     counts = np.asarray(model.confusion, np.float64)
     size = len(counts)
     alpha = counts * (model.independent / counts.sum()) + 1 / size
     drawn = rng.standard_gamma(alpha, size=(model.draws, size, size))
-    chances = drawn / drawn.sum(axis=1, keepdims=True)
-    unknown = counts.sum(axis=0) == 0
-    chances[:, :, unknown] = np.eye(size)[:, unknown]
-    return np.asarray(chances)
+    probabilities = drawn / drawn.sum(axis=1, keepdims=True)
+    without = counts.sum(axis=0) == 0
+    probabilities[:, :, without] = np.eye(size)[:, without]
+    return np.asarray(probabilities)
 
 
 def _from_draws(draws: Floats) -> Estimate:

@@ -1,4 +1,4 @@
-"""Changes between two maps: pixel by pixel, and as the layer of areas above a minimum."""
+"""Changes between two maps: of every pixel, and as a layer of areas above a minimum."""
 
 from __future__ import annotations
 
@@ -25,15 +25,23 @@ from tesela.sampling.change_codes import change_legend, change_values
 
 @dataclass(frozen=True)
 class ChangeLayer:
-    """A map of changes, and what was left out of it."""
+    """A map of changes, with the areas left out of it."""
 
     map: ClassMap
-    """Legend of class pairs; 0 where nothing changed, or nothing is known."""
+    """In the legend of class pairs; 0 where nothing changed, or a map has no class."""
     changed_ha: float
-    doubtful_ha: float
-    """Left out: one of the two classes was not certain enough."""
+    uncertain_ha: float
+    """Left out because the confidence of one of the two classes is too low."""
     small_ha: float
-    """Left out: areas of one change under the minimum mapping unit."""
+    """Left out because the area of the change is below the minimum mapping unit."""
+
+    def to_dict(self) -> dict[str, float]:
+        """Areas in hectares, for JSON."""
+        return {
+            "changed_ha": self.changed_ha,
+            "uncertain_ha": self.uncertain_ha,
+            "small_ha": self.small_ha,
+        }
 
 
 def map_change_layer(
@@ -47,11 +55,11 @@ def map_change_layer(
     crosswalk: Crosswalk | None = None,
 ) -> ChangeLayer:
     """
-    Map changes as CORINE does: directly, in areas of 5 ha, and not as the difference of two status layers.
+    Map changes as CORINE does: directly, in areas of at least 5 ha, not as the difference of two status layers.
 
-    The two maps are what one expert sees in two images, pixel by pixel and not generalised: a difference of
-    generalised maps shows the generalisation. A pixel changed where its classes differ and both are certain;
-    pixels that share a side and a change are one area, which stays when it has the minimum area.
+    Use two maps of one expert that are not generalised: the difference of generalised maps also shows effects of
+    the generalisation. A pixel changed where its classes differ and both confidences are high enough. Pixels of
+    one change that share a side are one area, which is kept if it has the minimum area.
 
     Parameters
     ----------
@@ -60,7 +68,7 @@ def map_change_layer(
     confidence : two Scenes, optional
         Confidence of the two maps in percent, as `tesela predict --confidence` writes it.
     min_confidence : float
-        A class below it does not make a change.
+        A pixel below it in either map does not count as changed.
     crosswalk : Crosswalk, optional
         To the classes whose changes are mapped; at most 15.
 
@@ -72,13 +80,13 @@ def map_change_layer(
     (first, legend), (second, other) = (stratum_table(item.legend, crosswalk) for item in (before, after))
     if not legend.same_classes(other):
         raise LegendError(
-            f"{before.path} is drawn in legend '{legend.address}' and {after.path} in '{other.address}'; "
-            f"change is seen between two maps of one expert. Give a crosswalk from both."
+            f"{before.path} is in legend '{legend.address}' and {after.path} in '{other.address}'; "
+            f"changes need two maps in one legend. Give a crosswalk from both."
         )
     if min_area_m2 < 0 or not 0 <= min_confidence <= 100:
         raise InputError(
-            f"min_area_m2 is {min_area_m2} and min_confidence {min_confidence}; the one is at least 0, the "
-            f"other 0 to 100 percent."
+            f"min_area_m2 is {min_area_m2} and min_confidence {min_confidence}; the first must be at least "
+            f"0, the second 0 to 100 percent."
         )
     pairs, pixel_m2 = change_legend(legend), equal_pixels_m2(before)
     read = partial(
@@ -90,21 +98,23 @@ def map_change_layer(
         confidence=confidence,
         min_confidence=min_confidence,
     )
-    counter, doubtful_px = ComponentCounter(), 0
-    for _, values, unsure in read():
+    counter, uncertain_px = ComponentCounter(), 0
+    for _, values, uncertain in read():
         counter.add(values)
-        doubtful_px += unsure
+        uncertain_px += uncertain
     sums = counter.totals()[1]
-    kept = np.append(sums[:, 0] * pixel_m2 >= min_area_m2 * (1 - 1e-9), False)  # the last is for number -1
-    again, small_px, changed_px = ComponentCounter(), 0, 0
+    kept = np.append(
+        sums[:, 0] * pixel_m2 >= min_area_m2 * (1 - 1e-9), False
+    )  # the last entry belongs to number -1
+    second_pass, small_px, changed_px = ComponentCounter(), 0, 0
     with MapWriter(out, before.grid, pairs) as writer:
         for row, values, _ in read():
-            stays = kept[again.add(values)]
+            stays = kept[second_pass.add(values)]
             changed_px += int(stays.sum())
             small_px += int((values != NODATA).sum() - stays.sum())
             writer.write(row, 0, np.where(stays, values, NODATA).astype(np.uint8))
-    changed, doubtful, small = (n * pixel_m2 / 10_000 for n in (changed_px, doubtful_px, small_px))
-    return ChangeLayer(ClassMap(str(out), before.grid, pairs), changed, doubtful, small)
+    changed_ha, uncertain_ha, small_ha = (n * pixel_m2 / 10_000 for n in (changed_px, uncertain_px, small_px))
+    return ChangeLayer(ClassMap(str(out), before.grid, pairs), changed_ha, uncertain_ha, small_ha)
 
 
 def _change_strips(
@@ -116,18 +126,18 @@ def _change_strips(
     confidence: tuple[Scene, Scene] | None,
     min_confidence: float,
 ) -> Iterator[tuple[int, NDArray[np.uint8], int]]:
-    """First row, changes (0 for none) and number of doubtful changes of each strip."""
+    """First row, changes (0 for none) and number of uncertain changes of each strip."""
     with ExitStack() as stack:
         readers = [stack.enter_context(MapReader(item)) for item in (before, after)]
-        judges = [stack.enter_context(SceneReader(item)) for item in confidence or ()]
+        confidences = [stack.enter_context(SceneReader(item)) for item in confidence or ()]
         for row, window in strips(before.grid):
             early, late = (table[reader.read(window)] for table, reader in zip(tables, readers, strict=True))
             values = np.where(early == late, NODATA, change_values(early, late, legend)).astype(np.uint8)
-            sure = np.ones(values.shape, np.bool_)
-            for judge in judges:
-                sure &= judge.read(window)[0] >= min_confidence  # NaN is not
-            unsure = int((~sure & (values != NODATA)).sum())
-            yield row, np.where(sure, values, NODATA).astype(np.uint8), unsure
+            confident = np.ones(values.shape, np.bool_)
+            for reader in confidences:
+                confident &= reader.read(window)[0] >= min_confidence  # False for NaN
+            uncertain = int((~confident & (values != NODATA)).sum())
+            yield row, np.where(confident, values, NODATA).astype(np.uint8), uncertain
 
 
 _WINDOW_PX = 2048
@@ -137,9 +147,9 @@ def map_changes(
     before: ClassMap, after: ClassMap, out: str | Path, *, crosswalk: Crosswalk | None = None
 ) -> ClassMap:
     """
-    Map which class became which, pixel by pixel on the grid of the earlier map.
+    Map the change of every pixel, on the grid of the earlier map.
 
-    Its classes are the strata of a sample of change.
+    The classes of the result are the strata of a sample of change.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Checks of a land account: what an inventory reviewer asks first."""
+"""Checks of a land account that a reviewer of the inventory makes first."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from numpy.typing import NDArray
 
 from tesela.accounting.cohorts import CohortTable
 from tesela.accounting.forest_definition import ForestFinding, ForestRule
-from tesela.accounting.trajectories import Histories
+from tesela.accounting.trajectories import Trajectories
 from tesela.accounting.transitions import CATEGORIES, TransitionTable
 from tesela.core.errors import InputError, join_words
 
 IMPLAUSIBLE: tuple[tuple[str, str], ...] = (("settlements", "forest_land"), ("wetlands", "cropland"))
-"""Changes that rarely happen on the ground: mostly an error of one of the two maps."""
+"""Changes that are rare in reality: mostly an error of one of the two maps."""
 
 TOLERANCE_KHA = 1e-9
-"""Sums may differ by a square millimetre times a thousand: rounding of floating-point numbers only."""
+"""Largest difference of sums, 0.01 m²: only rounding of floating-point numbers."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """The answer to one question about an account."""
+    """One check of an account and its result."""
 
     name: str
     kind: str
-    """"arithmetic": must hold; "plausibility": to be looked at; "definition": of the national inventory."""
+    """"arithmetic": must pass; "plausibility": to be reviewed; "definition": of the national inventory."""
     passed: bool | None
-    """None where it could not be checked."""
-    found: str
-    """What was found, for a person."""
+    """None where the check could not be made."""
+    result: str
+    """Result as text."""
     area_ha: float = 0.0
-    """Ground in question."""
+    """Area concerned."""
 
 
 def check_tables(tables: Sequence[TransitionTable]) -> Iterator[Check]:
@@ -73,52 +73,57 @@ def check_tables(tables: Sequence[TransitionTable]) -> Iterator[Check]:
     yield _check("constant total", wrong, "The area of all categories is the same in all years.")
 
 
-def check_cohorts(cohorts: CohortTable, histories: Histories) -> Iterator[Check]:
+def check_cohorts(cohorts: CohortTable, trajectories: Trajectories) -> Iterator[Check]:
     """Remaining and converted land of each year add up to the areas of that year."""
     wrong = []
     for year in cohorts.years:
-        there = cohorts.remaining_ha(year) + cohorts.converting_ha(year).sum(axis=0)
+        areas = cohorts.remaining_ha(year) + cohorts.converting_ha(year).sum(axis=0)
         wrong += [
-            f"{year} {code} {there[k]:.6g} ha instead of {area:.6g}"
-            for k, (code, area) in enumerate(zip(cohorts.legend.codes, histories.areas_ha(year), strict=True))
-            if _differ(there[k] / 1000, area / 1000)
+            f"{year} {code} {areas[k]:.6g} ha instead of {area:.6g}"
+            for k, (code, area) in enumerate(
+                zip(cohorts.legend.codes, trajectories.areas_ha(year), strict=True)
+            )
+            if _differ(areas[k] / 1000, area / 1000)
         ]
     yield _check("cohort totals", wrong, "Remaining and converted land add up to the areas of each year.")
 
 
 def check_changes(
-    histories: Histories, *, implausible: Iterable[tuple[str, str]] = IMPLAUSIBLE, tolerated_ha: float = 0.0
+    trajectories: Trajectories,
+    *,
+    implausible: Iterable[tuple[str, str]] = IMPLAUSIBLE,
+    tolerated_ha: float = 0.0,
 ) -> Iterator[Check]:
     """
-    Implausible changes, ground that changed and changed back, and ground without a category at some date.
+    Implausible changes, areas that changed and changed back, and areas without a category at some date.
 
     Parameters
     ----------
     implausible : iterable of (before, after)
-        Codes of changes to be looked at; those of categories that the account lacks are passed over.
+        Codes of changes to review; changes of categories that the account lacks are ignored.
     tolerated_ha : float
-        Area of each up to which the check passes.
+        Largest area of each with which the check passes.
     """
-    codes = histories.legend.codes
-    found, area = [], 0.0
-    for i in range(len(histories.years) - 1):
-        matrix = histories.changes_ha(i)
+    codes = trajectories.legend.codes
+    changes, area = [], 0.0
+    for i in range(len(trajectories.years) - 1):
+        matrix = trajectories.changes_ha(i)
         for before, after in implausible:
             if before in codes and after in codes:
                 ha = float(matrix[codes.index(before), codes.index(after)])
                 if ha > tolerated_ha:
-                    found.append(
-                        f"{before} to {after} {ha:,.2f} ha in {histories.years[i]}-{histories.years[i + 1]}"
+                    changes.append(
+                        f"{before} to {after} {ha:,.2f} ha in {trajectories.years[i]}-{trajectories.years[i + 1]}"
                     )
                     area += ha
     yield _check(
         "implausible changes",
-        found,
-        "None of the changes named implausible.",
+        changes,
+        "No implausible change occurs.",
         kind="plausibility",
         area_ha=area,
     )
-    flips = histories.flip_flops()
+    flips = trajectories.flip_flops()
     shown = [
         f"{item.category} to {item.between} and back {item.area_ha:,.2f} ha in "
         f"{item.years[0]}-{item.years[1]}-{item.years[2]}"
@@ -129,20 +134,20 @@ def check_changes(
     yield _check(
         "flip-flops",
         [] if passed else shown,
-        "No ground changed and changed back.",
+        "No area changed and changed back.",
         kind="plausibility",
         area_ha=area,
     )
     gaps = [
-        f"{missing * histories.pixel_area_ha:,.2f} ha in {year}"
-        for year, missing in zip(histories.years, histories.missing_px, strict=False)
+        f"{missing * trajectories.pixel_area_ha:,.2f} ha in {year}"
+        for year, missing in zip(trajectories.years, trajectories.missing_px, strict=False)
         if missing
     ]
-    area = sum(histories.missing_px) * histories.pixel_area_ha
+    area = sum(trajectories.missing_px) * trajectories.pixel_area_ha
     yield _check(
-        "ground left out",
+        "area left out",
         [f"no category: {text}" for text in gaps],
-        "All ground of any map has a category at every date.",
+        "Every pixel of any map has a category at every date.",
         kind="plausibility",
         area_ha=area,
     )
@@ -156,52 +161,52 @@ def check_forest(findings: Sequence[ForestFinding], rule: ForestRule) -> Iterato
     yield _check(
         "minimum forest area",
         small,
-        f"No stand inside the map is under {rule.min_area_ha:g} ha.",
+        f"No stand inside the map is smaller than {rule.min_area_ha:g} ha.",
         kind="definition",
         area_ha=max((item.small_ha for item in findings), default=0.0),
     )
-    judged = [item for item in findings if item.open is not None]
-    if not judged:
-        text = f"Not checked: no layer of tree cover was given (the rule asks for {rule.min_cover:g} %)."
+    with_cover = [item for item in findings if item.open is not None]
+    if not with_cover:
+        text = f"Not checked: no layer of tree cover was given (the rule requires {rule.min_cover:g} %)."
         yield Check("forest crown cover", "definition", None, text)
         return
     open_stands = [
-        f"{item.open} stands, {item.open_ha:,.2f} ha in {item.year}" for item in judged if item.open
+        f"{item.open} stands, {item.open_ha:,.2f} ha in {item.year}" for item in with_cover if item.open
     ]
-    years = join_words(item.year for item in judged)
+    years = join_words(item.year for item in with_cover)
     yield _check(
         "forest crown cover",
         open_stands,
         f"Every stand has {rule.min_cover:g} % of crown cover in {years}.",
         kind="definition",
-        area_ha=max((item.open_ha or 0.0 for item in judged), default=0.0),
+        area_ha=max((item.open_ha or 0.0 for item in with_cover), default=0.0),
     )
 
 
-def check_land_area(histories: Histories, official_ha: float, *, tolerance: float = 0.01) -> Check:
+def check_land_area(trajectories: Trajectories, official_ha: float, *, tolerance: float = 0.01) -> Check:
     """
-    Total against the official land area, within a relative tolerance.
+    Compare the total with the official land area, within a relative tolerance.
 
     Raises
     ------
     InputError
-        If the official area is none.
+        If the official area is not above 0.
     """
     if not official_ha > 0:
-        raise InputError(f"The official land area is {official_ha:g} ha; it must be more than 0.")
-    difference = histories.total_ha - official_ha
+        raise InputError(f"The official land area is {official_ha:g} ha; it must be above 0.")
+    difference = trajectories.total_ha - official_ha
     share = difference / official_ha
-    text = f"{histories.total_ha:,.1f} ha counted, {official_ha:,.1f} ha official: {share:+.2%}."
+    text = f"{trajectories.total_ha:,.1f} ha counted, {official_ha:,.1f} ha official: {share:+.2%}."
     return Check("official land area", "definition", abs(share) <= tolerance, text, abs(difference))
 
 
 def _sums(tables: Sequence[TransitionTable], *, axis: int, name: str, stated: str) -> Check:
     wrong = []
     for table in tables:
-        sums, said = table.matrix_kha.sum(axis=axis), table.initial_kha if axis == 1 else table.final_kha
+        sums, given = table.matrix_kha.sum(axis=axis), table.initial_kha if axis == 1 else table.final_kha
         wrong += [
-            f"{table.year} {_names()[i]} {sums[i]:.6g} kha, {stated} {said[i]:.6g}"
-            for i in np.flatnonzero(_differ(sums, said))
+            f"{table.year} {_names()[i]} {sums[i]:.6g} kha, {stated} {given[i]:.6g}"
+            for i in np.flatnonzero(_differ(sums, given))
         ]
     return _check(name, wrong, f"In each table the {name} are the {stated}s.")
 

@@ -1,4 +1,4 @@
-"""Accounts of map files: samples of change to be interpreted, change layers, and the account itself."""
+"""Land accounts of map files, samples of change for interpreters, and change layers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tesela.io.maps import ClassMap, open_map
 from tesela.io.pixel_areas import equal_pixels_m2
 from tesela.io.scenes import open_scene
 from tesela.sampling.design import SamplingDesign, plan_sample
-from tesela.sampling.draw import draw_sample, refuse_answered
+from tesela.sampling.draw import draw_sample, refuse_interpreted
 
 
 @dataclass(frozen=True)
@@ -32,15 +32,15 @@ class Series:
     maps: tuple[ClassMap, ...]
     years: tuple[int, ...]
     crosswalk: Crosswalk | None
-    """A user's own way to the categories; None for the shipped one."""
+    """Crosswalk of the user to the categories; None for the shipped one."""
 
     @property
     def pairs(self) -> list[tuple[tuple[int, int], ClassMap, ClassMap]]:
-        """Neighbouring years with their two maps."""
+        """Consecutive years with their two maps."""
         if len(self.maps) < 2 or len(self.maps) != len(self.years):
             raise InputError(
-                f"{len(self.maps)} maps came with {len(self.years)} years; give at least two maps, and one year "
-                f"for each."
+                f"{len(self.maps)} maps with {len(self.years)} years given; give at least two maps, and one year for "
+                f"each."
             )
         return [
             ((a, b), *pair) for (a, b), pair in zip(pairwise(self.years), pairwise(self.maps), strict=True)
@@ -60,15 +60,15 @@ def open_series(
     Parameters
     ----------
     legend : str, optional
-        Legend of the maps, if the files do not say it.
+        Legend of the maps, if the files do not name it.
     crosswalk : path, optional
         CSV with the columns from, to, share, from the maps' classes to the six categories.
     """
     opened = tuple(open_map(item, legend=None if legend is None else load_legend(legend)) for item in maps)
-    walk = None
+    table = None
     if crosswalk is not None:
-        walk = load_crosswalk(opened[0].legend.address, load_legend("lulucf"), path=crosswalk)
-    return Series(opened, tuple(years), walk)
+        table = load_crosswalk(opened[0].legend.address, load_legend("lulucf"), path=crosswalk)
+    return Series(opened, tuple(years), table)
 
 
 def account_files(
@@ -82,10 +82,12 @@ def account_files(
     transition_years: int = 20,
     title: str = "",
 ) -> Accounts:
-    """Account for a series; see `tesela.accounting.accounting.account_maps`, which this gives its files."""
-    strange = sorted(set(tree_cover or {}) - set(series.years))
-    if strange:
-        raise InputError(f"Tree cover came for {strange[0]}, but no map does; the maps show {series.years}.")
+    """Account for a series of map files; see `tesela.accounting.accounting.account_maps`."""
+    unmatched = sorted(set(tree_cover or {}) - set(series.years))
+    if unmatched:
+        raise InputError(
+            f"Tree cover was given for {unmatched[0]}, a year without a map; the maps show {series.years}."
+        )
     return account_maps(
         series.maps,
         series.years,
@@ -104,37 +106,37 @@ def draw_change_samples(
     series: Series, out: str | Path, *, points: int, minimum: int = 30, seed: int = 0
 ) -> dict[Path, SamplingDesign]:
     """
-    Draw a sample of change for each two neighbouring maps, its strata being the changes between them.
+    Draw a sample of change for each two consecutive maps, with the changes between them as strata.
 
-    Writes ``changes_2018-2024.tif``, the strata, and ``sample_2018-2024.gpkg`` for interpreters, who write the
-    categories before and after, such as ``cropland>settlements``.
+    Writes the strata, ``changes_2018-2024.tif``, and the points, ``sample_2018-2024.gpkg``. Interpreters record
+    the categories before and after, such as ``cropland>settlements``.
 
     Parameters
     ----------
     points : int
-        Points of each sample.
+        Number of points of each sample.
     minimum : int
-        Points of the smallest strata.
+        Number of points of the smallest strata.
 
     Returns
     -------
     dict of Path to SamplingDesign
     """
-    folder, made = Path(out), {}
+    folder, designs = Path(out), {}
     equal_pixels_m2(series.maps[0])
     files = [folder / f"sample_{first}-{last}.gpkg" for (first, last), _, _ in series.pairs]
     for file in files:
-        refuse_answered(file)
+        refuse_interpreted(file)
     folder.mkdir(parents=True, exist_ok=True)
     for file, ((first, last), before, after) in zip(files, series.pairs, strict=True):
         with TemporaryDirectory(prefix=".changes.", dir=folder) as part:
-            name, walk = f"changes_{first}-{last}.tif", _one_walk(series, before, after)
-            strata = map_changes(before, after, Path(part) / name, crosswalk=walk)
+            name, table = f"changes_{first}-{last}.tif", _shared_crosswalk(series, before, after)
+            strata = map_changes(before, after, Path(part) / name, crosswalk=table)
             design = plan_sample(strata, points=points, minimum=minimum, seed=seed)
-            made[draw_sample(strata, file, design=design, hide_strata=True)] = design
+            designs[draw_sample(strata, file, design=design, hide_strata=True)] = design
             for item in Path(part).iterdir():
                 item.replace(folder / item.name)
-    return made
+    return designs
 
 
 def write_change_layers(
@@ -146,7 +148,7 @@ def write_change_layers(
     min_confidence: float = 50.0,
 ) -> dict[Path, ChangeLayer]:
     """
-    Write ``change_layer_2018-2024.tif`` for each two neighbouring maps; see `map_change_layer`.
+    Write ``change_layer_2018-2024.tif`` for each two consecutive maps; see `map_change_layer`.
 
     Parameters
     ----------
@@ -155,37 +157,37 @@ def write_change_layers(
     """
     if confidence is not None and len(confidence) != len(series.maps):
         raise InputError(
-            f"{len(confidence)} confidence rasters came for {len(series.maps)} maps; give one for each map, "
+            f"{len(confidence)} confidence rasters were given for {len(series.maps)} maps; give one for each map, "
             f"oldest first."
         )
     scenes = None if confidence is None else [open_scene(path) for path in confidence]
-    folder, made = Path(out), {}
+    folder, layers = Path(out), {}
     for k, ((first, last), before, after) in enumerate(series.pairs):
         path = folder / f"change_layer_{first}-{last}.tif"
-        made[path] = map_change_layer(
+        layers[path] = map_change_layer(
             before,
             after,
             path,
             min_area_m2=min_area_m2,
             confidence=None if scenes is None else (scenes[k], scenes[k + 1]),
             min_confidence=min_confidence,
-            crosswalk=_one_walk(series, before, after),
+            crosswalk=_shared_crosswalk(series, before, after),
         )
-    return made
+    return layers
 
 
 def read_error_model(
     assessment: str | Path, series: Series, *, independent: float, persistence: float = 1.0
 ) -> ErrorModel:
     """
-    Model of a map's errors from the ``assessment.json`` of `tesela assess`.
+    Error model of a map from the ``assessment.json`` of `tesela assess`.
 
     Parameters
     ----------
     independent : float
-        Independent observations that its matrix is worth; test patches are a fair guess.
+        Effective number of independent observations in its matrix, such as the number of test patches.
     persistence : float
-        Chance that both maps err together where they show one class.
+        Probability that two maps with the same class have the same error.
     """
     try:
         document = json.loads(Path(assessment).read_text(encoding="utf-8"))
@@ -195,12 +197,12 @@ def read_error_model(
         raise InputError(f"{assessment}: cannot be read ({error.strerror}).") from None
     except (ValueError, KeyError, TypeError):
         raise InputError(
-            f"{assessment}: is no assessment with a matrix; give the assessment.json that `tesela assess` writes."
+            f"{assessment} is no assessment with a matrix; give the assessment.json that `tesela assess` writes."
         ) from None
     legend = series.maps[-1].legend
     if list(legend.codes) != codes:
         raise InputError(
-            f"{assessment} judges the classes {', '.join(codes[:6])} ...; the maps have "
+            f"{assessment} assesses the classes {', '.join(codes[:6])} ...; the maps have "
             f"{', '.join(legend.codes[:6])} ... Assess one of these maps."
         )
     return ErrorModel.from_confusion(
@@ -212,11 +214,11 @@ def read_error_model(
     )
 
 
-def _one_walk(series: Series, before: ClassMap, after: ClassMap) -> Crosswalk | None:
-    """The crosswalk that serves both maps of a pair."""
+def _shared_crosswalk(series: Series, before: ClassMap, after: ClassMap) -> Crosswalk | None:
+    """The crosswalk of both maps of a pair."""
     if before.legend.address != after.legend.address:
         raise InputError(
             f"{before.path} is in legend '{before.legend.address}' and {after.path} in '{after.legend.address}'; "
-            f"samples and layers of change need one: translate one (tesela legend convert)."
+            f"samples and layers of change need one legend: translate one map (tesela legend convert)."
         )
     return category_crosswalk(before.legend, series.crosswalk)

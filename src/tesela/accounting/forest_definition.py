@@ -1,4 +1,4 @@
-"""The forest definition: which mapped forest does not meet the national minimum of area and crown cover."""
+"""The forest definition: mapped forest below the national minimum of area or crown cover."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from tesela.io.scenes import SceneReader
 
 @dataclass(frozen=True)
 class ForestRule:
-    """What a stand needs to be a forest; the default is what Spain reported, 1 ha and 20 % crown cover."""
+    """Minimum area and crown cover of a forest stand; the default, 1 ha and 20 %, is that of Spain."""
 
     min_area_ha: float = 1.0
     min_cover: float = 20.0
-    """Mean crown cover of a stand in percent; only asked where a layer of tree cover is given."""
+    """Minimum mean crown cover of a stand in percent; checked where a layer of tree cover is given."""
     category: str = "forest_land"
 
 
 @dataclass(frozen=True)
 class ForestFinding:
-    """The forest of one date against a `ForestRule`."""
+    """Forest of one date compared with a `ForestRule`."""
 
     year: int
     stands: int
     """Connected areas of forest (pixels that share a side)."""
     small: int
-    """Stands under the minimum area that do not touch the map's edge, beyond which they may go on."""
+    """Stands under the minimum area, without those at the map's edge, which may be larger."""
     small_ha: float
     open: int | None
-    """Stands of sufficient area with too little crown cover; None without a layer of tree cover."""
+    """Stands of sufficient area with insufficient crown cover; None without a layer of tree cover."""
     open_ha: float | None
 
 
@@ -48,19 +48,19 @@ def apply_forest_definition(
     tree_cover: Scene | None = None,
 ) -> ForestFinding:
     """
-    Find the stands of a map that are no forest by definition; memory grows with the stands only.
+    Count the stands of a map that do not meet the forest definition; memory grows only with the stands.
 
     Parameters
     ----------
     crosswalk : Crosswalk, optional
         From the map's classes to the categories.
     tree_cover : Scene, optional
-        Its first band is crown cover in percent; pixels without a value are left out of a stand's mean.
+        Its first band is crown cover in percent; pixels without a value do not count in the mean of a stand.
     """
     table, legend = stratum_table(source.legend, crosswalk)
     forest = legend[rule.category].value
     pixel_ha = equal_pixels_m2(source) / 10_000
-    counter = ComponentCounter(measures=3)
+    counter = ComponentCounter(quantities=3)
     cover = None if tree_cover is None else SceneReader(tree_cover)
     rows = source.grid.shape[0]
     try:
@@ -76,21 +76,21 @@ def apply_forest_definition(
                 percent = np.full(stands.shape, np.nan)
                 if cover is not None:
                     percent = cover.read(window)[0].astype(np.float64)
-                known = np.isfinite(percent)
-                counter.add(stands, edge, np.where(known, percent, 0), known.astype(np.float64))
+                valid = np.isfinite(percent)
+                counter.add(stands, edge, np.where(valid, percent, 0), valid.astype(np.float64))
     finally:
         if cover is not None:
             cover.close()
     roots, sums = counter.totals()
-    pixels, on_edge, percent_sum, known_px = sums[roots == np.arange(len(roots))].T
+    pixels, on_edge, percent_sum, valid_px = sums[roots == np.arange(len(roots))].T
     area = pixels * pixel_ha
     small = (area < rule.min_area_ha * (1 - 1e-9)) & (on_edge == 0)
-    bare = ~small & (known_px > 0) & (percent_sum < rule.min_cover * known_px)
+    sparse = ~small & (valid_px > 0) & (percent_sum < rule.min_cover * valid_px)
     return ForestFinding(
         year=year,
         stands=len(area),
         small=int(small.sum()),
         small_ha=float(area[small].sum()),
-        open=None if cover is None else int(bare.sum()),
-        open_ha=None if cover is None else float(area[bare].sum()),
+        open=None if cover is None else int(sparse.sum()),
+        open_ha=None if cover is None else float(area[sparse].sum()),
     )

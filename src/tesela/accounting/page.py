@@ -1,4 +1,4 @@
-"""The page of a land account: areas, changes, conversions, checks and the crosswalk, to be read offline."""
+"""The page of a land account: areas, changes, conversions, checks and the crosswalk; it opens offline."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ class _Cell:
 
 
 def write_account_page(out: str | Path, accounts: Accounts, *, title: str = "") -> Path:
-    """Write the page of an account; it asks for no other file and no other host."""
+    """Write the page of an account, without links to other files or hosts."""
     text = (
         page_environment("tesela.accounting")
         .get_template("account.html.j2")
         .render(
             title=title or "Land account",
             a=accounts,
-            first=accounts.histories.years[0],
-            last=accounts.histories.years[-1],
+            first=accounts.trajectories.years[0],
+            last=accounts.trajectories.years[-1],
             cards=list(_cards(accounts)),
             areas=_areas(accounts),
             chart=draw_net_changes(accounts),
@@ -57,9 +57,9 @@ def write_account_page(out: str | Path, accounts: Accounts, *, title: str = "") 
 
 def draw_net_changes(accounts: Accounts) -> str:
     """Area of each category minus its area in the first year, over the years, as an SVG element."""
-    found = accounts.histories
-    years = found.inventory_years
-    lines = np.array([found.areas_ha(year) for year in years]) - found.mapped_areas_ha[0]
+    trajectories = accounts.trajectories
+    years = trajectories.inventory_years
+    lines = np.array([trajectories.areas_ha(year) for year in years]) - trajectories.mapped_areas_ha[0]
     top, low = max(float(lines.max()), 0.0), min(float(lines.min()), 0.0)
     span = (top - low) or 1.0
 
@@ -76,7 +76,7 @@ def draw_net_changes(accounts: Accounts) -> str:
         _, y = place(years[0], tick)
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(f'<text x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{_signed(tick)}</text>')
-    for year in found.years:
+    for year in trajectories.years:
         x, _ = place(year, 0)
         parts.append(f'<text x="{x:.1f}" y="{_HEIGHT - 8}" text-anchor="middle">{year}</text>')
     for item, line in zip(accounts.legend.classes, lines.T, strict=True):
@@ -86,19 +86,19 @@ def draw_net_changes(accounts: Accounts) -> str:
         parts += [
             f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{item.color}"/>'
             for year, (x, y) in zip(years, points, strict=True)
-            if year in found.years
+            if year in trajectories.years
         ]
     return "".join([*parts, "</svg>"])
 
 
 def _cards(accounts: Accounts) -> Iterator[dict[str, str]]:
-    found = accounts.histories
-    first, last = found.mapped_areas_ha[0], found.mapped_areas_ha[-1]
+    trajectories = accounts.trajectories
+    first, last = trajectories.mapped_areas_ha[0], trajectories.mapped_areas_ha[-1]
     yield {
         "name": "Land in the account",
-        "value": hectares_text(found.total_ha),
+        "value": hectares_text(trajectories.total_ha),
         "unit": "ha",
-        "more": "ground with a category in every year",
+        "more": "area with a category in every year",
     }
     net = last - first
     k = int(np.abs(net).argmax())
@@ -106,32 +106,32 @@ def _cards(accounts: Accounts) -> Iterator[dict[str, str]]:
         "name": "Largest net change",
         "value": _signed(float(net[k])),
         "unit": "ha",
-        "more": f"{accounts.legend.names[k]}, {found.years[0]} to {found.years[-1]}",
+        "more": f"{accounts.legend.names[k]}, {trajectories.years[0]} to {trajectories.years[-1]}",
     }
     moved = sum(
         float(matrix.sum() - np.trace(matrix))
-        for matrix in (found.changes_ha(i) for i in range(len(found.years) - 1))
+        for matrix in (trajectories.changes_ha(i) for i in range(len(trajectories.years) - 1))
     )
     yield {
-        "name": "Ground that changed",
-        "value": hectares_text(moved / (found.years[-1] - found.years[0])),
+        "name": "Area that changed",
+        "value": hectares_text(moved / (trajectories.years[-1] - trajectories.years[0])),
         "unit": "ha a year",
-        "more": "mean over all years, as mapped",
+        "more": "mean of all years, as mapped",
     }
-    asked = [check for check in accounts.checks if check.passed is not None]
-    passed = len(asked) - len(accounts.failed)
+    made = [check for check in accounts.checks if check.passed is not None]
+    passed = len(made) - len(accounts.failed)
     yield {
         "name": "Checks",
-        "value": f"{passed} of {len(asked)}",
+        "value": f"{passed} of {len(made)}",
         "unit": "passed",
-        "more": f"{len(accounts.checks) - len(asked)} could not be made"
-        if len(asked) < len(accounts.checks)
+        "more": f"{len(accounts.checks) - len(made)} could not be made"
+        if len(made) < len(accounts.checks)
         else "",
     }
 
 
 def _areas(accounts: Accounts) -> list[dict[str, object]]:
-    mapped = accounts.histories.mapped_areas_ha
+    mapped = accounts.trajectories.mapped_areas_ha
     return [
         {
             "item": item,
@@ -143,9 +143,9 @@ def _areas(accounts: Accounts) -> list[dict[str, object]]:
 
 
 def _matrices(accounts: Accounts) -> Iterator[dict[str, object]]:
-    found = accounts.histories
-    for i, (first, last) in enumerate(pairwise(found.years)):
-        matrix = found.changes_ha(i)
+    trajectories = accounts.trajectories
+    for i, (first, last) in enumerate(pairwise(trajectories.years)):
+        matrix = trajectories.changes_ha(i)
         moved = matrix - np.diag(np.diag(matrix))
         yield {
             "years": f"{first} to {last}",
@@ -205,7 +205,7 @@ def _interval(estimate: Estimate) -> dict[str, str]:
 
 
 def _conversions(accounts: Accounts) -> list[dict[str, object]]:
-    cohorts, year = accounts.cohorts, accounts.histories.years[-1]
+    cohorts, year = accounts.cohorts, accounts.trajectories.years[-1]
     remaining, converting = cohorts.remaining_ha(year), cohorts.converting_ha(year)
     return [
         {

@@ -26,7 +26,7 @@ FIRST_COLUMN = 2
 _SIZE = len(CATEGORIES)
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _NOTHING_KHA = 1e-12
-"""What is left of sums that cancel: under 10 square millimetres."""
+"""Largest rounding error of sums that cancel: 10 square millimetres."""
 
 
 def write_table41(
@@ -37,18 +37,18 @@ def write_table41(
     sheets: Mapping[str, Sequence[Sequence[object]]] | None = None,
 ) -> Path:
     """
-    Write the tables of all years into one workbook, whole or not at all, the same bytes every time.
+    Write the tables of all years into one workbook; the same tables give the same bytes.
 
-    Sheet ``Table4.1`` holds the last year, ``Table4.1 2019`` and so on the years before; each has its header
-    in row 8, the categories in column B, numbers in kha from column C, then total unmanaged land and initial
-    area; under the matrix stand final area and net change.
+    Sheet ``Table4.1`` holds the last year, ``Table4.1 2019`` and so on the earlier years. Each has its header
+    in row 8, the categories in column B and numbers in kha from column C, then total unmanaged land and initial
+    area; final area and net change are below the matrix.
 
     Parameters
     ----------
     title : str
-        Text for the first row: the country or region.
+        Country or region, for the head of the table.
     sheets : mapping, optional
-        Further sheets by name, as rows with the header first.
+        More sheets by name, as rows with the header first.
     """
     from openpyxl import Workbook
 
@@ -71,14 +71,14 @@ def write_table41(
 
 def read_table41(path: str | Path, *, sheet: str = SHEET) -> TransitionTable:
     """
-    Read a Table 4.1 back, ours or that of a submitted workbook in the same layout.
+    Read Table 4.1 of a workbook, written by `write_table41` or submitted in the same layout.
 
     Text cells are notation keys and count as 0.
 
     Raises
     ------
     InputError
-        If the file, the sheet or the matrix is not there.
+        If the file, the sheet or the matrix is missing.
     """
     from openpyxl import load_workbook
     from openpyxl.utils.exceptions import InvalidFileException
@@ -86,7 +86,7 @@ def read_table41(path: str | Path, *, sheet: str = SHEET) -> TransitionTable:
     try:
         book = load_workbook(path, data_only=True)
     except (OSError, InvalidFileException, zipfile.BadZipFile, KeyError) as error:
-        raise InputError(f"{path}: not a workbook that can be read ({error}).") from None
+        raise InputError(f"{path} is no readable workbook ({error}).") from None
     if sheet not in book.sheetnames:
         raise InputError(f"{path}: {unknown_name('sheet', sheet, book.sheetnames)}")
     page = book[sheet]
@@ -96,8 +96,8 @@ def read_table41(path: str | Path, *, sheet: str = SHEET) -> TransitionTable:
     ]
     if block[0][0] is None or not str(block[0][0]).lower().startswith("forest"):
         raise InputError(
-            f"{path}: cell B{HEADER_ROW + 1} of {sheet} holds {block[0][0]!r}; in Table 4.1 'Forest land' "
-            f"stands there."
+            f"{path}: cell B{HEADER_ROW + 1} of {sheet} holds {block[0][0]!r}; in Table 4.1 it holds "
+            f"'Forest land'."
         )
     cells = [row[1 : _SIZE + 1] for row in block]
     numbers = np.array([[_number(cell) for cell in row] for row in cells])
@@ -132,13 +132,13 @@ def _fill(sheet: Worksheet, table: TransitionTable, *, title: str) -> None:
     absent = {i: table.keys[i, i] for i in table.absent}
     for i, label in enumerate(labels):
         row = [table.keys.get((i, j), table.matrix_kha[i, j]) for j in range(_SIZE)]
-        known = [row[j] for j in unmanaged if not isinstance(row[j], str)]
-        total = table.matrix_kha[i, unmanaged].sum() if known else row[unmanaged[0]]
+        numeric = [row[j] for j in unmanaged if not isinstance(row[j], str)]
+        total = table.matrix_kha[i, unmanaged].sum() if numeric else row[unmanaged[0]]
         _write_row(sheet, HEADER_ROW + 1 + i, [label, *row, total, absent.get(i, table.initial_kha[i])])
     for step, (name, numbers) in enumerate((("Final area", table.final_kha), ("Net change", table.net_kha))):
         row = [absent.get(j, numbers[j]) for j in range(_SIZE)]
-        known = [j for j in unmanaged if j not in absent]
-        total = numbers[unmanaged].sum() if known else absent[unmanaged[0]]
+        present = [j for j in unmanaged if j not in absent]
+        total = numbers[unmanaged].sum() if present else absent[unmanaged[0]]
         _write_row(sheet, HEADER_ROW + 1 + _SIZE + step, [name, *row, total, numbers.sum()])
     for row_cells in sheet.iter_rows(
         HEADER_ROW, HEADER_ROW + _SIZE + 2, FIRST_COLUMN, FIRST_COLUMN + _SIZE + 2
@@ -159,8 +159,8 @@ def _fill(sheet: Worksheet, table: TransitionTable, *, title: str) -> None:
 
 def _write_row(sheet: Worksheet, row: int, values: Iterable[str | float]) -> None:
     for j, value in enumerate(values):
-        known = value if isinstance(value, str) or abs(value) > _NOTHING_KHA else 0.0
-        sheet.cell(row, FIRST_COLUMN + j, known if isinstance(known, str) else float(known))
+        shown = value if isinstance(value, str) or abs(value) > _NOTHING_KHA else 0.0
+        sheet.cell(row, FIRST_COLUMN + j, shown if isinstance(shown, str) else float(shown))
 
 
 def _fill_rows(sheet: Worksheet, rows: Sequence[Sequence[object]]) -> None:
@@ -185,7 +185,7 @@ def _fill_rows(sheet: Worksheet, rows: Sequence[Sequence[object]]) -> None:
 
 
 def _fit_page(sheet: Worksheet) -> None:
-    """Print across the page, all columns on one."""
+    """Print in landscape, all columns on one page."""
     sheet.page_setup.orientation = "landscape"
     sheet.page_setup.paperSize = sheet.PAPERSIZE_A4
     sheet.page_setup.fitToWidth, sheet.page_setup.fitToHeight = 1, 0
@@ -197,7 +197,7 @@ def _number(cell: object) -> float:
 
 
 def _same_bytes(book: Workbook) -> bytes:
-    """The workbook without the time of writing, so that the same account gives the same file."""
+    """The workbook without the time of writing: the same account gives the same file."""
     raw, out = io.BytesIO(), io.BytesIO()
     book.save(raw)
     with zipfile.ZipFile(raw) as source, zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as target:

@@ -1,4 +1,4 @@
-"""Land-use histories: through which categories the pixels of a series of maps went, and how many of each."""
+"""Land-use trajectories: the sequences of categories in a series of maps, with their pixel counts."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ from tesela.io.maps import ClassMap, MapReader
 from tesela.io.pixel_areas import equal_pixels_m2, stratum_table
 
 KEEPS_PREVIOUS: Mapping[str, tuple[str, ...]] = {"corine": ("334",)}
-"""By legend, classes that are no land use: burnt ground keeps the use it had before the fire."""
+"""By legend, classes that are no land use: a burnt area keeps its use from before the fire."""
 
 _MOST_YEARS = 300
-"""From the first map to the last; the tables of cohorts grow with the square of it."""
+"""From the first map to the last; the size of the cohort tables grows with its square."""
 
 
 @dataclass(frozen=True)
 class FlipFlop:
-    """Ground that changed and changed back within three maps: mostly an error of the map between."""
+    """Area that changed and changed back within three maps: mostly an error of the map between."""
 
     years: tuple[int, int, int]
     category: str
-    """Before and after."""
+    """First and last category."""
     between: str
     area_ha: float
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Histories:
+class Trajectories:
     """
-    Pixels by the categories they had at each date: all that an account needs to know of the maps.
+    Pixel counts by the sequence of categories at the dates of the maps, the only input of an account.
 
-    Only ground with a category at every date is in it, so that its area is the same in all years.
+    Only pixels with a category at every date count, so that the total area is the same in all years.
     """
 
     legend: Legend
@@ -50,30 +50,30 @@ class Histories:
     paths: NDArray[np.uint8]
     """(S, N): positions in the legend at the N dates, each row once."""
     pixels: NDArray[np.int64]
-    """(S,): pixels with that history."""
+    """(S,): pixels of each trajectory."""
     pixel_area_ha: float
     missing_px: tuple[int, ...] = ()
-    """By date, pixels without a category then that have one at another date."""
+    """By date, pixels without a category at that date that have one at another date."""
     notes: tuple[str, ...] = field(default=())
 
     def __post_init__(self) -> None:
         if len(self.years) < 1 or any(b <= a for a, b in zip(self.years, self.years[1:], strict=False)):
             raise InputError(
-                f"The years are {join_words(self.years)}; give one for each map, ascending and each once."
+                f"The years are {join_words(self.years)}; give one for each map, in ascending order."
             )
         if self.years[-1] - self.years[0] > _MOST_YEARS:
             raise InputError(
-                f"The years are {join_words(self.years)}; an account spans {_MOST_YEARS} years at most. Write all "
+                f"The years are {join_words(self.years)}; an account covers {_MOST_YEARS} years at most. Write all "
                 f"four digits of each year."
             )
         if self.paths.shape != (len(self.pixels), len(self.years)):
             raise InputError(
-                f"Histories of {len(self.years)} dates came as {self.paths.shape} for {len(self.pixels)} "
-                f"counts; they must be (counts, dates)."
+                f"Trajectories of {len(self.years)} dates have the shape {self.paths.shape} for {len(self.pixels)} "
+                f"counts; it must be (counts, dates)."
             )
 
     def __repr__(self) -> str:
-        return f"<Histories {self.legend.address} {join_words(self.years)}: {self.total_ha:,.1f} ha>"
+        return f"<Trajectories {self.legend.address} {join_words(self.years)}: {self.total_ha:,.1f} ha>"
 
     @property
     def total_ha(self) -> float:
@@ -94,12 +94,12 @@ class Histories:
 
     def changes_ha(self, first: int, last: int | None = None) -> NDArray[np.float64]:
         """
-        Change matrix between two dates, (K, K): row is the category before, column the one after.
+        Change matrix between two dates, (K, K): the row is the category before, the column the category after.
 
         Parameters
         ----------
         first, last : int
-            Positions in `years`; the date after `first` by default.
+            Positions in `years`; `last` is the date after `first` by default.
         """
         size = len(self.legend)
         before = self.paths[:, first].astype(np.int64)
@@ -109,16 +109,16 @@ class Histories:
 
     def interval_of(self, year: int) -> int:
         """
-        Position of the map before an inventory year, so that the year lies after it and not after the next.
+        Position of the interval of an inventory year: after this map and not after the next.
 
         Raises
         ------
         InputError
-            If no two maps enclose the year.
+            If the year is not between two maps.
         """
         if not self.years[0] < year <= self.years[-1]:
             raise InputError(
-                f"No change is known for {year}: the maps show {self.years[0]} to {self.years[-1]}."
+                f"There is no change for {year}: the maps show {self.years[0]} to {self.years[-1]}."
             )
         return int(np.searchsorted(self.years, year, side="left")) - 1
 
@@ -134,8 +134,8 @@ class Histories:
         r"""
         Change matrix of one year, (K, K): from the end of the year before to the end of this one.
 
-        What changed between two maps changed in equal parts in each of the years between,
-        :math:`c_{ab} / L`; the diagonal is what was there and did not leave.
+        A change between two maps is spread evenly over the :math:`L` years between them, :math:`c_{ab} / L`; the
+        diagonal is the area that stays in its category.
         """
         i = self.interval_of(year)
         annual = self.changes_ha(i) / (self.years[i + 1] - self.years[i])
@@ -144,8 +144,8 @@ class Histories:
         return annual + np.diag(stays)
 
     def flip_flops(self) -> tuple[FlipFlop, ...]:
-        """Ground that went A, B, A at three dates in a row, by years and categories, largest first."""
-        found = []
+        """Areas of category A, B and A at three consecutive dates, by years and categories, largest first."""
+        flips = []
         for i in range(len(self.years) - 2):
             first, middle, last = (self.paths[:, i + step].astype(np.int64) for step in range(3))
             back = (first == last) & (first != middle)
@@ -154,29 +154,29 @@ class Histories:
                 area = float(self.pixels[back][pairs == pair].sum()) * self.pixel_area_ha
                 a, b = divmod(int(pair), len(self.legend))
                 years = (self.years[i], self.years[i + 1], self.years[i + 2])
-                found.append(FlipFlop(years, self.legend.codes[a], self.legend.codes[b], area))
-        return tuple(sorted(found, key=lambda item: -item.area_ha))
+                flips.append(FlipFlop(years, self.legend.codes[a], self.legend.codes[b], area))
+        return tuple(sorted(flips, key=lambda item: -item.area_ha))
 
 
-def count_histories(
+def count_trajectories(
     maps: Sequence[ClassMap],
     years: Sequence[int],
     *,
     crosswalks: Sequence[Crosswalk | None],
     keep_previous: Sequence[str] | None = None,
     window_px: int = 2048,
-) -> Histories:
+) -> Trajectories:
     """
-    Count the histories of all pixels in one streaming pass over all maps, on the grid of the first.
+    Count the trajectories of all pixels in one streaming pass, on the grid of the first map.
 
     Parameters
     ----------
     maps, years : sequences of one length
-        Ascending; maps on other grids are read at the pixel centres of the first.
+        In ascending order; maps on other grids are read at the pixel centres of the first.
     crosswalks : sequence
         From the classes of each map to the categories; None where they are the categories.
     keep_previous : sequence of str, optional
-        Codes of classes that keep the category of the map before (for the first, of the map after); default:
+        Codes of classes that keep the category of the previous map (in the first map, of the next); default:
         `KEEPS_PREVIOUS` of the map's legend.
 
     Raises
@@ -184,19 +184,22 @@ def count_histories(
     InputError
         If numbers of maps and years differ, or no pixel has a category at every date.
     LegendError
-        If the crosswalks do not lead to one legend.
+        If the crosswalks lead to different legends.
     GridError
-        If pixels are not all of one size on the ground.
+        If the pixels do not all have the same area.
     """
     if len(maps) != len(years) or not maps:
-        raise InputError(f"{len(maps)} maps came with {len(years)} years; each map needs its year (--years).")
+        raise InputError(
+            f"{len(maps)} maps with {len(years)} years given; each map needs its year (--years)."
+        )
     tables, legends = zip(
-        *(stratum_table(item.legend, walk) for item, walk in zip(maps, crosswalks, strict=True)), strict=True
+        *(stratum_table(item.legend, table) for item, table in zip(maps, crosswalks, strict=True)),
+        strict=True,
     )
     legend: Legend = legends[0]
     if any(other.codes != legend.codes for other in legends):
         raise LegendError(
-            f"The maps lead to the legends {join_words(dict.fromkeys(item.address for item in legends))}; "
+            f"The crosswalks lead to the legends {join_words(dict.fromkeys(item.address for item in legends))}; "
             f"an account needs one. Give a crosswalk."
         )
     base = len(legend) + 1
@@ -204,16 +207,16 @@ def count_histories(
         raise InputError(f"{len(maps)} maps of {len(legend)} categories are too many for one account.")
     area_ha = equal_pixels_m2(maps[0]) / 10_000
     kept = [_kept_values(item.legend, keep_previous) for item in maps]
-    found: dict[int, int] = {}
+    pixels: dict[int, int] = {}
     with ExitStack() as stack:
         readers = [stack.enter_context(MapReader(item)) for item in maps]
         for _, _, window in windows(maps[0].grid, window_px):
             raw = [reader.read(window) for reader in readers]
             codes = _codes(raw, tables, kept, legend=legend)
             for code, count in zip(*_runs(codes), strict=True):
-                found[int(code)] = found.get(int(code), 0) + int(count)
-    digits = np.array(list(found), np.int64)[:, np.newaxis] // base ** np.arange(len(maps)) % base
-    counts = np.array(list(found.values()), np.int64)
+                pixels[int(code)] = pixels.get(int(code), 0) + int(count)
+    digits = np.array(list(pixels), np.int64)[:, np.newaxis] // base ** np.arange(len(maps)) % base
+    counts = np.array(list(pixels.values()), np.int64)
     whole, some = np.asarray((digits > 0).all(axis=1)), np.asarray((digits > 0).any(axis=1))
     if not whole.any():
         raise InputError(
@@ -222,7 +225,7 @@ def count_histories(
         )
     order = np.lexsort(digits[whole].T[::-1])
     gaps = np.asarray((digits == 0) & some[:, np.newaxis], np.bool_)
-    return Histories(
+    return Trajectories(
         legend,
         tuple(int(year) for year in years),
         (digits[whole] - 1)[order].astype(np.uint8),
@@ -246,15 +249,15 @@ def _codes(
     legend: Legend,
 ) -> NDArray[np.int64]:
     """One number per pixel: its positions + 1 at all dates as digits, 0 for no category."""
-    place = np.where(legend.index_table == 255, 0, legend.index_table + 1).astype(np.uint8)
-    digits = [place[table[values]] for table, values in zip(tables, raw, strict=True)]
+    position = np.where(legend.index_table == 255, 0, legend.index_table + 1).astype(np.uint8)
+    digits = [position[table[values]] for table, values in zip(tables, raw, strict=True)]
     masks = [
         np.asarray(np.isin(values, keep), np.bool_) if keep else None
         for values, keep in zip(raw, kept, strict=True)
     ]
     last = len(digits) - 1
     steps = [(t, t - 1) for t in range(1, last + 1)] + [(t, t + 1) for t in range(last - 1, -1, -1)]
-    for to, source in steps:  # forward: the category before; then backward, where there was none before
+    for to, source in steps:  # forward: the previous category; then backward, where there is no previous one
         mask = masks[to]
         if mask is not None:
             take = mask if source < to else mask & np.asarray(digits[to] == 0)
@@ -266,19 +269,19 @@ def _codes(
 
 
 def _runs(codes: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Different numbers and their counts; maps are made of runs, so runs are sorted and not pixels."""
+    """Unique numbers and their counts; runs are sorted, not pixels, since maps consist of long runs."""
     flat = codes.ravel()
     starts = np.concatenate([[0], np.flatnonzero(np.diff(flat)) + 1])
     lengths = np.diff(np.concatenate([starts, [flat.size]]))
-    different, where = np.unique(flat[starts], return_inverse=True)
-    return different, np.bincount(where, weights=lengths).astype(np.int64)
+    unique, where = np.unique(flat[starts], return_inverse=True)
+    return unique, np.bincount(where, weights=lengths).astype(np.int64)
 
 
 def _grid_notes(maps: Sequence[ClassMap]) -> list[str]:
     first = maps[0].grid
     return [
-        f"{item.path} lies on another grid than {maps[0].path} and was read at its pixel centres: edges that "
-        f"moved by less than a pixel count as change."
+        f"{item.path} has another grid than {maps[0].path} and is read at its pixel centres: edges shifted by "
+        f"less than a pixel count as change."
         for item in maps[1:]
         if pixel_offset(item.grid, first) is None
     ]

@@ -1,4 +1,4 @@
-"""The transition matrix of an inventory year: what Table 4.1 of the common reporting tables states."""
+"""The transition matrix of an inventory year, as in Table 4.1 of the common reporting tables."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tesela.accounting.trajectories import Histories
+from tesela.accounting.trajectories import Trajectories
 from tesela.core.errors import InputError, LegendError, join_words, unknown_name
 from tesela.core.legend import Legend
 
@@ -39,21 +39,21 @@ _HA_PER_KHA = 1000.0
 
 @dataclass(frozen=True, eq=False)
 class TransitionTable:
-    """The transition matrix of one inventory year, with the sums that it states."""
+    """The transition matrix of one inventory year, with its reported sums."""
 
     year: int
     matrix_kha: NDArray[np.float64]
-    """(9, 9): from the row's category to the column's, in the order of `CATEGORIES`; 0 where a key stands."""
+    """(9, 9): from the row's category to the column's, in the order of `CATEGORIES`; 0 in cells with a notation key."""
     initial_kha: NDArray[np.float64]
-    """(9,): area at the end of the year before, as stated in the last column."""
+    """(9,): area at the end of the year before, the last column."""
     final_kha: NDArray[np.float64]
-    """(9,): area at the end of this year, as stated in the row under the matrix."""
+    """(9,): area at the end of this year, the row below the matrix."""
     keys: Mapping[tuple[int, int], str]
     """Notation keys of cells without a number."""
 
     @property
     def absent(self) -> tuple[int, ...]:
-        """Positions of the categories that the account does not have: a key on the diagonal, and no area."""
+        """Positions of the categories that the account does not have: a key on the diagonal and no area."""
         areas = self.initial_kha + self.final_kha
         return tuple(i for i in range(_SIZE) if (i, i) in self.keys and areas[i] == 0)
 
@@ -64,53 +64,53 @@ class TransitionTable:
 
 
 def transition_table(
-    histories: Histories, year: int, *, absent: Mapping[str, str] | str = "NO"
+    trajectories: Trajectories, year: int, *, absent: Mapping[str, str] | str = "NO"
 ) -> TransitionTable:
     """
     Table 4.1 of an inventory year: the annual change matrix in kilohectares.
 
-    Cells of categories that the account has but where nothing went are "NO".
+    Cells without area, of categories that the account has, are "NO".
 
     Parameters
     ----------
     absent : str or mapping
-        Key of the categories that the account does not have (unmanaged land), for all or by code: "NO" where
-        all land is managed, "IE" where it is counted among the managed.
+        Notation key of categories that the account does not have (unmanaged land), for all or by code: "NO" where
+        all land is managed, "IE" where it is included in managed land.
 
     Raises
     ------
     LegendError
         If the categories are not those of the table.
     """
-    legend = histories.legend
-    places = _places(legend)
+    legend = trajectories.legend
+    positions = _positions(legend)
     matrix = np.zeros((_SIZE, _SIZE))
-    matrix[np.ix_(places, places)] = histories.annual_changes_ha(year) / _HA_PER_KHA
+    matrix[np.ix_(positions, positions)] = trajectories.annual_changes_ha(year) / _HA_PER_KHA
     keys: dict[tuple[int, int], str] = {}
     codes = list(CATEGORIES)
     for i in range(_SIZE):
         for j in range(_SIZE):
-            lacking = [codes[k] for k in (i, j) if k not in places]
+            lacking = [codes[k] for k in (i, j) if k not in positions]
             if lacking:
                 chosen = {absent if isinstance(absent, str) else absent.get(code, "NO") for code in lacking}
                 keys[i, j] = "IE" if "IE" in chosen and "NO" not in chosen else sorted(chosen)[-1]
             elif matrix[i, j] == 0:
                 keys[i, j] = "NO"
-    strange = sorted(set(keys.values()) - set(NOTATION_KEYS))
-    if strange:
-        raise InputError(f"{unknown_name('notation key', strange[0], NOTATION_KEYS)}")
+    unknown = sorted(set(keys.values()) - set(NOTATION_KEYS))
+    if unknown:
+        raise InputError(f"{unknown_name('notation key', unknown[0], NOTATION_KEYS)}")
     initial, final = np.zeros(_SIZE), np.zeros(_SIZE)
-    initial[places] = histories.areas_ha(year - 1) / _HA_PER_KHA
-    final[places] = histories.areas_ha(year) / _HA_PER_KHA
+    initial[positions] = trajectories.areas_ha(year - 1) / _HA_PER_KHA
+    final[positions] = trajectories.areas_ha(year) / _HA_PER_KHA
     return TransitionTable(year, matrix, initial, final, keys)
 
 
-def _places(legend: Legend) -> list[int]:
+def _positions(legend: Legend) -> list[int]:
     codes = list(CATEGORIES)
-    strange = [code for code in legend.codes if code not in CATEGORIES]
-    if strange:
+    unknown = [code for code in legend.codes if code not in CATEGORIES]
+    if unknown:
         raise LegendError(
-            f"Table 4.1 has no row for {join_words(strange)} of legend '{legend.address}'; its categories "
+            f"Table 4.1 has no row for {join_words(unknown)} of legend '{legend.address}'; its categories "
             f"are {join_words(codes)}. Give a crosswalk to them."
         )
     return [codes.index(code) for code in legend.codes]

@@ -22,6 +22,7 @@ from tesela.cli import (
     publish,
     recipe,
     review,
+    sample,
     unmix,
     view,
 )
@@ -71,6 +72,7 @@ _COMMANDS = (
     experts,
     maps,
     assess,
+    sample,
     account,
     publish,
     review,

@@ -1,4 +1,4 @@
-"""The sampling side of `tesela assess`: draw a sample for interpreters, and judge by the answers."""
+"""`tesela sample`: draw points for interpreters, and estimate accuracy and area from their responses."""
 
 from __future__ import annotations
 
@@ -6,81 +6,77 @@ from typing import Annotated, Literal
 
 import typer
 
-from tesela.cli.output import print_json, print_table
+from tesela.cli.account import Crosswalk, MapFiles, MapLegend, Years, parse_years
+from tesela.cli.output import Json, Out, Quiet, print_json, print_table
 
-DrawSample = Annotated[
-    str | None,
-    typer.Option(
-        help="Draw a sample for interpreters into this GeoPackage instead of judging; needs no reference."
-    ),
-]
-SampleFile = Annotated[
-    str | None,
-    typer.Option(
-        help="Judge by this sample, its field `reference` filled in: estimates with 95 % intervals."
-    ),
-]
-Answers = Annotated[
-    str | None, typer.Option(help="Table with sample_id and reference, if the answers came in another file.")
-]
-Design = Annotated[
-    Literal["stratified", "simple"],
-    typer.Option(help="Draw within the strata, or from all ground alike."),
-]
-TargetError = Annotated[
-    float | None, typer.Option(help="Standard error of overall accuracy wanted of the sample, such as 0.01.")
-]
-Size = Annotated[int | None, typer.Option(help="Points of the sample, instead of --target-error.")]
-Allocation = Annotated[
-    Literal["proportional", "equal", "neyman"],
-    typer.Option(
-        help="How points are shared out to strata: by area, the same for all, or by area and doubt."
-    ),
-]
-Minimum = Annotated[int, typer.Option(help="Points that a stratum gets at least.")]
-Expected = Annotated[
-    str, typer.Option(help="User's accuracy to be expected: 0.85, or by stratum, such as 1=0.7,2=0.9.")
-]
-Strata = Annotated[str | None, typer.Option(help="Class map whose classes are the strata; default: MAP.")]
-HideStrata = Annotated[
-    bool,
-    typer.Option(
-        "--hide-strata", help="Leave the strata, which may tell the map's class, out of the points."
-    ),
-]
-Seed = Annotated[
-    int, typer.Option(help="Seed of the sample; a larger one with the same seed holds the smaller.")
-]
+
+def add_commands(app: typer.Typer) -> None:
+    """Add the group to the application."""
+    group = typer.Typer(
+        name="sample",
+        help="Samples of points: draw them, estimate accuracy and area from them, draw samples of change.",
+        no_args_is_help=True,
+        rich_markup_mode=None,
+    )
+    group.command("draw")(draw)
+    group.command("estimate")(estimate)
+    group.command("changes")(changes)
+    app.add_typer(group)
 
 
 def draw(
-    map_file: str,
-    out: str,
-    *,
-    design: str,
-    target_error: float | None,
-    size: int | None,
-    allocation: str,
-    minimum: int,
-    expected: str,
-    strata: str | None,
-    hide_strata: bool,
-    legend: str | None,
-    seed: int,
-    as_json: bool,
+    map_file: Annotated[str, typer.Argument(metavar="MAP", help="Class map to assess.")],
+    out: Annotated[str, typer.Option("--out", "-o", help="GeoPackage to write the points to.")],
+    design: Annotated[
+        Literal["stratified", "simple"],
+        typer.Option(help="stratified: random points within each stratum; simple: over the whole map."),
+    ] = "stratified",
+    target_error: Annotated[
+        float | None, typer.Option(help="Target standard error of overall accuracy; default: 0.01.")
+    ] = None,
+    size: Annotated[int | None, typer.Option(help="Number of points, instead of --target-error.")] = None,
+    allocation: Annotated[
+        Literal["proportional", "equal", "neyman"],
+        typer.Option(
+            help="Points per stratum: by area, the same for all, or by area and expected variance (neyman)."
+        ),
+    ] = "proportional",
+    minimum: Annotated[int, typer.Option(help="Smallest number of points in a stratum.")] = 50,
+    expected: Annotated[
+        str, typer.Option(help="Expected user's accuracy: 0.85, or by stratum, such as 1=0.7,2=0.9.")
+    ] = "0.85",
+    strata: Annotated[
+        str | None, typer.Option(help="Class map whose classes are the strata; default: MAP.")
+    ] = None,
+    hide_strata: Annotated[
+        bool,
+        typer.Option("--hide-strata", help="Leave the stratum out of the points; it may reveal the class."),
+    ] = False,
+    legend: MapLegend = None,
+    seed: Annotated[
+        int, typer.Option(help="Seed; a larger sample with the same seed contains the smaller one.")
+    ] = 0,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
-    """Draw a sample and print its plan."""
+    """
+    Draw a random sample of a map's pixels for interpreters.
+
+    Prints the design: strata, their shares and points, and the expected standard error.
+
+    Example: tesela sample draw map.tif --target-error 0.01 -o points.gpkg
+    """
     from tesela.core.errors import InputError
     from tesela.sampling.files import draw_sample_file
 
     if size is not None and target_error is not None:
-        raise InputError("Both --size and --target-error say how large the sample is; give one of the two.")
-    made = draw_sample_file(
+        raise InputError("Both --size and --target-error set the size of the sample; give one of the two.")
+    drawn = draw_sample_file(
         map_file,
         out,
         points=size,
         target_se=(0.01 if target_error is None else target_error) if size is None else None,
-        rule="simple" if design == "simple" else allocation,  # type: ignore[arg-type]  # typer has checked both
+        rule="simple" if design == "simple" else allocation,
         minimum=minimum,
         expected=parse_expected(expected),
         strata=strata,
@@ -89,40 +85,90 @@ def draw(
         seed=seed,
     )
     if as_json:
-        print_json(made.document)
+        print_json(drawn.document)
         return
-    total = sum(item.size_px for item in made.design.strata)
-    print_table(
-        [
-            [item.code, item.name, f"{item.size_px:,}", f"{item.size_px / total:.1%}", item.points]
-            for item in made.design.strata
-        ],
-        header=["stratum", "name", "pixels", "share", "points"],
-        right=(2, 3, 4),
+    if not quiet:
+        total = sum(item.size_px for item in drawn.design.strata)
+        print_table(
+            [
+                [item.code, item.name, f"{item.size_px:,}", f"{item.size_px / total:.1%}", item.points]
+                for item in drawn.design.strata
+            ],
+            header=["stratum", "name", "pixels", "share", "points"],
+            right=(2, 3, 4),
+        )
+    print(
+        f"{drawn.design.points} points, expected standard error of overall accuracy {drawn.expected_se:.4f}"
     )
-    print(f"{made.design.points} points, expected standard error of overall accuracy {made.expected_se:.4f}")
-    print(f"sample    {made.file}")
+    print(f"sample    {drawn.file}")
 
 
-def judge(
-    map_file: str,
-    sample: str,
-    out: str,
-    *,
-    answers: str | None,
-    legend: str | None,
-    as_json: bool,
+def estimate(
+    sample: Annotated[
+        str,
+        typer.Argument(metavar="SAMPLE", help="Sample whose field `reference` interpreters have filled in."),
+    ],
+    map_file: Annotated[str, typer.Argument(metavar="MAP", help="Class map to assess.")],
+    out: Annotated[str, typer.Option("--out", "-o", help="Folder of accuracy.html and accuracy.json.")],
+    responses: Annotated[
+        str | None,
+        typer.Option(help="Table with sample_id and reference, if the responses are in another file."),
+    ] = None,
+    legend: MapLegend = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
-    """Judge a map by a sample and print the estimates."""
+    """
+    Estimate the accuracy of a map and the area of its classes from an interpreted sample.
+
+    Design-based estimates with 95 % intervals, as JSON and as a page to read.
+
+    Example: tesela sample estimate points.gpkg map.tif -o report
+    """
     from tesela.sampling.files import estimate_sample_file
 
-    made = estimate_sample_file(map_file, sample, out, answers=answers, legend=legend)
+    result = estimate_sample_file(map_file, sample, out, responses=responses, legend=legend)
     if as_json:
-        print_json(made.document)
+        print_json(result.document)
         return
-    for line in made.estimates.to_lines():
+    for line in () if quiet else result.estimates.to_lines():
         print(line)
-    print(f"page      {made.page}")
+    print(f"page      {result.page}")
+
+
+def changes(
+    maps: MapFiles,
+    years: Years,
+    points: Annotated[int, typer.Option(help="Number of points of each sample.")],
+    out: Out,
+    minimum: Annotated[int, typer.Option(help="Points of the rarest changes.")] = 30,
+    legend: MapLegend = None,
+    crosswalk: Crosswalk = None,
+    seed: Annotated[int, typer.Option(help="Seed; another one draws other points.")] = 0,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """
+    Draw a sample of change between each two consecutive maps.
+
+    The strata are the changes between LULUCF categories. Interpreters record the category at both dates;
+    `tesela account --sample` estimates the areas of change.
+
+    Example: tesela sample changes map2018.tif map2024.tif --years 2018,2024 --points 600 -o samples
+    """
+    from tesela.accounting.files import draw_change_samples, open_series
+
+    series = open_series(maps, parse_years(years), legend=legend, crosswalk=crosswalk)
+    designs = draw_change_samples(series, out, points=points, minimum=minimum, seed=seed)
+    if as_json:
+        print_json({str(path): item.to_dict() for path, item in designs.items()})
+        return
+    for path, item in designs.items():
+        print(f"{item.points} points in {len(item.strata)} strata of change  {path}")
+    if not quiet:
+        print(
+            "Interpreters fill `reference` with the categories before and after, such as cropland>settlements."
+        )
 
 
 def parse_expected(text: str) -> float | dict[str, float]:

@@ -1,11 +1,11 @@
 r"""
-Agreement: how far people who judged the same things say the same.
+Agreement of several raters on the same items.
 
-Every measure is 1 less a ratio of disagreements. With :math:`o_{ck}` the share of pairs of judgements of one thing of
-which one says *c* and the other *k*, :math:`e_{ck}` the same for pairs that chance makes, and :math:`w_{ck}` what
-such a disagreement counts, it is :math:`1 - \sum w_{ck} o_{ck} / \sum w_{ck} e_{ck}`. Weighted kappa [Cohen1968]_
-lets chance pair the habits of two people; Krippendorff's alpha [Krippendorff2011]_ pairs all judgements, of any
-number of people, some of which may be missing.
+Every coefficient is 1 minus a ratio of disagreements, :math:`1 - \sum w_{ck} o_{ck} / \sum w_{ck} e_{ck}`. Here
+:math:`o_{ck}` is the share of pairs of ratings of one item with the categories *c* and *k*, :math:`e_{ck}` the share
+expected by chance, and :math:`w_{ck}` the weight of the disagreement. Weighted kappa [Cohen1968]_ takes chance from
+the category frequencies of two raters; Krippendorff's alpha [Krippendorff2011]_ from all ratings, of any number of
+raters, with missing ratings allowed.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from numpy.typing import NDArray
 from tesela.core.errors import InputError, unknown_name
 
 MISSING = -1
-"""Value of a judgement that was not made."""
+"""Value of a missing rating."""
 
 Ratings = NDArray[np.int64]
-"""(things, people): ranks 0, 1, ... of the categories, -1 where there is no judgement."""
+"""(items, raters): ranks 0, 1, ... of the categories, -1 where there is no rating."""
 
 _Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A measure and the interval that holds it with 95 % confidence; NaN where it is not defined."""
+    """A coefficient with its 95 % confidence interval; NaN where it is not defined."""
 
     value: float
     low: float
@@ -42,24 +42,24 @@ class Interval:
 class Agreement:
     """Agreement on one question."""
 
-    things: int
-    """Things that two people or more judged."""
+    items: int
+    """Items with two ratings or more."""
     pairs: int
-    """Pairs of judgements of one thing."""
+    """Pairs of ratings of one item."""
     percent: Interval
-    """Share of the pairs that say the same, 0 to 1."""
+    """Share of pairs in the same category, 0 to 1."""
     kappa: Interval
-    """Kappa, of ranks weighted linearly; the mean over all pairs of people who share things [Light1971]_."""
+    """Kappa, of ranks weighted linearly; the mean over all pairs of raters who share items [Light1971]_."""
     alpha: Interval
     """Krippendorff's alpha, for ranks or for names."""
 
     def to_dict(self) -> dict[str, object]:
-        """Document for JSON; what is not defined is null."""
+        """Document for JSON; undefined values are null."""
         shown = {
-            name: [None if np.isnan(x) else round(x, 4) for x in (found.value, found.low, found.high)]
-            for name, found in (("percent", self.percent), ("kappa", self.kappa), ("alpha", self.alpha))
+            name: [None if np.isnan(x) else round(x, 4) for x in (item.value, item.low, item.high)]
+            for name, item in (("percent", self.percent), ("kappa", self.kappa), ("alpha", self.alpha))
         }
-        return {"things": self.things, "pairs": self.pairs, **shown}
+        return {"items": self.items, "pairs": self.pairs, **shown}
 
 
 def measure_agreement(
@@ -71,28 +71,28 @@ def measure_agreement(
     seed: int = 0,
 ) -> Agreement:
     """
-    Measure the agreement of judgements, with intervals.
+    Measure the agreement of ratings, with intervals.
 
-    The intervals are percentiles of the bootstrap: things are drawn anew with replacement, `repeats` times.
+    The intervals are bootstrap percentiles: items are resampled with replacement, `repeats` times.
 
     Parameters
     ----------
-    ratings : (things, people) array of int
+    ratings : (items, raters) array of int
         See `Ratings`.
     categories : int
         Number of categories.
     level : {"nominal", "ordinal"}
-        Whether categories are names, of which any two differ alike, or ranks.
+        Whether categories are names, where all disagreements weigh the same, or ranks.
 
     Raises
     ------
     InputError
-        If a rank is out of range, or no thing was judged twice.
+        If a rank is out of range, or no item has two ratings.
 
     Examples
     --------
-    >>> found = measure_agreement(np.array([[0, 0], [1, 1], [2, 1], [2, 2]]), categories=3, repeats=100)
-    >>> found.percent.value, round(found.kappa.value, 3)
+    >>> agreement = measure_agreement(np.array([[0, 0], [1, 1], [2, 1], [2, 2]]), categories=3, repeats=100)
+    >>> agreement.percent.value, round(agreement.kappa.value, 3)
     (0.75, 0.714)
     """
     shared = _shared(ratings, categories)
@@ -102,7 +102,7 @@ def measure_agreement(
     weights = np.concatenate([np.ones((1, len(shared))), draws])
     ranks, costs = np.eye(categories), distances("linear" if level == "ordinal" else level, categories)
     counts = _counts(shared, categories)
-    judged = counts.sum(axis=1)
+    rated = counts.sum(axis=1)
     percent = _percent(counts, weights)
     tables = [
         _crossed(shared[:, [one, other]], categories)
@@ -111,8 +111,8 @@ def measure_agreement(
     kappas = [_kappa(weights @ table, costs, categories) for table in tables if table.any()]
     alpha = _alpha(weights @ _coincidences(counts, ranks), level, categories)
     return Agreement(
-        things=len(shared),
-        pairs=int((judged * (judged - 1)).sum() / 2),
+        items=len(shared),
+        pairs=int((rated * (rated - 1)).sum() / 2),
         percent=_interval(percent),
         kappa=_interval(_mean_defined(np.array(kappas))),
         alpha=_interval(alpha),
@@ -123,14 +123,14 @@ def weighted_kappa(
     first: Sequence[int], second: Sequence[int], *, categories: int, weights: str = "linear"
 ) -> float:
     """
-    Cohen's kappa of two people, weighted; NaN where chance alone would make them agree always.
+    Cohen's weighted kappa of two raters; NaN where chance agreement is complete.
 
     Parameters
     ----------
     first, second : sequences of int
-        Ranks 0, 1, ...; -1 where there is no judgement.
+        Ranks 0, 1, ...; -1 where there is no rating.
     weights : {"linear", "quadratic", "nominal"}
-        What a disagreement counts: the distance of the ranks, its square, or 1.
+        Weight of a disagreement: the difference of the ranks, its square, or 1.
     """
     table = _crossed(_shared(np.stack([first, second], axis=1), categories), categories)
     return float(_kappa(table.sum(axis=0, keepdims=True), distances(weights, categories), categories)[0])
@@ -138,22 +138,22 @@ def weighted_kappa(
 
 def krippendorff_alpha(ratings: Ratings, *, categories: int, level: str = "ordinal") -> float:
     """
-    Krippendorff's alpha of any number of people; NaN where all judgements are the same.
+    Krippendorff's alpha of any number of raters; NaN where all ratings are the same.
 
     Parameters
     ----------
-    ratings : (things, people) array of int
-        See `Ratings`; things judged once are left out.
+    ratings : (items, raters) array of int
+        See `Ratings`; items with one rating are left out.
     level : {"nominal", "ordinal", "interval"}
-        What a disagreement counts: 1; the square of how many judgements lie between the ranks; the square of the
-        distance of the ranks.
+        Weight of a disagreement: 1; the square of the number of ratings between the ranks; the square of the
+        difference of the ranks.
     """
     coincidences = _coincidences(_counts(_shared(ratings, categories), categories), np.eye(categories))
     return float(_alpha(coincidences.sum(axis=0, keepdims=True), level, categories)[0])
 
 
 def distances(weights: str, categories: int) -> _Floats:
-    """What disagreements count, (categories, categories); see `weighted_kappa`."""
+    """Weights of disagreements, (categories, categories); see `weighted_kappa`."""
     if weights not in _DISTANCES:
         raise InputError(unknown_name("weights", weights, _DISTANCES))
     ranks = np.arange(categories, dtype=float)
@@ -168,36 +168,36 @@ _DISTANCES: dict[str, Callable[[_Floats], _Floats]] = {
 
 
 def _shared(ratings: Ratings, categories: int) -> Ratings:
-    """Things that were judged twice or more."""
-    found = np.asarray(ratings, np.int64)
-    if found.ndim != 2 or (found.size and (found.min() < MISSING or found.max() >= categories)):
+    """Items with two ratings or more."""
+    table = np.asarray(ratings, np.int64)
+    if table.ndim != 2 or (table.size and (table.min() < MISSING or table.max() >= categories)):
         raise InputError(
-            f"Ratings are a table of things by people with ranks 0 to {categories - 1}, -1 for none; shape "
-            f"{found.shape} came, {found.min(initial=0)} to {found.max(initial=0)}."
+            f"Ratings are a table of items by raters with ranks 0 to {categories - 1}, -1 for none; they have the "
+            f"shape {table.shape} and values {table.min(initial=0)} to {table.max(initial=0)}."
         )
-    shared = found[(found >= 0).sum(axis=1) >= 2]
+    shared = table[(table >= 0).sum(axis=1) >= 2]
     if not len(shared):
         raise InputError(
-            "Nothing was judged by two people, so their agreement is not known. Let two review the same "
-            "patches (tesela review --overlap 0.1)."
+            "No item was rated by two reviewers, so their agreement is not known. Let two review the same "
+            "patches (tesela review serve --overlap 0.1)."
         )
     return np.asarray(shared)
 
 
 def _counts(ratings: Ratings, categories: int) -> _Floats:
-    """Judgements by thing and category, (things, categories)."""
+    """Number of ratings by item and category, (items, categories)."""
     return np.asarray((ratings[:, :, None] == np.arange(categories)).sum(axis=1), np.float64)
 
 
 def _percent(counts: _Floats, weights: _Floats) -> _Floats:
-    """Share of equal pairs, for each row of weights of the things."""
-    judged = counts.sum(axis=1)
+    """Share of equal pairs, for each row of item weights."""
+    rated = counts.sum(axis=1)
     equal = (counts * (counts - 1)).sum(axis=1)
-    return np.asarray((weights @ equal) / (weights @ (judged * (judged - 1))))
+    return np.asarray((weights @ equal) / (weights @ (rated * (rated - 1))))
 
 
 def _crossed(pair: Ratings, categories: int) -> _Floats:
-    """One-hot table of two people by thing, (things, categories squared); zero where one is missing."""
+    """One-hot table of two raters by item, (items, categories squared); zero where a rating is missing."""
     table = np.zeros((len(pair), categories * categories))
     both = np.flatnonzero((pair >= 0).all(axis=1))
     table[both, pair[both, 0] * categories + pair[both, 1]] = 1
@@ -213,7 +213,7 @@ def _kappa(tables: _Floats, weights: _Floats, categories: int) -> _Floats:
 
 
 def _coincidences(counts: _Floats, ranks: _Floats) -> _Floats:
-    """Pairs of judgements by thing and the two categories, each person counting once, (things, categories squared)."""
+    """Pairs of ratings by item and the two categories, each rater counted once, (items, categories squared)."""
     pairs = counts[:, :, None] * counts[:, None, :] - counts[:, :, None] * ranks
     return np.asarray((pairs / (counts.sum(axis=1) - 1)[:, None, None]).reshape(len(counts), -1))
 
@@ -224,7 +224,7 @@ def _alpha(coincidences: _Floats, level: str, categories: int) -> _Floats:
     used = pairs.sum(axis=2)
     total = used.sum(axis=1)
     if level == "ordinal":
-        middle = np.cumsum(used, axis=1) - used / 2  # judgements below the middle of each rank
+        middle = np.cumsum(used, axis=1) - used / 2  # ratings below the middle of each rank
         weights = (middle[:, :, None] - middle[:, None, :]) ** 2
     elif level in ("nominal", "interval"):
         weights = distances("nominal" if level == "nominal" else "quadratic", categories)[None]
@@ -240,14 +240,14 @@ def _one_less(observed: _Floats, expected: _Floats) -> _Floats:
 
 
 def _mean_defined(values: _Floats) -> _Floats:
-    """Mean of each column, (n, repeats), over what is defined."""
+    """Mean of each column, (n, repeats), over the defined values."""
     defined = ~np.isnan(values)
     total = np.where(defined, values, 0).sum(axis=0)
     return np.where(defined.any(axis=0), total / np.maximum(defined.sum(axis=0), 1), np.nan)
 
 
 def _interval(values: _Floats) -> Interval:
-    """The first value, and the 2.5th and 97.5th percentiles of the others that are defined."""
+    """The first value, with the 2.5th and 97.5th percentiles of the other defined values."""
     drawn = values[1:][~np.isnan(values[1:])]
     low, high = np.percentile(drawn, (2.5, 97.5)) if drawn.size else (np.nan, np.nan)
     return Interval(float(values[0]), float(low), float(high))

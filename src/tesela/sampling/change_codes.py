@@ -11,7 +11,7 @@ from tesela.core.legend import NODATA, LandClass, Legend
 
 def change_code(before: str, after: str) -> str:
     """
-    Code of a change; the same class twice is no change.
+    Code of a change from one class to another.
 
     Examples
     --------
@@ -23,9 +23,9 @@ def change_code(before: str, after: str) -> str:
 
 def change_legend(legend: Legend) -> Legend:
     """
-    All pairs of the classes of a legend, the class before being the slower index.
+    Legend of all pairs of classes, ordered by the class before, then the class after.
 
-    Colours are those of the class after; what did not change is grey.
+    A pair has the colour of the class after; a class that stays is grey.
 
     Raises
     ------
@@ -35,7 +35,7 @@ def change_legend(legend: Legend) -> Legend:
     size = len(legend)
     if size > 15:
         raise LegendError(
-            f"Legend '{legend.address}' has {size} classes; changes are mapped between at most 15. Give a "
+            f"Legend '{legend.address}' has {size} classes; changes can be mapped between at most 15. Give a "
             f"crosswalk to fewer, such as the six LULUCF categories."
         )
     pairs = [(before, after) for before in legend.classes for after in legend.classes]

@@ -1,5 +1,5 @@
 r"""
-The sampling design: how many points each stratum of a map gets.
+The sampling design: how many points are drawn in each stratum of a map.
 
 The number of points for a wanted standard error of overall accuracy follows Cochran (1977), as in Olofsson et
 al. (2014), equation 13:
@@ -27,15 +27,15 @@ from tesela.io.maps import ClassMap, MapReader
 from tesela.io.pixel_areas import equal_pixels_m2, stratum_table
 
 Rule: TypeAlias = Literal["simple", "proportional", "equal", "neyman"]
-"""How points are shared out: one stratum of everything; by area; the same for all; by area and doubt."""
+"""How points are allocated: in one single stratum; by area; the same for all; by area and expected variance."""
 
 WHOLE = "all"
-"""Code of the one stratum of a simple random sample."""
+"""Code of the only stratum of a simple random sample."""
 
 
 @dataclass(frozen=True)
 class Stratum:
-    """A part of the ground in which points are drawn with equal chances."""
+    """A part of the map in which all pixels have the same inclusion probability."""
 
     code: str
     name: str
@@ -45,14 +45,14 @@ class Stratum:
 
 @dataclass(frozen=True)
 class SamplingDesign:
-    """How a sample is drawn; made by `plan_sample`, carried out by `tesela.sampling.draw.draw_sample`."""
+    """The design of a sample; `plan_sample` makes it, `tesela.sampling.draw.draw_sample` draws the points."""
 
     strata: tuple[Stratum, ...]
     rule: Rule
     seed: int
-    """The same seed draws the same points; a larger design with it keeps those of the smaller one."""
+    """The same seed draws the same points; a larger sample contains those of the smaller one."""
     pixel_area_m2: float
-    """Ground of one pixel in square metres."""
+    """Area of one pixel in square metres."""
 
     @property
     def points(self) -> int:
@@ -60,11 +60,11 @@ class SamplingDesign:
         return sum(item.points for item in self.strata)
 
     def expected_se(self, expected: float | Mapping[str, float] = 0.85) -> float:
-        """Standard error of overall accuracy if strata turn out as accurate as expected, by code or for all."""
+        """Standard error of overall accuracy at the expected user's accuracies, one for all strata or by code."""
         sizes = np.array([item.size_px for item in self.strata], np.float64)
         drawn = np.array([item.points for item in self.strata], np.float64)
-        doubt = _expected(expected, tuple(item.code for item in self.strata))
-        parts = (sizes / sizes.sum()) ** 2 * (1 - drawn / sizes) * doubt * (1 - doubt) / drawn
+        users = _expected(expected, tuple(item.code for item in self.strata))
+        parts = (sizes / sizes.sum()) ** 2 * (1 - drawn / sizes) * users * (1 - users) / drawn
         return float(np.sqrt(parts.sum()))
 
     def to_dict(self) -> dict[str, object]:
@@ -98,66 +98,64 @@ def plan_sample(
     window_px: int = 2048,
 ) -> SamplingDesign:
     """
-    Design a random sample within the classes of a map; the map is counted in one streaming pass.
+    Design a stratified random sample; the pixels of the strata are counted in one streaming pass.
 
     Parameters
     ----------
     strata : ClassMap
-        Its classes are the strata; it need not be the map that is judged. In a projected CRS, whose pixels
-        have one size.
+        Map whose classes are the strata; it may differ from the map to assess. In a projected CRS, where all
+        pixels have one size.
     points : int, optional
-        Points of the whole sample; or give `target_se`.
+        Points of the whole sample; alternative to `target_se`.
     target_se : float, optional
-        Standard error of overall accuracy that is wanted, such as 0.01.
+        Target standard error of overall accuracy, such as 0.01.
     expected : float or mapping
-        User's accuracy to be expected, for all strata or by code.
+        Expected user's accuracy, for all strata or by code.
     rule : {"simple", "proportional", "equal", "neyman"}
-        Proportional with `minimum` is what Olofsson et al. (2014) advise.
+        Olofsson et al. (2014) recommend proportional allocation with a `minimum`.
     minimum : int
-        Points that the smallest strata get at least, before the rest is shared out.
+        Smallest number of points in a stratum.
     crosswalk : Crosswalk, optional
-        From the map's classes to fewer strata; what it sends to nodata is not sampled.
+        From the map's classes to fewer strata; classes that go to nodata are not sampled.
 
     Raises
     ------
     InputError
-        If neither or both of `points` and `target_se` are given, or the points do not suffice.
+        If neither or both of `points` and `target_se` are given, or there are too few points for the strata.
     GridError
-        If the pixels of the map are not all of one size on the ground.
+        If the pixels of the map do not all have the same area.
     """
     if (points is None) == (target_se is None):
         raise InputError(
-            "A sample needs its number of points, or the standard error wanted: give one of the two."
+            "A sample needs its number of points or a target standard error: give one of the two."
         )
     if minimum < 0 or seed < 0:
-        raise InputError(f"minimum is {minimum} and seed {seed}; neither is less than 0.")
-    ground = equal_pixels_m2(strata)
+        raise InputError(f"minimum is {minimum} and seed {seed}; neither may be below 0.")
+    pixel_area_m2 = equal_pixels_m2(strata)
     legend = strata.legend if crosswalk is None else crosswalk.target
     sizes = count_strata(strata, crosswalk=crosswalk, window_px=window_px)
     names = dict(zip(legend.codes, legend.names, strict=True))
     if rule == "simple":
         sizes, names = {WHOLE: sum(sizes.values())}, {WHOLE: "All classes"}
     if not sum(sizes.values()):
-        raise InputError(
-            f"{strata.path}: no pixel has a class to be sampled. Check the map and the crosswalk."
-        )
+        raise InputError(f"{strata.path}: no pixel has a class to sample. Check the map and the crosswalk.")
     codes, pixels = tuple(sizes), np.array(list(sizes.values()), np.int64)
-    doubt = _expected(expected, codes)
+    users = _expected(expected, codes)
     if points is None:
         assert target_se is not None
         points = math.ceil(
-            sample_size(pixels / pixels.sum(), doubt, target_se=target_se, population_px=pixels.sum())
+            sample_size(pixels / pixels.sum(), users, target_se=target_se, population_px=pixels.sum())
         )
         points = max(points, int(np.minimum(pixels, minimum).sum()))
-    shared = allocate(points, pixels, rule=rule, minimum=minimum, expected=doubt)
+    allocated = allocate(points, pixels, rule=rule, minimum=minimum, expected=users)
     return SamplingDesign(
         strata=tuple(
             Stratum(code, names[code], int(size), int(n))
-            for code, size, n in zip(codes, pixels, shared, strict=True)
+            for code, size, n in zip(codes, pixels, allocated, strict=True)
         ),
         rule=rule,
         seed=seed,
-        pixel_area_m2=ground,
+        pixel_area_m2=pixel_area_m2,
     )
 
 
@@ -169,16 +167,16 @@ def sample_size(
     population_px: float = math.inf,
 ) -> float:
     """
-    Points for a standard error of overall accuracy, not rounded.
+    Number of points for a target standard error of overall accuracy, not rounded.
 
     Parameters
     ----------
     weights : (H,) array
-        Shares of the strata in the ground; they sum to 1.
+        Shares of the strata in the area of the map; they sum to 1.
     expected : (H,) array
-        User's accuracies to be expected, 0 to 1.
+        Expected user's accuracies, 0 to 1.
     population_px : float
-        Pixels of the whole ground; endless in Olofsson et al. (2014).
+        Pixels of the whole map; infinite in Olofsson et al. (2014).
 
     Examples
     --------
@@ -187,7 +185,9 @@ def sample_size(
     640.5
     """
     if not 0 < target_se < 1:
-        raise InputError(f"The standard error wanted is {target_se}; it lies between 0 and 1, such as 0.01.")
+        raise InputError(
+            f"The target standard error is {target_se}; it must be between 0 and 1, such as 0.01."
+        )
     variance = expected * (1 - expected)
     return float((weights @ np.sqrt(variance)) ** 2 / (target_se**2 + (weights @ variance) / population_px))
 
@@ -201,19 +201,22 @@ def allocate(
     expected: NDArray[np.float64] | None = None,
 ) -> NDArray[np.int64]:
     """
-    Share points out to strata: by a rule, but none gets less than `minimum` nor more than its pixels.
+    Allocate points to strata by a rule, at least `minimum` and at most all pixels in each.
+
+    Fractions are rounded by the largest-remainder method: each stratum gets the whole part of its quota, and
+    the points left go to the largest fractions.
 
     Parameters
     ----------
     sizes_px : (H,) array
         Pixels of the strata.
     expected : (H,) array, optional
-        User's accuracies to be expected; only Neyman's rule asks for them.
+        Expected user's accuracies; only Neyman's rule needs them.
 
     Returns
     -------
     (H,) array of int64
-        Sums to `points`, or to all pixels where there are fewer.
+        Sums to `points`, or to the number of pixels where that is smaller.
 
     Examples
     --------
@@ -223,54 +226,57 @@ def allocate(
     sizes = np.asarray(sizes_px, np.int64)
     if rule not in ("simple", "proportional", "equal", "neyman"):
         raise InputError(unknown_name("rule", rule, ("simple", "proportional", "equal", "neyman")))
-    wish = np.ones(len(sizes)) if rule == "equal" else sizes.astype(np.float64)
+    quota_weights = np.ones(len(sizes)) if rule == "equal" else sizes.astype(np.float64)
     if rule == "neyman":
         if expected is None:
-            raise InputError("Neyman's rule needs the accuracies to be expected (expected).")
-        wish = wish * np.sqrt(expected * (1 - expected))
+            raise InputError("Neyman's rule needs the expected user's accuracies (expected).")
+        quota_weights = quota_weights * np.sqrt(expected * (1 - expected))
     least = np.minimum(sizes, max(minimum, 2))  # a variance needs two
     points = min(points, int(sizes.sum()))
     if least.sum() > points:
         raise InputError(
-            f"{points} points do not suffice for {len(sizes)} strata of at least {max(minimum, 2)}: give "
+            f"{points} points are too few for {len(sizes)} strata of at least {max(minimum, 2)} each: give "
             f"{int(least.sum())} or more, or a smaller minimum, or join strata by a crosswalk."
         )
-    wish = np.maximum(wish, 1e-9 * max(wish.max(), 1.0))
+    quota_weights = np.maximum(quota_weights, 1e-9 * max(quota_weights.max(), 1.0))
     low, high = 0.0, 1.0
-    while np.clip(high * wish, least, sizes).sum() < points:
+    while np.clip(high * quota_weights, least, sizes).sum() < points:
         high *= 2
-    for _ in range(200):  # the level at which all points are given out
+    for _ in range(200):  # bisection: the factor at which the quotas sum to the points
         middle = (low + high) / 2
-        low, high = (middle, high) if np.clip(middle * wish, least, sizes).sum() < points else (low, middle)
-    quota = np.clip(high * wish, least, sizes)
-    given = np.floor(quota + 1e-9).astype(np.int64)
-    order = np.argsort(given - quota, kind="stable")  # the largest remainders first
-    order = order[given[order] < sizes[order]]
-    given[order[: points - int(given.sum())]] += 1
-    return np.asarray(given)
+        too_few = np.clip(middle * quota_weights, least, sizes).sum() < points
+        low, high = (middle, high) if too_few else (low, middle)
+    quota = np.clip(high * quota_weights, least, sizes)
+    allocated = np.floor(quota + 1e-9).astype(np.int64)
+    order = np.argsort(allocated - quota, kind="stable")  # the largest remainders first
+    order = order[allocated[order] < sizes[order]]
+    allocated[order[: points - int(allocated.sum())]] += 1
+    return np.asarray(allocated)
 
 
 def count_strata(
     strata: ClassMap, *, crosswalk: Crosswalk | None = None, window_px: int = 2048
 ) -> dict[str, int]:
-    """Pixels of each stratum that a map has, by code, in one pass; strata without a pixel are left out."""
+    """Number of pixels of each stratum, by code; strata without pixels are left out."""
     table, legend = stratum_table(strata.legend, crosswalk)
     counts = np.zeros(256, np.int64)
     with MapReader(strata) as reader:
         for _, _, window in windows(strata.grid, window_px):
             counts += np.bincount(reader.read(window).ravel(), minlength=256)
-    found = np.bincount(table, weights=counts, minlength=256).astype(np.int64)
-    return {item.code: int(found[item.value]) for item in legend.classes if found[item.value]}
+    pixels = np.bincount(table, weights=counts, minlength=256).astype(np.int64)
+    return {item.code: int(pixels[item.value]) for item in legend.classes if pixels[item.value]}
 
 
 def _expected(expected: float | Mapping[str, float], codes: tuple[str, ...]) -> NDArray[np.float64]:
     if isinstance(expected, Mapping):
         missing = [code for code in codes if code not in expected]
         if missing and WHOLE not in codes:
-            raise InputError(f"No accuracy is expected for {join_words(missing)}; give one for each stratum.")
+            raise InputError(
+                f"The expected accuracy of {join_words(missing)} is missing; give one for each stratum."
+            )
         values = [float(expected.get(code, np.mean(list(expected.values())))) for code in codes]
     else:
         values = [float(expected)] * len(codes)
     if not all(0 <= value <= 1 for value in values):
-        raise InputError(f"Expected accuracies are {join_words(values)}; each lies between 0 and 1.")
+        raise InputError(f"Expected accuracies are {join_words(values)}; each must be between 0 and 1.")
     return np.array(values)

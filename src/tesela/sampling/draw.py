@@ -1,9 +1,9 @@
 """
 The points of a sample, drawn from a map into a GeoPackage for interpreters.
 
-Each pixel has a pseudo-random number that depends on the seed and on its place in the grid only; a stratum's
-points are its pixels with the smallest numbers. That is a simple random sample without replacement, it does
-not depend on the windows in which the map is read, and with one seed a larger sample contains the smaller.
+Each pixel has a pseudo-random number that depends only on the seed and its position in the grid; a stratum's
+points are its pixels with the smallest numbers. This is a simple random sample without replacement. It does not
+depend on the windows in which the map is read, and a larger sample with the same seed contains the smaller one.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _FULL = float(2**64)
 
 @dataclass(frozen=True, eq=False)
 class DrawnPoints:
-    """Pixels drawn, in the random order in which they are to be interpreted."""
+    """Sampled pixels, in the random order in which they are interpreted."""
 
     row: NDArray[np.int64]
     col: NDArray[np.int64]
@@ -59,8 +59,8 @@ def draw_sample(
     Draw a sample and write it for interpreters.
 
     The GeoPackage has the layer ``points`` (sample_id, stratum, x, y, reference, confidence, note; the last
-    three empty), the tables ``strata`` and ``classes``, and the table ``key`` from sample_id to stratum. The
-    interpreter fills `reference` with class codes, in the page of ``tesela review`` or in a GIS;
+    three empty), the tables ``strata`` and ``classes``, and the table ``key`` from sample_id to stratum.
+    Interpreters fill `reference` with class codes, in the page of ``tesela review serve`` or in a GIS;
     `tesela.sampling.responses.read_sample` reads them back.
 
     Parameters
@@ -68,21 +68,21 @@ def draw_sample(
     strata, crosswalk
         Those of `plan_sample`.
     classes : Legend, optional
-        Classes from which interpreters choose; default: those that make the strata.
+        Classes that interpreters choose from; default: those of the strata.
     show : ClassMap, optional
-        Map whose class the interpreter is to see, in the field `map_class`; hidden by default, so that the
-        map does not lead the eye.
+        Map whose class interpreters see, in the field `map_class`; hidden by default, so that it does not
+        influence them.
     hide_strata : bool
-        Leave the stratum out of the points: where strata are classes, it says the map's class.
+        Leave the stratum out of the points: where strata are classes, it reveals the map's class.
 
     Raises
     ------
     InputError
-        If the map is not the one of the design, or the file holds answers, which would be lost.
+        If the map is not that of the design, or the file already holds responses.
     """
     if Path(out).suffix.lower() != ".gpkg":
-        raise InputError(f"{out}: a sample is a GeoPackage; end the name in .gpkg.")
-    refuse_answered(out)
+        raise InputError(f"{out}: a sample is a GeoPackage; give a name that ends in .gpkg.")
+    refuse_interpreted(out)
     points = draw_points(strata, design=design, crosswalk=crosswalk, window_px=window_px)
     layers = {
         "points": _points_layer(strata, points, design=design, show=show, hide_strata=hide_strata),
@@ -93,24 +93,24 @@ def draw_sample(
     return write_geopackage(out, layers)
 
 
-def refuse_answered(path: str | Path) -> None:
+def refuse_interpreted(path: str | Path) -> None:
     """
-    Check that a sample may be drawn into a file.
+    Refuse to overwrite a sample that holds responses.
 
     Raises
     ------
     InputError
-        If the file holds a sample with answers.
+        If the file holds a sample with responses.
     """
     import pyogrio
 
     if not Path(path).is_file() or LAYER not in {str(name) for name, _ in pyogrio.list_layers(path)}:
         return
-    answers = read_table(path, layer=LAYER).get("reference")
-    count = 0 if answers is None else int((answers.fillna("").astype(str).str.strip() != "").sum())
+    responses = read_table(path, layer=LAYER).get("reference")
+    count = 0 if responses is None else int((responses.fillna("").astype(str).str.strip() != "").sum())
     if count:
         raise InputError(
-            f"{path}: {count} points of this sample are answered, and drawing anew would lose that. Draw into "
+            f"{path}: {count} points of this sample have a response, which a new sample would overwrite. Write to "
             f"another file, or move this one away."
         )
 
@@ -118,19 +118,19 @@ def refuse_answered(path: str | Path) -> None:
 def draw_points(
     strata: ClassMap, *, design: SamplingDesign, crosswalk: Crosswalk | None = None, window_px: int = 2048
 ) -> DrawnPoints:
-    """Pixels of a sample; see `draw_sample`."""
+    """Draw the pixels of a sample; see `draw_sample`."""
     table = _position_table(strata, design, crosswalk)
     wanted = np.array([item.points for item in design.strata], np.int64)
     sizes = np.array([item.size_px for item in design.strata], np.int64)
     mix = np.random.SeedSequence(design.seed).generate_state(1, np.uint64)[0]
-    # some more than needed pass the gate, so that one pass nearly always does
+    # more pixels pass than needed, so that one pass over the map is nearly always enough
     chance = np.minimum((wanted + 6 * np.sqrt(wanted) + 10) / np.maximum(sizes, 1), 1.0)
     while True:
-        keys, index, place, found = _below(strata, table, chance, mix=mix, window_px=window_px)
-        if not np.array_equal(found, sizes):
+        keys, index, place, counts = _below(strata, table, chance, mix=mix, window_px=window_px)
+        if not np.array_equal(counts, sizes):
             raise InputError(
-                f"{strata.path} has {found.tolist()} px in the strata, the design says {sizes.tolist()}: the "
-                f"map or the crosswalk is another. Plan the sample anew."
+                f"{strata.path} has {counts.tolist()} px in the strata, the design {sizes.tolist()}: the map or the "
+                f"crosswalk is a different one. Plan the sample again."
             )
         passed = np.bincount(place, minlength=len(wanted))
         if (passed >= wanted).all():
@@ -142,7 +142,7 @@ def draw_points(
         mine = place[order] == h
         rank[mine] = np.arange(mine.sum())
     chosen = order[rank < wanted[place[order]]]
-    # in this order every beginning holds the same part of each stratum: who stops early leaves a valid sample
+    # every first part of this order holds the same share of each stratum, a valid sample if interpreters stop early
     late = keys[chosen] / _FULL * sizes[place[chosen]] / wanted[place[chosen]]
     chosen = chosen[np.lexsort((index[chosen], late))]
     cols = strata.grid.shape[1]
@@ -154,7 +154,7 @@ def draw_points(
 def _position_table(
     strata: ClassMap, design: SamplingDesign, crosswalk: Crosswalk | None
 ) -> NDArray[np.int16]:
-    """Table of 256 from a map's value to the position of its stratum, -1 for none."""
+    """Lookup table (256,) from a map's value to the position of its stratum, -1 for none."""
     values, legend = stratum_table(strata.legend, crosswalk)
     codes = [item.code for item in design.strata]
     position = np.full(256, -1, np.int16)
@@ -169,17 +169,17 @@ def _position_table(
 def _below(
     strata: ClassMap, table: NDArray[np.int16], chance: NDArray[np.float64], *, mix: np.uint64, window_px: int
 ) -> tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.int16], NDArray[np.int64]]:
-    """Keys, indices and strata of the pixels that pass the gate of their stratum; all pixels by stratum."""
-    gates = np.array([min(int(share * _FULL), 2**64 - 1) for share in chance], np.uint64)
+    """Keys, indices and strata of the pixels whose key is within their stratum's limit; pixel counts of all strata."""
+    limits = np.array([min(int(share * _FULL), 2**64 - 1) for share in chance], np.uint64)
     parts = []
     sizes = np.zeros(len(chance), np.int64)
     with MapReader(strata) as reader:
         for row, col, window in windows(strata.grid, window_px):
             values = reader.read(window)
-            *part, counts = _pass_gates(
+            *part, counts = _pass_limits(
                 values,
                 table,
-                gates,
+                limits,
                 first=np.int64(row) * strata.grid.shape[1] + col,
                 cols=strata.grid.shape[1],
                 mix=mix,
@@ -190,19 +190,19 @@ def _below(
     return keys, index, place, sizes
 
 
-def _pass_gates(
+def _pass_limits(
     values: NDArray[np.uint8],
     table: NDArray[np.int16],
-    gates: NDArray[np.uint64],
+    limits: NDArray[np.uint64],
     *,
     first: int,
     cols: int,
     mix: np.uint64,
 ) -> tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.int16], NDArray[np.int64]]:
-    counts = np.zeros(len(gates), np.int64)
-    size = _count_passing(values, table, gates, np.int64(first), np.int64(cols), mix, counts)
+    counts = np.zeros(len(limits), np.int64)
+    size = _count_passing(values, table, limits, np.int64(first), np.int64(cols), mix, counts)
     keys, index, place = np.empty(size, np.uint64), np.empty(size, np.int64), np.empty(size, np.int16)
-    _take_passing(values, table, gates, np.int64(first), np.int64(cols), mix, keys, index, place)
+    _take_passing(values, table, limits, np.int64(first), np.int64(cols), mix, keys, index, place)
     return keys, index, place, counts
 
 
@@ -216,27 +216,27 @@ def _key(index: np.uint64, mix: np.uint64) -> np.uint64:  # pragma: no cover - c
 
 
 @njit(cache=True, nogil=True)
-def _count_passing(values, table, gates, first, cols, mix, counts):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
+def _count_passing(values, table, limits, first, cols, mix, counts):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
     passing = 0
     for r in range(values.shape[0]):
         for c in range(values.shape[1]):
             place = table[values[r, c]]
             if place >= 0:
                 counts[place] += 1
-                if _key(np.uint64(first + r * cols + c), mix) <= gates[place]:
+                if _key(np.uint64(first + r * cols + c), mix) <= limits[place]:
                     passing += 1
     return passing
 
 
 @njit(cache=True, nogil=True)
-def _take_passing(values, table, gates, first, cols, mix, keys, index, places):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
+def _take_passing(values, table, limits, first, cols, mix, keys, index, places):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
     at = 0
     for r in range(values.shape[0]):
         for c in range(values.shape[1]):
             place = table[values[r, c]]
             if place >= 0:
                 key = _key(np.uint64(first + r * cols + c), mix)
-                if key <= gates[place]:
+                if key <= limits[place]:
                     keys[at] = key
                     index[at] = first + r * cols + c
                     places[at] = place

@@ -1,4 +1,4 @@
-"""The interpreted sample: how often each map class met each reference class, stratum by stratum."""
+"""The interpreted sample: points by stratum, map class and reference class."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from tesela.core.errors import InputError, LegendError, join_words, unknown_name
 @dataclass(frozen=True, eq=False, repr=False)
 class Sample:
     """
-    Points drawn at random within strata, each with the class of a map and the class an interpreter saw.
+    Error matrices of a stratified random sample: points by map class and reference class in each stratum.
 
-    Strata need not be the classes of the map: one sample judges any number of maps.
+    Strata may differ from the classes of the map: one sample can assess any number of maps.
 
     Examples
     --------
@@ -29,15 +29,15 @@ class Sample:
     """Codes of map and reference, in the legend's order."""
     strata: tuple[str, ...]
     sizes_px: NDArray[np.float64]
-    """(H,): pixels of each stratum; any other unit of area works where no finite population is assumed."""
+    """(H,): pixels of each stratum; any other unit of area works without a finite population correction."""
     counts: NDArray[np.int64]
     """(H, K, K): points by stratum, class of the map, class of the reference."""
     pixel_area_ha: float = 1.0
     """Hectares of one unit of `sizes_px`."""
-    unanswered: int = 0
-    """Points without an answer, left out as if they had not been drawn."""
+    missing_responses: int = 0
+    """Points without a response; they are left out as if they had not been drawn."""
     seed: int | None = None
-    """Seed of the draw, where it is known."""
+    """Seed of the sample, if known."""
 
     def __post_init__(self) -> None:
         counts = np.array(self.counts, np.int64)
@@ -46,13 +46,13 @@ class Sample:
         if counts.shape != shape or sizes.shape != shape[:1]:
             raise InputError(
                 f"A sample of {shape[0]} strata and {shape[1]} classes needs counts of the shape {shape} and "
-                f"sizes of {shape[:1]}; they came as {counts.shape} and {sizes.shape}."
+                f"sizes of {shape[:1]}; they have {counts.shape} and {sizes.shape}."
             )
         drawn = counts.sum(axis=(1, 2))
         if not drawn.any():
             raise InputError(
-                "A sample without answers has too few answered points: fill in its field `reference` first "
-                "(tesela review SAMPLE --image SCENE)."
+                "The sample has no responses: fill in its field `reference` first "
+                "(tesela review serve SAMPLE --image SCENE)."
             )
         few = [
             f"{code} ({n} of {size:.0f} px)"
@@ -61,7 +61,7 @@ class Sample:
         ]
         if few:
             raise InputError(
-                f"Stratum {join_words(few, most=5)} has too few answered points: each stratum needs two to "
+                f"Stratum {join_words(few, most=5)} has too few points with a response: each stratum needs two to "
                 f"have a variance. Interpret more points there, or join small strata by a crosswalk."
             )
         for name, array in (("counts", counts), ("sizes_px", sizes)):
@@ -73,17 +73,17 @@ class Sample:
 
     @property
     def points(self) -> int:
-        """Points with an answer."""
+        """Points with a response."""
         return int(self.counts.sum())
 
     @property
     def area_ha(self) -> float:
-        """Area that the sample stands for."""
+        """Area that the sample represents."""
         return float(self.sizes_px.sum()) * self.pixel_area_ha
 
     @property
     def strata_are_classes(self) -> bool:
-        """Whether every stratum is one class of the map: the case of Olofsson et al. (2014)."""
+        """Whether every stratum is one class of the map, as in Olofsson et al. (2014)."""
         mapped = self.counts.sum(axis=2) > 0
         return bool((mapped.sum(axis=1) <= 1).all() and (mapped.sum(axis=0) <= 1).all())
 
@@ -125,48 +125,48 @@ class Sample:
         seed: int | None = None,
     ) -> Sample:
         """
-        Sample from one row per point; points whose `reference` is empty count as unanswered.
+        Sample from one row per point; points whose `reference` is empty count as missing responses.
 
         Parameters
         ----------
         strata, mapped, reference : sequences of str, of one length
-            Codes of the stratum, of the map's class and of the class that was seen.
+            Codes of the stratum, the map class and the reference class.
         sizes_px : mapping
-            Pixels of every stratum, also of strata without a point.
+            Pixels of every stratum, including strata without points.
 
         Raises
         ------
         LegendError
             If a code is not among `classes`.
         InputError
-            If a stratum is unknown, or has too few answers.
+            If a stratum is unknown, or has too few responses.
         """
         codes, names = tuple(classes), tuple(sizes_px)
-        answered = [index for index, code in enumerate(reference) if code]
-        strange = sorted(
-            {code for side in (mapped, reference) for i in answered if (code := side[i]) not in codes}
+        interpreted = [index for index, code in enumerate(reference) if code]
+        unknown = sorted(
+            {code for side in (mapped, reference) for i in interpreted if (code := side[i]) not in codes}
         )
-        if strange:
+        if unknown:
             raise LegendError(
-                f"The sample holds {join_words(repr(code) for code in strange)}; "
-                f"{unknown_name('class', strange[0], codes)} Correct the field, or give a crosswalk."
+                f"The sample holds {join_words(repr(code) for code in unknown)}; "
+                f"{unknown_name('class', unknown[0], codes)} Correct the field, or give a crosswalk."
             )
-        lost = sorted({strata[i] for i in answered} - set(names))
+        lost = sorted({strata[i] for i in interpreted} - set(names))
         if lost:
             raise InputError(
                 f"The sample names stratum {join_words(lost)}; its strata are {join_words(names)}."
             )
         counts = np.zeros((len(names), len(codes), len(codes)), np.int64)
-        place = {code: position for position, code in enumerate(codes)}
-        home = {code: position for position, code in enumerate(names)}
-        for i in answered:
-            counts[home[strata[i]], place[mapped[i]], place[reference[i]]] += 1
+        class_at = {code: position for position, code in enumerate(codes)}
+        stratum_at = {code: position for position, code in enumerate(names)}
+        for i in interpreted:
+            counts[stratum_at[strata[i]], class_at[mapped[i]], class_at[reference[i]]] += 1
         return cls(
             codes,
             names,
             np.array([sizes_px[name] for name in names], np.float64),
             counts,
             pixel_area_ha=pixel_area_ha,
-            unanswered=len(reference) - len(answered),
+            missing_responses=len(reference) - len(interpreted),
             seed=seed,
         )

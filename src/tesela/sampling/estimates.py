@@ -1,4 +1,4 @@
-"""Estimates: accuracy and class areas of a map, as known from a sample."""
+"""Estimates of a map's accuracy and class areas from a sample."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tesela.sampling.estimators import (
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number known from a sample: NaN where the sample says nothing."""
+    """An estimate from a sample, with its error; NaN where the sample has no points for it."""
 
     value: float
     se: float
@@ -41,7 +41,7 @@ class Estimate:
 
     @property
     def has_interval(self) -> bool:
-        """False where all points of its strata were alike: the sample met no error there, which is not to say none."""
+        """False where all points have the same value: the sample shows no error, but there may be some."""
         return math.isfinite(self.low) and math.isfinite(self.high) and self.se > 0
 
     def scaled(self, factor: float) -> Estimate:
@@ -49,7 +49,7 @@ class Estimate:
         return Estimate(self.value * factor, self.se * factor, self.low * factor, self.high * factor)
 
     def to_dict(self) -> dict[str, float | None]:
-        """Value, standard error and interval; None where the number does not exist."""
+        """Value, standard error and interval; None for undefined numbers."""
         numbers = {"value": self.value, "se": self.se, "low": self.low, "high": self.high}
         return {name: number if math.isfinite(number) else None for name, number in numbers.items()}
 
@@ -60,29 +60,29 @@ class AccuracyEstimates:
 
     sample: Sample
     finite: bool
-    """Whether the finite population correction was applied."""
+    """Whether the finite population correction is applied."""
     overall: Estimate
-    """Share of the ground whose class is right."""
+    """Share of the area with the right class."""
     users: tuple[Estimate, ...]
-    """Of the ground mapped as a class, the share that is that class; one per class."""
+    """Of the area mapped as a class, the share that is that class; one per class."""
     producers: tuple[Estimate, ...]
-    """Of the ground that is a class, the share mapped as it."""
+    """Of the area of a class by the reference, the share mapped as that class."""
     f1: tuple[Estimate, ...]
     """Harmonic mean of the two, with bootstrap intervals."""
     macro_f1: Estimate
-    """Mean F1 over the classes that the sample met."""
+    """Mean F1 of the classes in the sample."""
     shares: tuple[Estimate, ...]
-    """Share of each class in the whole ground by the reference: the area without the map's bias."""
+    """Share of each class in the whole area by the reference: without the map's bias."""
     mapped_shares: tuple[Estimate, ...]
-    """Share of each class by the map; free of error where strata are the map's classes."""
+    """Share of each class by the map; exact where strata are the map's classes."""
     cells: Floats
-    """(K, K): share of the ground by map class (row) and reference class (column)."""
+    """(K, K): share of the area by map class (row) and reference class (column)."""
     cells_se: Floats
     """(K, K): their standard errors."""
 
     @property
     def areas_ha(self) -> tuple[Estimate, ...]:
-        """Area of each class in hectares, without the map's bias."""
+        """Estimated area of each class in hectares, without the map's bias."""
         return tuple(item.scaled(self.sample.area_ha) for item in self.shares)
 
     def to_dict(self) -> dict[str, object]:
@@ -92,7 +92,7 @@ class AccuracyEstimates:
         return {
             "basis": "design-based, Stehman 2014" + (" = Olofsson 2014" if sample.strata_are_classes else ""),
             "points": sample.points,
-            "unanswered": sample.unanswered,
+            "missing_responses": sample.missing_responses,
             "seed": sample.seed,
             "finite_population": self.finite,
             "area_ha": sample.area_ha,
@@ -125,7 +125,7 @@ class AccuracyEstimates:
         }
 
     def to_lines(self) -> Iterator[str]:
-        """Table for a person, one line per class."""
+        """Table as text, one line per class."""
         totals = f"overall accuracy {_percent(self.overall)}, macro F1 {_percent(self.macro_f1)}"
         yield f"{self.sample.points} points, {totals}"
         width = max(len(code) for code in self.sample.classes)
@@ -145,25 +145,25 @@ def estimate_accuracy(
     seed: int = 0,
 ) -> AccuracyEstimates:
     """
-    Accuracy of a map and areas of its classes, from a sample; the formulas stand in `estimators`.
+    Estimate the accuracy of a map and the areas of its classes from a sample; `estimators` has the formulas.
 
     Parameters
     ----------
     finite : bool
-        Apply the finite population correction; False for sizes that are not pixels, and for the formulas of
-        Olofsson et al. (2014) to the digit.
+        Apply the finite population correction. False for sizes that are not pixels, and for the exact formulas
+        of Olofsson et al. (2014).
     interval : {"logit", "wald"}
-        How `low` and `high` are drawn; standard errors and half-widths do not depend on it.
+        Method of `low` and `high`; standard errors and half-widths do not depend on it.
     bootstrap : int
-        Resamples for the errors of F1; its intervals are their percentiles.
+        Number of resamples for the errors of F1; its intervals are their percentiles.
     seed : int
-        Of the resamples.
+        Seed of the resamples.
 
     Examples
     --------
     >>> sample = Sample.from_matrix([[97, 3], [2, 98]], sizes_px=[1000, 9000], classes=["change", "stable"])
-    >>> found = estimate_accuracy(sample)
-    >>> round(found.overall.value, 4), round(found.areas_ha[0].value, 1)
+    >>> estimates = estimate_accuracy(sample)
+    >>> round(estimates.overall.value, 4), round(estimates.areas_ha[0].value, 1)
     (0.979, 1150.0)
     """
     counts, sizes, size = sample.counts.astype(np.float64), sample.sizes_px, len(sample.classes)
@@ -190,9 +190,9 @@ def estimate_accuracy(
 
 def class_indicators(size: int) -> tuple[Floats, Floats]:
     """
-    Cells of each row and of each column of an error matrix, two (K, K, K) arrays of 0 and 1.
+    Indicators of the cells of each row and each column of an error matrix, two (K, K, K) arrays of 0 and 1.
 
-    They are the `of`, `over` and `under` of the estimators; their product marks the cells of agreement.
+    They are arguments `of`, `over` and `under` of the estimators; their product marks the cells of agreement.
     """
     rows = np.broadcast_to(np.eye(size)[:, :, np.newaxis], (size, size, size))
     columns = np.broadcast_to(np.eye(size)[:, np.newaxis, :], (size, size, size))
@@ -206,18 +206,18 @@ def estimates_of(values: Floats, errors: Floats, interval: Interval = "logit") -
 
 
 def _from_draws(value: float, draws: Floats) -> Estimate:
-    known = draws[np.isfinite(draws)]
-    if known.size < 2:
+    finite = draws[np.isfinite(draws)]
+    if finite.size < 2:
         return Estimate(value, math.nan, math.nan, math.nan)
-    low, high = np.percentile(known, [2.5, 97.5])
-    return Estimate(value, float(known.std(ddof=1)), float(low), float(high))
+    low, high = np.percentile(finite, [2.5, 97.5])
+    return Estimate(value, float(finite.std(ddof=1)), float(low), float(high))
 
 
 def _with_mean(scores: Floats) -> Floats:
-    """Scores with their mean over the present classes behind them, (..., K + 1)."""
-    there = np.isfinite(scores)
+    """Scores followed by their mean over the classes present, (..., K + 1)."""
+    present = np.isfinite(scores)
     with np.errstate(invalid="ignore"):
-        mean = np.where(there, scores, 0).sum(axis=-1) / there.sum(axis=-1)
+        mean = np.where(present, scores, 0).sum(axis=-1) / present.sum(axis=-1)
     return np.concatenate([scores, mean[..., np.newaxis]], axis=-1)
 
 

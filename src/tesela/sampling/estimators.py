@@ -1,8 +1,8 @@
 r"""
-Estimators: means and ratios over the whole ground from a stratified random sample, with standard errors.
+Estimators of means and ratios over the whole area from a stratified random sample, with standard errors.
 
-Pure functions of counts. Each number depends on a point's map class and reference class only [Stehman2014]_;
-with :math:`N_h` pixels and :math:`n_h` points in stratum :math:`h`:
+Pure functions of counts. The variables :math:`y` and :math:`x` depend only on a point's map class and reference class
+[Stehman2014]_; with :math:`N_h` pixels and :math:`n_h` points in stratum :math:`h`:
 
 .. math::
 
@@ -14,7 +14,7 @@ with :math:`N_h` pixels and :math:`n_h` points in stratum :math:`h`:
     \frac{s_{yh}^2 + \hat R^2 s_{xh}^2 - 2\hat R\,s_{xyh}}{n_h}
 
 Where strata are the map's classes and :math:`n_h/N_h` is left out (``finite=False``), these are the formulas
-of Olofsson et al. (2014). Leading axes of `counts` are samples of one design, so that thousands of draws are
+of Olofsson et al. (2014). Leading axes of `counts` are samples of one design: thousands of simulated samples are
 estimated at once.
 
 .. [Stehman2014] doi:10.1080/01431161.2014.930207
@@ -30,17 +30,17 @@ from numpy.typing import NDArray
 from tesela.core.errors import InputError
 
 Z_95 = 1.96
-"""Half-width of a 95 % interval in standard errors, as the published examples round it."""
+"""Half-width of a 95 % interval in standard errors, rounded as in the published examples."""
 
 Floats: TypeAlias = NDArray[np.float64]
 
 Interval: TypeAlias = Literal["logit", "wald"]
-"""How an interval is drawn around a share, see `share_interval`."""
+"""Method for the interval of a share, see `share_interval`."""
 
 
 def share(counts: Floats, sizes_px: Floats, *, of: Floats, finite: bool = True) -> tuple[Floats, Floats]:
     """
-    Means over the whole ground of numbers that belong to cells of the error matrix.
+    Means over the whole area of a value that depends on the cell of the error matrix.
 
     Parameters
     ----------
@@ -49,8 +49,8 @@ def share(counts: Floats, sizes_px: Floats, *, of: Floats, finite: bool = True) 
     sizes_px : (H,) array
         Pixels of the strata.
     of : (M, K, K) array
-        The number of each cell: 1 where map and reference agree gives overall accuracy, 1 in a column the
-        share of a reference class, 1 in one cell the share of that cell.
+        Value of each cell: 1 where map and reference agree for overall accuracy, 1 in a column for the
+        share of a reference class, 1 in one cell for the share of that cell.
 
     Returns
     -------
@@ -64,7 +64,7 @@ def share(counts: Floats, sizes_px: Floats, *, of: Floats, finite: bool = True) 
 
 
 def cell_errors(counts: Floats, sizes_px: Floats, *, finite: bool = True) -> Floats:
-    """Standard errors of `expand`, (..., K, K): those of `share` for every single cell."""
+    """Standard errors of `expand`, (..., K, K): those of `share` for each cell."""
     cells, drawn = _cell_shares(counts)
     variance = cells * (1 - cells) * _unbiased(drawn)
     errors = _error(variance, drawn, sizes_px=sizes_px, finite=finite)
@@ -75,14 +75,14 @@ def ratio(
     counts: Floats, sizes_px: Floats, *, over: Floats, under: Floats, finite: bool = True
 ) -> tuple[Floats, Floats]:
     """
-    Ratios of two means: user's and producer's accuracy and the like; NaN where the mean below is 0.
+    Ratios of two means, such as user's and producer's accuracy; NaN where the denominator is 0.
 
     Parameters
     ----------
     counts, sizes_px
         As in `share`.
     over, under : (M, K, K) arrays
-        The numbers of each cell above and below the line.
+        Values of each cell in the numerator and in the denominator.
 
     Returns
     -------
@@ -101,7 +101,7 @@ def ratio(
 
 
 def expand(counts: Floats, sizes_px: Floats) -> Floats:
-    """Share of the ground in each cell of the error matrix, (..., K, K), from counts (..., H, K, K)."""
+    """Share of the area in each cell of the error matrix, (..., K, K), from counts (..., H, K, K)."""
     drawn = np.maximum(counts.sum(axis=(-2, -1), keepdims=True), 1)
     weight = (sizes_px / sizes_px.sum())[:, np.newaxis, np.newaxis]
     return np.asarray((weight * counts / drawn).sum(axis=-3))
@@ -120,7 +120,7 @@ def bootstrap_f1(
     r"""
     F1 of each class in resamples of a stratified sample.
 
-    In each stratum :math:`n_h - 1` points are drawn with replacement, and their distance from the sample is
+    In each stratum :math:`n_h - 1` points are drawn with replacement, and their difference from the sample is
     scaled by :math:`\sqrt{1 - n_h/N_h}`: the rescaled bootstrap of Rao and Wu (1988), whose variance is
     unbiased for means.
 
@@ -135,18 +135,20 @@ def bootstrap_f1(
     """
     rng = np.random.default_rng(seed)
     cells, drawn = _cell_shares(counts)
-    kept = np.sqrt(_left(drawn, sizes_px, finite=finite))
+    kept = np.sqrt(_unsampled(drawn, sizes_px, finite=finite))
     weight = sizes_px / sizes_px.sum()
     k = counts.shape[-1]
     size = (*cells.shape[:-2], draws)
     total = np.zeros((*size, k * k))
-    for h in range(len(sizes_px)):  # one stratum at a time, and only the cells it has: 44 classes stay small
-        seen = np.flatnonzero(cells[..., h, :].reshape(-1, k * k).any(axis=0))
-        chances = cells[..., np.newaxis, h, seen]
+    for h in range(
+        len(sizes_px)
+    ):  # one stratum at a time and only its cells, so that 44 classes need little memory
+        present = np.flatnonzero(cells[..., h, :].reshape(-1, k * k).any(axis=0))
+        chances = cells[..., np.newaxis, h, present]
         trials = np.maximum(drawn[..., np.newaxis, h] - 1, 1).astype(np.int64)
         resampled = rng.multinomial(trials, chances, size=size) / trials[..., np.newaxis]
         moved = chances + kept[..., np.newaxis, h, np.newaxis] * (resampled - chances)
-        total[..., seen] += weight[h] * moved
+        total[..., present] += weight[h] * moved
     return f1_scores(total.reshape(*size, k, k))
 
 
@@ -154,10 +156,10 @@ def share_interval(values: Floats, errors: Floats, *, interval: Interval = "logi
     r"""
     Ends of 95 % intervals of shares.
 
-    "wald" is :math:`v \pm 1.96\,s`, cut at 0 and 1, as published. "logit" draws it where shares have no ends,
-    :math:`\operatorname{logit} v \pm 1.96\,s / (v(1-v))`: with a handful of points in a cell it still covers
-    the truth as often as it says, which the former does not (docs/accuracy.md has the figures). Both are a
-    single point where the sample met no error at all.
+    "wald" is :math:`v \pm 1.96\,s`, clipped to 0 and 1, as published. "logit" is the interval on the logit scale,
+    :math:`\operatorname{logit} v \pm 1.96\,s / (v(1-v))`. With few points in a cell its coverage is still close
+    to 95 %, unlike that of "wald" (docs/accuracy.md has the figures). Both are a single point where the sample
+    shows no error at all.
 
     Raises
     ------
@@ -177,7 +179,7 @@ def share_interval(values: Floats, errors: Floats, *, interval: Interval = "logi
 
 
 def _cell_shares(counts: Floats) -> tuple[Floats, Floats]:
-    """Share of each stratum's points by cell, (..., H, K * K), and the points of each stratum, (..., H)."""
+    """Share of each stratum's points by cell, (..., H, K * K), and points of each stratum, (..., H)."""
     flat = counts.reshape(*counts.shape[:-2], -1).astype(np.float64)
     drawn = flat.sum(axis=-1)
     return flat / np.maximum(drawn, 1)[..., np.newaxis], drawn
@@ -188,8 +190,8 @@ def _unbiased(drawn: Floats) -> Floats:
     return np.asarray((drawn / np.maximum(drawn - 1, 1))[..., np.newaxis])
 
 
-def _left(drawn: Floats, sizes_px: Floats, *, finite: bool) -> Floats:
-    """What the sample has not seen of each stratum, 1 - n / N; 1 for an endless population."""
+def _unsampled(drawn: Floats, sizes_px: Floats, *, finite: bool) -> Floats:
+    """Share of each stratum outside the sample, 1 - n / N; 1 for an infinite population."""
     if not finite:
         return np.ones_like(drawn)
     return np.asarray(np.clip(1 - drawn / np.maximum(sizes_px, 1), 0, 1))
@@ -201,6 +203,6 @@ def _total(mean: Floats, sizes_px: Floats) -> Floats:
 
 def _error(variance: Floats, drawn: Floats, *, sizes_px: Floats, finite: bool) -> Floats:
     weight = sizes_px / sizes_px.sum()
-    factor = weight**2 * _left(drawn, sizes_px, finite=finite) / np.maximum(drawn, 1)
-    # differences of equal sums may fall short of zero by a rounding
+    factor = weight**2 * _unsampled(drawn, sizes_px, finite=finite) / np.maximum(drawn, 1)
+    # rounding may make the difference of equal sums slightly negative
     return np.asarray(np.sqrt((factor[..., np.newaxis] * np.maximum(variance, 0)).sum(axis=-2)))

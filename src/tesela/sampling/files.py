@@ -1,4 +1,4 @@
-"""Accuracy from a sample: files as they lie on disk, to a plan and points, and from answers to estimates and a page."""
+"""Samples of map files: draw points into a GeoPackage, and estimate accuracy and area from the responses."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from tesela.sampling.responses import read_sample
 
 @dataclass(frozen=True)
 class Drawn:
-    """A sample that waits for its interpreters."""
+    """A sample for interpreters, without responses yet."""
 
     design: SamplingDesign
     expected_se: float
-    """Standard error of overall accuracy if the map is as accurate as expected."""
+    """Standard error of overall accuracy if the map has the expected accuracy."""
     file: Path
 
     @property
@@ -33,7 +33,7 @@ class Drawn:
 
 @dataclass(frozen=True)
 class SampleEstimates:
-    """What a sample says of a map, and where its page lies."""
+    """Estimates of a map from a sample, and the path of their page."""
 
     estimates: AccuracyEstimates
     page: Path
@@ -64,16 +64,16 @@ def draw_sample_file(
     Parameters
     ----------
     strata : path, optional
-        Class map whose classes are the strata; default: the map that is to be judged.
+        Class map whose classes are the strata; default: the map to assess.
     points, target_se, rule, minimum, expected, seed
         See `tesela.sampling.design.plan_sample`.
     hide_strata : bool
-        Leave the stratum, which may tell the map's class, out of the points.
+        Leave the stratum out of the points; it may reveal the map's class.
     """
-    judged = _open(map_file, legend)
-    ground = judged if strata is None else open_map(strata)
+    class_map = _open(map_file, legend)
+    strata_map = class_map if strata is None else open_map(strata)
     design = plan_sample(
-        ground,
+        strata_map,
         points=points,
         target_se=target_se,
         rule=rule,
@@ -81,7 +81,7 @@ def draw_sample_file(
         expected=expected,
         seed=seed,
     )
-    file = draw_sample(ground, out, design=design, classes=judged.legend, hide_strata=hide_strata)
+    file = draw_sample(strata_map, out, design=design, classes=class_map.legend, hide_strata=hide_strata)
     return Drawn(design, design.expected_se(expected), file)
 
 
@@ -90,7 +90,7 @@ def estimate_sample_file(
     sample: str | Path,
     out: str | Path,
     *,
-    answers: str | Path | None = None,
+    responses: str | Path | None = None,
     field: str = "reference",
     legend: str | None = None,
     source: str | None = None,
@@ -99,32 +99,32 @@ def estimate_sample_file(
     title: str = "Accuracy and area from a sample",
 ) -> SampleEstimates:
     """
-    Estimate a map's accuracy and its classes' areas from a sample that was interpreted, and write the page.
+    Estimate a map's accuracy and class areas from an interpreted sample, and write the page.
 
     Parameters
     ----------
-    answers : path, optional
-        Table with sample_id and `field`, if the answers came back in another file.
+    responses : path, optional
+        Table with sample_id and `field`, if the responses are in another file.
     source, crosswalk : optional
-        A CSV from the map's classes to those that are judged, and the name of the latter's legend.
+        Legend in which the map is assessed, and a CSV from the map's classes to those of that legend.
     """
-    judged = _open(map_file, legend)
-    walk = None
+    class_map = _open(map_file, legend)
+    table = None
     if crosswalk is not None:
-        walk = load_crosswalk(
-            judged.legend.address, load_legend(source or judged.legend.address), path=crosswalk
+        table = load_crosswalk(
+            class_map.legend.address, load_legend(source or class_map.legend.address), path=crosswalk
         )
-    found = estimate_accuracy(
-        read_sample(sample, judged, crosswalk=walk, answers=answers, field=field), interval=interval
+    estimates = estimate_accuracy(
+        read_sample(sample, class_map, crosswalk=table, responses=responses, field=field), interval=interval
     )
     page = write_sample_page(
         out,
-        found,
-        legend=judged.legend if walk is None else walk.target,
+        estimates,
+        legend=class_map.legend if table is None else table.target,
         title=title,
         facts={"Map": str(map_file), "Sample": str(sample)},
     )
-    return SampleEstimates(found, page)
+    return SampleEstimates(estimates, page)
 
 
 def _open(path: str | Path, legend: str | None) -> ClassMap:

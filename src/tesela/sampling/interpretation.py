@@ -1,4 +1,4 @@
-"""Interpreting a sample: the points that are looked at, and the answers that go back into its file."""
+"""Interpretation of a sample: its points as interpreters see them, and their responses written into its file."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ CLASSES = "classes"
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What goes back into the file of one point; an empty reference says that nobody has answered."""
+class Response:
+    """Response for one point as stored in the file; an empty reference means none."""
 
     reference: str = ""
     confidence: str = ""
@@ -30,40 +30,40 @@ class Answer:
 
 @dataclass(frozen=True, eq=False)
 class SamplePoints:
-    """What an interpreter may see of a sample: neither strata nor the map's classes."""
+    """Points of a sample without the strata and classes of the map, which interpreters must not see."""
 
     ids: tuple[str, ...]
-    """In the random order in which they are to be looked at."""
+    """In the random order in which they are interpreted."""
     x: NDArray[np.float64]
     y: NDArray[np.float64]
     """Centres of the pixels, in `crs`."""
     crs: str
     """As WKT."""
     side: float
-    """Side of the pixel that is judged, in units of `crs`."""
+    """Side of the pixel to interpret, in units of `crs`."""
     side_m: float
     """The same in metres."""
     references: Mapping[str, str]
-    """Answers that stand in the file, by id; empty for none."""
+    """Responses in the file, by id; empty for none."""
     legend: Legend | None
-    """Classes to choose from; None in samples drawn before the file held them."""
+    """Classes to choose from; None for older files without them."""
 
     @property
     def fingerprint(self) -> str:
-        """What no other sample has: where its points lie, in their order."""
-        places = np.stack([self.x, self.y], axis=1).round(6)
-        return hashlib.sha256(places.tobytes()).hexdigest()[:16]
+        """Identity of the sample: a hash of its points in their order."""
+        coordinates = np.stack([self.x, self.y], axis=1).round(6)
+        return hashlib.sha256(coordinates.tobytes()).hexdigest()[:16]
 
     @property
     def corners(self) -> NDArray[np.float64]:
-        """(points, 4, 2): corners of the judged pixels, clockwise from the upper left."""
+        """(points, 4, 2): corners of the pixels to interpret, clockwise from the upper left."""
         half = np.array([[-1, 1], [1, 1], [1, -1], [-1, -1]]) * self.side / 2
         return np.stack([self.x, self.y], axis=1)[:, None] + half
 
 
 def read_points(path: str | Path) -> SamplePoints:
     """
-    Read the points of a sample for those who interpret it.
+    Read the points of a sample for its interpreters.
 
     Parameters
     ----------
@@ -73,14 +73,14 @@ def read_points(path: str | Path) -> SamplePoints:
     Raises
     ------
     InputError
-        If it is no such file.
+        If the file is not such a sample.
     """
     import pyogrio
 
     points = points_table(path, "reference", "confidence", "note").sort_values("sample_id")
     area = float(strata_table(path)["pixel_area_m2"].iloc[0])
     ids = tuple(str(int(number)) for number in points["sample_id"])
-    answers = points["reference"].fillna("").astype(str).str.strip()
+    responses = points["reference"].fillna("").astype(str).str.strip()
     layers = {str(name) for name, _ in pyogrio.list_layers(path)}
     metres = float(points.crs.axis_info[0].unit_conversion_factor)
     return SamplePoints(
@@ -90,34 +90,34 @@ def read_points(path: str | Path) -> SamplePoints:
         crs=points.crs.to_wkt(),
         side=float(np.sqrt(area)) / metres,
         side_m=float(np.sqrt(area)),
-        references=dict(zip(ids, answers, strict=True)),
+        references=dict(zip(ids, responses, strict=True)),
         legend=_legend(read_table(path, layer=CLASSES)) if CLASSES in layers else None,
     )
 
 
 def points_table(path: str | Path, *fields: str) -> pd.DataFrame:
     """
-    Points of a sample as they stand in its file, which others may have edited.
+    Points of a sample from its file, which may have been edited.
 
     Parameters
     ----------
     fields : str
-        Fields that are needed beside sample_id, x and y.
+        Fields required in addition to sample_id, x and y.
 
     Raises
     ------
     InputError
-        If a field is missing, the points have no coordinate system, or one is there twice or nowhere.
+        If a field is missing, the points have no coordinate system, or a point is there twice or has no position.
     """
     points = _with_fields(read_table(path, layer=LAYER), ("sample_id", "x", "y", *fields), where=path)
     if getattr(points, "crs", None) is None:
-        raise InputError(f"{path}: its points have no coordinate system. Take the file that was drawn.")
+        raise InputError(f"{path}: its points have no coordinate system. Use the file that was drawn.")
     if not np.isfinite(points[["sample_id", "x", "y"]].to_numpy(np.float64)).all():
-        raise InputError(f"{path}: a point has no sample_id, x or y. Put back what was drawn.")
+        raise InputError(f"{path}: a point has no sample_id, x or y. Restore the point as it was drawn.")
     ids = points["sample_id"]
     if not ids.is_unique:
         twice = join_words(sorted({int(number) for number in ids[ids.duplicated()]}), most=6)
-        raise InputError(f"{path}: sample_id {twice} stands twice; each point has one answer.")
+        raise InputError(f"{path}: sample_id {twice} is there twice; each point has one response.")
     return points
 
 
@@ -128,28 +128,28 @@ def strata_table(path: str | Path) -> pd.DataFrame:
     Raises
     ------
     InputError
-        If it is not the table that `tesela.sampling.draw.draw_sample` wrote.
+        If the table is not as `tesela.sampling.draw.draw_sample` wrote it.
     """
     numbers = ["size_px", "pixel_area_m2", "seed"]
     strata = _with_fields(read_table(path, layer="strata"), ("stratum", *numbers), where=path)
     sizes = strata[numbers].apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
     if not len(sizes) or not np.isfinite(sizes).all() or (sizes[:, :2] <= 0).any():
         raise InputError(
-            f"{path}: its table 'strata' was changed: each stratum needs pixels (size_px) of some size "
-            f"(pixel_area_m2) and the seed. Take it from the file that was drawn."
+            f"{path}: its table 'strata' was changed: each stratum needs its number of pixels (size_px), their "
+            f"area (pixel_area_m2) and the seed. Use the table of the file that was drawn."
         )
     return strata
 
 
-def write_answers(path: str | Path, answers: Callable[[], Mapping[str, Answer]]) -> None:
+def write_responses(path: str | Path, responses: Callable[[], Mapping[str, Response]]) -> None:
     """
-    Write answers into the points of a sample: all of them or none, and nothing else is changed.
+    Write responses into the points of a sample, all of them or none; nothing else changes.
 
     Parameters
     ----------
-    answers : callable
-        Gives the answers by id; asked once nobody else can write, so that of several who write the last one's
-        are the newest.
+    responses : callable
+        Returns the responses by id. It is called while no other process can write, so that the last of several
+        writers writes the newest responses.
 
     Raises
     ------
@@ -157,12 +157,12 @@ def write_answers(path: str | Path, answers: Callable[[], Mapping[str, Answer]])
         If the file cannot be changed now.
     """
     with changing_rows(path, layer=LAYER, key="sample_id") as change:
-        for item_id, answer in answers().items():
-            change(int(item_id), asdict(answer))
+        for item_id, response in responses().items():
+            change(int(item_id), asdict(response))
 
 
 def classes_table(legend: Legend) -> pd.DataFrame:
-    """Table of the classes that interpreters choose from."""
+    """Table of the classes for interpreters to choose from."""
     return pd.DataFrame(
         [{"code": item.code, "name": item.name, "color": item.color} for item in legend.classes]
     )

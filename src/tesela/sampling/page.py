@@ -1,4 +1,4 @@
-"""The page of a sample's estimates: accuracy and areas with their intervals, and the same figures as JSON."""
+"""The page of a sample's estimates, accuracy and areas with their intervals, and the same figures as JSON."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tesela.sampling.estimates import AccuracyEstimates, Estimate
 
 def write_sample_page(
     out_dir: str | Path,
-    found: AccuracyEstimates,
+    estimates: AccuracyEstimates,
     *,
     legend: Legend,
     title: str = "Accuracy and area from a sample",
@@ -31,7 +31,7 @@ def write_sample_page(
     legend : Legend
         Names and colours of the sample's classes.
     facts : mapping of str, optional
-        Where map and sample come from, one line each.
+        Origin of map and sample, one line each.
 
     Returns
     -------
@@ -39,10 +39,10 @@ def write_sample_page(
         The page.
     """
     folder = Path(out_dir)
-    document = {"title": title, "facts": dict(facts or {}), **found.to_dict()}
+    document = {"title": title, "facts": dict(facts or {}), **estimates.to_dict()}
     with write_whole(folder / "accuracy.json") as part:
         part.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    sample = found.sample
+    sample = estimates.sample
     items = {item.code: item for item in legend.classes}
     text = (
         page_environment("tesela.sampling")
@@ -50,11 +50,12 @@ def write_sample_page(
         .render(
             title=title,
             facts=dict(facts or {}),
-            found=found,
-            overall=_cell(found.overall),
-            macro_f1=_cell(found.macro_f1),
+            estimates=estimates,
+            overall=_cell(estimates.overall),
+            macro_f1=_cell(estimates.macro_f1),
             classes=[
-                _row(found, k, items[code].name, items[code].color) for k, code in enumerate(sample.classes)
+                _row(estimates, k, items[code].name, items[code].color)
+                for k, code in enumerate(sample.classes)
             ],
             strata=[
                 {
@@ -67,7 +68,7 @@ def write_sample_page(
                     sample.strata, sample.sizes_px, sample.counts.sum(axis=(1, 2)), strict=True
                 )
             ],
-            matrix=_matrix(found),
+            matrix=_matrix(estimates),
         )
     )
     with write_whole(folder / "accuracy.html") as part:
@@ -75,16 +76,16 @@ def write_sample_page(
     return folder / "accuracy.html"
 
 
-def _row(found: AccuracyEstimates, k: int, name: str, color: str) -> dict[str, Any]:
-    area = found.areas_ha[k]
-    mapped = found.mapped_shares[k].value * found.sample.area_ha
+def _row(estimates: AccuracyEstimates, k: int, name: str, color: str) -> dict[str, Any]:
+    area = estimates.areas_ha[k]
+    mapped = estimates.mapped_shares[k].value * estimates.sample.area_ha
     return {
-        "code": found.sample.classes[k],
+        "code": estimates.sample.classes[k],
         "name": name,
         "color": color,
-        "users": _cell(found.users[k]),
-        "producers": _cell(found.producers[k]),
-        "f1": _cell(found.f1[k]),
+        "users": _cell(estimates.users[k]),
+        "producers": _cell(estimates.producers[k]),
+        "f1": _cell(estimates.f1[k]),
         "mapped": _hectares(mapped),
         "area": _hectares(area.value),
         "half": _hectares(area.half_width) if area.has_interval else "–",
@@ -95,36 +96,40 @@ def _row(found: AccuracyEstimates, k: int, name: str, color: str) -> dict[str, A
 
 
 def _cell(item: Estimate) -> dict[str, Any]:
-    """An estimate as text, and where its interval lies on a bar from 0 to 100 %."""
+    """An estimate as text, with the position of its interval on a bar from 0 to 100 %."""
     if not math.isfinite(item.value):
-        return {"text": "–", "interval": "the sample never met it", "bar": None}
+        return {"text": "–", "interval": "not in the sample", "bar": None}
     if item.se == 0 and item.value in (0, 1):
-        return {"text": f"{100 * item.value:.1f} %", "interval": "all points alike: no interval", "bar": None}
-    known = math.isfinite(item.low) and math.isfinite(item.high)
+        return {
+            "text": f"{100 * item.value:.1f} %",
+            "interval": "all points alike: no interval",
+            "bar": None,
+        }
+    finite = math.isfinite(item.low) and math.isfinite(item.high)
     return {
         "text": f"{100 * item.value:.1f} %",
         "interval": f"{100 * item.low:.1f} to {100 * item.high:.1f} (SE {100 * item.se:.1f})"
-        if known
+        if finite
         else "",
         "bar": {
             "left": f"{100 * item.low:.1f}",
             "width": f"{max(100 * (item.high - item.low), 0.8):.1f}",
             "at": f"{100 * item.value:.1f}",
         }
-        if known
+        if finite
         else None,
     }
 
 
-def _matrix(found: AccuracyEstimates) -> list[dict[str, Any]]:
-    points = found.sample.matrix
+def _matrix(estimates: AccuracyEstimates) -> list[dict[str, Any]]:
+    points = estimates.sample.matrix
     rows = points.sum(axis=1)
     return [
         {
             "cells": [
                 {
                     "points": int(points[i, j]),
-                    "share": f"{100 * found.cells[i, j]:.2f}",
+                    "share": f"{100 * estimates.cells[i, j]:.2f}",
                     "agree": i == j,
                     "shade": f"{0.6 * points[i, j] / max(rows[i], 1):.2f}",
                 }

@@ -1,4 +1,4 @@
-"""The interpreters' answers: a sample read back from its file and met with the map it is to judge."""
+"""The interpreters' responses: an interpreted sample read from its file, with the map's class at each point."""
 
 from __future__ import annotations
 
@@ -34,63 +34,64 @@ def read_sample(
     maps: ClassMap | Sequence[ClassMap],
     *,
     crosswalk: Crosswalk | Sequence[Crosswalk | None] | None = None,
-    answers: str | Path | None = None,
+    responses: str | Path | None = None,
     field: str = "reference",
 ) -> Sample:
     """
-    Read a sample that interpreters have filled in, with the class of a map at each point.
+    Read an interpreted sample, with the class of a map at each point.
 
     Parameters
     ----------
     path : path
         GeoPackage that `tesela.sampling.draw.draw_sample` wrote.
     maps : ClassMap, or two of them
-        The map to be judged, which need not be the one of the strata. With two maps, earlier then later, what
-        is judged is their change, and answers are written "forest_land>cropland".
+        The map to assess, which may differ from the map of the strata. With two maps, earlier then later, the
+        change between them is assessed, and responses have the form "forest_land>cropland".
     crosswalk : Crosswalk, or one (or None) per map, optional
-        From the maps' classes to those in which they are judged; answers may be codes of either legend.
-    answers : path, optional
-        Table with the fields sample_id and `field`, if the answers came back in another file.
+        From the maps' classes to those in which they are assessed; responses may be codes of either legend.
+    responses : path, optional
+        Table with the fields sample_id and `field`, if the responses are in another file.
     field : str
-        Field of the answers; points where it is empty count as unanswered.
+        Field of the responses; empty where there is none.
 
     Raises
     ------
     InputError
         If a table or field is missing, or a map has no class at a point.
     LegendError
-        If an answer is not a code of the legend.
+        If a response is not a code of the legend.
     """
-    judged = (maps,) if isinstance(maps, ClassMap) else tuple(maps)
-    if len(judged) not in (1, 2):
+    assessed = (maps,) if isinstance(maps, ClassMap) else tuple(maps)
+    if len(assessed) not in (1, 2):
         raise InputError(
-            f"A sample judges one map, or the change between two; {len(judged)} maps were given."
+            f"A sample assesses one map, or the change between two; {len(assessed)} maps were given."
         )
     points, strata, key = points_table(path), strata_table(path), read_table(path, layer="key")
-    column = _column(points if answers is None else read_table(answers), field, where=answers or path)
+    column = _column(points if responses is None else read_table(responses), field, where=responses or path)
     ids = [int(number) for number in key["sample_id"]]
-    place = _points_of(ids, points, where=path)
-    strange = sorted(set(column) - set(ids))
-    if strange:
+    drawn = _points_of(ids, points, where=path)
+    unknown = sorted(set(column) - set(ids))
+    if unknown:
         raise InputError(
-            f"{answers or path}: sample_id {join_words(strange, most=6)} is no point of {path}. Are these the answers "
-            f"to another sample?"
+            f"{responses or path}: sample_id {join_words(unknown, most=6)} is no point of {path}. Are these the "
+            f"responses to another sample?"
         )
-    walks = (
-        [crosswalk] * len(judged)
+    crosswalks = (
+        [crosswalk] * len(assessed)
         if crosswalk is None or isinstance(crosswalk, Crosswalk)
         else list(crosswalk)
     )
-    legend = judged[0].legend if walks[0] is None else walks[0].target
+    legend = assessed[0].legend if crosswalks[0] is None else crosswalks[0].target
     mapped = [
-        _codes_at(item, place, crosswalk=walk, path=path) for item, walk in zip(judged, walks, strict=True)
+        _codes_at(item, drawn, crosswalk=table, path=path)
+        for item, table in zip(assessed, crosswalks, strict=True)
     ]
-    codes = legend.codes if len(judged) == 1 else change_legend(legend).codes
-    known = _translation(legend, walks)
+    codes = legend.codes if len(assessed) == 1 else change_legend(legend).codes
+    translation = _translation(legend, crosswalks)
     return Sample.from_points(
         [str(code) for code in key["stratum"]],
-        mapped[0] if len(judged) == 1 else [change_code(a, b) for a, b in zip(*mapped, strict=True)],
-        [known.get(answer, answer) for answer in (column.get(number, "") for number in ids)],
+        mapped[0] if len(assessed) == 1 else [change_code(a, b) for a, b in zip(*mapped, strict=True)],
+        [translation.get(code, code) for code in (column.get(number, "") for number in ids)],
         sizes_px=dict(zip(strata["stratum"].astype(str), strata["size_px"].astype(int), strict=True)),
         classes=codes,
         pixel_area_ha=float(strata["pixel_area_m2"].iloc[0]) / 10_000,
@@ -102,16 +103,16 @@ def class_values_at(
     source: ClassMap, x: NDArray[np.float64], y: NDArray[np.float64], *, crs: str
 ) -> NDArray[np.uint8]:
     """
-    Values of a map at points, 0 where it has none; each block of the file is read once.
+    Values of a map at points, 0 outside the map; each block of the file is read once.
 
     Parameters
     ----------
     x, y : (n,) arrays
         In `crs`, as WKT.
     """
-    mine = raster_crs(source.grid).to_wkt()
-    if pyproj.CRS.from_user_input(crs) != pyproj.CRS.from_user_input(mine):
-        x, y = pyproj.Transformer.from_crs(crs, mine, always_xy=True).transform(x, y)
+    map_crs = raster_crs(source.grid).to_wkt()
+    if pyproj.CRS.from_user_input(crs) != pyproj.CRS.from_user_input(map_crs):
+        x, y = pyproj.Transformer.from_crs(crs, map_crs, always_xy=True).transform(x, y)
     step = ~source.grid.affine
     col = np.floor(step.a * x + step.b * y + step.c).astype(np.int64)
     row = np.floor(step.d * x + step.e * y + step.f).astype(np.int64)
@@ -130,54 +131,56 @@ def class_values_at(
 
 
 def _points_of(ids: Sequence[int], points: pd.DataFrame, *, where: str | Path) -> pd.DataFrame:
-    """Rows of the points that were drawn, in the order of `ids`; `points` may have been edited elsewhere."""
+    """Rows of the drawn points, in the order of `ids`; `points` may have been edited."""
     lost, added = sorted(set(ids) - set(points["sample_id"])), sorted(set(points["sample_id"]) - set(ids))
     if added:
         raise InputError(
-            f"{where}: sample_id {join_words(added, most=6)} was not drawn (table 'key'): points that somebody "
-            f"placed are no random sample. Remove them, or put the table back."
+            f"{where}: sample_id {join_words(added, most=6)} was not drawn (table 'key'): points placed by hand "
+            f"are no random sample. Remove them, or restore the table."
         )
     if lost:
         raise InputError(
-            f"{where}: {len(lost)} of the {len(ids)} points drawn are gone (sample_id {join_words(lost, most=6)}), "
-            f"and what is left stands for the map no more. Put them back; leave `reference` empty if unanswered."
+            f"{where}: {len(lost)} of the {len(ids)} points drawn are missing (sample_id {join_words(lost, most=6)}); "
+            f"the rest does not represent the map. Restore them, with an empty `reference` if there is no response."
         )
     return points.set_index("sample_id").loc[list(ids)]
 
 
 def _codes_at(
-    source: ClassMap, place: pd.DataFrame, *, crosswalk: Crosswalk | None, path: str | Path
+    source: ClassMap, drawn: pd.DataFrame, *, crosswalk: Crosswalk | None, path: str | Path
 ) -> list[str]:
     table, legend = stratum_table(source.legend, crosswalk)
-    x, y = place["x"].to_numpy(np.float64), place["y"].to_numpy(np.float64)
-    values = table[class_values_at(source, x, y, crs=place.crs.to_wkt())]
+    x, y = drawn["x"].to_numpy(np.float64), drawn["y"].to_numpy(np.float64)
+    values = table[class_values_at(source, x, y, crs=drawn.crs.to_wkt())]
     lost = int((values == NODATA).sum())
     if lost:
         raise InputError(
             f"{source.path} has no class at {lost} of the {len(x)} points of {path}: the sample does not "
-            f"stand for this map. Draw one from the ground that the map shows."
+            f"represent this map. Draw one within the area of the map."
         )
     codes = {item.value: item.code for item in legend.classes}
     return [codes[int(value)] for value in values]
 
 
 def _column(table: pd.DataFrame, field: str, *, where: str | Path) -> dict[int, str]:
-    """Answers by sample_id, as text; empty where there is none."""
+    """Responses by sample_id, as text; empty where there is none."""
     for name in ("sample_id", field):
         if name not in table.columns:
             raise InputError(f"{where}: {unknown_name('field', name, [str(c) for c in table.columns])}")
     try:
         ids = [int(number) for number in table["sample_id"]]
     except (TypeError, ValueError) as error:
-        raise InputError(f"{where}: a sample_id is no number ({error}). Take them from the sample.") from None
+        raise InputError(f"{where}: a sample_id is no number ({error}). Copy them from the sample.") from None
     twice = sorted({number for number in ids if ids.count(number) > 1}) if len(set(ids)) < len(ids) else []
     if twice:
-        raise InputError(f"{where}: sample_id {join_words(twice)} stands twice; each point has one answer.")
+        raise InputError(
+            f"{where}: sample_id {join_words(twice)} is there twice; each point has one response."
+        )
     return dict(zip(ids, _texts(table[field]), strict=True))
 
 
 def _texts(column: Iterable[object]) -> list[str]:
-    """Codes as text: 311.0 and " 311 " are "311", nothing is ""."""
+    """Codes as text: 311.0 and " 311 " become "311"; a missing value becomes the empty text."""
     texts = []
     for item in column:
         if item is None or (isinstance(item, float) and np.isnan(item)):
@@ -189,18 +192,18 @@ def _texts(column: Iterable[object]) -> list[str]:
     return texts
 
 
-def _translation(legend: Legend, walks: Sequence[Crosswalk | None]) -> dict[str, str]:
-    """From the codes that an answer may have to those of the judged legend, or of its changes."""
+def _translation(legend: Legend, crosswalks: Sequence[Crosswalk | None]) -> dict[str, str]:
+    """From the codes allowed in a response to those of the assessed legend, or of its changes."""
     by_value = {item.value: item.code for item in legend.classes}
     own = {code: code for code in legend.codes}
     sides = [
         {
             code: by_value[value]
-            for code, value in (walk.main_target if walk else {}).items()
+            for code, value in (table.main_target if table else {}).items()
             if value != NODATA
         }
         | own
-        for walk in walks
+        for table in crosswalks
     ]
     if len(sides) == 1:
         return sides[0]
