@@ -152,9 +152,10 @@ def compare_numerics(expert_file: Path, scene: Path) -> dict[str, object]:
 
     from mapping.work import BANDS
     from tesela.core.machine import steady_memory
+    from tesela.core.standardisation import Standardisation
     from tesela.io.scenes import open_scene
     from tesela.mapping.engines import TorchEngine, make_engine
-    from tesela.mapping.reading import Scaling, read_trial
+    from tesela.mapping.reading import read_trial
     from tesela.mapping.windows import WindowPlan
     from tesela.models.expert import load_expert
 
@@ -163,9 +164,9 @@ def compare_numerics(expert_file: Path, scene: Path) -> dict[str, object]:
             return self._plain
 
     expert = load_expert(expert_file)
-    scaling = Scaling(BANDS, expert.header.mean, expert.header.std)
+    standardisation = Standardisation(BANDS, expert.header.mean, expert.header.std)
     plan = WindowPlan.fit((1024, 1024), window_px=1024, margin_px=0, multiple_px=32)
-    image = read_trial(open_scene(scene), plan=plan, scaling=scaling, count=1)[0][np.newaxis]
+    image = read_trial(open_scene(scene), plan=plan, standardisation=standardisation, count=1)[0][np.newaxis]
     found: dict[str, object] = {}
     with steady_memory():
         truth = make_engine(expert.network, "torch-fp32").scores(image).argmax(-1)

@@ -36,7 +36,7 @@ from tesela.mapping.predict import (
     fingerprint_network,
     stride_px,
 )
-from tesela.mapping.reading import Scaler, Scaling, StripReader, prefetch, read_trial
+from tesela.mapping.reading import Scaler, StripReader, prefetch, read_trial
 from tesela.mapping.shared_backbone import SharedBackboneEngine, can_carry, shared_stages
 from tesela.mapping.window_cover import WindowSizes, guess_costs, usual_costs
 from tesela.mapping.windows import Footprint, Strip, WindowPlan, make_strips
@@ -196,7 +196,9 @@ class _Choice:
             kind = "cuda" if torch.cuda.is_available() else "torch"
         trial = []
         if "auto" in (kind, precision):
-            trial = read_trial(self.scene, plan=self.plan, scaling=_scaling(member))
+            trial = read_trial(
+                self.scene, plan=self.plan, standardisation=member.expert.header.standardisation
+            )
         return choose_engine(
             member.expert.network, engine=kind, precision=precision, trial=trial, windows=len(self.plan)
         )[0]
@@ -222,7 +224,7 @@ def share_backbones(members: Sequence[Member]) -> list[tuple[Member, ...]]:
             if (
                 member.gate is not None
                 and member.gate.parent in {item.name for item in group}
-                and _scaling(member) == _scaling(group[0])
+                and member.expert.header.standardisation == first.header.standardisation
                 and shared_stages(first.network, member.expert.network)
             ):
                 group.append(member)
@@ -236,7 +238,10 @@ def _descend(
     descent: CascadeRunner, scene: Scene, strips: Sequence[Strip]
 ) -> Generator[tuple[Strip, NDArray[np.uint8], Tally], None, None]:
     with SceneReader(scene) as reader:
-        scalers = {member.name: Scaler(reader, _scaling(member)) for member in descent.cascade.members}
+        scalers = {
+            member.name: Scaler(reader, member.expert.header.standardisation)
+            for member in descent.cascade.members
+        }
     with closing(prefetch(_read_strips(scene, strips, descent.sizes.plan), depth=1)) as reading:
         for strip, raw in reading:
             layers, tally = descent.run(strip, raw, scalers)
@@ -250,11 +255,6 @@ def _read_strips(
         rows = StripReader(reader, plan)
         for strip in strips:
             yield strip, rows.read(strip)
-
-
-def _scaling(member: Member) -> Scaling:
-    header = member.expert.header
-    return Scaling(header.bands, header.mean, header.std)
 
 
 def _footprint(cascade: Cascade, scene: Scene, rules: CascadeRules) -> Footprint:

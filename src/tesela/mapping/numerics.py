@@ -29,7 +29,7 @@ class ExactHead(nn.Module):
         self.network = network
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Scores of a network in stages as `tesela.models.unet.Unet` has them, or of any other as it is."""
+        """Scores of a network in stages as `tesela.models.segmentation.encoder_decoder.EncoderDecoder` has them, or of any other as it is."""
         network: Any = self.network
         if not has_stages(network):
             scores: torch.Tensor = network(images)
@@ -70,7 +70,7 @@ def keep_fine_exact(network: nn.Module, bands: int) -> nn.Module:
     Returns
     -------
     Module
-        The network itself where it lacks the stages of `tesela.models.unet.Unet`.
+        The network itself where it lacks the stages of `tesela.models.segmentation.encoder_decoder.EncoderDecoder`.
     """
     if not has_stages(network):
         return network

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from tesela.core.legend import Legend
 from tesela.core.machine import steady_memory
 from tesela.core.scene import Scene
+from tesela.core.standardisation import Standardisation
 from tesela.io.parts import PartStore
 from tesela.mapping.engines import Engine
 from tesela.mapping.kernels import pick_classes, weigh_classes
-from tesela.mapping.reading import Scaling, Window, prefetch, read_windows
+from tesela.mapping.reading import Window, prefetch, read_windows
 from tesela.mapping.windows import Strip, WindowPlan
 
 
@@ -40,7 +41,7 @@ class MapJob:
 
     scene: Scene
     plan: WindowPlan
-    scaling: Scaling
+    standardisation: Standardisation
     legend: Legend
     """Of the network's answers, in its order."""
     layers: Layers
@@ -64,7 +65,8 @@ def run_strips(
     """
     answers = _Answers(job, store)
     reading = prefetch(
-        read_windows(job.scene, strips, plan=job.plan, scaling=job.scaling), depth=engine.batch
+        read_windows(job.scene, strips, plan=job.plan, standardisation=job.standardisation),
+        depth=engine.batch,
     )
     waiting: Future[None] | None = None
     with steady_memory(), ThreadPoolExecutor(1) as writer, closing(reading) as windows:

@@ -26,7 +26,7 @@ from tesela.mapping.blending import BLENDS, Blend
 from tesela.mapping.engine_benchmark import EngineBenchmark, choose_engine
 from tesela.mapping.engines import Engine, make_engine
 from tesela.mapping.pipeline import Layers, MapJob, run_strips
-from tesela.mapping.reading import Scaling, read_trial
+from tesela.mapping.reading import read_trial
 from tesela.mapping.windows import Footprint, Strip, WindowPlan, make_strips
 from tesela.models.expert import Expert
 
@@ -136,7 +136,7 @@ def predict_map(
         blended = Blend.fit(window_px=window_px, overlap_px=overlap_px, multiple_px=multiple)
         views, plan = TestTimeAugmentation(turned=tta == "d4", blend=blended), blended.plan(plan.shape)
     layers = Layers(confidence is not None or entropy is not None, probabilities is not None)
-    job = MapJob(scene, plan, Scaling(header.bands, header.mean, header.std), header.legend, layers)
+    job = MapJob(scene, plan, header.standardisation, header.legend, layers)
     budget = parse_memory_bytes(memory)
     with PartStore(out) as store:
         chosen, trial = pick_engine(store, expert.network, job, engine=engine, precision=precision)
@@ -238,7 +238,11 @@ def pick_engine(
             return make_engine(network, str(saved["engine"])), EngineBenchmark()
         except (KeyError, RecipeError):
             pass  # this machine lacks it: choose anew, the parts are thrown away
-    trial = read_trial(job.scene, plan=job.plan, scaling=job.scaling) if "auto" in (engine, precision) else []
+    trial = (
+        read_trial(job.scene, plan=job.plan, standardisation=job.standardisation)
+        if "auto" in (engine, precision)
+        else []
+    )
     return choose_engine(network, engine=engine, precision=precision, trial=trial, windows=len(job.plan))
 
 
@@ -249,7 +253,7 @@ def describe_job(
     return {
         "network": fingerprint_network(network),
         "legend": list(job.legend.values),
-        "scaling": [job.scaling.mean, job.scaling.std],
+        "scaling": [job.standardisation.mean, job.standardisation.std],
         "scene": job.scene.to_dict(),
         "files": {path: file_state(path) for path in sorted({band.path for band in job.scene.bands})},
         "windows": [job.plan.height_px, job.plan.width_px, job.plan.margin_px],

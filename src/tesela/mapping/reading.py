@@ -13,21 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tesela.core.scene import Scene
+from tesela.core.standardisation import Standardisation
 from tesela.io.scenes import SceneReader
 from tesela.mapping.kernels import scale_window
 from tesela.mapping.windows import Span, Strip, WindowPlan
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Scaling:
-    """How quantities become a network's numbers: (quantity - mean) / std, by band."""
-
-    bands: tuple[str, ...]
-    """Names of the bands, in the network's order."""
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
 
 
 @dataclass
@@ -56,14 +47,13 @@ class Window:
 
 
 class Scaler:
-    """Cuts windows from numbers as stored and scales them for one network."""
+    """Cuts windows from stored numbers and standardises them for one network."""
 
-    def __init__(self, reader: SceneReader, scaling: Scaling) -> None:
+    def __init__(self, reader: SceneReader, standardisation: Standardisation) -> None:
         names = reader.scene.band_names
-        self._bands = np.array([names.index(name) for name in scaling.bands])
+        self._bands = np.array([names.index(name) for name in standardisation.bands])
         scale, offset, nodata = (form[self._bands] for form in reader.stored_form)
-        self._gain = (scale / np.array(scaling.std)).astype(np.float32)
-        self._bias = ((offset - np.array(scaling.mean)) / np.array(scaling.std)).astype(np.float32)
+        self._gain, self._bias = standardisation.factors(scale, offset)
         self._nodata = nodata
 
     def cut(
@@ -114,12 +104,12 @@ class StripReader:
 
 
 def read_windows(
-    scene: Scene, strips: Sequence[Strip], *, plan: WindowPlan, scaling: Scaling
+    scene: Scene, strips: Sequence[Strip], *, plan: WindowPlan, standardisation: Standardisation
 ) -> Generator[Window, None, None]:
     """Read windows of strips of one panel, from the top."""
     shape = (plan.height_px, plan.width_px)
     with SceneReader(scene) as reader:
-        scaler, rows = Scaler(reader, scaling), StripReader(reader, plan)
+        scaler, rows = Scaler(reader, standardisation), StripReader(reader, plan)
         for strip in strips:
             raw = rows.read(strip)
             for cols in strip.cols:
@@ -128,7 +118,7 @@ def read_windows(
 
 
 def read_trial(
-    scene: Scene, *, plan: WindowPlan, scaling: Scaling, count: int = 2
+    scene: Scene, *, plan: WindowPlan, standardisation: Standardisation, count: int = 2
 ) -> list[NDArray[np.float32]]:
     """Scaled windows spread over the scene, at most `count`, each with more data than any looked at in vain."""
     found: list[NDArray[np.float32]] = []
@@ -138,7 +128,7 @@ def read_trial(
         {(2 * step + 1) * total // 64 for step in range(32)}, key=lambda n: abs(2 * n - total)
     ):
         strip = Strip(0, rows[number // len(cols)], (cols[number % len(cols)],))
-        with closing(read_windows(scene, [strip], plan=plan, scaling=scaling)) as windows:
+        with closing(read_windows(scene, [strip], plan=plan, standardisation=standardisation)) as windows:
             window = next(windows)
         if window.count > window.valid.size // 4:
             found.append(window.image)

@@ -20,8 +20,9 @@ from tesela.io.cube import Cube
 from tesela.io.parts import PartStore
 from tesela.mapping.abundance.engines import choose_runner
 from tesela.models.expert import Expert, load_expert, save_expert
-from tesela.models.inference import Floats, Runner, Unmixed, margin_of, series_of, unmix
+from tesela.models.inference import Runner, Unmixed, margin_of, series_of, unmix
 from tesela.models.output import UnmixingNetwork
+from tesela.models.unmixing_header import Floats
 
 DEVIATION_STEPS = 254
 """Standard deviations are stored as whole numbers of this part of 1."""

@@ -14,9 +14,10 @@ from torch import nn
 
 from tesela.core.errors import RecipeError, unknown_name
 from tesela.mapping.engines import KINDS
-from tesela.models.inference import Floats, Runner, TorchRunner
+from tesela.models.inference import Runner, TorchRunner
 from tesela.models.output import NetworkOutput, Tensor, UnmixingNetwork
 from tesela.models.unmixers import BritsArchitecture, EncoderArchitecture, EnsembleArchitecture
+from tesela.models.unmixing_header import Floats
 
 BATCH = 2048
 """Pixels that OpenVINO takes in one call."""
