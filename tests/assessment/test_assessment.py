@@ -1,4 +1,4 @@
-"""Counting, scoring and assessing: matrices known by hand, laws, and scikit-learn as the second opinion."""
+"""Counting, scoring and assessing: matrices counted by hand, laws, and scikit-learn for comparison."""
 
 import json
 import math
@@ -49,7 +49,7 @@ def uint8(rows: list[list[int]]) -> NDArray[np.uint8]:
     return np.array(rows, np.uint8)
 
 
-# By hand: reference over prediction, 10 judged pixels, 1 hole in the map, 2 in the reference.
+# By hand: reference over prediction, 10 evaluated pixels, 1 hole in the map, 2 in the reference.
 REFERENCE = uint8([[1, 1, 1, 1, 2, 2, 2], [2, 7, 7, 7, 0, 0, 0]])
 PREDICTED = uint8([[1, 1, 1, 2, 2, 2, 7], [0, 7, 7, 2, 1, 7, 0]])
 COUNTS = [[3, 1, 0], [0, 2, 1], [0, 1, 2]]
@@ -85,8 +85,8 @@ def random_map(
 def test_a_matrix_counted_by_hand(confusion: Confusion) -> None:
     assert confusion.counts.tolist() == COUNTS
     assert confusion.unmapped.tolist() == [0, 1, 0]
-    assert confusion.unjudged.tolist() == [1, 0, 1]
-    assert (confusion.evaluated_px, confusion.unmapped_px, confusion.unjudged_px) == (10, 1, 2)
+    assert confusion.unreferenced.tolist() == [1, 0, 1]
+    assert (confusion.evaluated_px, confusion.unmapped_px, confusion.unreferenced_px) == (10, 1, 2)
     assert confusion.coverage == 10 / 11
 
 
@@ -96,11 +96,13 @@ def test_no_pixel_is_lost(pair: tuple[NDArray[np.uint8], NDArray[np.uint8]]) -> 
     reference, predicted = pair
     confusion = count_confusion(reference, predicted, LEGEND)
     neither = int(((reference == 0) & (predicted == 0)).sum())
-    assert confusion.evaluated_px + confusion.unmapped_px + confusion.unjudged_px + neither == reference.size
+    assert (
+        confusion.evaluated_px + confusion.unmapped_px + confusion.unreferenced_px + neither == reference.size
+    )
     assert (confusion.reference_px + confusion.unmapped).tolist() == [
         int((reference == v).sum()) for v in LEGEND.values
     ]
-    assert (confusion.predicted_px + confusion.unjudged).tolist() == [
+    assert (confusion.predicted_px + confusion.unreferenced).tolist() == [
         int((predicted == v).sum()) for v in LEGEND.values
     ]
 
@@ -126,7 +128,7 @@ def test_swapping_map_and_reference_transposes_the_matrix(
 ) -> None:
     there, back = count_confusion(*pair, LEGEND), count_confusion(*pair[::-1], LEGEND)
     assert there.counts.tolist() == back.counts.T.tolist()
-    assert there.unmapped.tolist() == back.unjudged.tolist()
+    assert there.unmapped.tolist() == back.unreferenced.tolist()
 
 
 def test_views_that_are_not_contiguous_are_counted_right(confusion: Confusion) -> None:
@@ -216,12 +218,12 @@ def test_a_class_absent_from_both_sides_is_left_out_of_means_and_named() -> None
 def test_a_class_never_mapped_or_invented_counts_as_zero() -> None:
     scores = score(count_confusion(uint8([[1, 1, 7]]), uint8([[1, 1, 2]]), LEGEND))
     assert (scores.missed, scores.invented, scores.absent) == (("f",), ("l",), ())
-    for found in scores.classes[1:]:
-        assert (found.iou, found.f1, found.precision, found.recall) == (0, 0, 0, 0)
+    for item in scores.classes[1:]:
+        assert (item.iou, item.f1, item.precision, item.recall) == (0, 0, 0, 0)
     assert scores.mean_iou == scores.macro_f1 == pytest.approx(1 / 3)
 
 
-def test_without_judged_pixels_there_are_no_scores() -> None:
+def test_without_evaluated_pixels_there_are_no_scores() -> None:
     scores = score(Confusion.empty(LEGEND))
     assert scores.evaluated_px == 0
     for value in (scores.accuracy, scores.mean_iou, scores.macro_f1, scores.kappa, scores.coverage):
@@ -278,12 +280,12 @@ def test_iou_never_exceeds_f1_which_lies_between_precision_and_recall(counts: ND
 # Assessing
 
 
-def test_two_maps_on_one_grid_are_judged_as_their_arrays(make_map: Callable[..., ClassMap]) -> None:
+def test_two_maps_on_one_grid_are_compared_as_their_arrays(make_map: Callable[..., ClassMap]) -> None:
     predicted, reference = random_map(1), random_map(2)
-    found = assess(make_map("map", predicted), make_map("reference", reference))
-    assert found.confusion == count_confusion(reference, predicted, LEGEND)
-    assert found.scores == score(found.confusion)
-    assert found.legend == LEGEND
+    assessment = assess(make_map("map", predicted), make_map("reference", reference))
+    assert assessment.confusion == count_confusion(reference, predicted, LEGEND)
+    assert assessment.scores == score(assessment.confusion)
+    assert assessment.legend == LEGEND
 
 
 @pytest.mark.parametrize("tiles_px", [1, 3, 4, 100])
@@ -291,15 +293,18 @@ def test_tiles_add_up_to_the_whole_and_lie_where_they_say(
     make_map: Callable[..., ClassMap], tiles_px: int
 ) -> None:
     predicted, reference = random_map(3), random_map(4)
-    found = assess(make_map("map", predicted), make_map("reference", reference), tiles_px=tiles_px)
-    assert sum((tile.confusion for tile in found.tiles), start=Confusion.empty(LEGEND)) == found.confusion
-    for tile in found.tiles:
+    assessment = assess(make_map("map", predicted), make_map("reference", reference), tiles_px=tiles_px)
+    assert (
+        sum((tile.confusion for tile in assessment.tiles), start=Confusion.empty(LEGEND))
+        == assessment.confusion
+    )
+    for tile in assessment.tiles:
         rows = slice(tile.row * tiles_px, (tile.row + 1) * tiles_px)
         cols = slice(tile.col * tiles_px, (tile.col + 1) * tiles_px)
         assert tile.confusion == count_confusion(reference[rows, cols], predicted[rows, cols], LEGEND)
         left, _, _, top = tile.bounds
         assert (left, top) == (500_000 + tile.col * tiles_px * 10, 4_100_000 - tile.row * tiles_px * 10)
-    assert found.tiles[-1].bounds[1:3] == (4_099_940.0, 500_080.0)
+    assert assessment.tiles[-1].bounds[1:3] == (4_099_940.0, 500_080.0)
 
 
 def test_windows_of_large_tiles_are_joined(
@@ -313,61 +318,63 @@ def test_windows_of_large_tiles_are_joined(
     assert [tile.confusion for tile in parts.tiles] == [tile.confusion for tile in whole.tiles]
 
 
-def test_areas_are_the_ground_of_the_pixels(make_map: Callable[..., ClassMap]) -> None:
-    found = assess(make_map("map", random_map(3)), make_map("reference", random_map(4)), tiles_px=4)
-    np.testing.assert_allclose(found.areas_ha, found.confusion.counts * 0.01)
+def test_areas_are_those_of_the_pixels(make_map: Callable[..., ClassMap]) -> None:
+    assessment = assess(make_map("map", random_map(3)), make_map("reference", random_map(4)), tiles_px=4)
+    np.testing.assert_allclose(assessment.areas_ha, assessment.confusion.counts * 0.01)
 
 
 def test_areas_in_degrees_are_geodesic(make_map: Callable[..., ClassMap]) -> None:
     grid = GeoBox((6, 8), Affine(0.25, 0.0, 0.0, 0.0, -0.25, 0.75), "EPSG:4326")
     full = np.ones(grid.shape, np.uint8)
-    found = assess(make_map("map", full, grid=grid), make_map("reference", full, grid=grid))
+    assessment = assess(make_map("map", full, grid=grid), make_map("reference", full, grid=grid))
     # a degree at the equator: 111.32 km along it, 110.57 km across
-    assert found.areas_ha.sum() == pytest.approx(2 * 1.5 * 11_132 * 1_105.7 / 10, rel=1e-3)
-    assert any("areas are geodesic" in note for note in found.notes)
+    assert assessment.areas_ha.sum() == pytest.approx(2 * 1.5 * 11_132 * 1_105.7 / 10, rel=1e-3)
+    assert any("areas are geodesic" in note for note in assessment.notes)
 
 
 def test_a_reference_of_coarser_pixels_is_read_at_the_centres_of_the_map(
     make_map: Callable[..., ClassMap],
 ) -> None:
     coarse = GeoBox((2, 2), Affine(40.0, 0.0, 500_000.0, 0.0, -30.0, 4_100_000.0), "EPSG:32630")
-    found = assess(
+    assessment = assess(
         make_map("map", np.full(GRID.shape, 2, np.uint8)),
         make_map("reference", uint8([[1, 2], [7, 0]]), grid=coarse),
     )
-    assert found.confusion.counts[:, 1].tolist() == [12, 12, 12]
-    assert found.confusion.unjudged.tolist() == [0, 12, 0]
-    assert any("another grid" in note for note in found.notes)
+    assert assessment.confusion.counts[:, 1].tolist() == [12, 12, 12]
+    assert assessment.confusion.unreferenced.tolist() == [0, 12, 0]
+    assert any("another grid" in note for note in assessment.notes)
 
 
 def test_a_reference_in_another_crs_is_read_on_the_map(make_map: Callable[..., ClassMap]) -> None:
-    # EPSG:25830 is the same projection on ETRS89: the same ground to less than a metre
+    # EPSG:25830 is the same projection on ETRS89: the same places to less than a metre
     twin = GeoBox(GRID.shape, GRID.affine, "EPSG:25830")
     pixels, reference = random_map(5), random_map(6)
-    found = assess(make_map("map", pixels), make_map("reference", reference, grid=twin))
-    assert found.confusion == count_confusion(reference, pixels, LEGEND)
+    assessment = assess(make_map("map", pixels), make_map("reference", reference, grid=twin))
+    assert assessment.confusion == count_confusion(reference, pixels, LEGEND)
 
 
-def test_a_reference_that_covers_a_part_leaves_the_rest_unjudged(make_map: Callable[..., ClassMap]) -> None:
+def test_a_reference_that_covers_a_part_leaves_the_rest_unreferenced(
+    make_map: Callable[..., ClassMap],
+) -> None:
     part = window_grid(GRID, 2, 3, 4, 9)
     full, reference = np.full(GRID.shape, 1, np.uint8), np.full(part.shape, 2, np.uint8)
-    found = assess(make_map("map", full), make_map("reference", reference, grid=part))
-    assert found.confusion.counts.tolist() == [[0, 0, 0], [20, 0, 0], [0, 0, 0]]
-    assert found.confusion.unjudged.tolist() == [28, 0, 0]
+    assessment = assess(make_map("map", full), make_map("reference", reference, grid=part))
+    assert assessment.confusion.counts.tolist() == [[0, 0, 0], [20, 0, 0], [0, 0, 0]]
+    assert assessment.confusion.unreferenced.tolist() == [28, 0, 0]
 
 
-def test_only_pixels_whose_centres_lie_in_the_areas_are_judged(make_map: Callable[..., ClassMap]) -> None:
+def test_only_pixels_whose_centres_lie_in_the_areas_are_evaluated(make_map: Callable[..., ClassMap]) -> None:
     predicted, reference = random_map(7), random_map(8)
     # one area over columns 2 to 4 of rows 1 and 2 (the fourth column's centre just outside), one off the map
     area = shapely.box(500_020.0, 4_099_970.0, 500_044.0, 4_099_990.0)
     within = gpd.GeoDataFrame(geometry=[area, shapely.box(0, 0, 1, 1)], crs="EPSG:32630")
     sides = make_map("map", predicted), make_map("reference", reference)
-    found = assess(*sides, within=within, tiles_px=2)
-    assert found.confusion == count_confusion(reference[1:3, 2:4], predicted[1:3, 2:4], LEGEND)
-    assert any("2 given areas" in note for note in found.notes)
-    assert found.to_dict()["confined_to_areas"] == 2
+    assessment = assess(*sides, within=within, tiles_px=2)
+    assert assessment.confusion == count_confusion(reference[1:3, 2:4], predicted[1:3, 2:4], LEGEND)
+    assert any("2 given areas" in note for note in assessment.notes)
+    assert assessment.to_dict()["confined_to_areas"] == 2
     degrees = assess(*sides, within=within.to_crs("EPSG:4326"))
-    assert degrees.confusion == found.confusion
+    assert degrees.confusion == assessment.confusion
 
 
 def test_pixels_inside_areas_that_lie_elsewhere_are_none() -> None:
@@ -375,14 +382,14 @@ def test_pixels_inside_areas_that_lie_elsewhere_are_none() -> None:
     assert not pixels_inside(GRID, elsewhere).any()
 
 
-def test_maps_of_two_levels_of_one_tree_are_judged_at_the_level_asked_for(
+def test_maps_of_two_levels_of_one_tree_are_compared_at_the_level_given(
     make_map: Callable[..., ClassMap],
 ) -> None:
     fine, reference = random_map(1, legend=CORINE), random_map(2, legend=CORINE)
     coarse = CORINE.level_table(2)[fine]
     sides = make_map("map", coarse, legend=CORINE.level(2)), make_map("reference", reference, legend=CORINE)
-    found = assess(*sides, level=1)
-    assert found.confusion == count_confusion(reference, fine, CORINE, level=1)
+    assessment = assess(*sides, level=1)
+    assert assessment.confusion == count_confusion(reference, fine, CORINE, level=1)
     with pytest.raises(
         LegendError, match=r"'corine-2' \(15 classes\).*'corine-3' \(44.*level 2 \(--level 2\)"
     ):
@@ -401,7 +408,7 @@ def test_maps_of_two_legends_are_an_error_that_says_how_to_translate(
         assess(*sides)
 
 
-def test_a_reference_of_other_ground_is_an_error(make_map: Callable[..., ClassMap]) -> None:
+def test_a_reference_of_another_place_is_an_error(make_map: Callable[..., ClassMap]) -> None:
     away = window_grid(GRID, 0, 50, 6, 8)
     with pytest.raises(GridError, match=r"do not overlap: in EPSG:32630 .*map\.tif 500000 to 500080 east"):
         assess(make_map("map", random_map(1)), make_map("other", random_map(1), grid=away))
@@ -413,7 +420,7 @@ def test_nodata_everywhere_is_an_error(make_map: Callable[..., ClassMap]) -> Non
         assess(make_map("map", np.ones(GRID.shape, np.uint8)), make_map("reference", empty))
 
 
-def test_areas_without_a_judged_pixel_are_an_error(make_map: Callable[..., ClassMap]) -> None:
+def test_areas_without_an_evaluated_pixel_are_an_error(make_map: Callable[..., ClassMap]) -> None:
     elsewhere = gpd.GeoDataFrame(geometry=[shapely.box(0, 0, 1, 1)], crs="EPSG:32630")
     with pytest.raises(InputError, match="No pixel inside the 1 areas given"):
         assess(make_map("map", random_map(1)), make_map("reference", random_map(1)), within=elsewhere)
@@ -433,19 +440,25 @@ def test_a_tile_needs_a_pixel(make_map: Callable[..., ClassMap]) -> None:
 def test_the_document_is_json_and_its_matrix_gives_its_scores(make_map: Callable[..., ClassMap]) -> None:
     reference = np.where(random_map(2) == 7, 2, random_map(2)).astype(np.uint8)
     predicted = np.where(random_map(1) == 7, 1, random_map(1)).astype(np.uint8)
-    found = assess(make_map("map", predicted), make_map("reference", reference), tiles_px=4)
-    document = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    assessment = assess(make_map("map", predicted), make_map("reference", reference), tiles_px=4)
+    document = json.loads(json.dumps(assessment.to_dict(), allow_nan=False))
     counts = np.array(document["matrix"]["pixels"])
     assert document["scores"]["accuracy"] == pytest.approx(np.trace(counts) / counts.sum(), abs=1e-6)
-    assert document["pixels"]["judged"] == counts.sum()
+    assert document["pixels"]["evaluated"] == counts.sum()
     assert document["absent"] == ["f"]
     assert document["classes"][2]["iou"] is None
     assert [item["name"] for item in document["classes"]] == ["Water", "Land", "Wood"]
     assert sum(tile["evaluated_px"] for tile in document["tiles"]) == counts.sum()
-    assert sum(item["map_ha"] for item in document["classes"]) == pytest.approx(document["area_judged_ha"])
+    assert sum(item["map_ha"] for item in document["classes"]) == pytest.approx(document["evaluated_ha"])
 
 
 def test_a_perfect_map_scores_one(make_map: Callable[..., ClassMap]) -> None:
     same = make_map("map", random_map(1))
-    found: Assessment = assess(same, same)
-    assert found.scores.accuracy == found.scores.mean_iou == found.scores.macro_f1 == found.scores.kappa == 1
+    assessment: Assessment = assess(same, same)
+    assert (
+        assessment.scores.accuracy
+        == assessment.scores.mean_iou
+        == assessment.scores.macro_f1
+        == assessment.scores.kappa
+        == 1
+    )

@@ -1,4 +1,4 @@
-"""Distance from class borders: known by hand, and by scipy's distance transform."""
+"""Distance from class borders: by hand, and by scipy's distance transform."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,6 +16,7 @@ from scipy.ndimage import distance_transform_edt
 from tesela.assessment.assessment import Assessment, assess
 from tesela.assessment.borders import border_bins, check_edges, rim_px
 from tesela.assessment.confusion import Confusion
+from tesela.assessment.document import border_figures
 from tesela.assessment.pictures import band_name, draw_borders
 from tesela.core.errors import InputError
 from tesela.core.legend import LandClass, Legend
@@ -36,9 +37,9 @@ def by_scipy(values: NDArray[np.uint8], edges: Sequence[float]) -> NDArray[np.in
         one, other = (np.delete(np.arange(values.shape[axis]), k) for k in (-1, 0))
         here, there = values.take(one, axis), values.take(other, axis)
         differ = (here != there) & (here > 0) & (there > 0)
-        for places in (one, other):
+        for side in (one, other):
             index = [slice(None), slice(None)]
-            index[axis] = slice(int(places[0]), int(places[-1]) + 1) if places.size else slice(0, 0)
+            index[axis] = slice(int(side[0]), int(side[-1]) + 1) if side.size else slice(0, 0)
             touching[tuple(index)] |= differ
     if not touching.any():
         return np.full(values.shape, len(edges))
@@ -50,7 +51,7 @@ def test_pixels_along_a_straight_border_are_binned_by_their_distance() -> None:
     assert bins(row, [1, 3]).tolist() == [[2, 1, 1, 0, 0, 1, 1, 2, 2, 2]]
 
 
-def test_nodata_and_the_end_of_the_map_are_no_border() -> None:
+def test_nodata_and_the_edge_of_the_map_are_no_border() -> None:
     assert (bins(np.array([[1, 1, 0, 2, 2]], np.uint8), [1, 2]) == 2).all()
 
 
@@ -82,7 +83,7 @@ def test_edges_that_do_not_rise_or_reach_too_far_are_an_error(edges: tuple[float
 
 
 @pytest.fixture
-def judge(tmp_path: Path) -> Callable[..., Assessment]:
+def assess_shifted(tmp_path: Path) -> Callable[..., Assessment]:
     def run(**options: object) -> Assessment:
         reference = np.where(np.arange(60) < 30, 1, 2)[None].repeat(20, axis=0).astype(np.uint8)
         sides = [
@@ -94,25 +95,26 @@ def judge(tmp_path: Path) -> Callable[..., Assessment]:
     return run
 
 
-def test_a_shifted_map_errs_only_near_borders(judge: Callable[..., Assessment]) -> None:
-    borders = judge().borders
+def test_a_shifted_map_is_wrong_only_near_borders(assess_shifted: Callable[..., Assessment]) -> None:
+    borders = assess_shifted().borders
     assert borders is not None
     assert borders.pixel_m == 10
-    judged = [band.confusion.evaluated_px for band in borders.bands]
+    evaluated = [band.confusion.evaluated_px for band in borders.bands]
     right = [int(np.trace(band.confusion.counts)) for band in borders.bands]
-    assert judged == [40, 40, 120, 200, 800]
+    assert evaluated == [40, 40, 120, 200, 800]
     # two columns right of the border are wrong; the two that the roll brought round are far from it
+    figures = border_figures(borders)
     assert right == [20, 20, 120, 200, 760]
-    assert [band_name(borders, k) for k in (0, 4)] == ["0–10\u202fm", "> 100\u202fm"]
-    assert draw_borders([borders]).count('class="bar-0"') == 5
+    assert [band_name(figures, k) for k in (0, 4)] == ["0–10\u202fm", "> 100\u202fm"]
+    assert draw_borders([figures]).count('class="bar-0"') == 5
 
 
 def test_bands_add_up_and_do_not_depend_on_windows(
-    judge: Callable[..., Assessment], monkeypatch: pytest.MonkeyPatch
+    assess_shifted: Callable[..., Assessment], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = judge(tiles_px=7)
+    whole = assess_shifted(tiles_px=7)
     monkeypatch.setattr("tesela.assessment.streaming._WINDOW_PX", 8)
-    parts = judge(tiles_px=7)
+    parts = assess_shifted(tiles_px=7)
     assert whole.borders is not None
     assert parts.borders is not None
     for one, other in zip(whole.borders.bands, parts.borders.bands, strict=True):
@@ -121,8 +123,8 @@ def test_bands_add_up_and_do_not_depend_on_windows(
     assert [tile.confusion for tile in parts.tiles] == [tile.confusion for tile in whole.tiles]
 
 
-def test_without_edges_no_distances_are_counted(judge: Callable[..., Assessment]) -> None:
-    plain = judge(edges_px=())
+def test_without_edges_no_distances_are_counted(assess_shifted: Callable[..., Assessment]) -> None:
+    plain = assess_shifted(edges_px=())
     assert plain.borders is None
     assert plain.to_dict()["borders"] is None
-    assert plain.confusion == judge().confusion
+    assert plain.confusion == assess_shifted().confusion

@@ -37,7 +37,7 @@ def sides(tmp_path: Path) -> tuple[ClassMap, ClassMap]:
 
 @pytest.fixture
 def regions(tmp_path: Path) -> Path:
-    """A western province in two parts, an eastern one over half of them, and ground far away."""
+    """A western province in two parts, an eastern one over half of them, and one far away."""
     left, top = 4_000_000, 2_100_000
     frame = gpd.GeoDataFrame(
         {"name": ["West", "West", "East", "Sea"]},
@@ -54,19 +54,19 @@ def regions(tmp_path: Path) -> Path:
     return path
 
 
-def test_regions_are_judged_one_by_one_and_the_first_of_two_polygons_counts(
+def test_regions_are_scored_one_by_one_and_the_first_of_two_polygons_counts(
     sides: tuple[ClassMap, ClassMap], regions: Path
 ) -> None:
-    found = assess(*sides, regions=gpd.read_file(regions), region_field="NAME")
-    assert [region.name for region in found.regions] == ["West", "East"]
-    west, east = found.regions
+    assessment = assess(*sides, regions=gpd.read_file(regions), region_field="NAME")
+    assert [region.name for region in assessment.regions] == ["West", "East"]
+    west, east = assessment.regions
     assert (west.confusion.evaluated_px, west.evaluated_ha) == (20 * 60, pytest.approx(12.0))
     assert (east.confusion.evaluated_px, east.evaluated_ha) == (60 * 60, pytest.approx(36.0))
-    assert west.confusion + east.confusion == found.confusion
+    assert west.confusion + east.confusion == assessment.confusion
     assert west.scores.accuracy == pytest.approx(1 - 12 / 1200)
     each = assess(*sides, regions=gpd.read_file(regions).to_crs("EPSG:4326"))
     assert [region.name for region in each.regions] == ["1", "2", "3"]
-    assert sum((region.confusion for region in each.regions), Confusion.empty(CORINE)) == found.confusion
+    assert sum((region.confusion for region in each.regions), Confusion.empty(CORINE)) == assessment.confusion
 
 
 def test_regions_do_not_depend_on_windows(
@@ -83,23 +83,23 @@ def test_a_field_that_regions_lack_is_an_error(sides: tuple[ClassMap, ClassMap],
         assess(*sides, regions=gpd.read_file(regions), region_field="nombre")
 
 
-def test_every_level_of_the_legend_is_judged(sides: tuple[ClassMap, ClassMap]) -> None:
-    found = assess(*sides)
-    coarse, fine = found.levels
-    assert fine == found.confusion
+def test_every_level_of_the_legend_is_scored(sides: tuple[ClassMap, ClassMap]) -> None:
+    assessment = assess(*sides)
+    coarse, fine = assessment.levels
+    assert fine == assessment.confusion
     assert coarse == assess(*sides, level=1).confusion
-    levels = found.to_dict()["levels"]
+    levels = assessment.to_dict()["levels"]
     assert isinstance(levels, list)
     # shrub in forest is right at level 1, shrub in arable land is not
     assert [item["accuracy"] for item in levels] == pytest.approx([1 - 24 / 4800, 1 - 48 / 4800])
     assert levels[1]["accuracy_where_right_above"] == pytest.approx((1 - 0.01) / (1 - 0.005), abs=1e-6)
 
 
-def test_files_are_judged_raw_and_generalised_with_all_that_was_given(
+def test_files_are_assessed_raw_and_generalised_with_all_that_was_given(
     sides: tuple[ClassMap, ClassMap], regions: Path, tmp_path: Path
 ) -> None:
-    sure = tmp_path / "sure.tif"
-    with ScoreWriter(sure, GRID, ["confidence"], scale=0.01, unit="") as writer:
+    confidence = tmp_path / "confidence.tif"
+    with ScoreWriter(confidence, GRID, ["confidence"], scale=0.01, unit="") as writer:
         writer.write(0, 0, np.full((1, *GRID.shape), 90, np.uint8))
     done = assess_files(
         sides[0].path,
@@ -107,7 +107,7 @@ def test_files_are_judged_raw_and_generalised_with_all_that_was_given(
         tmp_path / "out",
         regions=regions,
         region_field="name",
-        confidence=sure,
+        confidence=confidence,
         mmu_m2=5_000,
         tiles_px=64,
         borders_m=[20, 100],
@@ -129,13 +129,13 @@ def test_files_are_judged_raw_and_generalised_with_all_that_was_given(
     for title in (
         "Before and after generalising",
         "Scores by level",
-        "Where the map errs",
+        "Where the map is wrong",
         "Scores by region",
     ):
         assert title in page
     manifest = Manifest.read(tmp_path / "out")
     assert manifest is not None
-    assert set(manifest.inputs) == {sides[0].path, sides[1].path, str(regions), str(sure)}
+    assert set(manifest.inputs) == {sides[0].path, sides[1].path, str(regions), str(confidence)}
 
 
 def test_a_reference_of_a_finer_level_is_read_as_it_is(
@@ -152,7 +152,7 @@ def test_a_reference_of_a_finer_level_is_read_as_it_is(
 def test_distances_in_metres_need_pixels_that_have_a_side(tmp_path: Path) -> None:
     grid = GeoBox((60, 80), Affine(0.001, 0.0, 10.0, 0.0, -0.001, 40.0), "EPSG:4326")
     one = write_map(tmp_path / "map.tif", np.full(grid.shape, FOREST, np.uint8), grid, legend=CORINE)
-    with pytest.raises(GridError, match="no one side in metres"):
+    with pytest.raises(GridError, match="no single side in metres"):
         assess_files(one.path, one.path, tmp_path / "out", borders_m=[20])
 
 

@@ -121,11 +121,11 @@ def test_cells_carry_the_commonest_value_and_the_smaller_of_a_tie() -> None:
     assert commonest(values, 9).tolist() == [[9]]
 
 
-def test_cells_carry_the_share_of_judged_pixels_that_differ() -> None:
+def test_cells_carry_the_share_of_evaluated_pixels_that_differ() -> None:
     differs = np.array([[1, 0, 1, 1], [1, 0, 1, 1]], bool)
-    judged = np.array([[1, 1, 1, 0], [0, 1, 0, 0]], bool)
-    np.testing.assert_allclose(share_wrong(differs, judged, 2), [[1 / 3, 1]])
-    assert np.isnan(share_wrong(differs, np.zeros_like(judged), 2)).all()
+    evaluated = np.array([[1, 1, 1, 0], [0, 1, 0, 0]], bool)
+    np.testing.assert_allclose(share_wrong(differs, evaluated, 2), [[1 / 3, 1]])
+    assert np.isnan(share_wrong(differs, np.zeros_like(evaluated), 2)).all()
 
 
 def test_a_small_map_is_drawn_pixel_by_pixel(
@@ -135,10 +135,10 @@ def test_a_small_map_is_drawn_pixel_by_pixel(
     assert overview.pixels_per_cell == 1
     assert overview.map_values.tolist() == stripes(4).tolist()
     assert overview.reference_values.tolist() == stripes(0).tolist()
-    judged = (stripes(4) > 0) & (stripes(0) > 0)
-    expected = np.where(judged, stripes(4) != stripes(0), np.nan)
+    evaluated = (stripes(4) > 0) & (stripes(0) > 0)
+    expected = np.where(evaluated, stripes(4) != stripes(0), np.nan)
     np.testing.assert_array_equal(overview.wrong, expected.astype(np.float32))
-    assert np.nansum(overview.wrong) == judged.sum() - np.trace(assessment.confusion.counts)
+    assert np.nansum(overview.wrong) == evaluated.sum() - np.trace(assessment.confusion.counts)
 
 
 def test_a_large_map_is_reduced_the_same_in_windows_and_whole(
@@ -166,7 +166,7 @@ def test_a_huge_map_is_sampled_first(
     assert overview.map_values[10].tolist() == commonest(stripes(4)[1::2, 1::2], 2)[10].tolist()
 
 
-def test_the_difference_is_drawn_only_where_it_was_judged(sides: tuple[ClassMap, ClassMap]) -> None:
+def test_the_difference_is_drawn_only_in_the_area_assessed(sides: tuple[ClassMap, ClassMap]) -> None:
     within = gpd.GeoDataFrame(
         geometry=[shapely.box(500_200, 4_099_700, 500_400, 4_099_900)], crs="EPSG:32630"
     )
@@ -176,7 +176,7 @@ def test_the_difference_is_drawn_only_where_it_was_judged(sides: tuple[ClassMap,
     assert (~np.isnan(overview.wrong)).tolist() == inside.tolist()
 
 
-def test_a_map_judged_at_a_level_is_drawn_at_that_level(tmp_path: Path) -> None:
+def test_a_map_assessed_at_a_level_is_drawn_at_that_level(tmp_path: Path) -> None:
     corine = load_legend("corine-3")
     grid = GeoBox((1, 2), GRID.affine, GRID.crs)
     fine = write_map(tmp_path / "fine.tif", uint8([[1, 44]]), grid, legend=corine)
@@ -236,7 +236,7 @@ def test_a_little_snow_does_not_leave_the_land_black(make_scene: Callable[..., S
         (["a", "b"], ("a",)),
     ],
 )
-def test_natural_colours_are_shown_where_the_names_tell(
+def test_natural_colours_are_shown_where_the_names_allow(
     make_scene: Callable[..., Scene], names: list[str], shown: tuple[str, ...]
 ) -> None:
     scene = make_scene(np.ones((len(names), *GRID.shape), np.uint8), names)
@@ -314,7 +314,7 @@ def report(
         map=sides[0],
         reference=sides[1],
         scene=make_scene(pixels, ["red", "green", "blue"]),
-        title="Judged <b>here</b>",
+        title="Assessed <b>here</b>",
         facts={"Model": "of </script> & co"},
         training_log=log,
     )
@@ -332,7 +332,7 @@ def test_a_report_is_a_page_its_figures_and_its_pictures(report: Path, assessmen
         "matrix.png",
     }
     document = json.loads((report.parent / "assessment.json").read_text(encoding="utf-8"))
-    assert document.pop("title") == "Judged <b>here</b>"
+    assert document.pop("title") == "Assessed <b>here</b>"
     assert document.pop("facts") == {"Model": "of </script> & co"}
     assert document.pop("generalised") is None
     assert document == json.loads(json.dumps(assessment.to_dict()))
@@ -353,7 +353,7 @@ def test_the_page_shows_the_figures_of_the_assessment(report: Path, assessment: 
     assert f"<td>{water}</td>" in text
 
 
-def test_the_page_fetches_nothing_and_escapes_what_it_is_told(report: Path) -> None:
+def test_the_page_fetches_nothing_and_escapes_titles_and_names(report: Path) -> None:
     text = report.read_text(encoding="utf-8")
     page = Links(text)
     assert len(page.links) == 4
@@ -402,22 +402,22 @@ def test_a_page_of_pure_noise_stays_under_four_megabytes(tmp_path: Path) -> None
 def open_page(browser: Any, path: Path, **options: Any) -> tuple[Any, list[str]]:
     """The page, and a list of all that went wrong with it: messages, errors, dialogs, requests elsewhere."""
     page = browser.new_page(**options)
-    trouble: list[str] = []
-    page.on("console", lambda message: trouble.append(message.text))
-    page.on("pageerror", lambda error: trouble.append(str(error)))
-    page.on("dialog", lambda dialog: trouble.append(dialog.message))
+    problems: list[str] = []
+    page.on("console", lambda message: problems.append(message.text))
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("dialog", lambda dialog: problems.append(dialog.message))
     own = path.as_uri()
     page.on(
         "request",
-        lambda request: None if request.url.startswith((own, "data:")) else trouble.append(request.url),
+        lambda request: None if request.url.startswith((own, "data:")) else problems.append(request.url),
     )
     page.goto(own)
     page.wait_for_load_state("networkidle")
-    return page, trouble
+    return page, problems
 
 
 def test_in_a_browser_the_panes_move_together_and_name_their_classes(browser: Any, report: Path) -> None:
-    page, trouble = open_page(browser, report, viewport={"width": 1280, "height": 900})
+    page, problems = open_page(browser, report, viewport={"width": 1280, "height": 900})
     assert page.locator(".view").count() == 4
     assert page.evaluate("[...document.images].every((image) => image.naturalWidth > 0)")
     view = page.locator(".view").nth(2)
@@ -447,12 +447,12 @@ def test_in_a_browser_the_panes_move_together_and_name_their_classes(browser: An
     assert page.locator(".view img").first.get_attribute("style").startswith("transform: scale(1)")
     page.locator("[data-matrix=ha]").click()
     assert page.locator(".matrix tbody td").first.inner_text() == "15.4"
-    assert trouble == []
+    assert problems == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_on_a_phone_the_page_is_no_wider_than_the_screen(browser: Any, report: Path, scheme: str) -> None:
-    page, trouble = open_page(
+    page, problems = open_page(
         browser, report, viewport={"width": 375, "height": 700}, color_scheme=scheme, has_touch=True
     )
     assert page.evaluate("document.documentElement.scrollWidth") == 375
@@ -461,24 +461,24 @@ def test_on_a_phone_the_page_is_no_wider_than_the_screen(browser: Any, report: P
         ".map((name) => getComputedStyle(document.body)[name].match(/\\d+/g).map(Number))"
     )
     assert abs(sum(ink) - sum(paper)) > 450
-    assert trouble == []
+    assert problems == []
 
 
 def test_a_page_with_a_generalised_map_and_confidence_names_the_class_it_has_then(
     browser: Any, sides: tuple[ClassMap, ClassMap], tmp_path: Path
 ) -> None:
-    with ScoreWriter(tmp_path / "sure.tif", GRID, ["confidence"], scale=0.01, unit="") as writer:
+    with ScoreWriter(tmp_path / "confidence.tif", GRID, ["confidence"], scale=0.01, unit="") as writer:
         writer.write(0, 0, np.full((1, *GRID.shape), 95, np.uint8))
-    judged = assess(*sides, tiles_px=32, confidence=tmp_path / "sure.tif")
+    raw = assess(*sides, tiles_px=32, confidence=tmp_path / "confidence.tif")
     after = write_map(tmp_path / "after.tif", stripes(2), GRID, legend=LEGEND)
     path = write_report(
         tmp_path / "out",
-        judged,
+        raw,
         map=sides[0],
         reference=sides[1],
         generalised=Generalised(after, assess(after, sides[1]), mmu_m2=250_000, min_width_m=100),
     )
-    page, trouble = open_page(browser, path, viewport={"width": 390, "height": 800})
+    page, problems = open_page(browser, path, viewport={"width": 390, "height": 800})
     assert page.locator(".view").count() == 5
     view = page.locator(".view").first
     view.scroll_into_view_if_needed()
@@ -490,4 +490,4 @@ def test_a_page_with_a_generalised_map_and_confidence_names_the_class_it_has_the
     assert "Generalised to the unit of the reference (25 ha, 100 m)" in page.locator(".findings").inner_text()
     assert page.locator("rect.over, rect.under").count() == 1
     assert page.evaluate("document.documentElement.scrollWidth") == 390
-    assert trouble == []
+    assert problems == []

@@ -1,4 +1,4 @@
-"""The assessment: a map judged against a reference, as a whole and tile by tile."""
+"""The assessment: a map compared with a reference, as a whole and by tile."""
 
 from __future__ import annotations
 
@@ -18,7 +18,18 @@ from odc.geo.geobox import GeoBox
 from tesela.assessment.borders import EDGES_PX, BorderAgreement, BorderBand, check_edges, pixel_side_m
 from tesela.assessment.calibration import Calibration
 from tesela.assessment.confusion import Confusion
-from tesela.assessment.document import make_document
+from tesela.assessment.document import (
+    AssessmentDocument,
+    GeneralisedDocument,
+    border_figures,
+    calibration_figures,
+    class_rows,
+    level_figures,
+    matrix_figures,
+    part_figures,
+    rule_text,
+    totals,
+)
 from tesela.assessment.regions import Region
 from tesela.assessment.scores import Scores, score
 from tesela.assessment.streaming import Accumulator, AssessmentSpec, Progress
@@ -46,7 +57,7 @@ class Tile:
     bounds: tuple[float, float, float, float]
     """Left, bottom, right, top in the map's CRS."""
     pixel_area_m2: float
-    """Mean ground area of its pixels, in square metres."""
+    """Mean area of its pixels on the ground, in square metres."""
     confusion: Confusion
 
     @cached_property
@@ -57,10 +68,10 @@ class Tile:
 
 @dataclass(frozen=True, eq=False)
 class Assessment:
-    """What `assess` found; everything else is computed from its counts."""
+    """Result of `assess`: counts, from which all figures follow."""
 
     confusion: Confusion
-    """All judged ground together."""
+    """All evaluated pixels together."""
     tiles: tuple[Tile, ...]
     """Tiles with a class on either side, by row and column; their confusions add up to the whole."""
     tiles_px: int
@@ -70,25 +81,25 @@ class Assessment:
     grid: GeoBox
     """The map's grid, on which pixels were compared."""
     within: gpd.GeoDataFrame | None = field(default=None, repr=False)
-    """Areas to which the judgement was confined, in the map's CRS; None for the whole map."""
+    """Areas to which the assessment is confined, in the map's CRS; None for the whole map."""
     regions: tuple[Region, ...] = ()
     """Regions with a class on either side, where regions were given."""
     borders: BorderAgreement | None = None
     """Agreement by distance from the class borders of the reference."""
     calibration: Calibration | None = None
-    """What the map's confidence is worth, where one was given."""
+    """Calibration of the map's confidence, where one was given."""
     seconds: float = 0.0
     notes: tuple[str, ...] = ()
     """What a reader must know to use the figures, one sentence each."""
 
     @property
     def legend(self) -> Legend:
-        """Legend, at the level judged."""
+        """Legend, at the level of the assessment."""
         return self.confusion.legend
 
     @cached_property
     def scores(self) -> Scores:
-        """Scores of all judged ground; reference pixels that the map leaves empty are not judged."""
+        """Scores of all evaluated pixels; reference pixels without a class in the map are not among them."""
         return score(self.confusion)
 
     @cached_property
@@ -99,20 +110,62 @@ class Assessment:
 
     @property
     def levels(self) -> tuple[Confusion, ...]:
-        """The same pixels counted at every level of the legend, coarsest first; the last is the level judged."""
+        """The same pixels counted at every level of the legend, coarsest first; the last is that of the assessment."""
         return tuple(self.confusion.at_level(depth) for depth in range(1, self.legend.depth + 1))
 
-    def to_dict(self) -> dict[str, object]:
-        """Document of all figures, for JSON; numbers that do not exist are None."""
-        return make_document(self)
+    def to_dict(self) -> AssessmentDocument:
+        """All figures, for JSON; numbers that do not exist are None."""
+        rows, cols = self.grid.shape
+        confusion, scores, areas = self.confusion, self.scores, self.areas_ha
+        return {
+            "map": self.map_path,
+            "reference": self.reference_path,
+            "grid": {
+                "rows": rows,
+                "cols": cols,
+                "crs": str(self.grid.crs),
+                "transform": list(self.grid.affine)[:6],
+            },
+            "confined_to_areas": None if self.within is None else len(self.within),
+            "legend": self.legend.to_dict(),
+            "pixels": {
+                "evaluated": confusion.evaluated_px,
+                "reference_without_map": confusion.unmapped_px,
+                "map_without_reference": confusion.unreferenced_px,
+            },
+            "evaluated_ha": float(areas.sum()),
+            "scores": totals(scores),
+            "absent": list(scores.absent),
+            "never_mapped": list(scores.missed),
+            "not_in_reference": list(scores.invented),
+            "classes": class_rows(confusion, scores, areas),
+            "matrix": matrix_figures(confusion, areas),
+            "levels": level_figures(self.levels),
+            "tiles_px": self.tiles_px,
+            "tiles": [
+                {"row": tile.row, "col": tile.col, "bounds": list(tile.bounds), **part_figures(tile.scores)}
+                for tile in self.tiles
+            ],
+            "regions": [
+                {
+                    "name": region.name,
+                    "evaluated_ha": region.evaluated_ha,
+                    **part_figures(region.scores),
+                }
+                for region in self.regions
+            ],
+            "borders": None if self.borders is None else border_figures(self.borders),
+            "calibration": None if self.calibration is None else calibration_figures(self.calibration),
+            "notes": list(self.notes),
+        }
 
 
 @dataclass(frozen=True, eq=False)
 class Generalised:
     """
-    The same map judged once more, after generalising it to the mapping unit of its reference.
+    Assessment of the same map after generalising it to the mapping unit of its reference.
 
-    A map of 10 m pixels judged against one of 25 ha areas is otherwise judged for its detail.
+    Without it, a map of 10 m pixels loses accuracy for details that a reference of 25 ha areas leaves out.
     """
 
     map: ClassMap
@@ -120,16 +173,15 @@ class Generalised:
     mmu_m2: float
     """Minimum mapping unit in square metres."""
     min_width_m: float = 0.0
-    """Minimum width in metres; 0 where none was asked for."""
+    """Minimum width in metres; 0 for none."""
 
     @property
     def rule(self) -> str:
         """Unit and width in words, such as "25 ha, 100 m"."""
-        words = [f"{self.mmu_m2 / _M2_PER_HA:g} ha"] if self.mmu_m2 else []
-        return ", ".join([*words, *([f"{self.min_width_m:g} m"] if self.min_width_m else [])])
+        return rule_text(self.mmu_m2, self.min_width_m)
 
-    def to_dict(self) -> dict[str, object]:
-        """Document of rule and figures, for JSON."""
+    def to_dict(self) -> GeneralisedDocument:
+        """Rule and figures, for JSON."""
         return {"mmu_m2": self.mmu_m2, "min_width_m": self.min_width_m, **self.assessment.to_dict()}
 
 
@@ -147,32 +199,32 @@ def assess(
     progress: Progress | None = None,
 ) -> Assessment:
     """
-    Judge a map against a reference in one streaming pass; memory does not grow with the map.
+    Assess a map against a reference in one streaming pass; memory does not grow with the map.
 
     Pixels are those of the map; the reference is read at their centres (nearest). Pixels with a class in the
-    reference but none in the map are kept apart and not judged: see `tesela.assessment.scores.score`.
+    reference but none in the map are counted apart and not evaluated: see `tesela.assessment.scores.score`.
 
     Parameters
     ----------
     map, reference : ClassMap
         In one legend, or in levels of one tree if `level` is given.
     tiles_px : int
-        Side of the tiles that are scored one by one; 2048 px as in Demir and Musaoglu (2023).
+        Side of the tiles that get their own scores; 2048 px as in Demir and Musaoglu (2023).
     within : GeoDataFrame, optional
-        Only pixels whose centres lie in these polygons are judged, such as held-out patches; any CRS.
+        Only pixels whose centres are in these polygons are evaluated, such as held-out patches; any CRS.
     level : int, optional
-        Judge by the classes of this level of the legend; default: the classes of the map.
+        Compare the classes of this level of the legend; default: the classes of the map.
     regions : GeoDataFrame, optional
-        Polygons that are scored one by one, such as provinces; any CRS. Where they overlap, the first counts.
+        Polygons that get their own scores, such as provinces; any CRS. Where they overlap, the first counts.
     region_field : str, optional
-        Polygons of one value of this field are one region; default: each polygon is one.
+        Polygons with the same value of this field form one region; default: each polygon is one.
     edges_px : sequence of float
-        Bins of distance from the class borders of the reference, in pixels of the map; none if empty. See
+        Bins of distance from the class borders of the reference, in pixels of the map; empty for no bins. See
         `tesela.assessment.borders.border_bins`.
     confidence : path, optional
-        Confidence raster of the map, 0 to 100: how far it can be believed.
+        Confidence raster of the map, 0 to 100, for its calibration.
     progress : callable, optional
-        Told the windows done and their total.
+        Called with the number of windows done and their total.
 
     Raises
     ------
@@ -186,15 +238,15 @@ def assess(
     started = time.perf_counter()
     if tiles_px < 1:
         raise InputError(f"tiles_px is {tiles_px}; a tile needs at least 1 pixel. 2048 is usual.")
-    judged = _assessed_legend(map, reference, level)
+    legend = _common_legend(map, reference, level)
     _check_overlap(map, reference)
     areas = areas_on(map.grid, within)
     edges = check_edges(edges_px)
-    walk = Accumulator(
+    counts = Accumulator(
         AssessmentSpec(
             map=map,
             reference=reference,
-            judged=judged,
+            legend=legend,
             tiles_px=tiles_px,
             within=areas,
             regions=regions,
@@ -203,13 +255,15 @@ def assess(
             confidence=confidence,
         )
     )
-    walk.run(progress)
-    tiles = [_tile(map.grid, place, tiles_px, confusion) for place, confusion in sorted(walk.tiles.items())]
-    total = sum(walk.bands, start=Confusion.empty(judged))
+    counts.run(progress)
+    tiles = [
+        _tile(map.grid, number, tiles_px, confusion) for number, confusion in sorted(counts.tiles.items())
+    ]
+    total = sum(counts.bands, start=Confusion.empty(legend))
     if not total.evaluated_px:
         where = "" if within is None else f" inside the {len(within)} areas given"
         raise InputError(
-            f"No pixel{where} has a class on both sides: {map.path} has {total.unjudged_px} px with a class "
+            f"No pixel{where} has a class on both sides: {map.path} has {total.unreferenced_px} px with a class "
             f"there, {reference.path} {total.unmapped_px} px. Check nodata values, extents and areas."
         )
     return Assessment(
@@ -220,59 +274,59 @@ def assess(
         reference_path=reference.path,
         grid=map.grid,
         within=areas,
-        regions=() if walk.regions is None else walk.regions.result(),
-        borders=_borders(walk.bands, edges, map.grid) if edges else None,
-        calibration=walk.calibration,
+        regions=() if counts.regions is None else counts.regions.result(),
+        borders=_borders(counts.bands, edges, map.grid) if edges else None,
+        calibration=counts.calibration,
         seconds=time.perf_counter() - started,
         notes=tuple(_notes(map, reference, total, areas=areas)),
     )
 
 
-def _tile(grid: GeoBox, place: tuple[int, int], side_px: int, confusion: Confusion) -> Tile:
-    row, col = (number * side_px for number in place)
+def _tile(grid: GeoBox, number: tuple[int, int], side_px: int, confusion: Confusion) -> Tile:
+    row, col = (part * side_px for part in number)
     rows, cols = min(side_px, grid.shape[0] - row), min(side_px, grid.shape[1] - col)
     square = window_grid(grid, row, col, rows, cols)
     box = square.boundingbox
     bounds = (box.left, box.bottom, box.right, box.top)
-    return Tile(*place, bounds, pixel_area_m2=pixel_area_m2(square), confusion=confusion)
+    return Tile(*number, bounds, pixel_area_m2=pixel_area_m2(square), confusion=confusion)
 
 
-def _borders(found: Sequence[Confusion], edges: Sequence[float], grid: GeoBox) -> BorderAgreement:
+def _borders(confusions: Sequence[Confusion], edges: Sequence[float], grid: GeoBox) -> BorderAgreement:
     spans = pairwise([0.0, *edges, math.inf])
     bands = tuple(
-        BorderBand(low, high, confusion) for (low, high), confusion in zip(spans, found, strict=True)
+        BorderBand(low, high, confusion) for (low, high), confusion in zip(spans, confusions, strict=True)
     )
     return BorderAgreement(bands, pixel_m=pixel_side_m(grid))
 
 
-def _assessed_legend(map: ClassMap, reference: ClassMap, level: int | None) -> Legend:
+def _common_legend(map: ClassMap, reference: ClassMap, level: int | None) -> Legend:
     mine, theirs = map.legend, reference.legend
     if level is not None:
         mine, theirs = mine.level(level), theirs.level(level)
     if mine.same_classes(theirs):
         return mine
-    cure = f"Translate one of them (tesela legend convert MAP --to {mine.address})"
+    remedy = f"Translate one of them (tesela legend convert MAP --to {mine.address})"
     for depth in range(min(mine.depth, theirs.depth), 0, -1):
         if mine.level(depth).same_classes(theirs.level(depth)):
-            cure += f", or judge both at level {depth} (--level {depth})"
+            remedy += f", or compare both at level {depth} (--level {depth})"
             break
     raise LegendError(
         f"{map.path} is drawn in legend '{mine.address}' ({len(mine)} classes), {reference.path} in "
-        f"'{theirs.address}' ({len(theirs)} classes); both must have the same. {cure}."
+        f"'{theirs.address}' ({len(theirs)} classes); both must have the same. {remedy}."
     )
 
 
 def _check_overlap(map: ClassMap, reference: ClassMap) -> None:
     crs = raster_crs(map.grid).to_wkt()
-    ground, other = outline(map.grid, crs), outline(reference.grid, crs)
-    if ground.intersection(other).area > 0:
+    extent, other = outline(map.grid, crs), outline(reference.grid, crs)
+    if extent.intersection(other).area > 0:
         return
     spans = " and ".join(
         f"{source.path} {left:.6g} to {right:.6g} east, {bottom:.6g} to {top:.6g} north"
-        for source, (left, bottom, right, top) in ((map, ground.bounds), (reference, other.bounds))
+        for source, (left, bottom, right, top) in ((map, extent.bounds), (reference, other.bounds))
     )
     raise GridError(
-        f"Map and reference do not overlap: in {map.grid.crs} {spans}. Give a reference of the map's ground, "
+        f"Map and reference do not overlap: in {map.grid.crs} {spans}. Give a reference of the map's area, "
         f"or correct the coordinate system that is wrong."
     )
 
@@ -281,22 +335,22 @@ def _notes(
     map: ClassMap, reference: ClassMap, total: Confusion, *, areas: gpd.GeoDataFrame | None
 ) -> Iterator[str]:
     if areas is not None:
-        yield f"Only pixels whose centres lie in {len(areas)} given areas were judged."
+        yield f"Only pixels with their centres in the {len(areas)} given areas are evaluated."
     if pixel_offset(reference.grid, map.grid) is None:
         size = abs(reference.grid.resolution.x)
         yield (
-            f"The reference lies on another grid ({reference.grid.crs}, pixels of {size:.6g}); it was read "
+            f"The reference has another grid ({reference.grid.crs}, pixels of {size:.6g}); it is read "
             f"at the centre of each pixel of the map."
         )
     if total.unmapped_px:
         yield (
             f"{total.unmapped_px:,} pixels have a class in the reference and none in the map "
-            f"({1 - total.coverage:.2%} of the reference); they were not judged."
+            f"({1 - total.coverage:.2%} of the reference); they are not evaluated."
         )
-    if total.unjudged_px:
+    if total.unreferenced_px:
         yield (
-            f"{total.unjudged_px:,} pixels have a class in the map and none in the reference; "
-            f"they were not judged."
+            f"{total.unreferenced_px:,} pixels have a class in the map and none in the reference; "
+            f"they are not evaluated."
         )
     if not measures_ground(map.grid):
-        yield f"The units of {map.grid.crs} do not measure ground; areas are geodesic, by tile."
+        yield f"The units of {map.grid.crs} are no lengths on the ground; areas are geodesic, by tile."

@@ -1,4 +1,4 @@
-"""Class borders: how the agreement of map and reference grows with the distance from the reference's lines."""
+"""Class borders: agreement of map and reference by distance from the borders of the reference."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from tesela.io.pixel_areas import measures_ground
 from tesela.io.raster import raster_crs
 
 EDGES_PX = (1.0, 2.0, 5.0, 10.0)
-"""Where the bins of distance end by default, in pixels of the map; the last bin is what lies beyond."""
+"""Default ends of the bins of distance, in pixels of the map; one more bin holds all pixels further away."""
 
 _MOST_PX = 100.0
-"""Windows are read with a rim of this width at most."""
+"""Most distant edge; it decides the rim with which windows are read."""
 
 
 @dataclass(frozen=True)
 class BorderBand:
-    """Ground at one distance from the borders of the reference."""
+    """Pixels at one distance from the borders of the reference."""
 
     low_px: float
     high_px: float
-    """Infinite for the ground beyond the last edge."""
+    """Infinite beyond the last edge."""
     confusion: Confusion
 
 
@@ -41,7 +41,7 @@ class BorderAgreement:
     bands: tuple[BorderBand, ...]
     """Nearest first."""
     pixel_m: float | None
-    """Side of a pixel in metres; None where the CRS does not measure ground, or pixels are not square."""
+    """Side of a pixel in metres; None where CRS units are no lengths on the ground, or pixels are not square."""
 
 
 def check_edges(edges_px: Sequence[float]) -> tuple[float, ...]:
@@ -64,7 +64,7 @@ def check_edges(edges_px: Sequence[float]) -> tuple[float, ...]:
 
 
 def rim_px(edges_px: Sequence[float]) -> int:
-    """Pixels around a window that decide its bins."""
+    """Width of the rim around a window that its bins depend on, in pixels."""
     return math.ceil(edges_px[-1]) + 1
 
 
@@ -72,9 +72,9 @@ def border_bins(values: NDArray[np.uint8], edges_px: Sequence[float], *, rim: in
     r"""
     Bin of distance from the nearest class border, for the inner pixels of a window.
 
-    A pixel touches a border if one of its four neighbours has another class; nodata and the end of the map are
-    no border. The distance of a pixel is :math:`d + 1/2` pixels, :math:`d` the Euclidean distance between its
-    centre and that of the nearest pixel that touches a border.
+    A pixel touches a border if one of its four neighbours has another class; nodata and the edge of the map do
+    not count as borders. The distance of a pixel is :math:`d + 1/2` pixels, :math:`d` the Euclidean distance between
+    its centre and that of the nearest pixel that touches a border.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ def border_bins(values: NDArray[np.uint8], edges_px: Sequence[float], *, rim: in
     edges_px : sequence of float
         Bin k reaches from edge k - 1, not included, to edge k.
     rim : int
-        At least `rim_px`, for exact answers.
+        At least `rim_px`, for exact bins.
 
     Returns
     -------
@@ -102,7 +102,7 @@ def border_bins(values: NDArray[np.uint8], edges_px: Sequence[float], *, rim: in
 
 
 def pixel_side_m(grid: GeoBox) -> float | None:
-    """Side of a grid's pixels in metres; None where the CRS does not measure ground, or they are not square."""
+    """Side of a pixel in metres; None where CRS units are no lengths on the ground, or pixels are not square."""
     step = grid.affine
     width, height = math.hypot(step.a, step.d), math.hypot(step.b, step.e)
     if not measures_ground(grid) or abs(width / height - 1) > 1e-3:
@@ -110,7 +110,7 @@ def pixel_side_m(grid: GeoBox) -> float | None:
     return width * float(raster_crs(grid).linear_units_factor[1])
 
 
-# Plain choices instead of min() and separate loops: so the compiler works on 32 pixels at once.
+# Conditional expressions instead of min(), and separate loops: the compiler then processes 32 pixels at once.
 
 
 @njit(cache=True, nogil=True)
@@ -149,7 +149,7 @@ def _rows_to_border(
 def _bins(
     above: NDArray[np.uint8], limits: NDArray[np.uint16], rim: int
 ) -> NDArray[np.uint8]:  # pragma: no cover - compiled
-    """How many of the limits the square of the distance exceeds, for the pixels within the rim."""
+    """Number of limits that the squared distance exceeds, for the pixels inside the rim."""
     rows, cols = above.shape[0] - 2 * rim, above.shape[1] - 2 * rim
     reach = int(np.sqrt(limits[-1]))
     out = np.zeros((rows, cols), np.uint8)

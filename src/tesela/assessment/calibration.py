@@ -1,4 +1,4 @@
-"""Calibration: whether a map is right as often as it claims to be."""
+"""Calibration: whether a map is right as often as its confidence claims."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BINS = 15
 
 @dataclass(frozen=True)
 class ReliabilityBin:
-    """Judged pixels whose confidence lies above `low` and not above `high`."""
+    """Evaluated pixels whose confidence is above `low` and not above `high`."""
 
     low: float
     high: float
@@ -36,7 +36,7 @@ class ReliabilityBin:
 @dataclass(frozen=True, eq=False)
 class Calibration:
     """
-    Judged pixels by outcome, class and confidence; calibrations of disjoint ground add up.
+    Evaluated pixels by outcome, class and confidence.
 
     Examples
     --------
@@ -44,8 +44,8 @@ class Calibration:
     >>> legend = Legend("demo", (LandClass(1, "w", "Water", "#0000ff"),))
     >>> counts = np.zeros((2, 1, 101), np.int64)
     >>> counts[1, 0, 90], counts[0, 0, 90] = 3, 1   # four pixels claim 90 %, three are right
-    >>> found = Calibration(legend, counts, unknown_px=0)
-    >>> round(found.error(), 4), found.mean_confidence, found.accuracy
+    >>> calibration = Calibration(legend, counts, unknown_px=0)
+    >>> round(calibration.error(), 4), calibration.mean_confidence, calibration.accuracy
     (0.15, 0.9, 0.75)
     """
 
@@ -53,11 +53,11 @@ class Calibration:
     counts: NDArray[np.int64]
     """(2, K, 101): wrong and right pixels, by class of the map, by confidence in whole per cent."""
     unknown_px: int
-    """Judged pixels without a confidence."""
+    """Evaluated pixels without a confidence."""
 
     @cached_property
     def evaluated_px(self) -> int:
-        """Judged pixels with a confidence."""
+        """Evaluated pixels with a confidence."""
         return int(self.counts.sum())
 
     @property
@@ -92,11 +92,11 @@ class Calibration:
         percent = np.arange(101)
         of = np.maximum(-(-percent * count // 100) - 1, 0)
         wrong, right = self.counts.sum(axis=1)
-        found = []
+        bins = []
         for m in range(count):
             inside = of == m
             pixels = int((wrong + right)[inside].sum())
-            found.append(
+            bins.append(
                 ReliabilityBin(
                     low=m / count,
                     high=(m + 1) / count,
@@ -105,7 +105,7 @@ class Calibration:
                     accuracy=_mean(right[inside].sum(), pixels),
                 )
             )
-        return tuple(found)
+        return tuple(bins)
 
     def error(self, count: int = BINS) -> float:
         r"""
@@ -118,11 +118,11 @@ class Calibration:
         parts = [item.evaluated_px * abs(item.gap) for item in self.bins(count) if item.evaluated_px]
         return _mean(float(sum(parts)), self.evaluated_px)
 
-    def accuracy_of_surest(self, share: float) -> float:
+    def accuracy_of_most_confident(self, share: float) -> float:
         """
-        Accuracy of this share of the ground, the part with the highest confidence.
+        Accuracy of this share of the pixels, those with the highest confidence.
 
-        Pixels of one confidence are taken in proportion, where only some of them are needed.
+        Where only some pixels of one confidence are needed, right and wrong ones are taken in proportion.
         """
         wrong, right = self.counts.sum(axis=1)[:, ::-1]
         total = wrong + right
@@ -133,14 +133,14 @@ class Calibration:
 
 
 class ConfidenceCounter:
-    """Counts outcomes by confidence, window after window."""
+    """Counts outcomes by confidence, window by window."""
 
-    def __init__(self, judged: Legend, *, reference: Legend, predicted: Legend) -> None:
-        self.judged = judged
+    def __init__(self, legend: Legend, *, reference: Legend, predicted: Legend) -> None:
+        self.legend = legend
         self.unknown_px = 0
-        self.counts = np.zeros((2, len(judged), 101), np.int64)
+        self.counts = np.zeros((2, len(legend), 101), np.int64)
         self._tables = np.stack(
-            [judged.index_table[side.level_table(judged.depth)] for side in (reference, predicted)]
+            [legend.index_table[side.level_table(legend.depth)] for side in (reference, predicted)]
         )
 
     def count(
@@ -150,8 +150,8 @@ class ConfidenceCounter:
         self.unknown_px += _count(reference, predicted, confidence, self._tables, self.counts)
 
     def result(self) -> Calibration:
-        """What was counted."""
-        return Calibration(self.judged, self.counts, unknown_px=self.unknown_px)
+        """The calibration of all windows counted."""
+        return Calibration(self.legend, self.counts, unknown_px=self.unknown_px)
 
 
 def _confidence(pixels: NDArray[np.int64]) -> float:

@@ -1,4 +1,4 @@
-"""The confusion: how many pixels of each reference class carry each class of the map."""
+"""The confusion: pixels counted by reference class and map class."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from tesela.core.legend import NODATA, Legend
 @dataclass(frozen=True, eq=False, repr=False)
 class Confusion:
     """
-    Pixels by reference class and mapped class; confusions of disjoint ground add up.
+    Pixels by reference class and map class; confusions of disjoint areas add up.
 
-    Ground is *judged* where both sides have a class: only that is in `counts`. What one side lacks is kept
-    beside it, by the class of the other, so that no pixel is lost.
+    A pixel is *evaluated* where both sides have a class: `counts` holds these pixels only. Pixels with a class
+    on one side only are counted apart, by that class.
 
     Examples
     --------
@@ -26,7 +26,7 @@ class Confusion:
     >>> legend = Legend("demo", (LandClass(1, "w", "Water", "#0000ff"), LandClass(2, "l", "Land", "#00ff00")))
     >>> reference, predicted = np.array([1, 1, 2, 0], np.uint8), np.array([1, 2, 0, 2], np.uint8)
     >>> confusion = count_confusion(reference, predicted, legend)
-    >>> confusion.counts.tolist(), confusion.unmapped.tolist(), confusion.unjudged.tolist()
+    >>> confusion.counts.tolist(), confusion.unmapped.tolist(), confusion.unreferenced.tolist()
     ([[1, 1], [0, 0]], [0, 1], [0, 1])
     """
 
@@ -35,12 +35,12 @@ class Confusion:
     """(K, K): row is the class of the reference, column the class of the map, in the legend's order."""
     unmapped: NDArray[np.int64]
     """(K,): pixels of each reference class where the map has no data."""
-    unjudged: NDArray[np.int64]
-    """(K,): pixels of each mapped class where the reference has no data."""
+    unreferenced: NDArray[np.int64]
+    """(K,): pixels of each map class where the reference has no data."""
 
     def __post_init__(self) -> None:
         size = len(self.legend)
-        for name, shape in (("counts", (size, size)), ("unmapped", (size,)), ("unjudged", (size,))):
+        for name, shape in (("counts", (size, size)), ("unmapped", (size,)), ("unreferenced", (size,))):
             array = np.array(getattr(self, name), np.int64)
             if array.shape != shape:
                 raise LegendError(
@@ -51,12 +51,12 @@ class Confusion:
             object.__setattr__(self, name, array)
 
     def __repr__(self) -> str:
-        return f"<Confusion {self.legend.address}: {self.evaluated_px} px judged>"
+        return f"<Confusion {self.legend.address}: {self.evaluated_px} px evaluated>"
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Confusion):
             return NotImplemented
-        arrays = ("counts", "unmapped", "unjudged")
+        arrays = ("counts", "unmapped", "unreferenced")
         return self.legend.same_classes(other.legend) and all(
             np.array_equal(getattr(self, name), getattr(other, name)) for name in arrays
         )
@@ -73,7 +73,7 @@ class Confusion:
             self.legend,
             self.counts + other.counts,
             self.unmapped + other.unmapped,
-            self.unjudged + other.unjudged,
+            self.unreferenced + other.unreferenced,
         )
 
     @property
@@ -87,18 +87,18 @@ class Confusion:
         return int(self.unmapped.sum())
 
     @property
-    def unjudged_px(self) -> int:
+    def unreferenced_px(self) -> int:
         """Pixels with a class in the map only."""
-        return int(self.unjudged.sum())
+        return int(self.unreferenced.sum())
 
     @property
     def reference_px(self) -> NDArray[np.int64]:
-        """Judged pixels of each reference class, (K,)."""
+        """Evaluated pixels of each reference class, (K,)."""
         return np.asarray(self.counts.sum(axis=1))
 
     @property
     def predicted_px(self) -> NDArray[np.int64]:
-        """Judged pixels of each mapped class, (K,)."""
+        """Evaluated pixels of each map class, (K,)."""
         return np.asarray(self.counts.sum(axis=0))
 
     @property
@@ -120,11 +120,13 @@ class Confusion:
         into = np.zeros((len(self.legend), len(coarse)), np.int64)
         for row, code in enumerate(self.legend.codes):
             into[row, coarse.codes.index(self.legend.ancestor(code, depth).code)] = 1
-        return Confusion(coarse, into.T @ self.counts @ into, into.T @ self.unmapped, into.T @ self.unjudged)
+        return Confusion(
+            coarse, into.T @ self.counts @ into, into.T @ self.unmapped, into.T @ self.unreferenced
+        )
 
     @classmethod
     def empty(cls, legend: Legend) -> Confusion:
-        """No pixels: the zero of addition."""
+        """Confusion without pixels: the zero of addition."""
         none = np.zeros(len(legend), np.int64)
         return cls(legend, np.zeros((len(legend), len(legend)), np.int64), none, none)
 
@@ -153,26 +155,26 @@ def count_confusion(
     LegendError
         If an array holds values that the legend does not have.
     """
-    judged = legend if level is None else legend.level(level)
-    counter = PairCounter(judged, reference=legend, predicted=legend)
+    counted = legend if level is None else legend.level(level)
+    counter = PairCounter(counted, reference=legend, predicted=legend)
     return counter.count(reference_values, predicted_values)
 
 
 class PairCounter:
     """
-    Counts pairs of values again and again, such as the windows of two maps.
+    Counts pairs of values, window by window.
 
-    The two sides may hold values of different levels of one tree: each is carried to the judged legend by a
-    table of 256. Four counters take turns, so that runs of one class, the rule in maps, do not wait for the
-    addition before them: about 0.1 CPU-seconds for 100 million pixels.
+    The two sides may hold values of different levels of one tree: a table of 256 entries translates each to
+    `legend`. Pixels use four counters in turn. Maps have long runs of one class, and with a single counter each
+    addition would wait for the one before it. 100 million pixels take about 0.1 CPU-seconds.
     """
 
-    def __init__(self, judged: Legend, *, reference: Legend, predicted: Legend) -> None:
-        self.judged = judged
+    def __init__(self, legend: Legend, *, reference: Legend, predicted: Legend) -> None:
+        self.legend = legend
         self._sides = (reference, predicted)
-        self._width = len(judged) + 2
+        self._width = len(legend) + 2
         self._tables = np.stack(
-            [_position_table(reference, judged) * np.int32(self._width), _position_table(predicted, judged)]
+            [_position_table(reference, legend) * np.int32(self._width), _position_table(predicted, legend)]
         )
 
     def count(self, reference_values: NDArray[np.uint8], predicted_values: NDArray[np.uint8]) -> Confusion:
@@ -213,18 +215,18 @@ class PairCounter:
     ) -> list[Confusion]:
         pairs = pairs.reshape(-1, self._width, self._width)
         if pairs[:, -1].any() or pairs[:, :, -1].any():
-            for where, values, legend in zip(
+            for where, values, side in zip(
                 ("The reference", "The map"), (reference_values, predicted_values), self._sides, strict=True
             ):
-                legend.check_values(np.unique(values).tolist(), where=where)
-        return [Confusion(self.judged, part[:-2, :-2], part[:-2, -2], part[-2, :-2]) for part in pairs]
+                side.check_values(np.unique(values).tolist(), where=where)
+        return [Confusion(self.legend, part[:-2, :-2], part[:-2, -2], part[-2, :-2]) for part in pairs]
 
 
 def _check_pair(reference_values: NDArray[np.uint8], predicted_values: NDArray[np.uint8]) -> None:
     if reference_values.shape != predicted_values.shape:
         raise InputError(
             f"The reference has {reference_values.shape} pixels and the map {predicted_values.shape}; "
-            f"they must lie on one grid (MapReader.read does that)."
+            f"they must be on one grid (MapReader.read does that)."
         )
     if reference_values.dtype != np.uint8 or predicted_values.dtype != np.uint8:
         raise InputError(
@@ -232,12 +234,12 @@ def _check_pair(reference_values: NDArray[np.uint8], predicted_values: NDArray[n
         )
 
 
-def _position_table(legend: Legend, judged: Legend) -> NDArray[np.int32]:
-    """From raster value to position in the judged legend; K for nodata, K + 1 for values the legend lacks."""
-    table = np.full(256, len(judged) + 1, np.int32)
-    table[NODATA] = len(judged)
-    for item in legend.classes:
-        table[item.value] = judged.codes.index(legend.ancestor(item.code, judged.depth).code)
+def _position_table(side: Legend, legend: Legend) -> NDArray[np.int32]:
+    """From raster value of `side` to position in `legend`; K for nodata, K + 1 for values that `side` lacks."""
+    table = np.full(256, len(legend) + 1, np.int32)
+    table[NODATA] = len(legend)
+    for item in side.classes:
+        table[item.value] = legend.codes.index(side.ancestor(item.code, legend.depth).code)
     return table
 
 

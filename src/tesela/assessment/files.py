@@ -1,4 +1,4 @@
-"""Assessing files: a map and a reference as they lie on disk, to scores and a report."""
+"""Assessment of files: from a map and a reference on disk to scores and a report."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from tesela.assessment.report import write_report
 from tesela.core.errors import GridError, InputError, LegendError
 from tesela.core.legend import Legend
 from tesela.generalise.generalise import generalise_map
-from tesela.io.legends import load_crosswalk, load_legend
 from tesela.io.fingerprints import fingerprint
+from tesela.io.legends import load_crosswalk, load_legend
 from tesela.io.manifest import Manifest
 from tesela.io.maps import ClassMap, open_map
 from tesela.io.scenes import open_scene
@@ -36,14 +36,14 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class AssessmentFiles:
-    """Scores of one map and where its report lies."""
+    """Scores of one map, and the paths of its report."""
 
     assessment: Assessment
     report: Path
     generalised: Generalised | None = None
     pdf: Path | None = None
     notes: tuple[str, ...] = ()
-    """What a reader must know to use the figures, and what was left out."""
+    """What a reader must know to use the figures, and what the report lacks."""
 
     @property
     def document(self) -> Mapping[str, object]:
@@ -70,8 +70,8 @@ class AssessmentFiles:
 def score_lines(assessment: Assessment, generalised: Generalised | None = None) -> tuple[str, ...]:
     """Headline scores, one line each; in a second column those after generalising."""
     scores = assessment.scores
-    found = {"accuracy": scores.accuracy, "mIoU": scores.mean_iou, "macro F1": scores.macro_f1}
-    lines = [f"{name:9} {value:.4f}" for name, value in found.items()]
+    headline = {"accuracy": scores.accuracy, "mIoU": scores.mean_iou, "macro F1": scores.macro_f1}
+    lines = [f"{name:9} {value:.4f}" for name, value in headline.items()]
     if generalised is not None:
         after = generalised.assessment.scores
         columns = zip(lines, (after.accuracy, after.mean_iou, after.macro_f1), strict=True)
@@ -106,71 +106,71 @@ def assess_files(
     progress: Progress | None = None,
 ) -> AssessmentFiles:
     """
-    Judge a map against a reference and write the report.
+    Assess a map against a reference and write the report.
 
     Parameters
     ----------
     reference : path
-        A class map in the map's legend, or polygons or a raster that are first drawn on the map's grid.
+        A class map in the map's legend, or polygons or a raster, which are first written on the map's grid.
     out : path
-        Folder of the report; ``manifest.json`` beside it says what it was made of.
+        Folder of the report; its ``manifest.json`` lists inputs and settings.
     field, layer, source, crosswalk
         How to read the reference; see `tesela.labels.write_labels`.
     legend : str, optional
-        Legend of the map, if its file does not say it.
+        Legend of the map, if its file does not name it.
     within : path, optional
-        Polygons to judge in; of a patch table, its test patches.
+        Polygons to which the assessment is confined; of a patch table, its test patches.
     regions : path, optional
-        Polygons to score one by one, grouped by `region_field`.
+        Polygons that get their own scores, grouped by `region_field`.
     borders_m : sequence of float, optional
         Bins of distance from class borders, in metres; default: 1, 2, 5 and 10 px of the map.
     confidence : path, optional
         Confidence raster of the map.
     mmu_m2, min_width_m : float
-        The reference's mapping unit and width: the map is judged once more after generalising it to them, with
-        the priorities of its legend where there are any. The generalised map is ``generalised.tif`` in `out`.
+        Mapping unit and minimum width of the reference: the map is generalised to them, with the priorities of its
+        legend where it has any, and assessed again. The generalised map is ``generalised.tif`` in `out`.
     image : path, optional
         Scene to show in the report.
     pdf : bool
-        Print the report too, where there is a Chromium; a note says where there is none.
+        Print the report as PDF as well, with the machine's Chromium; without one, a note gives the reason.
     """
     started = time.perf_counter()
     folder = Path(out)
-    found = open_map(map_file, legend=None if legend is None else load_legend(legend))
-    edges = EDGES_PX if borders_m is None else _in_pixels(found, borders_m)
+    map = open_map(map_file, legend=None if legend is None else load_legend(legend))
+    edges = EDGES_PX if borders_m is None else _in_pixels(map, borders_m)
     areas = None if within is None else read_areas(within)
     parts = None if regions is None else read_layer(open_layer(regions))
     given = {
         "Map": map_file,
         "Reference": reference,
-        "Judged in": within,
+        "Assessed in": within,
         "Regions": regions,
         "Confidence": confidence,
         "Image": image,
     }
     inputs = {name: str(path) for name, path in given.items() if path is not None}
     with ExitStack() as stack:
-        drawn = None
+        labels = None
         if field is None and layer is None and source is None and crosswalk is None:
-            drawn = _as_it_is(reference, found.legend)
-        if drawn is None:
-            walk = None
+            labels = _open_directly(reference, map.legend)
+        if labels is None:
+            translation = None
             if crosswalk is not None:
-                walk = load_crosswalk(source or "reference", found.legend, path=crosswalk)
-            drawn = write_labels(
+                translation = load_crosswalk(source or "reference", map.legend, path=crosswalk)
+            labels = write_labels(
                 reference,
                 Path(stack.enter_context(tempfile.TemporaryDirectory())) / "reference.tif",
-                like=found.grid,
-                legend=found.legend,
+                like=map.grid,
+                legend=map.legend,
                 source=source,
                 field=field,
-                crosswalk=walk,
+                crosswalk=translation,
                 layer=layer,
             )
-        depth = found.legend.depth if level is None else level
-        judge = partial(
+        depth = map.legend.depth if level is None else level
+        compare = partial(
             assess,
-            reference=drawn,
+            reference=labels,
             level=depth,
             tiles_px=tiles_px,
             within=areas,
@@ -179,28 +179,27 @@ def assess_files(
             edges_px=edges,
             progress=progress,
         )
-        judged = replace(judge(found, confidence=confidence), reference_path=str(reference))
+        assessment = replace(compare(map, confidence=confidence), reference_path=str(reference))
         generalised = assess_generalised(
-            found,
+            map,
             folder / "generalised.tif",
-            lambda made: replace(judge(made), reference_path=str(reference)),
+            lambda made: replace(compare(made), reference_path=str(reference)),
             mmu_m2=mmu_m2,
             min_width_m=min_width_m,
             progress=progress,
         )
         report = write_report(
             folder,
-            judged,
-            map=found,
-            reference=drawn,
+            assessment,
+            map=map,
+            reference=labels,
             scene=None if image is None else open_scene(image, nonfinite="nodata"),
             title=title,
             facts=_facts(inputs, generalised),
             generalised=generalised,
         )
     pdf_file, notes = _print(report) if pdf else (None, ())
-    marks = {path: fingerprint(path) for path in inputs.values() if Path(path).is_file()}
-    made_files = [folder / "assessment.json", *([] if generalised is None else [folder / "generalised.tif"])]
+    outputs = [folder / "assessment.json", *([] if generalised is None else [folder / "generalised.tif"])]
     Manifest(
         step="assess",
         settings={
@@ -212,43 +211,50 @@ def assess_files(
             "min_width_m": min_width_m,
             "reference": {"field": field, "layer": layer, "source": source},
         },
-        inputs=marks,
-        outputs={path.name: fingerprint(path) for path in made_files},
-        legend=judged.legend.address,
+        inputs={path: fingerprint(path) for path in inputs.values() if Path(path).is_file()},
+        outputs={path.name: fingerprint(path) for path in outputs},
+        legend=assessment.legend.address,
         seconds=round(time.perf_counter() - started, 3),
     ).write(folder)
     return AssessmentFiles(
-        judged, report, generalised=generalised, pdf=pdf_file, notes=(*judged.notes, *notes)
+        assessment, report, generalised=generalised, pdf=pdf_file, notes=(*assessment.notes, *notes)
     )
 
 
 def assess_generalised(
-    found: ClassMap,
+    map: ClassMap,
     out: Path,
-    judge: Callable[[ClassMap], Assessment],
+    compare: Callable[[ClassMap], Assessment],
     *,
     mmu_m2: float,
     min_width_m: float,
     progress: Progress | None = None,
 ) -> Generalised | None:
     """
-    Judge a map once more after generalising it, with the priorities of its legend where there are any.
+    Generalise a map, with the priorities of its legend where it has any, and assess it again.
+
+    Parameters
+    ----------
+    out : path
+        The generalised map.
+    compare : callable
+        Assesses a map against the reference.
 
     Returns
     -------
     Generalised or None
-        None where neither unit nor width is asked for.
+        None without a unit and a width.
     """
     if not (mmu_m2 or min_width_m):
         return None
     made, _ = generalise_map(
-        found, out, mmu_m2=mmu_m2, min_width_m=min_width_m, priority="auto", progress=progress
+        map, out, mmu_m2=mmu_m2, min_width_m=min_width_m, priority="auto", progress=progress
     )
-    return Generalised(made, judge(made), mmu_m2=mmu_m2, min_width_m=min_width_m)
+    return Generalised(made, compare(made), mmu_m2=mmu_m2, min_width_m=min_width_m)
 
 
 def _facts(inputs: Mapping[str, str], generalised: Generalised | None) -> dict[str, str]:
-    """Provenance of the report, besides the paths of map and reference, which it knows."""
+    """Provenance of the report; the page shows the paths of map and reference itself."""
     facts = {name: path for name, path in inputs.items() if name not in ("Map", "Reference")}
     if generalised is not None:
         facts["Generalised"] = f"{generalised.rule}; priorities of the legend where it has any"
@@ -266,31 +272,31 @@ def _print(report: Path) -> tuple[Path | None, tuple[str, ...]]:
     return print_page(report, report.with_suffix(".pdf"), browser=browser), ()
 
 
-def _as_it_is(reference: str | Path, legend: Legend) -> ClassMap | None:
-    """The reference as a map, where it is a class raster in the map's own legend or a finer level of it."""
+def _open_directly(reference: str | Path, legend: Legend) -> ClassMap | None:
+    """The reference as a map, if it is a class raster in the map's legend or a finer level of it; else None."""
     if is_vector(reference):
         return None
     try:
-        found = open_map(reference)
-    except (InputError, LegendError):  # `write_labels` reads more, and says what it cannot
+        labels = open_map(reference)
+    except (InputError, LegendError):  # `write_labels` reads more, and reports what it cannot read
         return None
-    fits = found.legend.depth >= legend.depth and legend.same_classes(found.legend.level(legend.depth))
-    return found if fits else None
+    fits = labels.legend.depth >= legend.depth and legend.same_classes(labels.legend.level(legend.depth))
+    return labels if fits else None
 
 
 def _in_pixels(map: ClassMap, lengths_m: Sequence[float]) -> tuple[float, ...]:
     side_m = pixel_side_m(map.grid)
     if side_m is None:
         raise GridError(
-            f"{map.path}: its pixels have no one side in metres ({map.grid.crs}), so distances from borders "
-            f"cannot be given in metres. Leave them out: they are then counted in pixels."
+            f"{map.path}: its pixels have no single side in metres ({map.grid.crs}), so distances from borders "
+            f"cannot be in metres. Leave them out: the default distances are in pixels."
         )
     return tuple(length / side_m for length in lengths_m)
 
 
 def read_areas(path: str | Path) -> gpd.GeoDataFrame:
     """
-    Polygons to judge in; of a patch table, those of its test split.
+    Polygons to which an assessment is confined; of a patch table, those of its test split.
 
     Raises
     ------
@@ -301,5 +307,7 @@ def read_areas(path: str | Path) -> gpd.GeoDataFrame:
     if "split" in frame.columns:
         frame = frame[frame["split"] == "test"]
     if frame.empty:
-        raise InputError(f"{path}: holds no polygons to judge in (of a patch table, no test patches).")
+        raise InputError(
+            f"{path}: has no polygons to assess in (a patch table needs patches of the split 'test')."
+        )
     return frame

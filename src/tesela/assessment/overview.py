@@ -1,4 +1,4 @@
-"""The overview: map and reference reduced to a size that a page can show."""
+"""The overview: map and reference reduced to the size of a picture."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tesela.io.maps import ClassMap, MapReader
 from tesela.io.pixel_areas import pixels_inside
 
 _EXACT_PX = 16384
-"""Up to this side, every pixel is read; larger maps are first sampled down to `_SAMPLE_PX`."""
+"""Up to this side every pixel is read; larger maps are first sampled down to `_SAMPLE_PX`."""
 
 _SAMPLE_PX = 8000
 """Side to which larger maps are read at every n-th pixel, from overviews where there are any."""
@@ -35,11 +35,11 @@ class Overview:
     pixels_per_cell: int
     """Side of a drawn cell in pixels of the map."""
     map_values: NDArray[np.uint8]
-    """(rows, cols): commonest value of the map in each cell, in the legend judged; 0 for nodata."""
+    """(rows, cols): commonest value of the map in each cell, in the legend of the assessment; 0 for nodata."""
     reference_values: NDArray[np.uint8]
     """(rows, cols): commonest value of the reference in each cell."""
     wrong: NDArray[np.float32]
-    """(rows, cols): share of the judged pixels of each cell that differ; NaN where none was judged."""
+    """(rows, cols): share of the evaluated pixels of each cell that differ; NaN without any."""
 
 
 def make_overview(
@@ -48,7 +48,7 @@ def make_overview(
     """
     Reduce map and reference so that the longer side has at most `size_px` cells, by streaming windows.
 
-    Cells carry the commonest value of their pixels; the smaller value wins a tie.
+    Each cell gets the commonest value of its pixels; of equally common ones, the smaller.
     """
     longest = max(map.grid.shape)
     step = 1 if longest <= _EXACT_PX else math.ceil(longest / _SAMPLE_PX)
@@ -62,15 +62,15 @@ def make_overview(
         for row, col, window in windows(sample, max(1, _WINDOW_PX // factor) * factor):
             mine = tables[0][map_reader.read(window)]
             theirs = tables[1][reference_reader.read(window)]
-            judged = (mine > 0) & (theirs > 0)
+            evaluated = (mine > 0) & (theirs > 0)
             if assessment.within is not None:
-                judged &= pixels_inside(window, assessment.within)
+                evaluated &= pixels_inside(window, assessment.within)
             top, left = row // factor, col // factor
             rows, cols = (math.ceil(size / factor) for size in window.shape)
-            place = (slice(top, top + rows), slice(left, left + cols))
-            values[0][place] = commonest(mine, factor)
-            values[1][place] = commonest(theirs, factor)
-            wrong[place] = share_wrong(mine != theirs, judged, factor)
+            cells = (slice(top, top + rows), slice(left, left + cols))
+            values[0][cells] = commonest(mine, factor)
+            values[1][cells] = commonest(theirs, factor)
+            wrong[cells] = share_wrong(mine != theirs, evaluated, factor)
     return Overview(grid, step * factor, map_values=values[0], reference_values=values[1], wrong=wrong)
 
 
@@ -96,21 +96,21 @@ def commonest(values: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:  # p
 
 @njit(cache=True, nogil=True)
 def share_wrong(
-    differs: NDArray[np.bool_], judged: NDArray[np.bool_], factor: int
+    differs: NDArray[np.bool_], evaluated: NDArray[np.bool_], factor: int
 ) -> NDArray[np.float32]:  # pragma: no cover - compiled
-    """Share of judged pixels that differ in each square of `factor` x `factor` pixels; NaN without any."""
+    """Share of evaluated pixels that differ in each square of `factor` x `factor` pixels; NaN without any."""
     rows, cols = differs.shape
     out = np.full(((rows + factor - 1) // factor, (cols + factor - 1) // factor), np.nan, np.float32)
     for i in range(out.shape[0]):
         for j in range(out.shape[1]):
-            seen, found = 0, 0
+            seen, differing = 0, 0
             for r in range(i * factor, min((i + 1) * factor, rows)):
                 for c in range(j * factor, min((j + 1) * factor, cols)):
-                    if judged[r, c]:
+                    if evaluated[r, c]:
                         seen += 1
-                        found += differs[r, c]
+                        differing += differs[r, c]
             if seen:
-                out[i, j] = found / seen
+                out[i, j] = differing / seen
     return out
 
 
@@ -119,5 +119,5 @@ def _coarser(grid: GeoBox, factor: int) -> GeoBox:
     return GeoBox((rows, cols), grid.affine * Affine.scale(factor), grid.crs)
 
 
-def _table(legend: Legend, judged: Legend) -> NDArray[np.uint8]:
-    return legend.level_table(judged.depth)
+def _table(side: Legend, legend: Legend) -> NDArray[np.uint8]:
+    return side.level_table(legend.depth)

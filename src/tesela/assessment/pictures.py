@@ -10,64 +10,61 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from tesela.assessment.assessment import Assessment
-from tesela.assessment.borders import BorderAgreement
-from tesela.assessment.calibration import Calibration
-from tesela.assessment.scores import score
+from tesela.assessment.document import AssessmentDocument, BorderFigures, CalibrationFigures
 from tesela.core.legend import Legend
 
 _WIDTH, _HEIGHT = 460, 250
 _LEFT, _RIGHT, _TOP, _BOTTOM = 48, 12, 14, 50
 
 
-def draw_borders(judged: Sequence[BorderAgreement]) -> str:
+def draw_borders(maps: Sequence[BorderFigures]) -> str:
     """
     Accuracy by distance from the borders of the reference, one bar per band.
 
     Parameters
     ----------
-    judged : sequence of BorderAgreement
-        The map, and where there is one the generalised map: the second bar of each band.
+    maps : sequence of BorderFigures
+        Those of the map and, where there is one, of the generalised map: the second bar of each band.
     """
-    bands = judged[0].bands
-    total = sum(band.confusion.evaluated_px for band in bands)
+    bands = maps[0]["bands"]
     parts = [_open("Accuracy by distance from class borders"), *_grid()]
     step = (_WIDTH - _LEFT - _RIGHT) / len(bands)
-    wide = 0.72 * step / len(judged)
+    wide = 0.72 * step / len(maps)
     for k, band in enumerate(bands):
         middle = _LEFT + (k + 0.5) * step
-        for n, borders in enumerate(judged):
-            accuracy = score(borders.bands[k].confusion).accuracy
-            if accuracy == accuracy:
-                x = middle + (n - len(judged) / 2) * wide
+        for n, borders in enumerate(maps):
+            accuracy = borders["bands"][k]["accuracy"]
+            if accuracy is not None:
+                x = middle + (n - len(maps) / 2) * wide
                 parts.append(_bar(x + 1, wide - 2, accuracy, f"bar-{n}"))
                 parts.append(_text(x + wide / 2, _up(accuracy) - 4, f"{100 * accuracy:.0f}", kind="value"))
-        parts.append(_text(middle, _HEIGHT - 32, band_name(judged[0], k)))
-        share = band.confusion.evaluated_px / total
-        parts.append(_text(middle, _HEIGHT - 18, f"{100 * share:.0f}\u202f%", kind="faint"))
-    parts.append(_text(_LEFT - 6, _HEIGHT - 18, "ground", kind="faint", anchor="end"))
+        parts.append(_text(middle, _HEIGHT - 32, band_name(maps[0], k)))
+        parts.append(_text(middle, _HEIGHT - 18, f"{100 * band['share']:.0f}\u202f%", kind="faint"))
+    parts.append(_text(_LEFT - 6, _HEIGHT - 18, "pixels", kind="faint", anchor="end"))
     return "".join([*parts, "</svg>"])
 
 
-def draw_reliability(found: Calibration) -> str:
-    """Reliability diagram: what the map claims against how often it is right, and where its ground lies."""
-    parts = [_open("Share right by confidence"), *_grid()]
-    bins = found.bins()
+def draw_reliability(calibration: CalibrationFigures) -> str:
+    """Reliability diagram: accuracy by confidence, and below it the number of pixels."""
+    parts = [_open("Accuracy by confidence"), *_grid()]
+    bins = calibration["bins"]
     step = (_WIDTH - _LEFT - _RIGHT) / len(bins)
+    most = max(item["evaluated_px"] for item in bins)
     for k, item in enumerate(bins):
-        if not item.evaluated_px:
+        accuracy, confidence = item["accuracy"], item["confidence"]
+        if accuracy is None or confidence is None:
             continue
         x = _LEFT + k * step
-        parts.append(_bar(x + 1, step - 2, item.accuracy, "bar-0"))
-        low, high = sorted((item.accuracy, item.confidence))
-        kind = "over" if item.gap > 0 else "under"
+        parts.append(_bar(x + 1, step - 2, accuracy, "bar-0"))
+        low, high = sorted((accuracy, confidence))
+        kind = "over" if confidence > accuracy else "under"
         parts.append(
             f'<rect class="{kind}" x="{x + 1:.1f}" y="{_up(high):.1f}" width="{step - 2:.1f}" '
             f'height="{max(0.0, _up(low) - _up(high)):.1f}"/>'
         )
-        height = 14 * item.evaluated_px / max(part.evaluated_px for part in bins)
+        height = 14 * item["evaluated_px"] / most
         parts.append(
-            f'<rect class="ground" x="{x + 1:.1f}" y="{_HEIGHT - height:.1f}" width="{step - 2:.1f}" '
+            f'<rect class="pixels" x="{x + 1:.1f}" y="{_HEIGHT - height:.1f}" width="{step - 2:.1f}" '
             f'height="{height:.1f}"/>'
         )
     parts.append(f'<line class="ideal" x1="{_LEFT}" y1="{_up(0)}" x2="{_WIDTH - _RIGHT}" y2="{_up(1)}"/>')
@@ -75,17 +72,18 @@ def draw_reliability(found: Calibration) -> str:
         x = _LEFT + percent / 100 * (_WIDTH - _LEFT - _RIGHT)
         parts.append(_text(x, _HEIGHT - 34, f"{percent}"))
     parts.append(_text((_LEFT + _WIDTH - _RIGHT) / 2, _HEIGHT - 20, "confidence, %", kind="faint"))
-    parts.append(_text(_LEFT - 6, _HEIGHT - 4, "ground", kind="faint", anchor="end"))
+    parts.append(_text(_LEFT - 6, _HEIGHT - 4, "pixels", kind="faint", anchor="end"))
     return "".join([*parts, "</svg>"])
 
 
-def band_name(borders: BorderAgreement, place: int) -> str:
-    """Distance of a band, in metres where the CRS measures ground, else in pixels."""
-    band = borders.bands[place]
-    unit, size = ("px", 1.0) if borders.pixel_m is None else ("m", borders.pixel_m)
-    if place == len(borders.bands) - 1:
-        return f"> {_plain(band.low_px * size)}\u202f{unit}"
-    return f"{_plain(band.low_px * size)}–{_plain(band.high_px * size)}\u202f{unit}"
+def band_name(borders: BorderFigures, number: int) -> str:
+    """Distance of a band, in metres where pixels have a side in metres, else in pixels."""
+    band, side_m = borders["bands"][number], borders["pixel_m"]
+    unit, size = ("px", 1.0) if side_m is None else ("m", side_m)
+    start = _plain(band["from_px"] * size)
+    if band["to_px"] is None:
+        return f"> {start}\u202f{unit}"
+    return f"{start}–{_plain(band['to_px'] * size)}\u202f{unit}"
 
 
 def _plain(number: float) -> str:
@@ -140,16 +138,16 @@ def class_picture(values: NDArray[np.uint8], legend: Legend) -> Image.Image:
 
 
 def difference_picture(wrong: NDArray[np.float32]) -> Image.Image:
-    """Shares of wrong pixels in the colours of `DIFFERENCE`; what was not judged is transparent."""
-    judged = ~np.isnan(wrong)
-    step = np.rint(np.where(judged, wrong, 0) * (len(DIFFERENCE) - 1)).astype(np.uint8) + 1
+    """Shares of wrong pixels in the colours of `DIFFERENCE`; cells without an evaluated pixel are transparent."""
+    evaluated = ~np.isnan(wrong)
+    step = np.rint(np.where(evaluated, wrong, 0) * (len(DIFFERENCE) - 1)).astype(np.uint8) + 1
     palette = np.zeros((256, 3), np.uint8)
     for k, color in enumerate(DIFFERENCE.values(), start=1):
         palette[k] = [int(color[i : i + 2], 16) for i in (1, 3, 5)]
-    return _with_palette(np.where(judged, step, 0).astype(np.uint8), palette)
+    return _with_palette(np.where(evaluated, step, 0).astype(np.uint8), palette)
 
 
-def draw_matrix(assessment: Assessment, path: Path) -> None:
+def draw_matrix(document: AssessmentDocument, path: Path) -> None:
     """
     Draw the confusion matrix as PNG: shares of each reference class, right ones blue, wrong ones orange.
 
@@ -158,13 +156,13 @@ def draw_matrix(assessment: Assessment, path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    scores, legend = assessment.scores, assessment.legend
-    shown = [k for k, code in enumerate(legend.codes) if code not in scores.absent]
-    areas = assessment.areas_ha[np.ix_(shown, shown)]
+    rows = document["classes"]
+    shown = [k for k, row in enumerate(rows) if row["code"] not in document["absent"]]
+    areas = np.array(document["matrix"]["hectares"])[np.ix_(shown, shown)]
     shares = areas / np.where(areas.sum(axis=1) > 0, areas.sum(axis=1), 1)[:, None]
     size = len(shown)
     dense = size > 16
-    named = [legend.codes[k] if dense else textwrap.fill(legend.names[k], 26) for k in shown]
+    named = [rows[k]["code"] if dense else textwrap.fill(rows[k]["name"], 26) for k in shown]
     side = max(3.2, (0.36 if dense else 0.56) * size)
     figure = Figure(figsize=(side + 2.6, side + 1.9), dpi=144, layout="constrained")
     FigureCanvasAgg(figure)
@@ -178,8 +176,8 @@ def draw_matrix(assessment: Assessment, path: Path) -> None:
         share = shares[row, col]
         text = f"{100 * share:.0f}" if share >= 0.005 else "<1"
         axes.text(col, row, text, ha="center", va="center", fontsize=7 if dense else 9, color="#1d2329")
-    turned = {"rotation": 90} if dense else {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
-    axes.set_xticks(range(size), named, **turned)
+    slant = {"rotation": 90} if dense else {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+    axes.set_xticks(range(size), named, **slant)
     axes.set_yticks(range(size), named)
     axes.set_xlabel("Map")
     axes.set_ylabel("Reference")

@@ -1,4 +1,4 @@
-"""The regions: named parts of the ground that are scored one by one."""
+"""The regions: named areas with their own scores."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import geopandas as gpd
 
 _MOST = 5000
-"""Regions have a matrix each: 16 kB of CORINE's 44 classes."""
+"""Each region has a matrix: 16 kB for CORINE's 44 classes."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Region:
     name: str
     confusion: Confusion
     evaluated_ha: float
-    """Ground judged in it, in hectares."""
+    """Evaluated area, in hectares."""
 
     @cached_property
     def scores(self) -> Scores:
@@ -39,41 +39,39 @@ class Region:
 
 
 class RegionCounter:
-    """Confusions by region, window after window; polygons of one name are one region."""
+    """Confusions by region, window by window; polygons of one name form one region."""
 
-    def __init__(
-        self, grid: GeoBox, polygons: gpd.GeoDataFrame, field: str | None, judged: Confusion
-    ) -> None:
+    def __init__(self, grid: GeoBox, polygons: gpd.GeoDataFrame, field: str | None, empty: Confusion) -> None:
         areas = areas_on(grid, polygons)
         assert areas is not None
         self.names, numbers = _named(areas, field)
         self._areas = areas
         self._numbers = numbers
-        self._found = [judged] * len(self.names)
+        self._confusions = [empty] * len(self.names)
         self._ha = np.zeros(len(self.names))
 
     def groups(self, window: GeoBox) -> tuple[NDArray[np.int64], NDArray[np.uint16]]:
-        """Regions of a window, 0 for none and else from 1, and the place among them of each pixel's own."""
+        """Numbers of the regions in a window (0: no region), and each pixel's index into them."""
         numbers = numbers_on(window, self._areas, self._numbers)
         present = np.flatnonzero(np.bincount(numbers.ravel(), minlength=len(self.names) + 1))
-        places = np.zeros(len(self.names) + 1, np.uint16)
-        places[present] = np.arange(present.size)
-        return present, places[numbers]
+        index = np.zeros(len(self.names) + 1, np.uint16)
+        index[present] = np.arange(present.size)
+        return present, index[numbers]
 
-    def add(self, present: NDArray[np.int64], found: list[Confusion], *, pixel_ha: float) -> None:
+    def add(self, present: NDArray[np.int64], confusions: list[Confusion], *, pixel_ha: float) -> None:
         """Add the confusions of the regions of a window."""
-        for number, confusion in zip(present.tolist(), found, strict=True):
+        for number, confusion in zip(present.tolist(), confusions, strict=True):
             if number:
-                self._found[number - 1] = self._found[number - 1] + confusion
+                self._confusions[number - 1] = self._confusions[number - 1] + confusion
                 self._ha[number - 1] += confusion.evaluated_px * pixel_ha
 
     def result(self) -> tuple[Region, ...]:
         """Regions with a class on either side, in the order of their first polygon."""
-        parts = zip(self.names, self._found, self._ha.tolist(), strict=True)
+        parts = zip(self.names, self._confusions, self._ha.tolist(), strict=True)
         return tuple(
             Region(name, confusion, ha)
             for name, confusion, ha in parts
-            if confusion.evaluated_px or confusion.unmapped_px or confusion.unjudged_px
+            if confusion.evaluated_px or confusion.unmapped_px or confusion.unreferenced_px
         )
 
 
@@ -86,14 +84,14 @@ def _named(areas: gpd.GeoDataFrame, field: str | None) -> tuple[list[str], NDArr
         numbers = np.arange(1, len(areas) + 1, dtype=np.int32)
     else:
         fields = [str(name) for name in areas.columns if name != areas.geometry.name]
-        known = {name.lower(): name for name in fields}
-        if field.lower() not in known:
+        by_lower = {name.lower(): name for name in fields}
+        if field.lower() not in by_lower:
             raise InputError(f"Regions: {unknown_name('field', field, fields)}")
-        found, unique = pd.factorize(code_texts(areas[known[field.lower()]]))
-        names, numbers = [str(item) for item in unique], (found + 1).astype(np.int32)
+        positions, unique = pd.factorize(code_texts(areas[by_lower[field.lower()]]))
+        names, numbers = [str(item) for item in unique], (positions + 1).astype(np.int32)
     if not names or len(names) > _MOST:
         raise InputError(
-            f"{len(names)} regions were given, {_MOST} is the most and 1 the least; name a field whose values "
-            f"group the polygons (--region-field)."
+            f"There are {len(names)} regions; from 1 to {_MOST} are possible. Name a field whose values group the "
+            f"polygons (--region-field)."
         )
     return names, numbers

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from tesela.assessment.confusion import Confusion
 
 Matrix: TypeAlias = NDArray[np.int64] | NDArray[np.float64]
-"""(K, K): rows are the reference, columns the map; pixels, or shares of the ground."""
+"""(K, K): rows are the reference, columns the map; pixels, or shares of the area."""
 
 
 @dataclass(frozen=True)
 class ClassScores:
-    """What one class of the map is worth."""
+    """Scores of one class of the map."""
 
     code: str
     name: str
@@ -29,11 +29,11 @@ class ClassScores:
     recall: float
     """Producer's accuracy, TP / (TP + FN)."""
     reference_px: int
-    """Judged pixels of the class in the reference (the support)."""
+    """Evaluated pixels of the class in the reference (the support)."""
     predicted_px: int
-    """Judged pixels of the class in the map."""
+    """Evaluated pixels of the class in the map."""
     correct_px: int
-    """Judged pixels of the class in both."""
+    """Evaluated pixels of the class in both."""
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,13 @@ class Scores:
     """All scores of one confusion; made by `score`."""
 
     evaluated_px: int
-    """Pixels with a class on both sides; with `unmapped_as_errors`, also those that the map left empty."""
+    """Pixels with a class on both sides; with `unmapped_as_errors`, also those without a class in the map."""
     coverage: float
     """Share of the reference's pixels for which the map has a class."""
     accuracy: float
-    """Share of judged pixels whose class is right."""
+    """Share of evaluated pixels whose class is right."""
     majority: float
-    """Accuracy of a map of the reference's commonest class alone: the score that says nothing."""
+    """Accuracy of a map that shows only the reference's commonest class: the baseline of `accuracy`."""
     mean_iou: float
     """Mean IoU over the classes that are present."""
     macro_f1: float
@@ -71,15 +71,15 @@ def score(confusion: Confusion, *, unmapped_as_errors: bool = False) -> Scores:
     Score a confusion.
 
     A class absent from both sides has no scores and is left out of the means. A class present on one side
-    only scores 0 in IoU, F1, precision and recall, also where a fraction would be 0 / 0: a map gains nothing
-    by never showing a class. These are scikit-learn's macro averages with ``zero_division=0``.
+    only has an IoU, F1, precision and recall of 0, also where a fraction would be 0 / 0, so a map gains nothing
+    by leaving a class out. These are scikit-learn's macro averages with ``zero_division=0``.
 
     Parameters
     ----------
     unmapped_as_errors : bool
         How reference pixels without a class in the map count. False: not at all, because a map cannot show
-        what clouds or the edge of a scene hid, and its holes are said apart, as `coverage`. True: as errors
-        of omission; they lower accuracy, IoU, F1 and recall, and leave precision alone.
+        what clouds or the edge of a scene hide; `coverage` reports these gaps. True: as errors of omission,
+        which lower accuracy, IoU, F1 and recall, but not precision.
     """
     counts = confusion.counts
     missing = confusion.unmapped if unmapped_as_errors else np.zeros_like(confusion.unmapped)
@@ -121,7 +121,7 @@ def score(confusion: Confusion, *, unmapped_as_errors: bool = False) -> Scores:
 
 
 def pixel_accuracy(counts: Matrix, missing: Matrix | None = None) -> float:
-    """Share of the ground on the diagonal; NaN for an empty matrix."""
+    """Share of the matrix on its diagonal; NaN for an empty matrix."""
     total = counts.sum() + (0 if missing is None else missing.sum())
     return float(np.trace(counts) / total) if total else float("nan")
 
@@ -134,7 +134,7 @@ def iou(counts: Matrix, missing: Matrix | None = None) -> NDArray[np.float64]:
     ----------
     counts : (K, K) array
     missing : (K,) array, optional
-        Ground of each reference class that the map leaves empty, counted as errors.
+        Pixels of each reference class without a class in the map, counted as errors.
 
     Returns
     -------
@@ -152,28 +152,28 @@ def f1(counts: Matrix, missing: Matrix | None = None) -> NDArray[np.float64]:
 
 
 def precision(counts: Matrix, missing: Matrix | None = None) -> NDArray[np.float64]:
-    r"""User's accuracy of each class, :math:`n_{kk} / n_{+k}`; 0 for a class never mapped; see `iou`."""
+    r"""User's accuracy of each class, :math:`n_{kk} / n_{+k}`; 0 for a class that only the reference has; see `iou`."""
     reference, predicted, correct = _margins(counts, missing)
     return _ratio(correct, predicted, present=reference + predicted > 0)
 
 
 def recall(counts: Matrix, missing: Matrix | None = None) -> NDArray[np.float64]:
-    r"""Producer's accuracy of each class, :math:`n_{kk} / n_{k+}`; 0 for a class invented; see `iou`."""
+    r"""Producer's accuracy of each class, :math:`n_{kk} / n_{k+}`; 0 for a class that only the map has; see `iou`."""
     reference, predicted, correct = _margins(counts, missing)
     return _ratio(correct, reference, present=reference + predicted > 0)
 
 
 def mean_of_present(values: NDArray[np.float64]) -> float:
     """Mean over the classes that have a score; NaN if none has."""
-    found = values[~np.isnan(values)]
-    return float(found.mean()) if found.size else float("nan")
+    present = values[~np.isnan(values)]
+    return float(present.mean()) if present.size else float("nan")
 
 
 def kappa(counts: Matrix) -> float:
     r"""
     Cohen's kappa, :math:`(p_o - p_e) / (1 - p_e)`: agreement beyond that of two maps with these class shares.
 
-    Given because agencies still ask for it; accuracy and F1 say more (Pontius and Millones 2011).
+    Agencies still ask for it; accuracy and F1 are more informative (Pontius and Millones 2011).
     """
     total = counts.sum()
     if not total:

@@ -1,4 +1,4 @@
-"""The walk over a map and its reference, window by window, that counts all an assessment needs in one pass."""
+"""Streaming: map and reference are read once, window by window, and all counts of an assessment taken."""
 
 from __future__ import annotations
 
@@ -26,69 +26,70 @@ if TYPE_CHECKING:
     import geopandas as gpd
 
 Progress = Callable[[int, int], None]
-"""Told the windows done and their total."""
+"""Called with the number of windows done and their total."""
 
 _WINDOW_PX = 2048
-"""Side of the windows; memory depends on it, not on the map nor on its tiles."""
+"""Side of the windows; memory depends on it, not on the size of map or tiles."""
 
 
 @dataclass(frozen=True)
 class AssessmentSpec:
-    """What is to be counted of which files."""
+    """What to count, of which files."""
 
     map: ClassMap
     reference: ClassMap
-    judged: Legend
+    legend: Legend
+    """Legend at the level of the assessment."""
     tiles_px: int
     within: gpd.GeoDataFrame | None
-    """Areas in the map's CRS to which all is confined."""
+    """Areas in the map's CRS to which the counts are confined."""
     regions: gpd.GeoDataFrame | None
     region_field: str | None
     edges_px: tuple[float, ...]
-    """Edges of the bins of distance from class borders; none are counted without any."""
+    """Edges of the bins of distance from class borders; empty for no bins."""
     confidence: str | Path | None
 
 
 class Accumulator:
     """Counts by tile, border distance, region and confidence; `run` fills the attributes."""
 
-    def __init__(self, question: AssessmentSpec) -> None:
-        self._ask = question
-        empty = Confusion.empty(question.judged)
-        sides = {"reference": question.reference.legend, "predicted": question.map.legend}
-        self._pairs = PairCounter(question.judged, **sides)
-        self._scores = None if question.confidence is None else ConfidenceCounter(question.judged, **sides)
+    def __init__(self, spec: AssessmentSpec) -> None:
+        self._spec = spec
+        empty = Confusion.empty(spec.legend)
+        sides = {"reference": spec.reference.legend, "predicted": spec.map.legend}
+        self._pairs = PairCounter(spec.legend, **sides)
+        self._scores = None if spec.confidence is None else ConfidenceCounter(spec.legend, **sides)
         self.tiles: dict[tuple[int, int], Confusion] = {}
         """Confusion by row and column of the tile."""
-        self.bands = [empty] * (len(question.edges_px) + 1)
-        """Confusion by bin of distance; the first holds all where no edges were given."""
+        self.bands = [empty] * (len(spec.edges_px) + 1)
+        """Confusion by bin of distance; one bin holds all pixels where there are no edges."""
         self.regions: RegionCounter | None = None
-        if question.regions is not None:
-            field = question.region_field
-            self.regions = RegionCounter(question.map.grid, question.regions, field, empty)
+        if spec.regions is not None:
+            field = spec.region_field
+            self.regions = RegionCounter(spec.map.grid, spec.regions, field, empty)
 
     @property
     def calibration(self) -> Calibration | None:
-        """What was counted of the confidence."""
+        """Calibration of the confidence; None without one."""
         return None if self._scores is None else self._scores.result()
 
     def run(self, progress: Progress | None = None) -> None:
         """Read map, reference and confidence once and count."""
-        ask = self._ask
-        spots = list(windows(ask.map.grid, _WINDOW_PX))
-        rim = rim_px(ask.edges_px) if ask.edges_px else 0
+        spec = self._spec
+        spots = list(windows(spec.map.grid, _WINDOW_PX))
+        rim = rim_px(spec.edges_px) if spec.edges_px else 0
         with ExitStack() as stack:
-            mine = stack.enter_context(MapReader(ask.map))
-            theirs = stack.enter_context(MapReader(ask.reference))
-            sure = None
-            if ask.confidence is not None:
-                sure = stack.enter_context(ConfidenceReader(ask.confidence))
+            mine = stack.enter_context(MapReader(spec.map))
+            theirs = stack.enter_context(MapReader(spec.reference))
+            confidence = None
+            if spec.confidence is not None:
+                confidence = stack.enter_context(ConfidenceReader(spec.confidence))
             for number, (row, col, window) in enumerate(spots, start=1):
-                inside = None if ask.within is None else pixels_inside(window, ask.within)
+                inside = None if spec.within is None else pixels_inside(window, spec.within)
                 if inside is None or inside.any():
                     predicted = mine.read(window)
                     wide = theirs.read(_with_rim(window, rim))
-                    bins = border_bins(wide, ask.edges_px, rim=rim) if rim else None
+                    bins = border_bins(wide, spec.edges_px, rim=rim) if rim else None
                     truth = np.ascontiguousarray(
                         wide[rim : rim + window.shape[0], rim : rim + window.shape[1]]
                     )
@@ -96,8 +97,8 @@ class Accumulator:
                         predicted[~inside] = NODATA
                         truth[~inside] = NODATA
                     self._count_tiles((row, col), truth, predicted, bins)
-                    if self._scores is not None and sure is not None:
-                        self._scores.count(truth, predicted, sure.read(window))
+                    if self._scores is not None and confidence is not None:
+                        self._scores.count(truth, predicted, confidence.read(window))
                     if self.regions is not None:
                         self._count_regions(window, truth, predicted)
                 if progress is not None:
@@ -111,27 +112,27 @@ class Accumulator:
         bins: NDArray[np.uint8] | None,
     ) -> None:
         size = len(self.bands)
-        for place, part in tile_parts(corner, truth.shape, self._ask.tiles_px):
+        for tile, part in tile_parts(corner, truth.shape, self._spec.tiles_px):
             if bins is None:
-                found = [self._pairs.count(truth[part], predicted[part])]
+                confusions = [self._pairs.count(truth[part], predicted[part])]
             else:
-                found = self._pairs.count_groups(truth[part], predicted[part], bins[part], size=size)
-            self.bands = [one + other for one, other in zip(self.bands, found, strict=True)]
-            whole = sum(found, start=self.tiles.get(place, Confusion.empty(self._ask.judged)))
-            if whole.evaluated_px or whole.unmapped_px or whole.unjudged_px:
-                self.tiles[place] = whole
+                confusions = self._pairs.count_groups(truth[part], predicted[part], bins[part], size=size)
+            self.bands = [one + other for one, other in zip(self.bands, confusions, strict=True)]
+            whole = sum(confusions, start=self.tiles.get(tile, Confusion.empty(self._spec.legend)))
+            if whole.evaluated_px or whole.unmapped_px or whole.unreferenced_px:
+                self.tiles[tile] = whole
 
     def _count_regions(self, window: GeoBox, truth: NDArray[np.uint8], predicted: NDArray[np.uint8]) -> None:
         assert self.regions is not None
         present, groups = self.regions.groups(window)
-        found = self._pairs.count_groups(truth, predicted, groups, size=present.size)
-        self.regions.add(present, found, pixel_ha=pixel_area_m2(window) / 10_000)
+        confusions = self._pairs.count_groups(truth, predicted, groups, size=present.size)
+        self.regions.add(present, confusions, pixel_ha=pixel_area_m2(window) / 10_000)
 
 
 def tile_parts(
     corner: Sequence[int], shape: Sequence[int], tiles_px: int
 ) -> Iterator[tuple[tuple[int, int], tuple[slice, slice]]]:
-    """Row and column of each tile that a window meets, and its part of the window."""
+    """Row and column of each tile that a window overlaps, and the tile's part of the window."""
     spans = []
     for first, size in zip(corner, shape, strict=True):
         tiles = range(first // tiles_px, (first + size - 1) // tiles_px + 1)

@@ -1,4 +1,4 @@
-"""Wording: how the report writes numbers."""
+"""Number format: how pages write numbers."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def hectares_text(value: float) -> str:
     return f"{value:,.{digits}f}".replace(",", "\u202f")
 
 
-def percent_text(value: float, digits: int = 1) -> str:
+def percent_text(value: float | None, digits: int = 1) -> str:
     """Share in per cent; a dash where it does not exist."""
-    return f"{value * 100:.{digits}f}\u202f%" if math.isfinite(value) else "–"
+    return f"{value * 100:.{digits}f}\u202f%" if value is not None and math.isfinite(value) else "–"
 
 
 def change_text(share: float) -> str:
@@ -26,11 +26,11 @@ def change_text(share: float) -> str:
     return f"{share * 100:+.0f}\u202f%".replace("-", "−")
 
 
-def score_text(value: float) -> str:
+def score_text(value: float | None) -> str:
     """Score to three digits; a dash where it does not exist."""
-    return f"{value:.3f}" if math.isfinite(value) else "–"
+    return f"{value:.3f}" if value is not None and math.isfinite(value) else "–"
 
 
-def gain_text(value: float) -> str:
+def gain_text(value: float | None) -> str:
     """Difference of two scores with its sign; a dash where it does not exist."""
-    return f"{value:+.3f}".replace("-", "−") if math.isfinite(value) else "–"
+    return f"{value:+.3f}".replace("-", "−") if value is not None and math.isfinite(value) else "–"

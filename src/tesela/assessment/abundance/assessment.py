@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from tesela.assessment.abundance.calibration import ShareCalibration
-from tesela.assessment.abundance.scores import SCORES, AbundanceSums, intervals
+from tesela.assessment.abundance.document import AbundanceDocument, make_document
+from tesela.assessment.abundance.scores import AbundanceSums, intervals
 from tesela.core.errors import GridError, InputError
 from tesela.core.grid import pixel_offset, windows
 from tesela.core.legend import Legend
@@ -34,14 +35,14 @@ _DRAWN_CELLS = 420
 
 @dataclass(frozen=True, eq=False)
 class Overview:
-    """What is drawn: means over square groups of pixels."""
+    """Reduced maps for the pictures: means over square groups of pixels."""
 
     map_shares: NDArray[np.float32]
     """(classes, rows, cols) of the map, everywhere; NaN where it has no data."""
     reference_shares: NDArray[np.float32]
     """(classes, rows, cols) of the reference, everywhere."""
     rmse: NDArray[np.float32]
-    """(rows, cols) over classes and judged pixels; NaN where none was judged."""
+    """(rows, cols) over classes and evaluated pixels; NaN without any."""
     rrmse: NDArray[np.float32]
     cell_px: int
     """Pixels along the side of a drawn cell."""
@@ -49,18 +50,18 @@ class Overview:
 
 @dataclass(frozen=True, eq=False)
 class AbundanceAssessment:
-    """What an abundance map is worth on judged ground."""
+    """Result of `assess_abundance`: sums, from which all figures follow."""
 
     map_path: str
     reference_path: str
     grid: GeoBox
     sums: AbundanceSums
-    """Over all judged pixels."""
+    """Over all evaluated pixels."""
     block_names: tuple[str, ...]
-    """Blocks of ground with judged pixels: "row.column", from 1."""
+    """Blocks with evaluated pixels: "row.column", from 1."""
     block_sums: tuple[AbundanceSums, ...]
     density: NDArray[np.int64]
-    """(classes, 50, 50) judged pixels by share of the reference (first) and of the map."""
+    """(classes, 50, 50) evaluated pixels by share of the reference (first) and of the map."""
     levels: Mapping[int, AbundanceSums]
     """Sums at coarser levels of the legend, by depth."""
     overview: Overview
@@ -77,30 +78,16 @@ class AbundanceAssessment:
         flat = np.stack([sums.flat for sums in self.block_sums])
         return intervals(flat, len(self.legend))
 
-    def to_dict(self) -> dict[str, object]:
+    def to_dict(self) -> AbundanceDocument:
         """All figures, for JSON; null where one is undefined."""
-        low, high = self.intervals
-        return {
-            "map": self.map_path,
-            "reference": self.reference_path,
-            "legend": self.legend.address,
-            "evaluated_px": self.sums.evaluated_px,
-            "blocks": len(self.block_names),
-            "mean": _mean_rows(self.sums),
-            "interval_95": {
-                name: [_plain(a), _plain(b)] for name, a, b in zip(SCORES, low, high, strict=True)
-            },
-            "classes": _class_rows(self.sums),
-            "levels": {
-                str(depth): {"mean": _mean_rows(sums), "classes": _class_rows(sums)}
-                for depth, sums in self.levels.items()
-            },
-            "by_block": {
-                name: {"evaluated_px": sums.evaluated_px, **_mean_rows(sums)}
-                for name, sums in zip(self.block_names, self.block_sums, strict=True)
-            },
-            "calibration": None if self.calibration is None else self.calibration.to_dict(),
-        }
+        return make_document(
+            self.sums,
+            paths=(self.map_path, self.reference_path),
+            intervals=self.intervals,
+            levels=self.levels,
+            blocks=dict(zip(self.block_names, self.block_sums, strict=True)),
+            calibration=None if self.calibration is None else self.calibration.to_dict(),
+        )
 
 
 def assess_abundance(
@@ -113,27 +100,27 @@ def assess_abundance(
     errors: str | Path | None = None,
 ) -> AbundanceAssessment:
     """
-    Judge an abundance map on all pixels that have shares on both sides; memory does not grow with the map.
+    Assess an abundance map on all pixels that have shares on both sides; memory does not grow with the map.
 
     Parameters
     ----------
     map, reference : AbundanceMap
         Of the same pixels and legend; the reference may be of a finer level of the same tree.
     chosen : (rows, cols) array of bool, optional
-        Pixels to judge, such as those of the test split.
+        Pixels to evaluate, such as those of the test split.
     block_m : (float, float)
         Width and height of the blocks that the bootstrap draws.
     uncertainty : path, optional
         Standard deviation of each share, as `tesela unmix --uncertainty` writes it.
     errors : path, optional
-        Raster to write: RMSE and RRMSE over the classes of each judged pixel.
+        Raster to write: RMSE and RRMSE over the classes of each evaluated pixel.
 
     Raises
     ------
     GridError
         If the pixels differ.
     InputError
-        If the legends differ, or no pixel can be judged.
+        If the legends differ, or no pixel can be evaluated.
     """
     legend = map.legend
     _check(map, reference)
@@ -151,9 +138,9 @@ def assess_abundance(
             if reference.legend != legend:
                 truth = sum_to_level(truth, reference.legend, legend.depth)
             rows, cols = window.shape
-            judged = np.asarray(np.isfinite(estimate).all(axis=0) & np.isfinite(truth).all(axis=0))
+            evaluated = np.asarray(np.isfinite(estimate).all(axis=0) & np.isfinite(truth).all(axis=0))
             if chosen is not None:
-                judged &= chosen[row : row + rows, col : col + cols]
+                evaluated &= chosen[row : row + rows, col : col + cols]
             deviation = None
             if spread is not None:
                 raw, valid = read_numbers(
@@ -162,18 +149,18 @@ def assess_abundance(
                 deviation = np.where(
                     valid, raw.astype(np.float32) * np.float32(spread.scales[0]), np.float32(np.nan)
                 )
-            found = collector.add(row, col, truth, estimate, judged, deviation)
+            pixel_errors = collector.add(row, col, truth, estimate, evaluated, deviation)
             if writer is not None:
-                writer.write_errors(row, col, found)
+                writer.write_errors(row, col, pixel_errors)
     if not collector.blocks:
         raise InputError(
-            f"{map.path} and {reference.path} share no pixel to judge. Check that both show the same ground."
+            f"{map.path} and {reference.path} share no pixel to evaluate. Check that both cover the same area."
         )
     return collector.result(reference)
 
 
 class _Collector:
-    """Adds up windows of both maps."""
+    """Adds up the windows of map and reference."""
 
     def __init__(self, map: AbundanceMap, block_m: Sequence[float]) -> None:
         self.map = map
@@ -200,24 +187,24 @@ class _Collector:
         col: int,
         truth: NDArray[np.float32],
         estimate: NDArray[np.float32],
-        judged: NDArray[np.bool_],
+        evaluated: NDArray[np.bool_],
         deviation: NDArray[np.float32] | None,
     ) -> NDArray[np.float32]:
-        """Add a window; returns RMSE and RRMSE of its judged pixels, (2, rows, cols), NaN elsewhere."""
+        """Add a window; returns RMSE and RRMSE of its evaluated pixels, (2, rows, cols), NaN elsewhere."""
         legend = self.map.legend
-        t, p = truth[:, judged].T, estimate[:, judged].T
+        t, p = truth[:, evaluated].T, estimate[:, evaluated].T
         down = self.down[row : row + truth.shape[1], np.newaxis]
         across = self.across[np.newaxis, col : col + truth.shape[2]]
-        number = (down * (self.across[-1] + 1) + across)[judged]
+        number = (down * (self.across[-1] + 1) + across)[evaluated]
         for block in np.unique(number):
             mine = number == block
             key = divmod(int(block), int(self.across[-1]) + 1)
             sums = AbundanceSums.of(legend, t[mine], p[mine])
             self.blocks[key] = self.blocks[key] + sums if key in self.blocks else sums
-        for depth, upper in self.levels.items():
-            coarse = upper.legend
+        for depth, sums in self.levels.items():
+            coarse = sums.legend
             pair = [sum_to_level(part.T, legend, depth).T for part in (t, p)]
-            self.levels[depth] = upper + AbundanceSums.of(coarse, *pair)
+            self.levels[depth] = sums + AbundanceSums.of(coarse, *pair)
         for k in range(len(legend)):
             bins = [
                 np.clip((part[:, k] * DENSITY_BINS).astype(np.intp), 0, DENSITY_BINS - 1) for part in (t, p)
@@ -225,11 +212,11 @@ class _Collector:
             pairs = np.bincount(bins[0] * DENSITY_BINS + bins[1], minlength=DENSITY_BINS**2)
             self.density[k] += pairs.reshape(DENSITY_BINS, DENSITY_BINS)
         if deviation is not None:
-            s = deviation[:, judged].T
-            known = np.isfinite(s)
-            found = ShareCalibration.of(t[known], p[known], s[known])
-            self.calibration = found if self.calibration is None else self.calibration + found
-        return self._draw(row, col, truth, estimate, judged)
+            s = deviation[:, evaluated].T
+            given = np.isfinite(s)
+            part = ShareCalibration.of(t[given], p[given], s[given])
+            self.calibration = part if self.calibration is None else self.calibration + part
+        return self._draw(row, col, truth, estimate, evaluated)
 
     def _draw(
         self,
@@ -237,21 +224,21 @@ class _Collector:
         col: int,
         truth: NDArray[np.float32],
         estimate: NDArray[np.float32],
-        judged: NDArray[np.bool_],
+        evaluated: NDArray[np.bool_],
     ) -> NDArray[np.float32]:
-        squares = np.where(judged, ((estimate - truth) ** 2).sum(axis=0), 0.0)
-        norms = np.where(judged, (truth**2).sum(axis=0), 0.0)
+        squares = np.where(evaluated, ((estimate - truth) ** 2).sum(axis=0), 0.0)
+        norms = np.where(evaluated, (truth**2).sum(axis=0), 0.0)
         seen = [np.isfinite(part).all(axis=0) for part in (estimate, truth)]
         layers = [np.where(there, part, 0.0) for there, part in zip(seen, (estimate, truth), strict=True)]
         parts = np.concatenate([*layers, squares[np.newaxis], norms[np.newaxis]])
-        counts = np.stack([*seen, judged]).astype(np.float64)
+        counts = np.stack([*seen, evaluated]).astype(np.float64)
         top, left = row // self.cell_px, col // self.cell_px
         for target, content in ((self.drawn, parts), (self.counts, counts)):
             pooled = _pooled(content, self.cell_px)
             target[:, top : top + pooled.shape[1], left : left + pooled.shape[2]] += pooled
-        errors = np.full((2, *judged.shape), np.nan, np.float32)
-        errors[0, judged] = np.sqrt(squares[judged] / len(truth))
-        errors[1, judged] = np.sqrt(squares[judged] / norms[judged])
+        errors = np.full((2, *evaluated.shape), np.nan, np.float32)
+        errors[0, evaluated] = np.sqrt(squares[evaluated] / len(truth))
+        errors[1, evaluated] = np.sqrt(squares[evaluated] / norms[evaluated])
         return errors
 
     def result(self, reference: AbundanceMap) -> AbundanceAssessment:
@@ -283,7 +270,7 @@ class _Collector:
 def _check(map: AbundanceMap, reference: AbundanceMap) -> None:
     if pixel_offset(map.grid, reference.grid) is None:
         raise GridError(
-            f"{map.path} and {reference.path} have different pixels. Draw the reference's shares on the map's grid "
+            f"{map.path} and {reference.path} have different pixels. Write the reference's shares on the map's grid "
             f"(tesela label REFERENCE --like MAP --fractions)."
         )
     fine, legend = reference.legend, map.legend
@@ -299,25 +286,3 @@ def _pooled(content: NDArray[np.floating], cell_px: int) -> NDArray[np.float64]:
     rows, cols = content.shape[1:]
     down = np.add.reduceat(content.astype(np.float64), np.arange(0, rows, cell_px), axis=1)
     return np.asarray(np.add.reduceat(down, np.arange(0, cols, cell_px), axis=2))
-
-
-def _mean_rows(sums: AbundanceSums) -> dict[str, float | None]:
-    return {name: _plain(sums.mean(name)) for name in SCORES}
-
-
-def _class_rows(sums: AbundanceSums) -> list[dict[str, object]]:
-    n = max(sums.evaluated_px, 1)
-    return [
-        {
-            "code": item.code,
-            "name": item.name,
-            "reference_share": float(sums.moments[k, 3] / n),
-            "map_share": float(sums.moments[k, 4] / n),
-            **{name: _plain(sums.by_class(name)[k]) for name in SCORES},
-        }
-        for k, item in enumerate(sums.legend.classes)
-    ]
-
-
-def _plain(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None

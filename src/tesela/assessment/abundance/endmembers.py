@@ -1,4 +1,4 @@
-"""Endmember files: the spectra of classes as a table and a picture, beside a library of spectra."""
+"""Endmember files: the spectra of classes as a table and a picture, compared with a library of spectra."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LETTERS = "JFMAMJJASOND"
 
 @dataclass(frozen=True)
 class EndmemberFiles:
-    """Endmembers that were written."""
+    """Endmembers, and the files that hold them."""
 
     spectra: Spectra
     table: Path
@@ -30,15 +30,15 @@ def write_endmembers(
     spectra: Spectra, out: str | Path, *, titles: Sequence[str], library: str | Path | None = None
 ) -> EndmemberFiles:
     """
-    Write monthly endmember spectra as CSV, and beside it as PNG.
+    Write monthly endmember spectra as CSV, and as PNG beside it.
 
     Parameters
     ----------
     titles : sequence of str
         Names of the classes in the order of `spectra.names`, for the picture.
     library : path, optional
-        CSV of the same columns (class, month, band, value) with other spectra; an empty month holds all year. Both must
-        have the same unit.
+        CSV of the same columns (class, month, band, value) with other spectra; an empty month means the whole year.
+        Both must have the same unit.
 
     Raises
     ------

@@ -21,23 +21,23 @@ if TYPE_CHECKING:
     from matplotlib.patheffects import AbstractPathEffect
 
 _INK, _SOFT, _ACCENT, _GRID = "#1d2329", "#5b6770", "#0b5c8a", "#e3e0d9"
-_NOTHING = "#eceae4"
+_NO_DATA = "#eceae4"
 """Behind pixels without data."""
 _WIDE = 11.0
 
 
-def draw_density(judged: AbundanceAssessment) -> bytes:
+def draw_density(assessment: AbundanceAssessment) -> bytes:
     """Shares of the map over shares of the reference, one panel by class; darker is more pixels, on a log scale."""
     from matplotlib.colors import LogNorm
 
-    legend = judged.legend
+    legend = assessment.legend
     cols = min(len(legend), 5 if len(legend) > 4 else 4)
     rows = math.ceil(len(legend) / cols)
     figure = new_figure(_WIDE, 0.4 + rows * (0.84 * _WIDE / cols + 0.5))
-    most = max(int(judged.density.max()), 2)
+    most = max(int(assessment.density.max()), 2)
     for k, item in enumerate(legend.classes):
         axes = figure.add_subplot(rows, cols, k + 1)
-        counts = np.ma.masked_equal(judged.density[k].T, 0)
+        counts = np.ma.masked_equal(assessment.density[k].T, 0)
         image = axes.imshow(
             counts,
             origin="lower",
@@ -47,7 +47,7 @@ def draw_density(judged: AbundanceAssessment) -> bytes:
             aspect="equal",
         )
         axes.plot([0, 100], [0, 100], color=_INK, linewidth=0.8, linestyle=(0, (4, 3)))
-        cc, rmse = judged.sums.by_class("cc")[k], judged.sums.by_class("rmse")[k]
+        cc, rmse = assessment.sums.by_class("cc")[k], assessment.sums.by_class("rmse")[k]
         axes.text(
             3,
             97,
@@ -76,9 +76,9 @@ def draw_density(judged: AbundanceAssessment) -> bytes:
     return png_of(figure)
 
 
-def draw_classes(judged: AbundanceAssessment) -> bytes:
+def draw_classes(assessment: AbundanceAssessment) -> bytes:
     """The five scores by class, as bars in the colours of the legend; a line marks the mean."""
-    legend = judged.legend
+    legend = assessment.legend
     count = len(legend)
     figure = new_figure(_WIDE, 0.9 + 0.34 * count)
     where = np.arange(count)[::-1]
@@ -92,7 +92,7 @@ def draw_classes(judged: AbundanceAssessment) -> bytes:
         )
     ):
         axes = figure.add_subplot(1, 5, k + 1)
-        values = judged.sums.by_class(name)  # type: ignore[arg-type]
+        values = assessment.sums.by_class(name)  # type: ignore[arg-type]
         axes.barh(
             where,
             np.nan_to_num(values),
@@ -103,7 +103,7 @@ def draw_classes(judged: AbundanceAssessment) -> bytes:
         )
         part = name in ("cc", "f1")
         most = 1.0 if part else float(np.nanmax(values, initial=1.0))
-        mean = judged.sums.mean(name)  # type: ignore[arg-type]
+        mean = assessment.sums.mean(name)  # type: ignore[arg-type]
         if math.isfinite(mean):
             axes.axvline(mean, color=_INK, linewidth=0.9, linestyle=(0, (4, 3)))
         for y, value in zip(where, values, strict=True):
@@ -129,9 +129,9 @@ def draw_classes(judged: AbundanceAssessment) -> bytes:
     return png_of(figure)
 
 
-def draw_abundances(judged: AbundanceAssessment) -> bytes:
+def draw_abundances(assessment: AbundanceAssessment) -> bytes:
     """Shares of each class, reference above and map below, from white (none) to dark (all of the pixel)."""
-    legend, overview = judged.legend, judged.overview
+    legend, overview = assessment.legend, assessment.overview
     cols = min(len(legend), 5)
     pairs = math.ceil(len(legend) / cols)
     ratio = overview.rmse.shape[0] / overview.rmse.shape[1]
@@ -155,9 +155,9 @@ def draw_abundances(judged: AbundanceAssessment) -> bytes:
     return png_of(figure)
 
 
-def draw_errors(judged: AbundanceAssessment) -> bytes:
-    """RMSE and RRMSE over the classes of each judged pixel, as maps."""
-    overview = judged.overview
+def draw_errors(assessment: AbundanceAssessment) -> bytes:
+    """RMSE and RRMSE over the classes of each evaluated pixel, as maps."""
+    overview = assessment.overview
     ratio = overview.rmse.shape[0] / overview.rmse.shape[1]
     wide = min(4.6, 6.5 / ratio)
     figure = new_figure(2 * wide + 1.8, wide * ratio + 0.6)
@@ -173,15 +173,15 @@ def draw_errors(judged: AbundanceAssessment) -> bytes:
     return png_of(figure)
 
 
-def draw_calibration(found: ShareCalibration) -> bytes:
+def draw_calibration(calibration: ShareCalibration) -> bytes:
     """
-    Found RMSE over claimed standard deviation; on the dashed line, the map's doubt is honest.
+    RMSE over claimed standard deviation; on the dashed line the two are equal.
 
-    Claims that fewer than one share in 200 makes are left out.
+    Bins with fewer than one share in 200 are left out.
     """
     figure = new_figure(5.4, 4.0)
     axes = figure.add_subplot()
-    curve = found.curve
+    curve = calibration.curve
     some = curve[:, 2] > curve[:, 2].sum() / 200
     most = 100 * float(np.nanmax(curve[some, :2])) * 1.1 if some.any() else 1.0
     axes.plot([0, most], [0, most], color=_INK, linewidth=0.9, linestyle=(0, (4, 3)))
@@ -191,7 +191,7 @@ def draw_calibration(found: ShareCalibration) -> bytes:
     axes.set_xlim(0, most)
     axes.set_ylim(0, most)
     axes.set_xlabel("claimed standard deviation, %", fontsize=9, color=_SOFT)
-    axes.set_ylabel("RMSE found, %", fontsize=9, color=_SOFT)
+    axes.set_ylabel("RMSE, %", fontsize=9, color=_SOFT)
     axes.grid(color=_GRID, linewidth=0.6)
     axes.set_axisbelow(True)
     plain_axes(axes)
@@ -199,7 +199,7 @@ def draw_calibration(found: ShareCalibration) -> bytes:
 
 
 def _image(axes: Axes, values: NDArray[np.float32], cmap: str, low: float, high: float) -> AxesImage:
-    axes.set_facecolor(_NOTHING)
+    axes.set_facecolor(_NO_DATA)
     image = axes.imshow(np.ma.masked_invalid(values), cmap=cmap, vmin=low, vmax=high, interpolation="nearest")
     axes.set_xticks([])
     axes.set_yticks([])
@@ -234,7 +234,7 @@ def _halo() -> list[AbstractPathEffect]:
 
 
 def _dark_from_one() -> Colormap:
-    """Colours of counts: a single pixel is seen on white."""
+    """Colours of counts; a single pixel is visible on white."""
     import matplotlib as mpl
     from matplotlib.colors import LinearSegmentedColormap
 

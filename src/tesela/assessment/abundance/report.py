@@ -1,10 +1,9 @@
-"""The report of an abundance map: one page that opens offline, the same figures as JSON, its pictures as PNG."""
+"""The report of an abundance map: one page that opens offline, its figures as JSON, its pictures as PNG."""
 
 from __future__ import annotations
 
 import base64
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,8 @@ from pathlib import Path
 from tesela.assessment.abundance import figures
 from tesela.assessment.abundance.assessment import AbundanceAssessment, assess_abundance
 from tesela.assessment.abundance.calibration import LEVELS
-from tesela.assessment.abundance.scores import NAMES, SCORES, AbundanceSums, score_lines
+from tesela.assessment.abundance.document import AbundanceReportDocument, LevelFigures, ScoreFigures
+from tesela.assessment.abundance.scores import NAMES, SCORES, score_lines
 from tesela.core.errors import InputError
 from tesela.io.abundance import open_abundance
 from tesela.io.manifest import write_whole
@@ -22,7 +22,7 @@ from tesela.patches.pixels import read_pixel_table
 
 @dataclass(frozen=True)
 class AbundanceAssessmentFiles:
-    """Scores of one abundance map and where its report lies."""
+    """Scores of one abundance map, and the path of its report."""
 
     assessment: AbundanceAssessment
     report: Path
@@ -61,30 +61,31 @@ def assess_abundance_files(
     title: str = "Abundance map assessment",
 ) -> AbundanceAssessmentFiles:
     """
-    Judge an abundance map against reference shares and write the report.
+    Assess an abundance map against reference shares and write the report.
 
     Parameters
     ----------
     reference : path
         Abundance map of the same pixels, as `tesela label --fractions` writes it.
     within : path, optional
-        Pixel table whose test pixels are judged.
+        Pixel table; only its test pixels are evaluated.
     uncertainty : path, optional
         Standard deviation of each share, for its calibration.
     """
-    found = open_abundance(map_file)
+    map = open_abundance(map_file)
     chosen = None
     if within is not None:
-        chosen = read_pixel_table(within).ground("test", found.grid.shape.yx)
-    judged = assess_abundance(
-        found,
+        chosen = read_pixel_table(within).split_mask("test", map.grid.shape.yx)
+    assessment = assess_abundance(
+        map,
         open_abundance(reference),
         chosen=chosen,
         uncertainty=uncertainty,
         errors=Path(out) / "errors.tif",
     )
     facts = {"Map": str(map_file), "Reference": str(reference)}
-    return AbundanceAssessmentFiles(judged, write_abundance_report(out, judged, title=title, facts=facts))
+    report = write_abundance_report(out, assessment, title=title, facts=facts)
+    return AbundanceAssessmentFiles(assessment, report)
 
 
 _MOST_ROWS = 400
@@ -96,7 +97,7 @@ _DIGITS = {"mae": 2, "rmse": 2, "rrmse": 2, "cc": 4, "f1": 4}
 
 def write_abundance_report(
     out_dir: str | Path,
-    judged: AbundanceAssessment,
+    assessment: AbundanceAssessment,
     *,
     title: str = "Abundance map assessment",
     facts: Mapping[str, str] | None = None,
@@ -115,89 +116,107 @@ def write_abundance_report(
     Returns
     -------
     Path
-        ``report.html``. Beside it stand ``assessment.json`` and ``density.png``, ``classes.png``, ``abundances.png``,
-        ``errors.png`` and, where the map tells its uncertainty, ``calibration.png``.
+        ``report.html``. In the same folder are ``assessment.json`` and ``density.png``, ``classes.png``,
+        ``abundances.png``, ``errors.png`` and, for a map with standard deviations, ``calibration.png``.
     """
     folder = Path(out_dir)
     pictures = {
-        "density": figures.draw_density(judged),
-        "classes": figures.draw_classes(judged),
-        "abundances": figures.draw_abundances(judged),
-        "errors": figures.draw_errors(judged),
+        "density": figures.draw_density(assessment),
+        "classes": figures.draw_classes(assessment),
+        "abundances": figures.draw_abundances(assessment),
+        "errors": figures.draw_errors(assessment),
     }
-    if judged.calibration is not None:
-        pictures["calibration"] = figures.draw_calibration(judged.calibration)
+    if assessment.calibration is not None:
+        pictures["calibration"] = figures.draw_calibration(assessment.calibration)
+    document: AbundanceReportDocument = {
+        "title": title,
+        "facts": dict(facts or {}),
+        **assessment.to_dict(),
+        "notes": list(notes),
+    }
     for name, content in pictures.items():
         with write_whole(folder / f"{name}.png") as part:
             part.write_bytes(content)
-    document = {"title": title, "facts": dict(facts or {}), **judged.to_dict()}
     with write_whole(folder / "assessment.json") as part:
         part.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    low, high = judged.intervals
-    text = (
+    with write_whole(folder / "report.html") as part:
+        part.write_text(
+            render_page(document, pictures, cell_px=assessment.overview.cell_px), encoding="utf-8"
+        )
+    return folder / "report.html"
+
+
+def render_page(document: AbundanceReportDocument, pictures: Mapping[str, bytes], *, cell_px: int) -> str:
+    """
+    The page as HTML.
+
+    Parameters
+    ----------
+    document : AbundanceReportDocument
+        Content of ``assessment.json``; every figure of the page comes from it.
+    pictures : mapping of bytes
+        PNG files, by name.
+    cell_px : int
+        Pixels along the side of a cell of the pictures.
+    """
+    calibration, blocks = document["calibration"], document["by_block"]
+    levels: list[LevelFigures] = [*document["levels"].values(), document]
+    text: str = (
         page_environment("tesela.assessment")
         .get_template("abundance.html.j2")
         .render(
-            title=title,
-            facts=dict(facts or {}),
-            notes=list(notes),
-            names=names_apart(judged.map_path, judged.reference_path),
-            a=judged,
-            cards=[
-                {
-                    "name": NAMES[name],
-                    "value": _cell(judged.sums.mean(name), name),
-                    "interval": f"{_cell(low[k], name)} – {_cell(high[k], name)}"
-                    if math.isfinite(low[k])
-                    else "",
-                    "percent": name in ("mae", "rmse", "rrmse"),
-                }
-                for k, name in enumerate(SCORES)
-            ],
+            title=document["title"],
+            facts=document["facts"],
+            notes=document["notes"],
+            names=names_apart(document["map"], document["reference"]),
+            document=document,
+            cards=_cards(document),
             tables=[
-                _table(sums, depth)
-                for depth, sums in [*sorted(judged.levels.items()), (judged.legend.depth, judged.sums)]
+                {
+                    "depth": depth,
+                    "rows": [{**row, "cells": _cells(row)} for row in level["classes"]],
+                    "mean": _cells(level["mean"]),
+                }
+                for depth, level in enumerate(levels, start=1)
             ],
             blocks=[
-                {"name": name, "px": sums.evaluated_px, "cells": _cells(sums)}
-                for name, sums in list(zip(judged.block_names, judged.block_sums, strict=True))[:_MOST_ROWS]
+                {"name": name, "px": block["evaluated_px"], "cells": _cells(block)}
+                for name, block in list(blocks.items())[:_MOST_ROWS]
             ],
-            more_blocks=max(0, len(judged.block_names) - _MOST_ROWS),
+            more_blocks=max(0, len(blocks) - _MOST_ROWS),
             heads=[NAMES[name] for name in SCORES],
             pictures={
                 name: "data:image/png;base64," + base64.b64encode(content).decode()
                 for name, content in pictures.items()
             },
+            cell_px=cell_px,
             coverage=[]
-            if judged.calibration is None
-            else list(zip(LEVELS, judged.calibration.coverage.values(), strict=True)),
+            if calibration is None
+            else list(zip(LEVELS, calibration["coverage"].values(), strict=True)),
         )
     )
-    with write_whole(folder / "report.html") as part:
-        part.write_text(text, encoding="utf-8")
-    return folder / "report.html"
+    return text
 
 
-def _table(sums: AbundanceSums, depth: int) -> dict[str, object]:
-    n = max(sums.evaluated_px, 1)
-    return {
-        "depth": depth,
-        "rows": [
+def _cards(document: AbundanceReportDocument) -> list[dict[str, object]]:
+    """Mean scores with their intervals."""
+    rows: list[dict[str, object]] = []
+    for name in SCORES:
+        low, high = document["interval_95"][name]
+        rows.append(
             {
-                "item": item,
-                "reference": float(sums.moments[k, 3] / n),
-                "map": float(sums.moments[k, 4] / n),
-                "cells": [_cell(float(sums.by_class(name)[k]), name) for name in SCORES],
+                "name": NAMES[name],
+                "value": _cell(document["mean"][name], name),
+                "interval": "" if low is None else f"{_cell(low, name)} – {_cell(high, name)}",
+                "percent": name in ("mae", "rmse", "rrmse"),
             }
-            for k, item in enumerate(sums.legend.classes)
-        ],
-        "mean": _cells(sums),
-    }
+        )
+    return rows
 
 
-def _cells(sums: AbundanceSums) -> list[str]:
-    return [_cell(sums.mean(name), name) for name in SCORES]
+def _cells(scores: ScoreFigures) -> list[str]:
+    return [_cell(scores[name], name) for name in SCORES]
 
 
-def _cell(value: float, name: str) -> str:
-    return f"{value:.{_DIGITS[name]}f}" if math.isfinite(value) else "–"
+def _cell(value: float | None, name: str) -> str:
+    return "–" if value is None else f"{value:.{_DIGITS[name]}f}"

@@ -29,7 +29,7 @@ _N, _ABS, _SQUARE, _T, _P, _TT, _PP, _TP = range(8)
 @dataclass(frozen=True, eq=False)
 class AbundanceSums:
     """
-    Sums over judged pixels, from which all scores follow; those of disjoint ground add up.
+    Sums over evaluated pixels, from which all scores follow; those of disjoint areas add up.
 
     Examples
     --------
@@ -49,7 +49,7 @@ class AbundanceSums:
 
     @classmethod
     def empty(cls, legend: Legend) -> AbundanceSums:
-        """No pixel."""
+        """Sums without pixels."""
         count = len(legend)
         return cls(legend, np.zeros((count, 8)), np.zeros((count, count)))
 
@@ -70,7 +70,7 @@ class AbundanceSums:
 
     @property
     def evaluated_px(self) -> int:
-        """Judged pixels."""
+        """Evaluated pixels."""
         return int(self.moments[0, _N])
 
     @cached_property
@@ -105,8 +105,8 @@ def scores_of(moments: NDArray[np.float64], majority: NDArray[np.float64]) -> ND
         \mathrm{RRMSE} = \sqrt{\sum (p_i - t_i)^2 / \sum t_i^2},
 
     all in per cent; CC is Pearson's correlation, and F1 that of the pixels whose largest share is *k*
-    [RodriguezOrtega2024]_. The published RRMSE has no code; this form, relative to the root mean square of the
-    reference, is the one that fits the published figures, which relative to its mean would exceed 100.
+    [RodriguezOrtega2024]_. The paper gives no formula for RRMSE. This one, relative to the root mean square of the
+    reference, fits the published figures; relative to the mean of the reference they would exceed 100.
 
     Parameters
     ----------
@@ -139,23 +139,23 @@ def scores_of(moments: NDArray[np.float64], majority: NDArray[np.float64]) -> ND
 
 
 def flat_scores(flat: NDArray[np.float64], classes: int) -> NDArray[np.float64]:
-    """(..., 5, classes) scores of `AbundanceSums.flat` rows, summed as one likes: (..., 8 classes + classes²)."""
+    """(..., 5, classes) scores of `AbundanceSums.flat` rows, or of sums of such rows: (..., 8 classes + classes²)."""
     cut = 8 * classes
     moments = flat[..., :cut].reshape(*flat.shape[:-1], classes, 8)
     return scores_of(moments, flat[..., cut:].reshape(*flat.shape[:-1], classes, classes))
 
 
 def mean_of(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean over the last axis of what is defined; NaN where nothing is."""
-    there = np.isfinite(scores)
-    return _ratio(np.where(there, scores, 0.0).sum(axis=-1), there.sum(axis=-1).astype(np.float64))
+    """Mean of the defined scores over the last axis; NaN where none is defined."""
+    defined = np.isfinite(scores)
+    return _ratio(np.where(defined, scores, 0.0).sum(axis=-1), defined.sum(axis=-1).astype(np.float64))
 
 
 def intervals(
     blocks: NDArray[np.float64], classes: int, *, draws: int = 2000, seed: int = 0, level: float = 0.95
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """
-    Block-bootstrap intervals of the mean scores: blocks of ground are drawn with replacement, not pixels.
+    Block-bootstrap intervals of the mean scores: whole blocks are drawn with replacement, not pixels.
 
     Parameters
     ----------
@@ -168,8 +168,8 @@ def intervals(
         NaN with fewer than two blocks.
     """
     if len(blocks) < 2:
-        nothing = np.full(len(SCORES), np.nan)
-        return nothing, nothing
+        undefined = np.full(len(SCORES), np.nan)
+        return undefined, undefined
     rng = np.random.default_rng(seed)
     weights = rng.multinomial(len(blocks), np.full(len(blocks), 1 / len(blocks)), size=draws)
     means = mean_of(flat_scores(weights @ blocks, classes))
