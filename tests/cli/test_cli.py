@@ -16,21 +16,21 @@ import typer
 
 import tesela
 from repository import ROOT
-from tesela.cli import app, main
+from tesela.cli import account, app, assess, main, review
 
 UTM = {"crs": "EPSG:25830", "transform": rasterio.Affine(10, 0, 500000, 0, -10, 4100000)}
 
 
 def commands() -> list[tuple[str, click.Command]]:
     group = typer.main.get_command(app)
-    found = []
+    pairs = []
     for name, command in group.commands.items():  # type: ignore[attr-defined]
         children = getattr(command, "commands", None)
         if children is None:
-            found.append((name, command))
+            pairs.append((name, command))
         else:
-            found += [(f"{name} {child}", item) for child, item in children.items()]
-    return found
+            pairs += [(f"{name} {child}", item) for child, item in children.items()]
+    return pairs
 
 
 @pytest.mark.parametrize(("name", "command"), commands(), ids=[name for name, _ in commands()])
@@ -41,7 +41,7 @@ def test_every_command_and_option_has_help_and_an_example(name: str, command: cl
         assert getattr(parameter, "help", None), f"{name}: {parameter.name} has no help"
 
 
-def test_every_command_can_be_quiet_or_only_prints() -> None:
+def test_every_command_but_those_that_only_print_can_be_quiet() -> None:
     loud = {
         name for name, command in commands() if "--quiet" not in {o for p in command.params for o in p.opts}
     }
@@ -107,7 +107,7 @@ def test_an_unknown_legend_names_the_nearest(capsys: pytest.CaptureFixture[str])
     assert "did you mean 'corine'" in error_of(capsys, "legend", "show", "corin")
 
 
-def test_a_map_is_translated_and_what_is_left_out_is_said(
+def test_a_map_is_translated_and_classes_left_out_are_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_tif(tmp_path / "m.tif", np.array([[1, 23, 44]], np.uint8), nodata=0)
@@ -205,7 +205,7 @@ def draw_labels(folder: Path, *options: str) -> None:
     assert main(["label", reference, "--like", scene, "--legend", "lulucf", "-o", out, *options]) == 0
 
 
-def test_labels_come_with_the_hectares_of_their_classes(
+def test_labels_are_printed_with_the_hectares_of_their_classes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     values = np.ones((64, 64), np.uint8)
@@ -260,7 +260,7 @@ def test_patches_prints_class_shares_and_warns_of_missing_classes(
     assert main([*words, "-o", str(tmp_path / "p.parquet")]) == 0
     shown = capsys.readouterr().out
     assert re.search(r"forest_land +\d\d\.\d% +\d\d\.\d% +\d\d\.\d%", shown)
-    assert re.search(r"warning: .*lacks other_land", shown)
+    assert re.search(r"warning: .*has no pixel of other_land", shown)
     assert (tmp_path / "p.parquet").exists()
 
 
@@ -277,7 +277,7 @@ def test_a_written_recipe_is_not_overwritten(tmp_path: Path, capsys: pytest.Capt
     assert "not overwritten" in error_of(capsys, "init", "corine", "-o", tmp_path / "r.toml")
 
 
-def test_quiet_commands_print_nothing_but_what_they_wrote(
+def test_quiet_commands_print_only_the_files_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_tif(tmp_path / "s.tif", np.ones((64, 64), np.uint8))
@@ -294,7 +294,7 @@ def test_quiet_commands_print_nothing_but_what_they_wrote(
     assert words == [["labels", labels], ["polygons", polygons], ["map", other], ["recipe", recipe]]
 
 
-def test_an_interrupted_command_says_that_it_continues(
+def test_an_interrupted_command_reports_that_it_can_continue(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stop(*_: object) -> None:
@@ -306,11 +306,11 @@ def test_an_interrupted_command_says_that_it_continues(
     assert capsys.readouterr().err.strip() == "Interrupted. Run the same command again to continue."
 
 
-def test_a_folder_that_cannot_be_made_is_told_in_one_line(
+def test_a_folder_that_cannot_be_made_is_reported_in_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_tif(tmp_path / "s.tif", np.ones((64, 64), np.uint8))
-    (tmp_path / "file").write_text("mine")
+    (tmp_path / "file").write_text("text")
     out = tmp_path / "file" / "maps"
     assert "Not a directory" in error_of(
         capsys, "generalise", tmp_path / "s.tif", "--legend", "corine", "-o", out / "m.tif", "--mmu", "1 ha"
@@ -320,3 +320,37 @@ def test_a_folder_that_cannot_be_made_is_told_in_one_line(
 def test_the_version_is_printed_without_a_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.strip() == f"tesela {tesela.__version__}"
+
+
+@pytest.mark.parametrize(
+    ("call", "now"),
+    [
+        ("assess map.tif --draw-sample s.gpkg --size 90", "tesela sample draw MAP -o POINTS.gpkg"),
+        ("assess map.tif --sample=s.gpkg -o report", "tesela sample estimate SAMPLE MAP -o DIR"),
+        ("assess map.tif reference.tif --seed 1 -o report", "tesela sample draw MAP -o POINTS.gpkg --seed N"),
+        ("account a.tif b.tif --years 1,2 --draw-samples 9 --minimum 5", "tesela sample changes MAP_A MAP_B"),
+        ("account a.tif b.tif --change-layer 5ha --confidence c,d", "tesela change-layer MAP_A MAP_B"),
+        ("review patches.parquet --rank --folds 4", "tesela review rank TABLE"),
+        ("review patches.parquet --agreement", "tesela review agreement TABLE"),
+        ("review --export a.csv patches.parquet", "tesela review export TABLE -o FILE"),
+        ("--debug review patches.parquet --port 0", "tesela review serve TABLE"),
+    ],
+)
+def test_a_former_call_is_answered_with_the_new_command(
+    call: str, now: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(call.split()) == 2
+    shown = capsys.readouterr()
+    assert f"is now `{now}" in shown.err
+    assert (shown.out, shown.err.count("\n")) == ("", 1)
+
+
+def test_every_former_call_names_a_command_and_options_that_exist() -> None:
+    options = {name: {opt for item in command.params for opt in item.opts} for name, command in commands()}
+    for module in (account, assess, review):
+        for former, calls in module.FORMER.items():
+            for flag, call in calls.items():
+                words = call.split()
+                name = " ".join(words[1:3] if words[1] in ("sample", "review") else words[1:2])
+                assert {word for word in words if word.startswith("-")} <= options[name], call
+                assert flag not in options.get(former, set()), f"{former} {flag} is an option today"

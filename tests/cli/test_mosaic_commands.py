@@ -25,7 +25,7 @@ TILES = {
     "h17v04": window_grid(modis_tile(17, 4), 2396, 1840, 4, 16),
     "h17v05": window_grid(modis_tile(17, 5), 0, 1840, 4, 16),
 }
-GROUND = window_grid(modis_tile(17, 4), 2397, 1843, 6, 8)
+AREA = window_grid(modis_tile(17, 4), 2397, 1843, 6, 8)
 """Three rows of each tile."""
 CLEAR, CLOUDY = 0b01_001_000, 0b01_001_001
 COVER = np.random.default_rng(0).choice(np.array([0, 10, 40], np.uint8), (80, 120))
@@ -65,7 +65,7 @@ def write_composite(
 
 @pytest.fixture(scope="module")
 def composites(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """January of two years, seen by Terra and Aqua; February of the second by Terra alone."""
+    """January of two years, from Terra and Aqua; February of the second by Terra alone."""
     folder = tmp_path_factory.mktemp("modis")
     for satellite, year, level in (
         ("MOD", 2012, 1000),
@@ -79,28 +79,28 @@ def composites(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def ground(tmp_path: Path) -> Path:
-    return write_bands(tmp_path / "ground.tif", np.ones((1, *GROUND.shape), np.uint8), GROUND, names=("x",))
+def area(tmp_path: Path) -> Path:
+    return write_bands(tmp_path / "area.tif", np.ones((1, *AREA.shape), np.uint8), AREA, names=("x",))
 
 
 def test_two_tiles_of_modis_become_a_climatology_with_altitude(
-    composites: Path, ground: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    composites: Path, area: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     plane = np.where(np.arange(60) < 30, 500.0, 700.0)[None, :, None].repeat(80, axis=2).astype(np.float32)
-    fine = GeoBox((60, 80), GROUND.affine * Affine.scale(0.1), GROUND.crs)
+    fine = GeoBox((60, 80), AREA.affine * Affine.scale(0.1), AREA.crs)
     dem = write_bands(tmp_path / "dem.tif", plane, fine, names=("altitude",))
     rain = write_bands(tmp_path / "rain.tif", plane / 2, fine, names=("rain",))
     with ProviderServer(composites, signed=True) as server:
-        words = ["mosaic", "modis", "--like", str(ground), "--first", "2012-01", "--last", "2013-12"]
+        words = ["mosaic", "modis", "--like", str(area), "--first", "2012-01", "--last", "2013-12"]
         words += ["--climatology", "--dem", str(dem), "--layer", f"precipitation={rain}"]
         where = f"planetary-computer={server.address}"
         code = main([*words, "--catalogue", where, "--json", "-o", str(tmp_path / "cube.zarr")])
-        asked = [path for path in server.requests if path.endswith("/search")]
-    told = json.loads(capsys.readouterr().out)
+        searches = [path for path in server.requests if path.endswith("/search")]
+    document = json.loads(capsys.readouterr().out)
     assert code == 0
-    assert told["shape"] == [6, 8]
-    assert told["times"] == [f"{month:02d}" for month in range(1, 13)]
-    assert asked
+    assert document["shape"] == [6, 8]
+    assert document["times"] == [f"{month:02d}" for month in range(1, 13)]
+    assert searches
     cube = open_cube(tmp_path / "cube.zarr")
     values = cube.read()
     # the mean of both satellites of each year, (1020 + 1220) / 2, in the north; 1000 more in the south
@@ -116,7 +116,7 @@ def test_two_tiles_of_modis_become_a_climatology_with_altitude(
     assert (rainfall[:3] == 250).all()
 
 
-def test_months_of_single_years_are_found_by_a_box_in_degrees(
+def test_a_box_in_degrees_selects_months_of_single_years(
     composites: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with ProviderServer(composites) as server:
@@ -134,15 +134,15 @@ def test_months_of_single_years_are_found_by_a_box_in_degrees(
     assert "2 months" in capsys.readouterr().out
     cube = open_cube(tmp_path / "cube.zarr")
     assert cube.times == ("2013-01", "2013-02")
-    found = np.unique(cube.read()[0, 0])
-    np.testing.assert_allclose(found[~np.isnan(found)], [0.122, 0.222], rtol=1e-5)
+    values = np.unique(cube.read()[0, 0])
+    np.testing.assert_allclose(values[~np.isnan(values)], [0.122, 0.222], rtol=1e-5)
 
 
-def test_what_modis_lacks_is_told_in_one_line(
-    composites: Path, ground: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_missing_modis_files_are_reported_in_one_line(
+    composites: Path, area: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_composite(tmp_path / "poor", "MOD", "2013009", 1000, without=("sur_refl_state_500m",))
-    words = ["mosaic", "modis", "--like", str(ground), "-o", str(tmp_path / "cube.zarr"), "--tries", "1"]
+    words = ["mosaic", "modis", "--like", str(area), "-o", str(tmp_path / "cube.zarr"), "--tries", "1"]
     months = ["--first", "2013-01", "--last", "2013-01"]
     gone = Fault(r"sur_refl_b03\.tif", status=404)
     with ProviderServer(tmp_path / "poor") as poor, ProviderServer(composites, faults=[gone]) as server:
@@ -153,9 +153,9 @@ def test_what_modis_lacks_is_told_in_one_line(
             (server.address, [], "A catalogue needs an area and months"),
         ):
             assert main([*words, *more, "--catalogue", address]) == 1
-            told = capsys.readouterr().err.strip()
-            assert message in told
-            assert "\n" not in told
+            error = capsys.readouterr().err.strip()
+            assert message in error
+            assert "\n" not in error
     assert not (tmp_path / "cube.zarr").exists()
 
 
@@ -164,18 +164,16 @@ def still(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProviderServer]:
     """Elevation in columns of 10 m that alternate, and land cover, of two files each, side by side."""
     folder = tmp_path_factory.mktemp("still")
     moment = datetime(2021, 1, 1, tzinfo=UTC)
-    for place, start in (("west", 0), ("east", 60)):
+    for side, start in (("west", 0), ("east", 60)):
         grid = GeoBox((80, 60), Affine(10, 0, 440_000 + 10 * start, 0, -10, 4_090_000), "EPSG:32630")
         columns = np.arange(60) % 2
         cover = COVER[:, start : start + 60]
         height = np.where(columns, 300.0, 100.0)[None, :].repeat(80, axis=0).astype(np.float32)
         height[:40, :20] = -999
         write_item(
-            folder, f"wc-{place}", {"map": cover}, grid, collection="esa-worldcover", first=moment, nodata=0
+            folder, f"wc-{side}", {"map": cover}, grid, collection="esa-worldcover", first=moment, nodata=0
         )
-        write_item(
-            folder, f"dem-{place}", {"data": height}, grid, collection="dem", first=moment, nodata=-999
-        )
+        write_item(folder, f"dem-{side}", {"data": height}, grid, collection="dem", first=moment, nodata=-999)
     with ProviderServer(folder) as server:
         yield server
 
@@ -191,7 +189,7 @@ def run_layer(server: ProviderServer, out: Path, *words: str) -> np.ndarray:
 
 
 def test_classes_are_taken_by_nearest_pixel_and_never_mixed(still: ProviderServer, tmp_path: Path) -> None:
-    found = run_layer(
+    band = run_layer(
         still,
         tmp_path / "wc.tif",
         "--collection",
@@ -202,31 +200,31 @@ def test_classes_are_taken_by_nearest_pixel_and_never_mixed(still: ProviderServe
         "--year",
         "2021",
     )
-    assert found.dtype == np.uint8
-    np.testing.assert_array_equal(found, COVER[2::4, 2::4])
+    assert band.dtype == np.uint8
+    np.testing.assert_array_equal(band, COVER[2::4, 2::4])
 
 
 def test_quantities_are_averaged_over_each_pixel(still: ProviderServer, tmp_path: Path) -> None:
-    found = run_layer(still, tmp_path / "dem.tif", "--collection", "dem", "--asset", "data")
-    assert found.dtype == np.float32
-    assert np.isnan(found[:10, :5]).all()
-    np.testing.assert_allclose(found[10:], 200)  # two columns of 100 m and two of 300 m in each
-    np.testing.assert_allclose(found[:, 5:15], 200)
+    band = run_layer(still, tmp_path / "dem.tif", "--collection", "dem", "--asset", "data")
+    assert band.dtype == np.float32
+    assert np.isnan(band[:10, :5]).all()
+    np.testing.assert_allclose(band[10:], 200)  # two columns of 100 m and two of 300 m in each
+    np.testing.assert_allclose(band[:, 5:15], 200)
 
 
-def test_what_a_layer_lacks_is_told_in_one_line(
+def test_missing_layers_are_reported_in_one_line(
     still: ProviderServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["mosaic", "layer", "--area=-3.68,36.94,-3.67,36.95", "--catalogue", still.address]
     words += ["-o", str(tmp_path / "no.tif"), "--tries", "1"]
     for more, message in (
         (["--collection", "dem", "--asset", "map"], "has no asset 'map'; it has data (--asset)"),
-        (["--collection", "snow", "--asset", "map"], "knows nothing of collection 'snow' in this area"),
-        (["--collection", "dem", "--asset", "data", "--year", "2019"], "knows nothing of collection 'dem'"),
+        (["--collection", "snow", "--asset", "map"], "has no items of collection 'snow' in this area"),
+        (["--collection", "dem", "--asset", "data", "--year", "2019"], "has no items of collection 'dem'"),
         (["--collection", "dem", "--asset", "data", "--classes"], "holds classes outside 0 to 255"),
     ):
         assert main([*words, *more]) == 1
-        told = capsys.readouterr().err.strip()
-        assert message in told
-        assert "\n" not in told
+        error = capsys.readouterr().err.strip()
+        assert message in error
+        assert "\n" not in error
     assert not (tmp_path / "no.tif").exists()

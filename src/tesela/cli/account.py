@@ -10,7 +10,7 @@ import typer
 from tesela.cli.output import Json, Out, Quiet, print_json, split_names
 
 MapFiles: TypeAlias = Annotated[
-    list[str], typer.Argument(metavar="MAP_A MAP_B...", help="Class maps, oldest first.")
+    list[str], typer.Argument(metavar="MAP_A MAP_B", help="Class maps, oldest first.")
 ]
 Years: TypeAlias = Annotated[str, typer.Option(help="Year of each map, comma-separated.")]
 MapLegend: TypeAlias = Annotated[
