@@ -1,20 +1,26 @@
-"""Fixtures of several test modules."""
+"""Fixtures of several test modules, and the seed of hypothesis."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from repository import DATA
 from reviewing import make_table
 from tesela.patches import PatchTable, read_patches
 
+settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):  # the same examples in every run
+    settings.load_profile("ci")
+
 
 @pytest.fixture(scope="session")
 def lanjaron() -> Path:
-    """Folder of the real imagery and CORINE of Lanjarón; tests that ask for it are skipped where it is absent."""
+    """Folder of the real imagery and CORINE of Lanjarón; tests with it are skipped if it is missing."""
     folder = DATA / "lanjaron_l8_clc"
     if not folder.exists():
         pytest.skip(f"{folder.name} is neither in TESELA_DATA nor in ../shared/data")
@@ -26,7 +32,7 @@ def browser() -> Iterator[Any]:
     """The Chromium of this machine."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     names = ("chromium", "chromium-browser", "google-chrome", "chrome")
-    path = next((found for name in names if (found := shutil.which(name))), None)
+    path = next((binary for name in names if (binary := shutil.which(name))), None)
     if path is None:
         pytest.skip("no Chromium on this machine (looked for chromium, google-chrome)")
     flags = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]

@@ -1,4 +1,4 @@
-"""What the tests of the review share: a patch table, verdicts, a server of its own, and its page in a browser."""
+"""Shared by the tests of the review: a patch table, verdicts, a server process, and its page in a browser."""
 
 import signal
 import subprocess
@@ -44,8 +44,10 @@ def make_table(folder: Path) -> Path:
 
 
 def verdict(patch: str, reviewer: str = "ana", *, key: str = "", **fields: Any) -> Verdict:
-    tier = None if fields.get("action") == "skip" else fields.pop("tier", "high")
-    return Verdict(key=key or f"{reviewer}-{patch}", reviewer=reviewer, item_id=patch, tier=tier, **fields)
+    quality = None if fields.get("action") == "skip" else fields.pop("quality", "high")
+    return Verdict(
+        key=key or f"{reviewer}-{patch}", reviewer=reviewer, item_id=patch, quality=quality, **fields
+    )
 
 
 def standing(reviewed: Path, reviewer: str) -> dict[str, Verdict]:
@@ -54,10 +56,16 @@ def standing(reviewed: Path, reviewer: str) -> dict[str, Verdict]:
 
 
 class Served:
-    """`tesela review` as a process of its own."""
+    """`tesela review serve` as a separate process."""
 
     def __init__(self, path: Path, *options: str, port: int = 0) -> None:
-        command = [sys.executable, "-c", "from tesela.cli import main; raise SystemExit(main())", "review"]
+        command = [
+            sys.executable,
+            "-c",
+            "from tesela.cli import main; raise SystemExit(main())",
+            "review",
+            "serve",
+        ]
         self.process = subprocess.Popen(
             [*command, str(path), "--port", str(port), "--reviewer", "ana", "--overlap", "0.2", *options],
             stdout=subprocess.PIPE,
@@ -76,7 +84,7 @@ class Served:
 
 
 class Page:
-    """A reviewer's page, and all that went wrong with it."""
+    """The page of a reviewer, and its errors."""
 
     def __init__(self, browser: Any, address: str) -> None:
         self.page = browser.new_context(viewport={"width": 1280, "height": 800}).new_page()
@@ -92,13 +100,13 @@ class Page:
             ),
         )
         self.page.add_init_script(
-            "window.seen = []; addEventListener('thingshown', (event) => seen.push(event.detail), true);"
+            "window.seen = []; addEventListener('itemshown', (event) => seen.push(event.detail), true);"
         )
         self.page.goto(address)
         self.wait_for("seen.length > 0 || !document.getElementById('done').hidden")
 
     def wait_for(self, condition: str) -> None:
-        """Ask until it holds; playwright's own waiting evaluates text in the page, which its policy forbids."""
+        """Poll the condition; playwright's own waiting evaluates text in the page, which its policy forbids."""
         end = time.monotonic() + 60
         while not self.page.evaluate(condition):
             assert time.monotonic() < end, f"never: {condition}"
@@ -106,14 +114,14 @@ class Page:
 
     @property
     def seen(self) -> list[str]:
-        found: list[str] = self.page.evaluate("seen")
-        return found
+        ids: list[str] = self.page.evaluate("seen")
+        return ids
 
     def press(self, *keys: str) -> None:
         """
-        Press keys of which the last brings another patch or the end; wait for it.
+        Press keys; wait until the last one shows another item or the end.
 
-        While verdicts are on their way the page may have no patch to show: that is not the end yet.
+        While verdicts are being sent the page may have no item to show: that is not the end yet.
         """
         count = len(self.seen)
         for key in keys:
@@ -125,5 +133,5 @@ class Page:
         self.wait_for("document.getElementById('saved').textContent === 'saved'")
 
     def text(self, rule: str) -> str:
-        found: str = self.page.locator(rule).inner_text()
-        return found
+        text: str = self.page.locator(rule).inner_text()
+        return text

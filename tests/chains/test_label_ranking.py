@@ -1,4 +1,4 @@
-"""Ranking: what looks like another class is doubted, and no model is asked about ground that it saw."""
+"""Label ranking: areas that look like another class rank first, and no model predicts pixels that it was trained on."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from tesela.io.images import write_bands
 from tesela.io.maps import open_map, write_map
 from tesela.io.scenes import open_scene
 from tesela.patches import PatchTable, make_patches, read_patches
-from tesela.patches.ranking import (
+from tesela.patches.label_quality import (
     Pieces,
     fold_patches,
     patch_error_likelihood,
     piece_error_likelihood,
-    usual_sureness,
+    usual_confidence,
 )
 from tesela.training.forest import texture
 
@@ -37,7 +37,7 @@ SIDE = 8
 
 
 def project(folder: Path, *, wrong: tuple[int, ...] = (), size_px: int = 16) -> Path:
-    """64 patches of three classes in smooth areas, of which some are labelled as the class that follows theirs."""
+    """64 patches of three classes in smooth areas; some have the label of the next class."""
     rng = np.random.default_rng(5)
     pixels = SIDE * size_px
     fields = np.stack([gaussian_filter(rng.standard_normal((pixels, pixels)), 8) for _ in range(3)])
@@ -45,10 +45,10 @@ def project(folder: Path, *, wrong: tuple[int, ...] = (), size_px: int = 16) -> 
     image = np.array([[0, 60, 120, 180], [0, 150, 90, 30]], np.uint8)[:, truth]
     noisy = np.clip(image + rng.normal(0, 25, image.shape), 1, 255).astype(np.uint8)
     labels = truth.copy()
-    for place in wrong:
+    for patch in wrong:
         window = np.s_[
-            place // SIDE * size_px : (place // SIDE + 1) * size_px,
-            place % SIDE * size_px : (place % SIDE + 1) * size_px,
+            patch // SIDE * size_px : (patch // SIDE + 1) * size_px,
+            patch % SIDE * size_px : (patch % SIDE + 1) * size_px,
         ]
         labels[window] = labels[window] % 3 + 1
     grid = GeoBox((pixels, pixels), Affine(10, 0, 500_000, 0, -10, 4_100_000), "EPSG:25830")
@@ -59,7 +59,7 @@ def project(folder: Path, *, wrong: tuple[int, ...] = (), size_px: int = 16) -> 
     return table.write(folder / "patches.parquet")
 
 
-def test_a_patch_falls_to_its_connected_areas() -> None:
+def test_a_patch_is_divided_into_its_connected_areas() -> None:
     labels = np.array([[0, 0, 1], [255, 1, 1], [0, 1, 0]], np.uint8)
     scores = np.stack([np.arange(9.0).reshape(3, 3), np.full((3, 3), 2.0)])
     pieces = Pieces.of(4, labels, scores)
@@ -87,8 +87,8 @@ def pieces_of(rows: list[tuple[int, int, int, list[float]]]) -> Pieces:
     return Pieces(np.array(patch), np.array(label), np.array(pixels), np.array(probabilities, float))
 
 
-def test_doubt_is_measured_against_the_usual_sureness_of_each_class() -> None:
-    # class 1 is hard: the model is never sure of it, so that is no reason for doubt; the last piece is odd
+def test_the_likelihood_of_error_is_relative_to_the_usual_confidence_in_a_class() -> None:
+    # class 1 is difficult: its confidence is always low, which is no error; the last piece is unusual
     pieces = pieces_of(
         [
             (0, 0, 100, [0.9, 0.05, 0.05]),
@@ -98,27 +98,27 @@ def test_doubt_is_measured_against_the_usual_sureness_of_each_class() -> None:
             (4, 0, 100, [0.1, 0.1, 0.8]),
         ]
     )
-    # sureness of class 1: two pieces of 0.4 and two spare ones of the mean, 2.75 / 5
-    assert usual_sureness(pieces)[1] == pytest.approx((0.4 * 2 + 0.55 * 2) / 4)
-    doubt = piece_error_likelihood(pieces)
-    assert doubt.argmax() == 4
-    assert doubt[1] < 0.1 < 0.4 < doubt[4]
+    # confidence in class 1: two pieces of 0.4 and two added ones of the mean, 2.75 / 5
+    assert usual_confidence(pieces)[1] == pytest.approx((0.4 * 2 + 0.55 * 2) / 4)
+    margin = piece_error_likelihood(pieces)
+    assert margin.argmax() == 4
+    assert margin[1] < 0.1 < 0.4 < margin[4]
     assert patch_error_likelihood(pieces, count=6)[:5].tolist() == pytest.approx([0, 0.5, 0.5, 0.25, 1.0])
-    assert np.isnan(patch_error_likelihood(pieces, count=6)[5]), "patches without pieces are not judged"
+    assert np.isnan(patch_error_likelihood(pieces, count=6)[5]), "patches without pieces are not ranked"
 
 
 def test_a_large_wrong_area_counts_more_than_a_small_one() -> None:
-    sure, odd = [0.9, 0.1], [0.1, 0.9]
-    rows = [(patch, 0, 100, sure) for patch in range(8)]
-    rows += [(8, 0, 50, sure), (8, 0, 50, odd), (9, 0, 90, sure), (9, 0, 10, odd)]
-    doubt = patch_error_likelihood(pieces_of(rows), count=10)
-    assert doubt[8] == 1
-    assert doubt[9] == pytest.approx(8 / 9)
+    usual, odd = [0.9, 0.1], [0.1, 0.9]
+    rows = [(patch, 0, 100, usual) for patch in range(8)]
+    rows += [(8, 0, 50, usual), (8, 0, 50, odd), (9, 0, 90, usual), (9, 0, 10, odd)]
+    likelihood = patch_error_likelihood(pieces_of(rows), count=10)
+    assert likelihood[8] == 1
+    assert likelihood[9] == pytest.approx(8 / 9)
 
 
 @pytest.fixture(scope="module")
 def wrong() -> tuple[int, ...]:
-    return tuple(int(place) for place in np.random.default_rng(3).choice(SIDE * SIDE, 6, replace=False))
+    return tuple(int(patch) for patch in np.random.default_rng(3).choice(SIDE * SIDE, 6, replace=False))
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +128,7 @@ def table_path(tmp_path_factory: pytest.TempPathFactory, wrong: tuple[int, ...])
 
 @pytest.mark.parametrize("folds", [3, 4, 5])
 @pytest.mark.parametrize("step", [1.0, 0.5])
-def test_no_ground_is_in_two_folds(table_path: Path, folds: int, step: float) -> None:
+def test_no_area_is_in_two_folds(table_path: Path, folds: int, step: float) -> None:
     table: PatchTable = read_patches(table_path)
     if step < 1:
         maps = [open_map(table.labels["scene"])]
@@ -137,15 +137,15 @@ def test_no_ground_is_in_two_folds(table_path: Path, folds: int, step: float) ->
     assert set(fold) - {-1} == set(range(folds))
     if step == 1:
         assert (fold >= 0).all()
-    grounds = [shapely.union_all(table.frame.geometry[fold == number].to_numpy()) for number in range(folds)]
-    for number, ground in enumerate(grounds):
-        for other in grounds[:number]:
-            assert ground.intersection(other).area < 1
+    areas = [shapely.union_all(table.frame.geometry[fold == number].to_numpy()) for number in range(folds)]
+    for number, area in enumerate(areas):
+        for other in areas[:number]:
+            assert area.intersection(other).area < 1
     with pytest.raises(InputError, match="too few for 200 folds"):
         fold_patches(table, 200)
 
 
-def test_texture_is_colour_and_what_surrounds_it() -> None:
+def test_texture_is_colour_and_its_surroundings() -> None:
     image = np.random.default_rng(0).random((2, 30, 30)).astype(np.float32)
     found = texture(image)
     assert found.shape == (10, 30, 30)
@@ -155,33 +155,31 @@ def test_texture_is_colour_and_what_surrounds_it() -> None:
     assert found[5, 10, 12] == pytest.approx(window.std(), abs=1e-4)
 
 
-def test_wrong_labels_are_found_among_the_first(
-    table_path: Path, wrong: tuple[int, ...], tmp_path: Path
-) -> None:
+def test_wrong_labels_rank_first(table_path: Path, wrong: tuple[int, ...], tmp_path: Path) -> None:
     made = rank_patches(table_path, tmp_path / "ranked.parquet", folder=tmp_path / "work", seed=1)
     assert made.trained == 4
-    doubt = read_patches(made.path).frame["doubt"].to_numpy()
-    first = np.argsort(-doubt)[: len(wrong) + 2]
+    likelihood = read_patches(made.path).frame["error_likelihood"].to_numpy()
+    first = np.argsort(-likelihood)[: len(wrong) + 2]
     assert len(set(wrong) & set(first.tolist())) >= len(wrong) - 1
-    assert "doubt" not in read_patches(table_path).frame.columns
+    assert "error_likelihood" not in read_patches(table_path).frame.columns
     again = rank_patches(table_path, tmp_path / "again.parquet", folder=tmp_path / "work", seed=1)
     assert again.trained == 0
-    assert (again.table.frame["doubt"].to_numpy() == doubt).all()
+    assert (again.table.frame["error_likelihood"].to_numpy() == likelihood).all()
 
 
-def test_the_command_ranks_and_gives_tiers_that_are_marked(
+def test_the_command_ranks_and_gives_quality_classes_marked_as_automatic(
     wrong: tuple[int, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = project(tmp_path, wrong=wrong)
-    assert main(["review", str(path), "--rank", "--folds", "3", "--automatic-tiers"]) == 0
-    assert "most doubted" in capsys.readouterr().out
+    assert main(["review", "rank", str(path), "--folds", "3", "--automatic-quality"]) == 0
+    assert "likely errors" in capsys.readouterr().out
     table = read_patches(path)
     assert set(table.frame["quality_source"]) == {"automatic"}
     assert table.frame["quality"].value_counts().to_dict() == {"high": 38, "medium": 13, "low": 13}
     assert main(["patches", str(path), "--split", "quality", "-o", str(tmp_path / "split.parquet")]) == 0
     assert read_patches(tmp_path / "split.parquet").counts == {"train": 38, "val": 13, "test": 13}
     assert main(["patches", "scene.tif", "-o", "x.parquet"]) == 1
-    assert "Patches need the labels of their scenes" in capsys.readouterr().err
+    assert "Scenes need their labels (--labels)" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -189,16 +187,16 @@ def test_a_network_can_rank_too(tmp_path: Path) -> None:
     path = project(tmp_path, size_px=32)
     quick = replace(SETTINGS, epochs=1, patience=0)
     made = rank_patches(path, model="network", folds=3, settings=quick, quiet=True)
-    doubt = made.table.frame["doubt"].to_numpy()
-    assert np.isfinite(doubt).all()
-    assert doubt.min() == 0
-    assert doubt.max() == 1
+    likelihood = made.table.frame["error_likelihood"].to_numpy()
+    assert np.isfinite(likelihood).all()
+    assert likelihood.min() == 0
+    assert likelihood.max() == 1
 
 
-def test_what_cannot_be_ranked_is_told(table_path: Path, tmp_path: Path) -> None:
+def test_wrong_settings_are_refused(table_path: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="Unknown model 'florest': did you mean 'forest'"):
         rank_patches(table_path, tmp_path / "x.parquet", model="florest")
     with pytest.raises(InputError, match="The seed is -1; it is 0 or more"):
         rank_patches(table_path, seed=-1)
-    with pytest.raises(InputError, match="2 folds were asked for; at least 3"):
+    with pytest.raises(InputError, match="2 folds are too few; at least 3"):
         rank_patches(table_path, tmp_path / "x.parquet", folds=2)

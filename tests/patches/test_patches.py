@@ -1,4 +1,4 @@
-"""Patches: what the table says of each, that the file alone opens all, and what a network is given."""
+"""Patches: columns of the table, reading from the file alone, and the input of a network."""
 
 import pickle
 import shutil
@@ -60,8 +60,8 @@ def class_map(path: Path, values: object, *, grid: GeoBox | None = None) -> Clas
 
 def pair(folder: Path, values: object, *, bands: object = None) -> tuple[Scene, ClassMap]:
     numbers = np.asarray(values, np.uint8)
-    found = np.ones((1, *numbers.shape)) if bands is None else bands
-    return image(folder / "scene.tif", found), class_map(folder / "labels.tif", numbers)
+    pixels = np.ones((1, *numbers.shape)) if bands is None else bands
+    return image(folder / "scene.tif", pixels), class_map(folder / "labels.tif", numbers)
 
 
 def test_shares_are_those_counted_by_hand(tmp_path: Path) -> None:
@@ -89,13 +89,15 @@ def test_pixels_without_imagery_in_a_band_are_neither_valid_nor_labelled(tmp_pat
     assert table.class_pixels().tolist() == [6, 0]
 
 
-def test_only_patches_labelled_enough_are_kept(tmp_path: Path) -> None:
+def test_only_patches_with_enough_labels_are_kept(tmp_path: Path) -> None:
     scene, labels = pair(tmp_path, [[7, 7, 7, 0], [7, 7, 0, 0]])
     assert len(make_patches([scene], [labels], size_px=2, min_labelled=0.25)) == 2
     assert len(make_patches([scene], [labels], size_px=2, min_labelled=0.26)) == 1
     assert len(make_patches([scene], [labels], size_px=2, min_labelled=0)) == 2
     scene, labels = pair(tmp_path / "b", [[7, 0], [0, 0]])
-    with pytest.raises(InputError, match=r"No patch of 2 px is labelled on 50% .*the best is, on 25%"):
+    with pytest.raises(
+        InputError, match=r"No patch of 2 px has labels on 50% of its pixels .*the best has 25%"
+    ):
         make_patches([scene], [labels], size_px=2)
 
 
@@ -124,15 +126,15 @@ def test_strips_count_what_each_window_holds(
             shares = [(seen[window] & (values[window] == value)).mean() for value in (7, 3)]
             if sum(shares) > 0:
                 expected[row, col] = [*shares, seen[window].mean()]
-    found = {
+    counted = {
         (row, col): rest
         for row, col, *rest in table.frame[["row", "col", "share_wood", "share_field", "valid"]]
         .to_numpy()
         .tolist()
     }
-    assert found.keys() == expected.keys()
-    for place, numbers in expected.items():
-        assert found[place] == pytest.approx(numbers)
+    assert counted.keys() == expected.keys()
+    for corner, numbers in expected.items():
+        assert counted[corner] == pytest.approx(numbers)
 
 
 def test_labels_on_another_grid_are_read_by_nearest_pixel(tmp_path: Path) -> None:
@@ -165,35 +167,35 @@ def test_footprints_are_in_the_crs_of_the_first_scene(tmp_path: Path) -> None:
     assert two.area == pytest.approx(400, rel=0.01)
 
 
-def test_a_scene_smaller_than_a_patch_says_what_fits(tmp_path: Path) -> None:
+def test_a_scene_smaller_than_a_patch_is_refused_with_the_size_that_works(tmp_path: Path) -> None:
     scene, labels = pair(tmp_path, np.full((40, 70), 7))
     with pytest.raises(GridError, match=r"Scene 'scene' has 40 x 70 px, a patch needs 64 x 64 px.*--size 32"):
         make_patches([scene], [labels], size_px=64)
 
 
-def test_labels_of_another_place_say_where_both_lie(tmp_path: Path) -> None:
+def test_labels_of_another_area_are_refused_with_both_extents(tmp_path: Path) -> None:
     scene = image(tmp_path / "scene.tif", np.ones((1, 4, 4)))
     labels = class_map(tmp_path / "labels.tif", np.full((4, 4), 7), grid=grid_of(4, 4, shift=(4, 0)))
     with pytest.raises(
-        GridError, match=r"do not overlap scene 'scene': they lie at 500040 4099960 500080 4100000"
+        GridError, match=r"do not overlap scene 'scene': they extend over 500040 4099960 500080 4100000"
     ):
         make_patches([scene], [labels], size_px=2)
 
 
 def test_impossible_requests_are_refused(tmp_path: Path) -> None:
     scene, labels = pair(tmp_path, np.full((4, 4), 7))
-    with pytest.raises(InputError, match="Two scenes are called scene"):
+    with pytest.raises(InputError, match="Two scenes have the name scene"):
         make_patches([scene, scene], [labels], size_px=2)
     with pytest.raises(InputError, match="size and stride must be at least 1 px"):
         make_patches([scene], [labels], size_px=2, stride_px=0)
-    with pytest.raises(InputError, match=r"least labelled share is 50; it is a part of 1"):
+    with pytest.raises(InputError, match=r"minimum labelled share is 50; give a number from 0 to 1"):
         make_patches([scene], [labels], size_px=2, min_labelled=50)
     with pytest.raises(InputError, match="0 scenes and 1 label maps"):
         make_patches([], [labels], size_px=2)
     other = write_map(
         tmp_path / "o.tif", np.ones((4, 4), np.uint8), grid_of(4, 4), legend=load_legend("corine-1")
     )
-    with pytest.raises(InputError, match=r"drawn in legend 'corine-1'.*has one legend"):
+    with pytest.raises(InputError, match=r"has the legend 'corine-1'.*has one legend"):
         make_patches([scene, replace(scene, name="b")], [labels, other], size_px=2)
 
 
@@ -216,10 +218,10 @@ def assert_same_table(first: PatchTable, second: PatchTable) -> None:
 def test_written_and_read_it_is_the_same(tmp_path: Path) -> None:
     table = split_table(tmp_path)
     table.write(tmp_path / "out" / "patches.parquet")
-    found = read_patches(tmp_path / "out" / "patches.parquet")
-    assert_same_table(table, found)
-    assert found.scenes == table.scenes
-    assert found.labels == table.labels
+    again = read_patches(tmp_path / "out" / "patches.parquet")
+    assert_same_table(table, again)
+    assert again.scenes == table.scenes
+    assert again.labels == table.labels
     assert sorted(item.name for item in (tmp_path / "out").iterdir()) == ["patches.parquet"]
 
 
@@ -263,7 +265,7 @@ def test_a_level_of_a_tree_stays_that_level(tmp_path: Path) -> None:
     assert read_patches(tmp_path / "p.parquet").legend == load_legend("corine-2")
 
 
-def test_files_that_are_no_patch_table_are_told(tmp_path: Path) -> None:
+def test_files_that_are_not_a_patch_table_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"gone\.parquet: no such file"):
         read_patches(tmp_path / "gone.parquet")
     (tmp_path / "text.parquet").write_text("hello")
@@ -272,11 +274,11 @@ def test_files_that_are_no_patch_table_are_told(tmp_path: Path) -> None:
     gpd.GeoDataFrame({"a": [1]}, geometry=[shapely.Point(0, 0)], crs=4326).to_parquet(
         tmp_path / "points.parquet"
     )
-    with pytest.raises(InputError, match=r"points\.parquet: is no patch table"):
+    with pytest.raises(InputError, match=r"points\.parquet: is not a patch table"):
         read_patches(tmp_path / "points.parquet")
 
 
-def test_an_empty_split_is_told(tmp_path: Path) -> None:
+def test_an_empty_split_is_refused(tmp_path: Path) -> None:
     table = split_table(tmp_path)
     with pytest.raises(
         InputError, match=r"No patch is in split 'trial' \(there are 38 train, 13 val, 13 test\)"
@@ -290,13 +292,13 @@ def test_a_patch_is_its_window_standardised_with_labels_as_positions(tmp_path: P
     scene = image(tmp_path / "scene.tif", pixels, nodata=-1)
     labels = class_map(tmp_path / "labels.tif", [[7, 3, 0, 7]] * 4)
     table = make_patches([scene], [labels], size_px=4).with_splits(["train"])
-    found = PatchDataset(table, "train", mean=[1, 2], std=[2, 4])[0]
-    assert found.image.dtype == torch.float32
-    assert found.labels.dtype == torch.int64
+    patch = PatchDataset(table, "train", mean=[1, 2], std=[2, 4])[0]
+    assert patch.image.dtype == torch.float32
+    assert patch.labels.dtype == torch.int64
     expected = np.stack([(pixels[0] - 1) / 2, (pixels[1] - 2) / 4])
     expected[1, 0, 3] = 0
-    np.testing.assert_allclose(found.image.numpy(), expected, rtol=1e-6)
-    assert found.labels.tolist() == [[0, 1, IGNORE, IGNORE], *[[0, 1, IGNORE, 0]] * 3]
+    np.testing.assert_allclose(patch.image.numpy(), expected, rtol=1e-6)
+    assert patch.labels.tolist() == [[0, 1, IGNORE, IGNORE], *[[0, 1, IGNORE, 0]] * 3]
 
 
 def test_bands_are_chosen_by_name_and_order(tmp_path: Path) -> None:
@@ -307,7 +309,7 @@ def test_bands_are_chosen_by_name_and_order(tmp_path: Path) -> None:
     assert torch.equal(PatchDataset(table, "test", bands=["nir"])[0].image, both[1:])
     with pytest.raises(InputError, match="Unknown band 'nri': did you mean 'nir'"):
         PatchDataset(table, "test", bands=["nri"])
-    with pytest.raises(InputError, match="hold 3 numbers; one finite number for each of 2 bands"):
+    with pytest.raises(InputError, match="have 3 numbers; one finite number for each of 2 bands"):
         PatchDataset(table, "test", mean=[1, 2, 3])
 
 
@@ -319,9 +321,9 @@ def test_statistics_are_those_of_all_valid_pixels(tmp_path: Path) -> None:
     train = table.of_split("train")
     parts = [pixels[:, r : r + 8, c : c + 8] for r, c in zip(train["row"], train["col"], strict=True)]
     for band, numbers in enumerate(np.concatenate([part.reshape(2, -1) for part in parts], axis=1)):
-        known = numbers[numbers != -1]
-        assert mean[band] == pytest.approx(known.mean(), rel=1e-12)
-        assert std[band] == pytest.approx(known.std(), rel=1e-12)
+        valid = numbers[numbers != -1]
+        assert mean[band] == pytest.approx(valid.mean(), rel=1e-12)
+        assert std[band] == pytest.approx(valid.std(), rel=1e-12)
 
 
 def test_statistics_of_large_equal_numbers_do_not_cancel(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Pixel tables: reading, levels, files, and the split by blocks of ground."""
+"""Pixel tables: reading, levels, files, and the split by blocks."""
 
 from pathlib import Path
 
@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 
 from tesela.core.errors import GridError, InputError
-from tesela.core.grid import window_grid
-from tesela.core.legend import Legend
-from tesela.core.shares import pixel_size_m, sum_to_level
+from tesela.core.grid import pixel_size_m, window_grid
+from tesela.core.legend import Legend, sum_to_level
 from tesela.io.abundance import AbundanceMap, AbundanceWriter
 from tesela.io.cube import Cube, open_cube
 from tesela.io.cube_writer import CubeWriter
@@ -73,7 +72,7 @@ def shares_on(grid: GeoBox, path: Path, *, missing: tuple[int, int] | None = Non
     return AbundanceMap(str(path), grid, LEGEND)
 
 
-def test_pixels_are_read_with_their_place_series_layers_and_shares(cube: Cube, tmp_path: Path) -> None:
+def test_pixels_are_read_with_their_position_series_layers_and_shares(cube: Cube, tmp_path: Path) -> None:
     table = read_pixels(cube, shares_on(GRID, tmp_path / "s.tif", missing=(0, 1)))
     assert len(table) == 40 * 30 - 2  # one without any observation, one without shares
     at = int(table.positions()[5, 6])
@@ -85,7 +84,7 @@ def test_pixels_are_read_with_their_place_series_layers_and_shares(cube: Cube, t
     assert table.months == (1, 7)
 
 
-def test_pixels_seen_too_seldom_are_left_out(cube: Cube) -> None:
+def test_pixels_observed_too_rarely_are_left_out(cube: Cube) -> None:
     table = read_pixels(cube, min_observed=0.6)
     assert len(table) == 40 * 30 - 2
     assert table.targets.shape == (len(table), 0)
@@ -123,10 +122,10 @@ def test_sums_of_sipna_level_2_keep_the_whole(seed: int) -> None:
 
 def test_write_then_read_is_identity(tmp_path: Path) -> None:
     table = split_pixels(table_on(GRID), block_m=(3000, 3000))
-    found = read_pixel_table(table.write(tmp_path / "p.safetensors"))
+    read = read_pixel_table(table.write(tmp_path / "p.safetensors"))
     for name in ("values", "static", "targets", "rows", "cols", "splits"):
-        np.testing.assert_array_equal(getattr(found, name), getattr(table, name))
-    assert (found.times, found.bands, found.layers, found.legend, found.grid) == (
+        np.testing.assert_array_equal(getattr(read, name), getattr(table, name))
+    assert (read.times, read.bands, read.layers, read.legend, read.grid) == (
         table.times,
         table.bands,
         table.layers,
@@ -135,9 +134,9 @@ def test_write_then_read_is_identity(tmp_path: Path) -> None:
     )
 
 
-def test_a_file_that_is_no_table_is_told(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_table_is_refused(tmp_path: Path) -> None:
     (tmp_path / "p.safetensors").write_bytes(b"nothing of the kind")
-    with pytest.raises(InputError, match="no pixel table, or a broken one"):
+    with pytest.raises(InputError, match="not a pixel table, or a damaged one"):
         read_pixel_table(tmp_path / "p.safetensors")
     with pytest.raises(InputError, match="no such file"):
         read_pixel_table(tmp_path / "q.safetensors")
@@ -161,17 +160,17 @@ def test_arrays_of_unequal_length_are_refused() -> None:
     balanced=st.booleans(),
     block_m=st.sampled_from([(5000.0, 5000.0), (3000.0, 7000.0)]),
 )
-def test_no_ground_is_in_two_splits_and_the_buffer_holds(
+def test_no_block_is_in_two_splits_and_the_buffer_holds(
     seed: int, buffer_m: float, balanced: bool, block_m: tuple[float, float]
 ) -> None:
     table = split_pixels(table_on(GRID), seed=seed, buffer_m=buffer_m, balanced=balanced, block_m=block_m)
     block = (table.rows * 500 // block_m[1]) * 1000 + table.cols * 500 // block_m[0]
     for one in np.unique(block):
         assert len({*table.splits[block == one].tolist()} - {NO_SPLIT}) <= 1
-    places = np.stack([table.rows, table.cols], axis=1) * 500.0
+    positions = np.stack([table.rows, table.cols], axis=1) * 500.0
     for first in range(3):
         for second in range(first):
-            a, b = places[table.splits == first], places[table.splits == second]
+            a, b = positions[table.splits == first], positions[table.splits == second]
             assert ((a[:, None] - b[None]) ** 2).sum(-1).min() ** 0.5 >= buffer_m
     counts = table.counts
     assert min(counts[name] for name in ("train", "val", "test")) > 0
@@ -193,8 +192,8 @@ def test_pixels_in_degrees_have_a_size_in_metres() -> None:
     assert width == pytest.approx(361.6, abs=0.5)
 
 
-def test_too_few_blocks_are_told() -> None:
-    with pytest.raises(InputError, match="lie in 2 blocks"):
+def test_too_few_blocks_are_refused() -> None:
+    with pytest.raises(InputError, match="are in 2 blocks"):
         split_pixels(table_on(GRID), block_m=(20_000, 15_000))
     with pytest.raises(GridError, match="smaller than a pixel"):
         split_pixels(table_on(GRID), block_m=(300, 15_000))

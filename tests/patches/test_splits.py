@@ -1,4 +1,4 @@
-"""No ground is in two splits, whatever the scenes, the stride and the way to split."""
+"""No area is in two splits, for any scenes, stride and kind of split."""
 
 import itertools
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from odc.geo.geobox import GeoBox
 
 from tesela.core import Band, GridError, InputError, LandClass, Legend, Scene
 from tesela.patches import QUALITIES, PatchTable, split_patches, summarise
-from tesela.patches.balance import share_out
+from tesela.patches.balance import allocate_groups
 from tesela.patches.strips import footprints
 
 LEGEND = Legend("demo", tuple(LandClass(n, code, code, f"#0000{n:02x}") for n, code in enumerate("abcd", 1)))
@@ -28,7 +28,7 @@ CENTRES = {
     "EPSG:25829": (1_033_802, 4_116_874),
     "EPSG:4326": (-3.0, 37.04622),
 }
-"""One place, in three CRSs."""
+"""One position, in three CRSs."""
 
 
 def scene_of(
@@ -48,7 +48,7 @@ def scene_of(
 def table_of(
     scenes: Sequence[Scene], *, size_px: int = 16, stride_px: int | None = None, seed: int = 0
 ) -> PatchTable:
-    """Patches of scenes that nobody reads, with random class shares."""
+    """Patches of scenes without files, with random class shares."""
     stride = stride_px or size_px
     generator = np.random.default_rng(seed)
     parts, rows = [], []
@@ -61,34 +61,36 @@ def table_of(
         ]
         parts.append(footprints(scene, origins, size_px=size_px).to_crs(scenes[0].grid.crs.to_wkt()))
         shares = generator.dirichlet([0.3] * len(LEGEND), len(origins))
-        for (row, col), found in zip(origins, shares, strict=True):
-            place = {"patch_id": f"{scene.name}-{row}-{col}", "scene": scene.name, "row": row, "col": col}
-            verdict = {"size_px": size_px, "split": "none", "quality": "", "labelled": 1.0, "valid": 1.0}
-            rows.append(place | verdict | {f"share_{c}": s for c, s in zip(LEGEND.codes, found, strict=True)})
+        for (row, col), class_shares in zip(origins, shares, strict=True):
+            window = {"patch_id": f"{scene.name}-{row}-{col}", "scene": scene.name, "row": row, "col": col}
+            columns = {"size_px": size_px, "split": "none", "quality": "", "labelled": 1.0, "valid": 1.0}
+            rows.append(
+                window | columns | {f"share_{c}": s for c, s in zip(LEGEND.codes, class_shares, strict=True)}
+            )
     frame = gpd.GeoDataFrame(pd.DataFrame(rows), geometry=pd.concat(parts, ignore_index=True))
     labels = {scene.name: "nowhere.tif" for scene in scenes}
     return PatchTable(frame, {scene.name: scene for scene in scenes}, labels, LEGEND, size_px, stride)
 
 
-def with_quality(table: PatchTable, verdicts: Sequence[str]) -> PatchTable:
-    return replace(table, frame=table.frame.assign(quality=list(verdicts)))
+def with_quality(table: PatchTable, qualities: Sequence[str]) -> PatchTable:
+    return replace(table, frame=table.frame.assign(quality=list(qualities)))
 
 
-def grounds(table: PatchTable) -> dict[str, shapely.Geometry]:
-    """Ground of each split in UTM 30, from the scenes' grids and not from the table's footprints."""
-    found: dict[str, list[shapely.Polygon]] = {}
+def split_areas(table: PatchTable) -> dict[str, shapely.Geometry]:
+    """Area of each split in UTM 30, from the grids of the scenes and not from the footprints of the table."""
+    squares: dict[str, list[shapely.Polygon]] = {}
     for row in table.frame.itertuples():
         grid = table.grid_of(row.scene, row.row, row.col)
         sides = shapely.segmentize(grid.extent.geom, grid.extent.geom.length / 32)
         change = pyproj.Transformer.from_crs(grid.crs.to_wkt(), "EPSG:25830", always_xy=True)
         square = shapely.transform(sides, lambda xy, change=change: np.column_stack(change.transform(*xy.T)))
-        found.setdefault(row.split, []).append(square)
-    return {split: shapely.union_all(squares) for split, squares in found.items() if split != "none"}
+        squares.setdefault(row.split, []).append(square)
+    return {split: shapely.union_all(parts) for split, parts in squares.items() if split != "none"}
 
 
-def assert_no_ground_is_shared(table: PatchTable, *, buffer_m: float = 0.0) -> None:
+def assert_no_overlap(table: PatchTable, *, buffer_m: float = 0.0) -> None:
     patch_m2 = (table.size_px * 10) ** 2
-    for first, second in itertools.combinations(grounds(table).values(), 2):
+    for first, second in itertools.combinations(split_areas(table).values(), 2):
         assert first.intersection(second).area < 1e-5 * patch_m2
         if buffer_m:
             assert first.distance(second) > buffer_m * 0.995  # UTM 29 is 0.35 % too long in zone 30
@@ -120,7 +122,7 @@ scenes = st.lists(
     seed=st.integers(0, 100),
     unbiased=st.sampled_from([0.0, 0.3]),
 )
-def test_no_ground_is_in_two_splits(
+def test_no_area_is_in_two_splits(
     described: list[tuple[str, tuple[int, int], tuple[int, int]]],
     size: int,
     step: float,
@@ -131,13 +133,13 @@ def test_no_ground_is_in_two_splits(
     seed: int,
     unbiased: float,
 ) -> None:
-    found = [
+    made_scenes = [
         scene_of(f"s{number}", crs=crs, shift=shift, shape=shape)
         for number, (crs, shift, shape) in enumerate(described)
     ]
-    table = table_of(found, size_px=size, stride_px=int(size * step), seed=seed)
-    verdicts = np.random.default_rng(seed).choice(["high", "medium", "low", ""], len(table))
-    table = with_quality(table, verdicts)
+    table = table_of(made_scenes, size_px=size, stride_px=int(size * step), seed=seed)
+    qualities = np.random.default_rng(seed).choice(["high", "medium", "low", ""], len(table))
+    table = with_quality(table, qualities)
     split = partial(
         split_patches,
         block_m=10 * size * block,
@@ -149,21 +151,21 @@ def test_no_ground_is_in_two_splits(
     try:
         made = split(table, how)
     except InputError as error:
-        known = ("No patch is left", "need at least", "is of quality")
-        if not any(word in str(error) for word in known):
+        expected = ("No patch is left", "need at least", "has the quality")
+        if not any(text in str(error) for text in expected):
             raise
         return
     assert len(made) == len(table)
     assert set(made.frame["split"]) <= {"train", "val", "test", "unbiased", "none"}
-    assert_no_ground_is_shared(made, buffer_m=buffer_m)
+    assert_no_overlap(made, buffer_m=buffer_m)
     again = split(table, how)
     assert made.frame["split"].tolist() == again.frame["split"].tolist()
 
 
-def test_a_table_that_shares_ground_is_seen_by_the_check_itself() -> None:
+def test_the_check_itself_sees_an_overlap() -> None:
     table = table_of([scene_of("a"), scene_of("b")]).with_splits(["train"] * 36 + ["test"] * 36)
     with pytest.raises(AssertionError, match="area"):
-        assert_no_ground_is_shared(table)
+        assert_no_overlap(table)
 
 
 def test_random_loses_no_patch_and_meets_the_fractions() -> None:
@@ -171,7 +173,7 @@ def test_random_loses_no_patch_and_meets_the_fractions() -> None:
     assert made.counts == {"train": 70, "val": 20, "test": 10}
 
 
-def test_random_loses_no_patch_of_scenes_of_other_places_and_crs() -> None:
+def test_random_loses_no_patch_of_scenes_in_other_areas_and_crs() -> None:
     apart = [
         scene_of("a"),
         scene_of("b", crs="EPSG:25829", shift=(500, 0)),
@@ -181,13 +183,13 @@ def test_random_loses_no_patch_of_scenes_of_other_places_and_crs() -> None:
 
 
 @pytest.mark.parametrize("how", ["random", "block"])
-def test_dates_of_one_place_go_to_one_split(how: str) -> None:
+def test_dates_of_one_area_go_to_one_split(how: str) -> None:
     table = table_of([scene_of("april"), scene_of("july"), scene_of("september")])
     made = split_patches(table, how, block_m=320)
     assert "none" not in made.counts
-    by_place = made.frame.groupby(["row", "col"])["split"]
-    assert (by_place.nunique() == 1).all()
-    assert (by_place.size() == 3).all()
+    by_window = made.frame.groupby(["row", "col"])["split"]
+    assert (by_window.nunique() == 1).all()
+    assert (by_window.size() == 3).all()
 
 
 def test_another_seed_draws_another_split() -> None:
@@ -216,7 +218,7 @@ def test_a_block_is_in_one_split(anchor: str) -> None:
     assert (made.frame[whole].groupby([row[whole], col[whole]])["split"].nunique() == 1).all()
 
 
-def test_blocks_share_out_every_class_by_the_fractions() -> None:
+def test_blocks_allocate_every_class_by_the_fractions() -> None:
     table = table_of([scene_of("a", shape=(320, 320))])
     made = split_patches(table, "block", block_m=320, fractions=(0.5, 0.25, 0.25))
     parts = np.stack([made.class_pixels(split) for split in ("train", "val", "test")]) / made.class_pixels()
@@ -250,8 +252,8 @@ def test_a_buffer_keeps_splits_apart() -> None:
     table = table_of([scene_of("a", shape=(128, 128))], size_px=8, stride_px=4)
     near = split_patches(table, "block", block_m=320)
     far = split_patches(table, "block", block_m=320, buffer_m=100)
-    assert min(a.distance(b) for a, b in itertools.combinations(grounds(near).values(), 2)) < 1
-    assert_no_ground_is_shared(far, buffer_m=100)
+    assert min(a.distance(b) for a, b in itertools.combinations(split_areas(near).values(), 2)) < 1
+    assert_no_overlap(far, buffer_m=100)
     assert far.counts["none"] > near.counts.get("none", 0)
 
 
@@ -267,9 +269,9 @@ def test_blocks_in_degrees_are_measured_in_metres() -> None:
     assert (used.groupby([col[used.index], row[used.index]])["split"].nunique() == 1).all()
 
 
-def test_a_block_smaller_than_a_patch_says_which_would_do() -> None:
+def test_a_block_smaller_than_a_patch_is_refused_with_the_size_that_works() -> None:
     with pytest.raises(
-        GridError, match=r"Blocks of 100 m are smaller than a patch \(16 px, 160 m\)\. Take blocks of 160 m"
+        GridError, match=r"Blocks of 100 m are smaller than a patch \(16 px, 160 m\)\. Use blocks of 160 m"
     ):
         split_patches(table_of([scene_of("a")]), "block", block_m=100)
 
@@ -283,7 +285,7 @@ def regions_file(folder: Path, names: Sequence[str | None]) -> Path:
     return folder / "regions.gpkg"
 
 
-def test_regions_named_as_splits_are_taken_at_their_word(tmp_path: Path) -> None:
+def test_regions_named_as_splits_become_these_splits(tmp_path: Path) -> None:
     table = table_of([scene_of("a")], size_px=8)
     path = regions_file(tmp_path, ["train", "test", "val"])
     made = split_patches(table, "region", regions=path, region_field="NAME")
@@ -291,7 +293,7 @@ def test_regions_named_as_splits_are_taken_at_their_word(tmp_path: Path) -> None
     assert made.frame["split"].tolist() == [("train", "test", "val")[number] for number in stripe]
 
 
-def test_regions_are_assigned_by_name_or_shared_out(tmp_path: Path) -> None:
+def test_regions_are_assigned_by_name_or_allocated(tmp_path: Path) -> None:
     table = table_of([scene_of("a")], size_px=8)
     path = regions_file(tmp_path, ["north", "middle", "south"])
     chosen = {"north": "train", "south": "test"}
@@ -319,50 +321,50 @@ def test_patches_on_the_border_of_two_regions_or_without_region_are_left_out(tmp
     assert by_col == {0: {"train"}, 24: {"none"}, 48: {"none"}, 72: {"test"}, 96: {"none"}}
 
 
-def test_scenes_are_regions_and_dates_of_one_place_are_one() -> None:
-    places = [
+def test_scenes_are_regions_and_dates_of_one_area_are_one() -> None:
+    four = [
         scene_of("a-april"),
         scene_of("b", shift=(200, 0)),
         scene_of("a-july", crs="EPSG:25829"),
         scene_of("c", shift=(0, 200)),
     ]
-    made = split_patches(table_of(places), "region")
+    made = split_patches(table_of(four), "region")
     splits = made.frame[made.frame["split"] != "none"].groupby("scene")["split"].agg(set)
-    assert all(len(found) == 1 for found in splits)
+    assert all(len(names) == 1 for names in splits)
     assert splits["a-april"] == splits["a-july"]
     assert splits["a-april"] | splits["b"] | splits["c"] == {"train", "val", "test"}
     with pytest.raises(InputError, match="Regions: 1, but 3 splits need at least 3"):
-        split_patches(table_of(places[::2]), "region")
+        split_patches(table_of(four[::2]), "region")
 
 
-def test_quality_says_what_teaches_and_what_judges() -> None:
+def test_quality_decides_what_trains_and_what_tests() -> None:
     table = table_of([scene_of("a")])
-    verdicts = ["high", "medium", "low", ""] * 9
-    made = split_patches(with_quality(table, verdicts), "quality")
+    qualities = ["high", "medium", "low", ""] * 9
+    made = split_patches(with_quality(table, qualities), "quality")
     assert made.frame["split"].tolist() == ["train", "val", "test", "none"] * 9
-    with pytest.raises(InputError, match=r"No patch of 36 is of quality 'high'.*tesela review"):
+    with pytest.raises(InputError, match=r"No patch of 36 has the quality 'high'.*tesela review serve"):
         split_patches(table, "quality")
     with pytest.raises(InputError, match="Unknown quality 'hihg': did you mean 'high'"):
         split_patches(with_quality(table, ["hihg"] * 36), "quality")
 
 
-def test_an_unbiased_test_is_held_out_on_random_ground_of_all_qualities() -> None:
+def test_an_unbiased_test_is_held_out_in_random_blocks_of_all_qualities() -> None:
     table = table_of([scene_of("a", shape=(192, 192))])
-    verdicts = ["high", "medium", "low", ""] * 36
-    table = with_quality(table, verdicts)
+    qualities = ["high", "medium", "low", ""] * 36
+    table = with_quality(table, qualities)
     made = split_patches(table, "quality", unbiased=0.25, block_m=320, seed=3)
     held = (made.frame["split"] == "unbiased").to_numpy()
     assert held.sum() == 36
-    assert {quality for quality, chosen in zip(verdicts, held, strict=True) if chosen} == {*QUALITIES, ""}
+    assert {quality for quality, chosen in zip(qualities, held, strict=True) if chosen} == {*QUALITIES, ""}
     blocks = {(row // 32, col // 32) for row, col in made.frame.loc[held, ["row", "col"]].to_numpy()}
     assert len(blocks) == 9
     plain = split_patches(table, "quality").frame["split"].to_numpy()
     assert (made.frame["split"].to_numpy()[~held] == plain[~held]).all()
-    assert_no_ground_is_shared(made)
+    assert_no_overlap(made)
     assert made.counts["unbiased"] == 36
     assert summarise(made).patches["unbiased"] == 36
     drawn = [split_patches(table, "quality", unbiased=0.25, block_m=320, seed=seed) for seed in range(40)]
-    times = sum((found.frame["split"] == "unbiased").to_numpy().astype(int) for found in drawn)
+    times = sum((item.frame["split"] == "unbiased").to_numpy().astype(int) for item in drawn)
     assert times.min() > 0
     assert times.max() < 25
 
@@ -377,16 +379,16 @@ def test_an_unbiased_test_belongs_to_the_split_by_quality() -> None:
         split_patches(table, "quality", unbiased=0.2)
 
 
-def test_two_dates_with_different_verdicts_do_not_both_count() -> None:
+def test_two_dates_of_different_quality_do_not_both_count() -> None:
     table = with_quality(
         table_of([scene_of("april"), scene_of("july")]), ["high"] * 36 + ["high"] * 35 + ["low"]
     )
     made = split_patches(table, "quality")
     assert made.counts == {"train": 70, "test": 1, "none": 1}
-    assert_no_ground_is_shared(made)
+    assert_no_overlap(made)
 
 
-def test_unknown_ways_and_wrong_fractions_are_told() -> None:
+def test_unknown_splits_and_wrong_fractions_are_refused() -> None:
     table = table_of([scene_of("a")])
     with pytest.raises(InputError, match="Unknown split 'blocks': did you mean 'block'"):
         split_patches(table, "blocks")
@@ -397,7 +399,7 @@ def test_unknown_ways_and_wrong_fractions_are_told() -> None:
             split_patches(table, "random", fractions=wrong)
 
 
-def test_too_large_a_buffer_says_what_is_left_without() -> None:
+def test_a_buffer_that_leaves_no_patch_is_refused() -> None:
     with pytest.raises(InputError, match=r"No patch is left for .*or no buffer"):
         split_patches(table_of([scene_of("a")]), "block", block_m=320, buffer_m=5000)
 
@@ -407,23 +409,23 @@ def test_the_summary_counts_and_warns() -> None:
     frame = table.frame.copy()
     frame[table.share_columns] = [[1, 0, 0, 0], [0.5, 0.25, 0, 0], [0, 0, 1, 0], [1, 0, 0, 0]] * 2
     made = replace(table, frame=frame).with_splits(["train", "train", "val", "none"] * 2)
-    found = summarise(made)
-    assert found.patches == {"train": 4, "val": 2, "none": 2}
-    assert found.area_ha == {"train": pytest.approx(1.75 * 2 * 2.56), "val": pytest.approx(2 * 2.56)}
-    assert found.shares["a"] == {"train": pytest.approx(1.5 / 1.75), "val": 0}
-    assert found.shares["c"] == {"train": 0, "val": 1}
-    assert "d" not in found.shares
-    assert found.warnings == (
-        "train lacks c c: such classes are not learned.",
-        "val lacks a a, b b: such classes are not watched in training.",
-        "2 of 8 patches (25%) are in no split: they touch ground of two, or of none.",
+    summary = summarise(made)
+    assert summary.patches == {"train": 4, "val": 2, "none": 2}
+    assert summary.area_ha == {"train": pytest.approx(1.75 * 2 * 2.56), "val": pytest.approx(2 * 2.56)}
+    assert summary.shares["a"] == {"train": pytest.approx(1.5 / 1.75), "val": 0}
+    assert summary.shares["c"] == {"train": 0, "val": 1}
+    assert "d" not in summary.shares
+    assert summary.warnings == (
+        "train has no pixel of c c: the model cannot learn them.",
+        "val has no pixel of a a, b b: the validation scores leave them out.",
+        "2 of 8 patches (25%) are in no split: they overlap two splits, or none.",
     )
-    assert found.rows()[0] == ("patches", "4", "2")
-    assert found.to_dict()["shares"] == found.shares
+    assert summary.rows()[0] == ("patches", "4", "2")
+    assert summary.to_dict()["shares"] == summary.shares
 
 
 def cost(content: np.ndarray, chosen: Sequence[int], fractions: Sequence[float]) -> float:
-    """The formula of `share_out`, written out."""
+    """The formula of `allocate_groups`."""
     total = 0.0
     columns = [content[:, k] for k in range(content.shape[1]) if content[:, k].sum()]
     for weight, column in [*((1, c) for c in columns), (len(columns), content.sum(axis=1))]:
@@ -437,22 +439,24 @@ def cost(content: np.ndarray, chosen: Sequence[int], fractions: Sequence[float])
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_the_best_way_to_share_out_is_found_where_it_can_be_checked(seed: int) -> None:
+def test_the_best_allocation_results_where_all_can_be_checked(seed: int) -> None:
     content = np.random.default_rng(seed).dirichlet([0.5] * 5, 7) * np.random.default_rng(seed).uniform(
         1, 5, (7, 1)
     )
     fractions = (0.6, 0.2, 0.2)
     every = (way for way in itertools.product(range(3), repeat=7) if set(way) == {0, 1, 2})
     least = min(cost(content, way, fractions) for way in every)
-    assert cost(content, share_out(content, fractions, seed=0)[0].tolist(), fractions) == pytest.approx(least)
+    assert cost(content, allocate_groups(content, fractions, seed=0)[0].tolist(), fractions) == pytest.approx(
+        least
+    )
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.integers(3, 12), st.integers(1, 4), st.integers(0, 1000))
-def test_every_split_gets_a_group_that_holds_something(groups: int, classes: int, seed: int) -> None:
+def test_every_split_gets_a_group_that_is_not_empty(groups: int, classes: int, seed: int) -> None:
     generator = np.random.default_rng(seed)
     content = generator.integers(0, 3, (groups, classes)) * 10.0 ** generator.integers(0, 4, (groups, 1))
     content[generator.permutation(groups)[:3], 0] += 1
     held = content.sum(axis=1) > 0
-    for chosen in share_out(content, (0.6, 0.2, 0.2), seed=seed):
+    for chosen in allocate_groups(content, (0.6, 0.2, 0.2), seed=seed):
         assert set(chosen[held].tolist()) == {0, 1, 2}

@@ -1,4 +1,4 @@
-"""Points of a sample in the review page: seen by several, answered by keyboard, and the estimates that follow."""
+"""Points of a sample in the review page: several interpreters, answers by keyboard, and the estimates from them."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -21,11 +21,10 @@ from tesela.io.maps import ClassMap, open_map, write_map
 from tesela.io.scenes import open_scene
 from tesela.io.tables import changing_rows, copy_geopackage, read_table, write_geopackage
 from tesela.sampling.files import draw_sample_file
-from tesela.sampling.interpretation import Answer, read_points, write_answers
+from tesela.sampling.interpretation import Response, read_points, write_responses
 from tesela.sampling.responses import class_values_at
-from tesela.web.interpretation import agreed_answer, read_interpretation
 from tesela.web.log import VerdictLog, log_path
-from tesela.web.point_items import PointItems
+from tesela.web.point_interpretation import PointItems, agreed_response, read_interpretation
 from tesela.web.review import review_app
 
 GRID = GeoBox((80, 80), Affine(10, 0, 500_000, 0, -10, 4_100_000), "EPSG:25830")
@@ -63,12 +62,12 @@ def answers_of(sample: Path) -> dict[str, str]:
 def codes_at(sample: Path, source: ClassMap) -> dict[str, str]:
     points = read_points(sample)
     by_value = {item.value: item.code for item in source.legend.classes}
-    found = class_values_at(source, points.x, points.y, crs=points.crs)
-    return {thing: by_value[int(value)] for thing, value in zip(points.ids, found, strict=True)}
+    values = class_values_at(source, points.x, points.y, crs=points.crs)
+    return {item_id: by_value[int(value)] for item_id, value in zip(points.ids, values, strict=True)}
 
 
-def said(thing: str, code: str, reviewer: str = "ana", **fields: Any) -> Any:
-    return verdict(thing, reviewer, tier=None, reference=code, **fields)
+def answered(item_id: str, code: str, reviewer: str = "ana", **fields: Any) -> Any:
+    return verdict(item_id, reviewer, quality=None, reference=code, **fields)
 
 
 # The file
@@ -82,7 +81,7 @@ def write_halfway(sample: Path) -> None:
 
 def test_answers_are_changed_in_place_and_all_or_none(sample: Path) -> None:
     before = read_table(sample, layer="points")
-    write_answers(sample, lambda: {"3": Answer("f", "80", "a 'note'"), "5": Answer("w")})
+    write_responses(sample, lambda: {"3": Response("f", "80", "a 'note'"), "5": Response("w")})
     after = read_table(sample, layer="points")
     assert after.geometry.equals(before.geometry)
     changed = after.set_index("sample_id").loc[[3, 5], ["reference", "confidence", "note"]]
@@ -102,24 +101,24 @@ def test_points_come_without_strata_and_with_their_classes(sample: Path) -> None
     assert np.allclose(points.corners[0].mean(axis=0), (points.x[0], points.y[0]))
 
 
-# One answer from many
+# One answer from several interpreters
 
 
-def test_most_voices_win_then_the_surer_then_the_first() -> None:
-    three = [said("1", "w", "ana"), said("1", "f", "bea"), said("1", "f", "eva", confidence=20)]
-    assert agreed_answer(three) == Answer("f", "20", "interpreters differ: w 1, f 2")
-    tie = [said("1", "w", "ana", confidence=40), said("1", "f", "bea", confidence=80, note="edge")]
-    assert agreed_answer(tie) == Answer("f", "80", "edge; interpreters differ: w 1, f 1")
-    assert agreed_answer([said("1", "w"), said("1", "f", "bea")]).reference == "w"
-    assert agreed_answer(()) == Answer()
+def test_the_majority_decides_then_the_confidence_then_the_first() -> None:
+    three = [answered("1", "w", "ana"), answered("1", "f", "bea"), answered("1", "f", "eva", confidence=20)]
+    assert agreed_response(three) == Response("f", "20", "interpreters differ: w 1, f 2")
+    tie = [answered("1", "w", "ana", confidence=40), answered("1", "f", "bea", confidence=80, note="edge")]
+    assert agreed_response(tie) == Response("f", "80", "edge; interpreters differ: w 1, f 1")
+    assert agreed_response([answered("1", "w"), answered("1", "f", "bea")]).reference == "w"
+    assert agreed_response(()) == Response()
 
 
 # The server
 
 
-def test_neither_strata_nor_the_map_are_told(client: TestClient, sample: Path) -> None:
+def test_the_page_gets_neither_strata_nor_map_classes(client: TestClient, sample: Path) -> None:
     item = client.get("/api/start").json()["queue"][0]
-    assert set(item) == {"id", "where", "views", "places", "side_m", "centre", "crs"}
+    assert set(item) == {"id", "where", "views", "extents", "side_m", "centre", "crs"}
     assert client.get("/labels?id=1").status_code == 404
     assert client.get("/picture", params={"id": "1", "view": "0 image"}).status_code == 200
     assert client.get("/picture", params={"id": "1", "view": "1 image"}).status_code == 404
@@ -134,14 +133,13 @@ def test_the_frame_is_the_pixel_of_the_map_also_on_other_grids(folder: Path, sam
         folder / "degrees.tif", np.zeros((3, 40, 40), np.uint8), coarse, names=("red", "green", "blue")
     )
     scenes = [open_scene(folder / f"{name}.tif") for name in ("scene", "fine", "degrees")]
-    things = PointItems(sample, scenes)
-    places = things.item("1")["places"]
-    sides = [np.ptp(np.array(places[name]["frame"]), axis=0) for name in "012"]
+    extents = PointItems(sample, scenes).item("1")["extents"]
+    sides = [np.ptp(np.array(extents[name]["frame"]), axis=0) for name in "012"]
     assert np.allclose(sides[0], 1)
     assert np.allclose(sides[1], 4)
     assert np.allclose(sides[2], [0.0113, 0.0090], atol=2e-4)  # 10 m are less in longitude
-    for place in places.values():
-        assert np.allclose(np.array(place["frame"]).mean(axis=0), place["side"] / 2, atol=1)
+    for extent in extents.values():
+        assert np.allclose(np.array(extent["frame"]).mean(axis=0), extent["side"] / 2, atol=1)
 
 
 def test_an_answer_is_in_the_log_and_in_the_file_and_undone_in_both(client: TestClient, sample: Path) -> None:
@@ -152,7 +150,7 @@ def test_an_answer_is_in_the_log_and_in_the_file_and_undone_in_both(client: Test
         client.post("/api/undo", json={"reviewer": "ana", "key": "u"}, headers=FROM_HOME).status_code == 200
     )
     assert answers_of(sample)["4"] == ""
-    for wrong in ({"reference": "x"}, {"tier": "high"}, {"reference": "f", "tier": "high"}, {}):
+    for wrong in ({"reference": "x"}, {"quality": "high"}, {"reference": "f", "quality": "high"}, {}):
         bad = {"key": "k2", "reviewer": "ana", "item_id": "4", **wrong}
         assert client.post("/api/verdicts", json=bad, headers=FROM_HOME).status_code == 400
 
@@ -164,7 +162,7 @@ def test_a_file_that_cannot_be_written_gets_the_answer_later(
         raise InputError("sample.gpkg: cannot be changed (database is locked).")
 
     with monkeypatch.context() as patch:
-        patch.setattr("tesela.web.point_items.write_answers", refuse)
+        patch.setattr("tesela.web.point_interpretation.write_responses", refuse)
         document = {"key": "k", "reviewer": "ana", "item_id": "2", "reference": "w"}
         reply = client.post("/api/verdicts", json=document, headers=FROM_HOME).json()
         assert "safe in sample.review.sqlite" in reply["warning"]
@@ -177,13 +175,13 @@ def test_a_file_that_cannot_be_written_gets_the_answer_later(
 
 def test_what_a_killed_server_left_unwritten_is_written_at_the_next_start(folder: Path, sample: Path) -> None:
     with VerdictLog(log_path(sample)) as log:
-        log.add(said("7", "c"))
+        log.add(answered("7", "c"))
     review_app(sample, images=[open_scene(folder / "scene.tif")], reviewer="ana")
     assert answers_of(sample)["7"] == "c"
 
 
-def test_answers_from_a_gis_stand_and_are_not_asked_again(folder: Path, sample: Path) -> None:
-    write_answers(sample, lambda: {"1": Answer("w"), "2": Answer("f")})
+def test_points_answered_in_a_gis_are_left_out(folder: Path, sample: Path) -> None:
+    write_responses(sample, lambda: {"1": Response("w"), "2": Response("f")})
     app = review_app(sample, images=[open_scene(folder / "scene.tif")], reviewer="ana", overlap=0)
     start = TestClient(app, base_url=HOME).get("/api/start").json()
     assert [item["id"] for item in start["queue"]] == ["3", "4", "5", "6", "7", "8"]
@@ -191,11 +189,11 @@ def test_answers_from_a_gis_stand_and_are_not_asked_again(folder: Path, sample: 
     assert answers_of(sample)["1"] == "w"
 
 
-def test_what_was_only_skipped_in_the_page_keeps_its_answer_from_a_gis(folder: Path, sample: Path) -> None:
+def test_a_skipped_point_keeps_its_answer_from_a_gis(folder: Path, sample: Path) -> None:
     scene = open_scene(folder / "scene.tif")
     app = TestClient(review_app(sample, images=[scene], reviewer="ana", overlap=0), base_url=HOME)
     skip = {"key": "k", "reviewer": "ana", "item_id": "1", "action": "skip"}
-    write_answers(sample, lambda: {"1": Answer("w")})  # in a GIS, while the page is open
+    write_responses(sample, lambda: {"1": Response("w")})  # in a GIS, while the page is open
     assert app.post("/api/verdicts", json=skip, headers=FROM_HOME).status_code == 200
     assert answers_of(sample)["1"] == "w"
     again = TestClient(review_app(sample, images=[scene], reviewer="ana", overlap=0), base_url=HOME)
@@ -211,7 +209,7 @@ def test_answers_never_go_to_another_sample_of_the_same_name(folder: Path, sampl
     sample.unlink()
     draw_sample_file(folder / "map.tif", sample, points=24, minimum=5, seed=1)
     for use in (lambda: review_app(sample, images=[scene]), lambda: read_interpretation(sample)):
-        with pytest.raises(InputError, match="holds the answers of another sample"):
+        with pytest.raises(InputError, match="contains the answers of another sample"):
             use()
     assert not any(answers_of(sample).values())
 
@@ -228,10 +226,10 @@ def test_a_copy_of_a_sample_has_what_another_program_wrote_to_its_journal(
     assert notes[3] == "by the road"
 
 
-def test_a_sample_that_is_gone_is_told_and_not_made(sample: Path) -> None:
+def test_a_missing_sample_is_reported_and_not_created(sample: Path) -> None:
     sample.unlink()
     with pytest.raises(InputError, match="cannot be changed"):
-        write_answers(sample, lambda: {"1": Answer("w")})
+        write_responses(sample, lambda: {"1": Response("w")})
     assert not sample.exists()
 
 
@@ -240,45 +238,45 @@ def test_several_interpreters_agree_or_not(
 ) -> None:
     with VerdictLog(log_path(sample)) as log:
         for number in range(1, 9):
-            log.add(said(str(number), "w" if number % 2 else "f", seconds=3.0))
+            log.add(answered(str(number), "w" if number % 2 else "f", seconds=3.0))
         for number in range(1, 5):
-            log.add(said(str(number), "w", "bea"))
-    found = read_interpretation(sample)
-    measured = found.agreement("class")
+            log.add(answered(str(number), "w", "bea"))
+    results = read_interpretation(sample)
+    measured = results.agreement("class")
     assert measured is not None
-    assert (measured.things, measured.percent.value, measured.kappa.value) == (4, 0.5, 0.0)
-    document = found.to_dict()
-    assert (document["judged"], document["differing"]) == (8, 2)
-    assert main(["review", str(sample), "--agreement"]) == 0
-    assert "8 of 24 points judged by ana, bea" in capsys.readouterr().out
-    rows = pd.read_csv(found.export(tmp_path / "answers.csv"))
+    assert (measured.items, measured.percent.value, measured.kappa.value) == (4, 0.5, 0.0)
+    document = results.to_dict()
+    assert (document["reviewed"], document["differing"]) == (8, 2)
+    assert main(["review", "agreement", str(sample)]) == 0
+    assert "8 of 24 points reviewed by ana, bea" in capsys.readouterr().out
+    rows = pd.read_csv(results.export(tmp_path / "answers.csv"))
     assert len(rows) == 12
     assert rows.loc[0, ["sample_id", "interpreter", "reference"]].tolist() == [1, "ana", "w"]
-    copy = found.export(tmp_path / "answered.gpkg")
+    copy = results.export(tmp_path / "answered.gpkg")
     assert sum(code != "" for code in answers_of(copy).values()) == 8
     assert not any(answers_of(sample).values())
-    assert found.export(sample) == sample
+    assert results.export(sample) == sample
     assert answers_of(sample) == answers_of(copy)
 
 
-def test_wrong_calls_are_told(folder: Path, sample: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["review", str(sample), "--agreement"]) == 1
-    assert "nobody has reviewed it" in capsys.readouterr().err
-    assert main(["review", str(sample)]) == 1
+def test_wrong_calls_are_refused(folder: Path, sample: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["review", "agreement", str(sample)]) == 1
+    assert "there are no verdicts" in capsys.readouterr().err
+    assert main(["review", "serve", str(sample)]) == 1
     assert "--image" in capsys.readouterr().err
     scene = str(folder / "scene.tif")
-    assert main(["review", str(sample), "--image", scene, "--order", "class"]) == 1
-    assert "A sample is judged in its own order" in capsys.readouterr().err
-    assert main(["review", str(sample), "--image", scene, "--seed", "-1"]) == 1
+    assert main(["review", "serve", str(sample), "--image", scene, "--order", "class"]) == 1
+    assert "A sample has its own order" in capsys.readouterr().err
+    assert main(["review", "serve", str(sample), "--image", scene, "--seed", "-1"]) == 1
     assert "The seed is -1; it is 0 or more" in capsys.readouterr().err
     edited = folder / "edited.gpkg"
     layers = {name: read_table(sample, layer=name) for name in ("points", "strata", "key", "classes")}
     write_geopackage(edited, {**layers, "points": layers["points"].drop(columns="note")})
-    assert main(["review", str(edited), "--image", scene]) == 1
+    assert main(["review", "serve", str(edited), "--image", scene]) == 1
     assert "Unknown field 'note'" in capsys.readouterr().err
     elsewhere = GeoBox((9, 9), Affine(10, 0, 0, 0, -10, 9), "EPSG:25830")
     write_bands(folder / "far.tif", np.zeros((1, 9, 9), np.uint8), elsewhere, names=("pan",))
-    assert main(["review", str(sample), "--image", str(folder / "far.tif")]) == 1
+    assert main(["review", "serve", str(sample), "--image", str(folder / "far.tif")]) == 1
     assert "No point of" in capsys.readouterr().err
 
 
@@ -297,7 +295,7 @@ def served(folder: Path, sample: Path) -> Iterator[Served]:
 
 
 @pytest.mark.slow
-def test_points_are_answered_by_keyboard_and_judge_the_map(
+def test_points_are_interpreted_by_keyboard_and_assess_the_map(
     browser: Any, served: Served, folder: Path, sample: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     truth = codes_at(sample, open_map(folder / "truth.tif"))
@@ -305,7 +303,7 @@ def test_points_are_answered_by_keyboard_and_judge_the_map(
     page = Page(browser, served.address)
     for number in range(8):
         if number == 2:
-            for key in ("v", "f", "t"):  # 80 % sure, a flag, a note
+            for key in ("v", "f", "t"):  # confidence 80 %, a flag, a note
                 page.page.keyboard.press(key)
             page.page.keyboard.type("at 1 edge")
             page.page.keyboard.press("Escape")
@@ -331,19 +329,19 @@ def test_points_are_answered_by_keyboard_and_judge_the_map(
     page.press("ArrowLeft")
     assert page.page.locator("[data-class][aria-selected=true]").get_attribute("data-class") == "w"
     page.press(keys[truth["8"]])
-    assert main(["assess", str(folder / "map.tif"), "--sample", str(sample), "-o", str(folder / "half")]) == 1
+    assert main(["sample", "estimate", str(sample), str(folder / "map.tif"), "-o", str(folder / "half")]) == 1
     capsys.readouterr()
     page.press("p")  # the ninth comes again at the end
     while page.page.locator("#done").is_hidden():
         page.press(keys[truth[page.seen[-1]]])
     page.wait_saved()
-    page.wait_for("document.getElementById('done-title').textContent === 'All points are answered'")
+    page.wait_for("document.getElementById('done-title').textContent === 'All points are interpreted'")
     assert page.seen[-1] == "9"
     assert page.trouble == []
     assert served.stop() == 0
     assert answers_of(sample) == truth
-    assert main(["assess", str(folder / "map.tif"), "--sample", str(sample), "-o", str(folder / "out")]) == 0
+    assert main(["sample", "estimate", str(sample), str(folder / "map.tif"), "-o", str(folder / "out")]) == 0
     mapped = codes_at(sample, open_map(folder / "map.tif"))
-    right = [mapped[thing] == truth[thing] for thing in truth]
+    right = [mapped[item_id] == truth[item_id] for item_id in truth]
     assert "24 points" in capsys.readouterr().out
     assert 0.7 < np.mean(right) < 1

@@ -1,4 +1,4 @@
-"""The queue: who judges what, in which order, when several review."""
+"""The queue: who reviews which items, in which order, with several reviewers."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,7 +11,7 @@ from reviewing import verdict
 from tesela.core.errors import InputError
 from tesela.patches import PatchTable
 from tesela.web.log import VerdictLog
-from tesela.web.patch_items import ORDERS
+from tesela.web.patch_review import ORDERS
 from tesela.web.queue import CLAIM_S, ReviewQueue
 
 
@@ -25,7 +25,7 @@ def ids_of(table: PatchTable, order: str = "random", seed: int = 0) -> list[str]
     return ORDERS[order](table, np.random.default_rng([seed, 1]))
 
 
-def judge(queue: ReviewQueue, reviewer: str, *, most: int = 1000) -> list[str]:
+def rate_all(queue: ReviewQueue, reviewer: str, *, most: int = 1000) -> list[str]:
     done: list[str] = []
     while len(done) < most and (coming := queue.hand_out(reviewer, 3)[0]):
         queue.log.add(verdict(coming[0], reviewer, seconds=2.0))
@@ -33,16 +33,16 @@ def judge(queue: ReviewQueue, reviewer: str, *, most: int = 1000) -> list[str]:
     return done
 
 
-def test_all_patches_are_judged_once_and_the_shared_ones_by_all(table: PatchTable, log: VerdictLog) -> None:
+def test_all_patches_are_rated_once_and_the_shared_ones_by_all(table: PatchTable, log: VerdictLog) -> None:
     queue = ReviewQueue(ids_of(table), log, overlap=0.2)
-    first = judge(queue, "ana", most=9)
-    second = judge(queue, "bea")
-    third = judge(queue, "ana")
+    first = rate_all(queue, "ana", most=9)
+    second = rate_all(queue, "bea")
+    third = rate_all(queue, "ana")
     assert len(queue.shared) == 5
     assert queue.shared < set(second)
     assert queue.shared <= set(first + third)
     assert set(first + third) & set(second) == queue.shared
-    # what ana was handed and has not judged stays hers, and was left for her
+    # patches that ana received and has not rated stay reserved for her
     assert len({*first, *second, *third}) == 25
     coming, progress = queue.hand_out("ana", 3)
     assert coming == []
@@ -51,7 +51,7 @@ def test_all_patches_are_judged_once_and_the_shared_ones_by_all(table: PatchTabl
     assert progress.seconds_each == 2.0
 
 
-def test_what_was_handed_out_and_forgotten_is_free_again(table: PatchTable, log: VerdictLog) -> None:
+def test_a_reservation_expires(table: PatchTable, log: VerdictLog) -> None:
     now = [0.0]
     queue = ReviewQueue(ids_of(table), log, overlap=0, clock=lambda: now[0])
     held, _ = queue.hand_out("ana", 4)
@@ -61,7 +61,7 @@ def test_what_was_handed_out_and_forgotten_is_free_again(table: PatchTable, log:
     assert set(held) <= set(queue.hand_out("bea", 25)[0])
 
 
-def test_what_is_skipped_comes_again_at_the_end(table: PatchTable, log: VerdictLog) -> None:
+def test_a_skipped_patch_comes_again_at_the_end(table: PatchTable, log: VerdictLog) -> None:
     queue = ReviewQueue(ids_of(table), log, overlap=0)
     (skipped, following), progress = queue.hand_out("ana", 2)
     log.add(verdict(skipped, action="skip"))
@@ -72,7 +72,7 @@ def test_what_is_skipped_comes_again_at_the_end(table: PatchTable, log: VerdictL
     assert progress.left_seconds is None
 
 
-def test_the_order_is_random_by_class_or_by_doubt(table: PatchTable) -> None:
+def test_the_order_is_random_by_class_or_by_likelihood_of_error(table: PatchTable) -> None:
     drawn = ids_of(table, seed=1)
     assert drawn == ids_of(table, seed=1) != ids_of(table, seed=2)
     main_class = table.frame.set_index("patch_id")[table.share_columns].idxmax(axis=1)
@@ -81,13 +81,13 @@ def test_the_order_is_random_by_class_or_by_doubt(table: PatchTable) -> None:
     kinds = main_class.nunique()
     for turn in range(least):
         assert len({*turns[turn * kinds : (turn + 1) * kinds]}) == kinds
-    with pytest.raises(InputError, match=r"tesela review PATCHES --rank"):
+    with pytest.raises(InputError, match=r"tesela review rank TABLE"):
         ids_of(table, "disagreement")
-    doubt = np.random.default_rng(0).random(25)
-    doubt[3] = np.nan
-    ranked = replace(table, frame=table.frame.assign(doubt=doubt))
+    likelihood = np.random.default_rng(0).random(25)
+    likelihood[3] = np.nan
+    ranked = replace(table, frame=table.frame.assign(error_likelihood=likelihood))
     order = ids_of(ranked, "disagreement")
-    assert order[0] == table.frame["patch_id"].iloc[np.nanargmax(doubt)]
+    assert order[0] == table.frame["patch_id"].iloc[np.nanargmax(likelihood)]
     assert order[-1] == table.frame["patch_id"].iloc[3]
     for patches in (drawn, order):
         assert sorted(patches) == sorted(table.frame["patch_id"])

@@ -1,4 +1,4 @@
-"""The review's server: what a browser may ask of it, and that no verdict is ever lost."""
+"""The server of the review: which requests it accepts, and that no verdict is lost."""
 
 import json
 import signal
@@ -28,7 +28,7 @@ def client(table_path: Path) -> TestClient:
 
 
 def test_only_its_own_page_may_change_something(client: TestClient, table: PatchTable) -> None:
-    document = {"key": "k", "reviewer": "ana", "item_id": table.frame["patch_id"].iloc[0], "tier": "high"}
+    document = {"key": "k", "reviewer": "ana", "item_id": table.frame["patch_id"].iloc[0], "quality": "high"}
     for headers in (
         {},
         {"origin": "http://evil.example"},
@@ -93,13 +93,13 @@ def test_no_request_reaches_a_file(client: TestClient, address: str) -> None:
     assert len(answer.content) < 100
 
 
-def test_unknown_patches_views_and_names_are_told(client: TestClient, table: PatchTable) -> None:
+def test_unknown_patches_views_and_names_are_refused(client: TestClient, table: PatchTable) -> None:
     patch = table.frame["patch_id"].iloc[0]
     assert client.get(f"/picture?id={patch}&view=../x").status_code == 404
     assert client.get("/api/start?reviewer=" + "x" * 61).status_code == 400
     answer = client.post(
         "/api/verdicts",
-        json={"key": "k", "reviewer": "ana", "item_id": "elsewhere", "tier": "high"},
+        json={"key": "k", "reviewer": "ana", "item_id": "elsewhere", "quality": "high"},
         headers=FROM_HOME,
     )
     assert answer.status_code == 400
@@ -107,7 +107,7 @@ def test_unknown_patches_views_and_names_are_told(client: TestClient, table: Pat
     assert client.post("/api/undo", json={"reviewer": "ana"}, headers=FROM_HOME).status_code == 400
 
 
-def test_the_page_escapes_what_it_is_told(client: TestClient) -> None:
+def test_the_page_escapes_names(client: TestClient) -> None:
     text = client.get("/?reviewer=%3Cscript%3Ealert(1)%3C/script%3E").text
     assert "<script>alert" not in text
     assert "&lt;script&gt;" in text
@@ -118,7 +118,7 @@ def test_pictures_are_those_of_the_patch(client: TestClient, table: PatchTable) 
     answer = client.get(f"/picture?id={row.patch_id}&view=image")
     with Image.open(BytesIO(answer.content)) as picture:
         shown = np.asarray(picture)
-    assert shown.shape == (48, 48, 3)  # 8 px of ground around 32 px
+    assert shown.shape == (48, 48, 3)  # 8 px of context around 32 px
     values = np.frombuffer(client.get(f"/labels?id={row.patch_id}").content, np.uint8).reshape(32, 32)
     at = np.arange(160)
     labels = np.array([1, 2, 7], np.uint8)[(at // 20 + at[:, None] // 48) % 3]
@@ -128,10 +128,10 @@ def test_pictures_are_those_of_the_patch(client: TestClient, table: PatchTable) 
     assert crops[0] - crops[1] == pytest.approx(140, abs=6)
 
 
-def test_a_full_disk_is_told_and_the_verdict_may_come_again(
+def test_a_full_disk_is_reported_and_the_verdict_can_be_sent_again(
     client: TestClient, table: PatchTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    document = {"key": "k", "reviewer": "ana", "item_id": table.frame["patch_id"].iloc[0], "tier": "high"}
+    document = {"key": "k", "reviewer": "ana", "item_id": table.frame["patch_id"].iloc[0], "quality": "high"}
 
     def fail(*_: object) -> None:
         raise LogError("log: nothing was saved (database or disk is full).")
@@ -142,7 +142,7 @@ def test_a_full_disk_is_told_and_the_verdict_may_come_again(
     assert client.post("/api/verdicts", json=document, headers=FROM_HOME).json()["progress"]["done"] == 1
 
 
-def test_a_server_killed_while_it_writes_keeps_all_that_it_confirmed(
+def test_a_server_killed_while_it_writes_keeps_all_confirmed_verdicts(
     table_path: Path, table: PatchTable
 ) -> None:
     server = Served(table_path)
@@ -151,7 +151,7 @@ def test_a_server_killed_while_it_writes_keeps_all_that_it_confirmed(
     def send() -> None:
         for number in range(10_000):
             patch = table.frame["patch_id"].iloc[number % 25]
-            document = {"key": f"k{number}", "reviewer": "ana", "item_id": patch, "tier": "low"}
+            document = {"key": f"k{number}", "reviewer": "ana", "item_id": patch, "quality": "low"}
             headers = {"content-type": "application/json", "origin": server.address.rstrip("/")}
             request = Request(f"{server.address}api/verdicts", json.dumps(document).encode(), headers)
             try:
@@ -174,9 +174,9 @@ def test_a_server_killed_while_it_writes_keeps_all_that_it_confirmed(
     assert len(kept) - len(confirmed) in (0, 1)
 
 
-def test_a_port_that_is_taken_is_told(table_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_port_in_use_is_refused(table_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
-        assert main(["review", str(table_path), "--port", str(other.getsockname()[1])]) == 1
+        assert main(["review", "serve", str(table_path), "--port", str(other.getsockname()[1])]) == 1
     assert "Choose another port" in capsys.readouterr().err

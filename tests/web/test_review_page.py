@@ -1,4 +1,4 @@
-"""The review page in a browser: a reviewer judges by keyboard, and a killed server loses nothing."""
+"""The review page in a browser: a review by keyboard, and a killed server that loses nothing."""
 
 import signal
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ import pytest
 
 from reviewing import Page, Served, standing
 from tesela.web.log import VerdictLog, log_path
-from tesela.web.patch_items import PatchItems
+from tesela.web.patch_review import PatchItems
 from tesela.web.queue import ReviewQueue
 
 
@@ -22,7 +22,7 @@ def served(table_path: Path) -> Iterator[Served]:
 
 
 @pytest.mark.slow
-def test_a_reviewer_judges_all_patches_by_keyboard_alone(
+def test_a_reviewer_rates_all_patches_by_keyboard_alone(
     browser: Any, served: Served, table_path: Path
 ) -> None:
     page = Page(browser, served.address)
@@ -41,7 +41,7 @@ def test_a_reviewer_judges_all_patches_by_keyboard_alone(
     done = standing(table_path, "ana")
     assert list(done) == page.seen[:20]
     expected = [max(number % 3, number // 3 % 3) for number in range(20)]
-    assert [item.tier for item in done.values()] == [("high", "medium", "low")[rank] for rank in expected]
+    assert [item.quality for item in done.values()] == [("high", "medium", "low")[rank] for rank in expected]
     marked = done[page.seen[5]]
     assert (marked.reasons, marked.flag, marked.confidence, marked.note) == (
         ("class", "cloud"),
@@ -59,15 +59,17 @@ def test_a_reviewer_judges_all_patches_by_keyboard_alone(
     page.press("ArrowLeft")
     last = page.seen[-1]
     assert last == list(done)[-1]
-    assert page.page.locator("[data-tier][aria-pressed=true]").inner_text().split()[0] == done[last].tier
+    assert (
+        page.page.locator("[data-quality][aria-pressed=true]").inner_text().split()[0] == done[last].quality
+    )
     page.press("1")
     assert page.seen[-1] == fresh
     page.wait_saved()
-    assert standing(table_path, "ana")[last].tier == "high"
+    assert standing(table_path, "ana")[last].quality == "high"
 
-    page.press("u")  # the change is taken back, what was said before stands; the patch is shown again
+    page.press("u")  # the change is undone, the earlier verdict is valid again and the patch is shown
     assert page.seen[-1] == last
-    assert standing(table_path, "ana")[last].tier == done[last].tier
+    assert standing(table_path, "ana")[last].quality == done[last].quality
     page.press("u")
     assert last not in standing(table_path, "ana")
     skipped = page.seen[-1]
@@ -75,11 +77,11 @@ def test_a_reviewer_judges_all_patches_by_keyboard_alone(
     while page.page.locator("#done").is_hidden():
         page.press("2")
     page.wait_saved()
-    page.wait_for("document.getElementById('done-title').textContent === 'All patches are judged'")
+    page.wait_for("document.getElementById('done-title').textContent === 'All patches are reviewed'")
     final = standing(table_path, "ana")
     assert len(final) == 25
     assert list(final)[-1] == skipped, "skipped patches come last"
-    assert {item.action for item in final.values()} == {"judge"}
+    assert {item.action for item in final.values()} == {"rate"}
     assert page.trouble == []
     assert served.stop() == 0
 
@@ -91,30 +93,30 @@ def test_a_killed_server_loses_no_verdict_of_two_reviewers(
     ana, bea = Page(browser, served.address), Page(browser, f"{served.address}?reviewer=bea")
     given: dict[str, list[str]] = {"ana": [], "bea": []}
 
-    def judge_some(count: int) -> None:
+    def rate_some(count: int) -> None:
         for _ in range(count):
             for name, page in (("ana", ana), ("bea", bea)):
                 given[name].append(page.seen[-1])
                 page.press("a", "k")
 
-    judge_some(2)
+    rate_some(2)
     served.stop(signal.SIGKILL)
-    judge_some(1)  # the next patches are there already; the verdicts wait in the browser
+    rate_some(1)  # the next patches are there already; the verdicts wait in the browser
     ana.wait_for("document.getElementById('saved').classList.contains('late')")
     again = Served(table_path, port=served.port)
     try:
         for page in (ana, bea):
             page.wait_saved()
-        judge_some(1)
+        rate_some(1)
         for page in (ana, bea):
             page.wait_saved()
         for name in given:
-            found = standing(table_path, name)
-            assert list(found) == given[name]
-            assert {item.tier for item in found.values()} == {"medium"}
+            stored = standing(table_path, name)
+            assert list(stored) == given[name]
+            assert {item.quality for item in stored.values()} == {"medium"}
         with VerdictLog(log_path(table_path)) as log:
             assert log.count() == 8
-            order = PatchItems(table_path).order("random", seed=0, judged=set())
+            order = PatchItems(table_path).order("random", seed=0, rated=set())
             shared = ReviewQueue(order, log, overlap=0.2).shared
         assert set(given["ana"]) & set(given["bea"]) <= shared
         failed = [text for text in ana.trouble + bea.trouble if "Failed to load resource" not in text]

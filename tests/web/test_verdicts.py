@@ -1,4 +1,4 @@
-"""Verdicts: what they may say, and a log in which nothing is lost, changed or deleted."""
+"""Verdicts: valid fields, and a log in which nothing is lost, changed or deleted."""
 
 import sqlite3
 import threading
@@ -20,14 +20,16 @@ def log(tmp_path: Path) -> Iterator[VerdictLog]:
         yield opened
 
 
-def test_the_last_word_of_each_reviewer_stands(log: VerdictLog) -> None:
+def test_the_last_verdict_of_each_reviewer_is_valid(log: VerdictLog) -> None:
     log.add(verdict("a"))
-    log.add(verdict("a", "bea", tier="low"))
+    log.add(verdict("a", "bea", quality="low"))
     log.add(
-        verdict("a", key="second", tier="medium", label=1, boundary=2, reasons=("shift", "mixed"), note="é")
+        verdict(
+            "a", key="second", quality="medium", label=1, boundary=2, reasons=("shift", "mixed"), note="é"
+        )
     )
     standing = log.standing()
-    assert [(item.reviewer, item.tier) for item in standing] == [("bea", "low"), ("ana", "medium")]
+    assert [(item.reviewer, item.quality) for item in standing] == [("bea", "low"), ("ana", "medium")]
     assert standing[1].reasons == ("shift", "mixed")
     assert standing[1].note == "é"
     assert standing[1].at.endswith("Z")
@@ -40,14 +42,14 @@ def test_a_verdict_that_is_sent_twice_is_kept_once(log: VerdictLog) -> None:
     assert log.count() == 1
 
 
-def test_undoing_brings_back_what_was_said_before(log: VerdictLog) -> None:
-    log.add(verdict("a", tier="high"))
-    log.add(verdict("a", key="again", tier="low"))
+def test_an_undo_restores_the_earlier_verdict(log: VerdictLog) -> None:
+    log.add(verdict("a", quality="high"))
+    log.add(verdict("a", key="again", quality="low"))
     log.add(verdict("b", "bea"))
     assert log.undo("ana", "u1") == "a"
-    assert [item.tier for item in log.standing("ana")] == ["high"]
-    assert log.undo("ana", "u1") == "a", "asked twice, done once"
-    assert [item.tier for item in log.standing("ana")] == ["high"]
+    assert [item.quality for item in log.standing("ana")] == ["high"]
+    assert log.undo("ana", "u1") == "a", "repeated request, done once"
+    assert [item.quality for item in log.standing("ana")] == ["high"]
     assert log.undo("ana", "u2") == "a"
     assert log.undo("ana", "u3") is None
     assert [item.item_id for item in log.standing()] == ["b"]
@@ -59,10 +61,10 @@ def test_nothing_in_the_log_can_be_changed_or_deleted(log: VerdictLog) -> None:
     for statement in ("UPDATE events SET tier = 'low'", "DELETE FROM events"):
         with pytest.raises(LogError, match="append-only"), log.writing() as base:
             base.execute(statement)
-    assert log.standing()[0].tier == "high"
+    assert log.standing()[0].quality == "high"
 
 
-def test_a_file_that_is_no_log_is_told(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_log_is_refused(tmp_path: Path) -> None:
     (tmp_path / "log.sqlite").write_bytes(b"no data base" * 100)
     with pytest.raises(InputError, match=r"log\.sqlite: cannot be used as a log of verdicts"):
         VerdictLog(tmp_path / "log.sqlite")
@@ -72,9 +74,9 @@ def test_a_file_that_is_no_log_is_told(tmp_path: Path) -> None:
     ("fields", "problem"),
     [
         ({"label": 4, "boundary": 1}, "label"),
-        ({"tier": "best"}, "tier"),
-        ({"tier": None}, "a judgement needs its tier"),
-        ({"label": 1, "boundary": 1, "tier": "low"}, "the answers make it high"),
+        ({"quality": "best"}, "quality"),
+        ({"quality": None}, "a verdict needs the quality"),
+        ({"label": 1, "boundary": 1, "quality": "low"}, "the answers make it high"),
         ({"reasons": ["fog"]}, "Unknown reason 'fog'"),
         ({"reviewer": " "}, "reviewer"),
         ({"reviewer": "a\nb"}, "reviewer"),
@@ -83,16 +85,16 @@ def test_a_file_that_is_no_log_is_told(tmp_path: Path) -> None:
         ({"seconds": -1}, "seconds"),
         ({"flag": 1}, "flag"),
         ({"key": ""}, "key"),
-        ({"quality": "high"}, "quality"),
+        ({"grade": "high"}, "grade"),
     ],
 )
-def test_a_verdict_that_makes_no_sense_is_refused(fields: dict[str, object], problem: str) -> None:
-    document = {"key": "k", "reviewer": "ana", "item_id": "p", "tier": "high"} | fields
+def test_an_invalid_verdict_is_refused(fields: dict[str, object], problem: str) -> None:
+    document = {"key": "k", "reviewer": "ana", "item_id": "p", "quality": "high"} | fields
     with pytest.raises(InputError, match=problem):
         Verdict.of(document)
 
 
-def test_many_writers_at_once_lose_nothing(tmp_path: Path) -> None:
+def test_concurrent_writers_lose_nothing(tmp_path: Path) -> None:
     def write(name: str) -> None:
         with VerdictLog(tmp_path / "log.sqlite") as mine:
             for number in range(25):
@@ -108,14 +110,14 @@ def test_many_writers_at_once_lose_nothing(tmp_path: Path) -> None:
         assert log.count() == len(log.standing()) == 100
 
 
-def test_a_log_begun_when_only_patches_were_judged_is_read_and_goes_on(tmp_path: Path) -> None:
+def test_a_log_of_the_version_for_patches_only_is_read_and_continued(tmp_path: Path) -> None:
     with VerdictLog(tmp_path / "log.sqlite") as log:
-        log.add(verdict("a", tier="low"))
+        log.add(verdict("a", quality="low"))
     with closing(sqlite3.connect(tmp_path / "log.sqlite")) as base:
         for table in ("events", "claims"):
             base.execute(f"ALTER TABLE {table} RENAME COLUMN item_id TO patch_id")
         base.execute("ALTER TABLE events DROP COLUMN reference")
         base.commit()
     with VerdictLog(tmp_path / "log.sqlite") as log:
-        log.add(verdict("b", tier=None, reference="f"))
+        log.add(verdict("b", quality=None, reference="f"))
         assert [(item.item_id, item.answer) for item in log.standing()] == [("a", "low"), ("b", "f")]

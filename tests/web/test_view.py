@@ -1,4 +1,4 @@
-"""The view page: what it draws and says is what the rasters hold, and nobody else may ask."""
+"""The view page: it shows the values of the rasters, and accepts no requests of other sites."""
 
 import io
 import json
@@ -119,8 +119,8 @@ def test_a_tile_of_the_map_holds_its_values(client: TestClient, level: int, x: i
     wanted = np.zeros((512 * step, 512 * step), np.uint8)
     part = stripes()[y * 512 * step : (y + 1) * 512 * step, x * 512 * step : (x + 1) * 512 * step]
     wanted[: part.shape[0], : part.shape[1]] = part
-    found = values_of(client, 0, level, x, y)
-    assert (found != wanted[::step, ::step]).mean() <= (0 if level == 0 else 0.005)  # borders between classes
+    tile = values_of(client, 0, level, x, y)
+    assert (tile != wanted[::step, ::step]).mean() <= (0 if level == 0 else 0.005)  # borders between classes
 
 
 def test_a_tile_of_a_reference_in_another_system_lies_on_the_map(client: TestClient) -> None:
@@ -181,7 +181,9 @@ def test_a_truncated_file_gives_an_error_in_words_and_its_other_tiles_are_served
 # Figures
 
 
-def test_areas_come_exactly_from_the_table_beside_the_map(client: TestClient, files: dict[str, Path]) -> None:
+def test_areas_are_exact_with_an_attribute_table_beside_the_map(
+    client: TestClient, files: dict[str, Path]
+) -> None:
     classes = client.get("/api/view").json()["layers"][0]["classes"]
     pixels = np.bincount(stripes().ravel(), minlength=10)
     assert {item["value"]: item["ha"] for item in classes} == {
@@ -193,7 +195,7 @@ def test_areas_come_exactly_from_the_table_beside_the_map(client: TestClient, fi
     assert counts[0] == 3600
 
 
-def test_areas_of_a_map_without_a_table_are_estimated_and_told_so(tmp_path: Path) -> None:
+def test_areas_of_a_map_without_a_table_are_estimated_and_marked(tmp_path: Path) -> None:
     grid = GeoBox((3000, 5000), GRID.affine, GRID.crs)
     path = Path(write_map(tmp_path / "m.tif", stripes(grid=grid), grid, legend=LEGEND).path)
     Path(f"{path}.aux.xml").unlink()
@@ -211,18 +213,18 @@ def test_areas_of_a_map_without_a_table_are_estimated_and_told_so(tmp_path: Path
         "<a><GDALRasterAttributeTable><Row><F>x</F></Row></GDALRasterAttributeTable></a>",
     ],
 )
-def test_a_table_that_is_none_is_passed_over(tmp_path: Path, text: str) -> None:
+def test_an_invalid_table_is_ignored(tmp_path: Path, text: str) -> None:
     path = Path(write_map(tmp_path / "m.tif", stripes(), GRID, legend=LEGEND).path)
     Path(f"{path}.aux.xml").write_text(text, encoding="utf-8")
     assert class_counts(path)[0][7] == (stripes() == 7).sum()
 
 
-def test_a_pixel_tells_what_all_layers_hold_there(client: TestClient) -> None:
-    found = client.get("/api/at", params={"row": 100, "col": 350}).json()
-    assert found["values"] == [1, 2, 9, {"red": 0.0955, "green": 0.0955, "blue": 0.09}, 31]
-    assert (found["x"], found["y"]) == (503_505.0, 4_098_995.0)
-    assert found["lon"] == pytest.approx(-2.96055, abs=1e-4)
-    assert found["lat"] == pytest.approx(37.0371, abs=1e-3)
+def test_a_pixel_returns_the_values_of_all_layers(client: TestClient) -> None:
+    pixel = client.get("/api/at", params={"row": 100, "col": 350}).json()
+    assert pixel["values"] == [1, 2, 9, {"red": 0.0955, "green": 0.0955, "blue": 0.09}, 31]
+    assert (pixel["x"], pixel["y"]) == (503_505.0, 4_098_995.0)
+    assert pixel["lon"] == pytest.approx(-2.96055, abs=1e-4)
+    assert pixel["lat"] == pytest.approx(37.0371, abs=1e-3)
     assert client.get("/api/at", params={"row": 0, "col": 0}).json()["values"][0] is None
 
 
@@ -233,7 +235,7 @@ def test_a_pixel_outside_the_map_is_refused(client: TestClient, query: str, stat
     assert client.get(f"/api/at?{query}").status_code == status
 
 
-def test_the_ruler_measures_the_ground_in_any_system() -> None:
+def test_the_ruler_measures_metres_in_any_system() -> None:
     assert ruler(GRID) == pytest.approx([10.0] * 9, rel=5e-4)
     degrees = GeoBox((60, 2), Affine(0.001, 0, 0, 0, -1, 60), "EPSG:4326")  # 60 degrees north to the equator
     metres = ruler(degrees)
@@ -243,7 +245,7 @@ def test_the_ruler_measures_the_ground_in_any_system() -> None:
     assert ruler(mercator)[0] == pytest.approx(5.0, rel=0.01)
 
 
-def test_a_large_raster_without_overviews_is_told_of(files: dict[str, Path], tmp_path: Path) -> None:
+def test_a_large_raster_without_overviews_is_reported(files: dict[str, Path], tmp_path: Path) -> None:
     path = tmp_path / "bare.tif"
     profile = {
         "driver": "GTiff",
@@ -281,18 +283,20 @@ def test_a_class_raster_beside_that_says_no_legend_takes_the_one_of_the_map(
     assert (layers[1]["legend"], layers[1]["year"]) == ("demo", "1999")
 
 
-def test_what_is_no_confidence_is_refused_before_the_page_opens(files: dict[str, Path]) -> None:
+def test_a_raster_without_confidence_is_refused_before_the_page_opens(files: dict[str, Path]) -> None:
     with pytest.raises(InputError, match="a confidence raster has one of uint8"):
         view_app(files["map_2024"], confidence=files["image"])
 
 
-def test_what_lies_elsewhere_is_refused_before_the_page_opens(files: dict[str, Path], tmp_path: Path) -> None:
+def test_a_raster_of_another_area_is_refused_before_the_page_opens(
+    files: dict[str, Path], tmp_path: Path
+) -> None:
     far = GeoBox((9, 9), Affine(10.0, 0.0, 900_000.0, 0.0, -10.0, 4_100_000.0), "EPSG:32629")
     write_map(tmp_path / "far_1999.tif", np.ones((9, 9), np.uint8), far, legend=LEGEND)
     write_bands(tmp_path / "image.tif", np.ones((1, 9, 9), np.uint8), far, names=("pan",))
-    with pytest.raises(GridError, match=r"far_1999\.tif lies at .*they do not overlap"):
+    with pytest.raises(GridError, match=r"far_1999\.tif extends over .*they do not overlap"):
         view_app(files["map_2024"], history=[tmp_path / "far_1999.tif"])
-    with pytest.raises(GridError, match=r"image lies at .*they do not overlap"):
+    with pytest.raises(GridError, match=r"image extends over .*they do not overlap"):
         view_app(files["map_2024"], scene=open_scene(tmp_path / "image.tif"))
 
 
@@ -383,7 +387,7 @@ def serve(app: Any) -> Iterator[str]:
 
 
 def open_page(browser: Any, address: str, **options: Any) -> tuple[Any, list[str]]:
-    """The page, drawn, and a list of all that went wrong with it: messages, errors, requests elsewhere."""
+    """The loaded page, and a list of its messages, errors and requests to other sites."""
     page = browser.new_page(**options)
     trouble: list[str] = []
     page.on("console", lambda message: trouble.append(message.text))
@@ -400,50 +404,50 @@ def open_page(browser: Any, address: str, **options: Any) -> tuple[Any, list[str
 
 
 def colour_at(page: Any, x: float, y: float) -> list[int]:
-    """Red, green and blue that are seen at a place of the canvas, in CSS pixels from its corner."""
+    """Red, green and blue at a position of the canvas, in CSS pixels from its corner."""
     stage = page.locator("#canvas").bounding_box()
     clip = {"x": stage["x"] + x, "y": stage["y"] + y, "width": 1, "height": 1}
     with Image.open(io.BytesIO(page.screenshot(clip=clip))) as picture:
         return list(picture.convert("RGB").getpixel((0, 0)))
 
 
-def place_of(page: Any, col: float, row: float) -> tuple[float, float]:
-    """Where a place of the map is drawn: the whole map fills nine tenths of the canvas."""
+def position_of(page: Any, col: float, row: float) -> tuple[float, float]:
+    """Position of a map pixel on the canvas: the whole map fills nine tenths of it."""
     width, height = page.evaluate("[canvas.clientWidth, canvas.clientHeight]")
     zoom = 0.9 * min(width / 1100, height / 700)
     return width / 2 + (col - 550) * zoom, height / 2 + (row - 350) * zoom
 
 
-def place_of_now(page: Any, row: float) -> float:
-    """Where a row of the map is drawn, by the place and zoom that the address tells."""
+def present_row_of(page: Any, row: float) -> float:
+    """Position of a row of the map, by the view in the address."""
     _, middle, zoom = map(float, page.evaluate("location.hash").removeprefix("#").split("/"))
     return float(page.evaluate("canvas.clientHeight")) / 2 + (row - middle) * zoom
 
 
-def test_in_a_browser_a_finer_class_of_former_years_is_no_change(browser: Any, tmp_path: Path) -> None:
+def test_in_a_browser_a_finer_class_of_earlier_years_is_no_change(browser: Any, tmp_path: Path) -> None:
     fine, coarse = load_legend("corine-3"), load_legend("corine-2")
     columns = np.arange(1100)[None, :].repeat(700, axis=0) < 550
-    former = np.where(columns, fine["321"].value, fine["211"].value).astype(np.uint8)
-    write_map(tmp_path / "map_2012.tif", former, GRID, legend=fine)
+    earlier = np.where(columns, fine["321"].value, fine["211"].value).astype(np.uint8)
+    write_map(tmp_path / "map_2012.tif", earlier, GRID, legend=fine)
     now = np.full((700, 1100), coarse["32"].value, np.uint8)
     write_map(tmp_path / "map_2024.tif", now, GRID, legend=coarse)
     with serve(view_app(tmp_path / "map_2024.tif", history=[tmp_path / "map_2012.tif"])) as address:
         page, trouble = open_page(browser, address, viewport={"width": 1280, "height": 800})
         stage = page.locator("#canvas").bounding_box()
         for col, code, changes in ((100, "321", 0), (1000, "211", 1)):
-            x, y = place_of(page, col, 100)
+            x, y = position_of(page, col, 100)
             page.mouse.click(stage["x"] + x, stage["y"] + y)
-            page.wait_for_selector(f"#found dd:has-text('{code}')")
-            assert page.locator("#found .changed").count() == changes
+            page.wait_for_selector(f"#values dd:has-text('{code}')")
+            assert page.locator("#values .changed").count() == changes
         assert trouble == []
         page.close()
 
 
-def test_in_a_browser_the_boundary_moves_and_a_click_tells_the_class(browser: Any, address: str) -> None:
+def test_in_a_browser_the_boundary_moves_and_a_click_shows_the_class(browser: Any, address: str) -> None:
     page, trouble = open_page(browser, address, viewport={"width": 1280, "height": 800})
     assert page.locator("#left-tag").inner_text() == "Image"
     assert page.locator("#right-tag").inner_text() == "Map 2024"
-    land, wood = place_of(page, 700, 300), place_of(page, 1000, 300)
+    land, wood = position_of(page, 700, 300), position_of(page, 1000, 300)
     assert colour_at(page, *land) == [255, 255, 0]
     assert colour_at(page, *wood) == [0, 0x88, 0]
     box = page.locator("#swipe").bounding_box()
@@ -457,19 +461,19 @@ def test_in_a_browser_the_boundary_moves_and_a_click_tells_the_class(browser: An
     assert colour_at(page, *land) != [255, 255, 0]  # imagery now
     assert colour_at(page, *wood) == [0, 0x88, 0]
     stage = page.locator("#canvas").bounding_box()
-    x, y = place_of(page, 350.5, 100.5)
+    x, y = position_of(page, 350.5, 100.5)
     page.mouse.click(stage["x"] + x, stage["y"] + y)
-    page.wait_for_selector("#found dl")
+    page.wait_for_selector("#values dl")
     terms = dict(
         zip(
-            page.locator("#found dt").all_inner_texts(),
-            page.locator("#found dd").all_inner_texts(),
+            page.locator("#values dt").all_inner_texts(),
+            page.locator("#values dd").all_inner_texts(),
             strict=True,
         )
     )
     assert terms["map_2012"] == "l <b>Land</b>"  # shown as text
     assert terms["Map 2024"] == "w Water & ice"
-    assert page.locator("#found .changed").all_inner_texts() == ["w Water & ice"]
+    assert page.locator("#values .changed").all_inner_texts() == ["w Water & ice"]
     assert terms["Reference"] == "u Urban"
     assert terms["Confidence"] == "31 %"
     assert terms["EPSG:32630"] == "503505 E, 4098995 N"
@@ -477,7 +481,7 @@ def test_in_a_browser_the_boundary_moves_and_a_click_tells_the_class(browser: An
     page.close()
 
 
-def test_in_a_browser_the_keys_zoom_and_the_legend_counts_what_is_seen(browser: Any, address: str) -> None:
+def test_in_a_browser_the_keys_zoom_and_the_legend_counts_the_view(browser: Any, address: str) -> None:
     page, trouble = open_page(browser, address, viewport={"width": 1280, "height": 800})
     rows = page.locator("#legend tbody tr").all_inner_texts()
     assert [row.split("\t")[1].strip() for row in rows] == ["2,764", "2,800", "2,100"]
@@ -515,7 +519,7 @@ def test_in_a_browser_the_keys_zoom_and_the_legend_counts_what_is_seen(browser: 
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_on_a_phone_the_page_fits_and_a_touch_tells_the_class(
+def test_on_a_phone_the_page_fits_and_a_touch_shows_the_class(
     browser: Any, address: str, scheme: str
 ) -> None:
     page, trouble = open_page(
@@ -528,19 +532,19 @@ def test_on_a_phone_the_page_fits_and_a_touch_tells_the_class(
     )
     assert page.evaluate("document.documentElement.scrollWidth") == 375
     stage = page.locator("#canvas").bounding_box()
-    y = place_of(page, 550, 650)[1]
+    y = position_of(page, 550, 650)[1]
     page.touchscreen.tap(stage["x"] + 300, stage["y"] + y)
-    page.wait_for_selector("#found dl", state="visible")
-    assert "f Wood" in page.locator("#found").inner_text()
+    page.wait_for_selector("#values dl", state="visible")
+    assert "f Wood" in page.locator("#values").inner_text()
     page.wait_for_timeout(300)
     pin, stage = page.locator("#pin").bounding_box(), page.locator("#canvas").bounding_box()
-    assert stage["height"] < 500  # the answer lies below
-    assert abs(pin["y"] - stage["y"] - place_of_now(page, 650)) < 2
+    assert stage["height"] < 500  # the values are below
+    assert abs(pin["y"] - stage["y"] - present_row_of(page, 650)) < 2
     assert trouble == []
     page.close()
 
 
-def test_the_command_serves_the_page_and_says_where(files: dict[str, Path]) -> None:
+def test_the_command_serves_the_page_and_prints_its_address(files: dict[str, Path]) -> None:
     import urllib.request
 
     words = ["view", str(files["map_2024"]), "--port", "0"]
@@ -555,7 +559,7 @@ def test_the_command_serves_the_page_and_says_where(files: dict[str, Path]) -> N
             running.terminate()
 
 
-def test_a_page_opened_anew_takes_no_tile_of_an_older_map_from_the_browser(files: dict[str, Path]) -> None:
+def test_a_new_server_uses_no_cached_tiles_of_an_older_map(files: dict[str, Path]) -> None:
     tokens = {
         TestClient(view_app(files["map_2024"]), base_url=BASE).get("/api/view").json()["token"]
         for _ in range(2)

@@ -1,4 +1,4 @@
-"""Ranking a patch table: models taught with some of the patches say which labels of the others they doubt."""
+"""Label ranking: models trained on some folds of a patch table find wrong labels in the others."""
 
 from __future__ import annotations
 
@@ -14,7 +14,12 @@ from numpy.typing import NDArray
 from tesela.core.errors import InputError, unknown_name
 from tesela.io.manifest import write_whole
 from tesela.patches.dataset import PatchDataset
-from tesela.patches.ranking import Pieces, fold_patches, patch_error_likelihood
+from tesela.patches.label_quality import (
+    ERROR_LIKELIHOOD,
+    Pieces,
+    fold_patches,
+    patch_error_likelihood,
+)
 from tesela.patches.table import NONE, PatchTable, read_patches
 from tesela.recipes.stages import Stage, run_stages
 from tesela.training.forest import forest_probabilities, train_forest
@@ -23,20 +28,20 @@ from tesela.training.segmentation.settings import SegmentationSettings
 SETTINGS = SegmentationSettings(
     encoder="resnet18", decoder="small", epochs=20, batch_size=8, loss="ce", ema=0.98, patience=5
 )
-"""A small network: it need not be the best, it must not learn the mistakes by heart."""
+"""A small network: it does not have to be the best, it must not learn the wrong labels by heart."""
 
-LEAST_FOLDS = 3
+MIN_FOLDS = 3
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """What `rank_patches` did."""
+    """Result of `rank_patches`."""
 
     table: PatchTable
-    """With the column doubt."""
+    """With the column error_likelihood."""
     path: Path
     trained: int
-    """Models trained now; others were there from an interrupted or former run."""
+    """Models trained in this run; an interrupted or earlier run trained the others."""
 
 
 def rank_patches(
@@ -52,33 +57,34 @@ def rank_patches(
     quiet: bool = False,
 ) -> Ranking:
     """
-    Write into a patch table how much models doubt the label of each patch.
+    Rank the patches of a table by the likelihood that their labels are wrong.
 
-    The patches are shared out to folds by blocks of ground. For each fold, a model is taught with the others and
-    predicts it. What is done is kept in `folder`; an interrupted run goes on there.
+    Square blocks divide the patches into folds. For each fold, a model is trained on the other folds and predicts this
+    one. `folder` keeps the results of each fold, so an interrupted run resumes there.
 
     Parameters
     ----------
     out : path, optional
-        The patch table with the column doubt, 0 to 1 (see `tesela.patches.ranking.patch_error_likelihood`), missing for
-        patches that touch the ground of two folds; default: `table_path` itself.
+        The patch table with the column error_likelihood, 0 to 1 (see
+        `tesela.patches.label_quality.patch_error_likelihood`), missing for patches that overlap two folds; default:
+        `table_path` itself.
     folder : path, optional
-        Default: ``patches.ranking`` beside ``patches.parquet``.
+        Default: ``patches.label_quality`` beside ``patches.parquet``.
     model : {"forest", "network"}
-        A forest of trees by colour and texture, which takes seconds, or a U-Net, for which one of the other folds
-        chooses the weights.
+        A random forest on colour and texture, which takes seconds, or a U-Net, with one of the other folds for
+        validation.
     folds : int
-        At least 3; more teach each model with more patches, and take longer.
+        At least 3; with more folds, each model trains on more patches and the run takes longer.
 
     Raises
     ------
     InputError
-        If there is too little ground for the folds.
+        If the area is too small for the folds.
     """
     if model not in _MODELS:
         raise InputError(unknown_name("model", model, _MODELS))
-    if folds < LEAST_FOLDS:
-        raise InputError(f"{folds} folds were asked for; at least {LEAST_FOLDS} are needed.")
+    if folds < MIN_FOLDS:
+        raise InputError(f"{folds} folds are too few; at least {MIN_FOLDS} are needed.")
     table = read_patches(table_path)
     if seed < 0:
         raise InputError(f"The seed is {seed}; it is 0 or more.")
@@ -88,8 +94,8 @@ def rank_patches(
     stages = [_stage(table, fold, number, folder=home, task=task) for number in range(folds)]
     run = run_stages(stages)
     parts = [_load(stage.folder / "pieces.npz") for stage in stages]
-    doubt = patch_error_likelihood(Pieces.join(parts), count=len(table))
-    ranked = replace(table, frame=table.frame.assign(doubt=doubt))
+    likelihood = patch_error_likelihood(Pieces.join(parts), count=len(table))
+    ranked = replace(table, frame=table.frame.assign(**{ERROR_LIKELIHOOD: likelihood}))
     return Ranking(ranked, ranked.write(table_path if out is None else out), trained=len(run.done))
 
 
@@ -106,20 +112,20 @@ def _stage(table: PatchTable, fold: NDArray[np.int64], number: int, *, folder: P
     if task.model == "network":
         splits[fold == (number + 1) % folds] = "val"
     splits[fold < 0] = NONE
-    shared = table.with_splits(splits)
+    split = table.with_splits(splits)
     home = folder / f"fold-{number + 1}"
     files = {band.path for scene in table.scenes.values() for band in scene.bands} | {*table.labels.values()}
 
     def work() -> Sequence[Path]:
-        places = np.flatnonzero((shared.frame["split"] == "test").to_numpy())
-        found = _MODELS[task.model](shared, home, task)
-        parts = [Pieces.of(int(place), *patch) for place, patch in zip(places, found, strict=True)]
+        tested = np.flatnonzero((split.frame["split"] == "test").to_numpy())
+        predictions = _MODELS[task.model](split, home, task)
+        parts = [Pieces.of(int(index), *patch) for index, patch in zip(tested, predictions, strict=True)]
         return [_save(home / "pieces.npz", Pieces.join(parts))]
 
     return Stage(
         f"fold-{number + 1}",
         home,
-        {"patches": _digest(shared), "model": task.model, "training": asdict(task.settings)},
+        {"patches": _digest(split), "model": task.model, "training": asdict(task.settings)},
         lambda: [Path(path) for path in sorted(files)],
         work,
         table.legend.address,
@@ -165,7 +171,7 @@ _MODELS: dict[str, Callable[[PatchTable, Path, _Task], Iterator[_Predicted]]] = 
 
 
 def _digest(table: PatchTable) -> str:
-    """Mark of the patches and their roles; other columns do not change the work."""
+    """Digest of the patches and their splits; other columns do not change the result."""
     rows = table.frame[["patch_id", "split"]].to_numpy(str).tolist()
     return hashlib.sha256(json.dumps([table.size_px, rows]).encode()).hexdigest()[:32]
 

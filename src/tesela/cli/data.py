@@ -1,4 +1,4 @@
-"""`tesela label` and `tesela patches`: from a reference to labels, from labels to a patch table."""
+"""`tesela label` and `tesela patches`: rasterise a reference to labels, cut labels into a patch table."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 BandNames = Annotated[
     str | None, typer.Option("--bands", help="Names of all bands of the file, in order, comma-separated.")
 ]
-Scale = Annotated[float | None, typer.Option(help="Quantity = number x scale + offset.")]
+Scale = Annotated[float | None, typer.Option(help="Quantity = pixel value x scale + offset.")]
 Offset = Annotated[float | None, typer.Option(help="See --scale.")]
 Nodata = Annotated[
-    float | None, typer.Option(help="Number that means no data, if the file does not declare it.")
+    float | None, typer.Option(help="Pixel value without data, if the file does not declare it.")
 ]
 Nonfinite = Annotated[str, typer.Option(help="Undeclared NaN and infinity: 'error' or 'nodata'.")]
 
@@ -33,36 +33,35 @@ def label(
     reference: Annotated[
         str, typer.Argument(help="Polygons (GeoPackage, GeoParquet, Shapefile) or a class raster.")
     ],
-    like: Annotated[str, typer.Option(help="Scene or cube whose pixel grid the labels take.")],
+    like: Annotated[str, typer.Option(help="Scene or cube with the pixel grid of the labels.")],
     legend: Annotated[str, typer.Option(help="Legend of the labels, such as corine-2.")],
     out: Out,
-    field: Annotated[
-        str | None, typer.Option(help="Field of the polygons that holds the class code.")
-    ] = None,
+    field: Annotated[str | None, typer.Option(help="Field of the polygons with the class code.")] = None,
     source: Annotated[
-        str | None, typer.Option(help="Legend of the reference's codes; default: that of --legend.")
+        str | None, typer.Option(help="Legend of the codes in the reference; default: that of --legend.")
     ] = None,
     crosswalk: Annotated[str | None, typer.Option(help="CSV with the columns from, to, share.")] = None,
     layer: Annotated[str | None, typer.Option(help="Layer, if the file has several.")] = None,
     fractions: Annotated[
-        bool, typer.Option("--fractions", help="Exact class shares of each cell instead.")
+        bool, typer.Option("--fractions", help="Write exact class shares of each pixel.")
     ] = False,
     count: Annotated[
         str | None,
-        typer.Option(help="With --fractions: count pixels of this side, '10 m', instead of exact areas."),
+        typer.Option(help="With --fractions: count pixels of this side, '10 m', not exact areas."),
     ] = None,
     mode: Annotated[
         str, typer.Option(help="SIOSE AR: majority, the largest cover; composite, the largest class.")
     ] = "majority",
     min_share: Annotated[
-        float, typer.Option(help="SIOSE AR, composite: least share of the class, 0 to 1.")
+        float, typer.Option(help="SIOSE AR, composite: minimum share of the class, 0 to 1.")
     ] = 0.0,
     min_area: Annotated[str, typer.Option(help="SIOSE AR: smaller polygons get no class: '1 ha'.")] = "0 ha",
     trees: Annotated[
-        str, typer.Option(help="SIOSE AR: what tree cover is told by: covers, fccarb or lidar.")
+        str, typer.Option(help="SIOSE AR: source of the tree cover: covers, fccarb or lidar.")
     ] = "covers",
     canopy: Annotated[
-        float, typer.Option(help="SIOSE AR: least canopy of trees and of wooded pasture as forest, per cent.")
+        float,
+        typer.Option(help="SIOSE AR: minimum canopy of trees and of wooded pasture as forest, per cent."),
     ] = 20.0,
     outlines: Annotated[
         str | None, typer.Option(help="SIOSE AR: sheet outlines; labels end at the PNOA sheet's.")
@@ -71,7 +70,7 @@ def label(
     as_json: Json = False,
 ) -> None:
     """
-    Draw a reference on the grid of a scene; a SIOSE AR GeoPackage is known by its layers.
+    Rasterise a reference on the grid of a scene; a SIOSE AR GeoPackage is recognised by its layers.
 
     Example: tesela label clc2018.gpkg --like scene.tif --legend corine-2 --field CODE_18 -o labels.tif
     """
@@ -90,7 +89,7 @@ def label(
     target = load_legend(legend)
     check_outputs([out], inputs=[reference, *like.split(",")])
     if count is not None and not fractions:
-        raise RecipeError("--count says how shares are found: give --fractions too.")
+        raise RecipeError("--count is an option of class shares: give --fractions too.")
     if field is None and layer is None and crosswalk is None and not fractions and is_siose(reference):
         from tesela.core.units import parse_area_m2
         from tesela.labels.siose import label_sheet
@@ -103,17 +102,17 @@ def label(
             trees=trees,
             canopy_percent=canopy,
         )
-        drawn = label_sheet(reference, out, image=like, legend=target, rules=rules, outlines=outlines)
+        sheet = label_sheet(reference, out, image=like, legend=target, rules=rules, outlines=outlines)
         if as_json:
-            print_json(drawn.document)
+            print_json(sheet.document)
             return
         if not quiet:
-            print_table(drawn.rows, header=("code", "class", "ha"), right=(2,))
-        for note in drawn.notes:
+            print_table(sheet.rows, header=("code", "class", "ha"), right=(2,))
+        for note in sheet.notes:
             print(note)
-        print(f"labels  {drawn.map.path}")
+        print(f"labels  {sheet.map.path}")
         return
-    walk = None if crosswalk is None else load_crosswalk(source or "reference", target, path=crosswalk)
+    translation = None if crosswalk is None else load_crosswalk(source or "reference", target, path=crosswalk)
     count_m = None if count is None else parse_length_m(count)
     write = partial(write_fractions, count_m=count_m) if fractions else write_labels
     made = write(
@@ -123,7 +122,7 @@ def label(
         legend=target,
         source=source,
         field=field,
-        crosswalk=walk,
+        crosswalk=translation,
         layer=layer,
     )
     if as_json:
@@ -153,7 +152,7 @@ def patches(
         list[str],
         typer.Argument(
             metavar="SCENE...",
-            help="Scenes; files of one scene joined by commas. Or a patch table to split anew.",
+            help="Scenes; files of one scene joined by commas. Or a patch table to split again.",
         ),
     ],
     out: Out,
@@ -162,17 +161,19 @@ def patches(
     ] = None,
     size: Annotated[int, typer.Option(help="Side of a patch in pixels.")] = 256,
     stride: Annotated[int | None, typer.Option(help="Step between patches; default: the size.")] = None,
-    min_labelled: Annotated[float, typer.Option(help="Least share of labelled pixels, 0 to 1.")] = 0.5,
-    split: Annotated[str, typer.Option(help="random, region, block or quality.")] = "block",
+    min_labelled: Annotated[float, typer.Option(help="Minimum share of labelled pixels, 0 to 1.")] = 0.5,
+    split: Annotated[str, typer.Option(help="Kind of split: random, region, block or quality.")] = "block",
     block: Annotated[str, typer.Option(help="Side of the blocks of the block split.")] = "2 km",
-    buffer: Annotated[str, typer.Option(help="Ground left out between blocks of different splits.")] = "0 m",
+    buffer: Annotated[
+        str, typer.Option(help="Minimum distance between patches of different splits.")
+    ] = "0 m",
     regions: Annotated[
-        str | None, typer.Option(help="Polygon layer of the region split; default: scenes.")
+        str | None, typer.Option(help="Polygon layer of the region split; default: the scenes.")
     ] = None,
-    region_field: Annotated[str | None, typer.Option(help="Field that names the regions.")] = None,
-    shares: Annotated[str, typer.Option(help="Of train, validation and test.")] = "0.6,0.2,0.2",
+    region_field: Annotated[str | None, typer.Option(help="Field with the names of the regions.")] = None,
+    shares: Annotated[str, typer.Option(help="Shares of train, validation and test.")] = "0.6,0.2,0.2",
     unbiased: Annotated[
-        float, typer.Option(help="With --split quality: share held out on random blocks of all qualities.")
+        float, typer.Option(help="With --split quality: share to hold out in random blocks of all qualities.")
     ] = 0.0,
     seed: Annotated[int, typer.Option(help="Seed of the split.")] = 0,
     bands: BandNames = None,
@@ -184,9 +185,7 @@ def patches(
     as_json: Json = False,
 ) -> None:
     """
-    Cut scenes and labels into patches.
-
-    They are split so that no ground is in two splits.
+    Cut scenes and labels into patches, and split them so that no area is in two splits.
 
     Example: tesela patches scene.tif --labels labels.tif --size 256 --split block --block "3 km" -o patches.parquet
     """
@@ -220,33 +219,33 @@ def patches(
         unbiased=unbiased,
     )
     path = table.write(out)
-    found = summarise(table)
+    summary = summarise(table)
     if as_json:
-        print_json({"patches": str(path), **found.to_dict()})
+        print_json({"patches": str(path), **summary.to_dict()})
         return
     if not quiet:
-        header = ("", *found.area_ha)
-        print_table(found.rows(), header=header, right=range(1, len(header)))
-    for warning in found.warnings:
+        header = ("", *summary.area_ha)
+        print_table(summary.rows(), header=header, right=range(1, len(header)))
+    for warning in summary.warnings:
         print(f"warning: {warning}")
     print(f"patches  {path}")
 
 
 def read_table_to_split(paths: list[str]) -> PatchTable:
     """
-    Read the one patch table that was given in place of scenes.
+    Read the patch table that was given in place of scenes.
 
     Raises
     ------
     RecipeError
-        If scenes were given, whose labels are missing.
+        If scenes were given without labels.
     """
     from tesela.core.errors import RecipeError
     from tesela.patches.table import read_patches
 
     if len(paths) != 1 or not paths[0].endswith(".parquet"):
         raise RecipeError(
-            "Patches need the labels of their scenes (--labels), or one patch table to split anew."
+            "Scenes need their labels (--labels); without labels, give one patch table to split again."
         )
     return read_patches(paths[0])
 
@@ -266,5 +265,5 @@ def parse_shares(text: str) -> tuple[float, ...]:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
         raise RecipeError(
-            f"'{text}' is not a list of shares: write three numbers such as 0.6,0.2,0.2."
+            f"'{text}' is not a list of shares; give three numbers such as 0.6,0.2,0.2."
         ) from None

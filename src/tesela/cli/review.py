@@ -1,4 +1,4 @@
-"""`tesela review`: the photointerpreter's page, what came of it, and what to look at first."""
+"""`tesela review`: the review page, its results, the agreement of reviewers, and the ranking of labels."""
 
 from __future__ import annotations
 
@@ -11,113 +11,77 @@ from tesela.cli.output import Json, Quiet, print_json, print_table
 if TYPE_CHECKING:
     from tesela.web.review_results import ReviewResults
 
+FORMER = {
+    "review": {
+        "--export": "tesela review export TABLE -o FILE",
+        "--agreement": "tesela review agreement TABLE",
+        "--rank": "tesela review rank TABLE",
+        "": "tesela review serve TABLE",
+    }
+}
+
+Reviewed = Annotated[
+    str, typer.Argument(metavar="TABLE", help="Patch table (.parquet), or sample of points (.gpkg).")
+]
+
 
 def add_commands(app: typer.Typer) -> None:
-    """Add the command to the application."""
-    app.command()(review)
+    """Add the group to the application."""
+    group = typer.Typer(
+        name="review",
+        help="Review the labels of patches, or interpret the points of a sample.",
+        no_args_is_help=True,
+        rich_markup_mode=None,
+    )
+    group.command("serve")(serve)
+    group.command("export")(export)
+    group.command("agreement")(agreement)
+    group.command("rank")(rank)
+    app.add_typer(group)
 
 
-def review(
-    patches: Annotated[
-        str, typer.Argument(help="Patch table (.parquet), or sample of points (.gpkg) of tesela assess.")
-    ],
-    port: Annotated[int, typer.Option(help="Port of the page; 0 takes a free one.")] = 8080,
-    host: Annotated[
-        str, typer.Option(help="Address to listen on; 0.0.0.0 lets the whole network in.")
-    ] = "127.0.0.1",
+def serve(
+    table: Reviewed,
     image: Annotated[
         list[str] | None,
-        typer.Option(
-            help="Scene to look at the points of a sample in; repeatable: other dates, other sheets."
-        ),
+        typer.Option(help="Scene in which to interpret points; repeatable: other dates, other sheets."),
     ] = None,
     legend: Annotated[
-        str | None, typer.Option(help="Classes to give points, if the sample does not say them.")
+        str | None, typer.Option(help="Classes of the points, if the sample has no list of classes.")
     ] = None,
     reviewer: Annotated[
-        str | None, typer.Option(help="Whose verdicts; default: the name of the account.")
+        str | None, typer.Option(help="Name of the reviewer; default: the name of the account.")
     ] = None,
     order: Annotated[
         str,
-        typer.Option(help="Of patches: random; class: classes take turns; disagreement: most doubted first."),
-    ] = "random",
-    overlap: Annotated[float, typer.Option(help="Share that all reviewers judge, 0 to 1.")] = 0.1,
-    seed: Annotated[int, typer.Option(help="Seed of order and overlap; one for all reviewers.")] = 0,
-    export: Annotated[
-        list[str] | None,
-        typer.Option(help="Write the verdicts instead: .parquet (patch table), .csv or .gpkg; repeatable."),
-    ] = None,
-    agreement: Annotated[
-        bool, typer.Option("--agreement", help="Print how far the reviewers agree instead.")
-    ] = False,
-    rank: Annotated[
-        bool,
-        typer.Option("--rank", help="Train on folds and write how much models doubt each label instead."),
-    ] = False,
-    model: Annotated[
-        str, typer.Option(help="Of --rank: forest, in seconds, or network, a U-Net.")
-    ] = "forest",
-    folds: Annotated[int, typer.Option(help="Folds of --rank, at least 3.")] = 4,
-    automatic_tiers: Annotated[
-        bool,
         typer.Option(
-            "--automatic-tiers", help="With --rank: tiers by doubt where nobody gave one, marked so."
+            help="Order of patches: random; class: classes take turns; disagreement: likely errors first."
         ),
-    ] = False,
+    ] = "random",
+    overlap: Annotated[float, typer.Option(help="Share that all reviewers rate, 0 to 1.")] = 0.1,
+    seed: Annotated[int, typer.Option(help="Seed of order and overlap; the same for all reviewers.")] = 0,
+    port: Annotated[int, typer.Option(help="Port of the page; 0 for any free port.")] = 8080,
+    host: Annotated[
+        str, typer.Option(help="Address of the page; 0.0.0.0 opens it to the whole network.")
+    ] = "127.0.0.1",
     quiet: Quiet = False,
-    as_json: Json = False,
 ) -> None:
     """
-    Judge the labels of patches, or the points of a sample, in a local page.
+    Open a local page to rate the labels of patches, or to interpret the points of a sample.
 
-    Example: tesela review patches.parquet --reviewer ana
+    Example: tesela review serve patches.parquet --reviewer ana
 
-    Example: tesela review sample.gpkg --image april.tif --image september.tif
+    Example: tesela review serve sample.gpkg --image april.tif --image september.tif
     """
-    if rank:
-        _rank(
-            patches, model=model, folds=folds, seed=seed, tiers=automatic_tiers, quiet=quiet, as_json=as_json
-        )
-    elif export:
-        _export(patches, export)
-    elif agreement:
-        _agree(patches, as_json=as_json)
-    else:
-        _serve(
-            patches,
-            images=image or [],
-            legend=legend,
-            port=port,
-            host=host,
-            reviewer=reviewer,
-            order=order,
-            overlap=overlap,
-            seed=seed,
-            quiet=quiet,
-        )
-
-
-def _serve(
-    path: str,
-    *,
-    images: list[str],
-    legend: str | None,
-    port: int,
-    host: str,
-    reviewer: str | None,
-    order: str,
-    overlap: float,
-    seed: int,
-    quiet: bool,
-) -> None:
     from tesela.io.legends import load_legend
     from tesela.io.scenes import open_scene
     from tesela.web.review import review_app
-    from tesela.web.server import is_loopback, serve
+    from tesela.web.server import is_loopback
+    from tesela.web.server import serve as serve_page
 
     app = review_app(
-        path,
-        images=[open_scene(file) for file in images],
+        table,
+        images=[open_scene(file) for file in image or []],
         legend=None if legend is None else load_legend(legend),
         reviewer=reviewer,
         order=order,
@@ -129,74 +93,121 @@ def _serve(
     def announce(address: str) -> None:
         print(f"page  {address}", flush=True)
         if not quiet:
-            print("Ctrl+C ends it; verdicts are saved as they are given.", flush=True)
+            print("Stop with Ctrl+C; every verdict is saved at once.", flush=True)
             if not is_loopback(host):
-                print("warning: everybody on this network can see the imagery and judge.", flush=True)
+                print("warning: everybody on this network can see the imagery and add verdicts.", flush=True)
 
-    serve(app, host=host, port=port, announce=announce)
+    serve_page(app, host=host, port=port, announce=announce)
 
 
-def _read(path: str) -> ReviewResults:
-    from tesela.web.exports import read_review
-    from tesela.web.interpretation import read_interpretation
+def export(
+    table: Reviewed,
+    out: Annotated[
+        list[str],
+        typer.Option("--out", "-o", help="File to write: .parquet (patch table), .csv or .gpkg; repeatable."),
+    ],
+    quiet: Quiet = False,
+) -> None:
+    """
+    Write the verdicts of all reviewers.
+
+    A patch table gets the columns quality and quality_source; a GeoPackage of points gets the combined answers.
+
+    Example: tesela review export patches.parquet -o reviewed.parquet -o verdicts.csv
+    """
+    results = _read_results(table)
+    for target in out:
+        path = results.export(target)
+        if not quiet:
+            print(f"verdicts  {path}")
+
+
+def agreement(table: Reviewed, quiet: Quiet = False, as_json: Json = False) -> None:
+    """
+    Print the agreement of the reviewers.
+
+    The measures are the share of equal answers, kappa and Krippendorff's alpha, with 95 % intervals.
+
+    Example: tesela review agreement patches.parquet
+    """
+    results = _read_results(table)
+    if as_json:
+        print_json(results.to_dict())
+        return
+    measured = {question: results.agreement(question) for question in results.questions}
+    rows = [
+        (question, item.items, *(_with_interval(part) for part in (item.percent, item.kappa, item.alpha)))
+        for question, item in measured.items()
+        if item is not None
+    ]
+    if not quiet:
+        names = ", ".join(results.reviewers) or "nobody"
+        print(f"{len(results.verdicts)} of {results.total} {results.noun} reviewed by {names}")
+    if rows:
+        kappa = "weighted kappa" if results.level == "ordinal" else "kappa"
+        header = ("", results.noun, "same answer", kappa, "Krippendorff's alpha")
+        print_table(rows, header=header, right=[1])
+    else:
+        print(f"No agreement: none of the {results.noun} has verdicts of two reviewers.")
+
+
+def rank(
+    table: Annotated[str, typer.Argument(metavar="TABLE", help="Patch table (.parquet).")],
+    model: Annotated[
+        str, typer.Option(help="forest, a random forest, in seconds; or network, a U-Net.")
+    ] = "forest",
+    folds: Annotated[int, typer.Option(help="Folds for cross-prediction, at least 3.")] = 4,
+    seed: Annotated[int, typer.Option(help="Seed of folds and training.")] = 0,
+    automatic_quality: Annotated[
+        bool,
+        typer.Option(
+            "--automatic-quality",
+            help="Give patches without a review a quality class by likelihood of error, marked as automatic.",
+        ),
+    ] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """
+    Rank patches by the likelihood that their labels are wrong.
+
+    For each fold a model trains on the others and predicts it; the table gets the column error_likelihood, 0 to 1.
+
+    Example: tesela review rank patches.parquet --automatic-quality
+    """
+    from tesela.chains.label_ranking import rank_patches
+    from tesela.patches import label_quality
+
+    column = label_quality.ERROR_LIKELIHOOD
+    ranking = rank_patches(table, model=model, folds=folds, seed=seed, quiet=quiet)
+    ranked = ranking.table
+    if automatic_quality:
+        ranked = label_quality.automatic_quality(ranked)
+        ranked.write(table)
+    first = ranked.frame.nlargest(10, column)[["patch_id", column]]
+    if as_json:
+        print_json(
+            {"patches": table, "models_trained": ranking.trained, "likely_errors": first.to_dict("records")}
+        )
+        return
+    if not quiet:
+        print_table(
+            [(patch, f"{likelihood:.3f}") for patch, likelihood in first.itertuples(index=False)],
+            header=("likely errors", column),
+            right=[1],
+        )
+    print(f"patches  {table}")
+
+
+def _read_results(path: str) -> ReviewResults:
+    from tesela.web.patch_review import read_review
+    from tesela.web.point_interpretation import read_interpretation
     from tesela.web.review import is_sample
 
     return read_interpretation(path) if is_sample(path) else read_review(path)
 
 
-def _export(path: str, targets: list[str]) -> None:
-    found = _read(path)
-    for target in targets:
-        print(f"verdicts  {found.export(target)}")
-
-
-def _agree(path: str, *, as_json: bool) -> None:
-    found = _read(path)
-    if as_json:
-        print_json(found.to_dict())
-        return
-    measured = {question: found.agreement(question) for question in found.questions}
-    rows = [
-        (question, item.things, *(_words(part) for part in (item.percent, item.kappa, item.alpha)))
-        for question, item in measured.items()
-        if item is not None
-    ]
-    names = ", ".join(found.reviewers) or "nobody"
-    print(f"{len(found.verdicts)} of {found.total} {found.noun} judged by {names}")
-    if rows:
-        kappa = "weighted kappa" if found.level == "ordinal" else "kappa"
-        header = ("", found.noun, "same answer", kappa, "Krippendorff's alpha")
-        print_table(rows, header=header, right=[1])
-    else:
-        print(f"None of the {found.noun} was judged by two; agreement is not known.")
-
-
-def _words(found: object) -> str:
+def _with_interval(estimate: object) -> str:
     """Value and 95 % interval."""
-    value, low, high = (getattr(found, name) for name in ("value", "low", "high"))
+    value, low, high = (getattr(estimate, name) for name in ("value", "low", "high"))
     return f"{value:.3f} ({low:.3f} to {high:.3f})"
-
-
-def _rank(
-    patches: str, *, model: str, folds: int, seed: int, tiers: bool, quiet: bool, as_json: bool
-) -> None:
-    from tesela.chains.label_ranking import rank_patches
-    from tesela.patches.quality_classes import automatic_tiers
-
-    made = rank_patches(patches, model=model, folds=folds, seed=seed, quiet=quiet)
-    table = made.table
-    if tiers:
-        table = automatic_tiers(table)
-        table.write(patches)
-    first = table.frame.nlargest(10, "doubt")[["patch_id", "doubt"]]
-    if as_json:
-        print_json(
-            {"patches": patches, "models_trained": made.trained, "most_doubted": first.to_dict("records")}
-        )
-        return
-    print_table(
-        [(patch, f"{doubt:.3f}") for patch, doubt in first.itertuples(index=False)],
-        header=("most doubted", "doubt"),
-        right=[1],
-    )
-    print(f"patches  {patches}")

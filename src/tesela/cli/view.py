@@ -1,4 +1,4 @@
-"""`tesela view`: a local web page to look around a map."""
+"""`tesela view`: a local page that shows a map."""
 
 from __future__ import annotations
 
@@ -20,24 +20,27 @@ def view(
     image: Annotated[
         str | None, typer.Option(help="Scene to show beside it; files of one scene joined by commas.")
     ] = None,
-    reference: Annotated[str | None, typer.Option(help="Class raster to compare with; any legend.")] = None,
+    reference: Annotated[
+        str | None, typer.Option(help="Class raster to compare with, in any legend.")
+    ] = None,
     confidence: Annotated[str | None, typer.Option(help="Confidence raster, see `tesela predict`.")] = None,
     history: Annotated[
-        list[str] | None, typer.Option(help="Map of another year, told by its file name; may be repeated.")
+        list[str] | None,
+        typer.Option(help="Map of another year, with the year in its file name; repeatable."),
     ] = None,
     bands: BandNames = None,
     nodata: Nodata = None,
     legend: Annotated[
-        str | None, typer.Option(help="Legend of class rasters that do not say theirs, such as corine-2.")
+        str | None, typer.Option(help="Legend of class rasters without their own, such as corine-2.")
     ] = None,
-    port: Annotated[int, typer.Option(help="Port of the page; 0 takes a free one.")] = 8080,
+    port: Annotated[int, typer.Option(help="Port of the page; 0 for any free port.")] = 8080,
     host: Annotated[
-        str, typer.Option(help="Address to listen on; only this machine reaches the default.")
+        str, typer.Option(help="Address of the page; the default is for this machine only.")
     ] = "127.0.0.1",
     quiet: Quiet = False,
 ) -> None:
     """
-    Look around a map of any size in the browser: a local page, no network needed. Ctrl+C ends it.
+    Show a map of any size in the browser, on a local page that needs no network.
 
     Example: tesela view map.tif --image scene.tif --reference clc.tif --confidence confidence.tif --history map2018.tif
     """
@@ -60,11 +63,11 @@ def view(
     )
     files = [map_file, reference, confidence, *(history or ()), *(image.split(",") if image else ())]
     for path in [] if quiet else slow_files([path for path in files if path]):
-        print(f"note: {path} has no overviews, so the whole of it shows slowly (gdaladdo adds them)")
+        print(f"note: {path} has no overviews, so it is slow to display as a whole (gdaladdo adds them)")
 
     def announce(address: str) -> None:
         print(f"page  {address}", flush=True)
         if not quiet:
-            print("Ctrl+C ends it.", flush=True)
+            print("Stop with Ctrl+C.", flush=True)
 
     serve(app, host=host, port=port, announce=announce)

@@ -1,4 +1,4 @@
-"""Ground: which patches show the same place, so that no place is in two splits."""
+"""Overlap of patches: which of them show the same area, so that no area is in two splits."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from tesela.patches.table import NONE, PatchTable
 if TYPE_CHECKING:
     import geopandas as gpd
 
-SHARED = 1e-6
-"""Patches share ground when more than this part of the smaller one does; less is rounding."""
+MIN_OVERLAP = 1e-6
+"""Patches overlap if they share more than this part of the smaller one; less is rounding."""
 
 
 def metric_footprints(table: PatchTable) -> gpd.GeoSeries:
@@ -33,7 +33,7 @@ def shared_pairs(
     first: NDArray[np.object_], second: NDArray[np.object_], *, within_m: float = 0.0
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """
-    Find the pairs of polygons, one of each array, that share ground or lie closer than `within_m` metres.
+    Find the pairs of polygons, one of each array, that overlap or are closer than `within_m` metres.
 
     Returns
     -------
@@ -43,7 +43,7 @@ def shared_pairs(
     tree = shapely.STRtree(second)
     if within_m > 0:
         mine, theirs = tree.query(first, predicate="dwithin", distance=within_m)
-        near = shapely.distance(first[mine], second[theirs]) < within_m - SHARED * within_m
+        near = shapely.distance(first[mine], second[theirs]) < within_m - MIN_OVERLAP * within_m
         return mine[near], theirs[near]
     mine, theirs = tree.query(first)
     areas, bounds = (
@@ -53,11 +53,12 @@ def shared_pairs(
     least = np.minimum(areas[0][mine], areas[1][theirs])
     shared = _common_area(bounds[0][mine], bounds[1][theirs])  # exact for two rectangles, never too small
     boxes = [
-        np.isclose(_box_area(box), area, rtol=SHARED / 10) for box, area in zip(bounds, areas, strict=True)
+        np.isclose(_box_area(box), area, rtol=MIN_OVERLAP / 10)
+        for box, area in zip(bounds, areas, strict=True)
     ]
-    odd = np.flatnonzero((shared > SHARED * least) & ~(boxes[0][mine] & boxes[1][theirs]))
+    odd = np.flatnonzero((shared > MIN_OVERLAP * least) & ~(boxes[0][mine] & boxes[1][theirs]))
     shared[odd] = shapely.area(shapely.intersection(first[mine[odd]], second[theirs[odd]]))
-    keep = shared > SHARED * least
+    keep = shared > MIN_OVERLAP * least
     return mine[keep], theirs[keep]
 
 
@@ -90,9 +91,9 @@ def touched_blocks(
     (pairs,) array of int
         Number of the block: 0, 1, ... for the blocks touched, by row and column.
     (pairs,) array of float
-        Part of the patch that lies in the block.
+        Part of the patch inside the block.
     """
-    slack = SHARED * side_m
+    slack = MIN_OVERLAP * side_m
     bounds = (shapely.bounds(footprints) - np.tile(anchor, 2)) / side_m
     low = np.floor(bounds[:, :2] + slack / side_m).astype(np.int64)
     high = np.maximum(np.ceil(bounds[:, 2:] - slack / side_m).astype(np.int64), low + 1)
@@ -104,38 +105,38 @@ def touched_blocks(
     x, y = anchor[0] + col * side_m, anchor[1] + row * side_m
     cells = shapely.box(x, y, x + side_m, y + side_m)
     part = shapely.area(shapely.intersection(footprints[patch], cells)) / shapely.area(footprints[patch])
-    keep = part > SHARED
+    keep = part > MIN_OVERLAP
     _, block = np.unique(np.stack([row[keep], col[keep]], axis=1), axis=0, return_inverse=True)
     return patch[keep], block.ravel(), part[keep]
 
 
 def one_split_each(patch: NDArray[np.intp], split: NDArray[np.object_], *, count: int) -> NDArray[np.object_]:
     """
-    Split of each of `count` patches from the splits of the ground it touches; "none" where these are two.
+    Split of each of `count` patches from the splits of the areas it overlaps; "none" if these are two.
 
     Parameters
     ----------
     patch, split : (pairs,) arrays
-        A patch, and the split of a piece of ground that it touches.
+        A patch, and the split of an area that it overlaps.
     """
     names, numbers = np.unique(split.astype(str), return_inverse=True)
     seen = np.zeros((count, len(names)), np.bool_)
     seen[patch, numbers] = True
     if NONE in names:
         seen[:, list(names).index(NONE)] = False
-    found = np.full(count, NONE, object)
+    splits = np.full(count, NONE, object)
     single = seen.sum(axis=1) == 1
-    found[single] = names[seen[single].argmax(axis=1)]
-    return found
+    splits[single] = names[seen[single].argmax(axis=1)]
+    return splits
 
 
-def settle(
+def separate_splits(
     footprints: NDArray[np.object_], splits: NDArray[np.object_], *, buffer_m: float = 0.0
 ) -> NDArray[np.object_]:
     """
-    Put patches to "none" until no two patches of different splits share ground or lie closer than the buffer.
+    Move patches to "none" until no two patches of different splits overlap or are closer than the buffer.
 
-    The patch with most conflicts goes first; of equals, one of the largest split; of these, the last.
+    The patch with most conflicts is moved first; of equals, one of the largest split; of these, the last.
 
     Parameters
     ----------
@@ -148,28 +149,28 @@ def settle(
         conflicts.setdefault(second, set()).add(first)
     names, sizes = np.unique(splits.astype(str), return_counts=True)
     size = dict(zip(names.tolist(), sizes.tolist(), strict=True))
-    settled = splits.copy()
+    separated = splits.copy()
     queue = [(-len(others), -size[splits[index]], -index) for index, others in conflicts.items()]
     heapq.heapify(queue)
     while queue:
         degree, _, last = heapq.heappop(queue)
         others = conflicts[-last]
-        if len(others) != -degree:  # an old entry
+        if len(others) != -degree:  # an outdated entry
             continue
         if not others:
             break
-        settled[-last] = NONE
+        separated[-last] = NONE
         for other in others:
             conflicts[other].discard(-last)
             heapq.heappush(queue, (-len(conflicts[other]), -size[splits[other]], -other))
         conflicts[-last] = set()
-    return settled
+    return separated
 
 
 def _conflicts(
     footprints: NDArray[np.object_], splits: NDArray[np.object_], *, buffer_m: float
 ) -> Iterator[tuple[int, int]]:
-    members = {name: np.flatnonzero(splits == name) for name in sorted(set(splits.tolist()) - {NONE})}
-    for one, other in combinations(members.values(), 2):
+    patches = {name: np.flatnonzero(splits == name) for name in sorted(set(splits.tolist()) - {NONE})}
+    for one, other in combinations(patches.values(), 2):
         first, second = shared_pairs(footprints[one], footprints[other], within_m=buffer_m)
         yield from zip(one[first].tolist(), other[second].tolist(), strict=True)

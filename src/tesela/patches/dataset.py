@@ -1,4 +1,4 @@
-"""The torch dataset of a patch table: windows read when asked for."""
+"""The torch dataset of a patch table: windows read on demand."""
 
 from __future__ import annotations
 
@@ -15,26 +15,27 @@ from torch.utils.data import Dataset
 from tesela.core.errors import InputError
 from tesela.core.legend import IGNORE
 from tesela.core.scene import Scene
+from tesela.core.standardisation import Standardisation
 from tesela.io.maps import ClassMap, MapReader
 from tesela.io.scenes import SceneReader
 from tesela.patches.table import PatchTable
 
 
 class Patch(NamedTuple):
-    """One patch, as a network takes it."""
+    """One patch, as input of a network."""
 
     image: Tensor
     """(bands, size, size) float32, standardised; 0 where there is no data."""
     labels: Tensor
-    """(size, size) int64, positions in the legend; 255 is to be ignored."""
+    """(size, size) int64, positions in the legend; 255 is ignored."""
 
 
 class PatchDataset(Dataset[Patch]):
     """
     Patches of one split.
 
-    Imagery is standardised by band, ``(x - mean) / std``. Each process opens its own files. Training keeps what it
-    has read (`training.segmentation.data.take_to_memory`) and flips it (`training.segmentation.augment.augment`).
+    Imagery is standardised by band, ``(x - mean) / std``. Each process opens its own files. Training keeps the
+    patches in memory (`training.segmentation.data`) and flips them (`training.segmentation.augment`).
     """
 
     def __init__(
@@ -55,8 +56,7 @@ class PatchDataset(Dataset[Patch]):
         ]
         self._windows = _Windows(table, bands)
         self.bands = self._windows.bands
-        self.mean = _per_band(mean, len(self.bands), default=0.0)
-        self.std = _per_band(std, len(self.bands), default=1.0)
+        self.standardisation = Standardisation.of(self.bands, mean, std)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -64,8 +64,7 @@ class PatchDataset(Dataset[Patch]):
     def __getitem__(self, index: int) -> Patch:
         """Patch by its number in the split."""
         image, labels = self._windows.read(*self.rows[index])
-        image = (image - self.mean) / self.std
-        ready = np.where(np.isfinite(image), image, np.float32(0))
+        ready = self.standardisation.apply(image)
         return Patch(torch.from_numpy(ready), torch.from_numpy(labels.astype(np.int64)))
 
 
@@ -75,18 +74,17 @@ def band_statistics(
     """
     Mean and standard deviation of each band over the patches of a split, pixels without data left out.
 
-    One pass, patch by patch, in float64 and by the update of Chan, Golub and LeVeque (1979), which does not
-    cancel.
+    One pass, patch by patch, in float64, with the numerically stable update of Chan, Golub and LeVeque (1979).
 
     Returns
     -------
     (bands,) array of float64, (bands,) array of float64
-        A band that is the same everywhere has a deviation of 1, so that dividing by it is harmless.
+        A constant band has a deviation of 1, to avoid a division by 0.
 
     Raises
     ------
     InputError
-        If the split has no patch, or a band holds no data in any.
+        If the split has no patch, or a band has no data in any patch.
     """
     windows = _Windows(table, bands)
     size = len(windows.bands)
@@ -113,7 +111,7 @@ def band_statistics(
 
 
 class _Windows:
-    """Reads the windows of patches; each process opens its own files, and none travels to another process."""
+    """Reads the windows of patches; each process opens its own files."""
 
     def __init__(self, table: PatchTable, bands: Sequence[str] | None) -> None:
         first = next(iter(table.scenes.values()))
@@ -143,20 +141,8 @@ class _Windows:
 
     def read_image(self, scene: str, row: int, col: int) -> NDArray[np.float32]:
         """Imagery (bands, size, size), NaN without data."""
-        if self._owner != os.getpid():  # forked: the parent's files are not ours
+        if self._owner != os.getpid():  # forked: open files of our own
             self._images, self._maps, self._owner = {}, {}, os.getpid()
         if scene not in self._images:
             self._images[scene] = SceneReader(self._scenes[scene])
         return self._images[scene].read(self._table.grid_of(scene, row, col))
-
-
-def _per_band(
-    values: Sequence[float] | NDArray[np.float64] | None, count: int, *, default: float
-) -> NDArray[np.float32]:
-    found = np.full(count, default) if values is None else np.asarray(values, np.float64)
-    if found.shape != (count,) or not np.isfinite(found).all():
-        raise InputError(
-            f"Mean and deviation hold {found.size} numbers; one finite number for each of {count} bands is "
-            "needed."
-        )
-    return found.astype(np.float32)[:, None, None]

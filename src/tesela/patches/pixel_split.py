@@ -1,4 +1,4 @@
-"""The split of pixels: blocks of ground that teach, choose or judge, as Rodriguez-Ortega et al. (2024) split them."""
+"""The split of pixels by square blocks into train, validation and test, as in Rodriguez-Ortega et al. (2024)."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tesela.core.errors import GridError, InputError, join_words
-from tesela.core.shares import pixel_size_m
-from tesela.patches.balance import share_out
+from tesela.core.grid import pixel_size_m
+from tesela.patches.balance import allocate_groups
 from tesela.patches.pixels import NO_SPLIT, PixelTable
 from tesela.patches.table import SPLITS
 
@@ -18,7 +18,7 @@ BLOCK_M = (18_000.0, 15_000.0)
 """Width and height of the published blocks: about 1250 pixels of 460 m."""
 
 FRACTIONS = (0.64, 0.16, 0.2)
-"""Train, val and test: the published 80 % and 20 %, and a fifth of the first to choose the model by."""
+"""Train, val and test: the published 80 % and 20 %, and a fifth of the first for validation."""
 
 
 def split_pixels(
@@ -31,25 +31,25 @@ def split_pixels(
     balanced: bool = True,
 ) -> PixelTable:
     """
-    Split pixels by blocks of ground: train, val and test alike.
+    Split pixels by blocks into train, val and test.
 
-    Blocks start at the upper left corner of the grid. With `balanced` they are shared out so that each split
-    gets its part of every class; else at random, as published. Pixels nearer than `buffer_m` to a split that
-    judges later are used for nothing: those of train beside val and test, those of val beside test.
+    Blocks start at the upper left corner of the grid. With `balanced` they are allocated so that each split gets
+    its part of every class; else at random, as published. Pixels closer than `buffer_m` to a later split are not
+    used: those of train beside val and test, those of val beside test.
 
     Parameters
     ----------
     block_m : (float, float)
         Width and height of the blocks in metres.
     fractions : sequence of float
-        Wanted shares of train, val and test; they sum to 1.
+        Target shares of train, val and test; they sum to 1.
     buffer_m : float
         Least distance between the centres of pixels of different splits, in metres.
 
     Raises
     ------
     GridError
-        If the pixels lie on no grid, or a block is smaller than a pixel.
+        If the pixels have no grid, or a block is smaller than a pixel.
     InputError
         If there are too few blocks, or no pixel is left for a split.
     """
@@ -59,12 +59,12 @@ def split_pixels(
             f"The fractions are {join_words(wanted)}; give three that sum to 1: train, val, test."
         )
     if table.grid is None:
-        raise GridError("The pixels lie on no grid, so there are no blocks. Read them from a cube.")
+        raise GridError("The pixels have no grid, so there are no blocks. Read them from a cube.")
     width_m, height_m = pixel_size_m(table.grid)
     if block_m[0] < width_m or block_m[1] < height_m:
         raise GridError(
             f"Blocks of {block_m[0]:g} x {block_m[1]:g} m are smaller than a pixel ({width_m:.0f} x {height_m:.0f} m). "
-            f"Take larger blocks."
+            f"Use larger blocks."
         )
     across = (table.cols + 0.5) * width_m // block_m[0]
     down = (table.rows + 0.5) * height_m // block_m[1]
@@ -74,29 +74,29 @@ def split_pixels(
     needed = sum(part > 0 for part in wanted)
     if count < needed:
         raise InputError(
-            f"The pixels lie in {count} blocks of {block_m[0]:g} x {block_m[1]:g} m; {needed} splits need "
-            f"{needed} or more. Take smaller blocks or more ground."
+            f"The pixels are in {count} blocks of {block_m[0]:g} x {block_m[1]:g} m; {needed} splits need "
+            f"{needed} or more. Use smaller blocks or a larger area."
         )
     if balanced:
         content = np.ones((len(table), 1)) if table.legend is None else table.targets
         held = np.stack([np.bincount(block, weights=column, minlength=count) for column in content.T], axis=1)
-        chosen = share_out(held.astype(np.float64), wanted, seed=seed)[0]
+        chosen = allocate_groups(held.astype(np.float64), wanted, seed=seed)[0]
     else:
         chosen = _drawn(np.bincount(block), wanted, seed=seed)
     splits = chosen[block].astype(np.uint8)
     if buffer_m > 0:
         splits = _apart(table, splits, size_m=(height_m, width_m), buffer_m=buffer_m)
-    lacking = [name for code, name in enumerate(SPLITS) if wanted[code] > 0 and not (splits == code).any()]
-    if lacking:
+    empty = [name for code, name in enumerate(SPLITS) if wanted[code] > 0 and not (splits == code).any()]
+    if empty:
         raise InputError(
-            f"No pixel is left for {join_words(lacking)}: {count} blocks of {block_m[0]:g} x {block_m[1]:g} m are too "
-            f"few for a buffer of {buffer_m:g} m. Take smaller blocks, or a smaller buffer."
+            f"No pixel is left for {join_words(empty)}: {count} blocks of {block_m[0]:g} x {block_m[1]:g} m are too "
+            f"few for a buffer of {buffer_m:g} m. Use smaller blocks, or a smaller buffer."
         )
     return replace(table, splits=splits)
 
 
 def _drawn(sizes: NDArray[np.intp], wanted: Sequence[float], *, seed: int) -> NDArray[np.intp]:
-    """Blocks in random order, cut where the shares of the pixels are reached; each split gets one or more."""
+    """Blocks in random order, divided at the target shares of the pixels; each split gets one or more."""
     order = np.random.default_rng(seed).permutation(len(sizes))
     reached = (np.cumsum(sizes[order]) - sizes[order] / 2) / sizes.sum()
     chosen = np.empty(len(sizes), np.intp)
@@ -110,7 +110,7 @@ def _drawn(sizes: NDArray[np.intp], wanted: Sequence[float], *, seed: int) -> ND
 def _apart(
     table: PixelTable, splits: NDArray[np.uint8], *, size_m: tuple[float, float], buffer_m: float
 ) -> NDArray[np.uint8]:
-    """Take away the pixels of a split that lie nearer than `buffer_m` to one of a later split."""
+    """Remove the pixels of a split that are closer than `buffer_m` to one of a later split."""
     from scipy.ndimage import distance_transform_edt
 
     assert table.grid is not None

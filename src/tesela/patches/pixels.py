@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import colorsys
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,26 +12,28 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from tesela.core.errors import GridError, InputError, unknown_name
+from tesela.core.errors import GridError, InputError, join_words, unknown_name
 from tesela.core.grid import crs_text, pixel_offset, windows
-from tesela.core.legend import Legend
-from tesela.core.shares import sum_to_level
+from tesela.core.legend import LandClass, Legend, sum_to_level
 from tesela.io.abundance import AbundanceMap
 from tesela.io.cube import Cube, month_of
+from tesela.io.legends import load_legend
 from tesela.io.manifest import write_whole
+from tesela.io.msmtu import BANDS, TIMES, PublishedPixels, rebuild_grid
+from tesela.io.timespec import LabelledSeries
 from tesela.patches.table import NONE, SPLITS
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
 
 NO_SPLIT = 255
-"""Code of pixels that are used for nothing; the others are positions in `SPLITS`: train, val, test."""
+"""Code of pixels that are not used; the other codes are positions in `SPLITS`: train, val, test."""
 
 
 @dataclass(frozen=True, eq=False)
 class PixelTable:
     """
-    Pixels as arrays, one row each: what a network reads, what it should answer, and where the pixel lies.
+    Pixels as arrays, one row each: input and target of a network, position and split.
 
     Read from cubes by `read_pixels` or from published files; all in memory (357,000 pixels of 12 months and 7
     bands take 120 MB).
@@ -41,7 +44,7 @@ class PixelTable:
     static: NDArray[np.float32]
     """(pixels, layers), NaN where a layer has no data."""
     targets: NDArray[np.float32]
-    """(pixels, classes) shares in the order of the legend, summing to 1; (pixels, 0) where none are known."""
+    """(pixels, classes) shares in the order of the legend, summing to 1; (pixels, 0) where there are none."""
     rows: NDArray[np.int32]
     """(pixels,) row in `grid`; the number of the pixel where there is no grid."""
     cols: NDArray[np.int32]
@@ -67,9 +70,9 @@ class PixelTable:
             "cols": (self.cols.shape, (count,)),
             "splits": (self.splits.shape, (count,)),
         }
-        for name, (found, wanted) in shapes.items():
-            if found != wanted:
-                raise InputError(f"A pixel table's {name} have the shape {found}; {wanted} was expected.")
+        for name, (shape, expected) in shapes.items():
+            if shape != expected:
+                raise InputError(f"A pixel table's {name} have the shape {shape}; {expected} was expected.")
 
     def __len__(self) -> int:
         return len(self.values)
@@ -90,9 +93,9 @@ class PixelTable:
     @property
     def counts(self) -> dict[str, int]:
         """Number of pixels by split: train, val, test, none."""
-        found = np.bincount(self.splits, minlength=NO_SPLIT + 1)
+        counts = np.bincount(self.splits, minlength=NO_SPLIT + 1)
         return {
-            name: int(found[code]) for name, code in zip((*SPLITS, NONE), (0, 1, 2, NO_SPLIT), strict=True)
+            name: int(counts[code]) for name, code in zip((*SPLITS, NONE), (0, 1, 2, NO_SPLIT), strict=True)
         }
 
     def take(self, chosen: NDArray[np.bool_] | NDArray[np.integer]) -> PixelTable:
@@ -127,20 +130,20 @@ class PixelTable:
         coarse = legend.level(depth)
         return replace(self, targets=sum_to_level(self.targets.T, legend, depth).T.copy(), legend=coarse)
 
-    def ground(self, split: str, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    def split_mask(self, split: str, shape: tuple[int, int]) -> NDArray[np.bool_]:
         """(rows, cols) mask of the pixels of a split, on a grid of that shape."""
         chosen = self.splits == SPLITS.index(split)
-        found = np.zeros(shape, np.bool_)
-        found[self.rows[chosen], self.cols[chosen]] = True
-        return found
+        mask = np.zeros(shape, np.bool_)
+        mask[self.rows[chosen], self.cols[chosen]] = True
+        return mask
 
     def positions(self) -> NDArray[np.int32]:
         """(rows, cols) position in the table of each pixel of the grid, -1 where there is none."""
         if self.grid is None:
-            raise GridError("The pixels lie on no grid, so they have no neighbours. Read them from a cube.")
-        found = np.full(tuple(self.grid.shape), -1, np.int32)
-        found[self.rows, self.cols] = np.arange(len(self), dtype=np.int32)
-        return found
+            raise GridError("The pixels have no grid, so they have no neighbours. Read them from a cube.")
+        positions = np.full(tuple(self.grid.shape), -1, np.int32)
+        positions[self.rows, self.cols] = np.arange(len(self), dtype=np.int32)
+        return positions
 
     def write(self, path: str | Path) -> Path:
         """Write the table into one safetensors file, whole or not at all; `read_pixel_table` reads it."""
@@ -176,21 +179,21 @@ def read_pixels(
     Parameters
     ----------
     abundances : AbundanceMap, optional
-        Shares on the cube's own pixels; pixels without shares are left out. Default: all pixels, no targets.
+        Shares on the pixels of the cube; pixels without shares are left out. Default: all pixels, no targets.
     min_observed : float
-        Least share of a pixel's values that are no gaps; pixels without a single one are always left out.
+        Least share of the values of a pixel that are not gaps; pixels without any value are always left out.
 
     Raises
     ------
     GridError
-        If the shares lie on another grid.
+        If the shares have another grid.
     InputError
-        If no pixel is left, or a file is broken.
+        If no pixel is left, or a file is damaged.
     """
     if abundances is not None and pixel_offset(cube.grid, abundances.grid) is None:
         raise GridError(
-            f"{abundances.path} and {cube.path} have different pixels. Draw the shares on the cube's grid "
-            f"(tesela label REFERENCE --like CUBE --fractions)."
+            f"{abundances.path} and {cube.path} have different pixels. Make the shares on the grid of the "
+            f"cube (tesela label REFERENCE --like CUBE --fractions)."
         )
     blocks = []
     for row, col, grid in windows(cube.grid, cube.chunk_px):
@@ -214,14 +217,14 @@ def read_pixels(
         )
     if not blocks:
         what = "" if abundances is None else f" with class shares in {abundances.path}"
-        raise InputError(f"{cube.path}: holds no observed pixel{what}. Check that both show the same ground.")
-    values, static, targets, *places = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
+        raise InputError(f"{cube.path}: has no observed pixel{what}. Check that both cover the same area.")
+    values, static, targets, rows, cols = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
     return PixelTable(
         values=values,
         static=static,
         targets=targets,
-        rows=places[0].astype(np.int32, copy=False),
-        cols=places[1].astype(np.int32, copy=False),
+        rows=rows.astype(np.int32, copy=False),
+        cols=cols.astype(np.int32, copy=False),
         splits=np.full(len(values), NO_SPLIT, np.uint8),
         times=cube.times,
         bands=cube.bands,
@@ -238,7 +241,7 @@ def read_pixel_table(path: str | Path) -> PixelTable:
     Raises
     ------
     InputError
-        If the file is missing, broken, or no pixel table.
+        If the file is missing, damaged, or not a pixel table.
     """
     from affine import Affine
     from odc.geo.geobox import GeoBox
@@ -248,12 +251,12 @@ def read_pixel_table(path: str | Path) -> PixelTable:
         with safe_open(path, framework="numpy") as file:
             text = (file.metadata() or {}).get("tesela_pixels")
             if text is None:
-                raise InputError(f"{path}: is no pixel table of Tesela.")
+                raise InputError(f"{path}: is not a pixel table of Tesela.")
             arrays = {name: file.get_tensor(name) for name in _ARRAYS}
     except FileNotFoundError:
         raise InputError(f"{path}: no such file.") from None
     except (SafetensorError, OSError) as error:
-        raise InputError(f"{path}: no pixel table, or a broken one ({error}).") from None
+        raise InputError(f"{path}: not a pixel table, or a damaged one ({error}).") from None
     document = json.loads(text)
     legend, grid = document["legend"], document["grid"]
     return PixelTable(
@@ -268,9 +271,69 @@ def read_pixel_table(path: str | Path) -> PixelTable:
     )
 
 
+def table_of_msmtu(pixels: PublishedPixels, *, level: int = 2) -> PixelTable:
+    """
+    Pixels of Andalusia-MSMTU with their shares and published partitions, on the reconstructed grid.
+
+    Raises
+    ------
+    InputError
+        If there are no shares of that level.
+    GridError
+        If the pixels are not on one grid.
+    """
+    if level not in pixels.shares:
+        raise InputError(
+            f"The data set has no shares of level {level}; it has {join_words(pixels.shares) or 'none'}."
+        )
+    grid, rows, cols = rebuild_grid(pixels)
+    table = PixelTable(
+        values=pixels.values,
+        static=pixels.static,
+        targets=pixels.shares[level],
+        rows=rows,
+        cols=cols,
+        splits=pixels.splits[level],
+        times=TIMES,
+        bands=BANDS,
+        layers=pixels.layers,
+        legend=load_legend(f"sipna-{level}"),
+        grid=grid,
+    )
+    return table.take(np.flatnonzero(np.isfinite(table.targets).all(axis=1)))
+
+
+def table_of_timespec(series: LabelledSeries) -> PixelTable:
+    """Windows of TimeSpec4LULC, each with one class as the whole pixel; without layers and grid."""
+    count, classes = len(series), len(series.classes)
+    legend = Legend(
+        "timespec4lulc",
+        tuple(
+            LandClass(k + 1, str(k + 1), name, _color(k, classes)) for k, name in enumerate(series.classes)
+        ),
+    )
+    return PixelTable(
+        values=series.values,
+        static=np.zeros((count, 0), np.float32),
+        targets=np.eye(classes, dtype=np.float32)[series.labels],
+        rows=np.arange(count, dtype=np.int32),
+        cols=np.zeros(count, np.int32),
+        splits=np.full(count, NO_SPLIT, np.uint8),
+        times=TIMES,
+        bands=BANDS,
+        layers=(),
+        legend=legend,
+    )
+
+
 def _legend_document(legend: Legend) -> dict[str, object]:
     return {"name": legend.name, "levels": legend.levels, "rows": legend.to_rows()}
 
 
 def _grid_document(grid: GeoBox) -> dict[str, object]:
     return {"shape": list(grid.shape), "transform": list(grid.affine)[:6], "crs": crs_text(grid)}
+
+
+def _color(number: int, count: int) -> str:
+    red, green, blue = colorsys.hsv_to_rgb(number / count, 0.6, 0.8)
+    return f"#{round(255 * red):02x}{round(255 * green):02x}{round(255 * blue):02x}"

@@ -1,4 +1,4 @@
-"""Strips of a scene: what each patch holds, counted in one pass over imagery and labels."""
+"""Strips of a scene: class pixels of each patch, counted in one pass over imagery and labels."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def count_classes(
     scene: Scene, labels: ClassMap, *, size_px: int, stride_px: int
 ) -> tuple[list[tuple[int, int]], NDArray[np.int64], NDArray[np.float64]]:
     """
-    Count what all patches of a scene hold.
+    Count the pixels of each class in all patches of a scene.
 
     Imagery and labels are read once, by strips as high as a patch; memory grows with the scene's width.
 
@@ -72,7 +72,7 @@ def _strips(
 
 
 def _valid(images: SceneReader, grid: GeoBox) -> NDArray[np.bool_]:
-    """Where all bands have data, (rows, cols); imagery that cannot be without data is not read."""
+    """Where all bands have data, (rows, cols)."""
     rows, cols = grid.shape
     step = max(256, (_CHUNK_MIB << 20) // (4 * rows * len(images.scene.bands)))
     parts = [
@@ -83,7 +83,7 @@ def _valid(images: SceneReader, grid: GeoBox) -> NDArray[np.bool_]:
 
 
 def footprints(scene: Scene, origins: Sequence[tuple[int, int]], *, size_px: int) -> gpd.GeoSeries:
-    """Squares on the ground in the scene's CRS, with points along the sides that reprojection can bend."""
+    """Outlines of patches in the CRS of the scene, with points along the sides for an accurate reprojection."""
     import geopandas as gpd
     import shapely
 

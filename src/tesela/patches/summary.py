@@ -1,4 +1,4 @@
-"""The summary of a patch table: what each split holds, and what it lacks."""
+"""The summary of a patch table: area and class shares of each split, and missing classes."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from tesela.patches.table import NONE, SPLITS, UNBIASED, PatchTable
 
 @dataclass(frozen=True)
 class SplitSummary:
-    """Patches, ground and class shares of each split."""
+    """Patches, area and class shares of each split."""
 
     patches: dict[str, int]
-    """Number of patches by split; "none" are those left out."""
+    """Number of patches by split; "none" are not used."""
     area_ha: dict[str, float]
-    """Labelled ground by split in hectares; ground that several patches show counts for each."""
+    """Labelled area by split in hectares; overlaps of patches count for each patch."""
     shares: dict[str, dict[str, float]]
-    """Part of each class in a split's labelled ground, by class code and split; they sum to 1 in a split."""
+    """Share of each class in the labelled area of a split, by class code and split; they sum to 1 in a split."""
     warnings: tuple[str, ...]
-    """One line for each thing that a person should know."""
+    """One line for each warning."""
 
     def to_dict(self) -> dict[str, object]:
         """Document for `--json`."""
@@ -33,20 +33,20 @@ class SplitSummary:
         }
 
     def rows(self) -> list[tuple[str, ...]]:
-        """Rows of a table for people: what, then one column per split."""
+        """Rows of the printed table: quantity, then one column per split."""
         splits = list(self.area_ha)
         lines = [("patches", *(str(self.patches.get(split, 0)) for split in splits))]
         lines.append(("labelled ha", *(f"{self.area_ha[split]:.0f}" for split in splits)))
-        for code, found in self.shares.items():
-            lines.append((code, *(f"{found[split]:.1%}" for split in splits)))
+        for code, shares in self.shares.items():
+            lines.append((code, *(f"{shares[split]:.1%}" for split in splits)))
         return lines
 
 
 def summarise(table: PatchTable) -> SplitSummary:
     """
-    Count what each split of a table holds, and warn where a class is missing from one.
+    Summarise each split of a table, with a warning where a class is missing in a split.
 
-    Classes that occur nowhere in the table are left out.
+    Classes that do not occur in the table are left out.
     """
     from tesela.patches.areas import metric_footprints
 
@@ -74,19 +74,24 @@ def _warnings(table: PatchTable, splits: list[str], present: list[int]) -> list[
     pixels = {split: table.class_pixels(split) for split in splits}
     lines = []
     for split in splits:
-        lacking = [
+        missing = [
             f"{table.legend.codes[i]} {table.legend.names[i]}" for i in present if not pixels[split][i]
         ]
-        if lacking:
-            lines.append(f"{split} lacks {join_words(lacking)}: such classes are not {_LACK[split]}.")
+        if missing:
+            lines.append(f"{split} has no pixel of {join_words(missing)}: {_EFFECT[split]}.")
     lost = table.counts.get(NONE, 0)
     if lost:
         share = lost / len(table)
         lines.append(
-            f"{lost} of {len(table)} patches ({share:.0%}) are in no split: they touch ground of two, or of "
-            "none."
+            f"{lost} of {len(table)} patches ({share:.0%}) are in no split: they overlap two splits, or none."
         )
     return lines
 
 
-_LACK = {"train": "learned", "val": "watched in training", "test": "judged", UNBIASED: "judged without bias"}
+_EFFECT = {
+    "train": "the model cannot learn them",
+    "val": "the validation scores leave them out",
+    "test": "the test scores leave them out",
+    UNBIASED: "the unbiased scores leave them out",
+}
+"""Consequence of a class that is missing in a split."""

@@ -28,13 +28,13 @@ SPLITS = ("train", "val", "test")
 """Names of the splits, in the order of fractions."""
 
 UNBIASED = "unbiased"
-"""Split of patches of all qualities, on random blocks of ground held out of a split by quality: they judge."""
+"""Test split of patches of all qualities, in random blocks held out of a split by quality."""
 
 NONE = "none"
-"""Split of patches that are used for nothing."""
+"""Split of patches that are not used."""
 
 QUALITIES = ("high", "medium", "low")
-"""Tiers of label quality, best first."""
+"""Quality classes of labels, best first."""
 
 _KEY = b"tesela"
 _VERSION = 1
@@ -43,7 +43,7 @@ _VERSION = 1
 @dataclass(frozen=True, eq=False)
 class PatchTable:
     """
-    Patches of one or several scenes, with all that is needed to read them again.
+    Patches of one or several scenes, with the paths and settings to read them again.
 
     A patch is a square window of a scene, on the scene's own pixels.
     """
@@ -72,9 +72,9 @@ class PatchTable:
     @property
     def counts(self) -> dict[str, int]:
         """Number of patches by split, train, val and test first."""
-        found = self.frame["split"].value_counts()
-        order = [*SPLITS, *sorted(set(found.index) - set(SPLITS))]
-        return {str(split): int(found[split]) for split in order if split in found.index}
+        counts = self.frame["split"].value_counts()
+        order = [*SPLITS, *sorted(set(counts.index) - set(SPLITS))]
+        return {str(split): int(counts[split]) for split in order if split in counts.index}
 
     @property
     def share_columns(self) -> list[str]:
@@ -94,8 +94,8 @@ class PatchTable:
         if rows.empty:
             there = join_words(f"{count} {name}" for name, count in self.counts.items())
             raise InputError(
-                f"No patch is in split '{split}' (there are {there}). Split the table anew "
-                f"(tesela patches --split ...)."
+                f"No patch is in split '{split}' (there are {there}). Split the table again "
+                f"(tesela patches TABLE --split ...)."
             )
         return rows
 
@@ -107,7 +107,7 @@ class PatchTable:
         return counts
 
     def grid_of(self, scene: str, row: int, col: int) -> GeoBox:
-        """Pixel grid of the patch of a scene whose corner lies at `row`, `col`."""
+        """Pixel grid of the patch of a scene with its upper left corner at `row`, `col`."""
         return window_grid(self.scenes[scene].grid, int(row), int(col), self.size_px, self.size_px)
 
     def with_splits(self, splits: Sequence[str] | NDArray[np.object_]) -> PatchTable:
@@ -130,7 +130,7 @@ class PatchTable:
             "size_px": self.size_px,
             "stride_px": self.stride_px,
             "scenes": [_moved(scene, _relative, out.parent).to_dict() for scene in self.scenes.values()],
-            "labels": {name: _relative(found, out.parent) for name, found in self.labels.items()},
+            "labels": {name: _relative(file, out.parent) for name, file in self.labels.items()},
         }
         with write_whole(out) as part:
             plain = part.with_name("plain.parquet")
@@ -162,20 +162,20 @@ def read_patches(path: str | Path) -> PatchTable:
         raise InputError(f"{path}: not a GeoParquet file ({str(error).splitlines()[0]}).") from None
     if _KEY not in metadata:
         raise InputError(
-            f"{path}: is no patch table: it lacks Tesela's description. Make one (tesela patches)."
+            f"{path}: is not a patch table: it has no metadata of Tesela. Make one (tesela patches)."
         )
     document: dict[str, Any] = json.loads(metadata[_KEY])
     if document["version"] != _VERSION:
         raise InputError(
             f"{path}: is a patch table of version {document['version']}, this Tesela reads version "
-            f"{_VERSION}. Make it anew (tesela patches)."
+            f"{_VERSION}. Make it again (tesela patches)."
         )
-    folder = Path(path).resolve().parent  # as it was written, also through a link
+    folder = Path(path).resolve().parent  # that of the file itself, also through a link
     scenes = [_moved(Scene.from_dict(item), _absolute, folder) for item in document["scenes"]]
     return PatchTable(
         frame=frame,
         scenes={scene.name: scene for scene in scenes},
-        labels={name: _absolute(found, folder) for name, found in document["labels"].items()},
+        labels={name: _absolute(file, folder) for name, file in document["labels"].items()},
         legend=Legend.from_rows(
             document["legend"]["name"], document["legend"]["rows"], levels=document["legend"]["levels"]
         ),
@@ -195,13 +195,13 @@ def make_patches(
     """
     Cut scenes and their label maps into patches.
 
-    Patches start at the multiples of the stride and lie wholly inside their scene. Those whose imagery is all
-    nodata, or of which too little is labelled, are left out. Imagery and labels are read once, by strips.
+    Patches start at the multiples of the stride and are completely inside their scene. Patches without imagery, or
+    with too few labelled pixels, are left out. Imagery and labels are read once, by strips.
 
     Parameters
     ----------
     scenes : sequence of Scene
-        Each with a name of its own.
+        Each with a different name.
     labels : sequence of ClassMap
         One per scene, in the same order, or one for all; on any grid, read by nearest pixel.
     size_px : int
@@ -214,9 +214,9 @@ def make_patches(
     Raises
     ------
     InputError
-        If scenes and label maps cannot be paired, or no patch is labelled enough.
+        If scenes and label maps cannot be paired, or no patch has enough labelled pixels.
     GridError
-        If a scene is smaller than a patch, or its label map lies elsewhere.
+        If a scene is smaller than a patch, or its label map does not overlap it.
     """
     import geopandas as gpd
     import pandas as pd
@@ -227,8 +227,8 @@ def make_patches(
     rows: list[dict[str, object]] = []
     squares = []
     best = 0.0
-    for scene, found in pairs:
-        origins, counts, valid = count_classes(scene, found, size_px=size_px, stride_px=stride)
+    for scene, label_map in pairs:
+        origins, counts, valid = count_classes(scene, label_map, size_px=size_px, stride_px=stride)
         shares = counts[:, 1:] / size_px**2
         labelled = shares.sum(axis=1)
         best = max(best, float(labelled.max()))
@@ -251,8 +251,8 @@ def make_patches(
         squares.append(footprints(scene, [origins[index] for index in chosen], size_px=size_px))
     if not rows:
         raise InputError(
-            f"No patch of {size_px} px is labelled on {min_labelled:.0%} of its ground (the best is, on "
-            f"{best:.0%}). Check that the label maps cover the scenes, or lower the minimum (--min-labelled)."
+            f"No patch of {size_px} px has labels on {min_labelled:.0%} of its pixels (the best has {best:.0%}). Check "
+            "that the label maps cover the scenes, or lower the minimum (--min-labelled)."
         )
     home = squares[0].crs
     geometry = pd.concat([series.to_crs(home) for series in squares], ignore_index=True)
@@ -260,7 +260,7 @@ def make_patches(
     return PatchTable(
         frame=frame,
         scenes={scene.name: scene for scene, _ in pairs},
-        labels={scene.name: found.path for scene, found in pairs},
+        labels={scene.name: label_map.path for scene, label_map in pairs},
         legend=legend,
         size_px=size_px,
         stride_px=stride,
@@ -275,7 +275,9 @@ def _pairs(
             f"Patches of {size_px} px every {stride_px} px: size and stride must be at least 1 px."
         )
     if not 0 <= min_labelled <= 1:
-        raise InputError(f"The least labelled share is {min_labelled}; it is a part of 1, such as 0.5.")
+        raise InputError(
+            f"The minimum labelled share is {min_labelled}; give a number from 0 to 1, such as 0.5."
+        )
     if not scenes or len(labels) not in (1, len(scenes)):
         raise InputError(
             f"{len(scenes)} scenes and {len(labels)} label maps were given; give one map per scene, in the "
@@ -285,23 +287,23 @@ def _pairs(
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise InputError(
-            f"Two scenes are called {join_words(twice)}; give each a name of its own (the name of its file)."
+            f"Two scenes have the name {join_words(twice)}; give each a different name (the name of its file)."
         )
     pairs = list(zip(scenes, labels if len(labels) > 1 else list(labels) * len(scenes), strict=True))
-    for scene, found in pairs:
-        if found.legend != labels[0].legend:
+    for scene, label_map in pairs:
+        if label_map.legend != labels[0].legend:
             raise InputError(
-                f"{found.path} is drawn in legend '{found.legend.address}', {labels[0].path} in "
-                f"'{labels[0].legend.address}'; a patch table has one legend. Translate one (tesela legend "
-                "convert)."
+                f"{label_map.path} has the legend '{label_map.legend.address}', {labels[0].path} "
+                f"'{labels[0].legend.address}'; a patch table has one legend. Translate one map "
+                "(tesela legend convert)."
             )
         rows, cols = scene.grid.shape
         if min(rows, cols) < size_px:
             raise GridError(
-                f"Scene '{scene.name}' has {rows} x {cols} px, a patch needs {size_px} x {size_px} px. Take "
+                f"Scene '{scene.name}' has {rows} x {cols} px, a patch needs {size_px} x {size_px} px. Use "
                 f"smaller patches (--size {_smaller(min(rows, cols))}) or a larger scene."
             )
-        _check_overlap(scene, found)
+        _check_overlap(scene, label_map)
     return pairs
 
 
@@ -316,8 +318,8 @@ def _check_overlap(scene: Scene, labels: ClassMap) -> None:
     if theirs[0] < mine[2] and theirs[2] > mine[0] and theirs[1] < mine[3] and theirs[3] > mine[1]:
         return
     raise GridError(
-        f"The labels of {labels.path} do not overlap scene '{scene.name}': they lie at {_words(theirs)}, the "
-        f"scene at {_words(mine)} (left, bottom, right, top in {scene.grid.crs}). Give the labels of this "
+        f"The labels of {labels.path} do not overlap scene '{scene.name}': they extend over {_words(theirs)}, the "
+        f"scene over {_words(mine)} (left, bottom, right, top in {scene.grid.crs}). Give the labels of this "
         "scene."
     )
 

@@ -1,4 +1,4 @@
-"""Layers of the view page: class maps, confidence and imagery, drawn tile by tile."""
+"""Layers of the view page: class maps, confidence and imagery, drawn by tile."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from tesela.io.scenes import SceneReader
 from tesela.pages.scene_picture import common_range, shown_bands
 
 _SAMPLE_PX = 512
-"""Side of the overview of an image from which its contrast is set."""
+"""Side of the overview of an image that sets its contrast."""
 _FINEST = -4
-"""Finest level of imagery with smaller pixels than the map's: a sixteenth."""
+"""Finest level of imagery with smaller pixels than the map: a sixteenth of a pixel of the map."""
 
 Reader = TypeVar("Reader")
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A tile as it goes over the wire."""
+    """A tile as it is sent to the browser."""
 
     content: bytes
     media: str
@@ -42,7 +42,7 @@ class Picture:
 
 
 class Layer(Protocol):
-    """One raster that can be shown."""
+    """A raster of the view page."""
 
     name: str
     kind: str
@@ -51,14 +51,14 @@ class Layer(Protocol):
         """Draw a tile."""
 
     def at(self, pixel: GeoBox) -> object:
-        """Tell what lies in one pixel of the map, as a JSON value; None where there is no data."""
+        """Value at one pixel of the map, for JSON; None if there is no data."""
 
     def describe(self) -> dict[str, object]:
-        """All that the page must know beforehand."""
+        """Description of the layer for the page."""
 
 
 class ClassLayer:
-    """A class map: tiles are its values, coloured by the page."""
+    """A class map: tiles are class values, coloured by the page."""
 
     kind = "class"
 
@@ -78,7 +78,7 @@ class ClassLayer:
             return int(reader.read(pixel)[0, 0]) or None
 
     def describe(self) -> dict[str, object]:
-        """Legend with shares and areas, the codes down to each class, and the year."""
+        """Legend with shares and areas, the codes of all levels of each class, and the year."""
         legend = self.source.legend
         counts, exact = class_counts(self.source.path)
         total = int(counts[list(legend.values)].sum())
@@ -105,7 +105,7 @@ class ClassLayer:
 
 
 class ScoreLayer:
-    """A confidence raster: tiles are its per cents, coloured by the page."""
+    """A confidence raster: tiles are per cents, coloured by the page."""
 
     kind = "score"
 
@@ -113,7 +113,7 @@ class ScoreLayer:
         self.name, self._pyramid = name, pyramid
         self._readers = _Pool(lambda: ConfidenceReader(path))
         with self._readers.lend():
-            pass  # a wrong file is told now
+            pass  # to report a wrong file now
 
     def tile(self, level: int, x: int, y: int) -> Picture:
         """Per cents of a tile, packed."""
@@ -123,16 +123,16 @@ class ScoreLayer:
     def at(self, pixel: GeoBox) -> object:
         """Per cent of a pixel."""
         with self._readers.lend() as reader:
-            found = int(reader.read(pixel)[0, 0])
-        return found if found <= 100 else None
+            percent = int(reader.read(pixel)[0, 0])
+        return percent if percent <= 100 else None
 
     def describe(self) -> dict[str, object]:
-        """Tell how fine the tiles get."""
+        """Finest level of the tiles."""
         return {"finest": 0}
 
 
 class ImageLayer:
-    """A scene: tiles are JPEG, or PNG where data is missing; one contrast for the whole of it."""
+    """A scene: tiles are JPEG, or PNG where data is missing; the contrast is the same for the whole scene."""
 
     kind = "image"
 
@@ -144,7 +144,7 @@ class ImageLayer:
         self._values = _Pool(lambda: SceneReader(scene))
 
     def tile(self, level: int, x: int, y: int) -> Picture:
-        """Picture of a tile in the contrast of the whole scene."""
+        """Picture of a tile with the contrast of the whole scene."""
         with self._readers.lend() as reader:
             pixels = reader.read(self._pyramid.tile(level, x, y))
         seen = np.isfinite(pixels).all(axis=0)
@@ -165,16 +165,16 @@ class ImageLayer:
     def at(self, pixel: GeoBox) -> object:
         """Quantities of all bands at a pixel."""
         with self._values.lend() as reader:
-            numbers = reader.read(pixel)[:, 0, 0]
-        if not np.isfinite(numbers).any():
+            values = reader.read(pixel)[:, 0, 0]
+        if not np.isfinite(values).any():
             return None
         return {
-            band.name: float(f"{number:.4g}") if np.isfinite(number) else None
-            for band, number in zip(self.all_bands.bands, numbers, strict=True)
+            band.name: float(f"{value:.4g}") if np.isfinite(value) else None
+            for band, value in zip(self.all_bands.bands, values, strict=True)
         }
 
     def describe(self) -> dict[str, object]:
-        """Tell how fine the tiles get, and which bands are shown."""
+        """Finest level of the tiles, and the bands on display."""
         finer = np.log2(self.scene.pixel_size_m / max(_side_m(self._pyramid.grid), 1e-9))
         return {
             "finest": int(np.clip(np.floor(finer + 0.1), _FINEST, 0)),
@@ -196,7 +196,7 @@ class ImageLayer:
 
 
 class _Pool(Generic[Reader]):
-    """Open readers, lent to one thread at a time; as many as there are threads at once."""
+    """Open readers, each for one thread at a time; as many as there are concurrent threads."""
 
     def __init__(self, make: Callable[[], Reader]) -> None:
         self._make = make
@@ -204,7 +204,7 @@ class _Pool(Generic[Reader]):
 
     @contextmanager
     def lend(self) -> Iterator[Reader]:
-        """Lend a reader; one that failed is not lent again."""
+        """Lend a reader; after a failure it is not used again."""
         try:
             reader = self._idle.pop()
         except IndexError:
@@ -218,7 +218,7 @@ def _packed(values: NDArray[np.uint8]) -> Picture:
 
 
 def _pixel_ha(grid: GeoBox) -> float | None:
-    """Hectares of a pixel; None where they differ over the map, as in degrees."""
+    """Hectares of a pixel; None if they differ within the map, as in degrees."""
     if grid.crs is None or not grid.crs.projected:
         return None
     unit = float(grid.crs.proj.axis_info[0].unit_conversion_factor or 1.0)

@@ -1,4 +1,4 @@
-"""The log of verdicts: append-only, in SQLite, written by several people at once."""
+"""The log of verdicts: append-only, in SQLite, for several writers at a time."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CREATE TABLE IF NOT EXISTS events (
     seconds REAL NOT NULL DEFAULT 0,
     undoes INTEGER REFERENCES events (id)
 );
-CREATE INDEX IF NOT EXISTS by_thing ON events (reviewer, item_id);
+CREATE INDEX IF NOT EXISTS by_item ON events (reviewer, item_id);
 CREATE TRIGGER IF NOT EXISTS never_changed BEFORE UPDATE ON events
     BEGIN SELECT RAISE(ABORT, 'the log of verdicts is append-only'); END;
 CREATE TRIGGER IF NOT EXISTS never_deleted BEFORE DELETE ON events
@@ -39,6 +39,7 @@ CREATE TRIGGER IF NOT EXISTS never_deleted BEFORE DELETE ON events
 CREATE TABLE IF NOT EXISTS claims (item_id TEXT PRIMARY KEY, reviewer TEXT NOT NULL, until REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS subject (fingerprint TEXT NOT NULL);
 """
+"""The file format of the first version, kept: action 'judge' is `Verdict.action` "rate", tier is `Verdict.quality`."""
 _STANDING = """
 SELECT e.* FROM events e JOIN (
     SELECT max(id) AS id FROM events
@@ -46,19 +47,19 @@ SELECT e.* FROM events e JOIN (
     GROUP BY reviewer, item_id
 ) last ON e.id = last.id
 """
-"""The last word of each reviewer on each thing that was not taken back."""
+"""The last verdict of each reviewer on each item that was not undone."""
 
 
 class LogError(InputError):
-    """The log cannot be written now: the verdict must be sent again."""
+    """The log cannot be written now; the verdict has to be sent again."""
 
 
 class VerdictLog:
     """
     The log of one patch table or sample, beside it on disk; use it in a `with` block.
 
-    A verdict is on disk when `add` returns, also when the machine loses power then. Nothing is ever changed or
-    deleted: taking back is an entry of its own. Several threads and several processes may write at once.
+    When `add` returns, the verdict is on disk and survives a loss of power. Entries are never changed or deleted: an
+    undo is an additional entry. Several threads and several processes can write at the same time.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -75,7 +76,7 @@ class VerdictLog:
             raise InputError(f"{path}: cannot be used as a log of verdicts ({error}).") from None
 
     def _upgrade(self) -> None:
-        """Bring a log that was begun when only patches were judged to the columns of now."""
+        """Convert a log of the version for patches only to the present columns."""
         with self.writing() as base:
             columns = {str(row["name"]) for row in base.execute("PRAGMA table_info(events)")}
             if "patch_id" in columns:
@@ -96,7 +97,7 @@ class VerdictLog:
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """One transaction that writes, alone among all threads and processes."""
+        """One write transaction, exclusive among all threads and processes."""
         with self._lock:
             try:
                 self._base.execute("BEGIN IMMEDIATE")
@@ -111,35 +112,35 @@ class VerdictLog:
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """The data base, for queries."""
+        """The database, for queries."""
         with self._lock:
             yield self._base
 
     def bind(self, subject: str) -> None:
         """
-        Say of what the ids of the log are; what was said first stands.
+        Bind the log to the table or sample of its item ids; the first call decides.
 
         Parameters
         ----------
         subject : str
-            Fingerprint of the sample that numbers them; empty where ids say themselves what they mean.
+            Fingerprint of the sample, because its ids are only numbers; empty for a patch table.
 
         Raises
         ------
         InputError
-            If the log is of another subject: its answers would go to other places.
+            If the log belongs to another sample: its answers would be assigned to the wrong points.
         """
         with self.writing() as base:
             base.execute("INSERT INTO subject SELECT ? WHERE NOT EXISTS (SELECT * FROM subject)", (subject,))
-            found = str(base.execute("SELECT fingerprint FROM subject").fetchone()[0])
-        if found != subject:
+            bound = str(base.execute("SELECT fingerprint FROM subject").fetchone()[0])
+        if bound != subject:
             raise InputError(
-                f"{self.path}: holds the answers of another sample that had this name before. Move it away with that "
-                f"sample, or give the new one a name of its own."
+                f"{self.path}: contains the answers of another sample that had this name before. Move it away together "
+                f"with that sample, or give the new sample another name."
             )
 
     def add(self, verdict: Verdict) -> None:
-        """Append a verdict; one whose key is there already is kept once."""
+        """Append a verdict, unless there is one with its key."""
         with self.writing() as base:
             base.execute(
                 "INSERT OR IGNORE INTO events (key, at, reviewer, action, item_id, tier, reference, label, boundary,"
@@ -148,9 +149,9 @@ class VerdictLog:
                     verdict.key,
                     _now(),
                     verdict.reviewer,
-                    verdict.action,
+                    _STORED_ACTION.get(verdict.action, verdict.action),
                     verdict.item_id,
-                    verdict.tier,
+                    verdict.quality,
                     verdict.reference,
                     verdict.label,
                     verdict.boundary,
@@ -164,16 +165,16 @@ class VerdictLog:
 
     def undo(self, reviewer: str, key: str) -> str | None:
         """
-        Take the reviewer's last word back, whatever it was.
+        Undo the last verdict or skip of a reviewer.
 
         Returns
         -------
         str or None
-            Id of what it was about; None if there is nothing to take back.
+            Id of its item; None if there is nothing to undo.
         """
         with self.writing() as base:
             done = base.execute("SELECT item_id FROM events WHERE key = ?", (key,)).fetchone()
-            if done is not None:  # asked twice
+            if done is not None:  # a repeated request
                 return str(done["item_id"])
             last = base.execute(
                 "SELECT id, item_id FROM events WHERE reviewer = ? AND action <> 'undo' AND id NOT IN "
@@ -189,27 +190,31 @@ class VerdictLog:
             return str(last["item_id"])
 
     def standing(self, reviewer: str | None = None) -> list[Verdict]:
-        """Last word of each reviewer on each thing, skips too, oldest first; of one reviewer or of all."""
+        """Last verdict of each reviewer on each item, including skips, oldest first; of one reviewer or of all."""
         rule = "" if reviewer is None else " WHERE e.reviewer = ?"
         with self.reading() as base:
-            found = base.execute(f"{_STANDING}{rule} ORDER BY e.id", () if reviewer is None else (reviewer,))
-            return [_verdict(row) for row in found]
+            rows = base.execute(f"{_STANDING}{rule} ORDER BY e.id", () if reviewer is None else (reviewer,))
+            return [_verdict(row) for row in rows]
 
-    def judged(self) -> set[str]:
-        """Ids of all that was ever judged, also where it was taken back or skipped later."""
+    def rated(self) -> set[str]:
+        """Ids of all items that ever had a verdict, also if it was undone or the item was skipped later."""
         with self.reading() as base:
-            found = base.execute("SELECT DISTINCT item_id FROM events WHERE action = 'judge'")
-            return {str(row["item_id"]) for row in found}
+            rows = base.execute("SELECT DISTINCT item_id FROM events WHERE action = 'judge'")
+            return {str(row["item_id"]) for row in rows}
 
     def count(self) -> int:
-        """Entries of the log, those taken back too."""
+        """Number of entries of the log, including those undone."""
         with self.reading() as base:
             return int(base.execute("SELECT count(*) FROM events").fetchone()[0])
 
 
 def log_path(reviewed: str | Path) -> Path:
-    """Where the log of a patch table or sample lies: ``patches.review.sqlite`` beside ``patches.parquet``."""
+    """Path of the log of a patch table or sample: ``patches.review.sqlite`` beside ``patches.parquet``."""
     return Path(reviewed).with_suffix(".review.sqlite")
+
+
+_STORED_ACTION = {"rate": "judge"}
+"""Names of actions in the file, where they differ."""
 
 
 def _verdict(row: sqlite3.Row) -> Verdict:
@@ -217,8 +222,8 @@ def _verdict(row: sqlite3.Row) -> Verdict:
         key=row["key"],
         reviewer=row["reviewer"],
         item_id=row["item_id"],
-        action=row["action"],
-        tier=row["tier"],
+        action="rate" if row["action"] == "judge" else row["action"],
+        quality=row["tier"],
         reference=row["reference"],
         label=row["label"],
         boundary=row["boundary"],

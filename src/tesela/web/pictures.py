@@ -1,4 +1,4 @@
-"""Pictures of places in scenes for the review page: windows as JPEG, with one contrast for a whole scene."""
+"""Pictures for the review page: windows of scenes as JPEG, with one contrast for a whole scene."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ Point = tuple[float, float]
 
 
 @dataclass(frozen=True)
-class Place:
-    """What a picture shows and what of it is judged, in pixels as (column, row)."""
+class PictureExtent:
+    """Extent of a picture and of the rated area in it, in pixels as (column, row)."""
 
     corner: Point
     """Upper left corner of the picture."""
     side: int
-    """Of the picture, which is square."""
+    """Of the square picture."""
     frame: tuple[Point, Point, Point, Point]
-    """Corners of what is judged; around it is context."""
+    """Corners of the rated area; the rest is context."""
     home: float
-    """Width that is seen at first."""
+    """Width of the first view."""
 
     def to_dict(self) -> dict[str, object]:
         """Document for the page."""
@@ -40,59 +40,59 @@ class Place:
 
 
 def centre_of(grid: GeoBox) -> dict[str, object]:
-    """Centre of a grid and the name of its system, for people."""
+    """Centre of a grid and the name of its CRS, for display."""
     x, y = grid.extent.centroid.coords[0]
-    return name_place(x, y, crs=str(grid.crs))
+    return describe_position(x, y, crs=str(grid.crs))
 
 
-def name_place(x: float, y: float, *, crs: str) -> dict[str, object]:
-    """Coordinates, to the metre or to 0.1 m in degrees, and the name of their system."""
-    found = pyproj.CRS.from_user_input(crs)
+def describe_position(x: float, y: float, *, crs: str) -> dict[str, object]:
+    """Coordinates, to the metre or in degrees to 0.1 m, and the name of their CRS."""
+    system = pyproj.CRS.from_user_input(crs)
     return {
         "centre": [round(value, 6 if abs(value) < 1000 else 0) for value in (x, y)],
-        "crs": ":".join(found.to_authority() or (found.name,)),
+        "crs": ":".join(system.to_authority() or (system.name,)),
     }
 
 
-_KEPT = 96
-"""Pictures kept ready: a dozen places for each of several reviewers."""
+_CACHED = 96
+"""Pictures in the cache: a dozen items for each of several reviewers."""
 
 _SAMPLED = 12
-"""Places of a scene whose values set its contrast."""
+"""Windows of a scene that set its contrast."""
 
 _QUALITY = 93
-"""Of JPEG, without thinning out colours: no artefact that could be taken for a boundary."""
+"""Of JPEG, without chroma subsampling, because artefacts could look like boundaries."""
 
 _EMPTY = (128, 128, 128)
 
 
-class KeptBytes:
-    """The last files that were made; each is made once, by one thread at a time."""
+class BytesCache:
+    """Cache of the last files; each is made once, by one thread at a time."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._kept: OrderedDict[tuple[str, str], bytes] = OrderedDict()
+        self._files: OrderedDict[tuple[str, str], bytes] = OrderedDict()
 
     def once(self, key: tuple[str, str], make: Callable[[], bytes]) -> bytes:
-        """The file of a key, made now if it is not there."""
+        """The file of a key, made now if it is not in the cache."""
         with self._lock:
-            if key not in self._kept:
-                self._kept[key] = make()
-                while len(self._kept) > _KEPT:
-                    self._kept.popitem(last=False)
-            self._kept.move_to_end(key)
-            return self._kept[key]
+            if key not in self._files:
+                self._files[key] = make()
+                while len(self._files) > _CACHED:
+                    self._files.popitem(last=False)
+            self._files.move_to_end(key)
+            return self._files[key]
 
 
 class ScenePictures:
     """
-    Draws places of scenes, one thread at a time.
+    Draws windows of scenes, one thread at a time.
 
-    Contrast is one for a whole scene, so that places can be compared; 8-bit imagery is shown as it is.
+    The contrast is the same for a whole scene, so that windows can be compared; 8-bit imagery is shown unchanged.
     """
 
     def __init__(self, scenes: Mapping[str, Scene], samples: Callable[[str], Sequence[GeoBox]]) -> None:
-        """`samples` names windows of a scene by which its contrast is set."""
+        """`samples` gives the windows of a scene that set its contrast."""
         self.scenes = scenes
         self._samples = samples
         self._readers: dict[tuple[str, tuple[str, ...]], SceneReader] = {}
@@ -101,14 +101,14 @@ class ScenePictures:
     def views(self, scene: str) -> dict[str, tuple[str, ...]]:
         """Ways to show a scene: the bands for red, green and blue by name."""
         described = self.scenes[scene]
-        found = {"image": shown_bands(described)}
+        views = {"image": shown_bands(described)}
         by_lower = {name.lower(): name for name in described.band_names}
         for names in (("nir", "red", "green"), ("b08", "b04", "b03"), ("b8", "b4", "b3")):
             for suffix in dict.fromkeys(name[name.find("_") :] if "_" in name else "" for name in by_lower):
                 bands = tuple(by_lower.get(name + suffix, "") for name in names)
-                if all(bands) and bands != found["image"]:
-                    return found | {"infrared": bands}
-        return found
+                if all(bands) and bands != views["image"]:
+                    return views | {"infrared": bands}
+        return views
 
     def draw(self, scene: str, view: str, grid: GeoBox) -> bytes:
         """
@@ -140,22 +140,22 @@ class ScenePictures:
         return self._readers[scene, bands]
 
     def _range(self, scene: str, bands: tuple[str, ...]) -> list[tuple[float, float]]:
-        """Lowest and highest value to show of each band, from places spread over the scene."""
+        """Lowest and highest displayed value of each band, from windows spread over the scene."""
         if (scene, bands) in self._ranges:
             return self._ranges[scene, bands]
         described = self.scenes[scene].select(bands)
         if all(band.dtype == "uint8" and band.scale == 1 and band.offset == 0 for band in described.bands):
-            found = [(0.0, 255.0)] * len(bands)
+            ranges = [(0.0, 255.0)] * len(bands)
         else:
-            places = self._samples(scene)
-            chosen = {int(at) for at in np.linspace(0, len(places) - 1, _SAMPLED)}
+            windows = self._samples(scene)
+            chosen = {int(at) for at in np.linspace(0, len(windows) - 1, _SAMPLED)}
             reader = self._reader(scene, bands)
             pixels = np.concatenate(
-                [reader.read(places[at]).reshape(len(bands), -1) for at in sorted(chosen)], axis=1
+                [reader.read(windows[at]).reshape(len(bands), -1) for at in sorted(chosen)], axis=1
             )
             pixels = pixels[:, np.isfinite(pixels).all(axis=0)]
             if not pixels.size:
-                raise InputError(f"Scene '{scene}' has no data in the places that were looked at.")
-            found = [common_range(band) for band in pixels]
-        self._ranges[scene, bands] = found
-        return found
+                raise InputError(f"Scene '{scene}' has no data in the windows of its items.")
+            ranges = [common_range(band) for band in pixels]
+        self._ranges[scene, bands] = ranges
+        return ranges

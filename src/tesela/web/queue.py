@@ -1,4 +1,4 @@
-"""The queue: what a reviewer sees next, when others review the same patches or points."""
+"""The queue: next items of each reviewer, when several review the same patches or points."""
 
 from __future__ import annotations
 
@@ -15,38 +15,38 @@ from tesela.web.log import VerdictLog
 from tesela.web.verdicts import Verdict
 
 CLAIM_S = 900.0
-"""Seconds for which what was handed out is kept for its reviewer."""
+"""Seconds for which an item is reserved for its reviewer."""
 
 _RECENT = 50
-"""Verdicts that the forecast rests on."""
+"""Last verdicts, from which the remaining time is estimated."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far one reviewer is."""
+    """Progress of one reviewer."""
 
     done: int
-    """ReviewItems that the reviewer has judged."""
+    """Items with a verdict of the reviewer."""
     left: int
-    """ReviewItems that are still open to the reviewer."""
+    """Items that are still open for the reviewer."""
     given: dict[str, int]
-    """ReviewItems judged, by answer: tiers of patches, classes of points."""
+    """Items by answer: quality of patches, class of points."""
     team: int
-    """ReviewItems that somebody has judged."""
+    """Items with a verdict of any reviewer."""
     total: int
-    """ReviewItems in all."""
+    """All items."""
     seconds_each: float | None
-    """Median of the last verdicts."""
+    """Median over the last verdicts."""
     left_seconds: float | None
-    """Forecast: `left` times `seconds_each`."""
+    """Estimate: `left` times `seconds_each`."""
 
 
 class ReviewQueue:
     """
-    Hands out what is to be judged, in one order for all.
+    Hands out the items to review, in one order for all reviewers.
 
-    Most things are judged by one reviewer, whoever comes first; a share chosen at random is judged by all,
-    and nobody sees which those are or what others said. What is skipped comes again at the end.
+    Most items get a verdict of one reviewer, the first who receives them. A random share gets verdicts of all
+    reviewers, who see neither which items these are nor the verdicts of others. Skipped items come again at the end.
     """
 
     def __init__(
@@ -63,11 +63,11 @@ class ReviewQueue:
         self.log = log
         self.order = list(order)
         self.shared = shared_by_all(self.order, overlap, seed=seed)
-        self._known = frozenset(self.order)
+        self._ids = frozenset(self.order)
         self._clock = clock
 
     def hand_out(self, reviewer: str, count: int) -> tuple[list[str], Progress]:
-        """The reviewer's next things, at most `count`, kept for the reviewer for a while; and how far it is."""
+        """The next items of a reviewer, at most `count`, reserved for `CLAIM_S`; and the progress."""
         now = self._clock()
         with self.log.writing() as base:
             standing = self.log.standing()
@@ -79,43 +79,43 @@ class ReviewQueue:
                 "INSERT INTO claims VALUES (?, ?, ?) ON CONFLICT (item_id) DO UPDATE SET "
                 "reviewer = excluded.reviewer, until = excluded.until",
                 [
-                    (thing, reviewer, now + CLAIM_S)
-                    for thing in still_open[:count]
-                    if thing not in self.shared
+                    (item_id, reviewer, now + CLAIM_S)
+                    for item_id in still_open[:count]
+                    if item_id not in self.shared
                 ],
             )
         return still_open[:count], self._progress(reviewer, standing, left=len(still_open))
 
     def release(self, item_id: str) -> None:
-        """Let others have what its reviewer skipped."""
+        """Make an item that its reviewer skipped available to others."""
         with self.log.writing() as base:
             base.execute("DELETE FROM claims WHERE item_id = ?", (item_id,))
 
     def _open(self, reviewer: str, standing: Sequence[Verdict], *, held: set[str]) -> list[str]:
-        """ReviewItems that the reviewer may still judge, in order; skipped ones last."""
+        """Items that are open for the reviewer, in order; skipped ones last."""
         mine = {item.item_id: item.action for item in standing if item.reviewer == reviewer}
-        others = {item.item_id for item in standing if item.reviewer != reviewer and item.action == "judge"}
+        others = {item.item_id for item in standing if item.reviewer != reviewer and item.action == "rate"}
         taken = (others | held) - self.shared
-        fresh = [thing for thing in self.order if thing not in mine and thing not in taken]
-        skipped = [thing for thing, action in mine.items() if action == "skip" and thing in self._known]
-        return fresh + [thing for thing in skipped if thing not in taken]
+        fresh = [item_id for item_id in self.order if item_id not in mine and item_id not in taken]
+        skipped = [item_id for item_id, action in mine.items() if action == "skip" and item_id in self._ids]
+        return fresh + [item_id for item_id in skipped if item_id not in taken]
 
     def _progress(self, reviewer: str, standing: Sequence[Verdict], *, left: int) -> Progress:
-        judged = [item for item in standing if item.action == "judge" and item.item_id in self._known]
-        mine = [item for item in judged if item.reviewer == reviewer]
+        rated = [item for item in standing if item.action == "rate" and item.item_id in self._ids]
+        mine = [item for item in rated if item.reviewer == reviewer]
         each = median(item.seconds for item in mine[-_RECENT:]) if mine else None
         return Progress(
             done=len(mine),
             left=left,
             given=dict(Counter(item.answer for item in mine)),
-            team=len({item.item_id for item in judged}),
+            team=len({item.item_id for item in rated}),
             total=len(self.order),
             seconds_each=each,
             left_seconds=None if each is None else each * left,
         )
 
 
-def shared_by_all(things: Sequence[str], share: float, *, seed: int) -> frozenset[str]:
-    """ReviewItems that all reviewers judge, drawn at random; a larger share keeps those of a smaller one."""
-    drawn = np.random.default_rng([seed, 2]).permutation(sorted(things))
-    return frozenset(str(thing) for thing in drawn[: round(share * len(drawn))])
+def shared_by_all(item_ids: Sequence[str], share: float, *, seed: int) -> frozenset[str]:
+    """Random items that all reviewers rate; a larger share contains those of a smaller one."""
+    drawn = np.random.default_rng([seed, 2]).permutation(sorted(item_ids))
+    return frozenset(str(item_id) for item_id in drawn[: round(share * len(drawn))])

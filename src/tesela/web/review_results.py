@@ -1,4 +1,4 @@
-"""What was judged: the verdicts that stand on some things, who gave them, and how far people agree."""
+"""Review results: the valid verdicts on the items of a review, their reviewers, and the agreement of reviewers."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ import numpy as np
 from tesela.core.errors import InputError
 from tesela.sampling.agreement import MISSING, Agreement, measure_agreement
 from tesela.web.log import VerdictLog, log_path
-from tesela.web.verdicts import Verdict, last_words
+from tesela.web.verdicts import Verdict, by_item
 
 
 @dataclass(frozen=True)
 class ReviewResults(ABC):
-    """The verdicts on the patches of a table or the points of a sample that stand, those of all reviewers."""
+    """The valid verdicts of all reviewers on the patches of a table or the points of a sample."""
 
     noun: ClassVar[str]
-    """What one thing is called, in the plural."""
+    """Name of the items, in the plural."""
     questions: ClassVar[tuple[str, ...]]
-    """What agreement is measured on."""
+    """Questions for which agreement is measured."""
     level: ClassVar[Literal["nominal", "ordinal"]]
-    """Whether the answers to the questions have an order."""
+    """Whether the answers have an order."""
 
     verdicts: Mapping[str, Sequence[Verdict]]
-    """By thing, in the order in which they were given."""
+    """By item, in the order of time."""
     total: int
-    """ReviewItems in all."""
+    """All items."""
 
     @abstractmethod
     def ranks(self, question: str) -> Mapping[str, int]:
@@ -43,42 +43,42 @@ class ReviewResults(ABC):
 
     @abstractmethod
     def outcome(self) -> dict[str, object]:
-        """What came of it, for `to_dict`."""
+        """Summary of the results, for `to_dict`."""
 
     @abstractmethod
-    def work_of(self, found: Sequence[Verdict]) -> dict[str, object]:
-        """What one reviewer's verdicts add up to, for `to_dict`."""
+    def work_of(self, verdicts: Sequence[Verdict]) -> dict[str, object]:
+        """Summary of the verdicts of one reviewer, for `to_dict`."""
 
     @abstractmethod
     def export(self, out: str | Path) -> Path:
-        """Write the verdicts; the ending of the file says how."""
+        """Write the verdicts in the format of the file's extension."""
 
     @property
     def reviewers(self) -> tuple[str, ...]:
-        """Names of those who judged something, in alphabetical order."""
-        return tuple(sorted({item.reviewer for found in self.verdicts.values() for item in found}))
+        """Names of the reviewers, in alphabetical order."""
+        return tuple(sorted({item.reviewer for given in self.verdicts.values() for item in given}))
 
     def agreement(self, question: str, *, seed: int = 0) -> Agreement | None:
-        """Agreement on one of `questions`; None where nothing was answered by two."""
+        """Agreement on one of `questions`; None if no item has answers of two reviewers."""
         names, ranks = self.reviewers, self.ranks(question)
         ratings = np.full((len(self.verdicts), len(names)), MISSING, np.int64)
-        for row, found in enumerate(self.verdicts.values()):
-            for item in found:
+        for row, given in enumerate(self.verdicts.values()):
+            for item in given:
                 ratings[row, names.index(item.reviewer)] = ranks.get(self.answer(item, question), MISSING)
         if not ((ratings >= 0).sum(axis=1) >= 2).any():
             return None
         return measure_agreement(ratings, categories=len(ranks), level=self.level, seed=seed)
 
     def to_dict(self) -> dict[str, object]:
-        """Document for `--json`: what each reviewer did, and how far they agree."""
+        """Document for `--json`: the work of each reviewer, and their agreement."""
         measured = {question: self.agreement(question) for question in self.questions}
         by_name = {
-            name: [item for found in self.verdicts.values() for item in found if item.reviewer == name]
+            name: [item for given in self.verdicts.values() for item in given if item.reviewer == name]
             for name in self.reviewers
         }
         return {
             self.noun: self.total,
-            "judged": len(self.verdicts),
+            "reviewed": len(self.verdicts),
             **self.outcome(),
             "reviewers": {
                 name: {
@@ -90,16 +90,16 @@ class ReviewResults(ABC):
                 for name, mine in by_name.items()
             },
             "agreement": {
-                question: None if found is None else found.to_dict() for question, found in measured.items()
+                question: None if value is None else value.to_dict() for question, value in measured.items()
             },
         }
 
 
 def read_verdicts(
-    reviewed: str | Path, known: Sequence[str], *, subject: str = ""
+    reviewed: str | Path, item_ids: Sequence[str], *, subject: str = ""
 ) -> dict[str, list[Verdict]]:
     """
-    Read the verdicts that lie beside a patch table or a sample, those on known things only.
+    Read the verdicts on the given items from the log beside a patch table or a sample.
 
     Parameters
     ----------
@@ -109,14 +109,14 @@ def read_verdicts(
     Raises
     ------
     InputError
-        If there are none, or they are on another subject.
+        If there is no log, or it belongs to another sample.
     """
     path = log_path(reviewed)
     if not path.exists():
         raise InputError(
-            f"{reviewed}: nobody has reviewed it ({path.name} is not there). Run tesela review first."
+            f"{reviewed}: there are no verdicts ({path.name} is missing). Run tesela review serve first."
         )
-    ids = set(known)
+    ids = set(item_ids)
     with VerdictLog(path) as log:
         log.bind(subject)
-        return {thing: items for thing, items in last_words(log.standing()).items() if thing in ids}
+        return {item_id: given for item_id, given in by_item(log.standing()).items() if item_id in ids}

@@ -1,4 +1,4 @@
-"""The local server: what every page of Tesela shares, above all who may talk to it."""
+"""The local server of all pages, and its protection against other web sites."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LOOPBACK = "127.0.0.1"
-"""Where pages listen unless told otherwise: nobody but this machine reaches them."""
+"""Default address: only this machine can reach it."""
 
 _HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
@@ -46,22 +46,22 @@ _TYPES = {
 
 def make_app(routes: Sequence[BaseRoute], *, host: str = LOOPBACK) -> Starlette:
     """
-    Make the application of a page, guarded against other web sites.
+    Make the application of a page, protected against other web sites.
 
-    A request must name this server in its ``Host`` (a site that points its own name at this machine is refused);
-    one that changes something must come from a page of this server (``Origin``). Nothing loads from elsewhere,
-    and no other page may frame this one. Errors come back as ``{"error": text}``.
+    The ``Host`` of a request must be this server (a site that points its own name at this machine is refused). A
+    request that changes something must come from a page of this server (``Origin``). Nothing loads from other sites,
+    and no other page can frame this one. Errors are returned as ``{"error": text}``.
 
     Parameters
     ----------
     host : str
-        Address on which it will listen. On loopback only loopback's names are answered; else any address in
-        numbers and the machine's own name too.
+        Address of the server. On loopback it accepts only loopback names; otherwise also numeric addresses and
+        the name of the machine.
     """
     return Starlette(
         routes=list(routes),
         middleware=[Middleware(_Guard, local=is_loopback(host))],
-        exception_handlers={TeselaError: _tell_error, HTTPException: _tell_http_error},
+        exception_handlers={TeselaError: _error_response, HTTPException: _http_error_response},
     )
 
 
@@ -73,26 +73,26 @@ def serve(
     announce: Callable[[str], None] = lambda address: None,
 ) -> None:
     """
-    Answer requests until interrupted (Ctrl+C).
+    Serve requests until interrupted (Ctrl+C).
 
     Parameters
     ----------
     port : int
-        0 lets the system choose a free one.
+        0 for any free port.
     announce : callable of str
-        Told the address of the page, once it listens.
+        Called with the address of the page when the server is ready.
 
     Raises
     ------
     InputError
-        If the port is taken or the address is not this machine's.
+        If the port is in use, or the address does not belong to this machine.
     """
     import uvicorn
 
     with _listen(host, port) as listener:
-        found = listener.getsockname()[1]
+        number = listener.getsockname()[1]
         shown = "localhost" if host in ("0.0.0.0", "::") else host
-        announce(f"http://[{shown}]:{found}/" if ":" in shown else f"http://{shown}:{found}/")
+        announce(f"http://[{shown}]:{number}/" if ":" in shown else f"http://{shown}:{number}/")
         config = uvicorn.Config(
             app, log_level="warning", access_log=False, server_header=False, lifespan="off", ws="none"
         )
@@ -101,7 +101,7 @@ def serve(
 
 
 def asset_routes(*names: str) -> list[Route]:
-    """Routes ``/static/NAME`` of files of the package, read now; no request leads to a path."""
+    """Routes ``/static/NAME`` for files of the package, read now; no request is mapped to a path."""
     folder = resources.files("tesela.web") / "static"
     return [
         Route(f"/static/{name}", _fixed((folder / name).read_bytes(), _TYPES[name.rsplit(".", 1)[1]]))
@@ -110,7 +110,7 @@ def asset_routes(*names: str) -> list[Route]:
 
 
 def render(template: str, values: Mapping[str, object]) -> HTMLResponse:
-    """Page from a template of the package; values are escaped."""
+    """Render a template of the package; values are escaped."""
     return HTMLResponse(
         _environment().get_template(template).render(values), headers={"cache-control": "no-cache"}
     )
@@ -118,12 +118,12 @@ def render(template: str, values: Mapping[str, object]) -> HTMLResponse:
 
 async def read_json(request: Request, *, limit_bytes: int = 1 << 16) -> dict[str, object]:
     """
-    The JSON object that a request carries.
+    Read the JSON object of a request.
 
     Raises
     ------
     HTTPException
-        415 if it is not sent as JSON (which forms of other sites cannot), 413 if too long, 400 if no object.
+        415 if it is not sent as JSON (forms of other sites cannot do that), 413 if too long, 400 if not an object.
     """
     if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
         raise HTTPException(415, "Send JSON (content-type: application/json).")
@@ -131,11 +131,11 @@ async def read_json(request: Request, *, limit_bytes: int = 1 << 16) -> dict[str
     async for chunk in request.stream():
         body += chunk
         if len(body) > limit_bytes:
-            raise HTTPException(413, f"More than {limit_bytes} bytes were sent.")
+            raise HTTPException(413, f"The request has more than {limit_bytes} bytes.")
     try:
         document = json.loads(body)
     except ValueError:
-        raise HTTPException(400, "This is no JSON.") from None
+        raise HTTPException(400, "The request is not JSON.") from None
     if not isinstance(document, dict):
         raise HTTPException(400, "Send one JSON object.")
     return document
@@ -143,7 +143,7 @@ async def read_json(request: Request, *, limit_bytes: int = 1 << 16) -> dict[str
 
 def is_loopback(host: str) -> bool:
     """
-    Whether only this machine reaches an address.
+    Whether only this machine can reach an address.
 
     Examples
     --------
@@ -159,7 +159,7 @@ def is_loopback(host: str) -> bool:
 
 
 class _Guard:
-    """Refuses requests that other web sites could have caused, and adds the headers that fence the page in."""
+    """Refuses requests that other web sites could have caused, and adds security headers."""
 
     def __init__(self, app: ASGIApp, *, local: bool) -> None:
         self.app = app
@@ -170,7 +170,7 @@ class _Guard:
         if scope["type"] != "http":
             return
 
-        async def fenced(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 for name, text in _HEADERS.items():
@@ -178,20 +178,20 @@ class _Guard:
             await send(message)
 
         refusal = self._refusal(scope["method"], Headers(scope=scope))
-        answer = self.app if refusal is None else PlainTextResponse(f"{refusal}\n", 403)
-        await answer(scope, receive, fenced)
+        responder = self.app if refusal is None else PlainTextResponse(f"{refusal}\n", 403)
+        await responder(scope, receive, send_with_headers)
 
     def _refusal(self, method: str, headers: Headers) -> str | None:
         host = headers.get("host", "")
         if not self._is_mine(host):
-            return "This server does not go by that name. Use the address that it printed."
+            return "Unknown host name. Use the address that the server printed."
         if headers.get("sec-fetch-site") == "cross-site" and headers.get("sec-fetch-mode") != "navigate":
-            return "Other sites may not load from here."
+            return "Other sites cannot load from this server."
         if method in ("GET", "HEAD"):
             return None
         origin = urlsplit(headers.get("origin", ""))
         if origin.scheme not in ("http", "https") or origin.netloc.lower() != host.lower():
-            return "Only a page of this server may change something."
+            return "Only a page of this server can change something."
         return None
 
     def _is_mine(self, host: str) -> bool:
@@ -218,17 +218,17 @@ def _listen(host: str, port: int) -> socket.socket:
     except (OSError, OverflowError) as error:
         listener.close()
         raise InputError(
-            f"The page cannot listen on {host}, port {port} ({error}). Choose another port (--port 0 takes a free "
-            "one), or an address of this machine (--host)."
+            f"The page cannot listen on {host}, port {port} ({error}). Choose another port (--port 0 for any free "
+            "port), or an address of this machine (--host)."
         ) from None
     return listener
 
 
 def _fixed(content: bytes, kind: str) -> Callable[[Request], Awaitable[Response]]:
-    async def answer(request: Request) -> Response:
+    async def respond(request: Request) -> Response:
         return Response(content, media_type=kind, headers={"cache-control": "no-cache"})
 
-    return answer
+    return respond
 
 
 @cache
@@ -240,10 +240,10 @@ def _environment() -> Environment:
     )
 
 
-def _tell_error(request: Request, error: Exception) -> Response:
+def _error_response(request: Request, error: Exception) -> Response:
     return JSONResponse({"error": str(error)}, 400)
 
 
-def _tell_http_error(request: Request, error: Exception) -> Response:
+def _http_error_response(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     return JSONResponse({"error": error.detail}, error.status_code)

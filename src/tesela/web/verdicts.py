@@ -1,4 +1,4 @@
-"""Verdicts of photointerpreters: what one of them says of a patch, or of a point of a sample."""
+"""Verdicts: the rating of a patch by a reviewer, or the interpretation of a point of a sample."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ REASONS: Mapping[str, str] = {
     "cloud": "cloud or shadow",
     "other": "other",
 }
-"""What may be wrong, by code."""
+"""Reasons why a label is wrong, by code."""
 
-_TIERS: tuple[Literal["high"], Literal["medium"], Literal["low"]] = ("high", "medium", "low")
+_QUALITIES: tuple[Literal["high"], Literal["medium"], Literal["low"]] = ("high", "medium", "low")
 
 
 def reviewer_name(text: str) -> str:
     """
-    Name of a reviewer without blanks around it.
+    Name of a reviewer, stripped of spaces.
 
     Raises
     ------
     ValueError
-        If it is empty, longer than 60 characters, or holds what cannot be printed.
+        If it is empty, longer than 60 characters, or has characters that cannot be printed.
     """
     name = text.strip()
     if not 0 < len(name) <= 60 or not name.isprintable():
@@ -48,25 +48,25 @@ Answer = Annotated[int, Field(ge=1, le=len(ANSWERS))]
 
 class Verdict(BaseModel):
     """
-    One reviewer's word on one thing: a patch, or a point of a sample.
+    Verdict of one reviewer on one item: a patch, or a point of a sample.
 
-    Of a patch, either both questions are answered, and the tier is the worse of the two, or the tier alone is
-    given. Of a point, the class that is seen there is given.
+    For a patch, the reviewer answers both questions, and the quality is the worse of the two, or gives the quality
+    alone. For a point, the reviewer gives its class.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
     key: Annotated[str, Field(min_length=1, max_length=64)]
-    """Drawn by the page: a verdict that is sent twice is kept once."""
+    """Random, set by the page: a verdict that is sent twice is stored once."""
     reviewer: Annotated[str, AfterValidator(reviewer_name)]
     item_id: str
     """Id of the patch, or of the point."""
-    action: Literal["judge", "skip"] = "judge"
-    """What is skipped is seen again later."""
-    tier: Literal["high", "medium", "low"] | None = None
+    action: Literal["rate", "skip"] = "rate"
+    """Skipped items are shown again later."""
+    quality: Literal["high", "medium", "low"] | None = None
     """Of a patch; None for a skip."""
     reference: Annotated[str, Field(min_length=1, max_length=200)] | None = None
-    """Of a point: code of the class that is seen; None for a skip."""
+    """Of a point: code of its class; None for a skip."""
     label: Answer | None = None
     """Is the label right? 1 right, 2 partly, 3 wrong."""
     boundary: Answer | None = None
@@ -75,11 +75,11 @@ class Verdict(BaseModel):
     """Codes of `REASONS`."""
     note: Annotated[str, Field(max_length=2000)] = ""
     flag: bool = False
-    """To be looked at by somebody else."""
+    """Another reviewer should look at the item."""
     confidence: Annotated[int, Field(ge=0, le=100)] | None = None
     """Per cent."""
     seconds: Annotated[float, Field(ge=0, lt=1e7)] = 0.0
-    """Time that it was looked at."""
+    """Time for which the item was shown."""
     at: str = ""
     """UTC, ISO 8601; set by the log."""
 
@@ -89,19 +89,19 @@ class Verdict(BaseModel):
             if reason not in REASONS:
                 raise ValueError(unknown_name("reason", reason, REASONS))
         if self.label is not None and self.boundary is not None:
-            derived = derive_tier(self.label, self.boundary)
-            if self.tier not in (None, derived):
-                raise ValueError(f"tier is {self.tier}, but the answers make it {derived}")
-        if self.action == "judge" and (self.tier is None) == (self.reference is None):
+            derived = derive_quality(self.label, self.boundary)
+            if self.quality not in (None, derived):
+                raise ValueError(f"quality is {self.quality}, but the answers make it {derived}")
+        if self.action == "rate" and (self.quality is None) == (self.reference is None):
             raise ValueError(
-                f"a judgement needs its tier, one of {join_words(QUALITIES)}, or the class of a point"
+                f"a verdict needs the quality of a patch, one of {join_words(QUALITIES)}, or the class of a point"
             )
         return self
 
     @property
     def answer(self) -> str:
-        """What it says: the tier of a patch, the class of a point; empty for a skip."""
-        return self.tier or self.reference or ""
+        """Quality of a patch, class of a point; empty for a skip."""
+        return self.quality or self.reference or ""
 
     @classmethod
     def of(cls, document: Mapping[str, object]) -> Verdict:
@@ -116,27 +116,27 @@ class Verdict(BaseModel):
         try:
             return cls.model_validate_json(json.dumps(document))
         except ValidationError as error:
-            found = error.errors()[0]
-            place = ".".join(str(part) for part in found["loc"])
-            raise InputError(f"This verdict cannot be kept: {place} {found['msg']}.") from None
+            first = error.errors()[0]
+            field = ".".join(str(part) for part in first["loc"])
+            raise InputError(f"This verdict cannot be stored: {field} {first['msg']}.") from None
 
 
-def derive_tier(label: int, boundary: int) -> Literal["high", "medium", "low"]:
+def derive_quality(label: int, boundary: int) -> Literal["high", "medium", "low"]:
     """
-    Tier from the answers to both questions: the worse of the two decides.
+    Quality from the answers to both questions: the worse of the two.
 
     Examples
     --------
-    >>> derive_tier(1, 1), derive_tier(1, 2), derive_tier(3, 1)
+    >>> derive_quality(1, 1), derive_quality(1, 2), derive_quality(3, 1)
     ('high', 'medium', 'low')
     """
-    return _TIERS[max(label, boundary) - 1]
+    return _QUALITIES[max(label, boundary) - 1]
 
 
-def last_words(verdicts: Sequence[Verdict]) -> dict[str, list[Verdict]]:
-    """Judgements by what they are about, skips left out."""
-    found: dict[str, list[Verdict]] = {}
+def by_item(verdicts: Sequence[Verdict]) -> dict[str, list[Verdict]]:
+    """Verdicts by item, without skips."""
+    grouped: dict[str, list[Verdict]] = {}
     for verdict in verdicts:
-        if verdict.action == "judge":
-            found.setdefault(verdict.item_id, []).append(verdict)
-    return found
+        if verdict.action == "rate":
+            grouped.setdefault(verdict.item_id, []).append(verdict)
+    return grouped

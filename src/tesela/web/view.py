@@ -1,4 +1,4 @@
-"""The view page: look around a map of any size, beside imagery, a reference and older maps."""
+"""The view page: a map of any size beside imagery, a reference and older maps."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from tesela.core.errors import GridError
+from tesela.core.errors import GridError, LegendError
 from tesela.core.grid import window_grid
 from tesela.core.legend import Legend
 from tesela.core.scene import Scene
@@ -28,7 +28,7 @@ from tesela.web.server import LOOPBACK, asset_routes, make_app, render
 
 _YEAR = re.compile(r"(?<!\d)(?:19|20)\d\d(?!\d)")
 _RULER_ROWS = 9
-"""Rows of the map at which the length of a pixel on the ground is told to the page."""
+"""Rows of the map at which the page gets the length of a pixel in metres."""
 
 
 def view_app(
@@ -47,24 +47,24 @@ def view_app(
     Parameters
     ----------
     source : path or ClassMap
-        The map; all else is shown on its pixels and in its coordinate system.
+        The map; all other layers are shown on its pixels and in its coordinate system.
     scene : Scene, optional
-        Imagery of any grid.
+        Imagery on any grid.
     reference : path, optional
-        Class raster of any grid and legend.
+        Class raster on any grid and in any legend.
     confidence : path, optional
         Confidence raster, see `tesela.io.pixel_values`.
     history : sequence of paths
-        Maps of other years; the year is found in the file's name.
+        Maps of other years; the year is taken from the file name.
     legend : Legend, optional
-        Of class rasters that do not say theirs.
+        Legend of class rasters without their own.
     host : str
-        Address it will listen on; see `tesela.web.server.make_app`.
+        Address of the server; see `tesela.web.server.make_app`.
 
     Raises
     ------
     InputError
-        If a file cannot be read or is not of its kind.
+        If a file cannot be read or is of another kind.
     """
     page = _View(
         source if isinstance(source, ClassMap) else open_map(source, legend=legend),
@@ -84,12 +84,12 @@ def view_app(
 
 
 def slow_files(paths: Sequence[str | Path]) -> list[str]:
-    """Those rasters that are large and have no overviews, so that looking at all of one takes its time."""
+    """Large rasters without overviews, which are slow to display as a whole."""
     return [str(path) for path in paths if not has_overviews(path)]
 
 
 class _View:
-    """The answers of the page; a request names a layer by its number, and never a file."""
+    """Handlers of the page; a request refers to a layer by its number, never to a file."""
 
     def __init__(
         self,
@@ -104,17 +104,15 @@ class _View:
         self.pyramid = pyramid = Pyramid(source.grid)
         self.layers: list[Layer] = [_class_layer(source, pyramid, "Map")]
         for path in history:
-            found = _open_beside(path, source)
-            self.layers.append(_class_layer(found, pyramid, Path(path).stem))
+            self.layers.append(_class_layer(_open_beside(path, source), pyramid, Path(path).stem))
         if reference is not None:
-            found = _open_beside(reference, source)
-            self.layers.append(_class_layer(found, pyramid, "Reference"))
+            self.layers.append(_class_layer(_open_beside(reference, source), pyramid, "Reference"))
         if scene is not None:
-            _check_meets(scene.name, scene.grid, source)
+            _check_overlap(scene.name, scene.grid, source)
             self.layers.append(ImageLayer(scene, pyramid, name="Image"))
         if confidence is not None:
             with open_dataset(confidence) as data:
-                _check_meets(confidence, grid_of(data), source)
+                _check_overlap(confidence, grid_of(data), source)
             self.layers.append(ScoreLayer(str(confidence), pyramid, name="Confidence"))
         self._document = self._describe()
         self._to_degrees = pyproj.Transformer.from_crs(_wkt(source.grid), "EPSG:4326", always_xy=True)
@@ -137,14 +135,14 @@ class _View:
         return Response(picture.content, media_type=picture.media, headers=headers)
 
     def at(self, request: Request) -> Response:
-        """What all layers hold at a pixel of the map, and where that is."""
+        """Values of all layers at a pixel of the map, and its coordinates."""
         try:
             row, col = (int(request.query_params[name]) for name in ("row", "col"))
         except (KeyError, ValueError):
-            raise HTTPException(400, "Ask for a row and a col.") from None
+            raise HTTPException(400, "The request needs a row and a col.") from None
         rows, cols = self.source.grid.shape
         if not (0 <= row < rows and 0 <= col < cols):
-            raise HTTPException(404, "That pixel lies outside the map.")
+            raise HTTPException(404, "This pixel is outside the map.")
         pixel = window_grid(self.source.grid, row, col, 1, 1)
         x, y = self.source.grid.affine * (col + 0.5, row + 0.5)
         lon, lat = self._to_degrees.transform(x, y)
@@ -186,7 +184,7 @@ class _View:
 
 
 def ruler(grid: GeoBox) -> list[float]:
-    """Length on the ground of a pixel along its row, in metres, at rows spread evenly from the first to the last."""
+    """Length of a pixel along its row, in metres on the ellipsoid, at rows spread evenly from the first to the last."""
     rows, cols = grid.shape
     middle = cols / 2
     at = np.linspace(0.5, rows - 0.5, _RULER_ROWS)
@@ -200,15 +198,13 @@ def ruler(grid: GeoBox) -> list[float]:
 
 
 def _open_beside(path: str | Path, source: ClassMap) -> ClassMap:
-    """A class raster in its own legend, or in the map's where it does not say one."""
-    from tesela.core.errors import LegendError
-
+    """Open a class raster in its own legend, or in that of the map if it has none."""
     try:
-        found = open_map(path)
+        opened = open_map(path)
     except LegendError:
-        found = open_map(path, legend=source.legend)
-    _check_meets(path, found.grid, source)
-    return found
+        opened = open_map(path, legend=source.legend)
+    _check_overlap(path, opened.grid, source)
+    return opened
 
 
 def _degrees(grid: GeoBox) -> tuple[float, float, float, float]:
@@ -218,14 +214,14 @@ def _degrees(grid: GeoBox) -> tuple[float, float, float, float]:
     return west, south, east, north
 
 
-def _check_meets(path: str | Path, grid: GeoBox, source: ClassMap) -> None:
-    """Refuse what lies beside the map, of which nothing would be seen."""
-    places = np.array([_degrees(item) for item in (grid, source.grid)])
-    if (places[:, :2].max(axis=0) >= places[:, 2:].min(axis=0)).any():
-        theirs, ours = (" ".join(f"{side:.4f}" for side in place) for place in places)
+def _check_overlap(path: str | Path, grid: GeoBox, source: ClassMap) -> None:
+    """Refuse a raster that does not overlap the map."""
+    boxes = np.array([_degrees(item) for item in (grid, source.grid)])
+    if (boxes[:, :2].max(axis=0) >= boxes[:, 2:].min(axis=0)).any():
+        theirs, ours = (" ".join(f"{side:.4f}" for side in box) for box in boxes)
         raise GridError(
-            f"{path} lies at {theirs}, the map at {ours} (west, south, east, north in degrees): they do not overlap. "
-            f"Check the coordinate systems of both."
+            f"{path} extends over {theirs}, the map over {ours} (west, south, east, north in degrees): they do not "
+            f"overlap. Check the coordinate systems of both."
         )
 
 
@@ -247,5 +243,5 @@ def _wkt(grid: GeoBox) -> str:
 
 
 def _crs_name(grid: GeoBox) -> str:
-    found = pyproj.CRS.from_user_input(_wkt(grid))
-    return ":".join(found.to_authority() or (found.name,))
+    crs = pyproj.CRS.from_user_input(_wkt(grid))
+    return ":".join(crs.to_authority() or (crs.name,))

@@ -1,7 +1,7 @@
-// The canvas: where one looks, and the drawing of one layer on each side of the boundary.
+// The canvas: the view (centre, zoom), and the drawing of one layer on each side of the boundary.
 
 const SIDE = 512;
-const CLOSEST = 48; // screen pixels a map pixel is wide at most
+const CLOSEST = 48; // largest width of a map pixel in screen pixels
 
 export class MapCanvas {
   constructor(canvas, view, store, { onmove, onclick, onpoint }) {
@@ -12,7 +12,7 @@ export class MapCanvas {
     this.strength = 1;
     this.swipe = 0.5;
     this.centre = [view.cols / 2, view.rows / 2];
-    this.zoom = 0; // screen pixels per map pixel; 0: not yet laid out
+    this.zoom = 0; // screen pixels per map pixel; 0: no layout yet
     new ResizeObserver(() => (this.zoom ? this.moved() : this.fit())).observe(canvas);
     this.listen();
   }
@@ -38,7 +38,7 @@ export class MapCanvas {
     return [this.centre[0] + (x - this.width / 2) / this.zoom, this.centre[1] + (y - this.height / 2) / this.zoom];
   }
 
-  /** Point of the canvas over a place of the map. */
+  /** Point of the canvas over a column and row of the map. */
   point(col, row) {
     return [(col - this.centre[0]) * this.zoom + this.width / 2, (row - this.centre[1]) * this.zoom + this.height / 2];
   }
@@ -68,26 +68,26 @@ export class MapCanvas {
     this.waiting ??= requestAnimationFrame(() => this.draw());
   }
 
-  /** Level whose pixels are about as large as those of the screen. */
+  /** Level with pixels about as large as those of the screen. */
   level(layer) {
     const ideal = Math.floor(-Math.log2(this.zoom * devicePixelRatio) + 0.35);
     return Math.min(this.view.levels - 1, Math.max(layer.finest, ideal));
   }
 
   /** Tiles of a layer between two columns of the screen, nearest to the middle first. */
-  cover(layer, from, to) {
+  tilesBetween(layer, from, to) {
     const level = this.level(layer);
     const side = SIDE * 2 ** level;
     const [left, top] = this.at(from, 0);
     const [right, bottom] = this.at(to, this.height);
-    const found = [];
+    const tiles = [];
     for (let y = Math.max(0, Math.floor(top / side)); y * side < Math.min(bottom, this.view.rows); y++) {
       for (let x = Math.max(0, Math.floor(left / side)); x * side < Math.min(right, this.view.cols); x++) {
         const far = Math.hypot((x + 0.5) * side - this.centre[0], (y + 0.5) * side - this.centre[1]);
-        found.push({ layer, level, x, y, far });
+        tiles.push({ layer, level, x, y, far });
       }
     }
-    return found.sort((a, b) => a.far - b.far);
+    return tiles.sort((a, b) => a.far - b.far);
   }
 
   sides() {
@@ -119,17 +119,17 @@ export class MapCanvas {
       wanted.push(...this.drawLayer(pen, layer, from, to));
       pen.restore();
     }
-    const whole = this.sides().map(([layer]) => ({ layer, level: this.view.levels - 1, x: 0, y: 0 })); // to show at once
+    const whole = this.sides().map(([layer]) => ({ layer, level: this.view.levels - 1, x: 0, y: 0 })); // for a first picture
     this.store.want([...whole, ...wanted]);
   }
 
   drawLayer(pen, layer, from, to) {
-    const tiles = this.cover(layer, from, to);
+    const tiles = this.tilesBetween(layer, from, to);
     for (const { level, x, y } of tiles) this.drawTile(pen, layer, level, x, y);
     return tiles;
   }
 
-  /** The tile, or the part of a coarser one that is there. */
+  /** The tile, or a part of a coarser one that is loaded. */
   drawTile(pen, layer, level, x, y) {
     for (let up = 0; level + up < this.view.levels; up++) {
       const tile = this.store.get(layer, level + up, x >> up, y >> up);
@@ -147,14 +147,14 @@ export class MapCanvas {
     }
   }
 
-  /** Shares of the classes of a layer where it is seen, from the tiles that are there; null while some lack. */
+  /** Class shares of a layer in view, from the loaded tiles; null while some are missing. */
   shares(layer) {
     const counts = new Float64Array(256);
     for (const [shown, from, to] of this.sides()) {
       if (shown !== layer) continue;
       const [left, top] = this.at(from, 0);
       const [right, bottom] = this.at(to, this.height);
-      for (const { level, x, y } of this.cover(layer, from, to)) {
+      for (const { level, x, y } of this.tilesBetween(layer, from, to)) {
         const tile = this.store.get(layer, level, x, y);
         if (!tile?.values) return null;
         const clip = (at, corner) => Math.min(SIDE, Math.max(0, Math.round(at / 2 ** level - corner * SIDE)));
@@ -182,20 +182,20 @@ export class MapCanvas {
       canvas.setPointerCapture(event.pointerId);
     });
     canvas.addEventListener("pointermove", (event) => {
-      const place = [event.offsetX, event.offsetY];
-      this.onpoint(...this.at(...place));
+      const position = [event.offsetX, event.offsetY];
+      this.onpoint(...this.at(...position));
       const before = fingers.get(event.pointerId);
       if (!before) return;
       const others = [...fingers].filter(([id]) => id !== event.pointerId).map(([, other]) => other);
       if (others.length === 1) {
         const apart = (point) => Math.hypot(point[0] - others[0][0], point[1] - others[0][1]);
-        this.zoomBy(apart(place) / Math.max(8, apart(before)), (place[0] + others[0][0]) / 2, (place[1] + others[0][1]) / 2);
+        this.zoomBy(apart(position) / Math.max(8, apart(before)), (position[0] + others[0][0]) / 2, (position[1] + others[0][1]) / 2);
       }
       const part = others.length + 1;
-      this.panBy((before[0] - place[0]) / part, (before[1] - place[1]) / part);
-      dragged += Math.hypot(place[0] - before[0], place[1] - before[1]) + 20 * others.length;
+      this.panBy((before[0] - position[0]) / part, (before[1] - position[1]) / part);
+      dragged += Math.hypot(position[0] - before[0], position[1] - before[1]) + 20 * others.length;
       canvas.parentElement.classList.toggle("dragging", dragged > 4);
-      fingers.set(event.pointerId, place);
+      fingers.set(event.pointerId, position);
     });
     for (const end of ["pointerup", "pointercancel"]) {
       canvas.addEventListener(end, (event) => {

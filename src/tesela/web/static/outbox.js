@@ -1,9 +1,9 @@
-// Verdicts on their way to the server: kept in the browser until the server has them on disk.
+// Outbox of verdicts: they stay in the browser until the server has stored them on disk.
 
 const PAUSE_MS = 1000;
 
 export class Outbox {
-  /** name: of the place in the browser's storage. */
+  /** name: key in the storage of the browser. */
   constructor(name, { onreply, onrefused, onchange }) {
     this.name = name;
     Object.assign(this, { onreply, onrefused, onchange });
@@ -19,11 +19,11 @@ export class Outbox {
     this.send();
   }
 
-  has(thing) {
-    return this.waiting.some((verdict) => verdict.item_id === thing);
+  has(id) {
+    return this.waiting.some((verdict) => verdict.item_id === id);
   }
 
-  /** Ends when nothing waits any more. */
+  /** Resolves when the outbox is empty. */
   async emptied() {
     while (this.waiting.length) await this.send();
   }
@@ -55,21 +55,21 @@ export class Outbox {
   }
 }
 
-/** Status and document of an answer; 599 where there was none. */
+/** Status and document of a response; 599 if there was none. */
 export async function post(address, document) {
   try {
-    const answer = await fetch(address, {
+    const response = await fetch(address, {
       method: "POST",
       headers: { "content-type": "application/json" },
       body: JSON.stringify(document),
     });
-    return { status: answer.status, document: await answer.json() };
+    return { status: response.status, document: await response.json() };
   } catch {
-    return { status: 599, document: { error: "The server does not answer." } };
+    return { status: 599, document: { error: "The server does not respond." } };
   }
 }
 
-/** A key that no other verdict has. */
+/** A unique key of a verdict. */
 export function freshKey() {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

@@ -1,7 +1,7 @@
-// Canvases that show one patch or point and move together.
+// Canvases of one patch or point, which move and zoom together.
 
 export const SAFE = [
-  // Okabe and Ito's colours, then lighter and darker ones of the same hues: told apart with every kind of sight.
+  // Colours of Okabe and Ito, then lighter and darker ones of the same hues: distinguishable with colour blindness.
   "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#999999",
   "#7A4F00", "#BFE3F7", "#7FD9BC", "#8A8000", "#7FB8DB", "#F5B48A", "#6B2E50", "#444444",
 ];
@@ -9,20 +9,20 @@ const CLOSEST = 32;
 
 export class Panes {
   /**
-   * A canvas shows (data-shows) "image", the first picture; "second", the second one; "wide", the first one whole;
-   * "labels"; or "both". What it draws is { pictures, places, labels, borders }; a place has the picture's corner and
-   * side, the frame that is judged and the width that is seen at first, in pixels of the picture.
+   * A canvas shows (data-shows) "image", the first picture; "second", the second one; "wide", the whole first one;
+   * "labels"; or "both". It draws { pictures, extents, labels, borders }; an extent has corner and side of the picture,
+   * the frame of the rated area and the width of the first view ("home"), in pixels of the picture.
    */
   constructor(canvases, { legend, onhover }) {
     this.canvases = canvases;
     this.onhover = onhover;
-    this.thing = null;
+    this.item = null;
     this.opacity = 0.45;
     this.outlines = false;
     this.hidden = false;
     this.safe = false;
-    this.only = null; // class to pick out
-    this.zoom = 1; // 1: as wide as at first
+    this.only = null; // class to highlight
+    this.zoom = 1; // 1: the first view
     this.centre = [0, 0]; // in widths of the first view, from the middle of the frame
     this.setLegend(legend);
     this.fill = document.createElement("canvas");
@@ -36,7 +36,7 @@ export class Panes {
   setLegend(legend) {
     this.colors = {
       legend: new Map(legend.map((item) => [item.value, item.color])),
-      safe: new Map(legend.map((item, place) => [item.value, SAFE[place % SAFE.length]])),
+      safe: new Map(legend.map((item, index) => [item.value, SAFE[index % SAFE.length]])),
     };
   }
 
@@ -44,10 +44,10 @@ export class Panes {
     return this.colors[this.safe ? "safe" : "legend"].get(value);
   }
 
-  show(thing) {
-    const same = this.thing && JSON.stringify(this.thing.places) === JSON.stringify(thing.places);
+  show(item) {
+    const same = this.item && JSON.stringify(this.item.extents) === JSON.stringify(item.extents);
     if (!same) this.centre = [0, 0];
-    this.thing = thing;
+    this.item = item;
     this.only = null;
     this.paint();
     this.draw();
@@ -59,10 +59,10 @@ export class Panes {
     this.redraw();
   }
 
-  /** Colours of the class values, once for all canvases. */
+  /** Draw the class values in colour, once for all canvases. */
   paint() {
-    if (!this.thing?.labels) return;
-    const size = Math.sqrt(this.thing.labels.length);
+    if (!this.item?.labels) return;
+    const size = Math.sqrt(this.item.labels.length);
     const table = new Uint32Array(256);
     const bytes = new Uint8Array(table.buffer);
     for (const value of this.colors.legend.keys()) {
@@ -70,7 +70,7 @@ export class Panes {
       const strength = this.only === null || this.only === value ? 255 : 40;
       bytes.set([color >> 16, (color >> 8) & 255, color & 255, strength], 4 * value);
     }
-    const labels = this.thing.labels;
+    const labels = this.item.labels;
     const pixels = new Uint32Array(labels.length);
     for (let at = 0; at < labels.length; at++) pixels[at] = table[labels[at]];
     const picture = new ImageData(new Uint8ClampedArray(pixels.buffer), size, size);
@@ -93,7 +93,7 @@ export class Panes {
       const pen = canvas.getContext("2d");
       pen.setTransform(1, 0, 0, 1, 0, 0);
       pen.clearRect(0, 0, wide, high);
-      if (!this.thing || !wide || !this.pictureOf(canvas)) continue;
+      if (!this.item || !wide || !this.pictureOf(canvas)) continue;
       const scale = this.scale(canvas);
       const [left, top] = this.corner(canvas);
       pen.setTransform(scale * ratio, 0, 0, scale * ratio, left * ratio, top * ratio);
@@ -103,13 +103,13 @@ export class Panes {
 
   drawOne(pen, canvas, scale, device) {
     const { shows } = canvas.dataset;
-    const { corner, side, frame } = this.placeOf(canvas);
+    const { corner, side, frame } = this.extentOf(canvas);
     if (shows !== "labels") {
-      pen.imageSmoothingEnabled = device < 4; // closer, pixels are to be seen as such
+      pen.imageSmoothingEnabled = device < 4; // closer, single pixels stay visible
       pen.imageSmoothingQuality = "medium";
       pen.drawImage(this.pictureOf(canvas), ...corner, side, side);
     }
-    if (!this.thing.labels) return this.drawMark(pen, frame, scale);
+    if (!this.item.labels) return this.drawMark(pen, frame, scale);
     const masked = shows === "labels" || (shows === "both" && !this.hidden);
     if (masked && !(this.outlines && shows === "both")) {
       pen.globalAlpha = shows === "labels" ? 1 : this.opacity;
@@ -117,17 +117,17 @@ export class Panes {
       pen.drawImage(this.fill, 0, 0);
       pen.globalAlpha = 1;
     }
-    if (masked && shows === "both") this.stroke(pen, this.thing.borders, scale);
+    if (masked && shows === "both") this.stroke(pen, this.item.borders, scale);
     if (shows !== "labels") {
       pen.lineWidth = 1.5 / scale;
       pen.setLineDash([6 / scale, 4 / scale]);
       pen.strokeStyle = "rgba(255,255,255,.85)";
-      pen.stroke(outline(frame)); // around it is context that is not judged
+      pen.stroke(outline(frame)); // the rest is context
       pen.setLineDash([]);
     }
   }
 
-  /** The pixel that is judged, and four strokes that lead to it where it is small. */
+  /** Outline of the interpreted pixel, with four strokes around it to find a small one. */
   drawMark(pen, frame, scale) {
     if (this.hidden) return;
     const mark = outline(frame);
@@ -149,22 +149,22 @@ export class Panes {
     }
   }
 
-  /** Which of the pictures a canvas shows, and its place. */
+  /** Number of the picture on a canvas. */
   numberOf(canvas) {
     return canvas.dataset.shows === "second" ? 1 : 0;
   }
 
   pictureOf(canvas) {
-    return this.thing.pictures[this.numberOf(canvas)];
+    return this.item.pictures[this.numberOf(canvas)];
   }
 
-  placeOf(canvas) {
-    return this.thing.places[this.numberOf(canvas)];
+  extentOf(canvas) {
+    return this.item.extents[this.numberOf(canvas)];
   }
 
-  /** Width that a canvas shows when nothing is enlarged, in pixels of the picture. */
+  /** Width of a canvas at zoom 1, in pixels of the picture. */
   homeOf(canvas) {
-    const { home, side } = this.placeOf(canvas);
+    const { home, side } = this.extentOf(canvas);
     return canvas.dataset.shows === "wide" ? side : home;
   }
 
@@ -172,10 +172,10 @@ export class Panes {
     return (Math.min(canvas.clientWidth, canvas.clientHeight) / this.homeOf(canvas)) * this.zoom;
   }
 
-  /** Point of the canvas where the picture's zero lies. */
+  /** Point of the canvas at the origin of the picture. */
   corner(canvas) {
     const scale = this.scale(canvas);
-    const { home, frame } = this.placeOf(canvas);
+    const { home, frame } = this.extentOf(canvas);
     const middle = middleOf(frame);
     return [canvas.clientWidth, canvas.clientHeight].map((size, axis) => size / 2 - (middle[axis] + this.centre[axis] * home) * scale);
   }
@@ -189,7 +189,7 @@ export class Panes {
 
   /** The same in widths of the first view, from the middle of the frame. */
   partAt(canvas, x, y) {
-    const { home, frame } = this.placeOf(canvas);
+    const { home, frame } = this.extentOf(canvas);
     const middle = middleOf(frame);
     return this.at(canvas, x, y).map((value, axis) => (value - middle[axis]) / home);
   }
@@ -201,7 +201,7 @@ export class Panes {
   }
 
   zoomBy(factor, fixed = this.centre) {
-    if (!this.thing) return;
+    if (!this.item) return;
     const zoom = Math.min(CLOSEST, Math.max(1 / this.widest, this.zoom * factor));
     const part = this.zoom / zoom;
     this.centre = [0, 1].map((axis) => fixed[axis] + (this.centre[axis] - fixed[axis]) * part);
@@ -209,14 +209,14 @@ export class Panes {
     this.keepInside();
   }
 
-  /** How many widths of the first view the picture has. */
+  /** Width of the picture in widths of the first view. */
   get widest() {
-    return this.thing.places[0].side / this.thing.places[0].home;
+    return this.item.extents[0].side / this.item.extents[0].home;
   }
 
   /** Move by parts of the pane. */
   panBy(right, down) {
-    if (!this.thing) return;
+    if (!this.item) return;
     this.centre = [this.centre[0] + right / this.zoom, this.centre[1] + down / this.zoom];
     this.keepInside();
   }
@@ -235,42 +235,42 @@ export class Panes {
     }, { passive: false });
     canvas.addEventListener("dblclick", (event) => this.zoomBy(2, this.partAt(canvas, event.offsetX, event.offsetY)));
     canvas.addEventListener("pointerdown", (event) => {
-      if (event.button !== 0 || !this.thing) return;
+      if (event.button !== 0 || !this.item) return;
       fingers.set(event.pointerId, [event.offsetX, event.offsetY]);
       canvas.setPointerCapture(event.pointerId);
     });
     canvas.addEventListener("pointermove", (event) => {
-      const place = [event.offsetX, event.offsetY];
+      const position = [event.offsetX, event.offsetY];
       const before = fingers.get(event.pointerId);
       const others = [...fingers].filter(([id]) => id !== event.pointerId).map(([, other]) => other);
       if (before && others.length === 1) {
         const apart = (point) => Math.max(8, Math.hypot(point[0] - others[0][0], point[1] - others[0][1]));
-        this.zoomBy(apart(place) / apart(before), this.partAt(canvas, (place[0] + others[0][0]) / 2, (place[1] + others[0][1]) / 2));
+        this.zoomBy(apart(position) / apart(before), this.partAt(canvas, (position[0] + others[0][0]) / 2, (position[1] + others[0][1]) / 2));
       } else if (before) {
-        const width = this.scale(canvas) * this.placeOf(canvas).home;
-        this.centre = this.centre.map((value, axis) => value - (place[axis] - before[axis]) / width);
+        const width = this.scale(canvas) * this.extentOf(canvas).home;
+        this.centre = this.centre.map((value, axis) => value - (position[axis] - before[axis]) / width);
         this.keepInside();
       }
-      if (before) fingers.set(event.pointerId, place);
-      this.point(...place, canvas);
+      if (before) fingers.set(event.pointerId, position);
+      this.point(...position, canvas);
     });
     for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, (event) => fingers.delete(event.pointerId));
     canvas.addEventListener("pointerleave", () => this.point(null));
   }
 
-  /** A cross at the same place of all panes, and the class there. */
+  /** A cross at the same position in all panes, and the class there. */
   point(x, y, canvas) {
-    const shown = x !== null && this.thing !== null && Boolean(this.pictureOf(canvas));
+    const shown = x !== null && this.item !== null && Boolean(this.pictureOf(canvas));
     for (const other of this.canvases) {
       const cross = other.nextElementSibling;
       cross.hidden = !shown || other === canvas || !this.pictureOf(other);
       if (cross.hidden) continue;
       const middle = [other.clientWidth / 2, other.clientHeight / 2];
-      const reach = (this.scale(other) * this.placeOf(other).home) / (this.scale(canvas) * this.placeOf(canvas).home);
+      const reach = (this.scale(other) * this.extentOf(other).home) / (this.scale(canvas) * this.extentOf(canvas).home);
       const [right, down] = [x - canvas.clientWidth / 2, y - canvas.clientHeight / 2].map((away) => away * reach);
       cross.style.transform = `translate(${middle[0] + right}px, ${middle[1] + down}px)`;
     }
-    const { labels } = this.thing ?? {};
+    const { labels } = this.item ?? {};
     if (!shown || !labels) return this.onhover(null);
     const [col, row] = this.at(canvas, x, y).map(Math.floor);
     const size = Math.sqrt(labels.length);
@@ -281,7 +281,7 @@ export class Panes {
 
 function outline(frame) {
   const path = new Path2D();
-  frame.forEach((corner, place) => path[place ? "lineTo" : "moveTo"](...corner));
+  frame.forEach((corner, index) => path[index ? "lineTo" : "moveTo"](...corner));
   path.closePath();
   return path;
 }
@@ -295,7 +295,7 @@ function widthOf(frame) {
   return Math.max(...x) - Math.min(...x);
 }
 
-/** Borders between class values as one path of straight runs, in pixels. */
+/** Borders between class values as one path of straight lines, in pixels. */
 export function traceBorders(labels, size) {
   const path = new Path2D();
   for (let line = 1; line < size; line++) {

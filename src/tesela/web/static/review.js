@@ -1,5 +1,5 @@
-// The review: things come one after another, verdicts go; panes.js draws, outbox.js sends, and what is asked of a
-// thing is a module of its own (review_patch.js, review_point.js) that begins the review with its questions.
+// The review: items come one by one, verdicts are sent. panes.js draws, outbox.js sends; the questions are in
+// review_patch.js and review_point.js, which start the review.
 import { Outbox, freshKey, post } from "./outbox.js";
 import { Panes } from "./panes.js";
 
@@ -9,96 +9,96 @@ export const { reviewer, name, noun, subject } = document.body.dataset;
 export const settings = JSON.parse(localStorage.getItem("tesela-review") ?? "{}");
 
 const query = `reviewer=${encodeURIComponent(reviewer)}`;
-const KEPT = 24; // things kept in memory
-const IDLE_MS = 120_000; // a longer look counts as a break
+const CACHED = 24; // items in memory
+const IDLE_MS = 120_000; // a longer time counts as a break
 
 export let panes;
 export let classes; // by value
 export let progress = null;
-let asked; // the questions
-let queue = []; // what is to come; the first is the fresh one
-let trail = []; // { item, verdict }, as they were judged
-let cursor = 0; // place in the trail; its length: the fresh one
-let draft = null; // the verdict in the making
-let shown = null; // id of what is to be on the screen
-let ready = null; // id of what is there: nothing is judged unseen
-let looked = { ms: 0, since: null };
+let questions; // see begin
+let queue = []; // next items; the first is the new one
+let trail = []; // { item, verdict }, in the order of the verdicts
+let cursor = 0; // position in the trail; its length: the new item
+let draft = null; // the verdict being edited
+let shown = null; // id of the requested item
+let ready = null; // id of the item on the screen: no verdict before it is visible
+let watched = { ms: 0, since: null };
 let undoing = false;
 let outbox;
-const drafts = new Map(); // begun and left, by id
+const drafts = new Map(); // unfinished verdicts, by id
 const loaded = new Map(); // promises of pictures and labels, by id and views
 
 /**
- * questions: { draftOf(verdict), answerOf(draft), fieldsOf(draft), showDraft(draft), showItem(item), showProgress(),
- * summary(), viewsOf(item), fetchLabels(item), tierOf(verdict), listen() }, and keys of its own in `keys`.
+ * Questions: { draftOf(verdict), answerOf(draft), fieldsOf(draft), showDraft(draft), showItem(item), showProgress(),
+ * summary(), viewsOf(item), fetchLabels(item), listen() }, and additional `keys`.
  */
-export async function begin(questions) {
-  asked = questions;
+export async function begin(ofItems) {
+  questions = ofItems;
   outbox = new Outbox(["tesela-review", name, ...(subject ? [subject] : []), reviewer].join(":"), {
     onreply: take,
-    onrefused: (verdict, why) => tell(`Not kept: ${why}`),
+    onrefused: (verdict, why) => notify(`Not stored: ${why}`),
     onchange: (waiting, reachable) => {
-      by("saved").textContent = waiting === 0 ? "saved" : reachable ? "saving" : `${waiting} not saved yet: no answer from the server`;
+      by("saved").textContent = waiting === 0 ? "saved" : reachable ? "saving" : `${waiting} not saved yet: no response from the server`;
       by("saved").classList.toggle("late", !reachable);
     },
   });
   await outbox.emptied();
   const first = await (await fetch(`/api/start?${query}`)).json();
-  if (first.error) return tell(first.error);
+  if (first.error) return notify(first.error);
   classes = new Map(first.legend.map((item) => [item.value, item]));
   panes = new Panes(all("#panes canvas"), { legend: first.legend, onhover: readOut });
   panes.set({ opacity: settings.opacity ?? 0.45, outlines: settings.outlines ?? false, safe: settings.safe ?? false });
   by("advance").checked = settings.advance ?? true;
   trail = first.trail;
   cursor = trail.length;
-  keepSettings();
+  saveSettings();
   take(first);
   listen();
   by("saved").textContent = trail.length ? "saved" : "";
-  if (first.notes.length) tell(first.notes.join(" "));
+  if (first.notes.length) notify(first.notes.join(" "));
 }
 
-// What the server says
+// Responses of the server
 
 function take(reply) {
   progress = reply.progress;
   const kept = queue.slice(0, 1);
   const coming = reply.queue.filter((item) => !outbox.has(item.id) && item.id !== kept[0]?.id);
   queue = [...kept, ...coming];
-  if (reply.warning) tell(reply.warning);
+  if (reply.warning) notify(reply.warning);
   showProgress();
   if (shown === null || (cursor === trail.length && queue[0]?.id !== shown)) show();
   else prefetch();
 }
 
-// Things
+// Items
 
 export function current() {
   return cursor < trail.length ? trail[cursor].item : queue[0];
 }
 
 function load(item) {
-  const views = asked.viewsOf(item);
+  const views = questions.viewsOf(item);
   const key = [item.id, ...views].join("\n");
   if (!loaded.has(key)) {
-    const fetched = fetchThing(item, views);
+    const fetched = fetchItem(item, views);
     fetched.catch(() => loaded.delete(key));
     loaded.set(key, fetched);
-    for (const old of [...loaded.keys()].slice(0, Math.max(0, loaded.size - KEPT))) loaded.delete(old);
+    for (const old of [...loaded.keys()].slice(0, Math.max(0, loaded.size - CACHED))) loaded.delete(old);
   }
   return loaded.get(key);
 }
 
-async function fetchThing(item, views) {
-  const pictures = views.map(async (view) => createImageBitmap(await (await ask("/picture", { id: item.id, view })).blob()));
-  const [labels, ...found] = await Promise.all([asked.fetchLabels(item), ...pictures]);
-  return { pictures: found, places: views.map((view) => item.place ?? item.places[view.split(" ")[0]]), ...labels };
+async function fetchItem(item, views) {
+  const pictures = views.map(async (view) => createImageBitmap(await (await get("/picture", { id: item.id, view })).blob()));
+  const [labels, ...bitmaps] = await Promise.all([questions.fetchLabels(item), ...pictures]);
+  return { pictures: bitmaps, extents: views.map((view) => item.extent ?? item.extents[view.split(" ")[0]]), ...labels };
 }
 
-export async function ask(address, given) {
-  const answer = await fetch(`${address}?${new URLSearchParams(given)}`);
-  if (!answer.ok) throw new Error((await answer.json()).error);
-  return answer;
+export async function get(address, given) {
+  const response = await fetch(`${address}?${new URLSearchParams(given)}`);
+  if (!response.ok) throw new Error((await response.json()).error);
+  return response;
 }
 
 function prefetch() {
@@ -113,22 +113,22 @@ async function show() {
   ready = null;
   showDone(!item);
   draft = item ? (drafts.get(item.id) ?? draftOf(fresh ? null : trail[cursor].verdict)) : null;
-  looked = { ms: 0, since: null };
+  watched = { ms: 0, since: null };
   showDraft();
   if (!item) return;
-  let thing;
+  let loadedItem;
   try {
-    thing = await load(item);
+    loadedItem = await load(item);
   } catch (error) {
-    tell(`This ${noun} cannot be shown: ${error.message}`);
+    notify(`This ${noun} cannot be shown: ${error.message}`);
     return;
   }
-  if (shown !== item.id) return; // another was asked for meanwhile
-  panes.show(thing);
+  if (shown !== item.id) return; // another item was requested meanwhile
+  panes.show(loadedItem);
   showItem(item);
   ready = item.id;
-  looked.since = document.hidden ? null : performance.now();
-  document.dispatchEvent(new CustomEvent("thingshown", { detail: item.id }));
+  watched.since = document.hidden ? null : performance.now();
+  document.dispatchEvent(new CustomEvent("itemshown", { detail: item.id }));
   prefetch();
 }
 
@@ -136,44 +136,44 @@ async function show() {
 
 function draftOf(verdict) {
   const { note = "", flag = false, confidence = null } = verdict ?? {};
-  return { ...asked.draftOf(verdict ?? {}), note, flag, confidence, changed: false };
+  return { ...questions.draftOf(verdict ?? {}), note, flag, confidence, changed: false };
 }
 
-/** Change the draft; with an answer that makes it whole the page goes on. */
+/** Change the draft; a complete answer shows the next item. */
 export function edit(change, { answers = false } = {}) {
   if (!draft || ready !== shown) return;
   change(draft);
   draft.changed = true;
-  if (answers && asked.answerOf(draft) && by("advance").checked) submit();
+  if (answers && questions.answerOf(draft) && by("advance").checked) submit();
   else showDraft();
 }
 
 function verdictOf(item, action) {
-  if (looked.since !== null) looked.ms += Math.min(IDLE_MS, performance.now() - looked.since);
-  const seconds = Math.round(looked.ms / 10) / 100;
+  if (watched.since !== null) watched.ms += Math.min(IDLE_MS, performance.now() - watched.since);
+  const seconds = Math.round(watched.ms / 10) / 100;
   const base = { key: freshKey(), reviewer, item_id: item.id, action, seconds };
   if (action === "skip") return base;
   const { note, flag, confidence } = draft;
-  return { ...base, ...asked.fieldsOf(draft), note: note.trim(), flag, confidence };
+  return { ...base, ...questions.fieldsOf(draft), note: note.trim(), flag, confidence };
 }
 
-/** Keep the verdict on what is shown; true if there was one. */
-function keep() {
+/** Store the verdict on the item on the screen; true if there was one. */
+function storeVerdict() {
   const item = current();
-  if (!item || ready !== item.id || !draft?.changed || !asked.answerOf(draft)) return false;
-  const verdict = verdictOf(item, "judge");
+  if (!item || ready !== item.id || !draft?.changed || !questions.answerOf(draft)) return false;
+  const verdict = verdictOf(item, "rate");
   drafts.delete(item.id);
   if (cursor === trail.length) {
     queue.shift();
     trail.push({ item, verdict });
   } else trail[cursor] = { item, verdict };
   outbox.add(verdict);
-  tell(`Last: ${asked.answerOf(draft)}`, verdict.tier);
+  notify(`Last: ${questions.answerOf(draft)}`, verdict.quality);
   return true;
 }
 
 export function submit() {
-  if (!keep()) return;
+  if (!storeVerdict()) return;
   cursor += 1;
   show();
 }
@@ -185,14 +185,14 @@ function skip() {
   queue.shift();
   drafts.delete(item.id);
   outbox.add(verdictOf(item, "skip"));
-  tell("Skipped; it comes again at the end");
+  notify("Skipped; it comes again at the end");
   show();
 }
 
 function go(step) {
   const target = cursor + step;
   if (target < 0 || target > trail.length) return;
-  if (draft && asked.answerOf(draft)) keep();
+  if (draft && questions.answerOf(draft)) storeVerdict();
   else if (draft?.changed && shown) drafts.set(shown, draft);
   cursor = Math.min(target, trail.length);
   show();
@@ -204,8 +204,8 @@ async function undo() {
   await outbox.emptied();
   const { status, document: reply } = await post("/api/undo", { reviewer, key: freshKey() });
   undoing = false;
-  if (status !== 200) return tell(`Not undone: ${reply.error}`);
-  if (!reply.undone) return tell("Nothing to undo");
+  if (status !== 200) return notify(`Not undone: ${reply.error}`);
+  if (!reply.undone) return notify("Nothing to undo");
   const item = reply.undone;
   drafts.delete(item.id);
   trail = trail.filter((entry) => entry.item.id !== item.id);
@@ -213,19 +213,19 @@ async function undo() {
   queue = [item, ...queue.filter((other) => other.id !== item.id)];
   take(reply);
   show();
-  if (!reply.warning) tell("Taken back");
+  if (!reply.warning) notify("Undone");
 }
 
-// What the page shows
+// Display
 
 function showDraft() {
   const state = draft ?? draftOf(null);
-  asked.showDraft(state);
+  questions.showDraft(state);
   for (const button of all("[data-confidence]")) press(button, state.confidence === Number(button.dataset.confidence));
   press(by("flag"), state.flag);
   if (by("note").value !== state.note) by("note").value = state.note;
   by("back").disabled = cursor === 0;
-  by("next").disabled = cursor === trail.length && !(draft && asked.answerOf(draft));
+  by("next").disabled = cursor === trail.length && !(draft && questions.answerOf(draft));
   by("undo").disabled = !progress?.done && !trail.length;
 }
 
@@ -234,12 +234,12 @@ export function press(button, on) {
 }
 
 export function showItem(item) {
-  const place = cursor < trail.length ? `Judged ${cursor + 1} of ${trail.length}` : `New ${noun}`;
-  const words = [place, ...item.where, asked.sizeOf(item), `${item.crs} ${item.centre.join(", ")}`];
+  const position = cursor < trail.length ? `Reviewed ${cursor + 1} of ${trail.length}` : `New ${noun}`;
+  const words = [position, ...item.where, questions.sizeOf(item), `${item.crs} ${item.centre.join(", ")}`];
   by("where").textContent = words.filter(Boolean).join(" · ");
-  by("view").firstChild.textContent = `${item.views[asked.viewsOf(item)[0]]} `;
+  by("view").firstChild.textContent = `${item.views[questions.viewsOf(item)[0]]} `;
   by("view").hidden = Object.keys(item.views).length < 2;
-  asked.showItem(item);
+  questions.showItem(item);
 }
 
 function readOut(value) {
@@ -259,7 +259,7 @@ export function metres(number) {
 
 function showProgress() {
   const { done, left, team, total, seconds_each: each, left_seconds: rest } = progress;
-  asked.showProgress(Math.max(1, done + left));
+  questions.showProgress(Math.max(1, done + left));
   by("meter").setAttribute("aria-valuemax", String(Math.max(1, done + left)));
   by("meter").setAttribute("aria-valuenow", String(done));
   const words = [`${done} of ${done + left}`];
@@ -279,29 +279,29 @@ function showDone(done) {
   by("done").hidden = !done;
   if (!done) return;
   const waiting = outbox.waiting.length > 0 || progress?.left > 0;
-  by("done-title").textContent = waiting ? "One moment" : asked.finished;
-  by("done-text").textContent = waiting ? "The last verdicts are being saved." : `Back and undo still work. ${asked.summary()}`;
+  by("done-title").textContent = waiting ? "One moment" : questions.finished;
+  by("done-text").textContent = waiting ? "The last verdicts are being saved." : `Back and undo still work. ${questions.summary()}`;
   by("where").textContent = "\u00a0";
 }
 
-export function tell(text, tier) {
+export function notify(text, quality) {
   by("last").textContent = text;
-  by("last").dataset.tier = tier ?? "";
+  by("last").dataset.quality = quality ?? "";
 }
 
-export function keepSettings() {
+export function saveSettings() {
   press(by("hide"), panes.hidden);
-  asked.showSettings();
+  questions.showSettings();
   Object.assign(settings, { opacity: panes.opacity, outlines: panes.outlines, safe: panes.safe, advance: by("advance").checked });
   localStorage.setItem("tesela-review", JSON.stringify(settings));
 }
 
 export function set(options) {
   panes.set(options);
-  keepSettings();
+  saveSettings();
 }
 
-/** The views of an item from the chosen one on. */
+/** The views of an item, the selected one first. */
 export function viewsFrom(item) {
   const views = Object.keys(item.views);
   const first = Math.max(0, views.indexOf(settings.view));
@@ -312,10 +312,10 @@ function nextView() {
   const item = current();
   if (!item) return;
   settings.view = viewsFrom(item)[1] ?? viewsFrom(item)[0];
-  keepSettings();
-  load(item).then((thing) => {
+  saveSettings();
+  load(item).then((loadedItem) => {
     if (shown !== item.id) return;
-    panes.show(thing);
+    panes.show(loadedItem);
     showItem(item);
   });
 }
@@ -328,7 +328,7 @@ function listen() {
     t: () => by("note").focus(),
     enter: () => (draft?.changed ? submit() : go(1)),
     arrowright: () => (cursor < trail.length ? go(1) : submit()),
-    ...asked.keys,
+    ...questions.keys,
   };
   const pans = { ArrowLeft: [-0.2, 0], ArrowRight: [0.2, 0], ArrowUp: [0, -0.2], ArrowDown: [0, 0.2] };
   const repeatable = new Set([",", ".", "+", "-"]);
@@ -366,8 +366,8 @@ function listen() {
   document.addEventListener("keyup", (event) => event.key === " " && hide(false));
   addEventListener("blur", () => hide(false));
   document.addEventListener("visibilitychange", () => {
-    if (looked.since !== null) looked.ms += Math.min(IDLE_MS, performance.now() - looked.since);
-    looked.since = document.hidden || shown === null ? null : performance.now();
+    if (watched.since !== null) watched.ms += Math.min(IDLE_MS, performance.now() - watched.since);
+    watched.since = document.hidden || shown === null ? null : performance.now();
   });
 
   const on = (id, act) => by(id).addEventListener("click", act);
@@ -386,7 +386,7 @@ function listen() {
   on("fit", () => panes.fit());
   on("help-button", () => by("help").showModal());
   by("note").addEventListener("input", () => edit((state) => (state.note = by("note").value)));
-  by("advance").addEventListener("change", keepSettings);
+  by("advance").addEventListener("change", saveSettings);
   by("hide").addEventListener("pointerdown", () => hide(true));
   for (const end of ["pointerup", "pointerleave"]) by("hide").addEventListener(end, () => hide(false));
   for (const button of all("[data-close]")) button.addEventListener("click", () => button.closest("dialog").close());
@@ -397,7 +397,7 @@ function listen() {
   });
   on("rename", rename);
   by("name").addEventListener("keydown", (event) => event.key === "Enter" && rename());
-  asked.listen();
+  questions.listen();
 }
 
 function hide(on) {

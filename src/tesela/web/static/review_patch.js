@@ -1,29 +1,29 @@
-// What is asked of a patch: are the labels right, are the boundaries, or its tier straight away.
+// Questions on a patch: are the labels right, are the boundaries right, or directly its quality.
 import { traceBorders } from "./panes.js";
 import {
-  all, ask, begin, by, classes, current, edit, metres, name, panes, press, progress, set, showItem, swatch, viewsFrom,
+  all, begin, by, classes, current, edit, get, metres, name, panes, press, progress, set, showItem, swatch, viewsFrom,
 } from "./review.js";
 
-const TIERS = ["high", "medium", "low"];
+const QUALITIES = ["high", "medium", "low"];
 
 begin({
-  finished: "All patches are judged",
+  finished: "All patches are reviewed",
 
-  draftOf: ({ label = null, boundary = null, tier = null, reasons = [] }) => ({ label, boundary, tier, reasons: new Set(reasons) }),
-  answerOf: (draft) => draft.tier,
-  fieldsOf: ({ label, boundary, tier, reasons }) => ({ label, boundary, tier, reasons: [...reasons] }),
+  draftOf: ({ label = null, boundary = null, quality = null, reasons = [] }) => ({ label, boundary, quality, reasons: new Set(reasons) }),
+  answerOf: (draft) => draft.quality,
+  fieldsOf: ({ label, boundary, quality, reasons }) => ({ label, boundary, quality, reasons: [...reasons] }),
 
   viewsOf: (item) => viewsFrom(item).slice(0, 1),
-  sizeOf: (item) => `${metres(Math.round(item.place.home * item.pixel_m))} wide`,
+  sizeOf: (item) => `${metres(Math.round(item.extent.home * item.pixel_m))} wide`,
 
   async fetchLabels(item) {
-    const labels = new Uint8Array(await (await ask("/labels", { id: item.id })).arrayBuffer());
-    return { labels, borders: traceBorders(labels, item.place.home) };
+    const labels = new Uint8Array(await (await get("/labels", { id: item.id })).arrayBuffer());
+    return { labels, borders: traceBorders(labels, item.extent.home) };
   },
 
   showDraft(state) {
     for (const button of all("[data-question]")) press(button, state[button.dataset.question] === Number(button.dataset.answer));
-    for (const button of all("[data-tier]")) press(button, state.tier === button.dataset.tier);
+    for (const button of all("[data-quality]")) press(button, state.quality === button.dataset.quality);
     for (const button of all("[data-reason]")) press(button, state.reasons.has(button.dataset.reason));
   },
 
@@ -33,12 +33,12 @@ begin({
   },
 
   showProgress(whole) {
-    for (const tier of TIERS) document.querySelector(`#meter .${tier}`).style.width = `${(100 * (progress.given[tier] ?? 0)) / whole}%`;
+    for (const quality of QUALITIES) document.querySelector(`#meter .${quality}`).style.width = `${(100 * (progress.given[quality] ?? 0)) / whole}%`;
   },
 
   summary() {
-    const counts = TIERS.map((tier) => `${progress.given[tier] ?? 0} ${tier}`).join(" · ");
-    return `${counts}. Export with: tesela review ${name} --export FILE`;
+    const counts = QUALITIES.map((quality) => `${progress.given[quality] ?? 0} ${quality}`).join(" · ");
+    return `${counts}. Export with: tesela review export ${name} -o FILE`;
   },
 
   showSettings() {
@@ -57,12 +57,12 @@ begin({
       const { question, answer } = button.dataset;
       button.addEventListener("click", () => edit((state) => {
         state[question] = Number(answer);
-        state.tier = state.label && state.boundary ? TIERS[Math.max(state.label, state.boundary) - 1] : null;
+        state.quality = state.label && state.boundary ? QUALITIES[Math.max(state.label, state.boundary) - 1] : null;
       }, { answers: true }));
     }
-    for (const button of all("[data-tier]")) {
-      const { tier } = button.dataset;
-      button.addEventListener("click", () => edit((state) => Object.assign(state, { tier, label: null, boundary: null }), { answers: true }));
+    for (const button of all("[data-quality]")) {
+      const { quality } = button.dataset;
+      button.addEventListener("click", () => edit((state) => Object.assign(state, { quality, label: null, boundary: null }), { answers: true }));
     }
     for (const button of all("[data-reason]")) {
       const { reason } = button.dataset;

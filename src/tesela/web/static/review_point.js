@@ -1,12 +1,12 @@
-// What is asked of a point: which class is in the frame.
+// Question on a point: the class in the frame.
 import { all, begin, by, edit, metres, name, progress, viewsFrom } from "./review.js";
 
 const options = all("[data-class]");
-const short = options.length <= 9; // digits are places in the list; else they begin a code
+const short = options.length <= 9; // digits are numbers in the list; otherwise they start a code
 const digits = [..."0123456789"].filter((digit) => options.some((option) => option.dataset.class.startsWith(digit)));
 
 begin({
-  finished: "All points are answered",
+  finished: "All points are interpreted",
 
   draftOf: ({ reference = null }) => ({ reference }),
   answerOf: (draft) => draft.reference,
@@ -32,7 +32,7 @@ begin({
   },
 
   showProgress: (whole) => (document.querySelector("#meter .done").style.width = `${(100 * progress.done) / whole}%`),
-  summary: () => `The answers stand in the field "reference" of ${name}: tesela assess MAP --sample ${name} -o report`,
+  summary: () => `The answers are in the field "reference" of ${name}. Estimate with: tesela sample estimate ${name} MAP -o DIR`,
   showSettings() {},
 
   keys: {
@@ -50,9 +50,9 @@ begin({
         const chosen = options.find((option) => option.classList.contains("first"));
         if (chosen) pick(chosen);
       } else if (moves[event.key]) {
-        const found = options.filter((option) => !option.parentElement.hidden);
-        const at = found.findIndex((option) => option.classList.contains("first")) + moves[event.key];
-        mark(found[Math.min(found.length - 1, Math.max(0, at))]);
+        const listed = options.filter((option) => !option.parentElement.hidden);
+        const at = listed.findIndex((option) => option.classList.contains("first")) + moves[event.key];
+        mark(listed[Math.min(listed.length - 1, Math.max(0, at))]);
       } else return;
       event.preventDefault();
     });
@@ -74,21 +74,21 @@ function type(digit) {
   search(digit);
 }
 
-/** Show the classes whose code or a word of whose name begins with the text; a whole code in digits that begins no other is taken. */
+/** List the classes with a code or a word of the name that starts with the text; a complete numeric code that starts no other selects its class. */
 function search(text) {
   if (by("search").value !== text) by("search").value = text;
   const wanted = text.trim().toLowerCase();
-  const found = [];
+  const matches = [];
   for (const option of options) {
     const code = option.dataset.class.toLowerCase();
     const words = option.querySelector("span").textContent.toLowerCase();
     const fits = code.startsWith(wanted) || words.startsWith(wanted) || words.includes(` ${wanted}`);
     option.parentElement.hidden = !fits;
-    if (fits) found.push(option);
+    if (fits) matches.push(option);
   }
-  mark(wanted ? found[0] : null);
+  mark(wanted ? matches[0] : null);
   const codes = options.map((option) => option.dataset.class.toLowerCase()).filter((code) => code.startsWith(wanted));
-  if (/^\d+$/.test(wanted) && codes.length === 1 && codes[0] === wanted) pick(found[0]);
+  if (/^\d+$/.test(wanted) && codes.length === 1 && codes[0] === wanted) pick(matches[0]);
 }
 
 function mark(chosen) {

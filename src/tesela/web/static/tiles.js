@@ -1,13 +1,13 @@
-// Tiles of all layers: asked for as they are wanted, nearest first, kept while there is room.
+// Tiles of all layers: loaded on demand, nearest first, in a limited cache.
 
 import { SAFE } from "./panes.js";
 
 const AT_ONCE = 6;
-const KEPT = 240;
+const CACHED = 240;
 const SIDE = 512;
 
 export class TileStore {
-  /** token: that of this start of the server, so that no tile of a map that was made anew is taken from the browser's store. */
+  /** token: changes with each start of the server, so that the browser does not use cached tiles of an older map. */
   constructor(token, onchange, ontrouble) {
     this.token = token;
     this.onchange = onchange;
@@ -17,10 +17,10 @@ export class TileStore {
     this.wanted = [];
     this.style = 0; // counts changes of colours
     this.safe = false;
-    this.only = null; // { legend, value } to see alone
+    this.only = null; // { legend, value } to show alone
   }
 
-  /** The tile, if it is there. */
+  /** The tile, if it is loaded. */
   get(layer, level, x, y) {
     const name = address(layer, level, x, y);
     const tile = this.tiles.get(name);
@@ -30,7 +30,7 @@ export class TileStore {
     return tile;
   }
 
-  /** Ask for these and no others; `list` is in order of importance. */
+  /** Load these tiles and no others; `list` is in order of importance. */
   want(list) {
     this.wanted = list;
     this.pump();
@@ -55,11 +55,11 @@ export class TileStore {
     const name = address(layer, level, x, y);
     this.running.add(name);
     try {
-      const answer = await fetch(`${name}?${this.token}`);
-      if (!answer.ok) throw new Error((await answer.json().catch(() => ({}))).error ?? `tile ${answer.status}`);
+      const response = await fetch(`${name}?${this.token}`);
+      if (!response.ok) throw new Error((await response.json().catch(() => ({}))).error ?? `tile ${response.status}`);
       const tile = layer.kind === "image"
-        ? { picture: await createImageBitmap(await answer.blob()) }
-        : { values: new Uint8Array(await answer.arrayBuffer()) };
+        ? { picture: await createImageBitmap(await response.blob()) }
+        : { values: new Uint8Array(await response.arrayBuffer()) };
       this.tiles.set(name, tile);
       this.ontrouble("");
     } catch (error) {
@@ -67,12 +67,12 @@ export class TileStore {
       this.ontrouble(`A tile is missing: ${error.message}`);
     }
     this.running.delete(name);
-    while (this.tiles.size > KEPT) this.tiles.delete(this.tiles.keys().next().value);
+    while (this.tiles.size > CACHED) this.tiles.delete(this.tiles.keys().next().value);
     this.onchange();
     this.pump();
   }
 
-  /** What to draw of a tile: its picture, or its values in the colours of now. */
+  /** Picture of a tile: the image, or its values in the present colours. */
   picture(layer, tile) {
     if (tile.failed) return null;
     if (tile.picture) return tile.picture;
@@ -96,9 +96,9 @@ export class TileStore {
 
   colourOf(layer, value) {
     if (layer.kind === "score") return ramp(value / 100);
-    const place = layer.classes.findIndex((item) => item.value === value);
-    if (place < 0) return "#808080";
-    return this.safe ? SAFE[place % SAFE.length] : layer.classes[place].color;
+    const index = layer.classes.findIndex((item) => item.value === value);
+    if (index < 0) return "#808080";
+    return this.safe ? SAFE[index % SAFE.length] : layer.classes[index].color;
   }
 
   colours(layer) {
@@ -118,7 +118,7 @@ function address(layer, level, x, y) {
   return `/tiles/${layer.id}/${level}/${x}/${y}`;
 }
 
-// Cividis at five places (Nuñez, Anderton and Renslow 2018): even steps for every kind of sight.
+// Cividis at five positions (Nuñez, Anderton and Renslow 2018): even steps also with colour blindness.
 const STOPS = [[0, 34, 78], [65, 77, 107], [124, 123, 120], [188, 174, 108], [254, 232, 56]];
 
 export function ramp(share) {

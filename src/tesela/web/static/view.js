@@ -1,4 +1,4 @@
-// The view page: choice of layers, boundary, legend, what is under a click, keys.
+// The view page: layers, boundary, legend, values under a click, keys.
 
 import { MapCanvas } from "./canvas.js";
 import { ramp, TileStore } from "./tiles.js";
@@ -6,9 +6,9 @@ import { ramp, TileStore } from "./tiles.js";
 const $ = (id) => document.getElementById(id);
 const view = await (await fetch("/api/view")).json();
 const store = new TileStore(view.token, () => map.redraw() || settle(), (text) => ($("trouble").textContent = text));
-const map = new MapCanvas($("canvas"), view, store, { onmove: moved, onclick: tell, onpoint: point });
-let told = null; // what was clicked
-let asking = 0; // counts clicks
+const map = new MapCanvas($("canvas"), view, store, { onmove: moved, onclick: identify, onpoint: point });
+let selected = null; // values of the clicked pixel
+let request = 0; // counts clicks
 let only = null;
 
 // ---- layers ----
@@ -65,7 +65,7 @@ $("swipe").addEventListener("pointermove", (event) => {
   setSwipe((event.clientX - box.left) / box.width);
 });
 
-// ---- where we are ----
+// ---- view ----
 
 function moved() {
   drawScale();
@@ -89,7 +89,7 @@ function fromAddress() {
 }
 addEventListener("hashchange", fromAddress);
 
-/** Metres of a map pixel on the ground, in the middle of the screen. */
+/** Metres of a map pixel, in the middle of the screen. */
 function pixelMetres() {
   const last = view.pixel_m.length - 1;
   const at = Math.min(last, Math.max(0, (map.centre[1] / view.rows) * last));
@@ -116,7 +116,7 @@ function coordinates(x, y) {
 }
 
 function point(col, row) {
-  $("place").textContent = col === null ? "" : `${coordinates(...toMap(col, row))} (${view.crs})`;
+  $("position").textContent = col === null ? "" : `${coordinates(...toMap(col, row))} (${view.crs})`;
 }
 
 // ---- legend ----
@@ -137,7 +137,7 @@ function chip(layer, value) {
 }
 
 function drawLegend() {
-  const shown = [map.right, map.left].filter((layer, place, all) => layer && all.indexOf(layer) === place);
+  const shown = [map.right, map.left].filter((layer, index, all) => layer && all.indexOf(layer) === index);
   const [first, second] = shown;
   const together = second?.kind === "class" && first.kind === "class" && first.legend === second.legend && first.classes.length === second.classes.length;
   const parts = together ? [classTable([second, first])] : shown.map((layer) => LEGENDS[layer.kind](layer));
@@ -154,7 +154,7 @@ function rampLegend(layer) {
   return [node("h2", {}, label(layer)), bar, ends];
 }
 
-/** Classes and areas of one layer and what is in view, or areas of two layers of one legend beside each other. */
+/** Classes of one layer with area and share in view, or areas of two layers of one legend side by side. */
 function classTable(layers) {
   const { legend, classes } = layers[0];
   const exact = layers.every((layer) => layer.exact);
@@ -163,10 +163,10 @@ function classTable(layers) {
   const columns = layers.length > 1 ? layers.map((layer) => `${unit} ${layer.year || layer.name}`) : [unit, "% in view"];
   const head = node("tr", {}, ...["class", ...columns].map((text) => node("th", { scope: "col" }, text)));
   const body = node("tbody");
-  classes.forEach((item, place) => {
-    if (layers.every((layer) => layer.classes[place].share === 0)) return;
+  classes.forEach((item, index) => {
+    if (layers.every((layer) => layer.classes[index].share === 0)) return;
     const cells = layers.map((layer) => {
-      const { ha, share } = layer.classes[place];
+      const { ha, share } = layer.classes[index];
       return node("td", {}, unit === "ha" ? number.format(ha) : percent(share));
     });
     if (layers.length === 1) {
@@ -192,80 +192,80 @@ function classButton(layer, item) {
 }
 
 function drawShares() {
-  const known = new Map();
+  const sharesOf = new Map();
   for (const cell of document.querySelectorAll("td[data-layer]")) {
     const { layer, value } = cell.dataset;
-    if (!known.has(layer)) known.set(layer, map.zoom ? map.shares(view.layers[layer]) : null);
-    const shares = known.get(layer);
+    if (!sharesOf.has(layer)) sharesOf.set(layer, map.zoom ? map.shares(view.layers[layer]) : null);
+    const shares = sharesOf.get(layer);
     cell.textContent = shares ? percent(shares[value]) : "";
   }
 }
 
-// ---- what is there ----
+// ---- values under a click ----
 
-async function tell(col, row) {
+async function identify(col, row) {
   [col, row] = [Math.floor(col), Math.floor(row)];
-  if (col < 0 || row < 0 || col >= view.cols || row >= view.rows) return forget();
-  const asked = ++asking;
-  const answer = await fetch(`/api/at?row=${row}&col=${col}`);
-  const found = await answer.json();
-  if (asked !== asking) return; // clicked elsewhere meanwhile
-  if (!answer.ok) return void ($("trouble").textContent = found.error);
-  told = found;
-  drawFound();
-  if (narrow.matches && $("panel").hidden) togglePanel(); // the answer would be out of sight
+  if (col < 0 || row < 0 || col >= view.cols || row >= view.rows) return clearSelection();
+  const number = ++request;
+  const response = await fetch(`/api/at?row=${row}&col=${col}`);
+  const values = await response.json();
+  if (number !== request) return; // another click came meanwhile
+  if (!response.ok) return void ($("trouble").textContent = values.error);
+  selected = values;
+  drawSelected();
+  if (narrow.matches && $("panel").hidden) togglePanel(); // shows the values
   drawPin();
-  if ($("pin").hidden) map.look(told.col, told.row, map.zoom);
+  if ($("pin").hidden) map.look(selected.col, selected.row, map.zoom);
 }
 
-/** Whether a class is another than that of a former year; maps of one legend are compared at the coarser of their levels. */
-function differs(layer, item, former) {
-  if (layer.family !== former.layer.family) return false;
-  const level = Math.min(item.path.length, former.item.path.length) - 1;
-  return item.path[level] !== former.item.path[level];
+/** Whether a class differs from that of an earlier year; maps of one legend are compared at the coarser of their levels. */
+function differs(layer, item, earlier) {
+  if (layer.family !== earlier.layer.family) return false;
+  const level = Math.min(item.path.length, earlier.item.path.length) - 1;
+  return item.path[level] !== earlier.item.path[level];
 }
 
-function forget() {
-  asking++;
-  told = null;
+function clearSelection() {
+  request++;
+  selected = null;
   drawPin();
-  $("found").replaceChildren(node("p", { className: "muted" }, "Click the map to see what is there."));
+  $("values").replaceChildren(node("p", { className: "muted" }, "Click the map to see its values."));
 }
 
 function drawPin() {
-  $("pin").hidden = told === null;
-  if (told) {
-    const [x, y] = map.point(told.col + 0.5, told.row + 0.5);
+  $("pin").hidden = selected === null;
+  if (selected) {
+    const [x, y] = map.point(selected.col + 0.5, selected.row + 0.5);
     $("pin").style.transform = `translate(${x}px, ${y}px)`;
     $("pin").hidden = x < 0 || y < 0 || x > map.width || y > map.height;
   }
 }
 
-function drawFound() {
+function drawSelected() {
   const list = node("dl");
   const add = (term, ...what) => list.append(node("dt", {}, term), node("dd", {}, ...what));
   const years = view.layers.filter((layer) => layer.kind === "class" && layer.name !== "Reference");
   years.sort((a, b) => (a.year || "now").localeCompare(b.year || "now")); // a map without a year is the latest
   const ordered = years.length > 1 ? [...years, ...view.layers.filter((layer) => !years.includes(layer))] : view.layers;
-  let former = null;
+  let earlier = null;
   for (const layer of ordered) {
-    const value = told.values[layer.id];
+    const value = selected.values[layer.id];
     if (layer.kind === "class") {
-      const item = layer.classes.find((found) => found.value === value);
+      const item = layer.classes.find((other) => other.value === value);
       const name = item ? (item.code === item.name ? item.name : `${item.code} ${item.name}`) : "no data";
-      const changed = years.includes(layer) && former !== null && item && differs(layer, item, former);
+      const changed = years.includes(layer) && earlier !== null && item && differs(layer, item, earlier);
       add(label(layer), ...(item ? [chip(layer, value)] : []), node("span", { className: changed ? "changed" : "" }, name));
-      if (years.includes(layer) && item) former = { layer, item };
+      if (years.includes(layer) && item) earlier = { layer, item };
     } else if (layer.kind === "score") {
       add(label(layer), value === null ? "no data" : `${value} %`);
     } else {
       const bands = Object.entries(value ?? {}).map(([name, quantity]) => node("span", { className: "pair" }, `${name} ${quantity ?? "–"}`));
-      add(label(layer), bands.length ? node("span", {}, ...bands.flatMap((band, place) => (place ? [", ", band] : [band]))) : "no data");
+      add(label(layer), bands.length ? node("span", {}, ...bands.flatMap((band, index) => (index ? [", ", band] : [band]))) : "no data");
     }
   }
-  add(view.crs, coordinates(told.x, told.y));
-  if (!view.degrees) add("WGS 84", `${told.lat.toFixed(5)}°, ${told.lon.toFixed(5)}°`);
-  $("found").replaceChildren(node("h2", {}, "Here"), list);
+  add(view.crs, coordinates(selected.x, selected.y));
+  if (!view.degrees) add("WGS 84", `${selected.lat.toFixed(5)}°, ${selected.lon.toFixed(5)}°`);
+  $("values").replaceChildren(node("h2", {}, "Here"), list);
 }
 
 // ---- buttons and keys ----
@@ -275,7 +275,7 @@ function toggleSafe() {
   $("safe").setAttribute("aria-pressed", safe);
   store.restyle({ safe });
   drawLegend();
-  if (told) drawFound();
+  if (selected) drawSelected();
 }
 
 function togglePanel() {
@@ -297,7 +297,7 @@ const KEYS = {
   s: swap,
   g: toggleSafe,
   l: togglePanel,
-  Escape: forget,
+  Escape: clearSelection,
   "?": () => $("help").showModal(),
 };
 addEventListener("keydown", (event) => {
@@ -309,7 +309,7 @@ addEventListener("keydown", (event) => {
     const step = { ArrowLeft: map.swipe - 0.02, ArrowRight: map.swipe + 0.02, Home: 0, End: 1 };
     return setSwipe(step[event.key]);
   }
-  if (event.key === "Enter" && !where.matches("button")) return void tell(...map.centre);
+  if (event.key === "Enter" && !where.matches("button")) return void identify(...map.centre);
   const act = KEYS[event.key];
   if (!act) return;
   event.preventDefault();
