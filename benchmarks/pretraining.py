@@ -27,8 +27,7 @@ from tesela.chains.unmixing.chain import UnmixingChain
 from tesela.chains.unmixing.demo import write_unmixing_demo
 from tesela.io.timespec import LabelledSeries, read_timespec, write_timespec
 from tesela.models.output import Tensor
-from tesela.patches.pixels import NO_SPLIT, PixelTable, read_pixel_table, read_pixels
-from tesela.patches.published import table_of_timespec
+from tesela.patches.pixels import NO_SPLIT, PixelTable, read_pixel_table, read_pixels, table_of_timespec
 from tesela.recipes.schema import load_recipe
 from tesela.recipes.stages import run_stages
 from tesela.training.unmixing.calibration import unmix_pixels

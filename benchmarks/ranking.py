@@ -1,11 +1,11 @@
 """
-Ranking: how many of the truly wrong patches a reviewer meets when the most doubted come first.
+Ranking: share of the truly wrong patches among those with the highest likelihood of error.
 
     .venv/bin/python benchmarks/ranking.py
 
 Virtual sheets: an orthophoto of 0.5 m and SIOSE AR polygons (6 % confused, 5 % outdated, 10 % moved), in the legend
-lulucf-context. A patch is truly wrong where the class of the polygons is not that of the ground on at least a tenth of
-it. Random order finds the share that is reviewed.
+lulucf-context. A patch is truly wrong if the class of the polygons differs from the true class on at least a tenth of
+it. In random order, the share of wrong patches equals the share of reviewed patches.
 """
 
 import argparse
@@ -29,13 +29,13 @@ WRONG_PART = 0.1
 
 
 def make_table(folder: Path, *, seed: int, size_px: int, patch_px: int) -> tuple[Path, Path]:
-    """Patch table of a virtual sheet, and the raster that tells where its labels are wrong."""
+    """Patch table of a virtual sheet, and the raster of its wrong labels."""
     sheet = write_sheet(folder, size_px=size_px, seed=seed)
     legend = load_legend("lulucf-context")
-    drawn = label_sheet(
+    labelled = label_sheet(
         sheet.reference, folder / "labels.tif", image=sheet.image, legend=legend, rules=SioseRules()
     )
-    table = make_patches([open_scene(sheet.image)], [drawn.map], size_px=patch_px)
+    table = make_patches([open_scene(sheet.image)], [labelled.map], size_px=patch_px)
     return table.write(folder / "patches.parquet"), sheet.wrong
 
 
@@ -47,8 +47,8 @@ def truly_wrong(table: PatchTable, wrong: Path) -> np.ndarray:
     return np.array([pixels[row : row + side, col : col + side].mean() >= WRONG_PART for row, col in corners])
 
 
-def found_among_first(doubt: np.ndarray, wrong: np.ndarray, part: float) -> float:
-    first = np.argsort(-np.nan_to_num(doubt, nan=-1), kind="stable")[: round(part * len(doubt))]
+def share_of_wrong(likelihood: np.ndarray, wrong: np.ndarray, part: float) -> float:
+    first = np.argsort(-np.nan_to_num(likelihood, nan=-1), kind="stable")[: round(part * len(likelihood))]
     return float(wrong[first].sum() / wrong.sum())
 
 
@@ -58,23 +58,23 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=2048, help="side of the sheet in pixels")
     parser.add_argument("--patch", type=int, default=128)
     parser.add_argument("--model", default="forest")
-    parser.add_argument("--folder", type=Path, help="keep the work here, and go on where it was")
+    parser.add_argument("--folder", type=Path, help="keep the work here, to resume it")
     chosen = parser.parse_args()
     sheets = []
     with tempfile.TemporaryDirectory() as scratch:
         for seed in map(int, chosen.seeds.split(",")):
             folder = (chosen.folder or Path(scratch)) / f"sheet-{seed}"
-            path, where = make_table(folder, seed=seed, size_px=chosen.size, patch_px=chosen.patch)
+            path, errors = make_table(folder, seed=seed, size_px=chosen.size, patch_px=chosen.patch)
             table = rank_patches(path, folder / "ranked.parquet", model=chosen.model, quiet=True).table
-            wrong = truly_wrong(table, where)
-            doubt = table.frame["doubt"].to_numpy(float)
+            wrong = truly_wrong(table, errors)
+            likelihood = table.frame["error_likelihood"].to_numpy(float)
             sheets.append(
                 {
                     "seed": seed,
                     "patches": len(table),
                     "truly_wrong": int(wrong.sum()),
-                    "found": {
-                        f"{part:.0%}": round(found_among_first(doubt, wrong, part), 3) for part in REVIEWED
+                    "wrong_patches": {
+                        f"{part:.0%}": round(share_of_wrong(likelihood, wrong, part), 3) for part in REVIEWED
                     },
                 }
             )
@@ -82,13 +82,17 @@ def main() -> None:
     total = sum(item["truly_wrong"] for item in sheets)
     pooled = {
         f"{part:.0%}": round(
-            sum(item["found"][f"{part:.0%}"] * item["truly_wrong"] for item in sheets) / total, 3
+            sum(item["wrong_patches"][f"{part:.0%}"] * item["truly_wrong"] for item in sheets) / total, 3
         )
         for part in REVIEWED
     }
     print(
         json.dumps(
-            {"model": chosen.model, "found": pooled, "random": {f"{part:.0%}": part for part in REVIEWED}}
+            {
+                "model": chosen.model,
+                "wrong_patches": pooled,
+                "random": {f"{part:.0%}": part for part in REVIEWED},
+            }
         )
     )
 

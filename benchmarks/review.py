@@ -91,7 +91,7 @@ def main() -> None:
         table = make_table(Path(folder), size_px=chosen.size, side=chosen.side)
         command = "from tesela.cli import main; raise SystemExit(main())"
         server = subprocess.Popen(
-            [sys.executable, "-c", command, "review", str(table), "--port", "0", "--quiet"],
+            [sys.executable, "-c", command, "review", "serve", str(table), "--port", "0", "--quiet"],
             stdout=subprocess.PIPE,
             text=True,
         )
