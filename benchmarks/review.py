@@ -31,7 +31,7 @@ from tesela.patches.table import make_patches
 WATCH = """
 window.waits = [];
 addEventListener("keydown", (event) => (window.pressed = event.timeStamp), true);
-addEventListener("thingshown", () => {
+addEventListener("itemshown", () => {
   const from = window.pressed;
   requestAnimationFrame(() => requestAnimationFrame(() => from && waits.push(performance.now() - from)));
 }, true);
