@@ -49,7 +49,7 @@ def mutant(file: str, old: str, new: str, breaks: str, *tests: str) -> Mutant:
 
 
 SENTINEL, MOSAIC, SENSORS = "sources/test_sentinel2.py", "sources/test_mosaic.py", "sources/test_sensors.py"
-MODIS, TERRAIN = "sources/test_modis.py", "sources/test_terrain.py"
+MODIS, TERRAIN = "sources/test_modis.py", "sources/test_ancillary.py"
 LABELS, FRACTIONS, SIOSE = "labels/test_labels.py", "labels/test_fractions.py", "labels/test_siose.py"
 CORE = "core/test_core.py"
 
@@ -123,7 +123,7 @@ MUTANTS = (
         f"{FRACTIONS}::test_cells_covered_too_little_have_no_data",
     ),
     mutant(
-        "labels/mixture.py",
+        "labels/codes.py",
         "weights[number, legend.codes.index(to)] += share",
         "weights[number, legend.codes.index(to)] += 1 / len(mix)",
         "split codes are shared out evenly",
@@ -192,14 +192,14 @@ MUTANTS = (
         "sources/siose/rules.py",
         'best["percent"] >= 100 * self.rules.min_share',
         'best["percent"] >= self.rules.min_share',
-        "the least share of a class is ignored",
+        "the minimum share of a class is ignored",
         f"{SIOSE}::test_majority_takes_the_largest_cover_and_composite_the_largest_class",
     ),
     mutant(
         "sources/siose/classes.py",
         "area_m2 >= self.classifier.rules.min_area_m2",
         "area_m2 >= 0",
-        "the least area of polygons is ignored",
+        "the minimum area of polygons is ignored",
         f"{SIOSE}::test_small_and_strange_polygons_are_counted_not_drawn",
     ),
     # mosaics
@@ -360,7 +360,7 @@ MUTANTS = (
         f"{MODIS}::test_a_month_is_the_mean_of_the_means_of_both_satellites",
     ),
     mutant(
-        "sources/terrain.py",
+        "sources/ancillary.py",
         "south = (smooth_x[2:] - smooth_x[:-2]) / (8 * high)",
         "south = (smooth_x[2:] - smooth_x[:-2]) / (4 * high)",
         "slopes to the south are twice as steep",

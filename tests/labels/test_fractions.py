@@ -473,7 +473,7 @@ def test_counting_does_not_depend_on_the_blocks(tmp_path: Path, monkeypatch: pyt
 
 def test_what_cannot_be_counted_is_told(tmp_path: Path) -> None:
     layer = write_polygons(tmp_path / "a.gpkg", [shapely.box(0, 0, 10, 10)], ["wood"])
-    with pytest.raises(GridError, match="hold no centre of a pixel of 50 m"):
+    with pytest.raises(GridError, match="contain no centre of a pixel of 50 m"):
         read_fractions(layer, like=grid(1, 1), legend=LEGEND, count_m=50)
     with pytest.raises(InputError, match="Pixels of 0 m cannot be counted"):
         read_fractions(layer, like=grid(1, 1), legend=LEGEND, count_m=0)

@@ -185,7 +185,7 @@ def test_windows_may_reach_past_the_grid_but_must_lie_on_its_pixels(tmp_path: Pa
     with open_reference(path, like=grid, legend=LEGEND) as reader:
         assert reader.read(window_grid(grid, -1, -2, 2, 4)).tolist() == [[0, 1, 1, 0], [0, 1, 1, 0]]
         shifted = GeoBox((3, 3), grid.affine * Affine.translation(0.5, 0), grid.crs)
-        with pytest.raises(GridError, match="does not lie on the pixels"):
+        with pytest.raises(GridError, match="not aligned to the pixels"):
             reader.read(shifted)
 
 
@@ -284,7 +284,7 @@ def test_a_reference_of_another_place_says_where_both_lie(tmp_path: Path) -> Non
     path = layer(tmp_path / "r.gpkg", [shapely.box(10, 40, 11, 41)], ["a"], crs="EPSG:4326")
     with pytest.raises(
         GridError,
-        match=r"r\.gpkg lies at \d+ 4\d+ \d+ 4\d+, the scene at 500000 4099970 500030 4100000 .*EPSG:25830",
+        match=r"r\.gpkg is at \d+ 4\d+ \d+ 4\d+, the scene at 500000 4099970 500030 4100000 .*EPSG:25830",
     ):
         drawn(path, tmp_path)
 
@@ -301,7 +301,7 @@ def test_the_field_is_found_or_asked_for(tmp_path: Path) -> None:
     ):
         drawn(tmp_path / "r.gpkg", tmp_path, legend=CORINE, field="CODE_12")
     frame.rename(columns={"CODE_18": "use"}).to_file(tmp_path / "s.gpkg", engine="pyogrio")
-    with pytest.raises(InputError, match=r"not clear which field .* it has use, AREA_HA"):
+    with pytest.raises(InputError, match=r"ambiguous which field .* it has use, AREA_HA"):
         drawn(tmp_path / "s.gpkg", tmp_path, legend=CORINE)
 
 
@@ -388,7 +388,7 @@ def test_class_numbers_may_be_stored_as_floats_but_not_be_fractions(tmp_path: Pa
     path = raster(tmp_path / "r.tif", [[311, np.nan, 112]], dtype="float32")
     assert drawn(path, tmp_path, like=grid_of(1, 3), legend=CORINE) == [[23, 0, 2]]
     broken = raster(tmp_path / "s.tif", [[311, 112.5, 112]], dtype="float32")
-    with pytest.raises(InputError, match=r"holds 112\.5, which is no class"):
+    with pytest.raises(InputError, match=r"holds 112\.5, which is not a class"):
         drawn(broken, tmp_path, like=grid_of(1, 3), legend=CORINE)
 
 

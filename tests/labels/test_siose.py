@@ -20,7 +20,7 @@ from tesela.io.images import write_bands
 from tesela.io.legends import load_legend
 from tesela.io.maps import MapReader
 from tesela.labels.siose import label_siose
-from tesela.simulate.region.covers import GROUNDS, LABELS
+from tesela.simulate.sheet.covers import GROUNDS, LABELS
 from tesela.simulate.sheet.siose import rotulo
 from tesela.sources.pnoa import PnoaName, check_one_sheet, check_zone, read_sheet
 from tesela.sources.siose import classes as siose_classes
@@ -297,7 +297,7 @@ def test_wrong_files_legends_and_rules_say_what_to_do(tmp_path: Path) -> None:
     assert not is_siose(plain)
     with pytest.raises(InputError, match="not a SIOSE AR GeoPackage"):
         open_siose(plain)
-    with pytest.raises(LegendError, match="not in 'corine-3'"):
+    with pytest.raises(LegendError, match="not to 'corine-3'"):
         write_siose_classes(open_siose(path), tmp_path / "c.gpkg", legend=load_legend("corine-3"))
     with pytest.raises(RecipeError, match="min_share is 2, but must be from 0 to 1"):
         SioseRules(min_share=2)

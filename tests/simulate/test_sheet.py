@@ -15,7 +15,7 @@ from tesela.io.legends import load_legend
 from tesela.io.maps import MapReader, open_map
 from tesela.io.scenes import SceneReader, open_scene
 from tesela.labels.siose import label_siose
-from tesela.simulate.region.covers import GROUNDS, NUMBER, TREES, ZONES
+from tesela.simulate.sheet.covers import GROUNDS, NUMBER, TREES, ZONES
 from tesela.simulate.sheet.crowns import ROOF, Relief, raise_relief
 from tesela.simulate.sheet.files import SheetFiles, write_sheet
 from tesela.simulate.sheet.orthophoto import SUN_ELEVATION, draw_orthophoto

@@ -311,9 +311,9 @@ def test_addresses_are_sorted_without_being_opened() -> None:
 
 
 def test_mistakes_in_names_are_told(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="does not say the product"):
+    with pytest.raises(InputError, match="does not contain the product"):
         find_composites(["image.tif"])
-    with pytest.raises(InputError, match=r"No MOD09A1 or MYD09A1 was found"):
+    with pytest.raises(InputError, match="There is no MOD09A1 or MYD09A1"):
         find_composites([tmp_path])
     write_composite(tmp_path)
     next(tmp_path.glob("*b03.tif")).unlink()
@@ -341,7 +341,9 @@ def test_the_command_makes_a_cube_beside_its_files_again_and_replaces_nothing_el
 
 def test_months_without_composites_are_told(tmp_path: Path) -> None:
     write_composite(tmp_path)
-    with pytest.raises(InputError, match=r"No composite lies in 2014-01 to 2014-12; there are 2013-01"):
+    with pytest.raises(
+        InputError, match=r"There is no composite in 2014-01 to 2014-12; those given are of 2013-01"
+    ):
         build(tmp_path, months=("2014-01", "2014-12"))
     with pytest.raises(InputError, match="are no months"):
         build(tmp_path, months=("January", "2014-12"))

@@ -101,7 +101,7 @@ def test_a_raster_gives_its_own_grid(tmp_path: Path) -> None:
     [
         (None, "No area was given"),
         ("1,2,3", "has 3 numbers"),
-        ("5,40,4,41", "no box in degrees"),
+        ("5,40,4,41", "not a box in degrees"),
         ("nowhere.gpkg", "neither four numbers"),
     ],
 )

@@ -32,14 +32,14 @@ def list_all(as_json: Json = False) -> None:
     from tesela.io.legends import list_crosswalks, list_legends, load_legend
 
     legends = [load_legend(name) for name in list_legends()]
-    walks = list_crosswalks()
+    crosswalks = list_crosswalks()
     if as_json:
         print_json(
             {
                 "legends": [
                     {"name": item.name, "levels": item.levels, "classes": len(item)} for item in legends
                 ],
-                "crosswalks": [{"from": source, "to": target} for source, target in walks],
+                "crosswalks": [{"from": source, "to": target} for source, target in crosswalks],
             }
         )
         return
@@ -48,7 +48,7 @@ def list_all(as_json: Json = False) -> None:
             item.name,
             item.levels,
             len(item),
-            ", ".join(target for source, target in walks if source == item.name) or "-",
+            ", ".join(target for source, target in crosswalks if source == item.name) or "-",
         )
         for item in legends
     ]
@@ -78,13 +78,15 @@ def convert(
     map_file: Annotated[str, typer.Argument(metavar="MAP", help="Class raster.")],
     to: Annotated[str, typer.Option("--to", help="Legend to translate to, such as lulucf.")],
     out: Out,
-    legend: Annotated[str | None, typer.Option(help="Legend of MAP, if the file does not say it.")] = None,
+    legend: Annotated[
+        str | None, typer.Option(help="Legend of MAP, if the file does not contain it.")
+    ] = None,
     crosswalk: Annotated[str | None, typer.Option(help="CSV with the columns from, to, share.")] = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """
-    Translate a class map to another legend, and say what was merged, split and left out.
+    Translate a class map to another legend, and report merged, split and left-out classes.
 
     Example: tesela legend convert map.tif --to lulucf -o lulucf.tif
     """
@@ -92,19 +94,19 @@ def convert(
     from tesela.io.maps import convert_map, open_map
 
     source = open_map(map_file, legend=None if legend is None else load_legend(legend))
-    walk = load_crosswalk(source.legend.address, load_legend(to), path=crosswalk)
-    converted = convert_map(source, out, crosswalk=walk)
+    table = load_crosswalk(source.legend.address, load_legend(to), path=crosswalk)
+    converted = convert_map(source, out, crosswalk=table)
     if as_json:
         print_json(
             {
                 "map": converted.path,
                 "legend": converted.legend.address,
-                "merged": walk.merges,
-                "split": walk.splits,
-                "left_to_nodata": walk.left_out,
+                "merged": table.merges,
+                "split": table.splits,
+                "left_to_nodata": table.left_out,
             }
         )
         return
     if not quiet:
-        print(walk.summary())
+        print(table.summary())
     print(f"map  {converted.path}")

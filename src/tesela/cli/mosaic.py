@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 AreaBox = Annotated[
     str | None, typer.Option("--area", help="West,south,east,north in degrees, or a file of polygons.")
 ]
-Like = Annotated[str | None, typer.Option(help="Raster whose grid is taken instead of --crs, --resolution.")]
+Like = Annotated[
+    str | None, typer.Option(help="Raster that gives the grid, instead of --crs and --resolution.")
+]
 Where = Annotated[
     str,
     typer.Option(
@@ -33,8 +35,8 @@ Where = Annotated[
     ),
 ]
 Crs = Annotated[str | None, typer.Option(help="Such as EPSG:25830; default: the UTM zone of the area.")]
-Tries = Annotated[int, typer.Option(help="How often a failing server is asked before giving up.")]
-Timeout = Annotated[float, typer.Option(help="Seconds without an answer that count as a failure.")]
+Tries = Annotated[int, typer.Option(help="Number of tries for a request that fails.")]
+Timeout = Annotated[float, typer.Option(help="Seconds without a response that count as a failure.")]
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -61,7 +63,7 @@ def sentinel_2(
     ] = "4,7,9",
     catalogue: Where = "earth-search",
     collection: Annotated[
-        str | None, typer.Option(help="Collection, where the catalogue is no known provider.")
+        str | None, typer.Option(help="Collection, if the catalogue is not one of the named providers.")
     ] = None,
     bands: Annotated[
         str, typer.Option(help="rgb, nrg (B08,B04,B03), all (ten bands), or a list such as B04,B08.")
@@ -73,17 +75,23 @@ def sentinel_2(
     resolution: Annotated[
         float | None, typer.Option(help="Side of a pixel in the unit of the CRS; default 10.")
     ] = None,
-    buffer: Annotated[str, typer.Option(help="Ground left out around clouds and shadows.")] = "60 m",
+    buffer: Annotated[
+        str, typer.Option(help="Width of the area left out around clouds and shadows.")
+    ] = "60 m",
     mask: Annotated[
-        str, typer.Option(help="Classes of the scene classification that are left out.")
+        str, typer.Option(help="Classes of the scene classification to leave out.")
     ] = "0,1,2,3,8,9,10",
-    max_cloud: Annotated[float, typer.Option(help="Cloudier scenes are left out, per cent.")] = 100.0,
+    max_cloud: Annotated[
+        float, typer.Option(help="Leave out scenes with more cloud than this, in per cent.")
+    ] = 100.0,
     incomplete: Annotated[
-        str, typer.Option(help="Items that lack a band: skip (and say so) or refuse.")
+        str, typer.Option(help="Items that lack a band: skip them with a message, or refuse.")
     ] = "skip",
-    without: Annotated[str | None, typer.Option(help="Names of scenes to leave out.")] = None,
+    without: Annotated[
+        str | None, typer.Option(help="Names of scenes to leave out, separated by commas.")
+    ] = None,
     memory: Memory = "512 MiB",
-    workers: Annotated[int, typer.Option(help="Files read at a time.")] = 8,
+    workers: Annotated[int, typer.Option(help="Number of files read at the same time.")] = 8,
     cluster: Cluster = None,
     tries: Tries = 6,
     timeout: Timeout = 30.0,
@@ -93,7 +101,7 @@ def sentinel_2(
     """
     Make cloud-free mosaics of Sentinel-2.
 
-    After a crash, a lost connection or Ctrl-C, the same command continues.
+    After a crash, a lost connection or Ctrl-C, run the same command again to continue.
 
     Example: tesela mosaic sentinel-2 --area=-3.6,36.9,-3.5,37.0 --year 2018 --months 4,7,9 --bands nrg -o mosaics
     """
@@ -138,8 +146,8 @@ def _print(one: Mosaic, *, quiet: bool) -> None:
     print(
         f"  {one.pixels:,} px, {one.gaps:,} without a clear view ({share:.2%}), {one.mean_count:.1f} views on average"
     )
-    left_out = Counter(unusable.reason for unusable in one.left_out)
-    for reason, times in left_out.items():
+    reasons = Counter(scene.reason for scene in one.left_out)
+    for reason, times in reasons.items():
         print(f"  left out: {times} that {reason}")
     for note in one.notes:
         print(f"  warning: {note}")
@@ -152,7 +160,7 @@ def _print(one: Mosaic, *, quiet: bool) -> None:
     if one.retries:
         parts.append(f"{one.retries} requests repeated")
     if one.resumed:
-        parts.append(f"{one.resumed} of {one.tiles} tiles kept from a former run")
+        parts.append(f"{one.resumed} of {one.tiles} tiles kept from an earlier run")
     print(f"  {', '.join(parts)}")
 
 
@@ -164,12 +172,12 @@ def modis(
     last: Annotated[str | None, typer.Option(help="Last month, such as 2013-12.")] = None,
     catalogue: Where = "planetary-computer",
     collection: Annotated[
-        str | None, typer.Option(help="Collection, where the catalogue is no known provider.")
+        str | None, typer.Option(help="Collection, if the catalogue is not one of the named providers.")
     ] = None,
     climatology: Annotated[
-        bool, typer.Option("--climatology", help="Average equal months of all years into twelve.")
+        bool, typer.Option("--climatology", help="Average the same months of all years to twelve.")
     ] = False,
-    dem: Annotated[str | None, typer.Option(help="Elevation; adds altitude and slope.")] = None,
+    dem: Annotated[str | None, typer.Option(help="Elevation raster; adds altitude and slope.")] = None,
     layer: Annotated[
         list[str] | None, typer.Option(help="NAME=RASTER, averaged over each cell; may be repeated.")
     ] = None,
@@ -183,7 +191,7 @@ def modis(
     """
     Make a monthly cube of MODIS (MOD09A1 and MYD09A1).
 
-    A folder of files needs neither area nor months. After a crash the same command continues.
+    A folder of files needs neither area nor months. After a crash, run the same command again to continue.
 
     Example: tesela mosaic modis --area=-6,37,-5,38 --first 2012-01 --last 2013-12 --climatology -o cube.zarr
     """
@@ -200,29 +208,29 @@ def modis(
     from tesela.sources.periods import month_span
     from tesela.sources.providers import find_catalogue
 
-    place = None if area is None and like is None else make_area(area, like=like)
-    grid = None if place is None else modis_grid(place.grid)
+    extent = None if area is None and like is None else make_area(area, like=like)
+    grid = None if extent is None else modis_grid(extent.grid)
     where = find_catalogue(catalogue)
     months = None if first is None or last is None else (first, last)
     if (first is None) != (last is None):
-        raise InputError("Months have a first and a last: give both, --first 2012-01 and --last 2013-12.")
+        raise InputError("Give both the first and the last month: --first 2012-01 and --last 2013-12.")
     patience = RetryPolicy(tries=tries, timeout_s=timeout)
     sources: list[str]
     if where.is_remote or holds_items(where.address) or Path(where.address).is_file():
-        if place is None or first is None or last is None:
+        if extent is None or first is None or last is None:
             raise InputError("A catalogue needs an area and months: --area, --first 2012-01, --last 2013-12.")
         begin, end = month_span(first, last)
         sources = modis_addresses(
-            where, where.web(patience), place, first=begin, last=end, collection=collection
+            where, where.web(patience), extent, first=begin, last=end, collection=collection
         )
     else:
         sources = [where.address]
     pairs = [item.partition("=")[::2] for item in layer or ()]
     for name, path in pairs:
         if not name or not path:
-            raise InputError(f"'{name or path}' is no layer: write --layer NAME=RASTER.")
+            raise InputError(f"'{name or path}' is not a layer: write --layer NAME=RASTER.")
         if [key for key, _ in pairs].count(name) > 1:
-            raise InputError(f"Two rasters came for layer '{name}': give each layer its own name.")
+            raise InputError(f"Layer '{name}' has two rasters: give each layer its own name.")
     rasters = dict(pairs)
     with progress_bar("cube", quiet=quiet or as_json) as progress:
         cube = write_modis_cube(
@@ -253,11 +261,10 @@ def layer(
     catalogue: Where = "planetary-computer",
     year: Annotated[int | None, typer.Option(help="Year of the items; default: all.")] = None,
     classes: Annotated[
-        bool, typer.Option("--classes", help="Values are classes: nearest pixel, nothing interpolated.")
+        bool,
+        typer.Option("--classes", help="Values are classes: take the nearest pixel, interpolate nothing."),
     ] = False,
-    nodata: Annotated[
-        float | None, typer.Option(help="Number that means no data, if the files do not say.")
-    ] = None,
+    nodata: Annotated[float | None, typer.Option(help="Nodata value, if the files do not define it.")] = None,
     crs: Crs = None,
     resolution: Annotated[
         float | None, typer.Option(help="Side of a pixel in the unit of the CRS; default 10.")
@@ -268,7 +275,7 @@ def layer(
     as_json: Json = False,
 ) -> None:
     """
-    Join a layer that does not change by the day: elevation, climate, land cover.
+    Join a static layer, such as elevation, climate or land cover.
 
     Example: tesela mosaic layer --collection cop-dem-glo-30 --asset data --like mosaics/2018-04.tif -o dem.tif
     """

@@ -1,4 +1,4 @@
-"""Reference codes: how the codes or numbers of a reference become values of a legend."""
+"""Reference codes: how the codes or numbers of a reference become values of a legend, or shares of its classes."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tesela.core.crosswalk import Crosswalk
+from tesela.core.crosswalk import TO_NODATA, Crosswalk, CrosswalkRow
 from tesela.core.errors import LegendError, join_words
-from tesela.core.legend import NODATA, Legend
+from tesela.core.legend import NODATA, LandClass, Legend
 from tesela.io.legends import load_crosswalk, load_legend
 
 _CORINE_EXTRAS = {"48": "NODATA", "49": "unclassified land", "50": "unclassified water", "128": "nodata"}
 _CORINE_EXTRAS |= {"-128": "nodata", "255": "unclassified", "999": "NODATA", "990": "unclassified land"}
 _CORINE_EXTRAS |= {"995": "unclassified water"}
-"""What EEA products hold beside the 44 classes: grid codes of the rasters, then codes of the polygons."""
+"""Values of EEA products other than the 44 classes: grid codes of the rasters, then codes of the polygons."""
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,11 @@ class CodeBook:
     legend: Legend
     """Legend of the labels."""
     source: str
-    """What the codes are drawn in, for messages."""
+    """Legend or crosswalk of the codes, for messages."""
     by_code: Mapping[str, int]
-    """Value of the legend, or nodata where the code is left out on purpose, by code."""
+    """Value of the legend by code; nodata where the code is left out on purpose."""
     readings: tuple[tuple[Mapping[int, int], ...], ...]
-    """For each level of the source, the ways to read the numbers of a raster: as codes, then as values."""
+    """For each level of the source, two readings of the numbers of a raster: as codes, then as values."""
 
     def values_of(self, codes: Sequence[str], *, where: str) -> NDArray[np.uint8]:
         """
@@ -48,7 +48,7 @@ class CodeBook:
 
     def reading_of(self, numbers: Iterable[int], *, where: str) -> Mapping[int, int]:
         """
-        Find how the numbers of a raster are to be read: as codes, else as values, of a level of the source.
+        Choose the reading of the numbers of a raster: as codes, else as values, of a level of the source.
 
         Parameters
         ----------
@@ -58,7 +58,7 @@ class CodeBook:
         Raises
         ------
         LegendError
-            If no way of reading knows all numbers, or two levels do and disagree.
+            If no reading has all numbers, or two levels have them and disagree.
         """
         present = sorted({int(number) for number in numbers})
         fitting = []
@@ -80,9 +80,8 @@ class CodeBook:
     def _unknown(self, strange: Sequence[str], *, where: str) -> str:
         return (
             f"{where} holds the codes {join_words(strange)}, which {self.source} does not have "
-            f"(it has {join_words(self.by_code, most=8)}). Name the legend that the codes are drawn in "
-            f"(--source), or give a crosswalk (--crosswalk FILE) that says where they go, 'nodata' where "
-            f"they are to be left out."
+            f"(it has {join_words(self.by_code, most=8)}). Name the legend of the codes (--source), or give a "
+            f"crosswalk (--crosswalk FILE) with a target for each of them, 'nodata' to leave one out."
         )
 
 
@@ -90,17 +89,17 @@ def make_code_book(
     legend: Legend, *, source: str | None = None, crosswalk: Crosswalk | None = None
 ) -> CodeBook:
     """
-    Gather all that is known about the codes of a reference.
+    Make the table from the codes of a reference to the values of a legend.
 
     Parameters
     ----------
     legend : Legend
         Legend of the labels, at the level wanted.
     source : str, optional
-        Name or address of the legend that the reference is drawn in. Without it, and without a crosswalk, the
-        codes are those of the legend's own tree, at its level or any finer one.
+        Name or address of the legend of the reference. Without it, and without a crosswalk, the codes are those of
+        the tree of `legend`, at its level or any finer one.
     crosswalk : Crosswalk, optional
-        Used instead of the shipped ones.
+        Replaces the shipped ones.
 
     Raises
     ------
@@ -114,19 +113,20 @@ def make_code_book(
         )
     if crosswalk is None and (source is None or _is_own(source, legend)):
         return _own_book(legend, source)
-    walk = load_crosswalk(str(source), legend) if crosswalk is None else crosswalk
-    drawn_in = _known(source or walk.source)
-    name = f"crosswalk {walk.source} -> {legend.address}"
+    if crosswalk is None:
+        crosswalk = load_crosswalk(str(source), legend)
+    drawn_in = _shipped_legend(source or crosswalk.source)
+    name = f"crosswalk {crosswalk.source} -> {legend.address}"
     extras = drawn_in is not None and drawn_in.name == "corine"
-    return _book(legend, name, [(walk.main_target, drawn_in)], extras=extras)
+    return _book(legend, name, [(crosswalk.main_target, drawn_in)], extras=extras)
 
 
 def _is_own(source: str, legend: Legend) -> bool:
-    known = _known(source)
-    return known is not None and known.name == legend.name
+    shipped = _shipped_legend(source)
+    return shipped is not None and shipped.name == legend.name
 
 
-def _known(source: str) -> Legend | None:
+def _shipped_legend(source: str) -> Legend | None:
     try:
         return load_legend(source)
     except LegendError:
@@ -134,8 +134,8 @@ def _known(source: str) -> Legend | None:
 
 
 def _own_book(legend: Legend, source: str | None) -> CodeBook:
-    """Codes of the legend's own tree: of the level named as source, else of all levels from `legend` down."""
-    level = _known(source or legend.name)
+    """Codes of the legend's own tree: of the level named as source, else of all levels from `legend` on."""
+    level = _shipped_legend(source or legend.name)
     if level is None or level.name != legend.name or level.depth < legend.depth:
         level = legend
     levels: list[Legend] = []
@@ -157,10 +157,79 @@ def _book(
     readings = []
     for targets, drawn_in in levels:
         by_code |= targets
-        spare = {NODATA: NODATA} | {int(code): NODATA for code in nothing}
-        ways = [spare | {int(code): value for code, value in targets.items() if code.isdecimal()}]
+        empty = {NODATA: NODATA} | {int(code): NODATA for code in nothing}
+        ways = [empty | {int(code): value for code, value in targets.items() if code.isdecimal()}]
         if drawn_in is not None:
-            known = [item for item in drawn_in.classes if item.code in targets]
-            ways.append(spare | {item.value: targets[item.code] for item in known})
+            listed = [item for item in drawn_in.classes if item.code in targets]
+            ways.append(empty | {item.value: targets[item.code] for item in listed})
         readings.append(tuple(ways))
     return CodeBook(legend, name, by_code, tuple(readings))
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """How codes become shares of classes when a crosswalk splits some of them."""
+
+    legend: Legend
+    """Classes of the first translation: those of the target, or one for each way to split."""
+    crosswalk: Crosswalk | None
+    """From the codes to `legend`; None if the codes are those of the legend's own tree."""
+    weights: NDArray[np.float64]
+    """(classes of `legend`, classes of the target) share of the area that goes to each target class."""
+
+    @property
+    def plane_of(self) -> NDArray[np.int64]:
+        """Table of 256: plane of a value of `legend`, -1 for nodata."""
+        position = self.legend.index_table.astype(np.int64)
+        return np.where(position == 255, -1, position)
+
+    def classes(self, areas: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(planes, rows, cols) areas as areas of the target's classes."""
+        if (
+            self.weights.shape[0] == self.weights.shape[1]
+            and (self.weights == np.eye(len(self.weights))).all()
+        ):
+            return areas
+        mixed: NDArray[np.float64] = np.einsum("pc,pij->cij", self.weights, areas)
+        return mixed
+
+
+def make_mixture(legend: Legend, *, source: str | None = None, crosswalk: Crosswalk | None = None) -> Mixture:
+    """
+    Make the rule by which codes become shares of classes, with the shares of a crosswalk.
+
+    Parameters
+    ----------
+    legend : Legend
+        Target classes.
+    source, crosswalk
+        As in `write_fractions`.
+
+    Raises
+    ------
+    LegendError
+        If there is no such crosswalk.
+    """
+    own = source is None or source == legend.name or source.startswith(f"{legend.name}-")
+    if crosswalk is None and not own:
+        crosswalk = load_crosswalk(str(source), legend)
+    if crosswalk is None or not crosswalk.splits:
+        return Mixture(legend, crosswalk, np.eye(len(legend)))
+    mixes: dict[tuple[tuple[str, float], ...], str] = {}
+    rows = []
+    for code in crosswalk.codes:
+        mix = tuple((row.to, row.share) for row in crosswalk.rows if row.code == code and row.to != TO_NODATA)
+        to = mixes.setdefault(mix, f"mix{len(mixes) + 1}") if mix else TO_NODATA
+        rows.append(CrosswalkRow(code, to))
+    if len(mixes) > 254:
+        raise LegendError(
+            f"Crosswalk {crosswalk.source} -> {legend.address} splits codes in {len(mixes)} ways; at most "
+            f"254 are possible. Give codes with the same targets the same shares."
+        )
+    weights = np.zeros((len(mixes), len(legend)))
+    for number, mix in enumerate(mixes):
+        for to, share in mix:
+            weights[number, legend.codes.index(to)] += share
+    names = [LandClass(number, name, name, "#000000") for number, name in enumerate(mixes.values(), start=1)]
+    mixed = Legend(f"{legend.name}, mixed", tuple(names))
+    return Mixture(mixed, Crosswalk(crosswalk.source, mixed, tuple(rows)), weights)

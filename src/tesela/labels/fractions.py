@@ -1,4 +1,4 @@
-"""Class fractions: which share of each cell of a grid each class of a reference covers, exactly or by counting."""
+"""Class fractions: the share of each cell of a grid that each class of a reference covers, exact or counted."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from tesela.core.grid import windows
 from tesela.core.legend import Legend
 from tesela.core.outlines import TOLERANCE_CELLS, CellPlane
 from tesela.io.abundance import AbundanceMap, AbundanceWriter
+from tesela.labels.codes import Mixture, make_mixture
 from tesela.labels.masks import is_vector
-from tesela.labels.mixture import Mixture, make_mixture
 from tesela.labels.shares import CountedShares, PolygonShares, RasterShares
 
 MIN_COVER = 0.5
-"""Cells of which the reference covers less than this have no shares in a written map."""
+"""A written map has no shares where the reference covers less of the cell than this."""
 
 _BLOCK_CELLS = 512
-"""Most rows and columns of cells worked on at once: a multiple of the blocks of the files we write."""
+"""Largest side of a block of cells: a multiple of the blocks of the files that are written."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Fractions:
     """Class shares of the cells of a grid."""
 
     shares: NDArray[np.float64]
-    """(classes, rows, cols) share of each cell's covered ground; sums to 1, NaN where none is covered."""
+    """(classes, rows, cols) share of the covered area of each cell; sums to 1, NaN where none is covered."""
     cover: NDArray[np.float64]
     """(rows, cols) share of each cell that the reference covers; above 1 where its polygons overlap."""
 
@@ -52,7 +52,7 @@ class ShareReader(Protocol):
     """Class shares of a reference, by window of the grid it was opened for."""
 
     block_cells: int
-    """Side of the windows that it reads at a modest use of memory."""
+    """Side of the windows that fit the memory."""
 
     def read(self, row: int, col: int, shape: tuple[int, int]) -> NDArray[np.float64]:
         """(planes, rows, cols) area of each plane in each cell of a window, in cells."""
@@ -80,8 +80,8 @@ def polygon_fractions(
     count : int
         How many classes there are.
     crs : str, optional
-        CRS of the polygons; default: the grid's. Straight edges of another CRS get corners until their image
-        follows the true curve within `tolerance`.
+        CRS of the polygons; default: the grid's. Straight edges of another CRS are densified until they follow the
+        true curve within `tolerance`.
     tolerance : float
         In cells.
 
@@ -95,11 +95,11 @@ def polygon_fractions(
     [[0.75, 0.25]]
     """
     plane = CellPlane.between(crs or _crs_of(grid), grid, tolerance=tolerance)
-    found = plane.outlines(np.asarray(shapes, object))
-    planes = np.asarray(classes, np.int64)[found.owners]
+    outlines = plane.outlines(np.asarray(shapes, object))
+    planes = np.asarray(classes, np.int64)[outlines.owners]
     rows, cols = grid.shape
     areas = polygon_areas(
-        found.points, found.starts, holes=found.holes, planes=planes, shape=(count, rows, cols)
+        outlines.points, outlines.starts, holes=outlines.holes, planes=planes, shape=(count, rows, cols)
     )
     return Fractions.from_areas(areas)
 
@@ -120,10 +120,10 @@ def read_fractions(
     reader = _open(reference, mixture, like=like, source=source, field=field, layer=layer, count_m=count_m)
     shares = np.empty((len(legend), *like.shape))
     cover = np.empty(tuple(like.shape))
-    for row, col, found in _blocks(reader, mixture, like):
-        rows, cols = found.cover.shape
-        shares[:, row : row + rows, col : col + cols] = found.shares
-        cover[row : row + rows, col : col + cols] = found.cover
+    for row, col, block in _blocks(reader, mixture, like):
+        rows, cols = block.cover.shape
+        shares[:, row : row + rows, col : col + cols] = block.shares
+        cover[row : row + rows, col : col + cols] = block.cover
     return Fractions(shares, cover)
 
 
@@ -141,17 +141,17 @@ def write_fractions(
     min_cover: float = MIN_COVER,
 ) -> AbundanceMap:
     """
-    Write which share of each cell of a grid each class of a reference covers.
+    Write the share of each cell of a grid that each class of a reference covers.
 
-    Shares are those of the ground that the reference covers with a class, and sum to 1. Polygons of any CRS
-    are cut by the cells exactly; a class raster is counted by the area that its pixels share with the cells.
-    Work goes by blocks of cells, and polygons are read through the spatial index of the file.
+    Shares refer to the area that the reference covers with a class, and sum to 1. Polygons of any CRS are cut
+    exactly by the cells; a class raster counts by the area that its pixels share with the cells. The map is
+    computed by blocks of cells, and polygons are read through the spatial index of the file.
 
     Parameters
     ----------
     reference : str or Path
         GeoPackage, GeoParquet, Shapefile or another vector file, or a class raster, in any CRS. Polygons
-        should be valid and not overlap: ground under two is counted twice.
+        should be valid and not overlap: area under two polygons counts twice.
     out : str or Path
         Abundance map: one band per class, uint16 x 1/10000.
     like : GeoBox
@@ -159,19 +159,19 @@ def write_fractions(
     legend : Legend
         Classes of the shares.
     source : str, optional
-        Legend that the reference is drawn in; default: the legend's own tree, at its level or a finer one.
+        Legend of the reference; default: the tree of `legend`, at its level or a finer one.
     field : str, optional
         Field of the codes, as in `tesela.labels.masks.write_labels`.
     crosswalk : Crosswalk, optional
         From the codes to `legend`; default: the shipped one from `source`. Codes that it splits are shared
-        out in its proportions, and what goes to nodata is not covered.
+        out in its proportions; codes that go to nodata count as not covered.
     layer : str, optional
         Needed when a file has several layers of polygons.
     count_m : float, optional
-        Side in metres of pixels that the reference is drawn in and that are counted by their centres (10 in
-        Rodriguez-Ortega et al. 2024); default: exact areas.
+        Count the centres of pixels of this side in metres (10 in Rodriguez-Ortega et al. 2024); default: exact
+        areas.
     min_cover : float
-        Cells of which the reference covers less have no data.
+        Cells are nodata where the reference covers less of them.
 
     Raises
     ------
@@ -186,15 +186,15 @@ def write_fractions(
     reader = _open(reference, mixture, like=like, source=source, field=field, layer=layer, count_m=count_m)
     filled = 0
     with AbundanceWriter(out, like, legend) as writer:
-        for row, col, found in _blocks(reader, mixture, like):
-            missing = ~(found.cover >= max(min_cover, 1e-9))
+        for row, col, block in _blocks(reader, mixture, like):
+            missing = ~(block.cover >= max(min_cover, 1e-9))
             filled += int((~missing).sum())
-            found.shares[:, missing] = np.nan
-            writer.write_shares(row, col, found.shares)
+            block.shares[:, missing] = np.nan
+            writer.write_shares(row, col, block.shares)
         if not filled:
             raise InputError(
-                f"{reference}: covers no cell of the grid to {min_cover:.0%}: nothing lies on it, or its "
-                f"codes all go to nodata. Check the reference, the field, the crosswalk and min_cover."
+                f"{reference}: covers no cell of the grid to {min_cover:.0%}: the reference is elsewhere, or all its "
+                f"codes go to nodata. Check the reference, the field, the crosswalk and min_cover."
             )
     return AbundanceMap(str(out), like, legend)
 

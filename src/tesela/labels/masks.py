@@ -1,4 +1,4 @@
-"""The class mask: a reference, polygons or class raster, drawn on the pixels of a scene."""
+"""The class mask: a reference, polygons or a class raster, on the pixels of a scene."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tesela.labels.polygons import PolygonLabels
 from tesela.labels.rasters import RasterLabels
 
 WINDOW_PX = 2048
-"""Side of the windows that a mask is drawn by; memory grows with its square, not with the scene."""
+"""Side of the windows of a mask; memory depends on it, not on the size of the scene."""
 
 _VECTORS = frozenset(
     {
@@ -54,12 +54,12 @@ class LabelReader(Protocol):
         ...
 
     def read(self, grid: GeoBox) -> NDArray[np.uint8]:
-        """Class values on a window, (rows, cols) uint8; 0 where the reference says nothing."""
+        """Class values on a window, (rows, cols) uint8; 0 where the reference has no class."""
         ...
 
 
 def is_vector(reference: str | Path) -> bool:
-    """Whether a reference is a file of polygons, by its suffix; all else is a raster."""
+    """Whether a reference is a file of polygons, by its suffix; every other file is a raster."""
     return Path(reference).suffix.lower() in _VECTORS
 
 
@@ -114,8 +114,8 @@ def write_labels(
     """
     Draw a reference as a class mask on the pixels of a scene.
 
-    A pixel takes the class of the polygon that holds its centre, or of the nearest pixel of a class raster.
-    Polygons are read by window through the spatial index of the file; where they overlap, the later one wins.
+    A pixel takes the class of the polygon that contains its centre, or of the nearest pixel of a class raster.
+    Polygons are read by window through the spatial index of the file; where two overlap, the later one wins.
 
     Parameters
     ----------
@@ -128,22 +128,22 @@ def write_labels(
     legend : Legend
         Classes of the mask.
     source : str, optional
-        Legend that the reference is drawn in ("corine", "siose-ar"); default: the mask's own tree, at its
-        level or a finer one.
+        Legend of the reference ("corine", "siose-ar"); default: the tree of the mask's legend, at its level or a
+        finer one.
     field : str, optional
-        Field of the codes; default: the only one, or the one that CORINE layers use. Codes are compared as
-        text, and the numbers 311 and 311.0 are the text "311".
+        Field of the codes; default: the only field, or the one that CORINE layers use. Codes are compared as text;
+        the numbers 311 and 311.0 are the text "311".
     crosswalk : Crosswalk, optional
         From the codes to `legend`; default: the shipped one from `source`.
     layer : str, optional
-        Needed when a file has several layers of polygons.
+        Required if a file has several layers of polygons.
 
     Raises
     ------
     GridError
         If the reference does not reach the grid, or has no CRS.
     InputError
-        If it cannot be read, there is no such field, or no pixel got a class.
+        If it cannot be read, there is no such field, or no pixel gets a class.
     LegendError
         If a code is unknown to the crosswalk.
     """
@@ -155,20 +155,20 @@ def write_labels(
             writer.write(row, col, reader.read(grid))
         if not writer.counts[NODATA + 1 :].any():
             raise InputError(
-                f"{reference}: no pixel of the grid gets a class: nothing lies on it, or its codes all go to "
+                f"{reference}: no pixel of the grid gets a class: the reference is elsewhere, or all its codes go to "
                 f"nodata. Check the reference, the field and the crosswalk."
             )
     return ClassMap(str(out), like, legend)
 
 
-def _check_overlap(found: Bounds, like: GeoBox, reference: str | Path) -> None:
+def _check_overlap(extent: Bounds, like: GeoBox, reference: str | Path) -> None:
     left, bottom, right, top = like.extent.boundingbox
-    if found[0] < right and found[2] > left and found[1] < top and found[3] > bottom:
+    if extent[0] < right and extent[2] > left and extent[1] < top and extent[3] > bottom:
         return
     raise GridError(
-        f"{reference} lies at {_words(found)}, the scene at {_words((left, bottom, right, top))} "
+        f"{reference} is at {_words(extent)}, the scene at {_words((left, bottom, right, top))} "
         f"(left, bottom, right, top in {like.crs}): they do not overlap. Check the coordinate systems of "
-        f"both, or give the reference of this place."
+        f"both, or give the reference of this area."
     )
 
 

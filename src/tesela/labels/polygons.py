@@ -1,4 +1,4 @@
-"""Polygons as a reference: the class of the polygon that holds each pixel's centre, window by window."""
+"""Polygons as a reference: the class of the polygon that contains the centre of each pixel, window by window."""
 
 from __future__ import annotations
 
@@ -25,23 +25,22 @@ if TYPE_CHECKING:
     import geopandas as gpd
 
 _CODE_FIELD = re.compile(r"(clc_?)?code_?\d{2,4}", re.IGNORECASE)
-"""Fields that CORINE layers keep their class in: CODE_18, Code_12, CLC_CODE_2018."""
+"""Names of the class field in CORINE layers: CODE_18, Code_12, CLC_CODE_2018."""
 
 _ERROR_PX = 0.05
-"""Reprojected edges follow the true curve this closely: half of the tenth of a pixel that we promise."""
+"""Largest distance of a reprojected edge from the true curve: half of the tenth of a pixel that the docs promise."""
 
 _STEPS_PER_PX = 2.0**20
-"""Corners are rounded to a millionth of a pixel, so that every window sees exactly the same polygon."""
+"""Corners are rounded to a millionth of a pixel: every window gets exactly the same polygon."""
 
 
 class PolygonLabels(Closing):
     """
-    Reads windows of class labels from a layer of polygons; holds only those that a window touches.
+    Reads windows of class labels from a layer of polygons; loads only the polygons that a window touches.
 
-    A pixel takes the class of the polygon that holds its centre (GDAL's rule). A centre on an edge belongs to
-    the polygon on its left, of two above each other to the lower one; a partition labels every pixel once.
-    Where polygons overlap, the one that stands later in the file wins. The answer for a pixel does not depend
-    on the window.
+    A pixel takes the class of the polygon that contains its centre (GDAL's rule). A centre on an edge belongs to
+    the polygon on its left, or to the lower one of two above each other; a partition labels every pixel once.
+    Where polygons overlap, the later one in the file wins. The class of a pixel does not depend on the window.
     """
 
     def __init__(
@@ -74,21 +73,21 @@ class PolygonLabels(Closing):
 
     def read(self, grid: GeoBox) -> NDArray[np.uint8]:
         """
-        Class values on a window of the grid, (rows, cols) uint8; 0 where no polygon lies.
+        Class values on a window of the grid, (rows, cols) uint8; 0 where there is no polygon.
 
         Raises
         ------
         LegendError
-            If a polygon that the window touches has a code that the crosswalk does not know.
+            If a polygon that the window touches has a code that is not in the crosswalk.
         GridError
             If the pixels of the window are not those of the grid.
         """
         corner = pixel_offset(self.like, grid)
         if corner is None:
-            raise GridError("The window does not lie on the pixels of the labels' grid; give one that does.")
-        found = read_layer(self.layer, bounds=self._bounds_of(grid, margin_px=1), columns=[self.field])
-        values = self._values(found)
-        shapes = self._on_pixels(found.geometry.to_numpy(), corner)
+            raise GridError("The window is not aligned to the pixels of the labels' grid; give one that is.")
+        polygons = read_layer(self.layer, bounds=self._bounds_of(grid, margin_px=1), columns=[self.field])
+        values = self._values(polygons)
+        shapes = self._on_pixels(polygons.geometry.to_numpy(), corner)
         pairs = zip(shapes, values.tolist(), strict=True)
         drawn = [(shape, value) for shape, value in pairs if not shape.is_empty]
         out: NDArray[np.uint8] = np.full(tuple(grid.shape), NODATA, np.uint8)
@@ -96,8 +95,8 @@ class PolygonLabels(Closing):
             rasterize(drawn, out=out)
         return out
 
-    def _values(self, found: gpd.GeoDataFrame) -> NDArray[np.uint8]:
-        codes = code_texts(found[self.field])
+    def _values(self, polygons: gpd.GeoDataFrame) -> NDArray[np.uint8]:
+        codes = code_texts(polygons[self.field])
         where = f"Field '{self.field}' of {self.layer.path}"
         unique, numbers = np.unique(codes.astype(str), return_inverse=True)
         values: NDArray[np.uint8] = self.book.values_of(unique.tolist(), where=where)[numbers]
@@ -111,7 +110,7 @@ class PolygonLabels(Closing):
         to_pixel = ~self.like.affine
         row, col = corner
 
-        def place(points: NDArray[np.float64]) -> NDArray[np.float64]:
+        def to_pixels(points: NDArray[np.float64]) -> NDArray[np.float64]:
             x, y = points[:, 0], points[:, 1]
             if self._to_grid is not None:
                 x, y = self._to_grid.transform(x, y)
@@ -120,14 +119,14 @@ class PolygonLabels(Closing):
             whole = np.rint(np.stack([cols, rows], axis=1) * _STEPS_PER_PX) / _STEPS_PER_PX
             return np.asarray(whole - [col, row])
 
-        placed: NDArray[np.object_] = shapely.transform(shapes, place)
-        return placed
+        pixels: NDArray[np.object_] = shapely.transform(shapes, to_pixels)
+        return pixels
 
     def _densified(self, shapes: NDArray[np.object_]) -> NDArray[np.object_]:
         """
-        Polygons with corners close enough to be reprojected.
+        Polygons with corners close enough for reprojection.
 
-        What lies farther than one grid beside the grid is cut away: a projection may fold it back onto it.
+        Parts farther from the grid than its own size are cut off: a projection can fold them back onto the grid.
         """
         left, bottom, right, top = self._reach
         bounds = shapely.bounds(shapes)
@@ -155,12 +154,12 @@ class PolygonLabels(Closing):
 
 def choose_field(layer: VectorLayer, field: str | None) -> str:
     """
-    Name of the field that holds the codes: the one asked for, else the only one, else the one of CORINE.
+    Name of the field of codes: the given one, else the only one, else the one of CORINE.
 
     Raises
     ------
     InputError
-        If there is no such field, or it is not clear which.
+        If there is no such field, or the choice is ambiguous.
     """
     if field is not None:
         return layer.require_field(field)
@@ -168,7 +167,7 @@ def choose_field(layer: VectorLayer, field: str | None) -> str:
     choice = layer.fields if len(layer.fields) == 1 else tuple(likely)
     if len(choice) != 1:
         raise InputError(
-            f"{layer.path}: it is not clear which field holds the class codes. Name one (--field); "
+            f"{layer.path}: it is ambiguous which field holds the class codes. Name one (--field); "
             f"it has {join_words(layer.fields, most=30) or 'none'}."
         )
     return choice[0]
@@ -190,7 +189,7 @@ def _segment_length(
     """
     Longest edge, in units of the layer, whose straight image stays within `_ERROR_PX` of the true one.
 
-    The error of an edge grows with the square of its length; it is measured on edges across the grid.
+    The error grows with the square of the length; it is measured on edges across the grid.
     """
     if to_grid is None or to_layer is None:
         return None
@@ -216,7 +215,7 @@ def _segment_length(
 
 
 def _only_polygons(shapes: NDArray[np.object_]) -> NDArray[np.object_]:
-    """Polygons and multipolygons as they are; of collections the polygons; of all else nothing."""
+    """Polygons and multipolygons as they are, the polygons of collections, empty shapes for other geometries."""
     kinds = shapely.get_type_id(shapes)
     if np.isin(kinds, (3, 6)).all():
         return shapes

@@ -1,4 +1,4 @@
-"""A class raster as a reference: its nearest pixel, in another legend."""
+"""A class raster as a reference: the nearest pixel, translated to another legend."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class RasterLabels(Closing):
     """
     Reads windows of class labels from a class raster, always by nearest pixel; use it in a `with` block.
 
-    A map that Tesela wrote says its legend. The numbers of any other are read as official codes, else as
-    legend values (CORINE: 111 to 523, else grid codes 1 to 44), whichever knows all that occur on the grid.
+    A map of Tesela contains its legend. The numbers of any other raster are read as official codes, else as
+    legend values (CORINE: 111 to 523, else grid codes 1 to 44): the first reading that has all numbers on the grid.
     """
 
     def __init__(
@@ -85,8 +85,8 @@ class RasterLabels(Closing):
         strange = [int(number) for number in unique if int(number) not in self._reading]
         if strange:
             raise LegendError(
-                f"{self.path} holds the numbers {strange} outside the grid it was "
-                f"opened for; open it for this one."
+                f"{self.path} holds the numbers {strange} outside the grid for which it was opened; open it for "
+                f"this one."
             )
         values = np.array([self._reading[int(number)] for number in unique], np.uint8)
         out: NDArray[np.uint8] = np.full(numbers.shape, NODATA, np.uint8)
@@ -102,18 +102,18 @@ class RasterLabels(Closing):
             broken = numbers[valid][numbers[valid] != np.rint(numbers[valid])]
             if broken.size:
                 raise InputError(
-                    f"{self.path}: holds {broken[0]:g}, which is no class; a class raster holds "
+                    f"{self.path}: holds {broken[0]:g}, which is not a class; a class raster holds "
                     f"whole numbers."
                 )
             numbers = np.where(valid, numbers, 0)
         return numbers.astype(np.int64), valid
 
     def _numbers_on(self, like: GeoBox) -> list[int]:
-        found: set[int] = set()
+        present: set[int] = set()
         for _, _, grid in windows(like, _WINDOW_PX):
             numbers, valid = self._read(grid)
-            found.update(np.unique(numbers[valid]).tolist())
-        return sorted(found)
+            present.update(np.unique(numbers[valid]).tolist())
+        return sorted(present)
 
 
 def _written_legend(path: str | Path) -> Legend | None:

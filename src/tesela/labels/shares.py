@@ -1,4 +1,4 @@
-"""Readers of class shares: polygons cut by cells, pixels by the area they share with cells, or pixels counted."""
+"""Readers of class shares: exact areas of polygons or pixels in cells, or counts of pixels."""
 
 from __future__ import annotations
 
@@ -18,22 +18,21 @@ from tesela.core.grid import crs_of, window_grid
 from tesela.core.outlines import CellPlane
 from tesela.io.raster import grid_of, open_dataset
 from tesela.io.vector import Bounds, code_texts, open_layer, read_layer
-from tesela.labels.codes import make_code_book
-from tesela.labels.mixture import Mixture
+from tesela.labels.codes import Mixture, make_code_book
 from tesela.labels.polygons import PolygonLabels, choose_field
 from tesela.labels.rasters import RasterLabels
 
 _MOST_CELLS = 1 << 23
-"""Most cells, over all planes, that a block holds: 64 MiB of float64."""
+"""Limit of the cells of a block, over all planes: 64 MiB of float64."""
 
 _MOST_POLYGONS = 100_000
-"""About how many polygons a block may touch."""
+"""Approximate limit of the polygons that a block touches."""
 
 _MOST_PX = 1 << 25
-"""About how many pixels of a class raster a block may cover."""
+"""Approximate limit of the pixels of a class raster that a block covers."""
 
 _MOST_STEP = 64
-"""Most pixels from one reprojected point to the next."""
+"""Longest distance between reprojected points, in pixels."""
 
 
 class PolygonShares:
@@ -54,10 +53,10 @@ class PolygonShares:
         self._book = make_code_book(mixture.legend, source=source, crosswalk=mixture.crosswalk)
         self._mixture = mixture
         self._plane = CellPlane.between(self.layer.crs, like)
-        found, box = self.layer.bounds, self._plane.bounds(margin=0.0)
-        if box and not _meet(found, box):
-            raise _apart(path, found, self._plane)
-        density = self.layer.count / max(_area(found), 1e-300)
+        extent, box = self.layer.bounds, self._plane.bounds(margin=0.0)
+        if box and not _overlap(extent, box):
+            raise _apart(path, extent, self._plane)
+        density = self.layer.count / max(_area(extent), 1e-300)
         cells = int(like.shape[0]) * int(like.shape[1])
         a_cell = cells / max(self.layer.count, 1) if box is None else density * _area(box) / cells
         self.block_cells = _block(_MOST_CELLS / len(mixture.legend), _MOST_POLYGONS / max(a_cell, 1e-9))
@@ -69,15 +68,15 @@ class PolygonShares:
         Raises
         ------
         LegendError
-            If a polygon that the window touches has a code that the crosswalk does not know.
+            If a polygon that the window touches has a code that is not in the crosswalk.
         """
         plane = self._plane.window(row, col, shape)
-        found = read_layer(self.layer, bounds=plane.bounds(), columns=[self.field])
-        codes, numbers = np.unique(code_texts(found[self.field]).astype(str), return_inverse=True)
+        polygons = read_layer(self.layer, bounds=plane.bounds(), columns=[self.field])
+        codes, numbers = np.unique(code_texts(polygons[self.field]).astype(str), return_inverse=True)
         where = f"Field '{self.field}' of {self.layer.path}"
         values = self._book.values_of(codes.tolist(), where=where)[numbers]
         planes = self._mixture.plane_of[values]
-        outlines = plane.outlines(found.geometry.to_numpy()[planes >= 0])
+        outlines = plane.outlines(polygons.geometry.to_numpy()[planes >= 0])
         return polygon_areas(
             outlines.points,
             outlines.starts,
@@ -91,8 +90,8 @@ class RasterShares:
     """
     Reads areas of classes from a class raster.
 
-    Where the axes of raster and cells are parallel, pixel and cell share the product of the shared lengths.
-    Elsewhere each pixel is the quadrangle of its four corners, reprojected to within a stated tolerance.
+    If the axes of raster and cells are parallel, a pixel and a cell share the product of the shared lengths.
+    Otherwise each pixel is the quadrangle of its four corners, reprojected within a stated tolerance.
     """
 
     def __init__(
@@ -141,14 +140,14 @@ class RasterShares:
         )
         if not np.isfinite(control).all():
             raise GridError(
-                f"{self._reader.path} reaches past the ground where {plane.grid.crs} is defined; cut it to "
+                f"{self._reader.path} reaches beyond the area where {plane.grid.crs} is defined; cut it to "
                 f"the grid (gdal_translate -projwin)."
             )
         return pixel_areas(values, self._mixture.plane_of, control=control, step=reach, shape=out_shape)
 
     @property
     def _step(self) -> int:
-        """Pixels between reprojected points: near enough that bilinear points between them are right."""
+        """Pixels between reprojected points: close enough for bilinear interpolation between them."""
         own = self._own.affine
         side = max(math.hypot(own.a, own.d), math.hypot(own.b, own.e))
         return int(min(max(self._plane.longest_edge / (2 * side), 1), _MOST_STEP))
@@ -169,18 +168,18 @@ class RasterShares:
             )
         if left >= right or top >= low:
             return None
-        reach = self._step  # windows start on the same net of reprojected points
+        reach = self._step  # windows share one net of reprojected points
         col, row = int(left) // reach * reach, int(top) // reach * reach
         return row, col, math.ceil(low) - row, math.ceil(right) - col
 
 
 class CountedShares:
     """
-    Reads shares as published work makes them: the reference drawn as pixels, whose centres are counted by cell.
+    Reads shares as published work computes them: the reference becomes pixels, whose centres are counted by cell.
 
-    A pixel takes the class of the polygon that holds its centre, or of the nearest pixel of a class raster, as in
-    `tesela.labels.masks.write_labels`. Pixels lie in the CRS of the reference, at whole multiples of their side (from
-    a raster's own corner); if that CRS is in degrees, in the CRS of the cells.
+    A pixel takes the class of the polygon that contains its centre, or of the nearest pixel of a class raster, as in
+    `tesela.labels.masks.write_labels`. Pixels are aligned to whole multiples of their side in the CRS of the reference
+    (from the corner of a raster); if that CRS is in degrees, in the CRS of the cells.
     """
 
     def __init__(
@@ -208,7 +207,7 @@ class CountedShares:
             left, bottom, right, top = own.extent.boundingbox
             crs, corner, bounds = own.crs.to_wkt(), (own.affine.c, own.affine.f), (left, bottom, right, top)
         reached = CellPlane.between(crs, like).bounds(margin=0.0)
-        if reached and not _meet(bounds, reached):
+        if reached and not _overlap(bounds, reached):
             raise _apart(path, bounds, CellPlane.between(crs, like))
         self._crs, side = _metric_crs(path, crs, like, side_m)
         self._plane = CellPlane.between(self._crs, like)
@@ -238,7 +237,7 @@ class CountedShares:
         Raises
         ------
         GridError
-            If a cell holds no pixel's centre.
+            If a cell contains no centre of a pixel.
         """
         plane = self._plane.window(row, col, shape)
         top, left, rows, cols = self._window(plane)
@@ -260,7 +259,8 @@ class CountedShares:
         )
         if not pixels.all():
             raise GridError(
-                f"Some cells hold no centre of a pixel of {self.side_m:g} m; count smaller pixels, or take exact areas."
+                f"Some cells contain no centre of a pixel of {self.side_m:g} m; count smaller pixels, or take exact "
+                f"areas."
             )
         return counts / pixels
 
@@ -273,12 +273,12 @@ class CountedShares:
         box = plane.bounds()
         if box is None:
             raise GridError(
-                f"The cells reach past the ground where the reference's coordinate system is defined; cut them "
+                f"The cells reach beyond the area where the reference's coordinate system is defined; cut them "
                 f"to it, or take exact areas ({plane.grid.crs})."
             )
         left, bottom = ~self._pixel * box[:2]
         right, top = ~self._pixel * box[2:]
-        reach = self._step  # windows start on the same net of reprojected points
+        reach = self._step  # windows share one net of reprojected points
         row, col = math.floor(top / reach) * reach, math.floor(left / reach) * reach
         return row, col, math.ceil(bottom) - row, math.ceil(right) - col
 
@@ -286,9 +286,9 @@ class CountedShares:
 def _metric_crs(path: str | Path, crs: str, like: GeoBox, side_m: float) -> tuple[str, float]:
     """CRS to draw pixels in, the reference's or that of the cells, and the pixels' side in its unit."""
     for text in (crs, crs_of(like).to_wkt()):
-        found = pyproj.CRS.from_user_input(text)
-        if found.is_projected:
-            return text, side_m / float(found.axis_info[0].unit_conversion_factor)
+        system = pyproj.CRS.from_user_input(text)
+        if system.is_projected:
+            return text, side_m / float(system.axis_info[0].unit_conversion_factor)
     raise GridError(
         f"{path}: neither it nor the cells are in metres, so no pixels of {side_m:g} m can be drawn. Reproject it "
         f"(ogr2ogr -t_srs EPSG:....), or take exact areas."
@@ -305,15 +305,15 @@ def _area(bounds: Bounds) -> float:
     return (bounds[2] - bounds[0]) * (bounds[3] - bounds[1])
 
 
-def _meet(found: Bounds, box: Bounds) -> bool:
-    return found[0] < box[2] and found[2] > box[0] and found[1] < box[3] and found[3] > box[1]
+def _overlap(one: Bounds, other: Bounds) -> bool:
+    return one[0] < other[2] and one[2] > other[0] and one[1] < other[3] and one[3] > other[1]
 
 
-def _apart(reference: str | Path, found: Bounds, plane: CellPlane) -> GridError:
+def _apart(reference: str | Path, extent: Bounds, plane: CellPlane) -> GridError:
     wanted = plane.bounds(margin=0.0)
     where = "elsewhere" if wanted is None else f"at {_words(wanted)}"
     return GridError(
-        f"{reference} lies at {_words(found)}, the cells {where} (left, bottom, right, top in the CRS of the "
+        f"{reference} is at {_words(extent)}, the cells {where} (left, bottom, right, top in the CRS of the "
         f"reference): they do not overlap. Check the coordinate systems of both."
     )
 

@@ -1,4 +1,4 @@
-"""Labels from SIOSE AR: its polygons in the classes of an expert, drawn on the pixels of a scene."""
+"""Labels from SIOSE AR: its polygons, in the classes of a legend, on the pixels of a scene."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tesela.sources.siose.rules import SioseRules
 
 @dataclass(frozen=True)
 class DrawnSheet:
-    """Labels of one sheet, and what became of the polygons."""
+    """Labels of one sheet, with the counts of polygons used and left out."""
 
     map: ClassMap
     classes: SioseClasses
@@ -41,15 +41,15 @@ class DrawnSheet:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Polygons that teach nothing, and why."""
-        found = self.classes
+        """Polygons that give no labels, and why."""
+        classes = self.classes
         notes = []
-        if found.too_small:
-            notes.append(f"{found.too_small} polygons are under the least area")
-        if found.without_class:
-            notes.append(f"{found.without_class} polygons have no class in '{self.map.legend.address}'")
-        if found.unknown:
-            notes.append(f"covers that no table lists: {join_words(sorted(found.unknown))}")
+        if classes.too_small:
+            notes.append(f"{classes.too_small} polygons are smaller than the minimum area")
+        if classes.without_class:
+            notes.append(f"{classes.without_class} polygons have no class in '{self.map.legend.address}'")
+        if classes.unknown:
+            notes.append(f"covers that are in no table: {join_words(sorted(classes.unknown))}")
         return tuple(notes)
 
     @property
@@ -77,17 +77,17 @@ def label_sheet(
     outlines: str | Path | None = None,
 ) -> DrawnSheet:
     """
-    Draw SIOSE AR on an orthophoto; its name, where it is PNOA's, is held against its CRS and tells the sheet.
+    Draw SIOSE AR on an orthophoto; a PNOA name is checked against the CRS and gives the sheet.
 
     Parameters
     ----------
     outlines : path, optional
-        Sheets of the MTN50 grid: labels end at the outline of the image's.
+        Sheets of the MTN50 grid: labels end at the outline of the sheet of the image.
 
     Raises
     ------
     TeselaError
-        As `label_siose`, and if the name tells another zone than the file, or no sheet of `outlines`.
+        As `label_siose`, and if the name has another zone than the file, or a sheet that is not in `outlines`.
     """
     grid = open_scene(image).grid
     name = check_zone(image, grid)
@@ -95,7 +95,7 @@ def label_sheet(
     if outlines is not None:
         if name is None:
             raise InputError(
-                f"{image}: the name tells no sheet, so that no outline can be looked up. Give PNOA's name back "
+                f"{image}: the name contains no sheet, which is needed to find its outline. Restore the name of PNOA "
                 f"(PNOA_MA_OF_ETRS89_HU30_h25_0559_1.tif), or leave out the outlines."
             )
         outline = read_sheet(outlines, name.sheet, crs=open_siose(reference).polygons.crs)
@@ -130,7 +130,7 @@ def label_siose(
     Returns
     -------
     ClassMap, SioseClasses
-        The mask, and what became of the polygons.
+        The mask, and the counts of polygons used and left out.
 
     Raises
     ------
@@ -144,7 +144,7 @@ def label_siose(
     left, bottom, right, top = file.polygons.bounds
     if not shapely.box(*bounds).intersects(shapely.box(left, bottom, right, top)):
         raise GridError(
-            f"{reference} lies at {left:.0f} {bottom:.0f} {right:.0f} {top:.0f} (left, bottom, right, top), the scene "
+            f"{reference} is at {left:.0f} {bottom:.0f} {right:.0f} {top:.0f} (left, bottom, right, top), the scene "
             f"at {' '.join(f'{side:.0f}' for side in bounds)} in the same CRS: they do not overlap. Give the file of "
             f"this province and zone."
         )
@@ -152,12 +152,12 @@ def label_siose(
         classes = write_siose_classes(
             file, Path(folder) / "classes.gpkg", legend=legend, rules=rules, within=outline or bounds
         )
-        found = write_labels(classes.path, out, like=like, legend=legend, field=FIELD, layer=LAYER)
-    return found, classes
+        labels = write_labels(classes.path, out, like=like, legend=legend, field=FIELD, layer=LAYER)
+    return labels, classes
 
 
 def _bounds(grid: GeoBox, crs: str) -> Bounds:
-    """Bounds of a grid in another CRS, a little wider than needed."""
+    """Bounds of a grid in another CRS, with a margin of 1 %."""
     left, bottom, right, top = bounds_in(grid, crs)
     margin = 0.01 * max(right - left, top - bottom)
     return left - margin, bottom - margin, right + margin, top + margin

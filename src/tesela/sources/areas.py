@@ -1,4 +1,4 @@
-"""The area of a mosaic: a box, polygons or the ground of a raster, and the grid laid over it."""
+"""The area of a mosaic: a box, polygons or the extent of a raster, with its grid."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Area:
-    """Ground to cover: a grid and, where polygons were given, their outline in the grid's CRS."""
+    """Area to cover: a grid and, if polygons are given, their outline in the CRS of the grid."""
 
     grid: GeoBox
     outline: shapely.Geometry | None = None
-    """Pixels whose centre lies outside are left out; None: the whole grid."""
+    """Pixels with the centre outside are left out; None: the whole grid."""
 
     @property
     def bounds(self) -> tuple[float, float, float, float]:
@@ -53,14 +53,14 @@ def make_area(
     resolution_m: float | None = None,
 ) -> Area:
     """
-    Lay a grid over an area; its corners are whole multiples of the resolution.
+    Make the grid of an area; its corners are whole multiples of the resolution.
 
     Parameters
     ----------
     area : str or path
         "west,south,east,north" in degrees, or a file of polygons in any CRS.
     like : path, optional
-        A raster whose grid is taken as it is; alone, or with polygons that cut it.
+        A raster that gives the grid; alone, or with polygons that cut it.
     crs : str, optional
         "EPSG:25830"; default: the UTM zone of the area's middle.
     resolution_m : float, optional
@@ -69,7 +69,7 @@ def make_area(
     Raises
     ------
     InputError
-        If the area cannot be read, or neither or contradicting things are given.
+        If the area cannot be read, or the options are missing or contradict each other.
     GridError
         If the CRS is unknown.
 
@@ -94,19 +94,21 @@ def make_area(
             shapes = _read_polygons(area)
     if like is not None:
         if crs is not None or resolution_m is not None:
-            raise InputError("--like sets the grid; leave --crs and --resolution out, or --like.")
+            raise InputError("--like gives the grid: leave out --crs and --resolution, or --like.")
         grid = open_scene(str(like)).grid
         return Area(grid, None if shapes is None else _union(shapes, grid))
     assert shapes is not None
     side = 10.0 if resolution_m is None else float(resolution_m)
     if not side > 0:
-        raise InputError(f"A resolution of {side:g} makes no grid; give a positive number (--resolution 10).")
+        raise InputError(f"A resolution of {side:g} is not valid; give a positive number (--resolution 10).")
     system = str(shapes.estimate_utm_crs()) if crs is None else crs
     try:
-        placed = shapes.to_crs(system)
+        projected = shapes.to_crs(system)
     except (ValueError, RuntimeError) as error:
-        raise GridError(f"'{crs}' is no coordinate system ({error}); write EPSG:25830, say.") from None
-    left, bottom, right, top = placed.total_bounds
+        raise GridError(
+            f"'{crs}' is not a coordinate system ({error}); write for example EPSG:25830."
+        ) from None
+    left, bottom, right, top = projected.total_bounds
     west, north = math.floor(left / side) * side, math.ceil(top / side) * side
     rows, cols = math.ceil((north - bottom) / side), math.ceil((right - west) / side)
     grid = GeoBox((max(rows, 1), max(cols, 1)), Affine(side, 0, west, 0, -side, north), system)
@@ -131,12 +133,12 @@ def _read_polygons(path: str | Path) -> object:
     frame = read_layer(open_layer(path), columns=[])
     shapes = frame.geometry[frame.geometry.geom_type.isin(("Polygon", "MultiPolygon"))]
     if not len(shapes):
-        raise InputError(f"{path}: holds no polygons; an area needs some.")
+        raise InputError(f"{path}: contains no polygons, which an area needs.")
     return shapes
 
 
 def _parse_box(text: str) -> tuple[float, float, float, float] | None:
-    """Four numbers of a bounding box, or None where the text is none."""
+    """Four numbers of a bounding box, or None if the text is not a box."""
     parts = text.split(",")
     try:
         numbers = [float(part) for part in parts]
@@ -147,7 +149,7 @@ def _parse_box(text: str) -> tuple[float, float, float, float] | None:
     west, south, east, north = numbers
     if not (-180 <= west < east <= 180 and -90 <= south < north <= 90):
         raise InputError(
-            f"Area '{text}' is no box in degrees: west < east within ±180, south < north within ±90. "
-            f"Across the antimeridian, run the two sides apart."
+            f"Area '{text}' is not a box in degrees: west < east within ±180, south < north within ±90. "
+            f"If the area crosses the antimeridian, run the two sides separately."
         )
     return west, south, east, north

@@ -1,4 +1,4 @@
-"""Layers that do not change by the day: elevation, climate, land cover; joined from the items of a catalogue."""
+"""Static layers, such as elevation, climate or land cover, joined from the items of a catalogue."""
 
 from __future__ import annotations
 
@@ -37,29 +37,29 @@ def write_layer_mosaic(
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Path:
     """
-    Join one asset of all items over an area into one raster on its grid; where items overlap the first shows.
+    Join one asset of all items over an area into one raster; where items overlap the first gives the pixel.
 
     Elevation: ``collection="cop-dem-glo-30", asset="data"``. Land cover: ``"esa-worldcover", asset="map"`` with
-    `classes`, so that no value is interpolated.
+    `classes`: no value is interpolated.
 
     Parameters
     ----------
     year : int, optional
         Of the items; default: all.
     classes : bool
-        Nearest pixel instead of interpolation or mean.
+        Take the nearest pixel instead of interpolating or averaging.
     nodata : float, optional
-        Number that means no data; default: 0 of classes; of quantities what the files declare, NaN in the output.
+        Nodata value; default: 0 for classes; for quantities that of the files, NaN in the output.
 
     Returns
     -------
     Path
-        `out`: uint8 classes, else float32. The array is held in memory.
+        `out`: uint8 for classes, else float32. The array is kept in memory.
 
     Raises
     ------
     InputError
-        If nothing is found, an item lacks the asset, a file is broken or holds classes that are no byte.
+        If there are no items, an item lacks the asset, a file is broken or has classes outside 0 to 255.
     NetworkError
         If a server fails.
     """
@@ -67,7 +67,7 @@ def write_layer_mosaic(
     web = catalogue.web(patience)
     items = find_items(catalogue, web, collection=collection, bounds=area.bounds, first=first, last=last)
     if not items:
-        raise InputError(f"{catalogue.address} knows nothing of collection '{collection}' in this area.")
+        raise InputError(f"{catalogue.address} has no items of collection '{collection}' in this area.")
     for item in items:
         if asset not in item["assets"]:
             raise InputError(
@@ -85,8 +85,8 @@ def write_layer_mosaic(
                 return nodata
             return 0 if classes else rasters.nodata(address)
 
-        places = list(windows(area.grid, _WINDOW_PX))
-        for done, (row, col, window) in enumerate(places, start=1):
+        parts = list(windows(area.grid, _WINDOW_PX))
+        for done, (row, col, window) in enumerate(parts, start=1):
             here = np.full(tuple(window.shape), empty, dtype)
             missing = area.inside(window)
             read = pool.map(
@@ -99,13 +99,13 @@ def write_layer_mosaic(
                 new = missing & valid
                 if classes and not _are_bytes(raw[new]):
                     raise InputError(
-                        f"{address}: holds classes outside 0 to 255, which no class raster has. Translate them first "
+                        f"{address}: holds classes outside 0 to 255, the range of a class raster. Translate them first "
                         f"(gdal_calc.py), or leave --classes out if they are quantities."
                     )
                 here[new] = raw[new]
                 missing &= ~new
             values[row : row + window.shape[0], col : col + window.shape[1]] = here
-            progress(done, len(places))
+            progress(done, len(parts))
     return write_bands(
         out, values[np.newaxis], area.grid, names=(asset,), nodata=0 if classes else float("nan")
     )

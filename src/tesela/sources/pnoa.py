@@ -1,4 +1,4 @@
-"""PNOA: what the name of a Spanish orthophoto says of its sheet, its zone and its year."""
+"""PNOA: sheet, zone and year in the name of a Spanish orthophoto."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 _FIELDS = ("MTN50_CLAS", "CCFF50", "MTN50", "HOJA")
-"""Fields that hold the number of a sheet, in CNIG's grid and its copies; matched without case."""
+"""Fields of the sheet number, in CNIG's grid and its copies; case does not matter."""
 
 _NUMBER = re.compile(r"\d+")
 
@@ -28,7 +28,7 @@ def read_sheet(outlines: str | Path, number: str, *, crs: str) -> BaseGeometry:
     """
     Outline of a sheet.
 
-    The real grid has irregular and combined sheets ("1106/1107"), so it is looked up and never computed.
+    The grid has irregular and combined sheets ("1106/1107"): outlines are looked up, not computed.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def read_sheet(outlines: str | Path, number: str, *, crs: str) -> BaseGeometry:
     number : str
         Number of the sheet, with or without leading zeros.
     crs : str
-        CRS in which the outline is wanted.
+        CRS of the returned outline.
 
     Raises
     ------
@@ -49,15 +49,15 @@ def read_sheet(outlines: str | Path, number: str, *, crs: str) -> BaseGeometry:
     field = next((names[name.lower()] for name in _FIELDS if name.lower() in names), None)
     if field is None:
         raise InputError(
-            f"{outlines}: no field holds sheet numbers (it has {join_words(layer.fields)}; known are "
+            f"{outlines}: no field holds sheet numbers (it has {join_words(layer.fields)}; supported are "
             f"{join_words(_FIELDS)}). Give the sheet grid of CNIG, or bounds."
         )
-    found: gpd.GeoDataFrame = read_layer(layer, columns=[field])
+    sheets: gpd.GeoDataFrame = read_layer(layer, columns=[field])
     wanted = _digits(number)
-    rows = found[[bool(wanted & _digits(str(text))) for text in found[field]]]
+    rows = sheets[[bool(wanted & _digits(str(text))) for text in sheets[field]]]
     if rows.empty or not wanted:
-        known = join_words(sorted(map(str, found[field])))
-        raise InputError(f"{outlines}: has no sheet '{number}' (it has {known}).")
+        numbers = join_words(sorted(map(str, sheets[field])))
+        raise InputError(f"{outlines}: has no sheet '{number}' (it has {numbers}).")
     outline: BaseGeometry = rows.to_crs(crs).geometry.union_all()
     return outline
 
@@ -74,13 +74,13 @@ _NAME = re.compile(
 )
 
 _EPSG = {28: (25828, 4083), 29: (25829,), 30: (25830,), 31: (25831,)}
-"""EPSG codes by UTM zone, the one of the name first; the Canaries' files may say REGCAN95 instead of ETRS89."""
+"""EPSG codes by UTM zone, that of the name first; files of the Canaries can be in REGCAN95 instead of ETRS89."""
 
 
 @dataclass(frozen=True)
 class PnoaName:
     """
-    What a file name says, such as ``PNOA_MA_OF_ETRS89_HU30_h25_0559_1.tif``.
+    Parts of a file name, such as ``PNOA_MA_OF_ETRS89_HU30_h25_0559_1.tif``.
 
     Examples
     --------
@@ -100,15 +100,15 @@ class PnoaName:
 
     @classmethod
     def parse(cls, path: str | PurePath) -> PnoaName | None:
-        """Read a file name; None where it is not PNOA's."""
-        found = _NAME.fullmatch(PurePath(path).name)
-        if found is None:
+        """Read a file name; None if it is not a PNOA name."""
+        match = _NAME.fullmatch(PurePath(path).name)
+        if match is None:
             return None
-        year, quarter = found["year"], found["quarter"]
+        year, quarter = match["year"], match["quarter"]
         return cls(
-            sheet=found["sheet"],
+            sheet=match["sheet"],
             quarter=None if quarter is None else int(quarter),
-            zone=int(found["zone"]),
+            zone=int(match["zone"]),
             year=None if year.upper() == "MA" else int(year),
         )
 
@@ -124,19 +124,19 @@ class PnoaName:
 
 def check_zone(path: str | PurePath, grid: GeoBox) -> PnoaName | None:
     """
-    Compare the zone that a file name tells with the CRS of the file.
+    Compare the zone in a file name with the CRS of the file.
 
     Raises
     ------
     GridError
-        If they differ: the file was reprojected or got a wrong CRS, which nothing else would show.
+        If they differ: the file was reprojected or has a wrong CRS.
     """
     name = PnoaName.parse(path)
     if name is None or grid.crs is None:
         return name
     if grid.crs.epsg is not None and int(grid.crs.epsg) not in _EPSG[name.zone]:
         raise GridError(
-            f"{path}: the name says UTM zone {name.zone} (EPSG:{name.epsg}), the file is in EPSG:{grid.crs.epsg}. "
+            f"{path}: the name has UTM zone {name.zone} (EPSG:{name.epsg}), the file is in EPSG:{grid.crs.epsg}. "
             f"Give it its own CRS (gdal_edit.py -a_srs EPSG:{name.epsg}), or, if it was reprojected, another name."
         )
     return name
@@ -149,18 +149,18 @@ def check_one_sheet(paths: Iterable[str | PurePath]) -> PnoaName | None:
     Returns
     -------
     PnoaName or None
-        Of the first file whose name is PNOA's.
+        Name of the first file with a PNOA name.
 
     Raises
     ------
     InputError
-        If they are of several: sheets are scenes of their own, each on its own grid.
+        If they are of several sheets: each sheet is a scene of its own, on its own grid.
     """
     names = [name for path in paths if (name := PnoaName.parse(path)) is not None]
-    places = {(name.sheet, name.quarter, name.zone): name for name in names}
-    if len(places) > 1:
+    sheets = {(name.sheet, name.quarter, name.zone): name for name in names}
+    if len(sheets) > 1:
         raise InputError(
-            f"One scene is given files of several sheets or zones ({join_words(places.values())}). Bands of one "
-            f"scene share their ground: write a [[scenes]] entry for each sheet."
+            f"One scene has files of several sheets or zones ({join_words(sheets.values())}). Bands of one scene "
+            f"cover the same area: write a [[scenes]] entry for each sheet."
         )
     return names[0] if names else None

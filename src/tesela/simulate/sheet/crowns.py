@@ -9,7 +9,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from tesela.simulate.noise import fractal
-from tesela.simulate.region.covers import GROUNDS, NUMBER, TREES
+from tesela.simulate.sheet.covers import GROUNDS, NUMBER, TREES
 from tesela.simulate.sheet.sheet import Sheet
 
 ROOF = 200

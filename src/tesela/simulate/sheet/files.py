@@ -12,8 +12,8 @@ from tesela.core.legend import Legend
 from tesela.io.images import write_bands
 from tesela.io.legends import load_crosswalk, load_legend
 from tesela.io.maps import write_map
-from tesela.simulate.region.covers import GROUNDS, TREES
 from tesela.simulate.region.region import write_mistakes
+from tesela.simulate.sheet.covers import GROUNDS, TREES
 from tesela.simulate.sheet.crowns import ROOF, raise_relief
 from tesela.simulate.sheet.orthophoto import draw_orthophoto
 from tesela.simulate.sheet.sheet import make_sheet

@@ -7,7 +7,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from tesela.simulate.noise import fractal, smooth
-from tesela.simulate.region.covers import GROUNDS, NUMBER, TREES
+from tesela.simulate.sheet.covers import GROUNDS, NUMBER, TREES
 from tesela.simulate.sheet.crowns import ROOF, Relief, raise_relief
 from tesela.simulate.sheet.sheet import Sheet
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from tesela.core.errors import InputError
 from tesela.generalise.labelling import label_regions
 from tesela.simulate.noise import balance, draw, fractal
-from tesela.simulate.region.covers import GROUNDS, NUMBER, SHARES, ZONES
 from tesela.simulate.region.parcels import Blocks, make_blocks, make_parcels
+from tesela.simulate.sheet.covers import GROUNDS, NUMBER, SHARES, ZONES
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox

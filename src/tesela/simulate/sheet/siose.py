@@ -13,8 +13,8 @@ from tesela.core.errors import InputError
 from tesela.generalise.labelling import label_regions
 from tesela.io.layers import write_layers
 from tesela.io.legends import load_legend
-from tesela.simulate.region.covers import CONFUSED, FORMER, GROUNDS, LABELS, NUMBER, Ground
 from tesela.simulate.region.references import WrongPolygon
+from tesela.simulate.sheet.covers import CONFUSED, FORMER, GROUNDS, LABELS, NUMBER, Ground
 from tesela.simulate.sheet.crowns import ROOF, Relief
 from tesela.simulate.sheet.sheet import Sheet
 

@@ -1,25 +1,29 @@
-"""Monthly cubes from MOD09A1 and MYD09A1: quality bits, the pixel's own month, Terra and Aqua merged."""
+"""Monthly cubes from MOD09A1 and MYD09A1: Terra and Aqua merged, block by block, also on a Dask cluster."""
 
 from __future__ import annotations
 
 import datetime
+import json
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache, partial
 from pathlib import Path
 
 from odc.geo.geobox import GeoBox
 
-from tesela.core.errors import InputError, join_words, unknown_name
+from tesela.core.errors import InputError, TeselaError, join_words, unknown_name
 from tesela.core.grid import window_grid
+from tesela.io.cluster import run_tasks
 from tesela.io.cube import Cube, open_cube
 from tesela.io.cube_writer import CubeWriter, check_target
 from tesela.io.http import RetryPolicy
+from tesela.io.manifest import write_whole
 from tesela.io.parts import PartStore
+from tesela.io.remote import is_remote
 from tesela.io.sinusoidal import SINUSOIDAL, TILE_PX, modis_tile
 from tesela.sources.ancillary import Ancillary
-from tesela.sources.modis.cluster import Block, run_blocks
-from tesela.sources.modis.files import BANDS, Composite, find_composites
+from tesela.sources.modis.files import BANDS, Composite, LayerAddress, find_composites
 from tesela.sources.modis.months import SATELLITES, Merge, Work, make_block, open_rasters, steps_for, unpack
 from tesela.sources.modis.quality import BAND_COUNT, QualityRule
 from tesela.sources.providers import Catalogue
@@ -44,22 +48,22 @@ def write_modis_cube(
     r"""
     Make a cube of monthly reflectances from 8-day composites of Terra and Aqua.
 
-    An observation counts in the month of its own day of year, not of the first day of its composite. For month *m*
+    An observation counts in the month of its own day of year, not in that of its composite. For month *m*
     and band *b*, with :math:`V_s` the usable observations of satellite *s*,
 
     .. math:: \bar x_s = \frac{1}{|V_s|} \sum_{i \in V_s} x_i, \qquad x = \frac{1}{|S|} \sum_{s \in S} \bar x_s,
 
-    where *S* are the satellites with at least one. Where there is none the value is a gap.
+    where *S* are the satellites with at least one. Without any observation the value is a gap.
 
     Parameters
     ----------
     sources : paths, addresses or composites
-        As `find_composites` takes them.
+        As in `find_composites`.
     out : path
-        Folder of the cube. A build that was killed goes on where it was.
+        Folder of the cube. A run that was killed continues from its last block.
     grid : GeoBox, optional
-        Cells of the cube; default: the MODIS pixels of all tiles. Elsewhere a cell takes the nearest pixel, and a
-        cell more than 1.5 times larger the mean of its pixels: quality bits cannot be interpolated.
+        Cells of the cube; default: the MODIS pixels of all tiles. On another grid a cell takes the nearest pixel, or,
+        if it is more than 1.5 times larger, the mean of its pixels: quality bits cannot be interpolated.
     months : (str, str), optional
         First and last, "2012-01" and "2013-12"; default: those of the composites.
     climatology : bool
@@ -67,23 +71,23 @@ def write_modis_cube(
     rule : QualityRule, optional
         Which observations are usable.
     merge : {"satellites", "observations"}
-        Mean of the means of both satellites, or of all observations alike.
+        Mean of the means of both satellites, or mean of all observations.
     ancillary : Ancillary, optional
-        Layers besides the series; default: longitude and latitude.
+        Additional layers; default: longitude and latitude.
     memory_bytes : int
-        Sums and counts held at a time, for each block in work.
+        Memory for the sums and counts of each block.
     catalogue, patience : optional
-        Whose addresses the sources are, where they must be signed, and how long to wait for its servers.
+        Catalogue of the sources, if their addresses need a signature, and the retries for its servers.
     cluster : str, optional
-        Make the blocks on the workers of a Dask scheduler: "local" or its address. All must see the files and the
-        output under the same paths. The cube is the same.
+        Make the blocks on the workers of a Dask scheduler: "local" or its address. All workers need the files and
+        the output under the same paths. The cube is the same.
     progress : callable of (int, int)
-        Blocks done and in all.
+        Number of blocks done, and of all.
 
     Raises
     ------
     InputError
-        If a name cannot be read, a layer is missing or broken, or no composite lies in the months.
+        If a name cannot be read, a layer is missing or broken, or no composite is in the months.
     """
     check_target(Path(out))
     if merge not in ("satellites", "observations"):
@@ -109,7 +113,7 @@ def write_modis_cube(
     )
     if not work.composites:
         raise InputError(
-            f"No composite lies in {chosen[0]} to {chosen[-1]}; there are {join_words(sorted(spans))}."
+            f"There is no composite in {chosen[0]} to {chosen[-1]}; those given are of {join_words(sorted(spans))}."
         )
     layers = Ancillary() if ancillary is None else ancillary
     layers.check(cells)
@@ -142,7 +146,7 @@ def _make(
     cluster: str | None,
     progress: Callable[[int, int], None],
 ) -> None:
-    """Make the blocks that are not there yet."""
+    """Make the missing blocks."""
     left = [
         Block(number, window_grid(work.grid, *block))
         for number, block in enumerate(blocks)
@@ -167,7 +171,7 @@ def _make(
 def _own_grids(
     composites: Sequence[Composite], catalogue: Catalogue | None, patience: RetryPolicy | None
 ) -> tuple[GeoBox, GeoBox]:
-    """Grid of the first file, and of all tiles together; the same where the names tell no tiles."""
+    """Grid of the first file, and of all tiles together; the same if the names contain no tiles."""
     with open_rasters(catalogue, patience) as rasters:
         first = rasters.grid(composites[0].layers[BANDS[0]].address)
     tiles = {(int(item.tile[1:3]), int(item.tile[4:6])) for item in composites if item.tile}
@@ -180,7 +184,7 @@ def _own_grids(
 
 
 def _months_of(composite: Composite) -> list[str]:
-    """Months that the eight days of a composite may fall in."""
+    """Months of the eight days of a composite."""
     last = composite.start + datetime.timedelta(days=7)
     return [f"{date:%Y-%m}" for date in (composite.start, last)]
 
@@ -222,13 +226,96 @@ def _notes(work: Work) -> dict[str, object]:
 
 
 def _plan(work: Work, blocks: Sequence[tuple[int, int, int, int]], layers: Ancillary) -> dict[str, object]:
-    """What the parts depend on; files of the same names are taken for the same."""
+    """Inputs of the blocks; files are compared by name."""
     return {
         **_notes(work),
         "files": sorted(
-            {place.address.split("?")[0] for item in work.composites for place in item.layers.values()}
+            {layer.address.split("?")[0] for item in work.composites for layer in item.layers.values()}
         ),
         "grid": [*work.grid.shape, *list(work.grid.affine)[:6], str(work.grid.crs)],
         "blocks": [list(block) for block in blocks],
         "times": list(work.times),
     }
+
+
+@dataclass(frozen=True)
+class Block:
+    """One block: its number and cells."""
+
+    number: int
+    grid: GeoBox
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What a worker gets with each block; the list of composites, which can be long, is in a file."""
+
+    work: Work
+    composites: str
+    output: str
+
+
+def run_blocks(
+    address: str, work: Work, blocks: Sequence[Block], *, store: PartStore, advance: Callable[[int], None]
+) -> None:
+    """
+    Make blocks on the workers of a Dask scheduler.
+
+    Each worker process reads the files itself. For the address, errors and lost workers see
+    `tesela.io.cluster.run_tasks`.
+    """
+    if not blocks:
+        return
+    listed = store.folder.resolve() / "composites.json"
+    with write_whole(listed) as part:
+        part.write_text(json.dumps([_document(item) for item in work.composites]), encoding="utf-8")
+    task = _Task(replace(work, composites=()), str(listed), str(store.output.resolve()))
+    run_tasks(address, blocks, partial(_make_block, task=task), store=store, advance=advance)
+
+
+def _make_block(block: Block, *, task: _Task) -> int | TeselaError:
+    """Make one block, on a worker; see `run_tasks`."""
+    store = PartStore(task.output)  # not entered: the client holds its lock
+    try:
+        if not store.has(block.number):
+            modified = Path(task.composites).stat().st_mtime_ns
+            composites = _listed(task.composites, modified)
+            store.write(block.number, make_block(replace(task.work, composites=composites, grid=block.grid)))
+    except TeselaError as error:
+        return type(error)(str(error))
+    return block.number
+
+
+@lru_cache(maxsize=1)
+def _listed(path: str, modified: int) -> tuple[Composite, ...]:
+    """Composites of a list, cached by the process until the list changes."""
+    del modified
+    return tuple(
+        Composite(
+            item["satellite"],
+            datetime.date.fromisoformat(item["start"]),
+            item["tile"],
+            {name: LayerAddress(**layer) for name, layer in item["layers"].items()},
+        )
+        for item in json.loads(Path(path).read_text(encoding="utf-8"))
+    )
+
+
+def _document(composite: Composite) -> dict[str, object]:
+    """Composite as JSON, with absolute paths: workers run in other folders."""
+    layers = {
+        name: asdict(replace(layer, address=_absolute(layer.address)))
+        for name, layer in composite.layers.items()
+    }
+    return {
+        "satellite": composite.satellite,
+        "start": composite.start.isoformat(),
+        "tile": composite.tile,
+        "layers": layers,
+    }
+
+
+def _absolute(address: str) -> str:
+    """Absolute path of a file; addresses and names of subdatasets stay as they are."""
+    path = Path(address)
+    return str(path.resolve()) if not is_remote(address) and path.exists() else address

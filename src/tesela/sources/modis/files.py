@@ -36,7 +36,7 @@ LAYERS = (*BANDS, QC, STATE, DAY)
 """Layers of a composite that a cube needs."""
 
 _OTHER_NAMES = {"QA": QC, "StateQA": STATE, "DayOfYear": DAY}
-"""Names that Google Earth Engine gives them."""
+"""Names of Google Earth Engine."""
 
 _SATELLITE = re.compile(r"(MOD|MYD)09A1", re.IGNORECASE)
 _DATES = (
@@ -49,8 +49,8 @@ _LAYER = re.compile("|".join((*LAYERS, *(rf"(?<![A-Za-z]){name}(?![A-Za-z])" for
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a layer lies."""
+class LayerAddress:
+    """File and band of a layer."""
 
     address: str
     """Path, address of a server, or name of a subdataset."""
@@ -66,23 +66,23 @@ class Composite:
     start: datetime.date
     """First day."""
     tile: str
-    """"h17v05", or "" where the name does not say it."""
-    layers: Mapping[str, Place]
-    """Where each of `LAYERS` lies."""
+    """"h17v05", or "" if the name does not contain it."""
+    layers: Mapping[str, LayerAddress]
+    """Address of each of `LAYERS`."""
 
 
 def find_composites(sources: Iterable[str | Path]) -> list[Composite]:
     """
     Sort files or addresses of MOD09A1 and MYD09A1 into composites, by their names.
 
-    Three layouts are known: one GeoTIFF per layer (Planetary Computer, AppEEARS, MODIStsp), one GeoTIFF with all
+    Three layouts are supported: one GeoTIFF per layer (Planetary Computer, AppEEARS, MODIStsp), one GeoTIFF with all
     layers as named bands (Google Earth Engine), and the original HDF where GDAL reads HDF4. Names must hold the
     product (MOD09A1 or MYD09A1) and the date (A2013001, doy2013001 or 2013_01_01).
 
     Parameters
     ----------
     sources : paths or addresses
-        Folders are searched for ``.tif`` and ``.hdf``; other files of a folder are passed over.
+        Folders are searched for ``.tif`` and ``.hdf``; other files are ignored.
 
     Returns
     -------
@@ -92,31 +92,29 @@ def find_composites(sources: Iterable[str | Path]) -> list[Composite]:
     Raises
     ------
     InputError
-        If a name says no product or date, nothing is found, or a composite lacks a layer.
+        If a name lacks the product or the date, there is no file, or a composite lacks a layer.
     """
-    found: dict[tuple[datetime.date, str, str], dict[str, Place]] = {}
+    composites: dict[tuple[datetime.date, str, str], dict[str, LayerAddress]] = {}
     for address in _addresses(sources):
         name = address.split("?")[0].rsplit("/", 1)[-1]
         satellite, start = _SATELLITE.search(name), _date(name)
         if satellite is None or start is None:
             raise InputError(
-                f"{address}: the name does not say the product (MOD09A1 or MYD09A1) and the date (A2013001, "
+                f"{address}: the name does not contain the product (MOD09A1 or MYD09A1) and the date (A2013001, "
                 f"doy2013001 or 2013_01_01). Rename the file after its product and date."
             )
         tile = _TILE.search(name)
         key = (start, satellite[1].upper(), "" if tile is None else tile[0])
-        layers = found.setdefault(key, {})
-        for layer, place in _layers(address, name).items():
+        layers = composites.setdefault(key, {})
+        for layer, layer_address in _layers(address, name).items():
             if layer in layers:
                 raise InputError(
                     f"{address} and {layers[layer].address} are both {layer} of {key[1]}09A1 of {start}; give one."
                 )
-            layers[layer] = place
-    if not found:
-        raise InputError(
-            "No MOD09A1 or MYD09A1 was found. Give the folder that holds the .tif or .hdf files."
-        )
-    for (start, satellite_name, tile_name), layers in found.items():
+            layers[layer] = layer_address
+    if not composites:
+        raise InputError("There is no MOD09A1 or MYD09A1. Give the folder that holds the .tif or .hdf files.")
+    for (start, satellite_name, tile_name), layers in composites.items():
         lacking = [layer for layer in LAYERS if layer not in layers]
         if lacking:
             where = f" {tile_name}" if tile_name else ""
@@ -124,22 +122,22 @@ def find_composites(sources: Iterable[str | Path]) -> list[Composite]:
                 f"{satellite_name}09A1 of {start}{where} lacks {join_words(lacking)}; seven bands, quality, state and "
                 f"day of year are needed."
             )
-    return [Composite(key[1], key[0], key[2], found[key]) for key in sorted(found)]
+    return [Composite(key[1], key[0], key[2], composites[key]) for key in sorted(composites)]
 
 
 def _addresses(sources: Iterable[str | Path]) -> list[str]:
-    found: list[str] = []
+    addresses: list[str] = []
     for source in sources:
         if "://" not in str(source) and Path(source).is_dir():
             files = sorted(Path(source).rglob("*"))
-            found += [
+            addresses += [
                 str(file)
                 for file in files
                 if file.suffix.lower() in (".tif", ".tiff", ".hdf") and _SATELLITE.search(file.name)
             ]
         else:
-            found.append(str(source))
-    return found
+            addresses.append(str(source))
+    return addresses
 
 
 def _date(name: str) -> datetime.date | None:
@@ -158,26 +156,28 @@ def _date(name: str) -> datetime.date | None:
     return None
 
 
-def _layers(address: str, name: str) -> dict[str, Place]:
-    """Layers that a file holds: the one its name says, else its subdatasets or its named bands."""
+def _layers(address: str, name: str) -> dict[str, LayerAddress]:
+    """Layers of a file: the one in its name, else its subdatasets or its named bands."""
     match = _LAYER.search(name)
     if match is not None:
-        return {_OTHER_NAMES.get(match[0], match[0]): Place(address)}
+        return {_OTHER_NAMES.get(match[0], match[0]): LayerAddress(address)}
     if name.lower().endswith(".hdf"):
         return _subdatasets(address)
     with open_dataset(address) as data:
         names = [_OTHER_NAMES.get(text or "", text or "") for text in data.descriptions]
-    known = {text: Place(address, number) for number, text in enumerate(names, start=1) if text in LAYERS}
-    if not known:
+    layers = {
+        text: LayerAddress(address, number) for number, text in enumerate(names, start=1) if text in LAYERS
+    }
+    if not layers:
         raise InputError(
-            f"{address}: neither the name nor the bands say which layers it holds; name its bands "
+            f"{address}: neither the name nor the bands name a layer; name its bands "
             f"{join_words((*BANDS, *_OTHER_NAMES))}."
         )
-    return known
+    return layers
 
 
-def _subdatasets(address: str) -> dict[str, Place]:
-    path = Path(address).resolve()  # names of subdatasets hold it
+def _subdatasets(address: str) -> dict[str, LayerAddress]:
+    path = Path(address).resolve()  # part of the names of subdatasets
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)  # only its subdatasets are
@@ -187,22 +187,24 @@ def _subdatasets(address: str) -> dict[str, Place]:
         if not path.exists():
             raise InputError(f"{address}: no such file.") from None
         with rasterio.Env() as environment:
-            known = "HDF4" in environment.drivers()
-        if known:
+            has_hdf4 = "HDF4" in environment.drivers()
+        if has_hdf4:
             raise InputError(f"{address}: the file is broken. Download it again.") from None
         raise InputError(
-            f"{address}: this GDAL does not read HDF4, which the wheels of rasterio leave out. Take the GeoTIFFs "
-            f"of the same product, or a rasterio whose GDAL has it (conda-forge: rasterio and libgdal-hdf4)."
+            f"{address}: this GDAL does not read HDF4, which the wheels of rasterio leave out. Use the GeoTIFFs "
+            f"of the same product, or a rasterio whose GDAL reads it (conda-forge: rasterio and libgdal-hdf4)."
         ) from None
-    return {name.rsplit(":", 1)[-1]: Place(name) for name in names if name.rsplit(":", 1)[-1] in LAYERS}
+    return {
+        name.rsplit(":", 1)[-1]: LayerAddress(name) for name in names if name.rsplit(":", 1)[-1] in LAYERS
+    }
 
 
 _COMPOSITE = timedelta(days=8)
-"""A composite that starts earlier than this before a day has no observation of it."""
+"""Length of a composite: one that starts earlier than this before a day has no observation of that day."""
 
 
 def holds_items(folder: str | Path) -> bool:
-    """Whether a folder holds a catalogue or items; the JSON of cubes, parts and manifests beside images is none."""
+    """Whether a folder contains a catalogue or items; JSON files of cubes, parts and manifests do not count."""
     return any(
         path.name != NAME
         and not any(part.endswith((".zarr", ".parts")) for part in path.relative_to(folder).parts)
@@ -219,14 +221,14 @@ def modis_addresses(
     Parameters
     ----------
     first, last : date
-        Days wanted; composites that begin up to eight days before are among the answer.
+        Both included; composites that begin up to eight days earlier are part of the result.
     collection : str, optional
         Default: that of the provider.
 
     Raises
     ------
     InputError
-        If the provider has no MODIS, nothing is found, or an item lacks a layer.
+        If the provider has no MODIS, there are no items, or an item lacks a layer.
     NetworkError
         If the server fails.
     """
@@ -235,7 +237,7 @@ def modis_addresses(
     collection = collection or catalogue.collection(COLLECTIONS)
     if catalogue.provider is not None and not collection:
         raise InputError(
-            f"{catalogue.provider.name} has no MOD09A1. Take planetary-computer, or a folder of files "
+            f"{catalogue.provider.name} has no MOD09A1. Use planetary-computer, or a folder of files "
             f"(--catalogue FOLDER)."
         )
     items = find_items(

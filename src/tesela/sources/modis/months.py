@@ -1,4 +1,4 @@
-"""Months of one block of a MODIS cube: observations added up by their own day, then averaged."""
+"""Months of one block of a MODIS cube: observations summed by the day they were taken, then averaged."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tesela.core.grid import bounds_in, window_grid
 from tesela.io.http import RetryPolicy, Web
 from tesela.io.remote import Rasters
 from tesela.io.sinusoidal import SINUSOIDAL, modis_tile
-from tesela.sources.modis.files import BANDS, DAY, QC, STATE, Composite, Place
+from tesela.sources.modis.files import BANDS, DAY, QC, STATE, Composite, LayerAddress
 from tesela.sources.modis.quality import BAND_COUNT, QualityRule, usable
 from tesela.sources.providers import Catalogue
 
@@ -27,16 +27,16 @@ SCALE = 0.0001
 """Reflectance = number x this."""
 
 Merge = Literal["satellites", "observations"]
-"""How the months of Terra and Aqua become one: mean of the two means, or mean of all observations alike."""
+"""How Terra and Aqua are merged: mean of the two monthly means, or mean of all observations."""
 
 SATELLITES = ("MOD", "MYD")
 _COARSER = 1.5
-"""Cells this much larger than a MODIS pixel average several; others take the nearest."""
+"""Cells larger than this many MODIS pixels average several; others take the nearest."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """Everything that a block of a cube depends on."""
+    """All inputs of a block of a cube."""
 
     composites: tuple[Composite, ...]
     grid: GeoBox
@@ -48,7 +48,7 @@ class Work:
     rule: QualityRule
     merge: Merge
     catalogue: Catalogue | None = None
-    """Whose addresses must be signed."""
+    """Catalogue whose addresses need a signature."""
     patience: RetryPolicy | None = None
 
     @property
@@ -64,7 +64,7 @@ def open_rasters(catalogue: Catalogue | None, patience: RetryPolicy | None) -> R
 
 @lru_cache(maxsize=1)
 def _web(catalogue: Catalogue | None, patience: RetryPolicy | None) -> Web:
-    """One for all blocks of a process: it keeps connections and signatures."""
+    """One client for all blocks of a process: it keeps connections and signatures."""
     return Web(patience=patience) if catalogue is None else catalogue.web(patience)
 
 
@@ -118,9 +118,9 @@ def _observe(
     layers = {}
     inside = np.ones(tuple(grid.shape), np.bool_)
     for name in (*BANDS, QC, STATE, DAY):
-        place = composite.layers[name]
-        values, valid = rasters.read(place.address, grid, band=place.band, nodata=None, continuous=False)
-        layers[name] = _whole_numbers(values, place)
+        layer = composite.layers[name]
+        values, valid = rasters.read(layer.address, grid, band=layer.band, nodata=None, continuous=False)
+        layers[name] = _whole_numbers(values, layer)
         inside &= valid
     raw = np.stack([layers[name] for name in BANDS])
     qc, state = layers[QC] & 0xFFFFFFFF, layers[STATE] & 0xFFFF
@@ -128,10 +128,10 @@ def _observe(
     return raw.astype(np.int32), good, _month_numbers(layers[DAY], composite.start, work.months)
 
 
-def _whole_numbers(values: NDArray[np.generic], place: Place) -> NDArray[np.int64]:
+def _whole_numbers(values: NDArray[np.generic], layer: LayerAddress) -> NDArray[np.int64]:
     if values.dtype == np.float32:
         raise InputError(
-            f"{place.address}: holds float32, which cannot hold the quality bits. Export it as integers or float64."
+            f"{layer.address}: holds float32, which cannot hold the quality bits. Export it as integers or float64."
         )
     if values.dtype.kind == "f":
         values = np.nan_to_num(values.astype(np.float64), nan=-28_672, posinf=-28_672, neginf=-28_672)
@@ -172,7 +172,7 @@ def _over_years(
 
 
 def _nanmean(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean over the first axis of what is there; NaN where nothing is."""
+    """Mean of the finite values over the first axis; NaN where there are none."""
     there = np.isfinite(values).sum(axis=0)
     out = np.full(values.shape[1:], np.nan)
     np.divide(np.nansum(values, axis=0), there, out=out, where=there > 0)
@@ -203,7 +203,7 @@ def _finer(grid: GeoBox, steps: int) -> GeoBox:
 
 
 def _meets(composite: Composite, grid: GeoBox) -> bool:
-    """Whether a tile touches a grid; composites of unknown place are read to see."""
+    """Whether a tile touches a grid; True for composites without a tile in the name."""
     if not composite.tile:
         return True
     tile = modis_tile(int(composite.tile[1:3]), int(composite.tile[4:6])).boundingbox

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 BAND_COUNT = 7
 
 VALID_RANGE = (-100, 16_000)
-"""Numbers in the file that are reflectances x 10 000; the fill value is -28672."""
+"""Stored numbers that are reflectances x 10 000; the fill value is -28672."""
 
 QC_FILL = 787_410_671
 STATE_FILL = 65_535
@@ -19,13 +19,13 @@ STATE_FILL = 65_535
 @dataclass(frozen=True)
 class QualityRule:
     """
-    What an observation must be like, after the bits of QC_500m and StateQA [MOD09]_.
+    Which observations are usable, by the bits of QC_500m and StateQA [MOD09]_.
 
-    Neither Rodriguez-Ortega et al. (2024) nor TimeSpec4LULC say which bits they asked for; these are ours.
+    Rodriguez-Ortega et al. (2024) and TimeSpec4LULC do not state their bits; these defaults are ours.
     """
 
     modland: int = 1
-    """Greatest overall quality allowed: 0 ideal, 1 less than ideal; 2 and 3 were not produced."""
+    """Highest overall quality code allowed: 0 ideal, 1 less than ideal; 2 and 3 were not produced."""
     band_quality: tuple[int, ...] = (0,)
     """Qualities of a band allowed: 0 highest, 7 noisy detector, 8 dead detector interpolated, 9 and 10 low sun,
     11 to 15 unusable."""
@@ -36,11 +36,11 @@ class QualityRule:
     internal_cloud: bool = False
     """Whether the internal cloud flag is allowed."""
     cirrus: int = 1
-    """Greatest cirrus allowed: 0 none, 1 small, 2 average, 3 high."""
+    """Highest cirrus level allowed: 0 none, 1 small, 2 average, 3 high."""
     aerosol: int = 2
-    """Greatest aerosol allowed: 0 climatology, 1 low, 2 average, 3 high."""
+    """Highest aerosol level allowed: 0 climatology, 1 low, 2 average, 3 high."""
     snow: bool = True
-    """Whether snow and ice are allowed: they are what the ground looks like."""
+    """Whether snow and ice are allowed: they are the true surface."""
     beside_cloud: bool = True
     """Whether pixels adjacent to a cloud are allowed."""
 

@@ -1,4 +1,4 @@
-"""Rules that make one pixel of several observations; compiled by numba."""
+"""Rules that compose one pixel from several observations; compiled by numba."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 Stack = NDArray[np.uint16]
-"""(observations, bands, rows, cols) reflectance x 10000; 0 in all bands where an observation shows nothing."""
+"""(observations, bands, rows, cols) reflectance x 10000; 0 in all bands where an observation has no clear view."""
 
 Rule = Callable[[Stack, NDArray[np.float32]], NDArray[np.uint16]]
-"""From a stack, and the (observations, rows, cols) score of each pixel, to (bands, rows, cols)."""
+"""From a stack and the (observations, rows, cols) scores of its pixels to (bands, rows, cols)."""
 
 
 @numba.njit(cache=True, nogil=True)
 def median(stack: Stack, score: NDArray[np.float32]) -> NDArray[np.uint16]:
-    """Median of each band; of an even number the mean of the two middle ones, rounded half up."""
+    """Median of each band; for an even number the mean of the two middle ones, rounded half up."""
     count, bands, rows, cols = stack.shape
     out = np.zeros((bands, rows, cols), np.uint16)
     held = np.empty(count, np.uint16)
@@ -42,7 +42,7 @@ def median(stack: Stack, score: NDArray[np.float32]) -> NDArray[np.uint16]:
 
 @numba.njit(cache=True, nogil=True)
 def best(stack: Stack, score: NDArray[np.float32]) -> NDArray[np.uint16]:
-    """All bands of the observation with the highest score; of equal ones the first."""
+    """All bands of the observation with the highest score; the first of equal ones."""
     count, bands, rows, cols = stack.shape
     out = np.zeros((bands, rows, cols), np.uint16)
     for row in range(rows):
@@ -59,7 +59,7 @@ def best(stack: Stack, score: NDArray[np.float32]) -> NDArray[np.uint16]:
 
 @numba.njit(cache=True, nogil=True)
 def medoid(stack: Stack, score: NDArray[np.float32]) -> NDArray[np.uint16]:
-    """All bands of the observation whose summed Euclidean distance to the others is least [Flood2013]_."""
+    """All bands of the observation with the smallest sum of Euclidean distances to the others [Flood2013]_."""
     count, bands, rows, cols = stack.shape
     out = np.zeros((bands, rows, cols), np.uint16)
     total = np.empty(count, np.float64)
@@ -96,14 +96,14 @@ def scores(
     distance_m: NDArray[np.float32], days: NDArray[np.float32], *, half_days: float, most_m: float
 ) -> NDArray[np.float32]:
     r"""
-    How good each pixel is, after [Griffiths2013]_: far from clouds and near the middle of the period.
+    Score each pixel after [Griffiths2013]_: far from clouds and near the middle of the period is better.
 
     .. math:: s = d / d_\max + \exp(-t^2 / 2 \sigma^2)
 
     Parameters
     ----------
     distance_m : (observations, rows, cols) array of float32
-        From the next cloud or shadow, at most `most_m`.
+        To the nearest cloud or shadow, at most `most_m`.
     days : (observations,) array of float32
         From the middle of the period.
     half_days : float

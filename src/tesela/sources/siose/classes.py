@@ -1,4 +1,4 @@
-"""SIOSE AR in the classes of a legend: polygons streamed from its GeoPackage into one that labels are drawn from."""
+"""SIOSE AR in the classes of a legend: polygons streamed from its GeoPackage to one of class polygons."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ class Composition:
     """
     Rows of T_VALORES by polygon; use it in a `with` block.
 
-    A province has millions of rows and no index on them. They are copied once, with an index, into a scratch
-    database that lies on disk, so that memory does not grow with the table.
+    A province has millions of rows without an index. They are copied once, with an index, to a temporary database
+    on disk: memory does not grow with the table.
     """
 
     def __init__(self, file: SioseFile) -> None:
         if file.values is None:
             raise InputError(
-                f"{file.path}: has no table T_VALORES, which tells what polygons are made of and their species. "
-                f"Take the whole GeoPackage, or the covers of largest share (--mode majority)."
+                f"{file.path}: has no table T_VALORES, which holds the composition and the species of polygons. "
+                f"Use the whole GeoPackage, or the covers of largest share (--mode majority)."
             )
         self._file = file
         self._folder = tempfile.TemporaryDirectory(prefix="tesela-siose-")
@@ -74,13 +74,13 @@ class Composition:
         self.close()
 
     def close(self) -> None:
-        """Remove the scratch database."""
+        """Remove the temporary database."""
         self._base.close()
         self._folder.cleanup()
 
     def of(self, polygons: Sequence[object]) -> pd.DataFrame:
         """
-        What some polygons are made of.
+        Composition of some polygons.
 
         Returns
         -------
@@ -106,23 +106,23 @@ FIELD = "CODE"
 """Its field of class codes."""
 
 BATCH = 16_384
-"""Polygons held at a time; a province has millions."""
+"""Polygons in memory at a time; a province has millions."""
 
 
 @dataclass
 class SioseClasses:
-    """What became of the polygons of a file."""
+    """Counts and areas of the polygons of a file that got a class, and counts of the others."""
 
     path: Path
     legend: Legend
     area_m2: dict[str, float] = field(default_factory=dict)
-    """Area that was given each class, by code."""
+    """Area of each class, by code."""
     written: int = 0
     too_small: int = 0
     without_class: int = 0
-    """Polygons whose cover the legend leaves out, or of which no class has the least share."""
+    """Polygons whose cover the legend leaves out, or in which no class has the minimum share."""
     unknown: Counter[str] = field(default_factory=Counter)
-    """Polygons by ID_COBERTURA that no table lists, such as the legacy codes 219, 317 and 352."""
+    """Polygons by ID_COBERTURA that is in no table, such as the legacy codes 219, 317 and 352."""
 
 
 def write_siose_classes(
@@ -134,10 +134,10 @@ def write_siose_classes(
     within: Bounds | BaseGeometry | None = None,
 ) -> SioseClasses:
     """
-    Give each polygon of SIOSE AR its class and write them as a GeoPackage.
+    Write the polygons of SIOSE AR with their classes as a GeoPackage.
 
-    Polygons pass through in batches, so that memory does not grow with their number. Polygons without a class are
-    left out: no labels are drawn there.
+    Polygons are read in batches: memory does not grow with their number. Polygons without a class are left out and
+    give no labels.
 
     Parameters
     ----------
@@ -146,17 +146,17 @@ def write_siose_classes(
     out : path
         GeoPackage with the layer "classes": ID_POLYGON, CODE, SHARE (0 to 1), COVER (ID_COBERTURA), FECHA_REF.
     legend : Legend
-        "lulucf-context" or another that a crosswalk leads to from "siose-ar", "tree-cover", "mfe-species", or one of
+        "lulucf-context" or another target of a crosswalk from "siose-ar", "tree-cover", "mfe-species", or one of
         `tesela.sources.siose.rules.species_legend`.
     within : bounds or polygon, optional
-        Ground wanted, in the file's CRS; polygons that cross a sheet's outline are cut at it.
+        Area to read, in the CRS of the file; polygons are cut at the outline of a sheet.
 
     Raises
     ------
     InputError
         If the file lacks a column or table that the rules need, or no polygon gets a class.
     LegendError
-        If there is no way from SIOSE AR to `legend`.
+        If SIOSE AR cannot be translated to `legend`.
     """
     import pyogrio
     from pyogrio.errors import DataSourceError
@@ -166,13 +166,13 @@ def write_siose_classes(
     if lacking:
         wanted = {"canopy": "FCCARB", "lidar": "LIDAR_POR_ARB"}[lacking[0]]
         raise InputError(
-            f"{file.path}: layer {file.polygons.layer} has no {wanted}, by which tree cover is to be told. Tell it by "
-            f'covers (trees = "covers").'
+            f"{file.path}: layer {file.polygons.layer} has no {wanted}, which the rule for tree cover needs. Use "
+            f'covers instead (trees = "covers").'
         )
     outline = within if isinstance(within, BaseGeometry) else None
     bounds = outline.bounds if outline is not None else within
     unit_m2 = _square_metre(file, classifier.rules)
-    found = SioseClasses(Path(out), legend)
+    result = SioseClasses(Path(out), legend)
     with ExitStack() as stack:
         parts = stack.enter_context(Composition(file)) if classifier.needs_parts else None
         part = stack.enter_context(write_whole(Path(out)))
@@ -186,7 +186,7 @@ def write_siose_classes(
                 use_pyarrow=True,
             )
             meta, reader = stack.enter_context(opened)
-            stream = _Stream(file, classifier, parts, found, outline, unit_m2)
+            stream = _Stream(file, classifier, parts, result, outline, unit_m2)
             pyogrio.write_arrow(
                 stream.through(reader, meta["geometry_name"] or "wkb_geometry"),
                 part,
@@ -198,28 +198,28 @@ def write_siose_classes(
             )
         except DataSourceError as error:
             raise InputError(f"{file.path}: cannot be read ({error}).") from None
-        if not found.written:
+        if not result.written:
             raise InputError(
-                f"{file.path}: no polygon gets a class of '{legend.address}' ({found.too_small} are too small, "
-                f"{found.without_class} have none). Check the place, the least area and the least share."
+                f"{file.path}: no polygon gets a class of '{legend.address}' ({result.too_small} are too small, "
+                f"{result.without_class} have none). Check the area, the minimum area and the minimum share."
             )
-    return found
+    return result
 
 
 @dataclass(frozen=True)
 class _Stream:
-    """Batches of polygons on their way from file to file."""
+    """Batches of polygons from one file to the other."""
 
     file: SioseFile
     classifier: Classifier
     parts: Composition | None
-    found: SioseClasses
+    result: SioseClasses
     outline: BaseGeometry | None
     unit_m2: float
     """Square metres of a square unit of the CRS."""
 
     def through(self, reader: pa.RecordBatchReader, geometry: str) -> pa.RecordBatchReader:
-        """Reader of the batches that are to be written."""
+        """Reader of the batches to write."""
         import pyarrow as pa
 
         fields = [("ID_POLYGON", pa.string()), (FIELD, pa.string()), ("SHARE", pa.float64())]
@@ -241,7 +241,7 @@ class _Stream:
         )
         area_m2 = shapely.area(shapes) * self.unit_m2
         large = area_m2 >= self.classifier.rules.min_area_m2
-        self.found.too_small += int((~large).sum())
+        self.result.too_small += int((~large).sum())
         table, shapes, area_m2 = table[large].reset_index(drop=True), shapes[large], area_m2[large]
         parts = None if self.parts is None else self.parts.of(table["polygon"].tolist())
         codes, shares = self.classifier.classes(table, parts)
@@ -249,11 +249,11 @@ class _Stream:
         self._count_unknown(covers, codes)
         shapes = self._clipped(shapes)
         kept = (codes != "") & ~shapely.is_empty(shapes)
-        self.found.without_class += int((codes == "").sum())
-        self.found.written += int(kept.sum())
+        self.result.without_class += int((codes == "").sum())
+        self.result.written += int(kept.sum())
         for code in np.unique(codes[kept].astype(str)):
             more = float(shapely.area(shapes[kept & (codes == code)]).sum()) * self.unit_m2
-            self.found.area_m2[str(code)] = self.found.area_m2.get(str(code), 0.0) + more
+            self.result.area_m2[str(code)] = self.result.area_m2.get(str(code), 0.0) + more
         return {
             "ID_POLYGON": _texts(table, "polygon", kept),
             FIELD: codes[kept],
@@ -264,8 +264,8 @@ class _Stream:
         }
 
     def _count_unknown(self, covers: NDArray[np.object_], codes: NDArray[np.object_]) -> None:
-        known = set(COVERS.values())
-        self.found.unknown.update(str(c) for c in covers[codes == ""] if c not in known and c != NO_CODE)
+        listed = set(COVERS.values())
+        self.result.unknown.update(str(c) for c in covers[codes == ""] if c not in listed and c != NO_CODE)
 
     def _clipped(self, shapes: NDArray[np.object_]) -> NDArray[np.object_]:
         if self.outline is None:
@@ -284,13 +284,13 @@ def _texts(table: pd.DataFrame, column: str, kept: NDArray[np.bool_]) -> list[st
 
 
 def _square_metre(file: SioseFile, rules: SioseRules) -> float:
-    """Square metres of a square unit of the CRS; of degrees there is no one answer."""
+    """Square metres of a square unit of the CRS; 1 for degrees, which have no fixed size."""
     crs = pyproj.CRS.from_user_input(file.polygons.crs)
     if crs.is_projected:
         return float(crs.axis_info[0].unit_conversion_factor) ** 2
     if rules.min_area_m2:
         raise InputError(
-            f"{file.path}: is in degrees, in which polygons have no area. Reproject it (ogr2ogr -t_srs EPSG:25830), "
-            f"or ask for no least area."
+            f"{file.path}: is in degrees, so polygons have no area in m2. Reproject it (ogr2ogr -t_srs EPSG:25830), "
+            f"or leave out the minimum area."
         )
     return 1.0

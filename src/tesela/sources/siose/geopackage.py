@@ -1,4 +1,4 @@
-"""SIOSE AR: the GeoPackage as IGN ships it, its layers, its columns and its labels."""
+"""SIOSE AR: layers, columns and labels of the GeoPackage of IGN."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _COLUMNS: Mapping[str, tuple[str, ...]] = {
     "share": ("SUPERF_POR_SINREDONDEO", "SUPERF_POR"),
     "species": ("FF_SP",),
 }
-"""Names that a column has had, newest first; they drift between years and documents."""
+"""Names of each column, newest first; they differ between years and documents."""
 
 _LABEL = re.compile(r"(\d{1,3})?\(?([A-Z]{3})((?:[a-z]{2})*)\)?")
 
@@ -46,7 +46,7 @@ class Cover:
     """One part of a ROTULO."""
 
     percent: float
-    """Share of the polygon; 100 where it stands alone."""
+    """Share of the polygon; 100 if it is the only part."""
     label: str
     """Three capitals."""
     attributes: tuple[str, ...] = ()
@@ -67,15 +67,15 @@ def parse_rotulo(text: str) -> tuple[Cover, ...]:
     >>> [(cover.percent, cover.label, cover.attributes) for cover in parse_rotulo("70FDPpl_30CNFfrpl")]
     [(70.0, 'FDP', ('pl',)), (30.0, 'CNF', ('fr', 'pl'))]
     """
-    found = [_LABEL.fullmatch(part.strip()) for part in text.split("_")]
-    if not all(found):
+    matches = [_LABEL.fullmatch(part.strip()) for part in text.split("_")]
+    if not all(matches):
         raise InputError(f"ROTULO '{text}' is not of the form 70FDPpl_30CNF.")
-    parts = [match for match in found if match is not None]
+    parts = [match for match in matches if match is not None]
     rest = 100.0 - sum(float(match[1]) for match in parts if match[1])
-    unsaid = sum(not match[1] for match in parts)
+    unstated = sum(not match[1] for match in parts)
     return tuple(
         Cover(
-            float(match[1]) if match[1] else rest / unsaid,
+            float(match[1]) if match[1] else rest / unstated,
             match[2],
             tuple(match[3][start : start + 2] for start in range(0, len(match[3]), 2)),
         )
@@ -85,13 +85,13 @@ def parse_rotulo(text: str) -> tuple[Cover, ...]:
 
 @dataclass(frozen=True)
 class SioseFile:
-    """A SIOSE AR GeoPackage; nothing of it is read until asked for."""
+    """A SIOSE AR GeoPackage; its contents are read later."""
 
     path: Path
     polygons: VectorLayer
-    """T_POLIGONOS, or T_COMBINADA where a file has no other."""
+    """T_POLIGONOS, or T_COMBINADA if the file has no other."""
     columns: Mapping[str, str]
-    """Columns of the polygons by what they hold: polygon, label, cover, canopy, lidar, date."""
+    """Columns of the polygons by content: polygon, label, cover, canopy, lidar, date."""
     values: str | None
     """Name of T_VALORES, the composition of each polygon."""
     value_columns: Mapping[str, str]
@@ -140,23 +140,23 @@ def open_siose(path: str | Path) -> SioseFile:
         if lacking:
             needed = join_words(_COLUMNS[key][0] for key in lacking)
             raise InputError(
-                f"{path}: table {values} has no {needed}, which tells what a polygon is made of."
+                f"{path}: table {values} has no {needed}, which the composition of a polygon needs."
             )
     return SioseFile(file, layer, columns, values, inner)
 
 
 def _columns(fields: tuple[str, ...], wanted: tuple[str, ...]) -> dict[str, str]:
-    known = {field.lower(): field for field in fields}
-    found = {}
+    by_name = {field.lower(): field for field in fields}
+    columns = {}
     for key in wanted:
-        names = [known[name.lower()] for name in _COLUMNS[key] if name.lower() in known]
+        names = [by_name[name.lower()] for name in _COLUMNS[key] if name.lower() in by_name]
         if names:
-            found[key] = names[0]
-    return found
+            columns[key] = names[0]
+    return columns
 
 
 def _tables(path: Path) -> dict[str, str]:
-    """Names of the layers of a file by what they hold; empty where it is no GeoPackage of SIOSE AR."""
+    """Names of the layers of a file by content; empty if it is not a GeoPackage of SIOSE AR."""
     if path.suffix.lower() != ".gpkg" or not path.exists():
         return {}
     try:
@@ -164,16 +164,16 @@ def _tables(path: Path) -> dict[str, str]:
             names = [str(row[0]) for row in base.execute("SELECT table_name FROM gpkg_contents")]
     except sqlite3.DatabaseError:
         return {}
-    found = {}
+    tables = {}
     for key, ending in _TABLES.items():
         names_of = [name for name in names if name.upper().endswith(ending)]
         if len(names_of) > 1:
             raise InputError(
-                f"{path}: holds {join_words(names_of)}; give a file of one province, each zone on its own."
+                f"{path}: holds {join_words(names_of)}; give a file of one province and one zone."
             )
         if names_of:
-            found[key] = names_of[0]
-    return found if found.keys() & {"polygons", "combined"} else {}
+            tables[key] = names_of[0]
+    return tables if tables.keys() & {"polygons", "combined"} else {}
 
 
 def _fields(path: Path, table: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Rules of SIOSE AR: which class of a legend a polygon belongs to."""
+"""Rules of SIOSE AR: the class of a legend for each polygon."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LEAF_TYPES: Mapping[str, str] = {"316": "CNF", "312": "FDC", "313": "FDP", "310": "ARB", "302": "ARB"}
-"""Class of a tree cover whose species is not told or not in the legend."""
+"""Class of a tree cover whose species is not stated or not in the legend."""
 
 _UNASSIGNED = ("", "10", NO_CODE)
 """FF_SP that names no species; 10 is "Sin asignar"."""
@@ -32,15 +32,15 @@ class SioseRules:
     """How polygons get their class."""
 
     mode: Literal["majority", "composite"] = "majority"
-    """The cover of largest share, or the class whose covers have the largest share together."""
+    """The class of the largest cover, or the class with the largest sum of covers."""
     min_share: float = 0.0
-    """In composite mode, and for species, the least share of the class, 0 to 1; below it a polygon gets none."""
+    """In composite mode, and for species, the minimum share of the class, 0 to 1; below it a polygon gets none."""
     min_area_m2: float = 0.0
     """Smaller polygons get no class; Garcia Martin et al. state 1 ha, IGN's documents no minimum."""
     trees: Literal["covers", "fccarb", "lidar"] = "covers"
     """What makes a polygon tree cover: its covers, or a canopy (FCCARB, or LIDAR_POR_ARB) of `canopy_percent`."""
     canopy_percent: float = 20.0
-    """Least canopy of tree cover, and of wooded pasture (302) as forest; 20 % is Spain's forest definition."""
+    """Minimum canopy of tree cover, and of wooded pasture (302) as forest; 20 % is Spain's forest definition."""
 
     def __post_init__(self) -> None:
         problems = []
@@ -60,12 +60,12 @@ def make_rules(
     *, mode: str, min_share: float, min_area_m2: float, trees: str, canopy_percent: float
 ) -> SioseRules:
     """
-    Rules of plain values, as a command line gives them.
+    Make rules from the values of a command line.
 
     Raises
     ------
     RecipeError
-        Lists all that are out of range.
+        Lists all values that are out of range.
     """
     return SioseRules(mode, min_share, min_area_m2, trees, canopy_percent)  # type: ignore[arg-type]
 
@@ -76,11 +76,11 @@ class Classifier:
     def __init__(self, legend: Legend, rules: SioseRules) -> None:
         self.legend, self.rules = legend, rules
         self.kind = _kind(legend)
-        self._walk: dict[str, str] = {}
+        self._code_of: dict[str, str] = {}
         if self.kind != "species":
-            walk = load_crosswalk("siose-ar", legend)
+            crosswalk = load_crosswalk("siose-ar", legend)
             values = {item.value: item.code for item in legend.classes}
-            self._walk = {code: values.get(value, "") for code, value in walk.main_target.items()}
+            self._code_of = {code: values.get(value, "") for code, value in crosswalk.main_target.items()}
 
     @property
     def needs_parts(self) -> bool:
@@ -90,7 +90,7 @@ class Classifier:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """Columns of the polygons that must be there."""
+        """Columns of the polygons that the rules require."""
         if self.kind != "trees":
             return ()
         return {"covers": (), "fccarb": ("canopy",), "lidar": ("lidar",)}[self.rules.trees]
@@ -99,14 +99,14 @@ class Classifier:
         self, table: pd.DataFrame, parts: pd.DataFrame | None
     ) -> tuple[NDArray[np.object_], NDArray[np.float64]]:
         """
-        Code of each polygon, "" for none, and the share of it that the code stands for.
+        Code of each polygon, "" for none, and the share of the polygon that has the class.
 
         Parameters
         ----------
         table : DataFrame
-            One row per polygon: cover, label, canopy and lidar, as far as the file has them.
+            One row per polygon: cover, label, canopy and lidar, if the file has them.
         parts : DataFrame, optional
-            What the polygons are made of, see `Composition.of`.
+            Composition of the polygons, see `Composition.of`.
         """
         if self.kind == "trees" and self.rules.trees != "covers":
             percent = table["canopy" if self.rules.trees == "fccarb" else "lidar"].astype(float).to_numpy()
@@ -116,7 +116,7 @@ class Classifier:
         if self.needs_parts:
             assert parts is not None
             return self._composite(table, parts)
-        codes = self._through_walk(main_covers(table), table)
+        codes = self._translate(main_covers(table), table)
         return codes, np.ones(len(table))
 
     def _composite(
@@ -127,10 +127,12 @@ class Classifier:
             parts["code"] = self._species(parts)
         else:
             rows = table.iloc[parts["number"].to_numpy()].reset_index(drop=True)
-            parts["code"] = self._through_walk(parts["cover"].to_numpy(object), rows)
-        known = parts[parts["code"] != ""]
-        sums: pd.DataFrame = known.groupby(["number", "code"], sort=False)["percent"].sum().reset_index()
-        if self.kind == "species" and self.rules.mode == "majority":  # shares of the trees, not of the ground
+            parts["code"] = self._translate(parts["cover"].to_numpy(object), rows)
+        coded = parts[parts["code"] != ""]
+        sums: pd.DataFrame = coded.groupby(["number", "code"], sort=False)["percent"].sum().reset_index()
+        if (
+            self.kind == "species" and self.rules.mode == "majority"
+        ):  # shares of the trees, not of the polygon
             sums["percent"] /= sums.groupby("number")["percent"].transform("sum") / 100
         best = sums.sort_values("percent", ascending=False, kind="stable").drop_duplicates("number")
         best = best[best["percent"] >= 100 * self.rules.min_share]
@@ -141,20 +143,20 @@ class Classifier:
         return codes, shares
 
     def _species(self, parts: pd.DataFrame) -> NDArray[np.object_]:
-        """Code of the species of each part; its leaf type where that is all that is told, or that the legend has."""
+        """Code of the species of each part, or its leaf type if the species is not stated or not in the legend."""
         whole = load_legend("mfe-species-2")
         codes = []
         for cover, text in zip(parts["cover"], code_texts(parts["species"]), strict=True):
             leaf = LEAF_TYPES.get(cover, "")
-            told = text.lstrip("0")
-            if not leaf or told in _UNASSIGNED or told not in whole:
+            species = text.lstrip("0")
+            if not leaf or species in _UNASSIGNED or species not in whole:
                 codes.append(leaf)
             else:
-                codes.append(told if told in self.legend else whole[told].parent)
+                codes.append(species if species in self.legend else whole[species].parent)
         return np.array([code if code in self.legend else "" for code in codes], object)
 
-    def _through_walk(self, covers: NDArray[np.object_], table: pd.DataFrame) -> NDArray[np.object_]:
-        codes = np.array([self._walk.get(cover, "") for cover in covers], object)
+    def _translate(self, covers: NDArray[np.object_], table: pd.DataFrame) -> NDArray[np.object_]:
+        codes = np.array([self._code_of.get(cover, "") for cover in covers], object)
         if "canopy" not in table:
             return codes
         canopy = table["canopy"].astype(float).to_numpy()
@@ -171,8 +173,7 @@ def main_covers(table: pd.DataFrame) -> NDArray[np.object_]:
     """ID_COBERTURA of the largest share of each polygon, as text: the column, else the first part of ROTULO."""
     if "cover" in table:
         return code_texts(table["cover"])
-    found = [_first_cover(str(text)) for text in table["label"]]
-    return np.array(found, object)
+    return np.array([_first_cover(str(text)) for text in table["label"]], object)
 
 
 def _first_cover(rotulo: str) -> str:
@@ -185,7 +186,7 @@ def _first_cover(rotulo: str) -> str:
 
 def species_legend(codes: tuple[str, ...] = (), *, name: str = "species") -> Legend:
     """
-    Legend of some species, with a class for all others of each leaf type; trees of which nothing is told have none.
+    Make a legend of some species, with a class for the others of each leaf type; unspecified trees have none.
 
     Parameters
     ----------
@@ -215,6 +216,7 @@ def _kind(legend: Legend) -> str:
         load_crosswalk("siose-ar", legend)
     except LegendError as error:
         raise LegendError(
-            f"SIOSE AR is drawn in 'siose-ar', tree-cover or mfe-species, not in '{legend.address}': {error}"
+            f"SIOSE AR goes to tree-cover, mfe-species or the target of a crosswalk from 'siose-ar', not to "
+            f"'{legend.address}': {error}"
         ) from None
     return "covers"
