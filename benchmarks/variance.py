@@ -16,7 +16,7 @@ import numpy as np
 from tesela.assessment.abundance.calibration import ShareCalibration
 from tesela.chains.run import run_recipe
 from tesela.chains.unmixing.demo import write_unmixing_demo
-from tesela.core.shares import sum_to_level
+from tesela.core.legend import sum_to_level
 from tesela.models.expert import Expert
 from tesela.patches.pixels import PixelTable, read_pixel_table
 from tesela.training.unmixing.calibration import unmix_pixels
@@ -26,7 +26,7 @@ from tesela.training.unmixing.train import train_unmixing
 TEST = 2
 MODELS: dict[str, UnmixingSettings] = {
     "tempcnn, dirichlet": UnmixingSettings(dirichlet=True, epochs=60),
-    "tempcnn, 3 members": UnmixingSettings(members=3, epochs=40),
+    "tempcnn, 3 members": UnmixingSettings(ensemble_size=3, epochs=40),
     "brits": UnmixingSettings(model="brits", epochs=10),
     "forest": UnmixingSettings(model="forest", context=1, trees=60),
 }
@@ -60,7 +60,7 @@ def main() -> None:
     for name, settings in MODELS.items():
         plan = settings if given.epochs is None else replace(settings, epochs=given.epochs)
         expert = train_unmixing(table, plan)
-        own = Expert(replace(expert.header, doubt=()), expert.network)
+        own = Expert(replace(expert.header, variance=()), expert.network)
         document[name] = {
             f"level {level}": {"own": judge(own, table, level), "calibrated": judge(expert, table, level)}
             for level in (1, 2)

@@ -19,14 +19,13 @@ from tesela.core.legend import LandClass, Legend
 from tesela.core.publication import Publication, read_period
 from tesela.generalise.vectorise import vectorise_map
 from tesela.io.abundance import AbundanceWriter
-from tesela.io.lineage import imagery_dates, lineage_text, read_lineage
-from tesela.io.manifest import Manifest
+from tesela.io.manifest import Manifest, imagery_dates, lineage_text, read_lineage
 from tesela.io.maps import ScoreWriter, open_map, write_map
 from tesela.io.stac_items import footprint, raster_item
-from tesela.models.architecture import UnetArchitecture
 from tesela.models.expert import Expert, ExpertHeader, Provenance, save_expert
-from tesela.models.series import SeriesScaling
+from tesela.models.segmentation.unet import UnetArchitecture
 from tesela.models.unmixers import BritsArchitecture
+from tesela.models.unmixing_header import SeriesScaling
 from tesela.publishing import check_cog, publish
 from tesela.publishing.catalogue_record import make_mcf
 

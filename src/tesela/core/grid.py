@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import pyproj
@@ -10,6 +11,9 @@ from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 
 from tesela.core.errors import GridError
+
+_METRES_PER_DEGREE = 111_319.49
+"""Along the equator of WGS 84."""
 
 _ALIGNED = 1e-3
 """Two grids are the same when their pixels lie within a thousandth of a pixel."""
@@ -100,3 +104,12 @@ def unit_m(grid: GeoBox, *, what: str) -> float:
             f"area. Warp it (gdalwarp -r near -t_srs EPSG:3035), then try again."
         )
     return float(crs.proj.axis_info[0].unit_conversion_factor)
+
+
+def pixel_size_m(grid: GeoBox) -> tuple[float, float]:
+    """Width and height of a pixel in metres; of a grid in degrees, at its middle on the sphere."""
+    width, height = abs(float(grid.resolution.x)), abs(float(grid.resolution.y))
+    if grid.crs is not None and grid.crs.geographic:
+        middle = math.radians(grid.extent.centroid.coords[0][1])
+        return width * _METRES_PER_DEGREE * math.cos(middle), height * _METRES_PER_DEGREE
+    return width, height

@@ -259,6 +259,26 @@ class Legend:
         return legend
 
 
+def sum_to_level(shares: NDArray[np.floating], legend: Legend, depth: int) -> NDArray[np.float32]:
+    """
+    Shares of the classes of a coarser level: each is the sum of its children's.
+
+    Parameters
+    ----------
+    shares : (classes, ...) array of float
+        In the order of `legend`; NaN stays NaN.
+
+    Returns
+    -------
+    (classes of the level, ...) array of float32
+    """
+    coarse = legend.level(depth)
+    parents = coarse.index_table[legend.level_table(depth)[list(legend.values)]]
+    out = np.zeros((len(coarse), *shares.shape[1:]), np.float64)
+    np.add.at(out, parents, shares)
+    return out.astype(np.float32)
+
+
 def _read_row(name: str, row: Mapping[str, str], *, line: int) -> tuple[int, LandClass]:
     missing = [key for key in ("value", "code", "name", "color") if not (row.get(key) or "").strip()]
     if missing:

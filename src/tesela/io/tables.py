@@ -16,27 +16,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def write_geopackage(path: str | Path, layers: Mapping[str, pd.DataFrame]) -> Path:
-    """
-    Write a GeoPackage, whole or not at all.
-
-    Parameters
-    ----------
-    layers : mapping
-        Tables by layer name; those that are GeoDataFrames become layers with geometry.
-    """
-    import pyogrio
-    from pyogrio.errors import DataSourceError
-
-    with write_whole(path) as part:
-        try:
-            for name, table in layers.items():
-                pyogrio.write_dataframe(table, part, layer=name, driver="GPKG", append=part.exists())
-        except (DataSourceError, RuntimeError) as error:
-            raise InputError(f"{path}: cannot be written ({error}). Is the disk full?") from None
-    return Path(path)
-
-
 @contextmanager
 def changing_rows(
     path: str | Path, *, layer: str, key: str

@@ -12,8 +12,7 @@ from odc.geo.geobox import GeoBox
 from tesela import __version__
 from tesela.core.legend import Legend
 from tesela.core.publication import Publication
-from tesela.io.lineage import lineage_text
-from tesela.io.manifest import Manifest
+from tesela.io.manifest import Manifest, lineage_text
 from tesela.io.stac_items import footprint, metres_per_unit, slug, wkt2
 
 _GMD = "{http://www.isotc211.org/2005/gmd}"
@@ -114,7 +113,7 @@ def catalogue_record(
     path : Path
         The raster, for its name.
     steps : tuple of Manifest
-        See `tesela.io.lineage.read_lineage`.
+        See `tesela.io.manifest.read_lineage`.
     """
     from pygeometa.schemas.iso19139 import ISO19139OutputSchema
 

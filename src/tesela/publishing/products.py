@@ -10,9 +10,8 @@ from pathlib import Path
 
 from tesela.core.errors import InputError, join_words
 from tesela.core.publication import Publication
-from tesela.io.lineage import imagery_dates, read_lineage
 from tesela.io.fingerprints import file_hash
-from tesela.io.manifest import write_whole
+from tesela.io.manifest import imagery_dates, read_lineage, write_whole
 from tesela.io.raster import grid_of, open_dataset
 from tesela.io.stac_items import legend_of, raster_item, slug
 from tesela.models.expert import read_header

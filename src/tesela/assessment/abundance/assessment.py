@@ -17,9 +17,8 @@ from tesela.assessment.abundance.calibration import ShareCalibration
 from tesela.assessment.abundance.document import AbundanceDocument, make_document
 from tesela.assessment.abundance.scores import AbundanceSums, intervals
 from tesela.core.errors import GridError, InputError
-from tesela.core.grid import pixel_offset, windows
-from tesela.core.legend import Legend
-from tesela.core.shares import pixel_size_m, sum_to_level
+from tesela.core.grid import pixel_offset, pixel_size_m, windows
+from tesela.core.legend import Legend, sum_to_level
 from tesela.io.abundance import AbundanceMap, ErrorWriter
 from tesela.io.pixel_values import read_numbers
 from tesela.io.raster import open_dataset
