@@ -1,6 +1,7 @@
 """Scores of abundance maps: by hand, against scikit-learn, and the laws that they obey."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 
+from report_page import Page
+from tesela.assessment.abundance import report
 from tesela.assessment.abundance.assessment import AbundanceAssessment, assess_abundance
 from tesela.assessment.abundance.calibration import LEVELS, ShareCalibration, part_inside
-from tesela.assessment.abundance.report import write_abundance_report
+from tesela.assessment.abundance.document import AbundanceReportDocument
+from tesela.assessment.abundance.report import render_page, write_abundance_report
 from tesela.assessment.abundance.scores import AbundanceSums, flat_scores, intervals, mean_of
 from tesela.core.beta import beta_parameters
 from tesela.core.errors import GridError, InputError
 from tesela.core.grid import window_grid
-from tesela.core.legend import LandClass, Legend
-from tesela.core.shares import sum_to_level
+from tesela.core.legend import LandClass, Legend, sum_to_level
 from tesela.io.abundance import AbundanceMap, AbundanceWriter
 from tesela.io.images import write_bands
 from tesela.io.legends import load_legend
@@ -226,8 +229,8 @@ def test_the_report_is_one_offline_page_with_its_figures_as_json(
     assessment = assess_with_uncertainty(maps)
     assert assessment.calibration is not None
     assert assessment.calibration.count == 10 * 57 * 80
-    report = write_abundance_report(tmp_path, assessment, title="A <test>", facts={"Seed": "1"})
-    page = report.read_text(encoding="utf-8")
+    path = write_abundance_report(tmp_path, assessment, title="A <test>", facts={"Seed": "1"})
+    page = path.read_text(encoding="utf-8")
     assert "A &lt;test&gt;" in page
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert "https://" not in page
@@ -236,3 +239,51 @@ def test_the_report_is_one_offline_page_with_its_figures_as_json(
     assert [row["code"] for row in document["classes"]] == list(FINE.codes)
     for name in ("density", "classes", "abundances", "errors", "calibration"):
         assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def write_pair(path: Path, rows: list[list[float]]) -> AbundanceMap:
+    """Shares of the classes A and B in a row of three pixels."""
+    grid = GeoBox((1, 3), Affine(500, 0, 400_000, 0, -500, 4_100_000), "EPSG:25830")
+    with AbundanceWriter(path, grid, PAIR) as file:
+        file.write_shares(0, 0, np.array(rows).T[:, np.newaxis])
+    return AbundanceMap(str(path), grid, PAIR)
+
+
+def test_document_and_page_have_the_figures_computed_by_hand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # errors of A, and of B: -0.1, -0.2, 0.2; largest class of the reference A, A, B, of the map A, B, B
+    reference = write_pair(tmp_path / "reference.tif", [[1, 0], [0.6, 0.4], [0, 1]])
+    map = write_pair(tmp_path / "map.tif", [[0.9, 0.1], [0.4, 0.6], [0.2, 0.8]])
+    shown: dict[str, object] = {}
+
+    def render(document: AbundanceReportDocument, pictures: Mapping[str, bytes], *, cell_px: int) -> str:
+        shown.update(pictures=pictures, cell_px=cell_px)
+        return render_page(document, pictures, cell_px=cell_px)
+
+    monkeypatch.setattr(report, "render_page", render)
+    path = write_abundance_report(tmp_path / "out", assess_abundance(map, reference), notes=["A note."])
+    document = json.loads(path.with_name("assessment.json").read_text(encoding="utf-8"))
+    a, b = document["classes"]
+    assert (document["evaluated_px"], document["blocks"]) == (3, 1)
+    assert (a["reference_share"], a["map_share"]) == pytest.approx((1.6 / 3, 0.5), abs=1e-6)
+    assert (b["reference_share"], b["map_share"]) == pytest.approx((1.4 / 3, 0.5), abs=1e-6)
+    assert (a["mae"], b["mae"]) == pytest.approx((100 * 0.5 / 3, 100 * 0.5 / 3), abs=1e-4)
+    assert (a["rmse"], b["rmse"]) == pytest.approx((100 * 0.03**0.5, 100 * 0.03**0.5), abs=1e-4)
+    assert a["rrmse"] == pytest.approx(100 * (0.09 / 1.36) ** 0.5, abs=1e-4)
+    assert b["rrmse"] == pytest.approx(100 * (0.09 / 1.16) ** 0.5, abs=1e-4)
+    assert a["f1"] == b["f1"] == pytest.approx(2 / 3)
+    assert document["by_block"]["1.1"]["evaluated_px"] == 3
+    assert document["notes"] == ["A note."]
+    page = Page(path.read_text(encoding="utf-8"))
+    assert page.table("Scores by class")[1:] == [
+        ["A a", "53.3 %", "50.0 %", "16.67", "17.32", "25.72", "0.9368", "0.6667"],
+        ["B b", "46.7 %", "50.0 %", "16.67", "17.32", "27.85", "0.9368", "0.6667"],
+        ["Mean of the classes", "", "", "16.67", "17.32", "26.79", "0.9368", "0.6667"],
+    ]
+    assert page.table("Scores by block")[1:] == [["1.1", "3", "16.67", "17.32", "26.79", "0.9368", "0.6667"]]
+    assert page.figures["RRMSE"] == "26.79 %"
+    assert page.sentences[0] == "A note."
+    assert render_page(document, shown["pictures"], cell_px=shown["cell_px"]) == path.read_text(
+        encoding="utf-8"
+    )  # type: ignore[arg-type]
