@@ -43,7 +43,7 @@ from tesela.mapping.cascade import Cascade, Gate, Member
 from tesela.mapping.cascade_map import CascadePrediction
 from tesela.mapping.cascade_runner import CascadeRules
 from tesela.mapping.window_cover import WindowSizes
-from tesela.models.architecture import DECODER_CHANNELS, UnetArchitecture
+from tesela.models.segmentation.unet import DECODER_CHANNELS, UnetArchitecture
 from tesela.models.expert import Expert, ExpertHeader
 
 FIXED = {"engine": "torch", "precision": "bf16"}
@@ -202,7 +202,7 @@ def one_size() -> Iterator[None]:
 
     def only(plan: object, *, multiple_px: int) -> WindowSizes:
         sizes = usual(plan, multiple_px=multiple_px)  # type: ignore[arg-type]
-        return replace(sizes, ground=sizes.ground[:1])
+        return replace(sizes, kept=sizes.kept[:1])
 
     with mock.patch.object(WindowSizes, "of", only):
         yield

@@ -60,7 +60,7 @@ def prepare(folder: Path) -> tuple[Path, Path]:
     import torch
 
     from mapping.work import header, write_texture
-    from tesela.models.architecture import UnetArchitecture
+    from tesela.models.segmentation.unet import UnetArchitecture
     from tesela.models.expert import Expert, save_expert
 
     architecture = UnetArchitecture(3, 12, encoder="resnet18", decoder_channels=(32, 16, 16, 8, 8))

@@ -74,7 +74,7 @@ def measure_rate() -> float:
     from mapping.work import CLASSES
     from tesela.core.machine import steady_memory
     from tesela.mapping.engines import has_bf16, make_engine
-    from tesela.models.unet import make_unet
+    from tesela.models.segmentation.unet import make_unet
 
     torch.manual_seed(0)
     network = make_unet(encoder="resnet50", bands=3, classes=CLASSES).eval().requires_grad_(False)

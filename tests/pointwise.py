@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from tesela.core.legend import LandClass, Legend
-from tesela.models.architecture import UnetArchitecture
+from tesela.models.segmentation.unet import UnetArchitecture
 from tesela.models.expert import Expert, ExpertHeader
 
 LEGEND = Legend(

@@ -13,7 +13,7 @@ from rasterio.windows import Window
 
 from tesela.core.legend import LandClass, Legend
 from tesela.io.legends import load_legend
-from tesela.models.architecture import DECODER_CHANNELS, UnetArchitecture
+from tesela.models.segmentation.unet import DECODER_CHANNELS, UnetArchitecture
 from tesela.models.expert import Expert, ExpertHeader, load_expert, save_expert
 
 CLASSES = 12

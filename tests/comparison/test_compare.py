@@ -42,7 +42,7 @@ from tesela.recipes.stages import Stage
         ("training.encoder=resnet18,resnet34", [("resnet18", "resnet18"), ("resnet34", "resnet34")]),
         ("bands=RGB:B04+B03,N:B08+B04", [("RGB", ["B04", "B03"]), ("N", ["B08", "B04"])]),
         ('bands=["B04","B03"],["B08"]', [("B04+B03", ["B04", "B03"]), ("B08", ["B08"])]),
-        ("training.turns=true,false", [("true", True), ("false", False)]),
+        ("training.flips_and_rotations=true,false", [("true", True), ("false", False)]),
         ("training.learning_rate=slow:1e-4,fast:1e-3", [("slow", 1e-4), ("fast", 1e-3)]),
     ],
 )

@@ -42,7 +42,7 @@ def write_cube(path: Path, *, times: tuple[str, ...] = TIMES, bands: tuple[str, 
 
 @cache
 def expert(model: str) -> Expert:
-    options = {"context": 2, "members": 2} if model == "tempcnn" else {}
+    options = {"context": 2, "ensemble_size": 2} if model == "tempcnn" else {}
     plan = UnmixingSettings(model=model, epochs=1, batch_size=128, accelerator="cpu", **options)  # type: ignore[arg-type]
     return train_unmixing(make_table(), plan)
 
@@ -159,7 +159,7 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
         unmix_cube(expert("brits"), write_cube(tmp_path / "two.zarr", bands=NAMES[:2]), out)
     with pytest.raises(InputError, match="its months are 1, 2"):
         unmix_cube(expert("brits"), write_cube(tmp_path / "short.zarr", times=TIMES[:6]), out)
-    uncalibrated = dataclasses.replace(expert("fclsu").header, doubt=())
+    uncalibrated = dataclasses.replace(expert("fclsu").header, variance=())
     with pytest.raises(ExpertError, match="cannot say how unsure it is, nor was it calibrated"):
         unmix_cube(
             Expert(uncalibrated, expert("fclsu").network), cube, out, uncertainty=tmp_path / "spread.tif"

@@ -22,9 +22,9 @@ from tesela.mapping.cascade_map import predict_cascade, share_backbones
 from tesela.mapping.cascade_runner import SOFT_LEAST, CascadeRules
 from tesela.mapping.engines import make_engine
 from tesela.mapping.shared_backbone import shared_stages
-from tesela.mapping.window_cover import WindowSizes, cover_ground, guess_costs, usual_costs
+from tesela.mapping.window_cover import WindowSizes, cover_mask, guess_costs, usual_costs
 from tesela.mapping.windows import Footprint, WindowPlan, make_strips
-from tesela.models.architecture import UnetArchitecture
+from tesela.models.segmentation.unet import UnetArchitecture
 from tesela.models.expert import Expert, ExpertHeader, save_expert
 
 
@@ -266,7 +266,7 @@ def test_a_cover_holds_all_gated_ground_once_and_costs_no_more_than_any_fixed_si
     for strip in (strip for panel in make_strips(plan, footprint, memory=1 << 28) for strip in panel):
         (row, col), (rows, cols) = strip.corner, strip.shape
         asked = gated[row : row + rows, col : col + cols]
-        places, left = cover_ground(asked, strip, sizes=sizes, costs=costs, least_px=0)
+        places, left = cover_mask(asked, strip, sizes=sizes, costs=costs, least_px=0)
         assert left == 0
         for place in places:
             hits[slice(*place.rows), slice(*place.cols)] += 1
@@ -288,7 +288,7 @@ def test_a_cover_holds_all_gated_ground_once_and_costs_no_more_than_any_fixed_si
 
 
 def backboned(classes: int, seed: int, *, shared: torch.nn.Module | None, stages: int) -> torch.nn.Module:
-    from tesela.models.unet import make_unet
+    from tesela.models.segmentation.unet import make_unet
 
     torch.manual_seed(seed)
     network = make_unet(

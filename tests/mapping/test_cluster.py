@@ -22,9 +22,9 @@ from tesela.core.errors import InputError, RecipeError
 from tesela.io.cluster import FREE_PORT
 from tesela.io.scenes import open_scene
 from tesela.mapping.predict import predict_map
-from tesela.models.architecture import UnetArchitecture
+from tesela.models.segmentation.unet import UnetArchitecture
 from tesela.models.expert import Expert
-from tesela.models.unet import make_unet
+from tesela.models.segmentation.unet import make_unet
 from tesela.simulate.server.server import Fault, ProviderServer
 from tesela.sources.areas import Area
 from tesela.sources.modis.cube import write_modis_cube

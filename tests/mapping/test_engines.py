@@ -19,7 +19,7 @@ from tesela.mapping.engine_benchmark import choose_engine
 from tesela.mapping.engines import KINDS, make_engine
 from tesela.mapping.numerics import keep_fine_exact
 from tesela.mapping.predict import predict_map
-from tesela.models.unet import make_unet
+from tesela.models.segmentation.unet import make_unet
 
 NAMES = [f"{kind}-{precision}" for kind, item in KINDS.items() for precision in item.precisions]
 

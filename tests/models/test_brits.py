@@ -23,9 +23,9 @@ from tesela.models.brits.network import Brits, months_since
 from tesela.models.brits.reference import brits_cost, reference_answer
 from tesela.models.inference import TorchRunner, unmix
 from tesela.models.output import NetworkOutput
-from tesela.models.published_checkpoints import open_released
+from tesela.models.published_checkpoints import open_published_checkpoint
 from tesela.models.unmixers import BritsArchitecture
-from tesela.training.unmixing.loss import unmixing_loss
+from tesela.training.unmixing.loop import unmixing_loss
 from tesela.training.unmixing.settings import UnmixingSettings
 
 PIXELS, STEPS, BANDS, CLASSES, LAYERS = 40, 12, 7, 4, 9
@@ -45,7 +45,7 @@ def loss_of(answer: NetworkOutput, given_series: Tensors, *, published: bool) ->
     chosen = UnmixingSettings(model="brits", published=published).resolved
     known = torch.ones(PIXELS, dtype=torch.bool)
     return unmixing_loss(
-        answer, targets, values=values, mask=mask, known=known, parents=None, settings=chosen
+        answer, targets, values=values, mask=mask, labelled=known, parents=None, settings=chosen
     )
 
 
@@ -166,12 +166,12 @@ def test_the_export_gives_the_same_shares(layers: int) -> None:
     "TESELA_RELEASED" not in os.environ, reason="TESELA_RELEASED names no copy of Workflow_AI"
 )
 @pytest.mark.parametrize(("level", "classes"), [(1, 4), (2, 10)])
-def test_released_checkpoints_repeat_the_published_predictions(level: int, classes: int) -> None:
+def test_published_checkpoints_repeat_the_published_predictions(level: int, classes: int) -> None:
     folder = Path(os.environ["TESELA_RELEASED"])
     rows = [
         {"value": str(n), "code": str(n), "name": str(n), "color": "#808080"} for n in range(1, classes + 1)
     ]
-    expert = open_released(
+    expert = open_published_checkpoint(
         folder / f"models/N{level}/model.ckpt", legend=Legend.from_rows("released", rows), legacy="order"
     )
     with (folder / f"outputs/predictions_N{level}.csv").open(encoding="utf-8") as file:
@@ -186,8 +186,8 @@ def test_released_checkpoints_repeat_the_published_predictions(level: int, class
         assert np.abs(found - np.array(shares[:classes], np.float64)).max() <= 1e-6
 
 
-def test_other_files_are_no_released_checkpoints(tmp_path: Path) -> None:
+def test_other_files_are_no_published_checkpoints(tmp_path: Path) -> None:
     torch.save({"state_dict": {"weight": torch.zeros(1)}}, tmp_path / "other.ckpt")
     legend = Legend.from_rows("one", [{"value": "1", "code": "1", "name": "One", "color": "#808080"}])
-    with pytest.raises(ExpertError, match="is no released checkpoint of BRITS"):
-        open_released(tmp_path / "other.ckpt", legend=legend)
+    with pytest.raises(ExpertError, match="is no published checkpoint of BRITS"):
+        open_published_checkpoint(tmp_path / "other.ckpt", legend=legend)

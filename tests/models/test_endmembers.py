@@ -1,4 +1,4 @@
-"""Spectra: angles known by hand, files, and the endmembers that experts learned."""
+"""Spectra: angles known by hand, files, and the endmembers of experts."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from tesela.cli import main
 from tesela.core.errors import ExpertError, InputError
 from tesela.core.spectra import Spectra, spectral_angles
 from tesela.io.spectra import read_spectra, write_spectra
-from tesela.models.endmembers import endmembers_of
 from tesela.models.ensemble import join_experts
 from tesela.models.expert import Expert, save_expert
+from tesela.models.inference import endmembers_of
 from tesela.models.mixing import mixed_endmembers
 from tesela.training.unmixing.settings import UnmixingSettings
 from tesela.training.unmixing.train import train_unmixing
@@ -90,27 +90,27 @@ def test_endmembers_of_known_mixtures_are_found_through_gaps() -> None:
     shares = generator.dirichlet([0.5] * 3, 5000)
     values = np.einsum("nc,ctb->ntb", shares, spectra)
     seen = generator.random(values.shape) < 0.7
-    found = mixed_endmembers(np.where(seen, values, 99), seen, shares)
-    assert np.abs(found - spectra).max() < 0.02
+    endmembers = mixed_endmembers(np.where(seen, values, 99), seen, shares)
+    assert np.abs(endmembers - spectra).max() < 0.02
 
 
 @pytest.mark.parametrize(
-    "settings", [{"model": "mlp", "mixture": True}, {"model": "nnls", "endmember_pixels": 5}]
+    "settings", [{"model": "mlp", "endmember_decoder": True}, {"model": "nnls", "endmember_pixels": 5}]
 )
 def test_endmembers_come_in_the_unit_of_the_cube(settings: dict[str, object]) -> None:
-    found = endmembers_of(train(**settings))
-    assert (found.names, found.bands) == (LEGEND.codes, NAMES)
-    assert found.months == tuple(range(1, STEPS + 1))
-    assert np.abs(found.values - true_spectra()).mean() < 0.03
-    angles = spectral_angles(found.values, true_spectra())
+    endmembers = endmembers_of(train(**settings))
+    assert (endmembers.names, endmembers.bands) == (LEGEND.codes, NAMES)
+    assert endmembers.months == tuple(range(1, STEPS + 1))
+    assert np.abs(endmembers.values - true_spectra()).mean() < 0.03
+    angles = spectral_angles(endmembers.values, true_spectra())
     assert (angles.argmin(1) == np.arange(3)).all()
 
 
 def test_an_ensemble_has_the_mean_of_its_members_endmembers() -> None:
-    one, other, plain = train(model="mlp", mixture=True), train(model="fclsu"), train(model="mlp")
+    one, other, plain = train(model="mlp", endmember_decoder=True), train(model="fclsu"), train(model="mlp")
     joined = endmembers_of(join_experts([one, other, plain])).values
     assert np.allclose(joined, (endmembers_of(one).values + endmembers_of(other).values) / 2)
-    with pytest.raises(ExpertError, match="has no endmembers: train with mixture = true"):
+    with pytest.raises(ExpertError, match="has no endmembers: train with endmember_decoder = true"):
         endmembers_of(plain)
 
 

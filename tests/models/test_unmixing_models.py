@@ -15,18 +15,19 @@ from hypothesis.extra import numpy as arrays
 
 from tesela.core.beta import beta_parameters
 from tesela.core.errors import ExpertError, InputError
-from tesela.core.shares import sum_to_level
-from tesela.models.architecture import read_architecture
+from tesela.core.legend import sum_to_level
 from tesela.models.ensemble import join_experts
 from tesela.models.expert import Expert, ExpertHeader, load_expert, save_expert
+from tesela.models.header import read_architecture
 from tesela.models.inference import TorchRunner, unmix
 from tesela.models.mixing import purest_endmembers, unmix_linear
 from tesela.models.trees import project_to_simplex
-from tesela.training.segmentation.settings import SettingsError
+from tesela.training.settings import SettingsError
 from tesela.training.unmixing.calibration import calibrate, fit_variance, unmix_pixels
+from tesela.training.unmixing.loop import load_start
 from tesela.training.unmixing.pretraining import pretrain
 from tesela.training.unmixing.settings import UnmixingSettings
-from tesela.training.unmixing.train import load_start, train_unmixing
+from tesela.training.unmixing.train import train_unmixing
 from unmixing_scene import BANDS, LEGEND, STEPS, make_table
 
 QUICK = {"epochs": 2, "batch_size": 128, "trees": 4, "accelerator": "cpu"}
@@ -34,9 +35,9 @@ MODELS: dict[str, dict[str, object]] = {
     "brits as published": {"published": True},
     "brits": {"model": "brits"},
     "mlp": {"model": "mlp", "context": 0},
-    "attention": {"model": "ltae", "context": 0, "members": 2},
+    "attention": {"model": "ltae", "context": 0, "ensemble_size": 2},
     "convolution": {"model": "tempcnn", "context": 2, "mixup": 0.5},
-    "dirichlet, mixture": {"model": "tempcnn", "context": 0, "dirichlet": True, "mixture": True},
+    "dirichlet, endmembers": {"model": "tempcnn", "context": 0, "dirichlet": True, "endmember_decoder": True},
     "forest": {"model": "forest", "context": 1},
     "boosting": {"model": "boosting", "context": 0},
     "fclsu": {"model": "fclsu"},
@@ -65,17 +66,17 @@ def test_shares_are_not_negative_and_sum_to_one_for_any_input(name: str, data: s
     )
     values = data.draw(arrays.arrays(np.float32, (1, side, side, STEPS, BANDS), elements=numbers))
     layers = data.draw(arrays.arrays(np.float32, (1, side, side, 2), elements=numbers))
-    found = unmix(one.header, TorchRunner(one.network), values, layers)  # type: ignore[arg-type]
-    assert found.shares.shape == (1, 3, 3, 3)
-    assert np.isfinite(found.shares).all()
-    assert (found.shares >= 0).all()
-    assert np.abs(found.shares.sum(-1) - 1).max() < 1e-6
-    if found.deviation is not None:
-        assert np.isfinite(found.deviation).all()
+    predicted = unmix(one.header, TorchRunner(one.network), values, layers)  # type: ignore[arg-type]
+    assert predicted.shares.shape == (1, 3, 3, 3)
+    assert np.isfinite(predicted.shares).all()
+    assert (predicted.shares >= 0).all()
+    assert np.abs(predicted.shares.sum(-1) - 1).max() < 1e-6
+    if predicted.deviation is not None:
+        assert np.isfinite(predicted.deviation).all()
 
 
 @pytest.mark.parametrize("name", [*MODELS, "joined"])
-def test_extreme_series_have_shares_too(name: str) -> None:
+def test_extreme_series_get_valid_shares(name: str) -> None:
     one = expert(name)
     side = one.header.patch_size_px + 4
     gap = np.full((STEPS, BANDS), np.nan, np.float32)
@@ -96,29 +97,29 @@ def test_extreme_series_have_shares_too(name: str) -> None:
         values = np.broadcast_to(series, (1, side, side, STEPS, BANDS)).copy()
         for layer in (np.nan, 0, 1e30):
             layers = np.full((1, side, side, 2), layer, np.float32)
-            found = unmix(one.header, TorchRunner(one.network), values, layers)  # type: ignore[arg-type]
-            assert (found.shares >= 0).all()
-            assert np.abs(found.shares.sum(-1) - 1).max() < 1e-6
+            predicted = unmix(one.header, TorchRunner(one.network), values, layers)  # type: ignore[arg-type]
+            assert (predicted.shares >= 0).all()
+            assert np.abs(predicted.shares.sum(-1) - 1).max() < 1e-6
             unseen = kind in ("gap", "infinite")
-            assert (found.unseen == unseen).all()
+            assert (predicted.unseen == unseen).all()
             if unseen:
-                assert (found.shares == prior).all()
+                assert (predicted.shares == prior).all()
 
 
 @pytest.mark.parametrize("name", [*MODELS, "joined"])
 def test_pixels_never_observed_get_the_prior_and_are_marked(name: str) -> None:
     table, one = make_table(), expert(name)
-    found = unmix_pixels(one, table)
+    predicted = unmix_pixels(one, table)
     never = ~np.isfinite(table.values).any((1, 2))
     assert never.sum() == 4
-    assert (found.unseen == never).all()
+    assert (predicted.unseen == never).all()
     assert one.header.series is not None
-    assert (found.shares[never] == np.array(one.header.series.prior, np.float32)).all()
+    assert (predicted.shares[never] == np.array(one.header.series.prior, np.float32)).all()
     assert np.allclose(one.header.series.prior, table.targets[table.splits == 0].mean(0), atol=1e-6)
 
 
 @pytest.mark.parametrize("name", [*MODELS, "joined"])
-def test_a_saved_expert_answers_as_before(name: str, tmp_path: Path) -> None:
+def test_a_saved_expert_predicts_the_same(name: str, tmp_path: Path) -> None:
     one = expert(name)
     assert read_architecture(one.header.architecture.to_dict()) == one.header.architecture
     again = load_expert(save_expert(tmp_path / "expert.safetensors", one))
@@ -135,53 +136,53 @@ def test_chosen_pixels_come_in_their_order() -> None:
         assert np.allclose(unmix_pixels(expert(name), table, chosen).shares, whole[chosen], atol=1e-6)
 
 
-def without_doubt(one: Expert) -> Expert:
-    """As experts were before they were calibrated."""
+def without_variance(one: Expert) -> Expert:
+    """The expert without its calibration."""
     document = one.header.to_dict()
-    document.pop("doubt", None)
+    document.pop("variance", None)
     return Expert(ExpertHeader.from_dict(document), one.network)
 
 
-def test_ensembles_brits_and_dirichlets_say_by_themselves_how_unsure_they_are() -> None:
+def test_ensembles_brits_and_dirichlets_have_a_variance_of_their_own() -> None:
     table = make_table()
-    for name in ("attention", "brits", "dirichlet, mixture", "joined"):
-        deviation = unmix_pixels(without_doubt(expert(name)), table).deviation
+    for name in ("attention", "brits", "dirichlet, endmembers", "joined"):
+        deviation = unmix_pixels(without_variance(expert(name)), table).deviation
         assert deviation is not None
         assert (deviation > 0).any()
-    assert unmix_pixels(without_doubt(expert("mlp")), table).deviation is None
+    assert unmix_pixels(without_variance(expert("mlp")), table).deviation is None
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_on_validation_pixels_errors_are_as_large_as_every_expert_says(name: str) -> None:
+def test_on_validation_pixels_errors_are_as_large_as_the_claimed_deviation(name: str) -> None:
     table, one = make_table(), expert(name)
     val = (table.splits == 1) & np.isfinite(table.values).any((1, 2))
     for level in (1, 2):
-        found = unmix_pixels(one, table, val, level=level)
-        assert found.deviation is not None
-        assert (found.deviation**2 <= found.shares * (1 - found.shares) + 1e-6).all()
-        error = found.shares - sum_to_level(table.targets[val].T, LEGEND, level).T
-        assert np.sqrt((found.deviation**2).mean()) == pytest.approx(np.sqrt((error**2).mean()), rel=0.1)
+        predicted = unmix_pixels(one, table, val, level=level)
+        assert predicted.deviation is not None
+        assert (predicted.deviation**2 <= predicted.shares * (1 - predicted.shares) + 1e-6).all()
+        error = predicted.shares - sum_to_level(table.targets[val].T, LEGEND, level).T
+        assert np.sqrt((predicted.deviation**2).mean()) == pytest.approx(np.sqrt((error**2).mean()), rel=0.1)
 
 
-def test_a_doubt_is_found_again() -> None:
+def test_a_known_variance_is_recovered() -> None:
     generator = np.random.default_rng(0)
     shares = generator.dirichlet([0.3] * 4, 8000)
     own = 0.3 * shares * (1 - shares) * generator.random(shares.shape)
     true = 0.5 * own + 0.2 * shares * (1 - shares)
     truth = generator.beta(*beta_parameters(shares, np.sqrt(true)))
-    found = fit_variance(truth, shares, np.sqrt(own))
-    assert found.own == pytest.approx(0.5, abs=0.15)
-    assert found.mixed == pytest.approx(0.2, abs=0.03)
+    variance = fit_variance(truth, shares, np.sqrt(own))
+    assert variance.own == pytest.approx(0.5, abs=0.15)
+    assert variance.mixed == pytest.approx(0.2, abs=0.03)
     assert fit_variance(truth, shares, None).own == 0
 
 
-def test_where_not_all_pixels_are_heard_all_classes_are(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sample_of_pixels_holds_all_classes(monkeypatch: pytest.MonkeyPatch) -> None:
     generator = np.random.default_rng(0)
     shares = generator.dirichlet([0.3] * 4, 8000)
     most = shares * (1 - shares)
     own = 0.5 * most * generator.random(shares.shape)
     true = own.copy()
-    true[:, 0] = 0.25 * most[:, 0]  # of the first class the network knows nothing
+    true[:, 0] = 0.25 * most[:, 0]  # the network's own variance says nothing about the first class
     truth = generator.beta(*beta_parameters(shares, np.sqrt(true)))
     whole = fit_variance(truth, shares, np.sqrt(own))
     monkeypatch.setattr("tesela.training.unmixing.calibration._MOST_SHARES", shares.size // 4)
@@ -189,21 +190,21 @@ def test_where_not_all_pixels_are_heard_all_classes_are(monkeypatch: pytest.Monk
 
 
 def test_the_deviation_of_a_sum_is_that_of_the_members_sums() -> None:
-    table, one = make_table(), without_doubt(expert("attention"))
+    table, one = make_table(), without_variance(expert("attention"))
     fine, coarse = unmix_pixels(one, table), unmix_pixels(one, table, level=1)
     assert np.abs(coarse.shares[:, 0] - fine.shares[:, :2].sum(1)).max() < 1e-6
     assert fine.deviation is not None
     assert coarse.deviation is not None
-    # of two classes that sum to 1, both are equally unsure
+    # two classes that sum to 1 have equal deviations
     assert np.abs(coarse.deviation[:, 0] - coarse.deviation[:, 1]).max() < 1e-6
     seen = ~fine.unseen
     assert np.abs(coarse.deviation[seen, 1] - fine.deviation[seen, 2]).max() < 1e-6
 
 
-def test_joined_experts_are_calibrated_when_asked() -> None:
+def test_joined_experts_can_be_calibrated() -> None:
     table, joined = make_table(), expert("joined")
-    assert joined.header.doubt == ()
-    assert len(calibrate(joined, table).header.doubt) == LEGEND.depth
+    assert joined.header.variance == ()
+    assert len(calibrate(joined, table).header.variance) == LEGEND.depth
     with pytest.raises(InputError, match="no shares of the expert's legend"):
         calibrate(joined, table.at_level(1))
     unsplit = dataclasses.replace(table, splits=np.zeros(len(table), np.uint8))
@@ -212,15 +213,24 @@ def test_joined_experts_are_calibrated_when_asked() -> None:
 
 
 @pytest.mark.parametrize(
-    "doubt", [[[1, 2]], [[1, 0], [float("nan"), 1]], [[1, 0], [-1, 1]], "much", [[1], [2]]]
+    "variance", [[[1, 2]], [[1, 0], [float("nan"), 1]], [[1, 0], [-1, 1]], "much", [[1], [2]]]
 )
-def test_a_strangers_doubt_is_read_with_care(doubt: object) -> None:
-    with pytest.raises(ExpertError, match="doubt"):
-        ExpertHeader.from_dict(expert("mlp").header.to_dict() | {"doubt": doubt})
+def test_the_variance_of_an_unknown_file_is_checked(variance: object) -> None:
+    with pytest.raises(ExpertError, match="variance"):
+        ExpertHeader.from_dict(expert("mlp").header.to_dict() | {"variance": variance})
 
 
-def test_endmembers_of_the_mixture_can_be_read() -> None:
-    spectra = expert("dirichlet, mixture").network.decoder.endmembers  # type: ignore[union-attr]
+def test_headers_written_before_their_keys_were_renamed_can_be_read() -> None:
+    header = expert("dirichlet, endmembers").header
+    document = header.to_dict()
+    document["doubt"] = document.pop("variance")
+    architecture = dict(document["architecture"])  # type: ignore[call-overload]
+    architecture["mixture"] = architecture.pop("endmember_decoder")
+    assert ExpertHeader.from_dict(document | {"architecture": architecture}) == header
+
+
+def test_endmembers_of_the_decoder_can_be_read() -> None:
+    spectra = expert("dirichlet, endmembers").network.decoder.endmembers  # type: ignore[union-attr]
     assert spectra.shape == (3, STEPS, BANDS)  # type: ignore[union-attr]
 
 
@@ -231,8 +241,8 @@ def test_pure_and_half_pixels_unmix_to_their_shares() -> None:
     seen[2, :6] = False
     values = np.where(seen, wanted @ spectra, 1e9)
     for constrained in (True, False):
-        found = unmix_linear(values, seen, spectra, constrained=constrained)
-        assert np.abs(found - wanted).max() < 1e-4
+        predicted = unmix_linear(values, seen, spectra, constrained=constrained)
+        assert np.abs(predicted - wanted).max() < 1e-4
 
 
 def test_endmembers_are_the_medians_of_the_purest_pixels() -> None:
@@ -244,40 +254,40 @@ def test_endmembers_are_the_medians_of_the_purest_pixels() -> None:
 @settings(max_examples=50, deadline=None)
 @given(arrays.arrays(np.float64, (4, 5), elements=st.floats(-10, 10)))
 def test_the_projection_is_the_nearest_point_of_the_simplex(values: np.ndarray) -> None:
-    found = project_to_simplex(values)
-    assert (found >= 0).all()
-    assert np.abs(found.sum(1) - 1).max() < 1e-9
+    nearest = project_to_simplex(values)
+    assert (nearest >= 0).all()
+    assert np.abs(nearest.sum(1) - 1).max() < 1e-9
     others = np.random.default_rng(0).dirichlet(np.ones(5), 50)
     gaps = ((values[:, None] - others) ** 2).sum(-1).min(1)
-    assert (((values - found) ** 2).sum(1) <= gaps + 1e-9).all()
+    assert (((values - nearest) ** 2).sum(1) <= gaps + 1e-9).all()
 
 
-def test_trees_answer_as_scikit_learn_does() -> None:
+def test_trees_predict_as_scikit_learn_does() -> None:
     from sklearn.ensemble import RandomForestRegressor
 
     table, one = make_table(), expert("forest")
     assert one.header.architecture.summary == "random forest, 4 trees"
     flat_table = make_table()
-    found = train_unmixing(flat_table, UnmixingSettings(**QUICK, model="forest", context=0))  # type: ignore[arg-type]
-    mean, std = np.array(found.header.mean, np.float32), np.array(found.header.std, np.float32)
-    assert found.header.series is not None
+    predicted = train_unmixing(flat_table, UnmixingSettings(**QUICK, model="forest", context=0))  # type: ignore[arg-type]
+    mean, std = np.array(predicted.header.mean, np.float32), np.array(predicted.header.std, np.float32)
+    assert predicted.header.series is not None
     features = np.concatenate(
         [
             ((table.values - mean) / std).reshape(len(table), -1),
-            found.header.series.scaled_layers(table.static),
+            predicted.header.series.scaled_layers(table.static),
         ],
         1,
     )
     train = table.splits == 0
     peer = RandomForestRegressor(4, min_samples_leaf=3, max_features=1 / 3, random_state=0)
     peer.fit(features[train], table.targets[train].astype(np.float64))
-    shares = unmix_pixels(found, table).shares
+    shares = unmix_pixels(predicted, table).shares
     seen = np.isfinite(table.values).any((1, 2))
     assert np.abs(shares - peer.predict(features))[seen].max() < 1e-5
 
 
 @pytest.mark.parametrize("model", ["brits", "tempcnn"])
-def test_pretraining_learns_and_is_taken_over(model: str) -> None:
+def test_pretrained_weights_start_a_training(model: str) -> None:
     table = make_table(missing=0.1)
     plan = UnmixingSettings(**QUICK, model=model, context=0)  # type: ignore[arg-type]
     start = pretrain(table, plan, epochs=3)
@@ -288,7 +298,7 @@ def test_pretraining_learns_and_is_taken_over(model: str) -> None:
     assert np.isfinite(unmix_pixels(made, table).shares).all()
 
 
-def test_weights_of_an_expert_of_another_legend_are_a_start_too() -> None:
+def test_weights_of_an_expert_of_another_legend_start_a_training() -> None:
     table = make_table()
     coarse = train_unmixing(table.at_level(1), UnmixingSettings(**QUICK, **MODELS["mlp"]))  # type: ignore[arg-type]
     made = train_unmixing(
@@ -308,11 +318,11 @@ def test_the_same_seed_gives_the_same_expert() -> None:
 
 
 @pytest.mark.slow
-def test_networks_learn_what_linear_mixing_knows() -> None:
+def test_networks_learn_linear_mixing() -> None:
     table = make_table(missing=0.1)
     plan = UnmixingSettings(model="mlp", context=0, epochs=60, batch_size=64, accelerator="cpu")
-    found = unmix_pixels(train_unmixing(table, plan), table, table.splits == 2)
-    off = found.shares - table.targets[table.splits == 2]
+    predicted = unmix_pixels(train_unmixing(table, plan), table, table.splits == 2)
+    off = predicted.shares - table.targets[table.splits == 2]
     assert np.sqrt((off**2).mean()) < 0.12
 
 
@@ -346,7 +356,7 @@ def test_wrong_settings_and_tables_are_refused() -> None:
         ({"months": 5}, "months is 5, a list"),
     ],
 )
-def test_a_strangers_architecture_is_read_with_care(change: dict[str, object], message: str) -> None:
+def test_the_architecture_of_an_unknown_file_is_checked(change: dict[str, object], message: str) -> None:
     with pytest.raises(ExpertError, match=message):
         read_architecture(expert("mlp").header.architecture.to_dict() | change)
 

@@ -62,7 +62,7 @@ def unmix(
     from tesela.core.errors import RecipeError
     from tesela.io.cube import open_cube
     from tesela.mapping.abundance.unmix import unmix_cube
-    from tesela.models.endmembers import endmembers_of
+    from tesela.models.inference import endmembers_of
     from tesela.models.expert import load_expert
 
     if (cube is None) != (out is None) or (cube is None and endmembers is None):

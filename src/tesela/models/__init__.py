@@ -1,11 +1,11 @@
 """
 Networks and the expert file: tensors in, tensors out.
 
-`tesela.models.unet` and `tesela.models.weights` load torch; what stands here only when an expert is opened.
+This module loads torch only when an expert is opened.
 """
 
-from tesela.models.architecture import UnetArchitecture
 from tesela.models.expert import Expert, ExpertHeader, Provenance, load_expert, read_header, save_expert
+from tesela.models.segmentation.unet import UnetArchitecture
 
 __all__ = [
     "Expert",

@@ -1,29 +1,24 @@
-"""The architecture: the few settings from which a network is built anew, without running stored code."""
+"""The architecture: the few settings from which a network is built again, without running stored code."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol, Self
 
 from tesela.core.errors import ExpertError, unknown_name
-from tesela.models.header_validation import MOST_CHANNELS, MOST_CLASSES, whole_number
-from tesela.models.unmixers import UNMIXERS
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from tesela.models.unet import Unet
+MOST_CHANNELS = 2048
+"""Largest number of bands and of channels that a file may ask for: it must not fill the memory."""
 
-DECODER_CHANNELS = (256, 128, 64, 32, 16)
-"""Channels of the five decoder stages, coarse to fine: those of the published U-Net of smp."""
-
-SMALL_DECODER_CHANNELS = (128, 64, 48, 32, 16)
-"""A narrower decoder, about a quarter less work with a small encoder."""
+MOST_CLASSES = 254
+"""Largest number of classes: a class raster has no more values."""
 
 
 class Architecture(Protocol):
-    """What every family of networks says of itself."""
+    """What every family of networks describes: its size, its name, how to build it and how to write it down."""
 
     @property
     def bands(self) -> int:
@@ -35,7 +30,7 @@ class Architecture(Protocol):
 
     @property
     def kind(self) -> str:
-        """Name of the family in `ARCHITECTURES`."""
+        """Name of the family in an expert's header."""
 
     @property
     def summary(self) -> str:
@@ -45,83 +40,73 @@ class Architecture(Protocol):
         """Make the network, with random weights."""
 
     def to_dict(self) -> dict[str, object]:
-        """Document from which `read_architecture` builds the same value."""
+        """Document from which `from_dict` builds the same value."""
 
     @classmethod
     def from_dict(cls, document: Mapping[str, object]) -> Self:
         """Build from `to_dict`'s document, checking every field."""
 
 
-@dataclass(frozen=True)
-class UnetArchitecture:
-    """A U-Net: encoder by name, bands in, classes out."""
-
-    bands: int
-    """Number of input bands."""
-    classes: int
-    """Number of classes: channels of the output."""
-    encoder: str = "resnet50"
-    """Name of an encoder of segmentation_models_pytorch or timm."""
-    decoder_channels: tuple[int, ...] = DECODER_CHANNELS
-
-    @property
-    def kind(self) -> str:
-        """Name of the family in `ARCHITECTURES`."""
-        return "unet"
-
-    @property
-    def summary(self) -> str:
-        """A few words for people."""
-        return f"U-Net, encoder {self.encoder}"
-
-    def build(self) -> Unet:
-        """Make the network, with random weights."""
-        from tesela.models.unet import make_unet
-
-        return make_unet(
-            encoder=self.encoder,
-            bands=self.bands,
-            classes=self.classes,
-            decoder_channels=self.decoder_channels,
-        )
-
-    def to_dict(self) -> dict[str, object]:
-        """Document from which `read_architecture` builds the same value."""
-        return {"kind": self.kind, **asdict(self), "decoder_channels": list(self.decoder_channels)}
-
-    @classmethod
-    def from_dict(cls, document: Mapping[str, object]) -> UnetArchitecture:
-        """Build from `to_dict`'s document, checking every field."""
-        bands = whole_number(document, "bands", most=MOST_CHANNELS)
-        classes = whole_number(document, "classes", most=MOST_CLASSES)
-        encoder, channels = document.get("encoder"), document.get("decoder_channels")
-        if not isinstance(encoder, str):
-            raise ExpertError(f"architecture: encoder is {encoder!r}, a name was needed.")
-        if not isinstance(channels, list) or not channels:
-            raise ExpertError(f"architecture: decoder_channels is {channels!r}, a list was needed.")
-        sizes = tuple(
-            whole_number({"decoder_channels": item}, "decoder_channels", most=MOST_CHANNELS)
-            for item in channels
-        )
-        return cls(bands, classes, encoder=encoder, decoder_channels=sizes)
+# -- fields of a document from an unknown source, checked before anything is built from them ----------
 
 
-ARCHITECTURES: dict[str, type[Architecture]] = {"unet": UnetArchitecture, **UNMIXERS}
-"""Families of networks that an expert file may name."""
-
-
-def read_architecture(document: object) -> Architecture:
+def whole_number(document: Mapping[str, object], name: str, *, most: int, least: int = 1) -> int:
     """
-    Read the architecture of an expert's header.
+    Whole number of a document.
 
     Raises
     ------
     ExpertError
-        If a field is missing or of the wrong kind, or the family is unknown.
+        If it is missing, no whole number, or out of range.
     """
-    if not isinstance(document, Mapping):
-        raise ExpertError(f"architecture is {document!r}, a table of settings was needed.")
-    kind = str(document.get("kind"))
-    if kind not in ARCHITECTURES:
-        raise ExpertError(unknown_name("architecture", kind, ARCHITECTURES))
-    return ARCHITECTURES[kind].from_dict(document)
+    value = document.get(name)
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise ExpertError(
+            f"architecture: {name} is {value!r}, a whole number from {least} to {most} was needed."
+        )
+    return value
+
+
+def choice(document: Mapping[str, object], name: str, options: Sequence[str]) -> str:
+    """
+    Text of a document that must be one of a few.
+
+    Raises
+    ------
+    ExpertError
+        If it is missing or another.
+    """
+    value = document.get(name)
+    if not isinstance(value, str) or value not in options:
+        raise ExpertError(f"architecture: {unknown_name(name, str(value), options)}")
+    return value
+
+
+def flag(document: Mapping[str, object], name: str) -> bool:
+    """
+    True or False of a document.
+
+    Raises
+    ------
+    ExpertError
+        If it is missing or something else.
+    """
+    value = document.get(name)
+    if not isinstance(value, bool):
+        raise ExpertError(f"architecture: {name} is {value!r}, true or false was needed.")
+    return value
+
+
+def number_list(document: Mapping[str, object], name: str, *, most: int, least: int = 0) -> tuple[int, ...]:
+    """
+    List of whole numbers of a document.
+
+    Raises
+    ------
+    ExpertError
+        If it is no list, or a number is out of range.
+    """
+    value = document.get(name)
+    if not isinstance(value, list):
+        raise ExpertError(f"architecture: {name} is {value!r}, a list was needed.")
+    return tuple(whole_number({name: item}, name, most=most, least=least) for item in value)

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from tesela.core.errors import ExpertError
-from tesela.models.mixing import MixtureDecoder
+from tesela.models.mixing import EndmemberDecoder
 from tesela.models.output import DirichletHead, NetworkOutput, ShareHead, Tensor, UnmixingNetwork
 from tesela.models.unmixers import EncoderArchitecture
 
@@ -84,7 +84,7 @@ class TemporalAttention(nn.Module):
     Lightweight temporal attention, after Garnot and Landrieu [Garnot2020]_.
 
     Each head has one learned query, and looks at its own slice of the channels; months without any observation get no
-    attention. `weights` of the last call can be looked at.
+    attention.
     """
 
     def __init__(
@@ -131,11 +131,11 @@ ENCODERS: dict[str, Callable[[int, tuple[int, ...], int], nn.Module]] = {
 
 
 CONTEXT_WIDTH = 64
-"""Channels of what a pixel tells its neighbours."""
+"""Channels of the features that neighbours exchange."""
 
 
 class Film(nn.Module):
-    """Ancillary layers scale and shift each channel of an embedding [Perez2018]_; at first they change nothing."""
+    """Ancillary layers scale and shift each channel of an embedding [Perez2018]_; at first by nothing."""
 
     def __init__(self, layers: int, width: int) -> None:
         super().__init__()
@@ -155,40 +155,42 @@ class Neighbours(nn.Module):
     """
     Convolutions over the embeddings of the pixels around.
 
-    Each pixel is embedded once, however many neighbours ask. Pixels without any observation, and those beyond the
-    edge, tell nothing.
+    Each pixel is embedded once, however many neighbours use it. Pixels without any observation, and those beyond the
+    edge, contribute 0.
     """
 
     def __init__(self, width: int, count: int) -> None:
         super().__init__()
-        self.tell = nn.Conv2d(width, CONTEXT_WIDTH, 1)
+        self.tell = nn.Conv2d(width, CONTEXT_WIDTH, 1)  # expert files name its tensors
         blocks: list[nn.Module] = []
         for _ in range(count):
             blocks += [nn.Conv2d(CONTEXT_WIDTH, CONTEXT_WIDTH, 3), nn.ReLU()]
         self.convolutions = nn.Sequential(*blocks, nn.Dropout(0.2))
 
     def forward(self, embedded: Tensor, there: Tensor) -> Tensor:
-        """Look around (windows, rows, cols, width) embeddings; the answer is smaller by the margin."""
-        told = self.tell(embedded.permute(0, 3, 1, 2)) * there.unsqueeze(1)
-        heard: Tensor = self.convolutions(told)
-        return heard.permute(0, 2, 3, 1)
+        """Convolve (windows, rows, cols, width) embeddings; the result is smaller by the margin."""
+        features = self.tell(embedded.permute(0, 3, 1, 2)) * there.unsqueeze(1)
+        around: Tensor = self.convolutions(features)
+        return around.permute(0, 2, 3, 1)
 
 
 class SeriesNetwork(UnmixingNetwork):
-    """Encoder, `Film` where there are ancillary layers, `Neighbours` where wanted, and a head."""
+    """Encoder, `Film` for ancillary layers, `Neighbours` if the context is above 0, and a head."""
 
     def __init__(self, architecture: EncoderArchitecture) -> None:
         super().__init__()
-        made = architecture
-        self.margin_px = made.context
-        self.width = made.embedding
-        self.encoder = ENCODERS[made.encoder](made.bands, made.months, made.embedding)
-        self.film = Film(made.layers, made.embedding) if made.layers else None
-        self.neighbours = Neighbours(made.embedding, made.context) if made.context else None
-        width = made.embedding + (CONTEXT_WIDTH if made.context else 0)
+        plan = architecture
+        self.margin_px = plan.context
+        self.width = plan.embedding
+        self.encoder = ENCODERS[plan.encoder](plan.bands, plan.months, plan.embedding)
+        self.film = Film(plan.layers, plan.embedding) if plan.layers else None
+        self.neighbours = Neighbours(plan.embedding, plan.context) if plan.context else None
+        width = plan.embedding + (CONTEXT_WIDTH if plan.context else 0)
         self.dropout = nn.Dropout(0.2)
-        self.head = (DirichletHead if made.dirichlet else ShareHead)(width, made.classes)
-        self.decoder = MixtureDecoder(made.classes, len(made.months), made.bands) if made.mixture else None
+        self.head = (DirichletHead if plan.dirichlet else ShareHead)(width, plan.classes)
+        self.decoder = (
+            EndmemberDecoder(plan.classes, len(plan.months), plan.bands) if plan.endmember_decoder else None
+        )
 
     def embed(self, values: Tensor, mask: Tensor, static: Tensor) -> Tensor:
         """Embed each pixel by itself, (..., width)."""
@@ -206,14 +208,14 @@ class SeriesNetwork(UnmixingNetwork):
         if self.neighbours is not None:
             if values.ndim != 5 or min(values.shape[1:3]) <= 2 * margin:
                 raise ExpertError(
-                    f"A network that sees {margin} px of neighbours was given series of shape {tuple(values.shape)}; "
+                    f"A network that uses {margin} px of neighbours got series of shape {tuple(values.shape)}; "
                     f"(windows, rows, cols, steps, bands) with more than {2 * margin} rows and cols were needed."
                 )
             there = (mask.sum((-2, -1)) > 0).to(embedded.dtype)
-            heard = self.neighbours(embedded, there)
+            around = self.neighbours(embedded, there)
             inner = (slice(None), slice(margin, -margin), slice(margin, -margin))
-            embedded = torch.cat([embedded[inner], heard], -1)
-        found: NetworkOutput = self.head(self.dropout(embedded))
+            embedded = torch.cat([embedded[inner], around], -1)
+        output: NetworkOutput = self.head(self.dropout(embedded))
         if self.decoder is not None:
-            found = found._replace(rebuilt=self.decoder(found.shares))
-        return found
+            output = output._replace(rebuilt=self.decoder(output.shares))
+        return output

@@ -1,4 +1,4 @@
-"""The ensemble: the mean of several networks, surer where they agree."""
+"""The ensemble: the mean of several networks, whose spread is an uncertainty."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tesela.models.unmixers import EnsembleArchitecture, Unmixer
 
 
 class Ensemble(UnmixingNetwork):
-    """Mean shares of several networks; a network that sees fewer neighbours is shown its part of the window."""
+    """Mean shares of several networks; a network that uses fewer neighbours gets the middle of the window."""
 
     def __init__(self, members: Sequence[UnmixingNetwork]) -> None:
         super().__init__()
@@ -23,27 +23,27 @@ class Ensemble(UnmixingNetwork):
         self.margin_px = max(member.margin_px for member in members)
 
     def answer(self, values: Tensor, mask: Tensor, static: Tensor) -> NetworkOutput:
-        """See `UnmixingNetwork.answer`; `heads` are the members' shares, each network's mean."""
-        answers = []
+        """See `UnmixingNetwork.answer`; `heads` are the mean shares of each network."""
+        outputs = []
         for member in self.members:
             assert isinstance(member, UnmixingNetwork)
             spare = self.margin_px - member.margin_px
             inner = (slice(None), slice(spare, -spare), slice(spare, -spare)) if spare else ()
-            answers.append(member.answer(values[inner], mask[inner], static[inner]))
-        heads = torch.stack([one.shares for one in answers])
-        imputed = [one.imputed for one in answers if one.imputed is not None]
-        sure = [one.concentration for one in answers if one.concentration is not None]
+            outputs.append(member.answer(values[inner], mask[inner], static[inner]))
+        heads = torch.stack([one.shares for one in outputs])
+        imputed = [one.imputed for one in outputs if one.imputed is not None]
+        concentrations = [one.concentration for one in outputs if one.concentration is not None]
         return NetworkOutput(
             shares=heads.mean(0),
             heads=heads,
             imputed=torch.stack(imputed).mean(0) if imputed and not self.margin_px else None,
-            concentration=torch.stack(sure).mean(0) if sure else None,
+            concentration=torch.stack(concentrations).mean(0) if concentrations else None,
         )
 
 
 def join_experts(experts: Sequence[Expert]) -> Expert:
     """
-    One expert that answers with the mean of several, of any models, trained on pixels of the same kind.
+    Join experts of any models, trained on pixels of the same kind, into one that predicts their mean.
 
     Raises
     ------
@@ -55,7 +55,7 @@ def join_experts(experts: Sequence[Expert]) -> Expert:
         for name in ("legend", "bands", "mean", "std", "series", "task"):
             if getattr(first, name) != getattr(other, name):
                 raise ExpertError(
-                    f"Experts of different {name} cannot answer together. Train them on the same pixels."
+                    f"Experts of different {name} cannot be joined. Train them on the same pixels."
                 )
     plans: list[Unmixer] = []
     networks: list[UnmixingNetwork] = []
@@ -74,7 +74,7 @@ def join_experts(experts: Sequence[Expert]) -> Expert:
         first,
         architecture=EnsembleArchitecture(tuple(plans)),
         patch_size_px=1 + 2 * whole.margin_px,
-        doubt=(),
+        variance=(),
         training={"members": [dict(expert.header.training) for expert in experts]},
         scores={"members": [dict(expert.header.scores) for expert in experts]},
     )

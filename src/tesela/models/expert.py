@@ -78,7 +78,7 @@ def save_expert(path: str | Path, expert: Expert) -> Path:
 
 def read_header(path: str | Path) -> ExpertHeader:
     """
-    Read what an expert says of itself, without reading its tensors or loading torch.
+    Read the header of an expert, without reading its tensors or loading torch.
 
     Raises
     ------
@@ -140,12 +140,12 @@ def _plan(header: ExpertHeader) -> torch.nn.Module | None:
 
 def _compare(path: Path, planned: Mapping[str, Shape], shapes: Mapping[str, Shape]) -> None:
     missing = [name for name in planned if name not in shapes]
-    strange = [name for name in shapes if name not in planned]
-    if missing or strange:
+    unexpected = [name for name in shapes if name not in planned]
+    if missing or unexpected:
         raise ExpertError(
             f"{path}: does not hold the tensors of its architecture; "
             f"missing: {join_words(missing, most=3) or 'none'}; "
-            f"without a place: {join_words(strange, most=3) or 'none'}. Train or get the expert again."
+            f"unexpected: {join_words(unexpected, most=3) or 'none'}. Train or get the expert again."
         )
     for name, shape in planned.items():
         if shapes[name] != shape:

@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from tesela.core.errors import ExpertError, join_words
+from tesela.core.errors import ExpertError, join_words, unknown_name
 from tesela.core.legend import Legend
-from tesela.models.architecture import Architecture, read_architecture
-from tesela.models.series import SeriesScaling
-from tesela.models.variance import Variance, read_variances
+from tesela.core.standardisation import Standardisation
+from tesela.models.architecture import Architecture
+from tesela.models.segmentation.networks import SEGMENTATION_NETWORKS
+from tesela.models.unmixers import UNMIXERS
+from tesela.models.unmixing_header import SeriesScaling, Variance, read_variances
 
 FORMAT = 1
 """Version of the header; a file of a newer one is refused."""
@@ -51,8 +53,8 @@ class ExpertHeader:
     task: str = "segmentation"
     series: SeriesScaling | None = None
     """Months, ancillary layers and prior of an expert for unmixing."""
-    doubt: tuple[Variance, ...] = ()
-    """What makes standard deviations of shares true, by level of the legend, the coarsest first; empty: not fitted."""
+    variance: tuple[Variance, ...] = ()
+    """Calibrated variance of the shares, by level of the legend, the coarsest first; empty: not fitted."""
     training: Mapping[str, object] = field(default_factory=dict)
     """Settings of the training recipe."""
     scores: Mapping[str, object] = field(default_factory=dict)
@@ -63,6 +65,11 @@ class ExpertHeader:
         problems = list(_problems(self))
         if problems:
             raise ExpertError(f"Expert header: {'; '.join(problems)}.")
+
+    @property
+    def standardisation(self) -> Standardisation:
+        """Bands, means and standard deviations of the network's input."""
+        return Standardisation(self.bands, self.mean, self.std)
 
     def scaled(self, images: NDArray[np.floating]) -> NDArray[np.float32]:
         """
@@ -87,11 +94,7 @@ class ExpertHeader:
                 f"Images of shape {images.shape} were given, but the expert needs "
                 f"(..., {len(self.bands)} bands, rows, cols): {join_words(self.bands)}."
             )
-        mean = np.array(self.mean, np.float32)[:, None, None]
-        std = np.array(self.std, np.float32)[:, None, None]
-        result = (images.astype(np.float32, copy=False) - mean) / std
-        result[~np.isfinite(result)] = 0
-        return result
+        return self.standardisation.apply(images)
 
     def to_dict(self) -> dict[str, object]:
         """Document from which `from_dict` builds the same header."""
@@ -107,7 +110,7 @@ class ExpertHeader:
             "patch_size_px": self.patch_size_px,
             "pixel_size_m": self.pixel_size_m,
             **({} if self.series is None else {"series": self.series.to_dict()}),
-            **({"doubt": [[one.own, one.mixed] for one in self.doubt]} if self.doubt else {}),
+            **({"variance": [[one.own, one.mixed] for one in self.variance]} if self.variance else {}),
             "training": dict(self.training),
             "scores": dict(self.scores),
             "provenance": {
@@ -148,7 +151,7 @@ class ExpertHeader:
                 pixel_size_m=float(str(document["pixel_size_m"])),
                 task=str(document["task"]),
                 series=SeriesScaling.from_dict(_table(document["series"])) if "series" in document else None,
-                doubt=read_variances(document.get("doubt", [])),
+                variance=read_variances(document.get("variance", document.get("doubt", []))),
                 training=_table(document["training"]),
                 scores=_table(document["scores"]),
                 provenance=Provenance(
@@ -164,6 +167,24 @@ class ExpertHeader:
             raise ExpertError(f"its header is wrong ({error}).") from None
 
 
+def read_architecture(document: object) -> Architecture:
+    """
+    Read the architecture of an expert's header.
+
+    Raises
+    ------
+    ExpertError
+        If a field is missing or of the wrong kind, or the family is unknown.
+    """
+    if not isinstance(document, Mapping):
+        raise ExpertError(f"architecture is {document!r}, a table of settings was needed.")
+    families: dict[str, type[Architecture]] = {**SEGMENTATION_NETWORKS, **UNMIXERS}
+    kind = str(document.get("kind"))
+    if kind not in families:
+        raise ExpertError(unknown_name("architecture", kind, families))
+    return families[kind].from_dict(document)
+
+
 def _problems(header: ExpertHeader) -> Iterator[str]:
     net, count = header.architecture, len(header.bands)
     if not count or not count == len(header.mean) == len(header.std) == net.bands:
@@ -177,23 +198,26 @@ def _problems(header: ExpertHeader) -> Iterator[str]:
         yield "means and standard deviations must be finite, the latter above 0"
     if header.patch_size_px < 1 or not 0 <= header.pixel_size_m < np.inf:
         yield f"patch size {header.patch_size_px} px and pixel size {header.pixel_size_m} m must be positive"
-    if header.doubt and (
-        len(header.doubt) != header.legend.depth or not all(one.is_sound for one in header.doubt)
+    if header.variance and (
+        len(header.variance) != header.legend.depth or not all(one.is_sound for one in header.variance)
     ):
-        yield f"the doubt is {header.doubt}; {header.legend.depth} pairs of finite numbers from 0 on were needed"
+        yield (
+            f"the variance is {header.variance}; "
+            f"{header.legend.depth} pairs of finite numbers from 0 on were needed"
+        )
     if header.series is not None:
         yield from header.series.problems(len(header.legend))
 
 
 def _table(value: object) -> dict[str, object]:
     if not isinstance(value, dict):
-        raise TypeError(f"{str(value)[:60]!r} stands where a table was needed")
+        raise TypeError(f"{str(value)[:60]!r} was given, a table was needed")
     return value
 
 
 def _list(value: object) -> list[object]:
     if not isinstance(value, list):
-        raise TypeError(f"{str(value)[:60]!r} stands where a list was needed")
+        raise TypeError(f"{str(value)[:60]!r} was given, a list was needed")
     return value
 
 

@@ -1,4 +1,4 @@
-"""An unmixing expert at work: from series with gaps to shares, whatever comes."""
+"""The use of an unmixing expert: from series with gaps to shares, and its endmember spectra."""
 
 from __future__ import annotations
 
@@ -10,33 +10,35 @@ import torch
 from numpy.typing import NDArray
 
 from tesela.core.errors import ExpertError
+from tesela.core.spectra import Spectra
+from tesela.models.context import SeriesNetwork
+from tesela.models.ensemble import Ensemble
+from tesela.models.expert import Expert
 from tesela.models.header import ExpertHeader
+from tesela.models.mixing import LinearUnmixing
 from tesela.models.output import NetworkOutput, UnmixingNetwork, level_matrix
-from tesela.models.series import SeriesScaling, scale_series
-from tesela.models.variance import Variance, own_variance
-
-Floats = NDArray[np.float32]
+from tesela.models.unmixing_header import Floats, SeriesScaling, Variance, scale_series
 
 
 @dataclass(frozen=True, eq=False)
 class Unmixed:
-    """NetworkOutput of an expert for some pixels."""
+    """Shares that an expert predicts for some pixels."""
 
     shares: Floats
     """(..., classes): not negative, sum 1."""
     deviation: Floats | None
-    """(..., classes): standard deviation of each share; None where neither the network nor a calibration tells it."""
+    """(..., classes): standard deviation of each share; None if neither the network nor a calibration gives one."""
     unseen: NDArray[np.bool_]
-    """(...): pixels without a single observation, whose answer is the prior."""
+    """(...): pixels without a single observation, whose shares are the prior."""
     imputed: Floats | None = None
-    """(..., steps, bands): the series in its own unit, gaps filled; None where the network does not fill."""
+    """(..., steps, bands): the series in its own unit, gaps filled; None if the network does not fill them."""
 
 
 class Runner(Protocol):
     """Runs a network on scaled series; see `tesela.mapping.abundance.unmix` for others than torch."""
 
     def __call__(self, values: Floats, mask: Floats, static: Floats) -> NetworkOutput:
-        """NetworkOutput of the network for (..., steps, bands) series."""
+        """Output of the network for (..., steps, bands) series."""
         ...
 
 
@@ -53,8 +55,8 @@ class TorchRunner:
             tensors = (
                 torch.from_numpy(np.ascontiguousarray(item)).to(device) for item in (values, mask, static)
             )
-            answer = self.network.answer(*tensors)
-        return NetworkOutput(*(None if item is None else item.cpu() for item in answer))  # type: ignore[arg-type]
+            output = self.network.answer(*tensors)
+        return NetworkOutput(*(None if item is None else item.cpu() for item in output))  # type: ignore[arg-type]
 
 
 def series_of(header: ExpertHeader) -> SeriesScaling:
@@ -74,7 +76,7 @@ def series_of(header: ExpertHeader) -> SeriesScaling:
 
 
 def margin_of(network: object) -> int:
-    """Pixels of neighbours that a network sees on each side."""
+    """Pixels of neighbours that a network uses on each side."""
     return int(getattr(network, "margin_px", 0))
 
 
@@ -89,23 +91,22 @@ def unmix(
     """
     Apply an expert to series.
 
-    Values that are not finite are gaps. Where nothing at all was observed the answer is the prior of the training
-    pixels.
+    Values that are not finite are gaps. Pixels without any observation get the prior, the mean of the training pixels.
 
     Parameters
     ----------
     values : (..., steps, bands) array of float
-        In the unit of the training; (windows, rows, cols, steps, bands) for networks that see neighbours.
+        In the unit of the training; (windows, rows, cols, steps, bands) for networks that use neighbours.
     layers : (..., layers) array of float
         Ancillary layers in the order of the expert; NaN where there is no data.
     level : int, optional
-        Coarser level of the expert's legend to answer in: shares are the sums of their children's, and deviations
-        those of the sums.
+        Coarser level of the expert's legend: shares are the sums of their children's, and deviations are those of the
+        sums.
 
     Returns
     -------
     Unmixed
-        Of the inner pixels, where the network sees neighbours.
+        Of the inner pixels, if the network uses neighbours.
 
     Raises
     ------
@@ -113,33 +114,33 @@ def unmix(
         If the number of steps, bands or layers differs.
     """
     series = series_of(header)
-    wanted = (len(series.months), len(header.bands))
-    if values.shape[-2:] != wanted or layers.shape != (*values.shape[:-2], len(series.layers)):
+    steps, bands = len(series.months), len(header.bands)
+    if values.shape[-2:] != (steps, bands) or layers.shape != (*values.shape[:-2], len(series.layers)):
         raise ExpertError(
             f"Series of shape {values.shape} with layers of shape {layers.shape} were given; the expert needs "
-            f"(..., {wanted[0]} steps, {wanted[1]} bands) and (..., {len(series.layers)} layers)."
+            f"(..., {steps} steps, {bands} bands) and (..., {len(series.layers)} layers)."
         )
     mean, std = np.array(header.mean, np.float32), np.array(header.std, np.float32)
     scaled, mask = scale_series(values, mean, std)
-    answer = run(scaled, mask, series.scaled_layers(layers))
+    output = run(scaled, mask, series.scaled_layers(layers))
     depth = header.legend.depth if level is None else level
     prior = np.array(series.prior, np.float32)
     if depth < header.legend.depth:
         fold = level_matrix(header.legend, depth)
-        answer = answer._replace(shares=answer.shares @ fold, heads=answer.heads @ fold)
+        output = output._replace(shares=output.shares @ fold, heads=output.heads @ fold)
         prior = prior @ fold.numpy()
-    shares = _normal(answer.shares.numpy())
+    shares = _normal(output.shares.numpy())
     trim = (mask.shape[1] - shares.shape[1]) // 2 if shares.ndim == 4 else 0
     inner = (slice(None), slice(trim, -trim), slice(trim, -trim)) if trim else ()
     unseen: NDArray[np.bool_] = np.logical_not(mask[inner].any((-2, -1)))
     shares[unseen] = prior
-    doubt = header.doubt[depth - 1] if header.doubt else Variance()
-    deviation = doubt.deviation(shares, own_variance(answer))
+    variance = header.variance[depth - 1] if header.variance else Variance()
+    deviation = variance.deviation(shares, own_variance(output))
     if deviation is not None:
         deviation[unseen] = np.sqrt(prior * (1 - prior))
     imputed = None
-    if answer.imputed is not None:
-        imputed = np.where(mask[inner] > 0, values[inner], answer.imputed.numpy() * std + mean).astype(
+    if output.imputed is not None:
+        imputed = np.where(mask[inner] > 0, values[inner], output.imputed.numpy() * std + mean).astype(
             np.float32
         )
         imputed[unseen] = np.nan
@@ -147,7 +148,56 @@ def unmix(
 
 
 def _normal(shares: NDArray[np.floating]) -> Floats:
-    """Shares whose sum is 1 as nearly as float32 can say."""
+    """Shares whose sum is 1 to the precision of float32."""
     whole = np.maximum(shares.astype(np.float64), 0)
     normal: Floats = (whole / whole.sum(-1, keepdims=True)).astype(np.float32)
     return normal
+
+
+def own_variance(output: NetworkOutput) -> Floats | None:
+    """Variance of each share by the network itself: the variance of its heads plus that of its Dirichlet."""
+    if len(output.heads) < 2 and output.concentration is None:
+        return None
+    variance = output.heads.var(0, correction=0)
+    if output.concentration is not None:
+        shares = output.shares
+        variance = variance + shares * (1 - shares) / (output.concentration[..., None] + 1)
+    own: Floats = variance.numpy().astype(np.float32)
+    return own
+
+
+def endmembers_of(expert: Expert) -> Spectra:
+    """
+    Monthly endmember spectra of an expert by class code, in the unit of its cube.
+
+    Those of an endmember decoder are learned, in an ensemble the mean over its networks; those of FCLSU and NNLS are
+    the medians of the purest pixels. Classes without any training pixel have none.
+
+    Raises
+    ------
+    ExpertError
+        If the expert has none.
+    """
+    header, series = expert.header, series_of(expert.header)
+    networks = list(expert.network.members) if isinstance(expert.network, Ensemble) else [expert.network]
+    scaled = [spectra for spectra in map(_scaled_endmembers, networks) if spectra is not None]
+    if not scaled:
+        raise ExpertError(
+            f"The expert ({header.architecture.summary}) has no endmembers: train with endmember_decoder = true, or "
+            f"model = 'fclsu'."
+        )
+    values = np.mean(scaled, axis=0) * np.array(header.std) + np.array(header.mean)
+    held = np.array(series.prior) > 0
+    codes = tuple(code for code, there in zip(header.legend.codes, held, strict=True) if there)
+    return Spectra(codes, series.months, header.bands, values[held])
+
+
+def _scaled_endmembers(network: object) -> NDArray[np.float64] | None:
+    """Scaled endmembers of one network, (classes, steps, bands); the mean of a class that has several."""
+    if isinstance(network, SeriesNetwork) and network.decoder is not None:
+        return network.decoder.endmembers.detach().cpu().double().numpy()
+    if isinstance(network, LinearUnmixing):
+        spectra = network.endmembers.detach().cpu().double().numpy()
+        parents = np.array(network.architecture.parents)
+        return np.stack([spectra[parents == k].mean(axis=0) for k in range(network.architecture.classes)])
+    return None

@@ -14,12 +14,12 @@ SUM_WEIGHT = 1e3
 """Weight of the row that makes shares sum to 1, in standard deviations of a band."""
 
 
-class MixtureDecoder(nn.Module):
+class EndmemberDecoder(nn.Module):
     r"""
-    Rebuilds series from shares, :math:`\hat x_t = \sum_c a_c e_{c,t}`, with learned endmembers.
+    Reconstructs series from shares, :math:`\hat x_t = \sum_c a_c e_{c,t}`, with learned endmembers.
 
-    `endmembers` are scaled spectra by class and month, first those of `mixed_endmembers`: turned back into reflectance
-    they can be compared with spectral libraries, see `tesela.models.endmembers`.
+    `endmembers` are scaled spectra by class and month, which start as those of `mixed_endmembers`. In reflectance they
+    can be compared with spectral libraries, see `tesela.models.inference.endmembers_of`.
     """
 
     def __init__(self, classes: int, steps: int, bands: int) -> None:
@@ -38,7 +38,7 @@ class LinearUnmixing(UnmixingNetwork):
     .. math:: \min_{a \ge 0} \lVert m \odot (x - E^T a) \rVert^2, \qquad \textstyle\sum_c a_c = 1
 
     The sum is a heavy row of the system [Heinz2001]_ with "fclsu"; with "nnls" the shares are divided by their sum
-    afterwards. Several endmembers of a class share its answer.
+    afterwards. The share of a class is the sum over its endmembers.
     """
 
     def __init__(self, architecture: MixingArchitecture) -> None:
@@ -48,19 +48,19 @@ class LinearUnmixing(UnmixingNetwork):
         self.endmembers = nn.Parameter(torch.zeros(shape), requires_grad=False)
 
     def answer(self, values: Tensor, mask: Tensor, static: Tensor) -> NetworkOutput:
-        """See `UnmixingNetwork.answer`; rebuilds the series, also in its gaps."""
-        made = self.architecture
-        flat = values.detach().cpu().double().numpy().reshape(-1, made.steps * made.bands)
+        """See `UnmixingNetwork.answer`; reconstructs the series, also in its gaps."""
+        plan = self.architecture
+        flat = values.detach().cpu().double().numpy().reshape(-1, plan.steps * plan.bands)
         seen = mask.detach().cpu().numpy().reshape(flat.shape) > 0
-        spectra = self.endmembers.detach().cpu().double().numpy().reshape(made.endmembers, -1)
-        parts = unmix_linear(flat, seen, spectra, constrained=made.method == "fclsu")
-        shares = np.zeros((len(flat), made.classes))
-        for position, parent in enumerate(made.parents):
-            shares[:, parent] += parts[:, position]
-        answer = torch.from_numpy(shares).to(values).reshape(*values.shape[:-2], -1)
+        spectra = self.endmembers.detach().cpu().double().numpy().reshape(plan.endmembers, -1)
+        parts = unmix_linear(flat, seen, spectra, constrained=plan.method == "fclsu")
+        sums = np.zeros((len(flat), plan.classes))
+        for position, parent in enumerate(plan.parents):
+            sums[:, parent] += parts[:, position]
+        shares = torch.from_numpy(sums).to(values).reshape(*values.shape[:-2], -1)
         rebuilt = torch.from_numpy(parts @ spectra).to(values).reshape(values.shape)
         return NetworkOutput(
-            shares=answer, heads=answer[None], imputed=torch.where(mask > 0, values, rebuilt), rebuilt=rebuilt
+            shares=shares, heads=shares[None], imputed=torch.where(mask > 0, values, rebuilt), rebuilt=rebuilt
         )
 
 
@@ -105,12 +105,12 @@ def unmix_linear(
             matrix = np.vstack([matrix, np.full(count, SUM_WEIGHT)])
             target = np.append(target, SUM_WEIGHT)
         try:
-            found = nnls(matrix, target)[0]
+            weights = nnls(matrix, target)[0]
         except RuntimeError:  # too many iterations: the endmembers look alike in what was observed
             continue
-        total = found.sum()
+        total = weights.sum()
         if total > 0:
-            shares[pixel] = found / total
+            shares[pixel] = weights / total
     return shares
 
 
@@ -118,7 +118,7 @@ def mixed_endmembers(
     values: NDArray[np.floating], seen: NDArray[np.bool_], shares: NDArray[np.floating]
 ) -> NDArray[np.float32]:
     r"""
-    The endmember series under which known shares explain the series best.
+    Fit the endmember series that explain the series best, given the shares.
 
     .. math:: \min_E \lVert m \odot (X - A E) \rVert^2 + \lVert E \rVert^2
 
@@ -137,13 +137,13 @@ def mixed_endmembers(
     steps, bands = values.shape[1:]
     x, m = values.reshape(len(values), -1), seen.reshape(len(values), -1)
     a = shares.astype(np.float64)
-    found = np.empty((a.shape[1], x.shape[1]))
+    endmembers = np.empty((a.shape[1], x.shape[1]))
     for column in range(x.shape[1]):
         there = m[:, column]
-        known = a[there]
-        system = known.T @ known + np.eye(a.shape[1])
-        found[:, column] = np.linalg.solve(system, known.T @ x[there, column].astype(np.float64))
-    return found.reshape(-1, steps, bands).astype(np.float32)
+        observed = a[there]
+        system = observed.T @ observed + np.eye(a.shape[1])
+        endmembers[:, column] = np.linalg.solve(system, observed.T @ x[there, column].astype(np.float64))
+    return endmembers.reshape(-1, steps, bands).astype(np.float32)
 
 
 def purest_endmembers(
@@ -158,16 +158,16 @@ def purest_endmembers(
         Scaled series, NaN for gaps.
     targets : (pixels, classes) array of float
     pixels : int
-        How many pixels of a class count.
+        Number of pixels of each class.
 
     Returns
     -------
     (classes, steps, bands) array of float32
         0, the mean of all, in months in which none of these pixels was observed.
     """
-    found = np.zeros((targets.shape[1], *values.shape[1:]), np.float32)
+    endmembers = np.zeros((targets.shape[1], *values.shape[1:]), np.float32)
     for position, shares in enumerate(targets.T):
         purest = values[np.argsort(-shares, kind="stable")[:pixels]]
         observed = np.isfinite(purest).any(0)
-        found[position][observed] = np.nanmedian(purest[:, observed], axis=0)
-    return found
+        endmembers[position][observed] = np.nanmedian(purest[:, observed], axis=0)
+    return endmembers

@@ -1,4 +1,4 @@
-"""What networks return, and the heads that make it."""
+"""The output of unmixing networks, and the heads that make it."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ Tensor = torch.Tensor
 
 
 class NetworkOutput(NamedTuple):
-    """What an unmixing network says of its pixels."""
+    """Shares of the classes, with what the network knows about them."""
 
     shares: Tensor
     """(..., classes): not negative, sum 1."""
     heads: Tensor
-    """(heads, ..., classes): the shares whose mean is `shares`; the published loss judges each by itself."""
+    """(heads, ..., classes): the shares whose mean is `shares`; the published loss scores each one separately."""
     imputed: Tensor | None = None
     """(..., steps, bands): the scaled series with its gaps filled, by networks that fill them."""
     imputation_error: Tensor | None = None
@@ -28,7 +28,7 @@ class NetworkOutput(NamedTuple):
     disagreement: Tensor | None = None
     """Mean absolute difference of the series that the two directions fill in."""
     concentration: Tensor | None = None
-    """(...): sum of the Dirichlet's parameters; the larger, the surer."""
+    """(...): sum of the Dirichlet's parameters; the larger, the smaller the variance."""
     rebuilt: Tensor | None = None
     """(..., steps, bands): the scaled series as a linear mixture of endmembers."""
 
@@ -37,17 +37,17 @@ class UnmixingNetwork(nn.Module):
     """
     A network from pixel series to class shares.
 
-    Networks with `margin_px` 0 take any leading dimensions; others see neighbours, take (windows, rows, cols, ...) and
-    answer for (windows, rows - 2 margin, cols - 2 margin).
+    Networks with `margin_px` 0 take any leading dimensions. Others use neighbours: they take (windows, rows, cols, ...)
+    and return (windows, rows - 2 margin, cols - 2 margin).
     """
 
     margin_px: int = 0
-    """Pixels on each side that one answer depends on."""
+    """Pixels on each side that the shares of a pixel depend on."""
 
     @abstractmethod
     def answer(self, values: Tensor, mask: Tensor, static: Tensor) -> NetworkOutput:
         """
-        NetworkOutput with all that the network knows.
+        Shares with everything else that the network estimates.
 
         Parameters
         ----------
@@ -56,7 +56,7 @@ class UnmixingNetwork(nn.Module):
         mask : (..., steps, bands) tensor
             1 where there is one, else 0.
         static : (..., layers) tensor
-            Scaled ancillary layers; there may be none.
+            Scaled ancillary layers; may be empty.
         """
 
     def forward(self, values: Tensor, mask: Tensor, static: Tensor) -> Tensor:
@@ -68,7 +68,7 @@ class ShareHead(nn.Module):
     """
     Class shares by softmax.
 
-    The classes are those of the finest level. Those of the level above are their sums, so both levels always agree.
+    The classes are those of the finest level. Shares of the level above are their sums, so both levels always agree.
     """
 
     def __init__(self, width: int, classes: int) -> None:
@@ -76,7 +76,7 @@ class ShareHead(nn.Module):
         self.out = nn.Linear(width, classes)
 
     def forward(self, embedded: Tensor) -> NetworkOutput:
-        """NetworkOutput for (..., width) embeddings."""
+        """Shares of (..., width) embeddings."""
         shares = torch.softmax(self.out(embedded), -1)
         return NetworkOutput(shares=shares, heads=shares[None])
 
@@ -94,7 +94,7 @@ class DirichletHead(nn.Module):
         self.out = nn.Linear(width, classes)
 
     def forward(self, embedded: Tensor) -> NetworkOutput:
-        """NetworkOutput for (..., width) embeddings, with the concentration :math:`S`."""
+        """Shares of (..., width) embeddings, with the concentration :math:`S`."""
         parameters = functional.softplus(self.out(embedded)) + 1e-3
         concentration = parameters.sum(-1, keepdim=True)
         shares = parameters / concentration
@@ -103,9 +103,9 @@ class DirichletHead(nn.Module):
 
 def parent_matrix(legend: Legend) -> Tensor | None:
     """
-    Which class belongs to which one level up, (classes, parents) of 0 and 1; None at the first level.
+    Parent of each class, (classes, parents) of 0 and 1; None at the first level.
 
-    Multiplied by it, shares become those of the level above.
+    Shares times this matrix are the shares of the level above.
     """
     if legend.upper is None:
         return None
@@ -117,7 +117,7 @@ def parent_matrix(legend: Legend) -> Tensor | None:
 
 
 def level_matrix(legend: Legend, depth: int) -> Tensor:
-    """Which class belongs to which of a coarser level, (classes, classes of the level) of 0 and 1."""
+    """Ancestor of each class at a coarser level, (classes, classes of the level) of 0 and 1."""
     matrix = torch.eye(len(legend))
     while legend.depth > depth:
         above = parent_matrix(legend)

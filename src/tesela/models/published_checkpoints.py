@@ -1,8 +1,8 @@
 """
-The checkpoints that the authors of the published system released, as experts.
+The checkpoints of the published system, as experts.
 
-Nothing of theirs is shipped: they are read from a file of yours, and no code in it is run. Run right, their answers
-differ from the published ones: the released script shows both directions the reversed series. ``legacy="order"``
+Tesela ships none of them: it reads a file of yours, and runs no code in it. Applied correctly, their predictions differ
+from the published ones, because the published script gives the reversed series to both directions. ``legacy="order"``
 repeats that.
 """
 
@@ -17,8 +17,8 @@ from tesela.core.errors import ExpertError
 from tesela.core.legend import Legend
 from tesela.models.brits.network import Brits, Rits
 from tesela.models.expert import Expert, ExpertHeader
-from tesela.models.series import SeriesScaling
 from tesela.models.unmixers import BritsArchitecture
+from tesela.models.unmixing_header import SeriesScaling
 
 BANDS = tuple(f"sur_refl_b{number:02d}" for number in range(1, 8))
 """MODIS bands 1 to 7, as cubes name them."""
@@ -57,16 +57,16 @@ LAYERS = {
 """Published ancillary layers, in their order, with mean and standard deviation."""
 
 
-def open_released(path: str | Path, *, legend: Legend, legacy: str = "") -> Expert:
+def open_published_checkpoint(path: str | Path, *, legend: Legend, legacy: str = "") -> Expert:
     """
-    Open a released checkpoint as an expert.
+    Open a published checkpoint as an expert.
 
     Parameters
     ----------
     path : str or Path
         A ``model.ckpt`` of the published system, trained with all nine ancillary layers or none.
     legend : Legend
-        As many classes as the checkpoint answers with, in its order.
+        The classes of the checkpoint, in its order.
     legacy : {"", "deltas", "order"}
         Mistakes to repeat; see `tesela.models.brits.network.Brits`.
 
@@ -80,11 +80,11 @@ def open_released(path: str | Path, *, legend: Legend, legacy: str = "") -> Expe
         state: Mapping[str, torch.Tensor] = document["state_dict"]
         ahead, back = (_direction(state, name) for name in ("rits_f", "rits_b"))
     except (OSError, RuntimeError, KeyError, TypeError, ValueError, EOFError) as error:
-        raise ExpertError(f"{path}: is no released checkpoint of BRITS ({error}).") from None
+        raise ExpertError(f"{path}: is no published checkpoint of BRITS ({error}).") from None
     classes, hidden = ahead["out.weight"].shape
     if classes != len(legend):
         raise ExpertError(
-            f"{path}: answers for {classes} classes, but legend '{legend.address}' has {len(legend)}."
+            f"{path}: predicts {classes} classes, but legend '{legend.address}' has {len(legend)}."
         )
     layers = LAYERS if "ancillary.weight" in ahead else {}
     plan = BritsArchitecture(
@@ -122,25 +122,25 @@ def open_released(path: str | Path, *, legend: Legend, legacy: str = "") -> Expe
 
 def _direction(state: Mapping[str, torch.Tensor], name: str) -> dict[str, torch.Tensor]:
     """Tensors of one direction under our names."""
-    found = {key.split(f"{name}.", 1)[1]: item for key, item in state.items() if f"{name}." in key}
-    made = {
-        "gates.weight": torch.cat([found["rnn_cell.weight_ih"], found["rnn_cell.weight_hh"]], 1),
-        "gates.bias": found["rnn_cell.bias_ih"] + found["rnn_cell.bias_hh"],
-        "hidden_decay.weight": found["temp_decay_h.W"],
-        "hidden_decay.bias": found["temp_decay_h.b"],
-        "value_decay_weight": found["temp_decay_x.W"].diagonal(),
-        "value_decay_bias": found["temp_decay_x.b"],
-        "features.weight": found["feat_reg.W"],
-        "features.bias": found["feat_reg.b"],
+    theirs = {key.split(f"{name}.", 1)[1]: item for key, item in state.items() if f"{name}." in key}
+    tensors = {
+        "gates.weight": torch.cat([theirs["rnn_cell.weight_ih"], theirs["rnn_cell.weight_hh"]], 1),
+        "gates.bias": theirs["rnn_cell.bias_ih"] + theirs["rnn_cell.bias_hh"],
+        "hidden_decay.weight": theirs["temp_decay_h.W"],
+        "hidden_decay.bias": theirs["temp_decay_h.b"],
+        "value_decay_weight": theirs["temp_decay_x.W"].diagonal(),
+        "value_decay_bias": theirs["temp_decay_x.b"],
+        "features.weight": theirs["feat_reg.W"],
+        "features.bias": theirs["feat_reg.b"],
     }
-    # one of the two released programs spells it "ancillery"
+    # one of the two published programs spells it "ancillery"
     names = {"hist_reg": "history", "weight_combine": "combine", "out": "out", "concat": "join"}
     names |= {"ancillary_embed": "ancillary", "ancillery_embed": "ancillary"}
-    for theirs, ours in names.items():
+    for name_of_theirs, name_of_ours in names.items():
         for part in ("weight", "bias"):
-            if f"{theirs}.{part}" in found:
-                made[f"{ours}.{part}"] = found[f"{theirs}.{part}"]
-    return made
+            if f"{name_of_theirs}.{part}" in theirs:
+                tensors[f"{name_of_ours}.{part}"] = theirs[f"{name_of_theirs}.{part}"]
+    return tensors
 
 
 def _fill(direction: Rits, tensors: Mapping[str, torch.Tensor], path: str | Path) -> None:

@@ -27,7 +27,7 @@ class Trees(UnmixingNetwork):
     A random forest (the mean of leaves of shares) or boosted trees (sums per class, put onto the simplex).
 
     Features are the scaled values of the pixel, of its neighbours where `neighbours` is above 0, and its layers. A
-    gap is NaN, and each node knows which way gaps go. Numbers are compared as scikit-learn does: the answers are its.
+    gap is NaN, and each node has a branch for gaps. Numbers are compared as in scikit-learn, so the results are equal.
     """
 
     def __init__(self, architecture: TreesArchitecture) -> None:
@@ -52,27 +52,27 @@ class Trees(UnmixingNetwork):
         features = stack_features(series, static.cpu().numpy(), neighbours=self.margin_px)
         arrays = {name: getattr(self, name).cpu().numpy() for name in (*_TYPES, "value", "root", "output")}
         self._check(arrays, features.shape[-1])
-        made = self.architecture
+        plan = self.architecture
         flat = np.ascontiguousarray(features.reshape(-1, features.shape[-1]), np.float32)
-        found = np.zeros((len(flat), made.classes))
-        _walk(flat, found, *arrays.values())
-        forest = made.outputs == made.classes
-        shares = found / made.trees if forest else project_to_simplex(found + self.baseline.cpu().numpy())
-        answer = torch.from_numpy(shares).to(values.dtype).reshape(*features.shape[:-1], made.classes)
-        return NetworkOutput(shares=answer, heads=answer[None])
+        sums = np.zeros((len(flat), plan.classes))
+        _add_leaves(flat, sums, *arrays.values())
+        forest = plan.outputs == plan.classes
+        parts = sums / plan.trees if forest else project_to_simplex(sums + self.baseline.cpu().numpy())
+        shares = torch.from_numpy(parts).to(values.dtype).reshape(*features.shape[:-1], plan.classes)
+        return NetworkOutput(shares=shares, heads=shares[None])
 
     def _check(self, arrays: dict[str, NDArray[Any]], features: int) -> None:
-        """Refuse trees whose numbers point outside, or round in circles: a file may come from a stranger."""
-        made = self.architecture
+        """Refuse trees that point outside themselves or in circles: a file may come from an unknown source."""
+        plan = self.architecture
         inner = arrays["feature"] >= 0
         own = np.flatnonzero(inner)
         down = np.stack([arrays["left"][inner], arrays["right"][inner]])
         if (
             (arrays["feature"] >= features).any()
             or (down <= own).any()
-            or (down >= made.nodes).any()
-            or ((arrays["root"] < 0) | (arrays["root"] >= made.nodes)).any()
-            or ((arrays["output"] < 0) | (arrays["output"] >= made.classes)).any()
+            or (down >= plan.nodes).any()
+            or ((arrays["root"] < 0) | (arrays["root"] >= plan.nodes)).any()
+            or ((arrays["output"] < 0) | (arrays["output"] >= plan.classes)).any()
         ):
             raise ExpertError(
                 "The trees of this expert point outside themselves. Train or get the expert again."
@@ -98,8 +98,8 @@ def forest_arrays(forest: _Forest) -> dict[str, NDArray[Any]]:
         parts["value"].append(tree.value[:, :, 0])
         roots.append(start)
         start += len(leaf)
-    made = {name: np.concatenate(items) for name, items in parts.items()}
-    return made | {"root": np.array(roots), "output": np.zeros(len(roots)), "baseline": np.zeros(0)}
+    arrays = {name: np.concatenate(items) for name, items in parts.items()}
+    return arrays | {"root": np.array(roots), "output": np.zeros(len(roots)), "baseline": np.zeros(0)}
 
 
 def boosted_arrays(models: list[Any]) -> dict[str, NDArray[Any]]:
@@ -119,9 +119,9 @@ def boosted_arrays(models: list[Any]) -> dict[str, NDArray[Any]]:
             roots.append(start)
             outputs.append(position)
             start += len(leaf)
-    made = {name: np.concatenate(items) for name, items in parts.items()}
+    arrays = {name: np.concatenate(items) for name, items in parts.items()}
     baseline = np.array([float(model._baseline_prediction.ravel()[0]) for model in models])
-    return made | {"root": np.array(roots), "output": np.array(outputs), "baseline": baseline}
+    return arrays | {"root": np.array(roots), "output": np.array(outputs), "baseline": baseline}
 
 
 def fill_trees(network: Trees, arrays: dict[str, NDArray[Any]]) -> Trees:
@@ -142,7 +142,7 @@ def stack_features(
     Parameters
     ----------
     series : (..., steps, bands) array of float
-        Scaled, NaN for gaps; (windows, rows, cols, steps, bands) where there are neighbours.
+        Scaled, NaN for gaps; (windows, rows, cols, steps, bands) if `neighbours` is above 0.
     static : (..., layers) array of float
     neighbours : int
         Pixels on each side.
@@ -164,7 +164,7 @@ def stack_features(
 
 def project_to_simplex(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """
-    Nearest point, by Euclid, of not negative numbers of sum 1 [Duchi2008]_.
+    Nearest point, by Euclidean distance, with coordinates from 0 that sum to 1 [Duchi2008]_.
 
     Parameters
     ----------
@@ -185,9 +185,9 @@ def project_to_simplex(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _walk(
+def _add_leaves(
     features: NDArray[np.float32],
-    found: NDArray[np.float64],
+    sums: NDArray[np.float64],
     feature: NDArray[np.int32],
     threshold: NDArray[np.float64],
     left: NDArray[np.int32],
@@ -197,7 +197,7 @@ def _walk(
     root: NDArray[np.int32],
     output: NDArray[np.int32],
 ) -> None:
-    """Add the leaves of all trees to `found`."""
+    """Add the leaves of all trees to `sums`."""
     outputs = value.shape[1]
     for tree in range(len(root)):
         for pixel in range(len(features)):
@@ -207,4 +207,4 @@ def _walk(
                 to_left = gap_left[node] != 0 if np.isnan(number) else number <= threshold[node]
                 node = left[node] if to_left else right[node]
             for k in range(outputs):
-                found[pixel, output[tree] + k] += value[node, k]
+                sums[pixel, output[tree] + k] += value[node, k]

@@ -1,4 +1,4 @@
-"""The architectures of unmixing networks: the few settings from which each is built anew."""
+"""The architectures of unmixing networks: the few settings from which each is built again."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Self
 
 from tesela.core.errors import ExpertError, unknown_name
-from tesela.models.header_validation import (
+from tesela.models.architecture import (
     MOST_CHANNELS,
     MOST_CLASSES,
     choice,
@@ -26,28 +26,30 @@ MOST_NODES = 1 << 26
 """Largest number of nodes of all trees that a file may ask for."""
 
 _READERS: dict[str, Callable[[Mapping[str, object]], object]] = {
-    "bands": lambda found: whole_number(found, "bands", most=MOST_CHANNELS),
-    "classes": lambda found: whole_number(found, "classes", most=MOST_CLASSES),
-    "steps": lambda found: whole_number(found, "steps", most=MOST_CHANNELS),
-    "layers": lambda found: whole_number(found, "layers", most=MOST_CHANNELS, least=0),
-    "hidden": lambda found: whole_number(found, "hidden", most=MOST_CHANNELS),
-    "embedding": lambda found: whole_number(found, "embedding", most=MOST_CHANNELS),
-    "context": lambda found: whole_number(found, "context", most=8, least=0),
-    "endmembers": lambda found: whole_number(found, "endmembers", most=MOST_CHANNELS),
-    "trees": lambda found: whole_number(found, "trees", most=MOST_NODES),
-    "nodes": lambda found: whole_number(found, "nodes", most=MOST_NODES),
-    "outputs": lambda found: whole_number(found, "outputs", most=MOST_CLASSES),
-    "neighbours": lambda found: whole_number(found, "neighbours", most=8, least=0),
-    "months": lambda found: number_list(found, "months", most=12, least=1),
-    "parents": lambda found: number_list(found, "parents", most=MOST_CLASSES),
-    "encoder": lambda found: choice(found, "encoder", ENCODERS),
-    "legacy": lambda found: choice(found, "legacy", ("", "deltas", "order")),
-    "method": lambda found: choice(found, "method", ("fclsu", "nnls")),
-    "sigmoid": lambda found: flag(found, "sigmoid"),
-    "dirichlet": lambda found: flag(found, "dirichlet"),
-    "mixture": lambda found: flag(found, "mixture"),
+    "bands": lambda document: whole_number(document, "bands", most=MOST_CHANNELS),
+    "classes": lambda document: whole_number(document, "classes", most=MOST_CLASSES),
+    "steps": lambda document: whole_number(document, "steps", most=MOST_CHANNELS),
+    "layers": lambda document: whole_number(document, "layers", most=MOST_CHANNELS, least=0),
+    "hidden": lambda document: whole_number(document, "hidden", most=MOST_CHANNELS),
+    "embedding": lambda document: whole_number(document, "embedding", most=MOST_CHANNELS),
+    "context": lambda document: whole_number(document, "context", most=8, least=0),
+    "endmembers": lambda document: whole_number(document, "endmembers", most=MOST_CHANNELS),
+    "trees": lambda document: whole_number(document, "trees", most=MOST_NODES),
+    "nodes": lambda document: whole_number(document, "nodes", most=MOST_NODES),
+    "outputs": lambda document: whole_number(document, "outputs", most=MOST_CLASSES),
+    "neighbours": lambda document: whole_number(document, "neighbours", most=8, least=0),
+    "months": lambda document: number_list(document, "months", most=12, least=1),
+    "parents": lambda document: number_list(document, "parents", most=MOST_CLASSES),
+    "encoder": lambda document: choice(document, "encoder", ENCODERS),
+    "legacy": lambda document: choice(document, "legacy", ("", "deltas", "order")),
+    "method": lambda document: choice(document, "method", ("fclsu", "nnls")),
+    "sigmoid": lambda document: flag(document, "sigmoid"),
+    "dirichlet": lambda document: flag(document, "dirichlet"),
+    "endmember_decoder": lambda document: flag(
+        document, "endmember_decoder" if "endmember_decoder" in document else "mixture"
+    ),  # "mixture": in files written before the key was renamed
 }
-"""How each field is read from a stranger's file."""
+"""How each field of a file is read and checked."""
 
 
 class _Settings:
@@ -57,8 +59,8 @@ class _Settings:
 
     def to_dict(self) -> dict[str, object]:
         """Document from which `from_dict` builds the same value."""
-        found: dict[str, Any] = asdict(self)  # type: ignore[call-overload]
-        return {"kind": self.kind, **{k: list(v) if isinstance(v, tuple) else v for k, v in found.items()}}
+        values: dict[str, Any] = asdict(self)  # type: ignore[call-overload]
+        return {"kind": self.kind, **{k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}}
 
     @classmethod
     def from_dict(cls, document: Mapping[str, object]) -> Self:
@@ -103,7 +105,7 @@ class BritsArchitecture(_Settings):
 
 @dataclass(frozen=True)
 class EncoderArchitecture(_Settings):
-    """A pixel encoder, neighbours where wanted, and a head; see `tesela.models.context.SeriesNetwork`."""
+    """A pixel encoder, optional neighbours, and a head; see `tesela.models.context.SeriesNetwork`."""
 
     bands: int
     classes: int
@@ -116,9 +118,9 @@ class EncoderArchitecture(_Settings):
     context: int = 0
     """Convolutions over neighbours, 3 x 3 each; 0: each pixel by itself."""
     dirichlet: bool = False
-    """NetworkOutput with the parameters of a Dirichlet distribution, so that it can be unsure."""
-    mixture: bool = False
-    """Rebuild the series as a mixture of monthly endmember spectra that can be read."""
+    """Predict the parameters of a Dirichlet distribution, whose width is an uncertainty."""
+    endmember_decoder: bool = False
+    """Reconstruct the series as a mixture of monthly endmember spectra, which can be read from the expert."""
 
     kind = "series"
 
@@ -230,11 +232,13 @@ class EnsembleArchitecture:
     @classmethod
     def from_dict(cls, document: Mapping[str, object]) -> EnsembleArchitecture:
         """Build from `to_dict`'s document, checking every field."""
-        found = document.get("members")
-        if not isinstance(found, list) or not 1 <= len(found) <= MOST_CLASSES:
-            raise ExpertError(f"architecture: members is {str(found)[:60]!r}, a list of networks was needed.")
+        networks = document.get("members")
+        if not isinstance(networks, list) or not 1 <= len(networks) <= MOST_CLASSES:
+            raise ExpertError(
+                f"architecture: members is {str(networks)[:60]!r}, a list of networks was needed."
+            )
         members = []
-        for item in found:
+        for item in networks:
             kind = str(item.get("kind")) if isinstance(item, Mapping) else ""
             if kind not in _MEMBERS:
                 raise ExpertError(f"architecture: {unknown_name('member', kind, _MEMBERS)}")

@@ -12,7 +12,7 @@ from tesela.core.publication import Publication
 from tesela.io.stac_items import CLASSIFICATION, class_list, common_properties, item_frame, other_assets
 from tesela.models.expert import read_header
 from tesela.models.header import ExpertHeader
-from tesela.models.series import LIMIT, SeriesScaling
+from tesela.models.unmixing_header import LIMIT, SeriesScaling
 
 MLM = "https://stac-extensions.github.io/mlm/v1.5.2/schema.json"
 RASTER_BANDS = "https://stac-extensions.github.io/raster/v1.1.0/schema.json"

@@ -1,4 +1,4 @@
-"""A forest of decision trees that gives pixels their classes by colour and texture: quick where no GPU is."""
+"""A random forest that predicts the class of pixels from colour and texture: fast without a GPU."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _SIDES_PX = (5, 17)
 """Windows over which colour and its spread are taken."""
 
 _MOST_PIXELS = 80_000
-"""Pixels that teach a forest, spread evenly over the patches; more make it slower, not surer."""
+"""Training pixels of a forest, spread evenly over the patches; more make it slower, not better."""
 
 _STEP_PX = 2
-"""Every second pixel of every second row is predicted: areas are judged, and a quarter of their pixels tells."""
+"""Every second pixel of every second row is predicted: a quarter of the pixels is enough to assess areas."""
 
 
 def texture(image: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -50,7 +50,7 @@ def texture(image: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def train_forest(table: PatchTable, *, seed: int = 0) -> ExtraTreesClassifier:
-    """Forest taught with pixels of the patches of split "train"."""
+    """Train a forest on pixels of the patches of split "train"."""
     from sklearn.ensemble import ExtraTreesClassifier
 
     patches = PatchDataset(table, "train")
@@ -59,8 +59,8 @@ def train_forest(table: PatchTable, *, seed: int = 0) -> ExtraTreesClassifier:
     features, classes = [], []
     for index in range(len(patches)):
         image, labels = patches[index]
-        judged = np.flatnonzero(labels.numpy() != IGNORE)
-        chosen = rng.choice(judged, min(share, len(judged)), replace=False)
+        labelled = np.flatnonzero(labels.numpy() != IGNORE)
+        chosen = rng.choice(labelled, min(share, len(labelled)), replace=False)
         features.append(texture(image.numpy()).reshape(-1, labels.numel())[:, chosen].T)
         classes.append(labels.numpy().ravel()[chosen])
     forest = ExtraTreesClassifier(

@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional
 
 from tesela.training.segmentation.losses import class_weights, patch_weights, segmentation_loss
-from tesela.training.segmentation.scores import count_pairs, validation_scores
+from tesela.training.segmentation.task import count_pairs, validation_scores
 
 
 def some_scores(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

@@ -4,8 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from tesela.training.segmentation.augment import augment, turn
-from tesela.training.segmentation.data import MemoryPatches, PaddedPatches, TrainSampler, ValidationSampler
+from tesela.training.segmentation.data import (
+    MemoryPatches,
+    PaddedPatches,
+    TrainSampler,
+    ValidationSampler,
+    augment,
+    rotate_and_flip,
+)
 
 
 def test_an_epochs_order_depends_on_seed_and_epoch_alone() -> None:
@@ -52,9 +58,12 @@ def test_padding_has_no_labels_and_memory_changes_nothing() -> None:
 
 def test_the_eight_positions_of_a_square_are_all_different_and_form_a_group() -> None:
     square = torch.arange(9).reshape(3, 3)
-    found = {tuple(turn(square, position).flatten().tolist()) for position in range(8)}
+    found = {tuple(rotate_and_flip(square, position).flatten().tolist()) for position in range(8)}
     assert len(found) == 8
-    again = {tuple(turn(turn(square, 5), position).flatten().tolist()) for position in range(8)}
+    again = {
+        tuple(rotate_and_flip(rotate_and_flip(square, 5), position).flatten().tolist())
+        for position in range(8)
+    }
     assert again == found
 
 
@@ -74,6 +83,8 @@ def test_image_and_labels_turn_together_and_nodata_stays_zero() -> None:
 
 def test_brightness_and_contrast_stay_within_their_limits() -> None:
     images, labels = torch.full((500, 2, 2, 2), 2.0), torch.zeros(500, 2, 2, dtype=torch.int64)
-    lit, _ = augment(images, labels, np.random.default_rng(1), turns=False, brightness=0.1, contrast=0.2)
+    lit, _ = augment(
+        images, labels, np.random.default_rng(1), flips_and_rotations=False, brightness=0.1, contrast=0.2
+    )
     assert 2 * 0.8 - 0.1 <= lit.min() < 1.7
     assert 2.3 < lit.max() <= 2 * 1.2 + 0.1

@@ -9,9 +9,10 @@ import torch
 from pydantic import BaseModel, ValidationError
 
 from tesela.core.errors import RecipeError
-from tesela.models.unet import make_unet
-from tesela.training.hardware import choose_hardware, freeze_idle
-from tesela.training.segmentation.settings import SegmentationSettings, SettingsError
+from tesela.models.segmentation.unet import make_unet
+from tesela.training.segmentation.settings import SegmentationSettings
+from tesela.training.segmentation.trainer import choose_hardware, freeze_idle
+from tesela.training.settings import SettingsError
 
 QUICK = SegmentationSettings(encoder="resnet18", epochs=4, batch_size=4, learning_rate=3e-3)
 

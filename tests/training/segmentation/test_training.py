@@ -23,13 +23,13 @@ from tesela.core.legend import LandClass, Legend
 from tesela.io.maps import write_map
 from tesela.io.scenes import open_scene
 from tesela.models.expert import load_expert, read_header
-from tesela.models.unet import make_unet
+from tesela.models.segmentation.unet import make_unet
 from tesela.patches.table import PatchTable, make_patches
-from tesela.training.averaging import MovingAverage
 from tesela.training.segmentation import train as segmentation
-from tesela.training.segmentation.scores import count_pairs, validation_scores
 from tesela.training.segmentation.settings import SegmentationSettings
+from tesela.training.segmentation.task import count_pairs, validation_scores
 from tesela.training.segmentation.train import train_segmentation
+from tesela.training.shell import MovingAverage
 
 LEGEND = Legend(
     "three",
@@ -152,9 +152,22 @@ def predicted_f1(table: PatchTable, path: Path) -> float:
 @pytest.mark.parametrize(
     "change",
     [
-        {"balance": "sampling", "optimizer": "adam"},
-        {"balance": "none", "loss": "ce", "schedule": "constant", "ema": 0.0, "clip": 0.0, "warmup": 0.0},
-        {"loss": "dice", "monitor": "miou", "precision": "fp32", "cache": "never", "turns": False},
+        {"imbalance_strategy": "sampling", "optimizer": "adam"},
+        {
+            "imbalance_strategy": "none",
+            "loss": "ce",
+            "schedule": "constant",
+            "ema": 0.0,
+            "clip": 0.0,
+            "warmup": 0.0,
+        },
+        {
+            "loss": "dice",
+            "monitor": "miou",
+            "precision": "fp32",
+            "cache": "never",
+            "flips_and_rotations": False,
+        },
     ],
 )
 def test_every_choice_trains(table: PatchTable, tmp_path: Path, change: dict[str, object]) -> None:
@@ -265,7 +278,7 @@ def test_a_damaged_checkpoint_says_which_folder_to_remove(
     checkpoint = tmp_path / ".training" / "a" / "last.ckpt"
     whole = checkpoint.read_bytes()
     checkpoint.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(InputError, match=r"last\.ckpt: is damaged.* Remove .*\.training/a to start anew"):
+    with pytest.raises(InputError, match=r"last\.ckpt: is damaged.* Remove .*\.training/a to start again"):
         train_segmentation(table, tmp_path / "a.safetensors", settings=settings, quiet=True)
     checkpoint.write_bytes(whole)
     with monkeypatch.context() as patched:  # all epochs are done: only the expert is to be written
@@ -314,7 +327,7 @@ def test_a_bar_shows_the_scores_unless_quiet(
 
 
 def test_patches_of_a_wrong_size_or_without_validation_are_refused(table: PatchTable, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="50 px wide, but a U-Net needs a multiple of 32 px"):
+    with pytest.raises(InputError, match="50 px wide, but network 'unet' needs a multiple of 32 px"):
         train_segmentation(replace(table, size_px=50), tmp_path / "a.safetensors", settings=QUICK)
     only_train = table.with_splits(["train"] * len(table))
     with pytest.raises(InputError, match="No patch is in split 'val'"):

@@ -42,7 +42,7 @@ def months_since(mask: Tensor) -> Tensor:
     Parameters
     ----------
     mask : (steps, ...) tensor
-        1 where there is an observation; for the backward direction, turned round before.
+        1 where there is an observation; in the order of the direction.
 
     Examples
     --------
@@ -105,12 +105,12 @@ class Rits(nn.Module):
         self, values: Tensor, mask: Tensor, deltas: Tensor, static: Tensor
     ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor, Tensor]]:
         """
-        Walk through the series.
+        Impute the series step by step, and predict the shares at its end.
 
         Parameters
         ----------
         values, mask, deltas : (steps, n, bands) tensors
-            In the order of the walk.
+            In the order of the direction.
         static : (n, layers) tensor
 
         Returns
@@ -120,7 +120,7 @@ class Rits(nn.Module):
         estimates : three (steps, n, bands) tensors
             Of history, of the other bands, and combined.
         """
-        # biases stand as a column beside the weights, and a one beside the mask: cheaper than adding them afterwards
+        # biases are a column beside the weights, and a one is beside the mask: cheaper than adding them afterwards
         weight_in, weight_hidden = torch.split(self.gates.weight, [2 * self.bands, self.hidden], 1)
         gate_in = torch.cat([weight_in, self.gates.bias[:, None]], 1)
         gate_weight = torch.cat([gate_in, weight_hidden], 1) * self.doubled[:, None]
@@ -134,7 +134,7 @@ class Rits(nn.Module):
             weights = torch.sigmoid(weights)
         seen, unseen = values * mask, 1 - mask
         hidden = cell = values.new_zeros(values.shape[1], self.hidden)
-        guesses: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([], [], [])
+        estimates: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([], [], [])
         filled = []
         for step in range(len(values)):
             if step:
@@ -154,19 +154,19 @@ class Rits(nn.Module):
                 gates = functional.linear(taken, gate_weight[:, : 2 * self.bands + 1])
             hidden, cell = advance_cell(gates, cell)
             filled.append(whole)
-            for guess, item in zip(guesses, (by_history, by_bands, combined), strict=True):
-                guess.append(item)
+            for estimate, item in zip(estimates, (by_history, by_bands, combined), strict=True):
+                estimate.append(item)
         if self.ancillary is not None and self.join is not None:
-            known = torch.relu(self.ancillary(static))
-            hidden = torch.relu(self.join(torch.cat([hidden, known], -1)))
+            branch = torch.relu(self.ancillary(static))
+            hidden = torch.relu(self.join(torch.cat([hidden, branch], -1)))
         shares = torch.softmax(self.out(hidden), -1)
-        first, second, third = (torch.stack(guess) for guess in guesses)
+        first, second, third = (torch.stack(estimate) for estimate in estimates)
         return shares, torch.stack(filled), (first, second, third)
 
 
 class Brits(UnmixingNetwork):
     """
-    Two independent `Rits`, one through the series and one back; the shares are the mean of both.
+    Two independent `Rits`, one forward in time and one backward; the shares are the mean of both.
 
     Parameters
     ----------
@@ -176,9 +176,9 @@ class Brits(UnmixingNetwork):
     sigmoid : bool
         Whether the weights of the two estimates pass a sigmoid; the published network leaves it out.
     legacy : {"", "deltas", "order"}
-        Known mistakes of the published code, to compare with its results: "deltas" takes the months since the last
-        observation of the backward direction from the forward masks, as its training did; "order" besides shows both
-        directions the reversed series, as its released prediction script does.
+        Mistakes of the published code to repeat, to compare with its results: "deltas" takes the months since the last
+        observation of the backward direction from the forward masks, as its training does; "order" also gives the
+        reversed series to both directions, as its prediction script does.
     """
 
     def __init__(
@@ -200,20 +200,22 @@ class Brits(UnmixingNetwork):
         )
 
     def answer(self, values: Tensor, mask: Tensor, static: Tensor) -> NetworkOutput:
-        """See `UnmixingNetwork.answer`; fills the series."""
+        """See `UnmixingNetwork.answer`; fills the gaps of the series."""
         leading, (steps, bands) = values.shape[:-2], values.shape[-2:]
         x = values.reshape(-1, steps, bands).transpose(0, 1)
         m = mask.reshape(-1, steps, bands).transpose(0, 1)
         s = static.reshape(x.shape[1], -1)
-        turned = (x.flip(0), m.flip(0))
-        deltas = months_since(m), months_since(m if self.legacy else turned[1])
-        first = (x, m, deltas[0]) if self.legacy != "order" else (*turned, deltas[1])
-        ahead, filled_ahead, guesses_ahead = self.ahead(*first, s)
-        back, filled_back, guesses_back = self.back(*turned, deltas[1], s)
+        reverse = (x.flip(0), m.flip(0))
+        deltas = months_since(m), months_since(m if self.legacy else reverse[1])
+        first = (x, m, deltas[0]) if self.legacy != "order" else (*reverse, deltas[1])
+        ahead, filled_ahead, estimates_ahead = self.ahead(*first, s)
+        back, filled_back, estimates_back = self.back(*reverse, deltas[1], s)
         filled_back = filled_back.flip(0)
         heads = torch.stack([ahead, back])
         filled = (filled_ahead + filled_back) / 2
-        error = _observed_error(first[0], first[1], guesses_ahead) + _observed_error(*turned, guesses_back)
+        error = _observed_error(first[0], first[1], estimates_ahead) + _observed_error(
+            *reverse, estimates_back
+        )
         return NetworkOutput(
             shares=heads.mean(0).reshape(*leading, -1),
             heads=heads.reshape(2, *leading, -1),
@@ -223,8 +225,8 @@ class Brits(UnmixingNetwork):
         )
 
 
-def _observed_error(values: Tensor, mask: Tensor, guesses: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+def _observed_error(values: Tensor, mask: Tensor, estimates: tuple[Tensor, Tensor, Tensor]) -> Tensor:
     """Mean absolute error over the observed values of each step, summed over steps and estimates."""
     per_step = mask / (mask.sum((1, 2), keepdim=True) + 1e-5)
-    off = sum(((values - guess).abs() for guess in guesses), torch.zeros_like(values))
+    off = sum(((values - estimate).abs() for estimate in estimates), torch.zeros_like(values))
     return (off * per_step).sum()

@@ -1,4 +1,4 @@
-"""BRITS step by step as its equations stand, to check and to time `tesela.models.brits.network` against."""
+"""BRITS written as its equations are, to check and to time `tesela.models.brits.network`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Cost:
     true_mflop: float
     """Of all matrix products of the equations, an addition and a multiplication for each weight."""
     published_mflop: float
-    """As Table II of the paper counts, by the profiler thop: biases and gates of the LSTM twice, no decay rates."""
+    """As in Table II of the paper, by the profiler thop: biases and gates of the LSTM twice, no decay rates."""
 
 
 def brits_cost(plan: BritsArchitecture, *, steps: int = 12) -> Cost:
@@ -46,15 +46,15 @@ def brits_cost(plan: BritsArchitecture, *, steps: int = 12) -> Cost:
 
 def reference_answer(network: Brits, values: Tensor, mask: Tensor, static: Tensor) -> NetworkOutput:
     """
-    NetworkOutput of a network's weights, one plain operation after the other.
+    Output of a network, by one plain operation after the other.
 
     Parameters
     ----------
     values, mask : (n, steps, bands) tensors
     static : (n, layers) tensor
     """
-    ahead = _walk(network.ahead, values, mask, static)
-    back = _walk(network.back, values.flip(1), mask.flip(1), static)
+    ahead = _direction(network.ahead, values, mask, static)
+    back = _direction(network.back, values.flip(1), mask.flip(1), static)
     filled_back = back[1].flip(1)
     return NetworkOutput(
         shares=(ahead[0] + back[0]) / 2,
@@ -65,7 +65,7 @@ def reference_answer(network: Brits, values: Tensor, mask: Tensor, static: Tenso
     )
 
 
-def _walk(one: Rits, values: Tensor, mask: Tensor, static: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _direction(one: Rits, values: Tensor, mask: Tensor, static: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Shares, filled series and imputation error of one direction."""
     count, steps, bands = values.shape
     hidden = cell = values.new_zeros(count, one.hidden)
@@ -98,6 +98,6 @@ def _walk(one: Rits, values: Tensor, mask: Tensor, static: Tensor) -> tuple[Tens
         )
         filled.append(whole.unsqueeze(1))
     if one.ancillary is not None and one.join is not None:
-        known = torch.relu(one.ancillary(static))
-        hidden = torch.relu(one.join(torch.cat([hidden, known], 1)))
+        branch = torch.relu(one.ancillary(static))
+        hidden = torch.relu(one.join(torch.cat([hidden, branch], 1)))
     return torch.softmax(one.out(hidden), 1), torch.cat(filled, 1), error

@@ -1,8 +1,7 @@
-"""Patches for training: in memory where they fit, in an order that a seed fixes."""
+"""Patches for training: in memory if they fit, in an order fixed by the seed, augmented."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -12,13 +11,14 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from tesela.core.legend import IGNORE
+from tesela.core.machine import memory_bytes
 
 Sample = tuple[torch.Tensor, torch.Tensor]
 """Scaled image (bands, size, size) float32 and labels (size, size) int64."""
 
 
 class Patches(Protocol):
-    """Anything that gives samples by number."""
+    """Samples by number."""
 
     def __len__(self) -> int: ...
 
@@ -26,7 +26,7 @@ class Patches(Protocol):
 
 
 class PaddedPatches(Dataset[Sample]):
-    """Patches; numbers past the end give the first ones without labels, to even out the devices' shares."""
+    """Patches; numbers past the end give the first ones without labels: every device gets the same number."""
 
     def __init__(self, patches: Patches) -> None:
         self.patches = patches
@@ -59,9 +59,9 @@ class MemoryPatches:
 
 class TrainSampler(Sampler[int]):
     """
-    Order of the training patches in an epoch: a function of seed, epoch and device, and of nothing else.
+    Order of the training patches in an epoch, which depends on seed, epoch and device only.
 
-    Every device draws the same number of whole batches; what is left over comes in another epoch.
+    Every device draws the same number of whole batches; the remaining patches come in another epoch.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class TrainSampler(Sampler[int]):
         self.share = max(count // (batch_size * devices) * batch_size, min(batch_size, -(-count // devices)))
 
     def set_epoch(self, epoch: int) -> None:
-        """Lightning says which epoch begins."""
+        """Lightning calls this at the start of an epoch."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -95,7 +95,7 @@ class TrainSampler(Sampler[int]):
 
 
 class ValidationSampler(Sampler[int]):
-    """Every validation patch once, dealt out to the devices; `PaddedPatches` evens their shares."""
+    """Every validation patch once, distributed over the devices; `PaddedPatches` fills their last ones up."""
 
     def __init__(self, count: int, *, devices: int = 1) -> None:
         self.count, self.devices = count, devices
@@ -123,7 +123,7 @@ def make_loader(
 
 
 def take_to_memory(patches: Patches, *, cache: str) -> Patches:
-    """The same patches, read once and kept: "always", "never", or "auto", where they fit."""
+    """The same patches, read once and kept: "always", "never", or "auto": if they fit."""
     if cache == "always" or (cache == "auto" and fits_in_memory(len(patches), patches[0])):
         return MemoryPatches(patches)
     return patches
@@ -133,12 +133,59 @@ def fits_in_memory(count: int, sample: Sample) -> bool:
     """Whether so many samples take at most a third of the machine's memory."""
     image, labels = sample
     needed = count * (image.numel() * 4 + labels.numel())
-    try:
-        there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # Windows
-        there = 8 << 30
-    return needed <= there / 3
+    return needed <= memory_bytes() / 3
 
 
 def _rank() -> int:
     return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+
+
+def rotate_and_flip(images: torch.Tensor, position: int) -> torch.Tensor:
+    """Put the last two axes in one of a square's eight positions: rotations by 90 degrees, from 4 on flipped first."""
+    flipped = images.flip(-1) if position >= 4 else images
+    return flipped.rot90(position % 4, (-2, -1))
+
+
+def augment(
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    rng: np.random.Generator,
+    *,
+    flips_and_rotations: bool = True,
+    brightness: float = 0.0,
+    contrast: float = 0.0,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    Rotate, flip, brighten and stretch each patch of a batch at random.
+
+    Parameters
+    ----------
+    images : (batch, bands, size, size) tensor of float32
+        Scaled images; exact zeros are nodata and stay zero, as in prediction.
+    labels : (batch, size, size) tensor of int64
+    rng : numpy Generator
+        Source of all randomness: equal state, equal result.
+    flips_and_rotations : bool
+        Draw one of the eight positions of a square for each patch.
+    brightness, contrast : float
+        Largest shift, in standard deviations, and largest relative stretch of a patch.
+
+    Returns
+    -------
+    images, labels
+        New tensors of the same shapes.
+    """
+    count = len(images)
+    positions = rng.integers(0, 8, count) if flips_and_rotations else np.zeros(count, int)
+    light = torch.from_numpy(rng.uniform(-1, 1, (2, count, 1, 1, 1)).astype(np.float32)).to(images.device)
+    if positions.any():
+        images, labels = images.clone(), labels.clone()
+        for position in range(1, 8):
+            chosen = torch.from_numpy(np.flatnonzero(positions == position)).to(images.device)
+            if len(chosen):
+                images[chosen] = rotate_and_flip(images[chosen], position)
+                labels[chosen] = rotate_and_flip(labels[chosen], position)
+    if brightness or contrast:
+        changed = images * (1 + contrast * light[0]) + brightness * light[1]
+        images = torch.where(images == 0, images, changed)
+    return images, labels

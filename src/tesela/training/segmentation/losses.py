@@ -71,8 +71,8 @@ def class_weights(pixels: NDArray[np.floating] | NDArray[np.integer]) -> NDArray
     r"""
     Weight of each class by the inverse root of its frequency, at most tenfold around the mean.
 
-    :math:`w_c \propto 1 / \sqrt{n_c}`, scaled so that a labelled pixel weighs 1 on average. The root stands
-    between no balance and equal classes: with 1 / n a class of few, often wrongly drawn polygons would lead.
+    :math:`w_c \propto 1 / \sqrt{n_c}`, scaled so that a labelled pixel weighs 1 on average. The root is a
+    compromise between no weights and equal classes: with 1 / n, classes of few and often wrong polygons would dominate.
 
     Parameters
     ----------
@@ -85,17 +85,17 @@ def class_weights(pixels: NDArray[np.floating] | NDArray[np.integer]) -> NDArray
     """
     counts = np.asarray(pixels, float)
     weights = np.ones(len(counts))
-    there = counts > 0
-    if there.any():
-        raw = 1 / np.sqrt(counts[there])
-        raw = np.clip(raw / np.average(raw, weights=counts[there]), 0.1, 10)
-        weights[there] = raw / np.average(raw, weights=counts[there])
+    present = counts > 0
+    if present.any():
+        raw = 1 / np.sqrt(counts[present])
+        raw = np.clip(raw / np.average(raw, weights=counts[present]), 0.1, 10)
+        weights[present] = raw / np.average(raw, weights=counts[present])
     return weights.astype(np.float32)
 
 
 def patch_weights(shares: NDArray[np.floating]) -> NDArray[np.float64]:
     """
-    Chance of each patch to be drawn, so that patches with rare classes come more often.
+    Probability of each patch to be drawn: patches with rare classes come more often.
 
     Parameters
     ----------

@@ -6,14 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
-from tesela.core.errors import RecipeError
+from tesela.core.errors import unknown_name
+from tesela.models.segmentation.networks import SEGMENTATION_NETWORKS
+from tesela.training.settings import SettingsError, out_of_range
 
 PUBLISHED_ENCODERS = ("resnet50", "resnet101")
 PUBLISHED_EPOCHS = 100
-
-
-class SettingsError(RecipeError, ValueError):
-    """A setting is out of range; a `ValueError` too: pydantic lists it with a recipe's other mistakes."""
 
 
 @dataclass(frozen=True)
@@ -21,15 +19,17 @@ class SegmentationSettings:
     """
     How a segmentation network is trained.
 
-    The defaults are ours. With `published`, what Demir and Musaoglu state holds [DemirMusaoglu2023]_: a U-Net
-    with a ResNet50 or ResNet101 encoder that was pretrained on ImageNet, Adam, and all of 100 epochs. What
-    they do not state (learning rate and its schedule, loss, augmentation) stays as set here.
+    The defaults are ours. `published` follows Demir and Musaoglu [DemirMusaoglu2023]_: a U-Net with a ResNet50 or
+    ResNet101 encoder that was pretrained on ImageNet, Adam, and 100 epochs without early stopping. Settings that they
+    do not report (learning rate and its schedule, loss, augmentation) stay as set here.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {
         "extra": "forbid"
     }  # an unknown key of a recipe is a mistake
 
+    network: str = "unet"
+    """Name of a network in `tesela.models.segmentation.networks`."""
     encoder: str = "resnet50"
     """Encoder of segmentation_models_pytorch or timm."""
     weights: str | None = None
@@ -42,21 +42,21 @@ class SegmentationSettings:
     """Patches per step, on each device."""
     optimizer: Literal["adamw", "adam"] = "adamw"
     learning_rate: float = 1e-3
-    """Highest learning rate; 1e-3 suits random weights, 3e-4 pretrained ones."""
+    """Highest learning rate: about 1e-3 for random weights, 3e-4 for pretrained ones."""
     weight_decay: float = 0.01
     """Pull of AdamW to zero, or of Adam as an L2 term."""
     schedule: Literal["cosine", "constant"] = "cosine"
-    """What follows the warm-up: a half cosine down to zero at the last step, or nothing."""
+    """After the warm-up: a half cosine down to zero at the last step, or constant."""
     warmup: float = 0.05
     """Share of all steps over which the learning rate rises linearly."""
     loss: Literal["ce_dice", "ce", "dice"] = "ce_dice"
-    """Cross-entropy follows each pixel, Dice each class's area; the sum serves accuracy and mIoU."""
+    """Cross-entropy scores each pixel, Dice the area of each class; their sum improves accuracy and mIoU."""
     label_smoothing: float = 0.0
-    """Share of certainty taken from the label's class and spread over all, in the cross-entropy."""
-    balance: Literal["none", "loss", "sampling"] = "loss"
-    """Rare classes count more: in the loss by 1 / sqrt(frequency), or by drawing their patches more often."""
-    turns: bool = True
-    """Turn and mirror patches into the eight positions of a square: from above there is no up."""
+    """Probability taken from the label's class and spread over all, in the cross-entropy."""
+    imbalance_strategy: Literal["none", "loss", "sampling"] = "loss"
+    """Rare classes weigh more: in the loss by 1 / sqrt(frequency), or because their patches are drawn more often."""
+    flips_and_rotations: bool = True
+    """Rotate and flip patches into the eight positions of a square: imagery from above has no up."""
     brightness: float = 0.1
     """Largest shift of a patch, in standard deviations of its band."""
     contrast: float = 0.1
@@ -77,7 +77,7 @@ class SegmentationSettings:
     cache: Literal["auto", "always", "never"] = "auto"
     """Keep the patches in memory; auto: when they take at most a third of it."""
     num_workers: int = 0
-    """Processes that read patches ahead, where they are not kept in memory."""
+    """Processes that read patches ahead, if they are not kept in memory."""
     seed: int = 0
     published: bool = False
     """Follow the published settings, see above."""
@@ -98,6 +98,7 @@ class SegmentationSettings:
             epochs=PUBLISHED_EPOCHS,
             patience=0,
             weight_decay=0.0,
+            network="unet",
             decoder="full",
             weights=self.weights or "imagenet",
         )
@@ -121,12 +122,11 @@ _RANGES: dict[str, tuple[float, float]] = {
 
 
 def _problems(settings: SegmentationSettings) -> Iterator[str]:
-    for name, (least, most) in _RANGES.items():
-        value = getattr(settings, name)
-        if not least <= value <= most:
-            yield f"{name} is {value}, but must be from {least:g} to {most:g}"
+    yield from out_of_range(settings, _RANGES)
+    if settings.network not in SEGMENTATION_NETWORKS:
+        yield unknown_name("network", settings.network, SEGMENTATION_NETWORKS).rstrip(".")
     if settings.devices != "auto" and settings.devices < 1:
         yield f"devices is {settings.devices}, but must be 1 or more, or 'auto'"
     if settings.published and settings.encoder not in PUBLISHED_ENCODERS:
-        known = " and ".join(PUBLISHED_ENCODERS)
-        yield f"published is true, but encoder is '{settings.encoder}': the paper used {known}"
+        encoders = " and ".join(PUBLISHED_ENCODERS)
+        yield f"published is true, but encoder is '{settings.encoder}': the paper used {encoders}"

@@ -1,9 +1,10 @@
-"""The segmentation task: what happens in a step, after a step, and after an epoch."""
+"""The segmentation task: what happens in a step, after a step, and after an epoch, with the validation scores."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import lightning.pytorch as lightning
@@ -12,19 +13,19 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from tesela.training.averaging import MovingAverage
-from tesela.training.segmentation.augment import augment
+from tesela.core.legend import IGNORE
+from tesela.training.segmentation.data import augment
 from tesela.training.segmentation.losses import segmentation_loss
-from tesela.training.segmentation.scores import count_pairs, validation_scores
 from tesela.training.segmentation.settings import SegmentationSettings
+from tesela.training.shell import KEY, EarlyStopping, MovingAverage
 
 
 class SegmentationTask(lightning.LightningModule):
     """
     Training of one network.
 
-    Everything random in an epoch is drawn anew from the seed and the epoch's number, so that a training that
-    was killed and resumed after some epoch goes on exactly as if nothing had happened.
+    All random numbers of an epoch depend on the seed and the epoch's number, so a training that was killed and
+    resumed gives the same network as an undisturbed one.
 
     Parameters
     ----------
@@ -56,28 +57,30 @@ class SegmentationTask(lightning.LightningModule):
         self.register_buffer("weight", None if weight is None else torch.from_numpy(weight), persistent=False)
         self.counts: torch.Tensor
         self.register_buffer("counts", torch.zeros(classes, classes, dtype=torch.int64), persistent=False)
-        self.state: dict[str, Any] = {
-            "best": None,
-            "scores": {},
-            "waited": 0,
-            "finished": False,
-            "history": [],
-        }
-        """Best weights and scores so far, epochs since, whether all is done, one row of the log per epoch."""
+        self.stopping = EarlyStopping(settings.patience, larger_is_better=True)
+        self.scores: dict[str, Any] = {}
+        """Scores of the best weights, with their epoch."""
+        self.history: list[dict[str, float]] = []
+        """One row of the log per epoch."""
+        self.finished = False
 
     @property
-    def judged(self) -> nn.Module:
+    def validated(self) -> nn.Module:
         """The network that is validated and saved."""
         return self.network if self.average is None else self.average.network
 
     # -- a step ---------------------------------------------------------------------------------------
 
     def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], index: int) -> torch.Tensor:
-        """Augment, score, compare."""
+        """Augment the batch, and compute the loss."""
         chosen = self.settings
         rng = np.random.default_rng([chosen.seed, self.current_epoch, index, self.global_rank])
         images, labels = augment(
-            *batch, rng, turns=chosen.turns, brightness=chosen.brightness, contrast=chosen.contrast
+            *batch,
+            rng,
+            flips_and_rotations=chosen.flips_and_rotations,
+            brightness=chosen.brightness,
+            contrast=chosen.contrast,
         )  # (b, bands, s, s), (b, s, s)
         logits = self.network(images.contiguous(memory_format=torch.channels_last))  # (b, classes, s, s)
         loss = self._loss(logits, labels)
@@ -85,12 +88,12 @@ class SegmentationTask(lightning.LightningModule):
         return loss
 
     def on_train_batch_end(self, *_: object) -> None:
-        """Let the average follow."""
+        """Update the average."""
         if self.average is not None:
             self.average.update(self.network)
 
     def on_train_epoch_start(self) -> None:
-        """Fix what dropout will draw."""
+        """Seed the random numbers of dropout."""
         torch.manual_seed(
             int(np.random.SeedSequence([self.settings.seed, self.current_epoch]).generate_state(1)[0])
         )
@@ -101,31 +104,24 @@ class SegmentationTask(lightning.LightningModule):
     def validation_step(self, batch: tuple[torch.Tensor, torch.Tensor], _: int) -> None:
         """Count pairs of label and prediction."""
         images, labels = batch
-        logits = self.judged(images.contiguous(memory_format=torch.channels_last)).float()
+        logits = self.validated(images.contiguous(memory_format=torch.channels_last)).float()
         loss = self._loss(logits, labels)
         self.log("val_loss", loss, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(images))
         self.counts += count_pairs(labels, logits.argmax(1), classes=self.classes)
 
     def on_validation_epoch_end(self) -> None:
-        """Score the epoch, keep the best weights, and decide whether to go on."""
+        """Score the epoch, keep the best weights, and decide whether to continue."""
         counts = self.trainer.strategy.reduce(self.counts, reduce_op="sum")
         assert isinstance(counts, torch.Tensor)
         scores = validation_scores(counts.cpu().numpy())
         self.counts.zero_()
         for name in ("accuracy", "miou", "macro_f1"):
             self.log(name, getattr(scores, name), rank_zero_only=True)
-        state, found = self.state, getattr(scores, self.settings.monitor)
-        if state["best"] is None or found > state["scores"][self.settings.monitor]:
-            state["best"] = {
-                name: item.detach().cpu().clone() for name, item in self.judged.state_dict().items()
-            }
-            state["scores"] = {**asdict(scores), "epoch": self.current_epoch + 1}
-            state["waited"] = 0
-        else:
-            state["waited"] += 1
-        tired = 0 < self.settings.patience <= state["waited"]
-        state["finished"] = tired or self.current_epoch + 1 >= self.settings.epochs
-        self.trainer.should_stop = bool(state["finished"])
+        epoch = self.current_epoch + 1
+        if self.stopping.update(getattr(scores, self.settings.monitor), self.validated, epoch=epoch):
+            self.scores = {**asdict(scores), "epoch": epoch}
+        self.finished = self.stopping.is_over or epoch >= self.settings.epochs
+        self.trainer.should_stop = self.finished
 
     # -- optimiser and state --------------------------------------------------------------------------
 
@@ -153,12 +149,20 @@ class SegmentationTask(lightning.LightningModule):
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), gradient_clip_val)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take our state along."""
-        checkpoint["tesela"] = self.state
+        """Add our state."""
+        checkpoint[KEY] = {
+            "stopping": self.stopping.state_dict(),
+            "scores": self.scores,
+            "history": self.history,
+            "finished": self.finished,
+        }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on from it."""
-        self.state = checkpoint["tesela"]
+        """Continue from our state."""
+        state: Mapping[str, Any] = checkpoint[KEY]
+        self.stopping.load_state_dict(state["stopping"])
+        self.scores, self.history = state["scores"], state["history"]
+        self.finished = state["finished"]
 
     def _rate(self, step: int) -> float:
         """Learning rate of a step, relative to the highest: linear warm-up, then a half cosine."""
@@ -174,3 +178,63 @@ class SegmentationTask(lightning.LightningModule):
         return segmentation_loss(
             logits, labels, kind=chosen.loss, weight=self.weight, label_smoothing=chosen.label_smoothing
         )
+
+
+@dataclass(frozen=True)
+class ValidationScores:
+    """Accuracy, intersection over union and F1; a class absent from labels and predictions has none."""
+
+    accuracy: float
+    miou: float
+    macro_f1: float
+    iou: tuple[float | None, ...]
+    """By class, in the order of the legend."""
+    f1: tuple[float | None, ...]
+
+
+def count_pairs(labels: torch.Tensor, predicted: torch.Tensor, *, classes: int) -> torch.Tensor:
+    """
+    Confusion counts over the labelled pixels.
+
+    Parameters
+    ----------
+    labels, predicted : tensors of int64, of the same shape
+        Positions of classes; 255 in `labels` is left out.
+
+    Returns
+    -------
+    (classes, classes) tensor of int64
+        Pixels by label (row) and prediction (column).
+    """
+    valid = labels != IGNORE
+    pairs = labels[valid] * classes + predicted[valid]
+    return torch.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
+
+
+def validation_scores(counts: NDArray[np.int64]) -> ValidationScores:
+    """
+    Scores of a confusion matrix.
+
+    Parameters
+    ----------
+    counts : (classes, classes) array of int64
+        Pixels by label (row) and prediction (column).
+    """
+    hits = np.diag(counts).astype(float)
+    either = counts.sum(0) + counts.sum(1)
+    union, present = either - hits, either > 0
+    iou = hits[present] / union[present]
+    f1 = 2 * hits[present] / either[present]
+    positions = np.flatnonzero(present)
+
+    def by_class(values: NDArray[np.float64]) -> tuple[float | None, ...]:
+        scores = dict(zip(positions.tolist(), values.tolist(), strict=True))
+        return tuple(scores.get(position) for position in range(len(counts)))
+
+    return ValidationScores(
+        accuracy=float(hits.sum() / max(counts.sum(), 1)),
+        miou=float(iou.mean()) if len(iou) else 0.0,
+        macro_f1=float(f1.mean()) if len(f1) else 0.0,
+        iou=by_class(iou),
+        f1=by_class(f1),
+    )

@@ -1,8 +1,9 @@
-"""The recipe for class maps: patches in, one expert out."""
+"""The training for class maps: patches in, one expert out."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -15,14 +16,11 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from numpy.typing import NDArray
 
-from tesela.core.errors import InputError
-from tesela.models.architecture import DECODER_CHANNELS, SMALL_DECODER_CHANNELS, UnetArchitecture
+from tesela.core.errors import InputError, join_words
 from tesela.models.expert import Expert, ExpertHeader, Provenance, save_expert
-from tesela.models.unet import STRIDE, encoder_name, make_unet
+from tesela.models.segmentation.networks import SEGMENTATION_NETWORKS, SegmentationArchitecture
 from tesela.patches.dataset import PatchDataset, band_statistics
 from tesela.patches.table import PatchTable
-from tesela.training.hardware import choose_hardware, freeze_idle
-from tesela.training.segmentation.callbacks import CheckpointCallback, EpochBar
 from tesela.training.segmentation.data import (
     Patches,
     TrainSampler,
@@ -33,8 +31,15 @@ from tesela.training.segmentation.data import (
 from tesela.training.segmentation.losses import class_weights, patch_weights
 from tesela.training.segmentation.settings import SegmentationSettings
 from tesela.training.segmentation.task import SegmentationTask
-from tesela.training.state import TrainingFolder
-from tesela.training.terminal import clean_output, interruptible
+from tesela.training.segmentation.trainer import (
+    CheckpointCallback,
+    ProgressCallback,
+    choose_hardware,
+    clean_output,
+    freeze_idle,
+    interruptible,
+)
+from tesela.training.shell import TrainingFolder
 
 _LIBRARIES = ("tesela", "torch", "lightning", "segmentation-models-pytorch", "timm", "numpy")
 
@@ -50,12 +55,12 @@ def train_segmentation(
     fingerprints: Mapping[str, str] | None = None,
 ) -> Path:
     """
-    Train a U-Net on the patches of split "train", choose its weights on "val", and write one expert.
+    Train a network on the patches of split "train", keep the weights with the best score on "val", write one expert.
 
     Parameters
     ----------
     table : PatchTable
-        Patches of a side that is a multiple of 32 px.
+        Patches of a side that is a multiple of the network's stride, 32 px for a U-Net.
     out : str or Path
         The ``.safetensors`` file to write.
     settings : SegmentationSettings, optional
@@ -64,7 +69,7 @@ def train_segmentation(
     log_dir, quiet
         See `fit_expert`.
     fingerprints : mapping of str to str, optional
-        Fingerprints of the inputs, to be kept in the expert.
+        Fingerprints of the inputs, kept in the expert.
 
     Returns
     -------
@@ -77,22 +82,23 @@ def train_segmentation(
         If a split has no patches, a scene lacks a band, patches have the wrong size, or a band has no data.
     """
     chosen = (settings or SegmentationSettings()).resolved
-    if table.size_px % STRIDE:
+    plan = functools.partial(
+        SEGMENTATION_NETWORKS[chosen.network].plan,
+        classes=len(table.legend),
+        encoder=chosen.encoder,
+        decoder=chosen.decoder,
+    )
+    stride = plan(bands=1).stride  # before anything long: the encoder exists, both splits have patches
+    if table.size_px % stride:
         raise InputError(
-            f"The patches are {table.size_px} px wide, but a U-Net needs a multiple of {STRIDE} px. "
-            f"Cut them anew (tesela patches --size {max(1, round(table.size_px / STRIDE)) * STRIDE})."
+            f"The patches are {table.size_px} px wide, but network '{chosen.network}' needs a multiple of {stride} px. "
+            f"Cut them again (tesela patches --size {max(1, round(table.size_px / stride)) * stride})."
         )
-    encoder_name(chosen.encoder)  # before anything long: the encoder is known, both splits have patches
     table.of_split("val")
     mean, std = band_statistics(table, "train", bands=bands)
     train, val = (PatchDataset(table, split, bands=bands, mean=mean, std=std) for split in ("train", "val"))
     header = ExpertHeader(
-        architecture=UnetArchitecture(
-            bands=len(train.bands),
-            classes=len(table.legend),
-            encoder=chosen.encoder,
-            decoder_channels=SMALL_DECODER_CHANNELS if chosen.decoder == "small" else DECODER_CHANNELS,
-        ),
+        architecture=plan(bands=len(train.bands)),
         legend=table.legend,
         bands=tuple(train.bands),
         mean=tuple(float(item) for item in mean),
@@ -127,14 +133,14 @@ def fit_expert(
     """
     Train the network that a header describes, and write the expert.
 
-    A training that was interrupted or killed goes on after its last checkpoint when it is called again with
-    the same header, settings and patches: on a CPU it ends with the same bytes. Until it ends, its state lies
+    A training that was interrupted or killed continues after its last checkpoint when it is called again with
+    the same header, settings and patches: on a CPU it ends with the same bytes. Until it ends, its state is kept
     in a folder ``.training`` beside the expert.
 
     Parameters
     ----------
     header : ExpertHeader
-        All but training, scores and the rest of the provenance.
+        Without training, scores and the rest of the provenance.
     train, val : Patches
         Samples: scaled image (bands, size, size) float32, labels (size, size) int64 with 255 for none.
     out : str or Path
@@ -158,8 +164,11 @@ def fit_expert(
         If the training diverges, or a file cannot be written.
     """
     chosen, target, plan = settings.resolved, Path(out), header.architecture
-    if not isinstance(plan, UnetArchitecture):
-        raise InputError(f"{out}: class maps are trained with a U-Net, not with {plan.summary}.")
+    network_class = SEGMENTATION_NETWORKS.get(plan.kind)
+    if network_class is None or not isinstance(plan, network_class):
+        raise InputError(
+            f"{out}: no class maps can be trained with {plan.summary}. Take {join_words(SEGMENTATION_NETWORKS)}."
+        )
     choose_hardware(chosen)  # before anything long
     work = {"header": header.to_dict(), "settings": asdict(chosen), "sizes": [len(train), len(val)]}
     folder = TrainingFolder.open(target, work=work | {"shares": np.asarray(shares).tolist()})
@@ -181,24 +190,24 @@ def fit_expert(
             state = folder.read()
             assert state is not None
     except BaseException:
-        if not folder.checkpoint.exists():  # nothing to go on from
+        if not folder.checkpoint.exists():  # nothing to continue from
             folder.remove()
         raise
     network = header.architecture.build()
-    network.load_state_dict(state["best"])
-    done = replace(
+    network.load_state_dict(state["stopping"]["weights"])
+    complete = replace(
         header,
         training=asdict(settings),
         scores=_score_table(state["scores"], codes=header.legend.codes, patches=len(val)),
         provenance=replace(header.provenance, seed=chosen.seed, date=folder.day, versions=_versions()),
     )
-    save_expert(target, Expert(done, network))
+    save_expert(target, Expert(complete, network))
     folder.remove()
     return target
 
 
 def _fit(
-    plan: UnetArchitecture,
+    plan: SegmentationArchitecture,
     train: Patches,
     val: Patches,
     *,
@@ -212,32 +221,26 @@ def _fit(
     accelerator, devices, precision = choose_hardware(settings)
     resumed = folder.checkpoint.exists()
     torch.manual_seed(settings.seed)
-    network = make_unet(
-        encoder=plan.encoder,
-        bands=plan.bands,
-        classes=plan.classes,
-        decoder_channels=plan.decoder_channels,
-        weights=None if resumed else settings.weights,
-    )
+    network = plan.build(weights=None if resumed else settings.weights)
     if devices > 1:
         freeze_idle(network, bands=plan.bands)
     _open_logs(logs, begin=not resumed)
     train, val = (take_to_memory(patches, cache=settings.cache) for patches in (train, val))
-    draws = TrainSampler(
+    sampler = TrainSampler(
         len(train),
         batch_size=settings.batch_size,
         seed=settings.seed,
-        chances=patch_weights(shares) if settings.balance == "sampling" else None,
+        chances=patch_weights(shares) if settings.imbalance_strategy == "sampling" else None,
         devices=devices,
     )
     batches, val_batches = (
         make_loader(patches, order, batch_size=settings.batch_size, num_workers=settings.num_workers)
-        for patches, order in ((train, draws), (val, ValidationSampler(len(val), devices=devices)))
+        for patches, order in ((train, sampler), (val, ValidationSampler(len(val), devices=devices)))
     )
     task = SegmentationTask(
         network,
         settings,
-        weight=class_weights(shares.sum(axis=0)) if settings.balance == "loss" else None,
+        weight=class_weights(shares.sum(axis=0)) if settings.imbalance_strategy == "loss" else None,
         classes=plan.classes,
         total_steps=settings.epochs * len(batches),
     )
@@ -250,16 +253,16 @@ def _fit(
         max_epochs=settings.epochs,
         gradient_clip_val=settings.clip or None,
         callbacks=[
-            CheckpointCallback(folder.checkpoint, log=logs / "metrics.csv"),
-            *([] if quiet else [EpochBar()]),
+            CheckpointCallback(folder, log=logs / "metrics.csv"),
+            ProgressCallback(quiet=quiet),
         ],
         logger=TensorBoardLogger(logs, name="", version=""),
         log_every_n_steps=max(1, min(50, len(batches))),
         enable_checkpointing=False,  # the CheckpointCallback does it
-        enable_progress_bar=False,  # the EpochBar does it
+        enable_progress_bar=False,  # the ProgressCallback does it
         enable_model_summary=False,
         num_sanity_val_steps=0,
-        use_distributed_sampler=False,  # TrainSampler and ValidationSampler deal out the patches
+        use_distributed_sampler=False,  # TrainSampler and ValidationSampler distribute the patches
         default_root_dir=folder.path,
     )
     try:
@@ -282,23 +285,23 @@ def _open_logs(logs: Path, *, begin: bool) -> None:
         raise InputError(f"{logs}: cannot be written ({error.strerror}).") from error
 
 
-def _score_table(found: Mapping[str, Any], *, codes: Sequence[str], patches: int) -> dict[str, object]:
+def _score_table(scores: Mapping[str, Any], *, codes: Sequence[str], patches: int) -> dict[str, object]:
     def by_class(values: Sequence[float | None]) -> dict[str, float]:
         return {code: round(value, 6) for code, value in zip(codes, values, strict=True) if value is not None}
 
     return {
-        **{name: round(float(found[name]), 6) for name in ("accuracy", "miou", "macro_f1")},
-        "iou": by_class(found["iou"]),
-        "f1": by_class(found["f1"]),
-        "absent": [code for code, value in zip(codes, found["iou"], strict=True) if value is None],
-        "epoch": int(found["epoch"]),
+        **{name: round(float(scores[name]), 6) for name in ("accuracy", "miou", "macro_f1")},
+        "iou": by_class(scores["iou"]),
+        "f1": by_class(scores["f1"]),
+        "absent": [code for code, value in zip(codes, scores["iou"], strict=True) if value is None],
+        "epoch": int(scores["epoch"]),
         "patches": patches,
     }
 
 
 def _versions() -> dict[str, str]:
-    found = {}
+    versions = {}
     for name in _LIBRARIES:
         with contextlib.suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found
+            versions[name] = version(name)
+    return versions

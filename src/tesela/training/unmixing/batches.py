@@ -1,4 +1,4 @@
-"""Batches of pixels: single ones, or tiles with their neighbours, masked, blended and turned."""
+"""Batches of pixels: single ones, or tiles with their neighbours, masked, mixed and rotated."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import torch
 from numpy.typing import NDArray
 
 from tesela.models.output import Tensor
-from tesela.models.series import SeriesScaling, scale_series
+from tesela.models.unmixing_header import SeriesScaling, scale_series
 from tesela.patches.pixels import PixelTable
 from tesela.training.unmixing.settings import UnmixingSettings
 
 TILE_PX = 16
-"""Side of the tiles whose pixels a network with context learns together."""
+"""Side of the tiles on which a network with context is trained."""
 
 TRAIN, VAL, TEST = 0, 1, 2
 
@@ -27,12 +27,12 @@ class Batch:
     values: Tensor
     mask: Tensor
     shown: Tensor
-    """The mask that the network sees: some months hidden."""
+    """The mask that the network gets: some months are hidden."""
     static: Tensor
     targets: Tensor
     """Of the inner pixels, where there is a margin."""
-    known: Tensor
-    """Inner pixels that teach."""
+    labelled: Tensor
+    """Inner pixels whose targets count."""
     margin_px: int
 
     def to(self, device: torch.device) -> Batch:
@@ -42,7 +42,7 @@ class Batch:
 
     @property
     def inner(self) -> tuple[Tensor, Tensor]:
-        """Values and mask of the pixels that are answered for."""
+        """Values and mask of the pixels that are predicted."""
         if not self.margin_px:
             return self.values, self.mask
         cut = (slice(None), slice(self.margin_px, -self.margin_px), slice(self.margin_px, -self.margin_px))
@@ -50,7 +50,7 @@ class Batch:
 
 
 class PixelSource:
-    """Scaled pixels of a table as tensors; pixel -1 is one that was never observed."""
+    """Scaled pixels of a table as tensors; pixel -1 is without any observation."""
 
     def __init__(
         self, table: PixelTable, scaling: SeriesScaling, mean: tuple[float, ...], std: tuple[float, ...]
@@ -70,7 +70,7 @@ class PixelSource:
         return np.flatnonzero(self.table.splits == split)
 
     def window(self, row: int, col: int, rows: int, cols: int) -> NDArray[np.int32]:
-        """Pixels of a window of the grid, -1 where there are none; it may reach past the edges."""
+        """Pixels of a window of the grid, which may reach past the edges; -1 where there are none."""
         if self._positions is None:
             self._positions = self.table.positions()
         grid = self._positions
@@ -96,7 +96,7 @@ class PixelSource:
             shown=mask,
             static=self.static[at],
             targets=self.targets[inside],
-            known=self.splits[inside] == split,
+            labelled=self.splits[inside] == split,
             margin_px=margin_px if at.ndim == 3 else 0,
         )
 
@@ -107,41 +107,41 @@ def training_batches(
     """
     Draw the batches of one epoch.
 
-    Without a margin every training pixel comes once. With one, tiles are laid at random around training pixels until as
-    many pixels were shown, each turned and mirrored at random.
+    Without a margin every training pixel comes once. With one, tiles are drawn at random around training pixels until
+    they hold as many pixels, each tile rotated and flipped at random.
     """
     train = source.chosen(TRAIN)
     if not margin_px:
         order = generator.permutation(train)
         for start in range(0, len(order), settings.batch_size):
             batch = source.batch(order[start : start + settings.batch_size], margin_px=0, split=TRAIN)
-            yield _altered(batch, settings, generator)
+            yield _augmented(batch, settings, generator)
         return
     tiles = max(1, settings.batch_size // TILE_PX**2)
     for _ in range(max(1, round(len(train) / settings.batch_size))):
         drawn = train[generator.integers(len(train), size=tiles)]
         windows = np.stack([_tile(source, int(pixel), margin_px, generator) for pixel in drawn])
-        yield _altered(source.batch(windows, margin_px=margin_px, split=TRAIN), settings, generator)
+        yield _augmented(source.batch(windows, margin_px=margin_px, split=TRAIN), settings, generator)
 
 
 def _tile(
     source: PixelSource, pixel: int, margin_px: int, generator: np.random.Generator
 ) -> NDArray[np.int32]:
-    """Tile with this pixel somewhere in it, turned and mirrored."""
+    """Tile with this pixel somewhere in it, rotated and flipped."""
     row, col = int(source.table.rows[pixel]), int(source.table.cols[pixel])
     up, back = generator.integers(TILE_PX, size=2)
     side = TILE_PX + 2 * margin_px
     tile = source.window(row - int(up) - margin_px, col - int(back) - margin_px, side, side)
-    turned = np.rot90(tile, int(generator.integers(4)))
-    return turned[::-1] if generator.integers(2) else turned
+    rotated = np.rot90(tile, int(generator.integers(4)))
+    return rotated[::-1] if generator.integers(2) else rotated
 
 
-def _altered(batch: Batch, settings: UnmixingSettings, generator: np.random.Generator) -> Batch:
-    """The batch with some pixels blended, and some months hidden."""
+def _augmented(batch: Batch, settings: UnmixingSettings, generator: np.random.Generator) -> Batch:
+    """The batch with some pixels mixed, and some months hidden."""
     values, mask, static, targets = batch.values, batch.mask, batch.static, batch.targets
-    known = batch.known
+    labelled = batch.labelled
     if settings.mixup:
-        # under linear mixing the spectrum of two half pixels is the mean of both; gaps of either stay gaps
+        # under linear mixing the spectrum of two half pixels is the mean of both; gaps of either remain gaps
         count = len(values)
         other = torch.from_numpy(generator.permutation(count))
         drawn = generator.beta(0.4, 0.4, count) * (generator.random(count) < settings.mixup)
@@ -150,13 +150,13 @@ def _altered(batch: Batch, settings: UnmixingSettings, generator: np.random.Gene
         values, static, targets = (
             torch.lerp(item, item[other], _wide(part, item)) for item in (values, static, targets)
         )
-        known = known & (known[other] | (_wide(part, known) == 0))
+        labelled = labelled & (labelled[other] | (_wide(part, labelled) == 0))
     shown = mask
     if settings.month_mask:
         rate = generator.random((*mask.shape[:-2], 1, 1), dtype=np.float32) * 2 * settings.month_mask
         kept = generator.random((*mask.shape[:-1], 1), dtype=np.float32) >= rate
         shown = mask * torch.from_numpy(kept.astype(np.float32))
-    return Batch(values, mask, shown, static, targets, known, batch.margin_px)
+    return Batch(values, mask, shown, static, targets, labelled, batch.margin_px)
 
 
 def _wide(part: Tensor, item: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Calibration of unmixing experts: how far errors go, by what the network itself thinks of them."""
+"""Calibration of unmixing experts: their claimed variance is fitted to their errors on the validation pixels."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from tesela.core.beta import probabilities_around
 from tesela.core.errors import ExpertError, InputError
-from tesela.core.shares import sum_to_level
+from tesela.core.legend import sum_to_level
 from tesela.models.expert import Expert
-from tesela.models.inference import Floats, TorchRunner, Unmixed, series_of, unmix
+from tesela.models.inference import TorchRunner, Unmixed, series_of, unmix
 from tesela.models.output import UnmixingNetwork
-from tesela.models.variance import Variance
+from tesela.models.unmixing_header import Floats, Variance
 from tesela.patches.pixels import PixelTable
 from tesela.training.unmixing.batches import VAL
 
@@ -29,21 +29,21 @@ def unmix_pixels(
     level: int | None = None,
 ) -> Unmixed:
     """
-    NetworkOutput of an expert for pixels of a table, in their order.
+    Predict the shares of pixels of a table, in their order.
 
     Parameters
     ----------
     chosen : (pixels,) mask or positions, optional
-        Which pixels; default: all. Networks that see neighbours look at those of the whole table.
+        Which pixels; default: all. Networks that use neighbours get those of the whole table.
     level : int, optional
-        Coarser level of the expert's legend to answer in.
+        Coarser level of the expert's legend.
 
     Raises
     ------
     InputError
         If the table's bands or layers are not those of the expert.
     GridError
-        If the expert sees neighbours and the pixels lie on no grid.
+        If the expert uses neighbours and the pixels have no grid.
     """
     network, header = expert.network, expert.header
     if not isinstance(network, UnmixingNetwork):
@@ -71,37 +71,37 @@ def _by_tiles(
     where = np.pad(table.positions(), margin + _TILE_PX, constant_values=-1)
     values = np.concatenate([table.values, np.full_like(table.values[:1], np.nan)])
     static = np.concatenate([table.static, np.full_like(table.static[:1], np.nan)])
-    pieces, places = [], []
-    asked = np.zeros(len(table) + 1, bool)
-    asked[wanted] = True
+    pieces, indices = [], []
+    included = np.zeros(len(table) + 1, bool)
+    included[wanted] = True
     corners = np.unique(np.stack([table.rows[wanted], table.cols[wanted]], 1) // _TILE_PX, axis=0) * _TILE_PX
     for row, col in corners:
         top, left = int(row) + _TILE_PX, int(col) + _TILE_PX
         side = _TILE_PX + 2 * margin
         window = where[top : top + side, left : left + side]
         inner = window[margin : margin + _TILE_PX, margin : margin + _TILE_PX]
-        found = unmix(expert.header, run, values[window][None], static[window][None], level=level)
-        kept = asked[inner]
-        pieces.append(_keep(found, kept))
-        places.append(inner[kept])
+        piece = unmix(expert.header, run, values[window][None], static[window][None], level=level)
+        kept = included[inner]
+        pieces.append(_keep(piece, kept))
+        indices.append(inner[kept])
     whole = _join(pieces)
     order = np.empty(len(table), np.int64)
-    order[np.concatenate(places)] = np.arange(len(whole.shares))
+    order[np.concatenate(indices)] = np.arange(len(whole.shares))
     return _pick(whole, order[wanted])
 
 
-def _keep(found: Unmixed, kept: NDArray[np.bool_]) -> Unmixed:
-    return Unmixed(*(None if item is None else item[0][kept] for item in vars(found).values()))  # type: ignore[arg-type]
+def _keep(piece: Unmixed, kept: NDArray[np.bool_]) -> Unmixed:
+    return Unmixed(*(None if item is None else item[0][kept] for item in vars(piece).values()))  # type: ignore[arg-type]
 
 
-def _pick(found: Unmixed, order: NDArray[np.integer]) -> Unmixed:
-    return Unmixed(*(None if item is None else item[order] for item in vars(found).values()))  # type: ignore[arg-type]
+def _pick(whole: Unmixed, order: NDArray[np.integer]) -> Unmixed:
+    return Unmixed(*(None if item is None else item[order] for item in vars(whole).values()))  # type: ignore[arg-type]
 
 
 def _join(pieces: list[Unmixed]) -> Unmixed:
     def joined(items: list[Floats | None]) -> Floats | None:
-        there = [item for item in items if item is not None]
-        return np.concatenate(there) if there else None
+        given = [item for item in items if item is not None]
+        return np.concatenate(given) if given else None
 
     return Unmixed(
         np.concatenate([piece.shares for piece in pieces]),
@@ -112,23 +112,23 @@ def _join(pieces: list[Unmixed]) -> Unmixed:
 
 
 _MOST_SHARES = 100_000
-"""Shares whose likelihood is summed; more tell the same."""
+"""Largest number of shares whose likelihood is summed; more change little."""
 
 _LEAST_LIKELIHOOD = 1e-6
 
 
 def calibrate(expert: Expert, table: PixelTable) -> Expert:
     """
-    Fit the doubt of an expert on the validation pixels, for each level of the legend.
+    Fit the variance of an expert on the validation pixels, for each level of the legend.
 
     `train_unmixing` ends with this; call it for experts that were joined, or for the pixels of another region. Experts
-    that cannot be unsure by themselves get the doubt that errors of shares like theirs had.
+    without a variance of their own get that of their errors, by the size of the share.
 
     Returns
     -------
     Expert
-        The same network with another `ExpertHeader.doubt`; with none, where there is nothing to learn from: no pixel of
-        val was observed, or all its shares are right.
+        The same network with another `ExpertHeader.variance`; with none if there are no errors to fit it to: no pixel
+        of val was observed, or all its shares are right.
 
     Raises
     ------
@@ -143,26 +143,26 @@ def calibrate(expert: Expert, table: PixelTable) -> Expert:
     val = table.splits == VAL
     if not val.any():
         raise InputError("No pixel is in val. Split the table first (split_pixels).")
-    plain = Expert(replace(header, doubt=()), expert.network)
-    doubts = []
+    plain = Expert(replace(header, variance=()), expert.network)
+    variances = []
     for level in range(1, header.legend.depth + 1):
-        found = unmix_pixels(plain, table, val, level=level)
+        predicted = unmix_pixels(plain, table, val, level=level)
         truth = sum_to_level(table.targets[val].T, header.legend, level).T
-        seen = ~found.unseen
+        seen = ~predicted.unseen
         if not seen.any():
             return plain
-        deviation = None if found.deviation is None else found.deviation[seen]
-        doubts.append(fit_variance(truth[seen], found.shares[seen], deviation))
-    if not all(one.is_sound for one in doubts):
+        deviation = None if predicted.deviation is None else predicted.deviation[seen]
+        variances.append(fit_variance(truth[seen], predicted.shares[seen], deviation))
+    if not all(one.is_sound for one in variances):
         return plain
-    return Expert(replace(header, doubt=tuple(doubts)), expert.network)
+    return Expert(replace(header, variance=tuple(variances)), expert.network)
 
 
 def fit_variance(
     truth: NDArray[np.floating], shares: NDArray[np.floating], deviation: NDArray[np.floating] | None
 ) -> Variance:
     r"""
-    The doubt under which the mean claimed variance is the mean squared error, and the truth is most likely.
+    Fit the variance whose mean is the mean squared error, and under which the truth is most likely.
 
     The parts of both terms, :math:`(1 - w)` of the network's own variance and *w* of :math:`m (1 - m)`, are those with
     the largest likelihood of the true shares under Beta distributions.
@@ -178,7 +178,7 @@ def fit_variance(
     t, m = (part.astype(np.float64) for part in (truth, shares))
     most = m * (1 - m)
     own = np.zeros_like(m) if deviation is None else deviation.astype(np.float64) ** 2
-    step = max(1, m.size // _MOST_SHARES)  # of pixels, whose shares stay together: all classes are heard
+    step = max(1, m.size // _MOST_SHARES)  # of pixels, whose shares stay together: all classes count
     error, scales = ((t - m) ** 2).mean(), np.array([own.mean(), most.mean()])
     parts = np.divide(error, scales, out=np.zeros(2), where=scales > 0)
 

@@ -27,11 +27,11 @@ def fit_classic(source: PixelSource, settings: UnmixingSettings) -> Classic:
 def _fit_endmembers(source: PixelSource, settings: UnmixingSettings) -> Classic:
     train = source.chosen(TRAIN)
     series = _series(source)[train]
-    found = purest_endmembers(series, source.targets[train].numpy(), pixels=settings.endmember_pixels)
-    classes, steps, bands = found.shape
+    endmembers = purest_endmembers(series, source.targets[train].numpy(), pixels=settings.endmember_pixels)
+    classes, steps, bands = endmembers.shape
     plan = MixingArchitecture(bands, classes, steps, classes, tuple(range(classes)), method=settings.model)
     network = LinearUnmixing(plan)
-    network.endmembers.data.copy_(source.values.new_tensor(found))
+    network.endmembers.data.copy_(source.values.new_tensor(endmembers))
     return plan, network, {}
 
 
@@ -71,7 +71,7 @@ def _forest(
 def _boosted(
     features: list[NDArray[np.float32]], wanted: list[NDArray[np.float64]], settings: UnmixingSettings
 ) -> dict[str, NDArray[Any]]:
-    """One booster per class; the validation pixels say when to stop."""
+    """One booster per class, with early stopping on the validation pixels."""
     from sklearn.ensemble import HistGradientBoostingRegressor
 
     models = []

@@ -1,10 +1,10 @@
-"""Pretraining: a network learns what series look like before it learns what they mean."""
+"""Pretraining: a network is trained on series without labels, before it is trained on their shares."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,14 +15,22 @@ from tesela.core.legend import LandClass, Legend
 from tesela.core.machine import steady_memory
 from tesela.models.context import SeriesNetwork
 from tesela.models.output import Tensor, UnmixingNetwork
-from tesela.models.series import SeriesScaling
+from tesela.models.unmixing_header import SeriesScaling
 from tesela.patches.pixels import PixelTable
+from tesela.training.shell import (
+    PRETRAINING,
+    ProgressLine,
+    TrainingFolder,
+    check_loss,
+    choose_accelerator,
+)
 from tesela.training.unmixing.batches import PixelSource
+from tesela.training.unmixing.loop import digest, random_state, restore_random_state
 from tesela.training.unmixing.settings import CLASSIC, UnmixingSettings
-from tesela.training.unmixing.train import choose_device, fit_scaling, plan_network
+from tesela.training.unmixing.train import fit_scaling, plan_network
 
 HIDDEN_SHARE = 0.3
-"""Share of the months that are hidden and must be found again."""
+"""Share of the months that are hidden and must be predicted."""
 
 _NO_LEGEND = Legend(
     "unlabelled", (LandClass(1, "1", "Any", "#808080"), LandClass(2, "2", "Other", "#c0c0c0"))
@@ -35,23 +43,30 @@ def pretrain(
     *,
     like: PixelTable | None = None,
     epochs: int = 20,
-    progress: Callable[[int, int], None] | None = None,
+    out: str | Path | None = None,
+    quiet: bool = False,
 ) -> dict[str, Tensor]:
     """
-    Learn from series without labels: find the values of hidden months again.
+    Train on series without labels: predict the values of hidden months.
 
     Give the result to `train_unmixing` as `start`. To pretrain with labels of another legend, such as those of
-    TimeSpec4LULC, train an expert on them and give its weights, ``expert.network.state_dict()``: what fits is taken.
+    TimeSpec4LULC, train an expert on them and give its weights, ``expert.network.state_dict()``: tensors that fit are
+    used.
 
     Parameters
     ----------
     table : PixelTable
-        Pixels of the bands and months of the later training; splits and shares are not looked at.
+        Pixels of the bands and months of the later training; splits and shares are not used.
     settings : UnmixingSettings
         Those of the later training: the model, its width and the optimiser.
     like : PixelTable, optional
-        Table of the later training, whose scaling and layers are taken, so that the network meets again what it has
-        learned; layers that `table` lacks are unknown. Default: `table` itself.
+        Table of the later training, whose scaling and layers are used, so that both trainings have the same inputs;
+        layers that `table` lacks are unknown. Default: `table` itself.
+    out : str or Path, optional
+        Expert file of the later training. With it, an interrupted pretraining continues after its last checkpoint; its
+        state is kept beside the file until `train_unmixing` ends.
+    quiet : bool
+        Show no progress bar.
 
     Returns
     -------
@@ -61,7 +76,8 @@ def pretrain(
     Raises
     ------
     InputError
-        If the model is one that is fitted and has no weights, or bands or months are not those of `like`.
+        If the model is one that is fitted and has no weights, or bands or months are not those of `like`; if the
+        training diverges, or a file cannot be written.
     """
     chosen = settings.resolved
     if chosen.model in CLASSIC:
@@ -73,45 +89,76 @@ def pretrain(
     mean, std, scaling = fit_scaling(like or replace(table, splits=np.zeros(len(table), np.uint8)))
     bare = _without_shares(table)
     source = PixelSource(bare, _with_prior(scaling), mean, std)
+    folder = None
+    if out is not None:
+        arrays = {name: getattr(source, name) for name in ("values", "mask", "static")}
+        work = {"series": digest(arrays), "settings": asdict(chosen), "epochs": epochs}
+        folder = TrainingFolder.open(Path(out), work=work | {"months": list(table.months)}, part=PRETRAINING)
     torch.manual_seed(chosen.seed)
     generator = np.random.default_rng(chosen.seed)
-    device = choose_device(chosen.accelerator)
+    device = torch.device("cuda" if choose_accelerator(chosen.accelerator) == "gpu" else "cpu")
     network = plan_network(bare, chosen).build().to(device)
-    finder = _Finder(network, chosen, steps=len(table.times), bands=len(table.bands)).to(device)
-    optimizer = torch.optim.AdamW(finder.parameters(), chosen.learning_rate, weight_decay=chosen.weight_decay)
-    steps = math.ceil(len(table) / chosen.batch_size) * epochs
-    done = 0
+    model = _Imputation(network, chosen, steps=len(table.times), bands=len(table.bands)).to(device)
+    optimizer = torch.optim.AdamW(model.parameters(), chosen.learning_rate, weight_decay=chosen.weight_decay)
+    per_epoch = math.ceil(len(table) / chosen.batch_size)
+    first = 1
+    state = None if folder is None else folder.read()
+    if state is not None:
+        first = state["epoch"] + 1
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        restore_random_state(state["random"], generator, device)
+    line = ProgressLine(quiet=quiet, title="pretraining")
     with steady_memory():
-        for epoch in range(1, epochs + 1):
-            finder.train()
-            order = generator.permutation(len(table))
-            for start in range(0, len(order), chosen.batch_size):
-                pixels = torch.from_numpy(order[start : start + chosen.batch_size])
-                values, mask, static = (
-                    item[pixels].to(device) for item in (source.values, source.mask, source.static)
-                )
-                drawn = generator.random((len(pixels), mask.shape[1], 1), dtype=np.float32)
-                shown = mask * torch.from_numpy((drawn >= HIDDEN_SHARE).astype(np.float32)).to(device)
-                for group in optimizer.param_groups:
-                    group["lr"] = chosen.learning_rate * 0.5 * (1 + math.cos(math.pi * done / steps))
-                loss = finder(values, mask, shown, static)
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                nn.utils.clip_grad_norm_(finder.parameters(), 1.0)
-                optimizer.step()
-                done += 1
-            if progress is not None:
-                progress(epoch, epochs)
-    state = network.cpu().state_dict()
-    return {name: item for name, item in state.items() if not name.startswith(_HEADS)}
+        try:
+            line.start(total=epochs * per_epoch, done=(first - 1) * per_epoch)
+            for epoch in range(first, epochs + 1):
+                model.train()
+                losses = []
+                order = generator.permutation(len(table))
+                for number, start in enumerate(range(0, len(order), chosen.batch_size)):
+                    pixels = torch.from_numpy(order[start : start + chosen.batch_size])
+                    values, mask, static = (
+                        item[pixels].to(device) for item in (source.values, source.mask, source.static)
+                    )
+                    drawn = generator.random((len(pixels), mask.shape[1], 1), dtype=np.float32)
+                    shown = mask * torch.from_numpy((drawn >= HIDDEN_SHARE).astype(np.float32)).to(device)
+                    done = (epoch - 1) * per_epoch + number
+                    for group in optimizer.param_groups:
+                        group["lr"] = (
+                            chosen.learning_rate * 0.5 * (1 + math.cos(math.pi * done / (per_epoch * epochs)))
+                        )
+                    loss = model(values, mask, shown, static)
+                    optimizer.zero_grad(set_to_none=True)
+                    loss.backward()
+                    nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+                    optimizer.step()
+                    losses.append(loss.detach())
+                mean_loss = float(torch.stack(losses).mean())
+                check_loss(mean_loss, epoch=epoch, remedy="Lower learning_rate.")
+                line.move(epoch * per_epoch)
+                line.show(epoch, {"loss": mean_loss})
+                if folder is not None and (epoch == epochs or folder.is_due):
+                    folder.write_state(
+                        {
+                            "epoch": epoch,
+                            "model": dict(model.state_dict()),
+                            "optimizer": optimizer.state_dict(),
+                            "random": random_state(generator, device),
+                        }
+                    )
+        finally:
+            line.stop()
+    weights = network.cpu().state_dict()
+    return {name: item for name, item in weights.items() if not name.startswith(_HEADS)}
 
 
 _HEADS = ("head.", "ahead.out.", "back.out.", "decoder.")
-"""Parts that learn nothing here."""
+"""Parts that are not trained here."""
 
 
-class _Finder(nn.Module):
-    """Error of the hidden values: BRITS fills them itself, encoders get a linear layer for it."""
+class _Imputation(nn.Module):
+    """Error of the hidden values: BRITS predicts them itself, encoders get a linear layer for it."""
 
     def __init__(
         self, network: UnmixingNetwork, settings: UnmixingSettings, *, steps: int, bands: int
@@ -127,27 +174,27 @@ class _Finder(nn.Module):
         hidden = mask * (1 - shown)
         extra = values.new_zeros(())
         if self.rebuild is not None and isinstance(self.network, SeriesNetwork):
-            found = self.rebuild(self.network.embed(values, shown, static)).view(-1, *self.shape)
+            predicted = self.rebuild(self.network.embed(values, shown, static)).view(-1, *self.shape)
         else:
-            answer = self.network.answer(values, shown, static)
-            assert answer.imputed is not None
-            assert answer.imputation_error is not None
-            found = answer.imputed
-            extra = answer.imputation_error / (6 * self.shape[0])
-        error: Tensor = ((found - values).abs() * hidden).sum() / hidden.sum().clamp_min(1)
+            output = self.network.answer(values, shown, static)
+            assert output.imputed is not None
+            assert output.imputation_error is not None
+            predicted = output.imputed
+            extra = output.imputation_error / (6 * self.shape[0])
+        error: Tensor = ((predicted - values).abs() * hidden).sum() / hidden.sum().clamp_min(1)
         return error + extra
 
 
 def _with_layers_of(table: PixelTable, like: PixelTable) -> PixelTable:
-    """The table with the layers of another; NaN where it has none of that name."""
-    for kind, found, wanted in (
+    """The table with the layers of another; NaN for those that it lacks."""
+    for kind, given, wanted in (
         ("bands", table.bands, like.bands),
         ("months", [*map(str, table.months)], [*map(str, like.months)]),
     ):
-        if tuple(found) != tuple(wanted):
+        if tuple(given) != tuple(wanted):
             raise InputError(
-                f"The series to pretrain on have the {kind} {join_words(found)}; the pixels to train on have "
-                f"{join_words(wanted)}. Both must be alike, in order."
+                f"The series to pretrain on have the {kind} {join_words(given)}; the pixels to train on have "
+                f"{join_words(wanted)}. Both must be the same, in order."
             )
     columns = [
         table.static[:, table.layers.index(name)]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
-from tesela.training.segmentation.settings import SettingsError
+from tesela.training.settings import SettingsError, out_of_range
 
 PUBLISHED_EPOCHS = 200
 PUBLISHED_BATCH = 2048
@@ -20,9 +20,9 @@ class UnmixingSettings:
     """
     How an unmixing model is trained.
 
-    The defaults are ours. With `published`, BRITS is trained as Rodriguez-Ortega et al. did [RodriguezOrtega2024]_,
-    also where their code differs from their text: the error of imputation is summed over steps and estimates, and the
-    weights of the two estimates pass no sigmoid.
+    The defaults are ours. `published` trains BRITS as Rodriguez-Ortega et al. [RodriguezOrtega2024]_, also where their
+    code differs from their text: the error of imputation is summed over steps and estimates, and the weights of the two
+    estimates pass no sigmoid.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -31,12 +31,12 @@ class UnmixingSettings:
     """Pixel encoder, BRITS, or a baseline."""
     context: int = 2
     """Convolutions of 3 x 3 over neighbours, for encoders; for trees, pixels on each side. 0: none."""
-    members: int = 1
+    ensemble_size: int = 1
     """Networks of an ensemble, each from its own random start."""
     dirichlet: bool = False
-    """Let encoders answer with a Dirichlet distribution, whose width says how unsure they are."""
-    mixture: bool = False
-    """Let encoders rebuild the series from monthly endmember spectra, which can be read from the expert."""
+    """Let encoders predict a Dirichlet distribution, whose width is an uncertainty."""
+    endmember_decoder: bool = False
+    """Let encoders reconstruct the series from monthly endmember spectra, which can be read from the expert."""
     epochs: int = 60
     """Passes over the training pixels."""
     batch_size: int = 512
@@ -48,25 +48,25 @@ class UnmixingSettings:
     clip: float = 1.0
     """Largest norm of the gradient; 0 turns clipping off."""
     kl: float = 1.0
-    """Weight of the cross-entropy of shares, which takes zeros as they are."""
+    """Weight of the cross-entropy of shares, which allows exact zeros."""
     mse: float = 4.0
-    """Weight of the squared error, by which maps are judged."""
-    upper: float = 0.5
-    """Weight of the same losses one level up, where the legend has one."""
+    """Weight of the squared error, the measure by which maps are assessed."""
+    parent_weight: float = 0.5
+    """Weight of the same losses one level up, if the legend has one."""
     imputation: float = 0.25
     """Weight of BRITS's mean error of observed values."""
     consistency: float = 0.1
     """Weight of the disagreement of BRITS's directions."""
     month_mask: float = 0.1
-    """Mean share of months hidden from a training pixel, so that gaps surprise nobody."""
+    """Mean share of months hidden from a training pixel, to train for gaps."""
     mixup: float = 0.0
-    """Share of training pixels blended with another: under linear mixing, its shares blend exactly."""
+    """Share of training pixels mixed with another: under linear mixing, their shares mix exactly."""
     ema: float = 0.99
     """Decay per step of the averaged weights, which are validated and saved; 0 for no averaging."""
     validate_every: int = 3
-    """Epochs between two looks at the validation pixels."""
+    """Epochs between two validations."""
     patience: int = 0
-    """Looks without a better RMSE after which the training ends; 0 for never. The best weights are saved anyway."""
+    """Validations without a better RMSE after which the training ends; 0 for never. The best weights are saved."""
     trees: int = 200
     """Trees of a forest; most rounds of boosting."""
     endmember_pixels: int = 50
@@ -83,16 +83,16 @@ class UnmixingSettings:
 
     @property
     def resolved(self) -> UnmixingSettings:
-        """The settings with those that `published` implies; fewer epochs than published stay as they are set."""
+        """The settings with those that `published` implies; the number of epochs stays as it is set."""
         if not self.published:
             return self
         return replace(
             self,
             model="brits",
             context=0,
-            members=1,
+            ensemble_size=1,
             dirichlet=False,
-            mixture=False,
+            endmember_decoder=False,
             batch_size=PUBLISHED_BATCH,
             learning_rate=3e-3,
             weight_decay=0.0,
@@ -100,7 +100,7 @@ class UnmixingSettings:
             clip=0.95,
             kl=0.0,
             mse=0.75,
-            upper=0.0,
+            parent_weight=0.0,
             month_mask=0.0,
             mixup=0.0,
             ema=0.0,
@@ -110,7 +110,7 @@ class UnmixingSettings:
 
 _RANGES: dict[str, tuple[float, float]] = {
     "context": (0, 8),
-    "members": (1, 64),
+    "ensemble_size": (1, 64),
     "epochs": (1, 100_000),
     "batch_size": (1, 1 << 20),
     "learning_rate": (1e-9, 10),
@@ -119,7 +119,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "clip": (0, 1e6),
     "kl": (0, 1e3),
     "mse": (0, 1e3),
-    "upper": (0, 1e3),
+    "parent_weight": (0, 1e3),
     "imputation": (0, 1e3),
     "consistency": (0, 1e3),
     "month_mask": (0, 0.5),
@@ -134,11 +134,8 @@ _RANGES: dict[str, tuple[float, float]] = {
 
 
 def _problems(settings: UnmixingSettings) -> Iterator[str]:
-    for name, (least, most) in _RANGES.items():
-        value = getattr(settings, name)
-        if not least <= value <= most:
-            yield f"{name} is {value}, but must be from {least:g} to {most:g}"
+    yield from out_of_range(settings, _RANGES)
     if settings.kl + settings.mse == 0:
-        yield "kl and mse are both 0, so nothing would be learned"
+        yield "kl and mse are both 0, so the training would have no aim"
     if settings.published and settings.model not in ("brits", "tempcnn"):
         yield f"published is true, but model is '{settings.model}': the paper trained BRITS"

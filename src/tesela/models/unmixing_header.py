@@ -1,12 +1,14 @@
-"""The series of an unmixing expert: which months and layers it reads, how it scales them, and its prior."""
+"""What the header of an unmixing expert adds: its series, how it scales them, and the variance of its shares."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
 
 LIMIT = 10.0
 """Scaled values are cut at this many standard deviations: one broken number must not decide."""
@@ -14,7 +16,7 @@ LIMIT = 10.0
 
 @dataclass(frozen=True)
 class SeriesScaling:
-    """What an unmixing expert knows of its input beside the bands."""
+    """The input of an unmixing expert besides the bands."""
 
     months: tuple[int, ...]
     """Month, 1 to 12, of each step of the series."""
@@ -23,10 +25,10 @@ class SeriesScaling:
     layer_mean: tuple[float, ...]
     layer_std: tuple[float, ...]
     prior: tuple[float, ...]
-    """Mean shares of the classes over the training pixels: the answer where nothing was ever observed."""
+    """Mean shares of the classes over the training pixels: the result where nothing was ever observed."""
 
     def problems(self, classes: int) -> Iterator[str]:
-        """Say what does not fit together."""
+        """List what does not fit together."""
         if not self.months or not all(1 <= month <= 12 for month in self.months):
             yield f"months are {self.months}, numbers from 1 to 12 were needed"
         if not len(self.layers) == len(self.layer_mean) == len(self.layer_std):
@@ -40,7 +42,7 @@ class SeriesScaling:
         if len(prior) != classes or not (prior >= 0).all() or abs(prior.sum() - 1) > 1e-3:
             yield f"the prior has {len(prior)} shares of sum {prior.sum():g}; {classes} of sum 1 were needed"
 
-    def scaled_layers(self, layers: NDArray[np.floating]) -> NDArray[np.float32]:
+    def scaled_layers(self, layers: NDArray[np.floating]) -> Floats:
         """
         Scale ancillary layers; 0, the mean, where one has no data.
 
@@ -58,16 +60,16 @@ class SeriesScaling:
     @classmethod
     def from_dict(cls, document: Mapping[str, object]) -> SeriesScaling:
         """Build from `to_dict`'s document; raises TypeError, KeyError or ValueError where it is wrong."""
-        found = {name: document[name] for name in _FIELDS}
-        for name, items in found.items():
+        lists = {name: document[name] for name in _FIELDS}
+        for name, items in lists.items():
             if not isinstance(items, list):
                 raise TypeError(f"{name} is {str(items)[:60]!r}, a list was needed")
         return cls(
-            months=tuple(int(str(item)) for item in _items(found["months"])),
-            layers=tuple(str(item) for item in _items(found["layers"])),
-            layer_mean=tuple(float(str(item)) for item in _items(found["layer_mean"])),
-            layer_std=tuple(float(str(item)) for item in _items(found["layer_std"])),
-            prior=tuple(float(str(item)) for item in _items(found["prior"])),
+            months=tuple(int(str(item)) for item in _items(lists["months"])),
+            layers=tuple(str(item) for item in _items(lists["layers"])),
+            layer_mean=tuple(float(str(item)) for item in _items(lists["layer_mean"])),
+            layer_std=tuple(float(str(item)) for item in _items(lists["layer_std"])),
+            prior=tuple(float(str(item)) for item in _items(lists["prior"])),
         )
 
 
@@ -81,9 +83,9 @@ def _items(value: object) -> list[object]:
 
 def scale_series(
     values: NDArray[np.floating], mean: NDArray[np.float32], std: NDArray[np.float32]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+) -> tuple[Floats, Floats]:
     """
-    Scale series and say where they are observed.
+    Scale series, and mark where they are observed.
 
     Parameters
     ----------
@@ -101,10 +103,50 @@ def scale_series(
     return _scaled(values, mean, std), np.isfinite(values).astype(np.float32)
 
 
-def _scaled(
-    values: NDArray[np.floating], mean: NDArray[np.float32], std: NDArray[np.float32]
-) -> NDArray[np.float32]:
+def _scaled(values: NDArray[np.floating], mean: NDArray[np.float32], std: NDArray[np.float32]) -> Floats:
     with np.errstate(over="ignore"):
         scaled = (values.astype(np.float32, copy=False) - mean) / std
     scaled[~np.isfinite(values)] = 0
     return np.clip(scaled, -LIMIT, LIMIT, out=scaled)
+
+
+@dataclass(frozen=True)
+class Variance:
+    r"""
+    The variance of shares around the truth, fitted on pixels that the network was not trained on.
+
+    .. math:: s^2 = a \, s_\text{own}^2 + b \, m (1 - m)
+
+    for a share *m*. A network's own variance shows where its errors are large, but not how large, and misses errors
+    that all its heads have in common. No variance of a share exceeds :math:`m (1 - m)`.
+    """
+
+    own: float = 1.0
+    """*a*: factor of the network's own variance."""
+    mixed: float = 0.0
+    """*b*: factor of the largest variance that the share can have."""
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether both are finite, not negative, and one is above 0."""
+        return 0 <= self.own < np.inf and 0 <= self.mixed < np.inf and self.own + self.mixed > 0
+
+    def deviation(self, shares: Floats, own_variance: Floats | None) -> Floats | None:
+        """Standard deviation of (..., classes) shares; None if neither the network nor a fit gives one."""
+        if own_variance is None and not self.mixed:
+            return None
+        most = shares * (1 - shares)
+        variance = np.float32(self.mixed) * most
+        if own_variance is not None:
+            variance = variance + np.float32(self.own) * own_variance
+        deviation: Floats = np.sqrt(np.minimum(variance, most))
+        return deviation
+
+
+def read_variances(document: object) -> tuple[Variance, ...]:
+    """Read the pairs of a header; raises TypeError or ValueError where they are wrong."""
+    if not isinstance(document, list) or not all(
+        isinstance(pair, Sequence) and len(pair) == 2 for pair in document
+    ):
+        raise TypeError(f"variance is {str(document)[:60]!r}, pairs of numbers were needed")
+    return tuple(Variance(*(float(str(number)) for number in pair)) for pair in document)

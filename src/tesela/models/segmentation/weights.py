@@ -27,12 +27,12 @@ NESTED = ("state_dict", "model_state_dict", "model", "network", "teacher", "stud
 
 @dataclass(frozen=True)
 class WeightsReport:
-    """What of a file of weights found a place."""
+    """Which tensors of a file of weights were used."""
 
     loaded: int
     """Number of tensors copied into the encoder."""
     unexpected: tuple[str, ...]
-    """Names in the file without a place in the encoder: a classifier's head, for example."""
+    """Names in the file that the encoder does not have: a classifier's head, for example."""
     adapted: tuple[str, ...]
     """First convolutions that were spread over another number of bands."""
 
@@ -54,21 +54,21 @@ def load_encoder_weights(
     source_weights : Path or mapping of str to tensor
         A ``.safetensors`` or ``.pth`` file (which is read without running code), or the tensors themselves.
     source : str
-        How messages call it.
+        Name for messages.
 
     Raises
     ------
     ExpertError
         If the file cannot be read, lacks a tensor of the encoder, or has one of another shape.
     """
-    found = read_weights(source_weights) if isinstance(source_weights, Path) else dict(source_weights)
+    tensors = read_weights(source_weights) if isinstance(source_weights, Path) else dict(source_weights)
     own = encoder.state_dict()
-    matched, unexpected = _match(own, found)
+    matched, unexpected = _match(own, tensors)
     missing = [name for name in own if name not in matched and not name.endswith("num_batches_tracked")]
     if missing:
         raise ExpertError(
             f"{source}: {len(missing)} of the {len(own)} tensors of the encoder are missing "
-            f"({join_words(missing, most=3)}), and {len(unexpected)} in it have no place "
+            f"({join_words(missing, most=3)}), and {len(unexpected)} in it do not belong to it "
             f"({join_words(unexpected, most=3) or 'none'}). "
             f"Name the encoder these weights were trained with."
         )
@@ -88,7 +88,7 @@ def load_encoder_weights(
     encoder.load_state_dict(matched, strict=False)
     report = WeightsReport(len(matched), tuple(unexpected), tuple(adapted))
     _LOG.info(
-        "%s: %d tensors loaded; without a place: %s",
+        "%s: %d tensors loaded; not used: %s",
         source,
         report.loaded,
         join_words(unexpected, most=6) or "none",
@@ -127,7 +127,7 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     else:
         try:
             with warnings.catch_warnings():
-                # a pickle of another age: it is either read or refused below, which is all a user can act on
+                # an old pickle: it is either read or refused below, which is all a user can act on
                 warnings.filterwarnings("ignore", message="Detected pickle protocol", category=UserWarning)
                 document = torch.load(path, map_location="cpu", weights_only=True)
         except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
@@ -140,10 +140,10 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
         if isinstance(document, Mapping) and isinstance(document.get(key), Mapping):
             document = document[key]
     tensors = document.items() if isinstance(document, Mapping) else ()
-    found = {str(name): tensor for name, tensor in tensors if isinstance(tensor, torch.Tensor)}
-    if not found:
+    named = {str(name): tensor for name, tensor in tensors if isinstance(tensor, torch.Tensor)}
+    if not named:
         raise ExpertError(f"{path}: holds no named tensors; a state_dict was needed.")
-    return found
+    return named
 
 
 def pretrained_weights(encoder: str, name: str) -> dict[str, torch.Tensor]:
@@ -153,22 +153,22 @@ def pretrained_weights(encoder: str, name: str) -> dict[str, torch.Tensor]:
     Raises
     ------
     ExpertError
-        If there are none of this name, or they cannot be downloaded: says how to bring them as a file.
+        If there are none of this name, or they cannot be downloaded: the message explains how to use a file.
     """
     import segmentation_models_pytorch as smp
 
     if encoder.startswith("tu-"):
         if name != "imagenet":
             raise ExpertError(
-                f"Weights '{name}': encoders of timm know 'imagenet'; write another tag into the encoder's "
+                f"Weights '{name}': encoders of timm have 'imagenet'; write another tag into the encoder's "
                 f'name ("{encoder.removeprefix("tu-")}.TAG"), or give a local .safetensors or .pth file.'
             )
         options: bool | str = True
     else:
-        known = sorted(smp.encoders.encoders[encoder]["pretrained_settings"])
-        if name not in known:
+        names = sorted(smp.encoders.encoders[encoder]["pretrained_settings"])
+        if name not in names:
             raise ExpertError(
-                f"Weights '{name}': encoder '{encoder}' has {join_words(known) or 'none'} by name. "
+                f"Weights '{name}': encoder '{encoder}' has {join_words(names) or 'none'} by name. "
                 f"Give one of these or a local .safetensors or .pth file."
             )
         options = name
@@ -219,11 +219,11 @@ def _answers(address: str) -> bool:
 
 
 def _match(
-    own: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor]
+    own: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor]
 ) -> tuple[dict[str, torch.Tensor], list[str]]:
     """Pair names under the best prefixes; timm writes ``layers_0`` where others write ``layers.0``."""
     prefixes = {""}
-    for name in found:
+    for name in given:
         parts = name.split(".")
         prefixes.update(".".join(parts[:depth]) + "." for depth in range(1, min(len(parts), 4)))
     best: dict[str, str] = {}
@@ -232,14 +232,14 @@ def _match(
         for prefix in sorted(prefixes, key=len):
             pairs = {
                 targets[_plain(name.removeprefix(prefix))]: name
-                for name in found
+                for name in given
                 if name.startswith(prefix) and _plain(name.removeprefix(prefix)) in targets
             }
             if len(pairs) > len(best):
                 best = pairs
     used = set(best.values())
-    unused = [name for name in found if name not in used]
-    return {ours: found[theirs] for ours, theirs in best.items()}, unused
+    unused = [name for name in given if name not in used]
+    return {ours: given[theirs] for ours, theirs in best.items()}, unused
 
 
 def _plain(name: str) -> str:
