@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 from scipy.ndimage import gaussian_filter
 
+from tesela.chains import label_ranking
 from tesela.chains.label_ranking import SETTINGS, rank_patches
 from tesela.cli import main
 from tesela.core.errors import InputError
@@ -143,6 +145,38 @@ def test_no_area_is_in_two_folds(table_path: Path, folds: int, step: float) -> N
             assert area.intersection(other).area < 1
     with pytest.raises(InputError, match="too few for 200 folds"):
         fold_patches(table, 200)
+
+
+@pytest.mark.parametrize("model", ["forest", "network"])
+def test_no_model_trains_or_validates_on_pixels_that_it_predicts(
+    table_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str
+) -> None:
+    table: PatchTable = read_patches(table_path)
+    maps = [open_map(table.labels["scene"])]
+    overlapping = make_patches(list(table.scenes.values()), maps, size_px=16, stride_px=8)
+    path = overlapping.write(tmp_path / "patches.parquet")
+    given: list[PatchTable] = []
+
+    def predict(split: PatchTable, folder: Path, task: object) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        given.append(split)
+        for _ in range(split.counts["test"]):
+            yield np.zeros((16, 16), np.uint8), np.full((3, 16, 16), 1 / 3, np.float32)
+
+    monkeypatch.setitem(label_ranking._MODELS, model, predict)
+    ranked = rank_patches(path, model=model, folds=3).table.frame
+    assert len(given) == 3
+    for split in given:
+        assert set(split.counts) == {"train", "test", "none"} | ({"val"} if model == "network" else set())
+        areas = {
+            name: shapely.union_all(rows.geometry.to_numpy()) for name, rows in split.frame.groupby("split")
+        }
+        for name in {"train", "val"} & set(areas):
+            assert areas[name].intersection(areas["test"]).area < 1
+        if model == "network":
+            assert areas["train"].intersection(areas["val"]).area < 1
+    tested = np.array([(split.frame["split"] == "test").to_numpy() for split in given])
+    assert tested.sum(axis=0).max() == 1, "one model predicts a patch"
+    assert (tested.any(axis=0) == ranked["error_likelihood"].notna()).all()
 
 
 def test_texture_is_colour_and_its_surroundings() -> None:

@@ -177,6 +177,21 @@ def test_no_block_is_in_two_splits_and_the_buffer_holds(
     assert buffer_m > 0 or counts["none"] == 0
 
 
+def test_a_buffer_removes_pixels_of_the_earlier_split_only() -> None:
+    row = GeoBox((1, 30), GRID.affine, GRID.crs)  # three blocks of ten pixels of 500 m
+    plain = split_pixels(table_on(row), block_m=(5000, 500), balanced=False, seed=1).splits
+    names = [int(plain[at]) for at in (5, 15, 25)]
+    assert sorted(names) == [0, 1, 2]
+    kept = split_pixels(table_on(row), block_m=(5000, 500), balanced=False, seed=1, buffer_m=1200).splits
+    expected = plain.copy()
+    for border in (10, 20):
+        before, after = plain[border - 1], plain[border]
+        # pixel centres are 500 and 1000 m from the first pixel of the other split
+        at = slice(border - 2, border) if before < after else slice(border, border + 2)
+        expected[at] = NO_SPLIT
+    assert kept.tolist() == expected.tolist()
+
+
 def test_the_published_shares_are_reached() -> None:
     grid = GeoBox((400, 400), GRID.affine, GRID.crs)
     for balanced in (True, False):

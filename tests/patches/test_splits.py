@@ -19,7 +19,8 @@ from odc.geo.geobox import GeoBox
 
 from tesela.core import Band, GridError, InputError, LandClass, Legend, Scene
 from tesela.patches import QUALITIES, PatchTable, split_patches, summarise
-from tesela.patches.balance import allocate_groups
+from tesela.patches.areas import separate_splits
+from tesela.patches.balance import allocate_groups, largest_remainder
 from tesela.patches.strips import footprints
 
 LEGEND = Legend("demo", tuple(LandClass(n, code, code, f"#0000{n:02x}") for n, code in enumerate("abcd", 1)))
@@ -255,6 +256,63 @@ def test_a_buffer_keeps_splits_apart() -> None:
     assert min(a.distance(b) for a, b in itertools.combinations(split_areas(near).values(), 2)) < 1
     assert_no_overlap(far, buffer_m=100)
     assert far.counts["none"] > near.counts.get("none", 0)
+
+
+@pytest.mark.parametrize("how", ["block", "random", "region", "quality"])
+def test_every_kind_of_split_keeps_the_buffer(
+    how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = table_of([scene_of("a")], size_px=8)
+    options: dict[str, object] = {"block_m": 320, "seed": 2}
+    if how == "quality":
+        table = with_quality(table, [*["high"] * 4, *["medium"] * 4, *["low"] * 4] * 12)
+    if how == "region":
+        options |= {"regions": regions_file(tmp_path, ["train", "val", "test"]), "region_field": "name"}
+    if how == "random":  # pairs of patches, 20 m apart
+        pairs = [scene_of("a", shape=(384, 384)), scene_of("b", shape=(384, 384), shift=(10, 0))]
+        table = table_of(pairs, size_px=8, stride_px=64)
+
+    def least_gap(buffer_m: float) -> float:
+        areas = split_areas(split_patches(table, how, buffer_m=buffer_m, **options))
+        assert set(areas) == {"train", "val", "test"}
+        return min(first.distance(second) for first, second in itertools.combinations(areas.values(), 2))
+
+    assert least_gap(0) < 99
+    assert least_gap(100) >= 100
+    monkeypatch.setattr("tesela.patches.split._MAX_BUFFERED", 0)  # as for a large table
+    assert least_gap(100) >= 100
+
+
+def test_a_buffer_is_the_least_distance_of_patches_and_removes_no_more(tmp_path: Path) -> None:
+    table = table_of([scene_of("a")], size_px=8)
+    path = regions_file(tmp_path, ["train", "val", "test"])
+    unused = {}
+    for buffer_m in (0, 80, 81):
+        made = split_patches(table, "region", regions=path, region_field="name", buffer_m=buffer_m).frame
+        unused[buffer_m] = {int(col) // 8 for col in made["col"][made["split"] == "none"]}
+    # columns 3 and 4, 7 and 8 are neighbours of different splits
+    assert unused[0] == set()
+    assert len(unused[80]) == 2
+    assert unused[80] <= {3, 4, 7, 8}
+    assert len(unused[81]) == 4
+
+
+def test_separate_splits_moves_the_patch_with_most_conflicts() -> None:
+    squares = np.array([shapely.box(x, 0, x + 10, 10) for x in (0, 5, 12, 30)], object)
+    splits = np.array(["train", "test", "train", "val"], object)
+    assert separate_splits(squares, splits).tolist() == ["train", "none", "train", "val"]
+    assert separate_splits(squares, splits, buffer_m=8).tolist() == ["train", "none", "train", "val"]
+    # 9 m: of the two patches with two conflicts the one of the larger split is moved, then of the other pair, too
+    assert separate_splits(squares, splits, buffer_m=9).tolist() == ["none", "test", "none", "val"]
+
+
+def test_fractions_become_whole_numbers_by_largest_remainder() -> None:
+    assert largest_remainder(10, (0.55, 0.28, 0.17)).tolist() == [5, 3, 2]
+    assert largest_remainder(11, (0.6, 0.2, 0.2)).tolist() == [7, 2, 2]
+    assert largest_remainder(9, (0.5, 0.25, 0.25)).tolist() == [5, 2, 2], "equal remainders: the first"
+    assert largest_remainder(5, (0.9, 0.05, 0.05)).tolist() == [3, 1, 1], "none is empty"
+    assert largest_remainder(5, (0.9, 0.1, 0.0)).tolist() == [4, 1, 0], "but of fraction 0"
+    assert largest_remainder(3, (0.6, 0.2, 0.2)).tolist() == [1, 1, 1]
 
 
 def test_blocks_in_degrees_are_measured_in_metres() -> None:
