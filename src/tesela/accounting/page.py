@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from tesela.accounting.accounts import Accounts
 from tesela.accounting.change_uncertainty import ChangeEstimates
 from tesela.io.manifest import write_whole
-from tesela.pages.environment import page_environment
-from tesela.pages.number_format import hectares_text
+from tesela.pages.environment import hectares_text, page_environment
 from tesela.sampling.estimates import Estimate
 
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 620, 230, 62, 18, 12, 28

@@ -37,7 +37,7 @@ from tesela.core.errors import GridError, InputError, LegendError
 from tesela.core.grid import pixel_offset, window_grid
 from tesela.core.legend import Legend
 from tesela.io.maps import ClassMap
-from tesela.io.pixel_areas import areas_on, measures_ground, outline, pixel_area_m2
+from tesela.io.pixel_areas import areas_on, has_true_lengths, outline, pixel_area_m2
 from tesela.io.raster import raster_crs
 
 if TYPE_CHECKING:
@@ -352,5 +352,5 @@ def _notes(
             f"{total.unreferenced_px:,} pixels have a class in the map and none in the reference; "
             f"they are not evaluated."
         )
-    if not measures_ground(map.grid):
+    if not has_true_lengths(map.grid):
         yield f"The units of {map.grid.crs} are no lengths on the ground; areas are geodesic, by tile."

@@ -14,7 +14,7 @@ from odc.geo.geobox import GeoBox
 
 from tesela.assessment.confusion import Confusion
 from tesela.core.errors import InputError
-from tesela.io.pixel_areas import measures_ground
+from tesela.io.pixel_areas import has_true_lengths
 from tesela.io.raster import raster_crs
 
 EDGES_PX = (1.0, 2.0, 5.0, 10.0)
@@ -105,7 +105,7 @@ def pixel_side_m(grid: GeoBox) -> float | None:
     """Side of a pixel in metres; None where CRS units are no lengths on the ground, or pixels are not square."""
     step = grid.affine
     width, height = math.hypot(step.a, step.d), math.hypot(step.b, step.e)
-    if not measures_ground(grid) or abs(width / height - 1) > 1e-3:
+    if not has_true_lengths(grid) or abs(width / height - 1) > 1e-3:
         return None
     return width * float(raster_crs(grid).linear_units_factor[1])
 

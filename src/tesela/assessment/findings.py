@@ -19,7 +19,7 @@ from tesela.assessment.document import (
 )
 from tesela.assessment.pictures import band_name
 from tesela.core.errors import join_words
-from tesela.pages.number_format import hectares_text, percent_text, score_text
+from tesela.pages.environment import hectares_text, percent_text, score_text
 
 
 def findings(document: ReportDocument) -> Iterator[str]:

@@ -16,7 +16,7 @@ _NAMES = {
     "miou": "mIoU",
     "macro_f1": "macro F1",
 }
-"""What the page calls the columns of our own logs."""
+"""Names on the page for the columns of our own logs."""
 _RATES = ("lr", "learning_rate")
 _WIDTH, _HEIGHT = 460, 240
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 12, 12, 34
@@ -35,7 +35,7 @@ def read_curves(path: Path) -> tuple[Panel, ...]:
     """
     Panels of a `metrics.csv` of Lightning's CSVLogger: losses, and scores between 0 and 1.
 
-    Rows of one epoch are averaged; gaps, epochs without a value and quantities without any are passed over.
+    Rows of one epoch are averaged; gaps, epochs without a value and quantities without any are left out.
 
     Raises
     ------
@@ -49,16 +49,16 @@ def read_curves(path: Path) -> tuple[Panel, ...]:
         raise InputError(f"{path}: the training log cannot be read ({error.strerror}).") from None
     if not rows or "epoch" not in rows[0]:
         raise InputError(f"{path}: is no log of lightning's CSVLogger: it has no rows with a column 'epoch'.")
-    found: dict[str, dict[float, list[float]]] = {}
+    by_name: dict[str, dict[float, list[float]]] = {}
     for row in rows:
         epoch = _finite(row.get("epoch"))
         for name, text in row.items():
             value = _finite(text)
             if name and name not in ("epoch", "step") and epoch is not None and value is not None:
-                found.setdefault(name, {}).setdefault(epoch, []).append(value)
+                by_name.setdefault(name, {}).setdefault(epoch, []).append(value)
     lines = {
         name: [(epoch, sum(values) / len(values)) for epoch, values in sorted(by_epoch.items())]
-        for name, by_epoch in found.items()
+        for name, by_epoch in by_name.items()
     }
     losses = {name: line for name, line in lines.items() if "loss" in name.lower()}
     scores = {
@@ -70,9 +70,9 @@ def read_curves(path: Path) -> tuple[Panel, ...]:
     }
     panels = (("Loss by epoch", losses), ("Scores on validation patches by epoch", scores))
     return tuple(
-        Panel(title, {_NAMES.get(name, name): line for name, line in found.items()})
-        for title, found in panels
-        if found
+        Panel(title, {_NAMES.get(name, name): line for name, line in quantities.items()})
+        for title, quantities in panels
+        if quantities
     )
 
 
@@ -80,14 +80,14 @@ def draw_panel(panel: Panel) -> str:
     """
     The panel as an SVG element that takes its colours from the page.
 
-    Names are not written into the SVG, so nothing in it needs escaping: line k has the class ``line-k``.
+    The SVG has no names, so nothing in it needs escaping: line k has the class ``line-k``.
     """
     points = [point for line in panel.lines.values() for point in line]
     first, last = min(x for x, _ in points), max(x for x, _ in points)
     ticks = _ticks(min(0.0, *(y for _, y in points)), max(y for _, y in points))
     low, high = ticks[0], ticks[-1]
 
-    def place(x: float, y: float) -> tuple[float, float]:
+    def position(x: float, y: float) -> tuple[float, float]:
         across = (x - first) / (last - first) if last > first else 0.5
         up = (y - low) / (high - low)
         return (
@@ -97,23 +97,23 @@ def draw_panel(panel: Panel) -> str:
 
     parts = [f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{panel.title}">']
     for tick in ticks:
-        _, y = place(first, tick)
+        _, y = position(first, tick)
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{tick:g}</text>')
     for epoch in _epochs(first, last):
-        x, _ = place(epoch, low)
+        x, _ = position(epoch, low)
         parts.append(f'<text x="{x:.1f}" y="{_HEIGHT - 14}" text-anchor="middle">{epoch:g}</text>')
     for k, line in enumerate(panel.lines.values()):
-        path = " ".join("{:.1f},{:.1f}".format(*place(x, y)) for x, y in line)
+        path = " ".join("{:.1f},{:.1f}".format(*position(x, y)) for x, y in line)
         if len(line) > 1:
             parts.append(f'<polyline class="line-{k % 6}" points="{path}"/>')
-        x, y = place(*line[-1])
+        x, y = position(*line[-1])
         parts.append(f'<circle class="line-{k % 6}" cx="{x:.1f}" cy="{y:.1f}" r="3"/>')
     return "".join([*parts, "</svg>"])
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Four to seven round numbers that hold `low` and `high` between them."""
+    """Four to seven round numbers, from `low` or less to `high` or more."""
     span = max(high - low, 1e-9)
     size = 10 ** math.floor(math.log10(span))
     step = next(size * part for part in (0.2, 0.25, 0.5, 1, 2) if span / (size * part) <= 6)

@@ -1,4 +1,4 @@
-"""Printing: the report as PDF, by the Chromium of the machine."""
+"""PDF: the report printed by the machine's Chromium."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tesela.core.machine import is_root
 from tesela.io.manifest import write_whole
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-"""Programs that can print a page, looked for in this order."""
+"""Programs that can print a page, in the order of the search."""
 
 _FLAGS = (
     "--headless",
@@ -28,12 +28,12 @@ _FLAGS = (
 
 def find_browser() -> str | None:
     """Path of a Chromium, or None where there is none."""
-    return next((found for name in BROWSERS if (found := shutil.which(name))), None)
+    return next((path for name in BROWSERS if (path := shutil.which(name))), None)
 
 
 def print_page(page: Path, out: Path, *, browser: str, timeout_s: float = 180) -> Path:
     """
-    Print a page that stands in a file as PDF; it appears whole or not at all.
+    Print the page of a file as PDF; the PDF appears whole or not at all.
 
     Parameters
     ----------
@@ -52,11 +52,11 @@ def print_page(page: Path, out: Path, *, browser: str, timeout_s: float = 180) -
             done = subprocess.run(
                 [*words, page.resolve().as_uri()], capture_output=True, timeout=timeout_s, check=False
             )
-            trouble = f"it ended with {done.returncode}"
+            problem = f"it ended with {done.returncode}"
         except (OSError, subprocess.TimeoutExpired) as error:
-            trouble = str(error)
+            problem = str(error)
         if not part.exists() or part.read_bytes()[:5] != b"%PDF-":
             raise InputError(
-                f"{out}: {browser} printed nothing ({trouble}). Open {page} in a browser and print it there."
+                f"{out}: {browser} printed nothing ({problem}). Open {page} in a browser and print it there."
             )
     return out

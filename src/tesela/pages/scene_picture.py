@@ -21,7 +21,7 @@ _NATURAL = (
     ("B08", "B04", "B03"),
     ("B8", "B4", "B3"),
 )
-"""Bands shown as red, green and blue, the first set that a scene has; names without regard to case."""
+"""Bands shown as red, green and blue: the first set that a scene has; upper and lower case are equal."""
 
 
 def scene_picture(scene: Scene, grid: GeoBox, *, bands: Sequence[str] | None = None) -> Image.Image:
@@ -50,10 +50,10 @@ def scene_picture(scene: Scene, grid: GeoBox, *, bands: Sequence[str] | None = N
 
 def common_range(values: NDArray[np.float32]) -> tuple[float, float]:
     """
-    Lowest and highest of the common values of a band, (n,): what is drawn black and full.
+    Range of the common values of a band, (n,): the values drawn black and at full brightness.
 
     From the 2nd to the 98th percentile, but not further from the median than five times the distance of the
-    quartiles: a little snow or cloud does not leave the land black.
+    quartiles, so that a little snow or cloud does not make the land black.
     """
     low, first, middle, third, high = np.percentile(values, (2, 25, 50, 75, 98))
     return float(max(low, middle - 5 * (middle - first))), float(min(high, middle + 5 * (third - middle)))
@@ -61,7 +61,7 @@ def common_range(values: NDArray[np.float32]) -> tuple[float, float]:
 
 def shown_bands(scene: Scene) -> tuple[str, ...]:
     """
-    Three bands to show: natural colours where the names tell, else near infrared, else the first.
+    Three bands to show: natural colours if the names allow it, else near infrared, else the first bands.
 
     Of several dates ("B04_april", "B04_july") the middle one is shown.
     """
@@ -77,7 +77,7 @@ def shown_bands(scene: Scene) -> tuple[str, ...]:
 
 
 def enlarged(picture: Image.Image, *, at_least_px: int = 800) -> Image.Image:
-    """A small picture with its pixels repeated a whole number of times, so that it shows in a document."""
+    """A small picture with its pixels repeated a whole number of times, large enough for a document."""
     times = max(1, at_least_px // max(picture.size))
     size = (picture.width * times, picture.height * times)
     return picture.resize(size, Image.Resampling.NEAREST) if times > 1 else picture
@@ -91,7 +91,7 @@ def png_bytes(picture: Image.Image) -> bytes:
 
 
 def webp_bytes(picture: Image.Image) -> bytes:
-    """The picture as lossy WebP: for imagery, an eighth of its PNG."""
+    """The picture as lossy WebP: for imagery, an eighth of the size of its PNG."""
     file = io.BytesIO()
     picture.save(file, "WEBP", quality=84, method=4)
     return file.getvalue()

@@ -10,8 +10,7 @@ from typing import Any
 
 from tesela.core.legend import Legend
 from tesela.io.manifest import write_whole
-from tesela.pages.environment import page_environment
-from tesela.pages.number_format import count_text
+from tesela.pages.environment import count_text, page_environment
 from tesela.sampling.estimates import AccuracyEstimates, Estimate
 
 

@@ -20,7 +20,7 @@ from tesela.core.errors import GridError, InputError
 from tesela.core.grid import pixel_offset, pixel_size_m, windows
 from tesela.core.legend import Legend, sum_to_level
 from tesela.io.abundance import AbundanceMap, ErrorWriter
-from tesela.io.pixel_values import read_numbers
+from tesela.io.pixel_values import read_pixel_values
 from tesela.io.raster import open_dataset
 
 BLOCK_M = (18_000.0, 15_000.0)
@@ -142,7 +142,7 @@ def assess_abundance(
                 evaluated &= chosen[row : row + rows, col : col + cols]
             deviation = None
             if spread is not None:
-                raw, valid = read_numbers(
+                raw, valid = read_pixel_values(
                     spread, list(range(1, len(legend) + 1)), window, nodata=spread.nodata, continuous=False
                 )
                 deviation = np.where(

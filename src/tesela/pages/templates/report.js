@@ -27,7 +27,7 @@
     panes.classList.toggle("zoomed", view.s > 1);
   }
 
-  // Enlarge, keeping what lies at the parts u, v of the pane in its place.
+  // Enlarge, and keep the point at the parts u, v of the pane where it is.
   function zoom(times, u = 0.5, v = 0.5) {
     const before = view.s;
     view.s = Math.min(Math.max(view.s * times, 1), most);
@@ -36,19 +36,19 @@
     show();
   }
 
-  function place(event) {
+  function position(event) {
     const box = event.currentTarget.getBoundingClientRect();
     return [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
   }
 
   function named(name, index) {
-    const found = values[name] && data.classes[values[name][index]];
-    const parts = [document.createElement("b"), found ? found[0] : "no data"];
+    const item = values[name] && data.classes[values[name][index]];
+    const parts = [document.createElement("b"), item ? item[0] : "no data"];
     parts[0].textContent = { map: "Map: ", generalised: "Generalised: ", reference: "Reference: " }[name];
-    if (found) {
+    if (item) {
       const swatch = document.createElement("i");
       swatch.className = "swatch";
-      swatch.style.background = found[1];
+      swatch.style.background = item[1];
       parts.splice(1, 0, swatch);
     }
     return parts;
@@ -75,12 +75,12 @@
   const fingers = new Map();
   for (const element of views) {
     element.addEventListener("pointerdown", (event) => {
-      fingers.set(event.pointerId, place(event));
+      fingers.set(event.pointerId, position(event));
       if (view.s > 1) element.setPointerCapture(event.pointerId);
-      read(...place(event));
+      read(...position(event));
     });
     element.addEventListener("pointermove", (event) => {
-      const now = place(event), last = fingers.get(event.pointerId);
+      const now = position(event), last = fingers.get(event.pointerId);
       if (last && view.s > 1 && fingers.size === 1) {
         view.x -= (now[0] - last[0]) / view.s;
         view.y -= (now[1] - last[1]) / view.s;
@@ -103,11 +103,11 @@
       readout.textContent = hint;
       readout.classList.remove("live");
     });
-    element.addEventListener("dblclick", (event) => zoom(2, ...place(event)));
+    element.addEventListener("dblclick", (event) => zoom(2, ...position(event)));
     element.addEventListener("wheel", (event) => {
       if (!event.ctrlKey && !event.metaKey) return;
       event.preventDefault();
-      zoom(Math.exp(-event.deltaY / 300), ...place(event));
+      zoom(Math.exp(-event.deltaY / 300), ...position(event));
     }, { passive: false });
     element.addEventListener("keydown", (event) => {
       const step = 0.1 / view.s;
