@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from tesela.cli import main
+from tesela.io.layers import write_layers
 from tesela.io.legends import load_legend
 from tesela.io.maps import open_map, write_map
-from tesela.io.tables import read_table, write_geopackage
+from tesela.io.tables import read_table
 from tesela.sampling.change_codes import change_legend
 
 LULUCF = load_legend("lulucf")
@@ -70,7 +71,7 @@ def test_a_sample_is_drawn_interpreted_and_accounted(
     )
     codes = change_legend(LULUCF).codes
     points["reference"] = [codes[k] for k in (before[rows, cols] - 1) * 6 + after[rows, cols] - 1]
-    write_geopackage(path, layers)
+    write_layers(path, layers)
     document = json_of(capsys, "account", *maps, *years, "--sample", f"2018-2024={path}", "--title", "Parish")
     (estimate,) = document["estimates"]
     assert estimate["basis"] == "design-based"
@@ -192,7 +193,7 @@ def test_responses_of_interpreters_are_never_overwritten(
     path = tmp_path / "sample_2018-2024.gpkg"
     layers = {name: read_table(path, layer=name) for name in ("points", "strata", "key", "classes")}
     layers["points"].loc[7, "reference"] = "cropland>cropland"
-    write_geopackage(path, layers)
+    write_layers(path, layers)
     before = path.read_bytes()
     capsys.readouterr()
     assert main(draw) == 1
@@ -209,7 +210,7 @@ def test_the_account_reports_missing_responses_and_areas_of_a_sample(
     layers = {name: read_table(path, layer=name) for name in ("points", "strata", "key", "classes")}
     layers["points"]["reference"] = layers["key"]["stratum"]
     layers["points"].loc[90:, "reference"] = ""
-    write_geopackage(path, layers)
+    write_layers(path, layers)
     wide = GeoBox((SIDE, 2 * SIDE), GRID.affine, GRID.crs)
     larger = [
         write_map(tmp_path / f"wide{year}.tif", np.tile(values, 2), wide, legend=LULUCF).path

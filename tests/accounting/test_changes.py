@@ -18,10 +18,11 @@ from tesela.accounting.changes import map_change_layer, map_changes
 from tesela.core.crosswalk import Crosswalk, CrosswalkRow
 from tesela.core.errors import InputError, LegendError
 from tesela.core.legend import Legend
+from tesela.io.layers import write_layers
 from tesela.io.legends import load_legend
 from tesela.io.maps import ClassMap
 from tesela.io.scenes import open_scene
-from tesela.io.tables import read_table, write_geopackage
+from tesela.io.tables import read_table
 from tesela.sampling.change_codes import change_code, change_legend, change_values
 from tesela.sampling.design import plan_sample
 from tesela.sampling.draw import draw_sample
@@ -74,7 +75,7 @@ def test_a_sample_corrects_the_bias_of_change_areas(tmp_path: Path, region: Regi
     codes = change_legend(LULUCF).codes
     right = (truth[0][row, col] - 1).astype(int) * 6 + truth[1][row, col] - 1
     points["reference"] = [codes[k] for k in right]
-    write_geopackage(path, {"points": points, **others})
+    write_layers(path, {"points": points, **others})
     accounts = account_maps(maps, years, tmp_path / "out", samples={(2000, 2024): path}, forest=None)
     (estimate,) = accounts.estimates
     assert estimate.basis == "design-based"

@@ -18,10 +18,11 @@ from tesela.accounting.changes import map_changes
 from tesela.cli import main
 from tesela.core.crosswalk import Crosswalk, CrosswalkRow
 from tesela.core.errors import GridError, InputError, LegendError
+from tesela.io.layers import write_layers
 from tesela.io.legends import load_legend
 from tesela.io.maps import ClassMap, write_map
 from tesela.io.raster import raster_crs
-from tesela.io.tables import read_table, write_geopackage
+from tesela.io.tables import read_table
 from tesela.sampling.change_codes import change_code, change_legend
 from tesela.sampling.design import SamplingDesign, Stratum, allocate, plan_sample, sample_size
 from tesela.sampling.draw import draw_points, draw_sample
@@ -333,10 +334,10 @@ def test_a_sample_whose_file_was_edited_is_refused(tmp_path: Path) -> None:
         ("strata", strata.iloc[:0], "its table 'strata' was changed"),
         ("strata", strata.drop(columns="size_px"), "Unknown field 'size_px'"),
     ):
-        write_geopackage(path, {**whole, name: table})
+        write_layers(path, {**whole, name: table})
         with pytest.raises(InputError, match=message):
             read_sample(path, source)
-    write_geopackage(path, whole)
+    write_layers(path, whole)
     for text, message in (
         ("x,forest_land", "a sample_id is no number"),
         ("999,forest_land", "999 is no point of"),
@@ -374,11 +375,10 @@ def test_estimates_of_shares_scale_to_areas() -> None:
 
 def interpreted(path: Path, out: Path, codes: dict[int, str]) -> Path:
     """The sample with responses: the true class of each point, by its sample_id."""
-    from tesela.io.tables import write_geopackage
 
     layers = {name: read_table(path, layer=name) for name in ("points", "strata", "key")}
     layers["points"]["reference"] = [codes[int(number)] for number in layers["points"]["sample_id"]]
-    return write_geopackage(out, layers)
+    return write_layers(out, layers)
 
 
 def test_a_sample_is_drawn_and_estimated_on_the_command_line(

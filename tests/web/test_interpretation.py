@@ -17,9 +17,10 @@ from reviewing import FROM_HOME, HOME, LEGEND, Page, Served, standing, verdict
 from tesela.cli import main
 from tesela.core.errors import InputError
 from tesela.io.images import write_bands
+from tesela.io.layers import write_layers
 from tesela.io.maps import ClassMap, open_map, write_map
 from tesela.io.scenes import open_scene
-from tesela.io.tables import changing_rows, copy_geopackage, read_table, write_geopackage
+from tesela.io.tables import changing_rows, copy_geopackage, read_table
 from tesela.sampling.files import draw_sample_file
 from tesela.sampling.interpretation import Response, read_points, write_responses
 from tesela.sampling.responses import class_values_at
@@ -271,7 +272,7 @@ def test_wrong_calls_are_refused(folder: Path, sample: Path, capsys: pytest.Capt
     assert "The seed is -1; it is 0 or more" in capsys.readouterr().err
     edited = folder / "edited.gpkg"
     layers = {name: read_table(sample, layer=name) for name in ("points", "strata", "key", "classes")}
-    write_geopackage(edited, {**layers, "points": layers["points"].drop(columns="note")})
+    write_layers(edited, {**layers, "points": layers["points"].drop(columns="note")})
     assert main(["review", "serve", str(edited), "--image", scene]) == 1
     assert "Unknown field 'note'" in capsys.readouterr().err
     elsewhere = GeoBox((9, 9), Affine(10, 0, 0, 0, -10, 9), "EPSG:25830")

@@ -20,10 +20,11 @@ from tesela.core.crosswalk import Crosswalk
 from tesela.core.errors import InputError
 from tesela.core.grid import windows
 from tesela.core.legend import Legend
+from tesela.io.layers import write_layers
 from tesela.io.maps import ClassMap, MapReader
 from tesela.io.pixel_areas import stratum_table
 from tesela.io.raster import raster_crs
-from tesela.io.tables import read_table, write_geopackage
+from tesela.io.tables import read_table
 from tesela.sampling.design import WHOLE, SamplingDesign
 from tesela.sampling.interpretation import CLASSES, LAYER, classes_table
 from tesela.sampling.responses import class_values_at
@@ -90,7 +91,7 @@ def draw_sample(
         "key": _key_table(points, design),
         CLASSES: classes_table(classes or (strata.legend if crosswalk is None else crosswalk.target)),
     }
-    return write_geopackage(out, layers)
+    return write_layers(out, layers)
 
 
 def refuse_interpreted(path: str | Path) -> None:
