@@ -117,7 +117,7 @@ def test_a_plan_counts_the_map_and_reaches_the_target_error(tmp_path: Path) -> N
 def test_a_map_in_degrees_is_not_sampled(tmp_path: Path) -> None:
     box = GeoBox((10, 10), Affine(0.001, 0, -3.0, 0, -0.001, 37.0), "EPSG:4326")
     source = write_map(tmp_path / "map.tif", np.ones((10, 10), np.uint8), box, legend=LULUCF)
-    with pytest.raises(GridError, match="not all of one size on the ground"):
+    with pytest.raises(GridError, match="not all have the same area"):
         plan_sample(source, points=10)
 
 
@@ -375,7 +375,6 @@ def test_estimates_of_shares_scale_to_areas() -> None:
 
 def interpreted(path: Path, out: Path, codes: dict[int, str]) -> Path:
     """The sample with responses: the true class of each point, by its sample_id."""
-
     layers = {name: read_table(path, layer=name) for name in ("points", "strata", "key")}
     layers["points"]["reference"] = [codes[int(number)] for number in layers["points"]["sample_id"]]
     return write_layers(out, layers)
