@@ -394,7 +394,7 @@ def test_maps_of_two_levels_of_one_tree_are_compared_at_the_level_given(
         LegendError, match=r"'corine-2' \(15 classes\).*'corine-3' \(44.*level 2 \(--level 2\)"
     ):
         assess(*sides)
-    with pytest.raises(LegendError, match="has levels 1 to 2; level 3 was asked for"):
+    with pytest.raises(LegendError, match="has levels 1 to 2; there is no level 3"):
         assess(*sides, level=3)
 
 

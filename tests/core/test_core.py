@@ -121,8 +121,8 @@ def test_the_document_of_a_legend_is_that_of_the_command_line() -> None:
     ("rows", "message"),
     [
         ([], "has classes of level none: levels must run from 1"),
-        (changed(value="2"), "value 2 stands twice; each must be unique in its level"),
-        (changed(code="N"), "code N stands twice"),
+        (changed(value="2"), "value 2 occurs twice; each must be unique in its level"),
+        (changed(code="N"), "code N occurs twice"),
         (changed(value="255"), r"value 255 is outside 1 to 254 \(0 is nodata\)"),
         (changed(value="0"), "value 0 is outside"),
         (changed(value="1.5"), "line 2: level and value must be whole numbers"),
@@ -141,9 +141,9 @@ def test_a_wrong_legend_says_what_is_wrong(rows: list[dict[str, str]], message: 
 def test_unknown_codes_values_and_levels_are_told() -> None:
     with pytest.raises(LegendError, match="In legend 'tree-2': Unknown code 'N3': did you mean 'N"):
         TREE["N3"]
-    with pytest.raises(LegendError, match="has levels 1 to 2; level 3 was asked for"):
+    with pytest.raises(LegendError, match="has levels 1 to 2; there is no level 3"):
         TREE.level(3)
-    with pytest.raises(LegendError, match="has levels 1 to 1; level 2 was asked for"):
+    with pytest.raises(LegendError, match="has levels 1 to 1; there is no level 2"):
         TREE.level(1).ancestor("A", 2)
     with pytest.raises(
         LegendError, match=r"map\.tif holds the values 5, 6, but legend 'tree-2' has values 4, 7, 9"
@@ -194,7 +194,7 @@ def test_a_crosswalk_keeps_to_its_legend_and_its_shares_sum_to_one() -> None:
 
 def test_codes_without_a_row_are_an_error_and_not_nodata() -> None:
     with pytest.raises(
-        LegendError, match=r"Field x holds the codes r, s, about which crosswalk mine -> tree-2 says"
+        LegendError, match=r"Field x holds the codes r, s, which crosswalk mine -> tree-2 lacks"
     ):
         walk(("a", "A1")).values_of(["a", "s", "r", "s"], where="Field x")
     with pytest.raises(LegendError, match="Legend 'flat' holds the codes b"):

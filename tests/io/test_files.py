@@ -141,7 +141,7 @@ def test_legends_are_found_by_name_level_and_path(tmp_path: Path) -> None:
 def test_legends_that_are_not_there_are_told(tmp_path: Path) -> None:
     with pytest.raises(LegendError, match=r"Unknown legend 'corrine': did you mean 'corine'.*ends in \.csv"):
         load_legend("corrine")
-    with pytest.raises(LegendError, match="has levels 1 to 3; level 4 was asked for"):
+    with pytest.raises(LegendError, match="has levels 1 to 3; there is no level 4"):
         load_legend("corine-4")
     with pytest.raises(LegendError, match=r"legend file .*gone\.csv does not exist"):
         load_legend(tmp_path / "gone.csv")
@@ -163,7 +163,7 @@ def test_crosswalks_come_from_the_package_a_file_or_the_tree_itself(tmp_path: Pa
     found = load_crosswalk("mine", target, path=tmp_path / "walk.csv")
     assert found.main_target == {"a": 1, "b": 0}
     with pytest.raises(
-        LegendError, match=r"No crosswalk from 'corine' to 't' is shipped \(known: .*corine -> lulucf"
+        LegendError, match=r"No crosswalk from 'corine' to 't' is shipped \(shipped: .*corine -> lulucf"
     ):
         load_crosswalk("corine", target)
     with pytest.raises(LegendError, match=r"crosswalk file .*gone\.csv does not exist"):

@@ -234,7 +234,7 @@ def test_bands_are_named_by_the_caller_the_file_or_their_number(tmp_path: Path) 
     assert open_scene(named, bands=["red", "nir"]).band_names == ("red", "nir")
     with pytest.raises(InputError, match=r"n\.tif has 2 bands, but 1 names were given \(red\)"):
         open_scene(named, bands=["red"])
-    with pytest.raises(InputError, match="band name red stands twice"):
+    with pytest.raises(InputError, match="band name red occurs twice"):
         open_scene(named, bands=["red", "red"])
 
 
@@ -276,7 +276,7 @@ def test_files_of_two_places_are_no_scene(tmp_path: Path) -> None:
         profile = data.profile | {"transform": grid(at=(500, 0)).affine}
     with rasterio.open(there, "w", **profile) as data:
         data.write(np.array([NINE], np.float32))
-    with pytest.raises(GridError, match=r"b\.tif does not show the ground of a\.tif"):
+    with pytest.raises(GridError, match=r"b\.tif does not cover the area of a\.tif"):
         open_scene([here, there])
 
 

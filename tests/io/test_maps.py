@@ -226,7 +226,7 @@ def foreign(
 
 def test_a_foreign_raster_needs_its_legend_named(tmp_path: Path) -> None:
     path = foreign(tmp_path / "a.tif", [[1, 5, 255]], nodata=255)
-    with pytest.raises(LegendError, match=r"a\.tif: does not say its legend; name it"):
+    with pytest.raises(LegendError, match=r"a\.tif: does not name its legend; name it"):
         open_map(path)
     found = open_map(path, legend=LEGEND)
     with MapReader(found) as reader:
@@ -236,9 +236,7 @@ def test_a_foreign_raster_needs_its_legend_named(tmp_path: Path) -> None:
 def test_a_map_that_says_its_legend_is_not_read_in_another(tmp_path: Path) -> None:
     path = write_map(tmp_path / "a.tif", np.ones((2, 2), np.uint8), grid(2, 2), legend=LEGEND).path
     assert open_map(path, legend=LEGEND).legend == LEGEND
-    with pytest.raises(
-        LegendError, match="is drawn in legend 'demo', as the file says, and not in 'corine-3'"
-    ):
+    with pytest.raises(LegendError, match="has legend 'demo', which the file names, and not 'corine-3'"):
         open_map(path, legend=load_legend("corine"))
     with pytest.raises(InputError, match="is a folder; name a file"):
         write_map(tmp_path, np.ones((2, 2), np.uint8), grid(2, 2), legend=LEGEND)
@@ -259,7 +257,7 @@ def test_values_outside_the_legend_are_told_when_read(tmp_path: Path, dtype: str
 def test_rasters_that_are_no_class_maps_are_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="has 3 bands; a class map has one"):
         open_map(foreign(tmp_path / "a.tif", [[1]], count=3), legend=LEGEND)
-    with pytest.raises(InputError, match="holds float32 numbers; a class map holds whole numbers"):
+    with pytest.raises(InputError, match="holds float32 values; a class map holds whole numbers"):
         open_map(foreign(tmp_path / "b.tif", [[1]], dtype="float32"), legend=LEGEND)
     with pytest.raises(InputError, match=r"gone\.tif: no such file"):
         open_map(tmp_path / "gone.tif")

@@ -132,7 +132,7 @@ def test_mistakes_are_told(pixels: PublishedPixels, tmp_path: Path) -> None:
         read_msmtu(tmp_path)
     moved = pixels.static.copy()
     moved[3, 0] += 0.4 * STEP_DEG
-    with pytest.raises(GridError, match="do not lie on one grid"):
+    with pytest.raises(GridError, match="are not on one grid"):
         rebuild_grid(replace(pixels, static=moved))
     twice = pixels.static.copy()
     twice[1] = twice[0]
@@ -180,8 +180,8 @@ def with_row(row: str) -> Callable[[str], str]:
         ),
         (TRAIN, lambda text: text.replace("\n236,", "\nsix,"), "'six' of row 2 is no number of a pixel"),
         (TRAIN, lambda text: text[:-60], r"row 5 has \d+ cells, the header 13. Was the file cut off\?"),
-        (TRAIN, lambda text: text + text.splitlines()[1] + "\n", "pixel 236 stands twice"),
-        (TRAIN, lambda text: text.replace(",1,21,", ",21,21,"), "column 21 stands twice"),
+        (TRAIN, lambda text: text + text.splitlines()[1] + "\n", "pixel 236 occurs twice"),
+        (TRAIN, lambda text: text.replace(",1,21,", ",21,21,"), "column 21 occurs twice"),
         (
             TRAIN,
             lambda text: text.replace(",", ";"),
@@ -194,11 +194,11 @@ def with_row(row: str) -> Callable[[str], str]:
         (
             TRAIN,
             with_row("237,0,1" + ",0" * 8 + ",21,0"),
-            "pixel 237 is in the partition train, too",
+            "pixel 237 is also in the partition train",
         ),
         (PLACES, lambda text: text.replace("\n236,", "\nx236,"), "'x236' of row 2 is no number of a pixel"),
         (PLACES, lambda text: text.rstrip()[:-12], r"has \d cells, the header 4"),
-        (PLACES, lambda text: text.replace("\n237,", "\n236,"), "pixel 236 stands twice"),
+        (PLACES, lambda text: text.replace("\n237,", "\n236,"), "pixel 236 occurs twice"),
         (PLACES, with_row("236,here,38,1"), "'here' of pixel 236, column longitude, is no number"),
     ],
 )
@@ -228,7 +228,7 @@ def test_a_pixel_has_one_series_and_other_json_files_are_passed_over(
     (tmp_path / "readme.json").write_text('{"title": "Andalusia-MSMTU"}')
     same(read_msmtu(tmp_path), pixels)
     (tmp_path / "236.json").write_text((tmp_path / SERIES).read_text())
-    with pytest.raises(InputError, match=r"pixel 236 is in .*236\.json, too"):
+    with pytest.raises(InputError, match=r"pixel 236 is also in .*236\.json"):
         read_msmtu(tmp_path)
 
 
@@ -269,7 +269,7 @@ def test_places_that_cannot_be_true_are_told_before_memory_is_taken(pixels: Publ
     with pytest.raises(GridError, match="180 and 90 are the most"):
         rebuild_grid(moved(-5.1, 387))
     x, y = pixels.static[:, 0].min() + 40_000 * STEP_DEG, pixels.static[:, 1].max() - 20_000 * STEP_DEG
-    with pytest.raises(GridError, match=r"grid has 8e\+08 cells; is the place of one wrong\?"):
+    with pytest.raises(GridError, match=r"grid has 8e\+08 cells; is a coordinate wrong\?"):
         rebuild_grid(moved(float(x), float(y)))
 
 
@@ -331,10 +331,10 @@ def test_timespec_as_csv_by_month(tmp_path: Path) -> None:
     assert found.values.shape == (1, 12, 7)
     assert found.values[0, 3, 1] == pytest.approx(0.2004)
     write(2002, 3)
-    with pytest.raises(InputError, match="14 months, from 2001-01 to 2002-03, have holes"):
+    with pytest.raises(InputError, match="14 months, from 2001-01 to 2002-03, have gaps"):
         read_timespec(tmp_path)
     (folder / "Grasslands_2002_03.csv").rename(folder / "Grasslands_b1.csv")
-    with pytest.raises(InputError, match="its name says no month"):
+    with pytest.raises(InputError, match="its name holds no month"):
         read_timespec(tmp_path)
 
 
@@ -348,7 +348,7 @@ BANDS = {f"b{band}": [100.0] * 24 for band in range(1, 8)}
         ("[" * 100_000, "RecursionError"),
         (json.dumps({"Pixels": [{"Pixel_TS": BANDS | {"b3": ["cloud"] * 24}}]}), "'cloud'"),
         (json.dumps({"Pixels": [{"Pixel_TS": BANDS | {"b3": [1] * 23}}]}), "must have the same shape"),
-        (json.dumps({"Pixels": [{"Pixel_TS": BANDS | {"B03": [1] * 24}}]}), "band 3 stands twice"),
+        (json.dumps({"Pixels": [{"Pixel_TS": BANDS | {"B03": [1] * 24}}]}), "band 3 occurs twice"),
         (
             json.dumps({"Pixels": [{"Pixel_TS": {k: v[:11] for k, v in BANDS.items()}}]}),
             "shorter than twelve",
@@ -382,13 +382,13 @@ def test_columns_of_timespec_are_sorted_by_month_and_cut_at_december(tmp_path: P
     assert found.values[0, :, 1] == pytest.approx(np.arange(1, 13) / 100)
     assert found.values[0, :, 4] == pytest.approx(np.arange(1, 13) / 100)
     write(months[:5] + months[6:], [[7, *range(23)]], 3)
-    with pytest.raises(InputError, match="have holes or stand twice"):
+    with pytest.raises(InputError, match="have gaps or occur twice"):
         read_timespec(tmp_path)
     write(months[1:], [[7, *range(23)]], 3)
     with pytest.raises(InputError, match="do not have the same months"):
         read_timespec(tmp_path)
     write(months, [[7, *range(24)]] * 2, 3)
-    with pytest.raises(InputError, match="pixel 7 stands twice"):
+    with pytest.raises(InputError, match="pixel 7 occurs twice"):
         read_timespec(tmp_path)
     write(months, [[7, *["cloud"] * 24]], 3)
     with pytest.raises(InputError, match="pixel 7: could not convert string to float: 'cloud'"):

@@ -125,7 +125,7 @@ def test_an_error_on_a_worker_comes_out_as_it_is(tmp_path: Path, cluster: Any) -
 
 def test_a_scheduler_that_does_not_answer_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_scene(tmp_path / "scene.tif", (64, 64))
-    monkeypatch.setattr("tesela.io.cluster.ANSWER_S", 1.0)
+    monkeypatch.setattr("tesela.io.cluster.REPLY_S", 1.0)
     with pytest.raises(RecipeError, match="No Dask scheduler answers"):
         predict_map(
             make_expert(),

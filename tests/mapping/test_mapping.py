@@ -226,7 +226,7 @@ def test_no_output_takes_the_place_of_the_scene_or_of_another_output(tmp_path: P
         predict_map(make_expert(), scene, out, confidence=out)
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "mine.txt").write_text("mine")
-    with pytest.raises(RecipeError, match="is a folder of other things"):
+    with pytest.raises(RecipeError, match="is a folder with other files"):
         predict_map(make_expert(), scene, tmp_path / "folder")
     with pytest.raises(RecipeError, match="overlap is -2 px"):
         predict_map(make_expert(), scene, out, overlap_px=-2)

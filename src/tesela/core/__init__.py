@@ -1,4 +1,4 @@
-"""Values that the whole package speaks in: legends, crosswalks, scenes, quantities and errors."""
+"""Values that the whole package uses: legends, crosswalks, scenes, quantities and errors."""
 
 from tesela.core.crosswalk import Crosswalk
 from tesela.core.errors import (

@@ -1,8 +1,8 @@
 r"""
-The Beta distribution of a share that is known but for a standard deviation.
+The Beta distribution of a share with a mean and a standard deviation.
 
 A share lies between 0 and 1 and is often exactly 0: with a small mean and a large deviation nearly all of a Beta
-distribution lies at 0, where a normal one would reach below it.
+distribution is at 0, while a normal distribution would reach below it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 RESOLUTION = 0.01
-"""Shares closer than this are one: no reference knows its polygons' edges better."""
+"""Shares closer than this count as equal: the edges of reference polygons are no more exact."""
 
 _LEAST_SHARE = 1e-4
 _MOST_PRECISION = 1e8
@@ -39,7 +39,7 @@ def beta_parameters(
     Examples
     --------
     >>> alpha, beta = beta_parameters(np.array([0.5]), np.array([0.5 / 3**0.5]))
-    >>> alpha.round(3).tolist(), beta.round(3).tolist()  # any share is as likely
+    >>> alpha.round(3).tolist(), beta.round(3).tolist()  # uniform
     ([1.0], [1.0])
     """
     mean = np.clip(shares.astype(np.float64), _LEAST_SHARE, 1 - _LEAST_SHARE)
@@ -53,7 +53,7 @@ def probabilities_around(
     truth: NDArray[np.floating], shares: NDArray[np.floating], deviation: NDArray[np.floating]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """
-    Probabilities of a share below, and up to, the true one, which stands for all within half of `RESOLUTION`.
+    Probabilities of a share below, and up to, the true one, taken as an interval of the width `RESOLUTION`.
 
     Parameters
     ----------

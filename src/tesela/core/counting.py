@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from tesela.core.coverage import Cells, net_point
 
 EDGE = 1e-9
-"""Centres this near to an edge, in cells, lie on it."""
+"""Centres this near to an edge, in cells, count as on it."""
 
 
 @numba.njit(cache=True, nogil=True)

@@ -3,8 +3,8 @@ Exact areas of shapes in the cells of a grid, by signed-area accumulation.
 
 The area of a shape to the right of one of its edges, cell by cell, is a trapezium in the cells that the edge
 crosses and the edge's height in all cells further right. Added with the sign of the edge's direction over all
-edges of a ring, what lies outside cancels and the shape's own area is left, as outline fonts are rasterised.
-Every edge is walked once, so the work grows with the length of the outlines in cells, not with their area.
+edges of a ring, the area outside cancels and the shape's own area is left, as outline fonts are rasterised.
+Every edge is processed once, so the work grows with the length of the outlines in cells, not with their area.
 
 All coordinates are in cells: x runs right over columns, y down over rows, and cell (0, 0) is the unit square
 at the origin. Shapes may reach past the grid.
@@ -28,7 +28,7 @@ def add_edge(
     x0: float, y0: float, x1: float, y1: float, weight: float, plane: int, right: Cells, part: Cells
 ) -> None:
     """
-    Add what lies right of an edge: `part` in the cells it crosses, `right` for all cells from there on.
+    Add the area right of an edge: `part` in the cells it crosses, `right` for all cells from there on.
 
     Edges that run down add `weight`, edges that run up take it away.
     """
@@ -220,9 +220,9 @@ def pixel_areas(
     shape: tuple[int, int, int],
 ) -> Cells:
     """
-    Area of the pixels of a class raster in each cell of a grid that lies askew to it, summed by plane.
+    Area of the pixels of a class raster in each cell of a grid that is rotated against it, summed by plane.
 
-    Each pixel is the quadrangle of its four corners. Only sides between pixels of two planes are walked:
+    Each pixel is the quadrangle of its four corners. Only sides between pixels of two planes are processed:
     those inside an area cancel.
 
     Parameters
@@ -321,6 +321,6 @@ def _shared_lengths(
     counts = np.where(high > low, np.ceil(high).astype(np.int64) - first, 0)
     starts = np.concatenate([[0], np.cumsum(counts)])
     pixel = np.repeat(np.arange(counts.size), counts)
-    found = first[pixel] + np.arange(starts[-1]) - starts[pixel]
-    lengths = np.minimum(high[pixel], found + 1) - np.maximum(low[pixel], found)
-    return starts, found, lengths
+    cell = first[pixel] + np.arange(starts[-1]) - starts[pixel]
+    lengths = np.minimum(high[pixel], cell + 1) - np.maximum(low[pixel], cell)
+    return starts, cell, lengths

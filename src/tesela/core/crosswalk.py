@@ -32,14 +32,14 @@ class CrosswalkRow:
 @dataclass(frozen=True)
 class Crosswalk:
     """
-    Translation of class codes, total over the source legend or explicit about what it leaves out.
+    Translation of class codes, which covers the source legend or names the codes that it leaves out.
 
     Examples
     --------
     >>> from tesela.core.legend import LandClass
     >>> legend = Legend("t", (LandClass(1, "green", "Green", "#00ff00"),))
-    >>> walk = Crosswalk("mine", legend, (CrosswalkRow("a", "green"), CrosswalkRow("b", "green")))
-    >>> walk.merges
+    >>> crosswalk = Crosswalk("mine", legend, (CrosswalkRow("a", "green"), CrosswalkRow("b", "green")))
+    >>> crosswalk.merges
     {'green': ('a', 'b')}
     """
 
@@ -72,7 +72,7 @@ class Crosswalk:
 
     @property
     def left_out(self) -> tuple[str, ...]:
-        """Source codes whose ground becomes nodata."""
+        """Source codes whose pixels become nodata."""
         return tuple(row.code for row in self.rows if row.to == TO_NODATA)
 
     @property
@@ -81,7 +81,7 @@ class Crosswalk:
         groups: dict[str, list[str]] = {}
         for row in self.rows:
             groups.setdefault(row.code, []).append(row.to)
-        return {code: tuple(found) for code, found in groups.items() if len(found) > 1}
+        return {code: tuple(members) for code, members in groups.items() if len(members) > 1}
 
     @property
     def merges(self) -> dict[str, tuple[str, ...]]:
@@ -90,7 +90,7 @@ class Crosswalk:
         for row in self.rows:
             if row.to != TO_NODATA:
                 groups.setdefault(row.to, []).append(row.code)
-        return {code: tuple(found) for code, found in groups.items() if len(found) > 1}
+        return {code: tuple(members) for code, members in groups.items() if len(members) > 1}
 
     @cached_property
     def main_target(self) -> dict[str, int]:
@@ -104,9 +104,8 @@ class Crosswalk:
         }
 
     def missing(self, codes: Iterable[str]) -> tuple[str, ...]:
-        """Those of `codes` about which the crosswalk says nothing."""
-        known = set(self.codes)
-        return tuple(sorted({str(code) for code in codes} - known))
+        """Those of `codes` that the crosswalk lacks."""
+        return tuple(sorted({str(code) for code in codes} - set(self.codes)))
 
     def values_of(self, codes: Sequence[str], *, where: str) -> NDArray[np.uint8]:
         """
@@ -115,13 +114,13 @@ class Crosswalk:
         Raises
         ------
         LegendError
-            If a code is not in the crosswalk: nothing is left to nodata silently.
+            If a code is not in the crosswalk: no code becomes nodata silently.
         """
         strange = self.missing(codes)
         if strange:
             raise LegendError(
-                f"{where} holds the codes {join_words(strange)}, about which crosswalk {self.source} -> "
-                f"{self.target.address} says nothing (it knows {join_words(self.codes, most=8)}). Add them to the "
+                f"{where} holds the codes {join_words(strange)}, which crosswalk {self.source} -> "
+                f"{self.target.address} lacks (it has {join_words(self.codes, most=8)}). Add them to the "
                 f"crosswalk, with '{TO_NODATA}' where they are to be left out."
             )
         return np.array([self.main_target[str(code)] for code in codes], np.uint8)
@@ -133,7 +132,7 @@ class Crosswalk:
         Raises
         ------
         LegendError
-            If the crosswalk is not total over the source legend.
+            If the crosswalk lacks a code of the source legend.
         """
         table = np.zeros(256, np.uint8)
         table[list(source.values)] = self.values_of(source.codes, where=f"Legend '{source.address}'")

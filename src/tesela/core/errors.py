@@ -27,7 +27,7 @@ class ExpertError(InputError):
 
 
 class NetworkError(TeselaError):
-    """A server cannot be reached, or does not answer as it should; the same command may well succeed later."""
+    """A server cannot be reached, or sends no proper response; the same command may succeed later."""
 
 
 class RecipeError(TeselaError):
@@ -49,16 +49,16 @@ def join_words(words: Iterable[object], *, most: int = 12) -> str:
     return ", ".join(texts)
 
 
-def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
+def unknown_name(kind: str, name: str, valid: Iterable[str]) -> str:
     """
-    Word the message for an unknown name: what came, the nearest known one, all known ones.
+    Message for an unknown name: the name, the nearest valid one, all valid ones.
 
     Examples
     --------
     >>> unknown_name("band", "B8", ["B08", "B04"])
     "Unknown band 'B8': did you mean 'B08'? Known: B08, B04."
     """
-    names = list(known)
+    names = list(valid)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f" did you mean '{near[0]}'?" if near else ""
     return f"Unknown {kind} '{name}':{hint} Known: {join_words(names, most=30)}."

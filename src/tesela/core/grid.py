@@ -16,7 +16,7 @@ _METRES_PER_DEGREE = 111_319.49
 """Along the equator of WGS 84."""
 
 _ALIGNED = 1e-3
-"""Two grids are the same when their pixels lie within a thousandth of a pixel."""
+"""Two grids are the same when their pixels differ by less than a thousandth of a pixel."""
 
 
 def window_grid(grid: GeoBox, row: int, col: int, rows: int, cols: int) -> GeoBox:
@@ -56,8 +56,8 @@ def bounds_in(grid: GeoBox, crs: str) -> tuple[float, float, float, float]:
     """
     left, bottom, right, top = grid.extent.boundingbox
     change = pyproj.Transformer.from_crs(crs_of(grid).to_wkt(), crs, always_xy=True)
-    found = change.transform_bounds(left, bottom, right, top, densify_pts=21)
-    return float(found[0]), float(found[1]), float(found[2]), float(found[3])
+    bounds = change.transform_bounds(left, bottom, right, top, densify_pts=21)
+    return float(bounds[0]), float(bounds[1]), float(bounds[2]), float(bounds[3])
 
 
 def crs_of(grid: GeoBox) -> CRS:
@@ -90,7 +90,7 @@ def unit_m(grid: GeoBox, *, what: str) -> float:
     Parameters
     ----------
     what : str
-        What needs lengths on the ground, to name in the error: "The minimum width".
+        What needs true lengths, to name in the error: "The minimum width".
 
     Raises
     ------

@@ -153,7 +153,7 @@ class Legend:
             legend = legend.upper
         if legend is None:
             raise LegendError(
-                f"Legend '{self.address}' has levels 1 to {self.depth}; level {depth} was asked for."
+                f"Legend '{self.address}' has levels 1 to {self.depth}; there is no level {depth}."
             )
         return legend
 
@@ -163,7 +163,7 @@ class Legend:
             return self[code]
         if self.upper is None or depth > self.depth:
             raise LegendError(
-                f"Legend '{self.address}' has levels 1 to {self.depth}; level {depth} was asked for."
+                f"Legend '{self.address}' has levels 1 to {self.depth}; there is no level {depth}."
             )
         return self.upper.ancestor(self[code].parent, depth)
 
@@ -181,7 +181,7 @@ class Legend:
         Raises
         ------
         LegendError
-            Names the strange values and says what to do.
+            Names the unknown values and what to do.
         """
         strange = sorted({int(value) for value in values} - set(self.values) - {NODATA})
         if strange:
@@ -302,22 +302,22 @@ def _read_row(name: str, row: Mapping[str, str], *, line: int) -> tuple[int, Lan
 def _problems(legend: Legend) -> Iterable[str]:
     if not legend.classes:
         yield "it has no classes; it needs at least one"
-    for what, found in (("value", legend.values), ("code", legend.codes)):
-        twice = sorted({str(item) for item in found if found.count(item) > 1})
+    for what, items in (("value", legend.values), ("code", legend.codes)):
+        twice = sorted({str(item) for item in items if items.count(item) > 1})
         if twice:
-            yield f"{what} {join_words(twice)} stands twice; each must be unique in its level"
+            yield f"{what} {join_words(twice)} occurs twice; each must be unique in its level"
     outside = [item.value for item in legend.classes if not 1 <= item.value <= 254]
     if outside:
         yield f"value {join_words(outside)} is outside 1 to 254 (0 is nodata)"
     wrong = [item.color for item in legend.classes if not _COLOR.fullmatch(item.color)]
     if wrong:
         yield f"colour {join_words(wrong)} is not of the form #rrggbb"
-    known = set() if legend.upper is None else set(legend.upper.codes)
+    parents = set() if legend.upper is None else set(legend.upper.codes)
     if legend.upper is None:
         orphans = [item.parent for item in legend.classes if item.parent]
     else:
         orphans = [
-            item.parent or f"(none, of {item.code})" for item in legend.classes if item.parent not in known
+            item.parent or f"(none, of {item.code})" for item in legend.classes if item.parent not in parents
         ]
     if orphans:
         yield f"parent {join_words(orphans)} is not a class of level {legend.depth - 1}"

@@ -24,7 +24,7 @@ def steady_memory() -> Iterator[None]:
     """
     Keep freed memory in the process while the block runs, and give it back to the system afterwards.
 
-    By default glibc maps every array of megabytes anew and the system clears its pages each time: on a network
+    By default glibc maps every array of megabytes again and the system clears its pages each time: on a network
     whose windows are 1024 px this costs torch 19 to 30 % of its speed. Does nothing where there is no glibc.
     """
     global _users
@@ -68,7 +68,7 @@ def memory_bytes() -> int:
 
 
 def has_cpu_flag(flag: str) -> bool:
-    """Whether Linux reports a capability of the CPU, such as "amx_bf16"; elsewhere none is known."""
+    """Whether Linux reports a capability of the CPU, such as "amx_bf16"; always False elsewhere."""
     try:
         return flag in Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").split()
     except OSError:
@@ -81,7 +81,7 @@ def is_root() -> bool:
 
 
 def cache_folder() -> Path:
-    """Folder of the user for what is costly to find out again, such as the hashes of large files."""
+    """Cache folder of the user, for results that are costly to repeat, such as the hashes of large files."""
     named = os.environ.get("XDG_CACHE_HOME") or (os.environ.get("LOCALAPPDATA") if os.name == "nt" else None)
     try:
         return Path(named or Path.home() / ".cache") / "tesela"

@@ -16,7 +16,7 @@ from tesela.core.errors import GridError
 from tesela.core.grid import crs_of, window_grid
 
 TOLERANCE_CELLS = 1e-5
-"""How far a reprojected edge may lie from its true curve, in cells: shares are then right to about 1e-5."""
+"""Largest distance of a reprojected edge from its true curve, in cells; it makes shares exact to about 1e-5."""
 
 _SURROUNDINGS = 1.0
 """Polygons are cut this many times the grid's longer side beyond it."""
@@ -40,7 +40,7 @@ class Outlines:
 
     @classmethod
     def from_shapes(cls, shapes: NDArray[np.object_]) -> Self:
-        """Take the polygons out of shapely geometries; other kinds, and None, are passed over."""
+        """Take the polygons out of shapely geometries; other kinds, and None, are skipped."""
         shapes = _only_polygons(shapes)
         corners = shapely.get_num_coordinates(shapes).astype(np.int64)
         parted = (shapely.get_type_id(shapes) != 3) | (shapely.get_num_interior_rings(shapes) > 0)
@@ -163,10 +163,10 @@ class CellPlane:
             )
         return placed
 
-    def _placed(self, found: Outlines) -> Outlines:
+    def _placed(self, rings: Outlines) -> Outlines:
         if math.isfinite(self.longest_edge):
-            found = found.with_edges_below(self.longest_edge)
-        return replace(found, points=np.ascontiguousarray(self.place(*found.points.T).T))
+            rings = rings.with_edges_below(self.longest_edge)
+        return replace(rings, points=np.ascontiguousarray(self.place(*rings.points.T).T))
 
     def _measure_edge(self, tolerance: float) -> float:
         """

@@ -1,4 +1,4 @@
-"""The publication: what a catalogue wants to know of a product and no file says."""
+"""The publication: facts about a product that a catalogue needs and no file holds."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ class Publication:
     title: str
     """One line for people."""
     date: str = ""
-    """Time of the ground that is shown: a year, month or day (ISO 8601), or two of them joined by ``/``."""
+    """Time that the product shows: a year, month or day (ISO 8601), or two of them joined by ``/``."""
     description: str = ""
     """A paragraph for people; empty: drawn up from the product."""
     license: str = "other"
     """SPDX identifier such as "CC-BY-4.0", or "other"."""
     provider: str = ""
-    """Organisation that answers for the product."""
+    """Organisation responsible for the product."""
     contact: str = ""
     """Its e-mail address."""
     keywords: tuple[str, ...] = ()
-    """Further words to be found by."""
+    """Further words for searches."""
     published: str = ""
     """Day of publication, ISO 8601; empty: today (UTC)."""
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Band:
-    """One band of a scene: where it lies, and how its numbers become quantities."""
+    """One band of a scene: its file, and how stored numbers become quantities."""
 
     name: str
     """Name by which recipes and experts ask for it: "B04", "red"."""
@@ -34,7 +34,7 @@ class Band:
 
 @dataclass(frozen=True)
 class Scene:
-    """Bands of one place and date, on one grid; nothing is read until a reader asks."""
+    """Bands of one area and date, on one grid; `SceneReader` reads the pixels."""
 
     name: str
     """Short name, unique in a project: the stem of the first file by default."""

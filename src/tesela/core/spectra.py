@@ -30,7 +30,7 @@ class Spectra:
     """1 to 12 of each step; 0 for spectra that hold all year."""
     bands: tuple[str, ...]
     values: NDArray[np.float64]
-    """(names, months, bands) in the unit of the cube, reflectance for MODIS; NaN where one is not known."""
+    """(names, months, bands) in the unit of the cube, reflectance for MODIS; NaN where a value is missing."""
 
     def __post_init__(self) -> None:
         wanted = (len(self.names), len(self.months), len(self.bands))
@@ -38,9 +38,9 @@ class Spectra:
 
     def like(self, other: Spectra) -> Spectra:
         """
-        The same spectra with the months and bands of others; NaN for those that are not known.
+        The same spectra with the months and bands of others; NaN for missing values.
 
-        A month takes the mean of its steps, or what holds all year.
+        A month takes the mean of its steps, or the spectrum for the whole year.
 
         Raises
         ------
@@ -70,7 +70,7 @@ class Spectra:
 
         .. math:: \theta = \arccos \frac{x \cdot y}{|x| \, |y|}
 
-        over all months and bands that both know [Kruse1993]_: how bright a spectrum is does not count.
+        over all months and bands that both have [Kruse1993]_; brightness does not count.
 
         Raises
         ------
@@ -78,16 +78,16 @@ class Spectra:
             If there is nothing to compare.
         """
         angles = spectral_angles(self.values, library.like(self).values)
-        known = np.flatnonzero(np.isfinite(angles).any(axis=1))
-        if not known.size:
+        comparable = np.flatnonzero(np.isfinite(angles).any(axis=1))
+        if not comparable.size:
             raise InputError(
                 "No spectrum of the library has two values of the months and bands of these spectra; an angle needs "
                 "two."
             )
-        best = np.nanargmin(angles[known], axis=1)
+        best = np.nanargmin(angles[comparable], axis=1)
         return tuple(
-            Match(self.names[row], library.names[place], float(angles[row, place]))
-            for row, place in zip(known, best, strict=True)
+            Match(self.names[row], library.names[column], float(angles[row, column]))
+            for row, column in zip(comparable, best, strict=True)
         )
 
 
@@ -117,9 +117,9 @@ def spectral_angles(some: NDArray[np.float64], others: NDArray[np.float64]) -> N
 
 
 def _mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean over the months of what is known, (names, bands)."""
-    known = np.isfinite(values)
-    count = known.sum(axis=1)
+    """Mean of the values over the months, (names, bands)."""
+    valid = np.isfinite(values)
+    count = valid.sum(axis=1)
     out = np.full(count.shape, np.nan)
-    np.divide(np.where(known, values, 0.0).sum(axis=1), count, out=out, where=count > 0)
+    np.divide(np.where(valid, values, 0.0).sum(axis=1), count, out=out, where=count > 0)
     return out

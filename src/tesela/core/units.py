@@ -72,9 +72,9 @@ def _parse(text: str | float, units: dict[str, float], *, kind: str, example: st
     """Number x unit; a number without a unit is in the unit `bare`."""
     match = _QUANTITY.fullmatch(str(text))
     if match is None or (match[2] or bare) not in units:
-        known = ", ".join(unit for unit in units if not unit.endswith("²"))
+        valid = ", ".join(unit for unit in units if not unit.endswith("²"))
         raise RecipeError(
-            f"'{text}' is not {'an' if kind[0] in 'aeiou' else 'a'} {kind}: write a number and one of {known}, "
+            f"'{text}' is not {'an' if kind[0] in 'aeiou' else 'a'} {kind}: write a number and one of {valid}, "
             f'such as "{example}".'
         )
     return float(match[1]) * units[match[2] or bare]

@@ -1,4 +1,4 @@
-"""Abundance maps: rasters that say for every cell which share of it each class of a legend covers."""
+"""Abundance maps: rasters with the share of each cell that each class of a legend covers."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from rasterio.enums import ColorInterp
 from tesela.core.errors import InputError, LegendError
 from tesela.core.legend import Legend
 from tesela.io.cog import CogWriter
-from tesela.io.pixel_values import read_numbers
+from tesela.io.pixel_values import read_pixel_values
 from tesela.io.raster import grid_of, open_dataset
 
 STEPS = 10_000
-"""Shares are stored as whole numbers of this part: 0.25 is 2500."""
+"""Shares are stored as multiples of one ten-thousandth: 0.25 is 2500."""
 
 MISSING = 65_535
 """Stored in all bands of cells without data."""
@@ -47,7 +47,7 @@ class AbundanceMap:
         Parameters
         ----------
         grid : GeoBox, optional
-            A window of the map's own cells; default: all of it. On other grids the nearest cell answers.
+            A window of the map's own cells; default: all of it. On other grids the nearest cell is taken.
 
         Raises
         ------
@@ -56,7 +56,7 @@ class AbundanceMap:
         """
         with open_dataset(self.path) as data:
             bands = list(range(1, len(self.legend) + 1))
-            raw, valid = read_numbers(data, bands, grid or self.grid, nodata=MISSING, continuous=False)
+            raw, valid = read_pixel_values(data, bands, grid or self.grid, nodata=MISSING, continuous=False)
         shares = raw.astype(np.float32) / np.float32(STEPS)
         shares[~valid] = np.nan
         return shares
@@ -71,7 +71,7 @@ def open_abundance(path: str | Path, *, legend: Legend | None = None) -> Abundan
     InputError
         If the file is missing, is no raster of uint16, or has more or fewer bands than the legend classes.
     LegendError
-        If the file does not say its legend and none is given.
+        If the file does not name its legend and none is given.
     """
     with open_dataset(path) as data:
         kinds, tag, grid = set(data.dtypes), data.tags().get(_TAG), grid_of(data)
@@ -83,7 +83,7 @@ def open_abundance(path: str | Path, *, legend: Legend | None = None) -> Abundan
     if legend is None:
         if not tag:
             raise LegendError(
-                f"{path}: does not say its legend; name it (--legend sipna-1, or a CSV of your own)."
+                f"{path}: does not name its legend; name it (--legend sipna-1, or a CSV of your own)."
             )
         document = json.loads(tag)
         legend = Legend.from_rows(document["name"], document["rows"], levels=document["levels"])
@@ -140,7 +140,7 @@ class ErrorWriter(CogWriter):
         super().__init__(path, grid, bands=2, nodata=MISSING, dtype="uint16")
 
     def write_errors(self, row: int, col: int, errors: NDArray[np.floating]) -> None:
-        """Write a window of errors, (2, rows, cols) float, NaN where nothing was judged."""
+        """Write a window of errors, (2, rows, cols) float, NaN where nothing was assessed."""
         steps = np.clip(np.rint(np.nan_to_num(errors) * STEPS), 0, MISSING - 1).astype(np.uint16)
         self.write(row, col, np.where(np.isnan(errors), np.uint16(MISSING), steps))
 

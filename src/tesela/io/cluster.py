@@ -1,4 +1,4 @@
-"""The cluster: parts of an output as tasks of Dask workers that share a file system."""
+"""The cluster: Dask workers that make parts of an output on a shared file system."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from tesela.io.parts import PartStore
 
 Task = TypeVar("Task")
 
-ANSWER_S = 30.0
-"""Seconds in which a scheduler must answer."""
+REPLY_S = 30.0
+"""A scheduler must reply within so many seconds."""
 
 FREE_PORT = {"dashboard_address": "localhost:0"}
-"""For a scheduler, which takes 8787 also without its dashboard: two runs at once would get in each other's way."""
+"""For a scheduler, which otherwise takes port 8787 even without a dashboard, so that two runs at once would collide."""
 
 
 def run_tasks(
@@ -30,7 +30,7 @@ def run_tasks(
     """
     Make parts on the workers of a Dask scheduler.
 
-    The tasks of a lost worker are done again by others; parts that it had stored already need not be.
+    Other workers repeat the tasks of a lost worker, except for the parts that it has stored.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def run_tasks(
         address of a scheduler, such as "tcp://host:8786". All workers must see inputs and output under the same
         paths.
     work : callable
-        Makes the part of a task and returns its number, or the error: raised, its cause might not travel.
+        Makes the part of a task and returns its number, or the error: a raised error may lose its cause on the way.
     advance : callable of int
         Called with the number of each part that is done.
 
@@ -62,7 +62,7 @@ def run_tasks(
                     raise number
                 if not store.has(number):
                     raise InputError(
-                        f"{store.output}: a worker has stored a part that cannot be seen here. Write the output to a "
+                        f"{store.output}: a worker stored a part that this machine cannot see. Write the output to a "
                         f"file system that all workers and this machine share under the same path."
                     )
                 advance(number)
@@ -72,7 +72,7 @@ def run_tasks(
 
 
 def worker_threads() -> int:
-    """Threads of the Dask worker that this is."""
+    """Threads of the Dask worker that runs this code."""
     return int(_dask().get_worker().state.nthreads)
 
 
@@ -88,7 +88,7 @@ def _connect(address: str) -> Iterator[Any]:
             yield client
         return
     try:
-        client = dask.Client(address, timeout=ANSWER_S)
+        client = dask.Client(address, timeout=REPLY_S)
     except (OSError, ValueError) as error:
         raise RecipeError(
             f"No Dask scheduler answers at '{address}' ({error}). Start one (dask scheduler), or use 'local'."
@@ -108,7 +108,7 @@ def _dask() -> Any:
 def _reason(error: BaseException | None) -> BaseException:
     if isinstance(error, _dask().KilledWorker):
         return InputError(
-            "A part was given up after several lost workers. Do they have memory enough (lower --memory or "
-            "--window), and do they stay up? Run the same command again to continue."
+            "A part was given up after several workers were lost. Give them less to do at a time (lower --memory or "
+            "--window) and check that they keep running. Run the same command again to continue."
         )
     return error or InputError("A part was cancelled; run the same command again to continue.")

@@ -82,7 +82,7 @@ class CogWriter:
 
     def write(self, row: int, col: int, values: NDArray[np.unsignedinteger]) -> None:
         """
-        Write a window whose corner lies at `row`, `col`.
+        Write a window with its corner at `row`, `col`.
 
         Parameters
         ----------
@@ -100,10 +100,10 @@ class CogWriter:
             raise self._unwritten(error) from error
 
     def describe(self, data: rasterio.DatasetWriter) -> None:
-        """Write names, colours and tags into the header; for the kinds of raster to fill in."""
+        """Write names, colours and tags into the header; for subclasses to fill in."""
 
     def finish_beside(self) -> None:
-        """Write the files that stand beside the raster; for the kinds of raster to fill in."""
+        """Write the files beside the raster; for subclasses to fill in."""
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
@@ -117,7 +117,7 @@ class CogWriter:
             self._discard()
 
     def _put(self, depth: int, row: int, col: int, layers: Tile) -> None:
-        """Lay a window onto the tiles of a level; finished tiles are packed and passed on, halved, to the next."""
+        """Copy a window into the tiles of a level; finished tiles are packed and halved into the next level."""
         level = self._levels[depth]
         rows, cols = layers.shape[1:]
         for y in range(row // BLOCK_PX, -(-(row + rows) // BLOCK_PX)):
@@ -217,7 +217,7 @@ class _Level:
         self.end += self._append(packed)
 
     def fill(self, packed: bytes) -> None:
-        """Let all tiles that were never written be this one."""
+        """Store this tile in place of all that were never written."""
         for y, x in np.argwhere(self.sizes == 0):
             self.starts[y, x], self.sizes[y, x] = self.end, len(packed)
             self.end += self._append(packed)
@@ -229,7 +229,7 @@ class _Level:
 
 def _shapes(shape: tuple[int, int]) -> list[tuple[int, int]]:
     """Shapes of the raster and its overviews, each half of the one before, to the first that fits into a tile."""
-    found = [shape]
-    while max(found[-1]) > BLOCK_PX:
-        found.append((-(-found[-1][0] // 2), -(-found[-1][1] // 2)))
-    return found
+    shapes = [shape]
+    while max(shapes[-1]) > BLOCK_PX:
+        shapes.append((-(-shapes[-1][0] // 2), -(-shapes[-1][1] // 2)))
+    return shapes

@@ -1,4 +1,4 @@
-"""Cubes: pixel time series with gaps, and the layers that stay the same, as one Zarr folder."""
+"""Cubes: pixel time series with gaps, and layers that do not change in time, in one Zarr folder."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Cube:
     layers: tuple[str, ...] = ()
     """Names of the ancillary layers, in order."""
     notes: Mapping[str, Any] = field(default_factory=dict, compare=False)
-    """What the builder says about sources and rules."""
+    """Sources and rules, as the program that built the cube describes them."""
 
     def __repr__(self) -> str:
         rows, cols = self.grid.shape
@@ -103,8 +103,8 @@ class Cube:
         if not chosen:
             rows, cols = (self.grid if grid is None else grid).shape
             return np.zeros((0, rows, cols), np.float32)
-        found = self._read("layers", grid, outside=np.nan)
-        return np.asarray(found[[self.layers.index(name) for name in chosen]], np.float32)
+        values = self._read("layers", grid, outside=np.nan)
+        return np.asarray(values[[self.layers.index(name) for name in chosen]], np.float32)
 
     def to_xarray(self) -> xr.Dataset:
         """Open the folder with xarray; lazily where Dask is installed."""
@@ -126,7 +126,7 @@ class Cube:
         offset = pixel_offset(self.grid, wanted)
         if offset is None:
             raise GridError(
-                f"{self.path}: a window of other pixels was asked for; a cube is read on its own pixels only. Warp "
+                f"{self.path}: the window has other pixels; a cube is read on its own pixels only. Warp "
                 f"the other raster to the cube's grid, or build the cube on its grid."
             )
         row, col = offset
@@ -136,13 +136,13 @@ class Cube:
         out = np.full((*array.shape[:-2], rows, cols), outside, array.dtype)
         if top < bottom and left < right:
             try:
-                found = array[..., top:bottom, left:right]
+                block = array[..., top:bottom, left:right]
             except (OSError, ValueError, RuntimeError) as error:
                 raise InputError(
                     f"{self.path}: a chunk of '{name}' cannot be read, the folder is broken ({error}). "
                     f"Build the cube again."
                 ) from None
-            out[..., top - row : bottom - row, left - col : right - col] = found
+            out[..., top - row : bottom - row, left - col : right - col] = block
         return out
 
 
@@ -165,10 +165,10 @@ def open_cube(path: str | Path) -> Cube:
     from affine import Affine
 
     try:
-        place = document["grid"]
+        grid = document["grid"]
         cube = Cube(
             str(path),
-            GeoBox(tuple(place["shape"]), Affine(*place["transform"]), place["crs"]),
+            GeoBox(tuple(grid["shape"]), Affine(*grid["transform"]), grid["crs"]),
             tuple(document["times"]),
             tuple(document["bands"]),
             tuple(document["layers"]),
@@ -178,20 +178,21 @@ def open_cube(path: str | Path) -> Cube:
         wanted = {"values": series, "counts": series}
         if cube.layers:
             wanted["layers"] = (len(cube.layers), *cube.grid.shape)
-        there = {name: tuple(array_of(group, name).shape) for name in wanted}
+        shapes = {name: tuple(array_of(group, name).shape) for name in wanted}
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"{path}: the cube is broken ({error!r} is missing or wrong). Build it again."
         ) from None
-    if there != wanted:
+    if shapes != wanted:
         raise InputError(
-            f"{path}: the cube is broken: its arrays are {there}, its attributes say {wanted}. Build it again."
+            f"{path}: the cube is broken: its arrays have the shapes {shapes}, its attributes need {wanted}. "
+            f"Build it again."
         )
     return cube
 
 
 def open_grid(path: str | Path) -> GeoBox:
-    """Grid of a cube, of a scene of several files joined by commas, or of any raster, whatever it holds."""
+    """Grid of a cube, of a scene of several files joined by commas, or of any raster."""
     if "," in str(path) and not Path(path).exists():
         return open_scene(path).grid
     if (Path(path) / "zarr.json").exists():

@@ -61,7 +61,7 @@ class CubeWriter:
         for kind, names in (("time", times), ("band", bands), ("layer", layers)):
             twice = sorted({name for name in names if list(names).count(name) > 1})
             if twice:
-                raise InputError(f"{path}: {kind} {join_words(twice)} stands twice; names must differ.")
+                raise InputError(f"{path}: {kind} {join_words(twice)} occurs twice; names must differ.")
         for time in times:
             month_of(time)
         if grid.crs is None:
@@ -107,7 +107,7 @@ class CubeWriter:
         values : (time, band, rows, cols) array of float
             NaN for gaps.
         counts : (time, band, rows, cols) array of int, optional
-            Observations behind each value, at most 255 are told; default: 1 where there is a value.
+            Observations behind each value, cut at 255; default: 1 where there is a value.
         """
         if counts is None:
             counts = np.isfinite(values).astype(np.uint8)
@@ -138,7 +138,7 @@ class CubeWriter:
 
 def replace_folder(made: Path, target: Path) -> None:
     """
-    Put a finished folder in the place of `target`, on the same disk.
+    Move a finished folder to `target`, on the same disk, and remove the former one.
 
     Raises
     ------
@@ -163,27 +163,27 @@ def check_target(target: Path) -> None:
     Raises
     ------
     InputError
-        If a file is there, or a folder that holds other things.
+        If there is a file, or a folder with other files.
     """
     if target.is_file():
         raise InputError(f"{target}: is a file; name another output.")
     if target.is_dir() and any(target.iterdir()) and not (target / "zarr.json").exists():
         raise InputError(
-            f"{target}: is a folder of other things, which a cube would replace. Name a folder of its own, such as "
+            f"{target}: is a folder with other files, which a cube would replace. Name a folder of its own, such as "
             f"{target / 'cube.zarr'}."
         )
 
 
 def _digest(folder: Path) -> str:
-    """Mark of a folder's content: names, sizes and last bytes of its files; `zarr.json` then differs with it."""
-    found = hashlib.sha256()
+    """Digest of names, sizes and last bytes of a folder's files, stored in `zarr.json`."""
+    digest = hashlib.sha256()
     for file in sorted(folder.rglob("*")):
         if file.is_file():
             size = file.stat().st_size
             with file.open("rb") as content:
                 content.seek(max(0, size - 64))
-                found.update(f"{file.relative_to(folder)} {size} ".encode() + content.read())
-    return found.hexdigest()[:32]
+                digest.update(f"{file.relative_to(folder)} {size} ".encode() + content.read())
+    return digest.hexdigest()[:32]
 
 
 def _chunk_px(series: int) -> int:
@@ -232,12 +232,12 @@ def _create(folder: Path, cube: Cube, chunk_px: int, units: str) -> zarr.Group:
     _coordinate(group, "y", affine.f + affine.e * (np.arange(rows) + 0.5), "float64")
     assert cube.grid.crs is not None
     wkt = cube.grid.crs.to_wkt()
-    place = " ".join(repr(float(v)) for v in (affine.c, affine.a, affine.b, affine.f, affine.d, affine.e))
+    transform = " ".join(repr(float(v)) for v in (affine.c, affine.a, affine.b, affine.f, affine.d, affine.e))
     group.create_array(
         "spatial_ref",
         shape=(),
         dtype="int32",
-        attributes={"crs_wkt": wkt, "spatial_ref": wkt, "GeoTransform": place},
+        attributes={"crs_wkt": wkt, "spatial_ref": wkt, "GeoTransform": transform},
         dimension_names=(),
     )
     group.attrs["tesela"] = {

@@ -27,10 +27,10 @@ _REPLACED = {
     ".csv": (".csvt", ".prj"),
     ".tif": (".tab",),
 }
-"""Take the place of a file's ending, by that ending."""
+"""Replace the ending of a file, by that ending."""
 
 _REPLACED_ELSEWHERE = (".prj", ".hdr", ".tab")
-"""Take the place of any other ending: system of coordinates, header of a raw raster, MapInfo's georeference."""
+"""Replace any other ending: coordinate system, header of a raw raster, georeference of MapInfo."""
 
 _VRT_SOURCES = {"SourceFilename", "SourceDataset", "SrcDataSource"}
 _QUOTED = re.compile(r'"([^"]+)"')
@@ -83,7 +83,7 @@ def file_hash(path: str | Path) -> str:
     Hash (XXH3, 128 bits) of all bytes of one file.
 
     It is remembered by path, device, inode, size and times, so that it is paid once for each content. A file that
-    was changed a moment ago is not remembered: a further change might leave its times as they are.
+    was changed a moment ago is not remembered, because a further change might keep the same times.
 
     Raises
     ------
@@ -123,7 +123,7 @@ def _files_below(folder: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _files_of(file: Path, seen: set[Path]) -> Iterator[tuple[str, Path | None]]:
-    """A file and those read along with it, each with what distinguishes it; None for a source that is missing."""
+    """A file and those read along with it, each with its label; None for a missing source."""
     seen.add(file.resolve())
     yield "", file
     for ending in _APPENDED:
@@ -171,10 +171,11 @@ def _sources_of(vrt: Path) -> Iterator[Path | None]:
 
 
 def _local_source(name: str, folder: Path) -> Path | None:
-    """File that a name of GDAL stands for: a path, ``/vsizip/ARCHIVE/FILE``, or ``NETCDF:"FILE":variable``."""
+    """File behind a name of GDAL: a path, ``/vsizip/ARCHIVE/FILE``, or ``NETCDF:"FILE":variable``."""
     while name.startswith("/vsi"):
         name = name[1:].partition("/")[2]
-    for text in (name, *_QUOTED.findall(name), *name.split(":")):
+    quoted: list[str] = _QUOTED.findall(name)
+    for text in (name, *quoted, *name.split(":")):
         path = folder / text
         for candidate in (path, *path.parents[:-1]):  # an archive is a file above the path
             if text and (candidate.is_file() or (candidate == path and candidate.is_dir())):
@@ -211,9 +212,9 @@ def _hash(file: Path) -> str:
     before = file.stat()
     key, state = str(file.resolve()), _state(before)
     large = before.st_size >= _REMEMBERED_BYTES
-    known = _memory.get(key, state) if large else None
-    if known is not None:
-        return known
+    remembered = _memory.get(key, state) if large else None
+    if remembered is not None:
+        return remembered
     started_ns = time.time_ns()
     digest = xxhash.xxh3_128()
     buffer = bytearray(_BUFFER_BYTES)

@@ -17,10 +17,10 @@ from requests.adapters import HTTPAdapter
 from tesela.core.errors import InputError, NetworkError
 
 _RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
-"""Answers that may be better a moment later."""
+"""Statuses that may pass: the request is repeated."""
 
 _REFUSED = frozenset({401, 403})
-"""Answers to a signature or key that does not hold, or no longer."""
+"""Statuses for a signature or key that is wrong or has expired."""
 
 
 @dataclass(frozen=True)
@@ -29,14 +29,14 @@ class RetryPolicy:
 
     tries: int = 6
     timeout_s: float = 30.0
-    """For a connection, for the next bytes, and twice this for a whole answer of up to a megabyte."""
+    """Limit for a connection and for the next bytes; a response of up to a megabyte may take twice as long."""
     first_wait_s: float = 1.0
     """Before the second try; doubled before each further one."""
     longest_wait_s: float = 120.0
     """A server that asks for a longer pause (Retry-After) is not waited for."""
 
     def deadline_s(self, size: int) -> float:
-        """Seconds that an answer of `size` bytes may take: a trickle is as bad as a stall."""
+        """Seconds that a response of `size` bytes may take: a server that only trickles counts as stalled."""
         return self.timeout_s * (2 + size / 1e6)
 
 
@@ -56,7 +56,7 @@ class Web:
     """
     Fetches documents and spans of files; one for many threads.
 
-    Lost connections, stalls, truncated bodies and the answers 408, 425, 429 and 5xx are tried again, with pauses that
+    Lost connections, stalls, truncated bodies and the statuses 408, 425, 429 and 5xx are tried again, with pauses that
     double and that respect ``Retry-After``. A refused signature is renewed once where the signer can. Proxies and
     certificates come from the usual environment variables.
     """
@@ -65,7 +65,7 @@ class Web:
         self.patience = patience or RetryPolicy()
         self.signer = signer
         self.retries = 0
-        """Tries that had to be repeated so far."""
+        """Repeated requests so far."""
         self._sleep: Callable[[float], None] = time.sleep
         self._count = threading.Lock()
         self._session = requests.Session()
@@ -87,7 +87,7 @@ class Web:
         return self._ask("GET", url, body=None, span=span)
 
     def post(self, url: str, body: object) -> bytes:
-        """Send a JSON document and return the answer; errors as `get`."""
+        """Send a JSON document and return the response; errors as `get`."""
         return self._ask("POST", url, body=body, span=None)
 
     def address(self, url: str) -> str:
@@ -96,12 +96,12 @@ class Web:
 
     def ask_again(self, url: str, attempt: int) -> None:
         """
-        Wait until a server that failed somebody else gives one byte of a file; errors as `get`.
+        Wait until a server that failed before sends one byte of a file; errors as `get`.
 
         Parameters
         ----------
         attempt : int
-            How often it failed before, from 0: the pause doubles.
+            How often it failed before, from 0; the pause doubles each time.
         """
         with self._count:
             self.retries += 1
@@ -119,7 +119,7 @@ class Web:
                 with self._count:
                     self.retries += 1
             try:
-                answer = self._try(method, url, body=body, span=span)
+                content = self._try(method, url, body=body, span=span)
             except _TryAgain as again:
                 reason = again.reason
                 if attempt + 1 < self.patience.tries:
@@ -128,19 +128,19 @@ class Web:
             except _Refused as refused:
                 if self.signer is not None and not renewed and self.signer.renew(url):
                     renewed = True
-                    reason = f"answered {refused.status} to the old signature"
+                    reason = f"replied {refused.status} to the old signature"
                     continue
                 raise NetworkError(_refusal(url, refused.status, signed=self.signer is not None)) from None
-            return answer
+            return content
         raise NetworkError(
             f"{_bare(url)}: {reason}, {self.patience.tries} times in a row. Try again later: the same command "
-            f"continues; --tries and --timeout set how long to insist."
+            f"continues; --tries and --timeout set how long to try."
         )
 
     def _try(self, method: str, url: str, *, body: object, span: tuple[int, int] | None) -> bytes:
         headers = {"Accept-Encoding": "identity"} if span else {}
-        content = None if body is None else json.dumps(body).encode()
-        if content is not None:
+        sent = None if body is None else json.dumps(body).encode()
+        if sent is not None:
             headers["Content-Type"] = "application/json"
         if span:
             headers["Range"] = f"bytes={span[0]}-{span[1] - 1}"
@@ -148,18 +148,18 @@ class Web:
         limit = (min(self.patience.timeout_s, 10.0), self.patience.timeout_s)
         try:
             with self._session.request(
-                method, signed, data=content, headers=headers, timeout=limit, stream=True
+                method, signed, data=sent, headers=headers, timeout=limit, stream=True
             ) as response:
                 self._check_status(response, url, span)
-                answer = self._read(response, span)
-                _check_length(response, answer)
-                return answer
+                content = self._read(response, span)
+                _check_length(response, content)
+                return content
         except requests.exceptions.ConnectTimeout as error:
             raise _TryAgain("no connection within the time limit") from error
         except requests.exceptions.Timeout as error:
             raise _TryAgain(f"no bytes for {self.patience.timeout_s:g} s") from error
         except requests.exceptions.ChunkedEncodingError as error:
-            raise _TryAgain("the answer was cut short") from error
+            raise _TryAgain("the response was cut short") from error
         except requests.exceptions.SSLError as error:
             raise NetworkError(f"{_bare(url)}: no secure connection ({_short(error)}).") from None
         except requests.exceptions.ConnectionError as error:
@@ -172,13 +172,13 @@ class Web:
                 raise _TryAgain(f"no bytes for {self.patience.timeout_s:g} s") from error
             raise _TryAgain(f"no connection ({_short(error)})") from error
         except requests.exceptions.RequestException as error:
-            raise InputError(f"{_bare(url)}: cannot be asked for ({_short(error)}).") from None
+            raise InputError(f"{_bare(url)}: cannot be requested ({_short(error)}).") from None
 
     def _check_status(self, response: requests.Response, url: str, span: tuple[int, int] | None) -> None:
         status = response.status_code
         if status in _RETRIED:
             wait = _retry_after(response.headers.get("Retry-After", ""))
-            raise _TryAgain(f"answered {status} {response.reason}", wait_s=wait)
+            raise _TryAgain(f"replied {status} {response.reason}", wait_s=wait)
         if status in _REFUSED:
             raise _Refused(status)
         if status in (404, 410):
@@ -186,7 +186,7 @@ class Web:
         if status == 416:
             raise InputError(f"{_bare(url)}: ends before byte {span[0] if span else 0}; it is truncated.")
         if not 200 <= status < 300:
-            raise InputError(f"{_bare(url)}: the server answered {status} {response.reason}.")
+            raise InputError(f"{_bare(url)}: the server replied {status} {response.reason}.")
         if span and status != 206:
             raise InputError(
                 f"{_bare(url)}: the server serves no parts of files (HTTP ranges). Download the files and give "
@@ -200,7 +200,7 @@ class Web:
         for piece in response.iter_content(1 << 16):
             pieces.append(piece)
             if time.monotonic() > end:
-                raise _TryAgain("the answer only trickled in")
+                raise _TryAgain("the response came too slowly")
         return b"".join(pieces)
 
     def _pause(self, attempt: int, again: _TryAgain, url: str) -> None:
@@ -227,9 +227,9 @@ class _Refused(Exception):
 
 
 def _check_length(response: requests.Response, content: bytes) -> None:
-    told = response.headers.get("Content-Length")
-    if told and not response.headers.get("Content-Encoding") and len(content) != int(told):
-        raise _TryAgain("the answer was cut short")
+    length = response.headers.get("Content-Length")
+    if length and not response.headers.get("Content-Encoding") and len(content) != int(length):
+        raise _TryAgain("the response was cut short")
 
 
 def _refusal(url: str, status: int, *, signed: bool) -> str:
@@ -238,7 +238,7 @@ def _refusal(url: str, status: int, *, signed: bool) -> str:
         until = f" (it ended {query['se'][0]})" if "se" in query else ""
         return (
             f"{_bare(url)}: refused ({status}), the signature in its address no longer holds{until}. Search the "
-            f"catalogue again instead of using a stored answer, or name its provider so that Tesela signs."
+            f"catalogue again instead of using a stored response, or name its provider so that Tesela signs."
         )
     hint = "the signature or key was not accepted" if signed else "it asks for a key or signature"
     return f"{_bare(url)}: refused ({status}): {hint}. See 'Access' in docs/mosaic.md."
@@ -257,7 +257,7 @@ def _retry_after(text: str) -> float:
 
 
 def _bare(url: str) -> str:
-    """Address without its query, where secrets stand."""
+    """Address without its query, which may hold secrets."""
     return url.split("?")[0]
 
 

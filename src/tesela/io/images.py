@@ -17,7 +17,7 @@ from tesela.io.manifest import write_whole
 from tesela.io.raster import raster_crs
 
 STEPS = 10_000
-"""Reflectance is stored as whole numbers of this part; 0 is nodata."""
+"""Reflectance is stored in steps of 1/10000; 0 is nodata."""
 
 NOT_COUNTED = 255
 """In the raster of counts: outside the area. 0 is a gap."""
@@ -35,7 +35,7 @@ class MosaicWriter(CogWriter):
         self.date = date
 
     def describe(self, data: rasterio.DatasetWriter) -> None:
-        """Name the bands, and say scale and date."""
+        """Write band names, scale and date."""
         data.descriptions = self.names
         data.scales = (1 / STEPS,) * len(self.names)
         data.update_tags(TIFFTAG_DATETIME=f"{self.date.replace('-', ':')} 00:00:00")
@@ -68,11 +68,11 @@ def write_bands(
     Parameters
     ----------
     values : (bands, rows, cols) array
-        Of any type that GeoTIFF knows.
+        Of any type that GeoTIFF can store.
     names : sequence of str
         One per band.
     scale : float
-        Quantity = number x scale; told in the file.
+        Quantity = number x scale; stored in the file.
     date : str
         ISO date of the image, kept as ``TIFFTAG_DATETIME``.
 

@@ -90,7 +90,7 @@ def add_style(path: Path, style: str, *, layer: str, date: str) -> None:
     Parameters
     ----------
     date : str
-        Time of writing that the file shall tell, as ISO 8601.
+        Time of writing to store in the file, as ISO 8601.
     """
     with closing(sqlite3.connect(path)) as file, file:
         columns = "SELECT column_name FROM gpkg_geometry_columns WHERE table_name = ?"
@@ -110,7 +110,7 @@ def add_style(path: Path, style: str, *, layer: str, date: str) -> None:
 
 
 _DATE = "2018-01-01T00:00:00.000Z"
-"""Time of writing that every GeoPackage tells: the same content gives the same bytes."""
+"""Time of writing stored in every GeoPackage: the same content gives the same bytes."""
 
 
 def write_layer(path: str | Path, frame: gpd.GeoDataFrame, *, layer: str, style: str | None = None) -> Path:
@@ -181,7 +181,7 @@ def _write_gpkg(path: Path, frame: gpd.GeoDataFrame, *, layer: str, style: str |
 
 @contextmanager
 def _dated(path: str | Path) -> Iterator[None]:
-    """Let GDAL write the same time into every file; tell its failures as ours."""
+    """Let GDAL write the same time into every file; raise its errors as `InputError`."""
     import pyogrio
     from pyogrio.errors import DataSourceError
 
@@ -190,6 +190,6 @@ def _dated(path: str | Path) -> Iterator[None]:
     try:
         yield
     except (DataSourceError, RuntimeError) as error:
-        raise InputError(f"{path}: cannot be written ({error}).") from error
+        raise InputError(f"{path}: cannot be written ({error}). Is the disk full?") from error
     finally:
         pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": before})

@@ -78,7 +78,7 @@ def load_crosswalk(source: str, target: Legend, *, path: str | Path | None = Non
     Raises
     ------
     LegendError
-        If no crosswalk is known, or the table is wrong.
+        If there is no such crosswalk, or the table is wrong.
     """
     if path is not None:
         return Crosswalk.from_rows(source, target, read_csv(Path(path), kind="crosswalk"))
@@ -91,15 +91,15 @@ def load_crosswalk(source: str, target: Legend, *, path: str | Path | None = Non
     level = f"{source}__{target.name}"  # a table for this level of the source, where there is one
     key = level if level in tables else f"{name}__{target.name}"
     if key not in tables:
-        known = join_words(sorted(table.replace("__", " -> ") for table in tables), most=20)
+        shipped = join_words(sorted(table.replace("__", " -> ") for table in tables), most=20)
         raise LegendError(
-            f"No crosswalk from '{name}' to '{target.name}' is shipped (known: {known}). Give one as a CSV with the "
-            f"columns from, to (--crosswalk FILE)."
+            f"No crosswalk from '{name}' to '{target.name}' is shipped (shipped: {shipped}). Give one as a CSV with "
+            f"the columns from, to (--crosswalk FILE)."
         )
     finest = _load_shipped(target.name)
     rows = parse_csv(tables[key].read_text(encoding="utf-8"))
-    walk = Crosswalk.from_rows(key.partition("__")[0], finest, rows)
-    return walk if target.depth == finest.depth else walk.to_level(target.depth)
+    crosswalk = Crosswalk.from_rows(key.partition("__")[0], finest, rows)
+    return crosswalk if target.depth == finest.depth else crosswalk.to_level(target.depth)
 
 
 def list_priorities() -> tuple[str, ...]:
@@ -128,13 +128,13 @@ def read_priority(source: str | Path) -> list[dict[str, str]]:
 
 
 def _own_tree(source: str, name: str, target: Legend) -> Legend | None:
-    """Legend called `source`, if it is of the same tree as `target`: shipped, or a CSV of one's own."""
+    """Legend called `source`, if it belongs to the tree of `target`: shipped, or a user's CSV."""
     if name == target.name and name in _shipped(""):
         return load_legend(source)
     if not name.endswith(".csv"):
         return None
-    found = load_legend(source)
-    return found if found.name == target.name else None
+    legend = load_legend(source)
+    return legend if legend.name == target.name else None
 
 
 def read_csv(path: Path, *, kind: str) -> list[dict[str, str]]:
@@ -148,7 +148,7 @@ def read_csv(path: Path, *, kind: str) -> list[dict[str, str]]:
 
 
 def parse_csv(text: str) -> list[dict[str, str]]:
-    """Rows of a CSV with a header; a byte-order mark and blank lines are passed over."""
+    """Rows of a CSV with a header; a byte-order mark and blank lines are skipped."""
     rows = csv.DictReader(io.StringIO(text.lstrip("\ufeff")))
     return [row for row in rows if any(value.strip() for value in row.values() if isinstance(value, str))]
 
@@ -161,5 +161,7 @@ def _load_shipped(name: str) -> Legend:
 @cache
 def _shipped(folder: str) -> dict[str, Path]:
     root = resources.files("tesela.legends")
-    place = root.joinpath(folder) if folder else root
-    return {Path(item.name).stem: Path(str(item)) for item in place.iterdir() if item.name.endswith(".csv")}
+    directory = root.joinpath(folder) if folder else root
+    return {
+        Path(item.name).stem: Path(str(item)) for item in directory.iterdir() if item.name.endswith(".csv")
+    }

@@ -1,4 +1,4 @@
-"""The manifest: what a step was given, so that it can be skipped, resumed or repeated."""
+"""The manifest: settings, inputs and outputs of a step, to skip or repeat it and to trace a file back."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BEGUN = "manifest.begun.json"
 _DEEPEST = 3
 """Folders above a file in which the manifest of its step is looked for."""
 _MOST_INPUTS = 12
-"""Names of a step's inputs that a record lists."""
+"""Inputs of a step that a record lists by name."""
 
 
 @dataclass(frozen=True)
@@ -72,23 +72,23 @@ def read_lineage(path: str | Path) -> tuple[Manifest, ...]:
     """
     Manifests of the steps that made a file, directly or through their inputs; the last step comes last.
 
-    Empty where the file was not made by a recipe.
+    Empty where no recipe made the file.
     """
-    found: dict[Path, Manifest] = {}
-    _follow(Path(path).resolve(), found)
-    return tuple(found.values())
+    steps: dict[Path, Manifest] = {}
+    _follow(Path(path).resolve(), steps)
+    return tuple(steps.values())
 
 
 def imagery_dates(steps: tuple[Manifest, ...], *, scene: str = "") -> str:
     """
-    Dates of the scenes behind a product: one, or the first and the last day joined by a slash; "" if none is told.
+    Dates of the scenes behind a product: one, or the first and the last day joined by a slash; "" if no step names one.
 
-    A recipe may tell dates in any words; those that are no dates are passed over.
+    Dates that a recipe gives in other words are skipped.
 
     Parameters
     ----------
     scene : str
-        Name of the only scene that counts, if the steps know it; else all do.
+        Count this scene only, if the steps name it.
     """
     by_name: dict[str, str] = {}
     for step in steps:
@@ -97,27 +97,27 @@ def imagery_dates(steps: tuple[Manifest, ...], *, scene: str = "") -> str:
                 by_name[str(section.get("name"))] = str(section["date"])
         if step.step == "mosaic":
             by_name |= {name: _months(name) for name in map(str, _as_list(step.settings.get("periods")))}
-    told = {by_name[scene]} if scene in by_name else set(by_name.values())
-    periods = {text: period for text in told if (period := _period(text))}
+    dates = {by_name[scene]} if scene in by_name else set(by_name.values())
+    periods = {text: period for text in dates if (period := _period(text))}
     if len(periods) < 2:
         return next(iter(periods), "")
     return f"{min(begin for begin, _ in periods.values())}/{max(end for _, end in periods.values())}"
 
 
 def lineage_text(steps: tuple[Manifest, ...]) -> str:
-    """Tell the steps in sentences for a metadata record: inputs, settings, and versions, once where all share them."""
+    """Describe the steps for a metadata record: inputs, settings, and versions, once where all share them."""
     shared = steps[0].versions if steps and all(step.versions == steps[0].versions for step in steps) else {}
-    lines = [_sentence(number, step, tell_versions=not shared) for number, step in enumerate(steps, start=1)]
+    lines = [_sentence(number, step, with_versions=not shared) for number, step in enumerate(steps, start=1)]
     return "\n".join([*lines, f"All with {_version_text(shared)}."] if shared else lines)
 
 
 @contextmanager
 def write_whole(path: str | Path) -> Iterator[Path]:
     """
-    Give a path beside `path` to write to, and rename it to `path` when the block ends well.
+    Give a temporary path to write to, and rename it to `path` when the block ends without an error.
 
-    The output appears whole or not at all: on an error the part is removed and an older file stays. Files that
-    the writer leaves beside the part (``.aux.xml``) are its own to care for.
+    The output appears whole or not at all: on an error the temporary file is removed and an older file stays. Files
+    that the writer leaves beside it (``.aux.xml``) are its own concern.
     """
     target = Path(path)
     try:
@@ -151,18 +151,18 @@ def _versions() -> dict[str, str]:
     return versions
 
 
-def _follow(path: Path, found: dict[Path, Manifest]) -> None:
+def _follow(path: Path, steps: dict[Path, Manifest]) -> None:
     for folder in path.parents[:_DEEPEST]:
         step = Manifest.read(folder)
         if step is not None and any((folder / name).resolve() == path for name in step.outputs):
             break
     else:
         return
-    if folder in found:
+    if folder in steps:
         return
     for name in step.inputs:
-        _follow((folder / name).resolve(), found)
-    found[folder] = step
+        _follow((folder / name).resolve(), steps)
+    steps[folder] = step
 
 
 def _as_list(value: object) -> list[object]:
@@ -182,7 +182,7 @@ def _period(text: str) -> tuple[str, str] | None:
         return None
 
 
-def _sentence(number: int, step: Manifest, *, tell_versions: bool) -> str:
+def _sentence(number: int, step: Manifest, *, with_versions: bool) -> str:
     settings = ", ".join(_settings(step.settings))
     inputs = join_words((Path(name).name for name in step.inputs), most=_MOST_INPUTS)
     parts = [f"{number}. {step.step} ({step.written}): from {inputs or 'no files'}"]
@@ -192,7 +192,7 @@ def _sentence(number: int, step: Manifest, *, tell_versions: bool) -> str:
         parts.append(f"seed {step.seed}")
     if settings:
         parts.append(settings)
-    if tell_versions and step.versions:
+    if with_versions and step.versions:
         parts.append(f"with {_version_text(step.versions)}")
     return f"{'; '.join(parts)}."
 

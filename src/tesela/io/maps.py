@@ -19,7 +19,7 @@ from tesela.core.grid import windows
 from tesela.core.legend import NODATA, Legend
 from tesela.io.cog import BLOCK_PX, CogWriter
 from tesela.io.manifest import write_whole
-from tesela.io.pixel_values import read_numbers
+from tesela.io.pixel_values import read_pixel_values
 from tesela.io.raster import Closing, grid_of, open_dataset
 from tesela.io.scratch import check_outputs
 from tesela.io.tiles import count_values
@@ -51,7 +51,7 @@ def open_map(path: str | Path, *, legend: Legend | None = None) -> ClassMap:
     InputError
         If the file is missing, or has several bands or a type that cannot hold classes.
     LegendError
-        If the file does not say its legend and none is given.
+        If the file does not name its legend and none is given.
     """
     with open_dataset(path) as data:
         if data.count != 1:
@@ -60,21 +60,21 @@ def open_map(path: str | Path, *, legend: Legend | None = None) -> ClassMap:
             )
         if np.dtype(data.dtypes[0]).kind not in "iu":
             raise InputError(
-                f"{path}: holds {data.dtypes[0]} numbers; a class map holds whole numbers. "
-                "Convert it, if its numbers are classes (gdal_translate -ot Byte)."
+                f"{path}: holds {data.dtypes[0]} values; a class map holds whole numbers. "
+                "Convert it, if its values are classes (gdal_translate -ot Byte)."
             )
         tag = data.tags().get(_TAG)
         grid = grid_of(data)
     if legend is None:
         if not tag:
             raise LegendError(
-                f"{path}: does not say its legend; name it (--legend corine-2, or a CSV of your own)."
+                f"{path}: does not name its legend; name it (--legend corine-2, or a CSV of your own)."
             )
         return ClassMap(str(path), grid, _legend_of(tag))
     own = _legend_of(tag) if tag else legend
     if not own.same_classes(legend):
         raise LegendError(
-            f"{path}: is drawn in legend '{own.address}', as the file says, and not in '{legend.address}'. Leave the "
+            f"{path}: has legend '{own.address}', which the file names, and not '{legend.address}'. Leave the "
             f"legend out, or translate the map (tesela legend convert)."
         )
     return ClassMap(str(path), grid, legend)
@@ -106,7 +106,7 @@ class MapReader(Closing):
         LegendError
             If the file holds values that its legend does not have.
         """
-        raw, valid = read_numbers(self._data, [1], grid, nodata=self._data.nodata, continuous=False)
+        raw, valid = read_pixel_values(self._data, [1], grid, nodata=self._data.nodata, continuous=False)
         numbers = raw[0] * valid[0]  # NODATA is 0
         if numbers.dtype != np.uint8:
             self.map.legend.check_values(np.unique(numbers).tolist(), where=self.map.path)
@@ -119,7 +119,7 @@ class MapReader(Closing):
 
 class MapWriter(CogWriter):
     """
-    Writes a class map; beside the COG stand names and styles.
+    Writes a class map as a COG, with names and styles in files beside it.
 
     ``.aux.xml`` holds category names and attribute table (for GDAL and QGIS), ``.qml`` the QGIS style. Overviews
     take the most frequent class of four pixels, see `tesela.io.tiles.halve_by_mode`.
@@ -196,12 +196,12 @@ def write_map(path: str | Path, values: NDArray[np.uint8], grid: GeoBox, *, lege
 
 def convert_map(source: ClassMap, out: str | Path, *, crosswalk: Crosswalk) -> ClassMap:
     """
-    Translate a class map to another legend, window by window; codes that the crosswalk splits take its main target.
+    Translate a class map to another legend, window by window; a code that the crosswalk splits takes its main target.
 
     Raises
     ------
     LegendError
-        If the crosswalk says nothing about a class of the map's legend.
+        If the crosswalk lacks a class of the map's legend.
     """
     check_outputs([out], inputs=[source.path])
     table = crosswalk.table(source.legend)

@@ -36,11 +36,11 @@ BANDS = tuple(f"sur_refl_b{number:02d}" for number in range(1, 8))
 TIMES = tuple(f"{month:02d}" for month in range(1, 13))
 _SCALE = 10_000.0
 _OFF_GRID = 0.25
-"""How far from a cell's centre a pixel may lie, in cells."""
+"""Largest distance of a pixel from the centre of its cell, in cells."""
 _MOST_CELLS = 100_000_000
-"""A grid of more cells, nearly all without a pixel, is a mistake in a place."""
+"""A grid with more cells is nearly empty: a coordinate is wrong."""
 _VALID = (-100.0, 16_000.0)
-"""Numbers outside are gaps, as the product's guide says."""
+"""Values outside are gaps, see the product's guide."""
 _ROWS = 256
 """Rows written at a time."""
 
@@ -67,45 +67,45 @@ class PublishedPixels:
 
 def read_msmtu(folder: str | Path) -> PublishedPixels:
     """
-    Read the published folder, wherever its files lie inside.
+    Read the published folder; its files may be in any subfolder.
 
     Series are JSON files, one a pixel, in either published layout: `ts_data.forward` with values and masks, or both
-    in `ts_data`, beside `ancillary_data`. A mask of 0 is a gap, whatever the value says, and so is a number out of
-    the valid range. JSON files that are neither named after a pixel nor hold a series are passed over. Shares are
-    ``train.csv``, ``validation.csv`` and ``test.csv`` below ``level_1`` and ``level_2``; classes are found by the
-    published codes or our names, not by their place. Any other CSV with `square_id` in a folder "ancillary", or with
-    `longitude` and `latitude`, holds ancillary variables, which are found by name.
+    in `ts_data`, beside `ancillary_data`. A mask of 0 is a gap, whatever the value, and so is a value out of
+    the valid range. JSON files that are neither named after a pixel nor hold a series are skipped. Shares are
+    ``train.csv``, ``validation.csv`` and ``test.csv`` below ``level_1`` and ``level_2``; classes are recognised by the
+    published codes or our names, not by their order. Any other CSV with `square_id` in a folder "ancillary", or with
+    `longitude` and `latitude`, holds ancillary variables, recognised by name.
 
     Raises
     ------
     InputError
-        If there are no series, a file is not as described, or a pixel stands twice.
+        If there are no series, a file is not as described, or a pixel occurs twice.
     """
     root = Path(folder)
     if not root.is_dir():
         raise InputError(f"{folder}: no such folder. Give the folder of the unpacked data set.")
     series: dict[int, NDArray[np.float32]] = {}
     named: dict[int, dict[str, float]] = {}
-    came: dict[int, Path] = {}
+    origin: dict[int, Path] = {}
     for file in sorted(root.rglob("*.json")):
-        found = _read_series(file)
-        if found is None:
+        content = _read_series(file)
+        if content is None:
             continue
-        number, values, ancillary = found
-        if number in came:
-            raise InputError(f"{file}: pixel {number} is in {came[number]}, too; keep one of both.")
-        series[number], named[number], came[number] = values, ancillary, file
+        number, values, ancillary = content
+        if number in origin:
+            raise InputError(f"{file}: pixel {number} is also in {origin[number]}; keep one of them.")
+        series[number], named[number], origin[number] = values, ancillary, file
     if not series:
         raise InputError(f"{folder}: holds no JSON series. Give the folder of the unpacked data set.")
     tables = [table for file in sorted(root.rglob("*.csv")) if (table := read_pixel_csv(file)) is not None]
     ids = np.array(sorted(series), np.int64)
-    place = {int(number): k for k, number in enumerate(ids)}
+    rows = {int(number): k for k, number in enumerate(ids)}
     shares, splits = {}, {}
     for level in CLASS_CODES:
         if any(f"level_{level}" in table.file.as_posix() for table in tables):
-            shares[level], splits[level] = shares_of(tables, place, level=level)
+            shares[level], splits[level] = shares_of(tables, rows, level=level)
     others = [table for table in tables if "level_" not in table.file.as_posix()]
-    for number, variables in ancillary_of(others, place):
+    for number, variables in ancillary_of(others, rows):
         named[number] |= variables
     layers = tuple(dict.fromkeys(name for item in named.values() for name in item))
     static = np.array(
@@ -123,12 +123,12 @@ def read_msmtu(folder: str | Path) -> PublishedPixels:
 
 def write_msmtu_cube(pixels: PublishedPixels, out: str | Path) -> Cube:
     """
-    Put the pixels back on their grid, as a cube of reflectances and layers.
+    Write the pixels on their grid, as a cube of reflectances and layers.
 
     Raises
     ------
     GridError
-        If longitude and latitude are lacking, or do not lie on one regular grid.
+        If longitude and latitude are missing, or are not on one regular grid.
     """
     grid, rows, cols = rebuild_grid(pixels)
     shape = tuple(int(side) for side in grid.shape)
@@ -177,7 +177,9 @@ def rebuild_grid(pixels: PublishedPixels) -> tuple[GeoBox, NDArray[np.int32], ND
     """Grid in degrees whose cell centres are the pixels, and row and column of each."""
     lacking = [name for name in ("longitude", "latitude") if name not in pixels.layers]
     if lacking:
-        raise GridError(f"The data set holds no {join_words(lacking)}; without them its pixels lie nowhere.")
+        raise GridError(
+            f"The data set holds no {join_words(lacking)}; without them its pixels have no position."
+        )
     x, y = (
         pixels.static[:, pixels.layers.index(name)].astype(np.float64) for name in ("longitude", "latitude")
     )
@@ -193,15 +195,15 @@ def rebuild_grid(pixels: PublishedPixels) -> tuple[GeoBox, NDArray[np.int32], ND
     left, top = x.min(), y.max()
     cols, rows = (np.rint(part / STEP_DEG) for part in (x - left, top - y))
     off = max(np.abs((x - left) / STEP_DEG - cols).max(), np.abs((top - y) / STEP_DEG - rows).max())
-    places = set(zip(rows.tolist(), cols.tolist(), strict=True))
-    if off > _OFF_GRID or len(places) < len(x):
+    cells = set(zip(rows.tolist(), cols.tolist(), strict=True))
+    if off > _OFF_GRID or len(cells) < len(x):
         raise GridError(
-            f"The pixels do not lie on one grid of {STEP_DEG:.7f} degrees (one is {off:.2f} cells off, "
-            f"{len(x) - len(places)} share a cell). Were they moved or taken from another grid?"
+            f"The pixels are not on one grid of {STEP_DEG:.7f} degrees (one is {off:.2f} cells off, "
+            f"{len(x) - len(cells)} share a cell). Were they moved or taken from another grid?"
         )
-    if (cells := (rows.max() + 1) * (cols.max() + 1)) > _MOST_CELLS:
+    if (size := (rows.max() + 1) * (cols.max() + 1)) > _MOST_CELLS:
         raise GridError(
-            f"The {len(x)} pixels lie so far apart that their grid has {cells:.2g} cells; is the place of one wrong?"
+            f"The {len(x)} pixels are so far apart that their grid has {size:.2g} cells; is a coordinate wrong?"
         )
     affine = Affine(STEP_DEG, 0, left - STEP_DEG / 2, 0, -STEP_DEG, top + STEP_DEG / 2)
     grid = GeoBox((int(rows.max()) + 1, int(cols.max()) + 1), affine, "EPSG:4326")
@@ -226,7 +228,7 @@ def write_msmtu(pixels: PublishedPixels, folder: str | Path) -> Path:
     for level, shares in pixels.shares.items():
         codes = list(CLASS_CODES[level])
         for code, name in enumerate(PARTITIONS):
-            mine = np.flatnonzero(pixels.splits[level] == code)
+            members = np.flatnonzero(pixels.splits[level] == code)
             rows = [
                 [
                     pixels.ids[k],
@@ -234,7 +236,7 @@ def write_msmtu(pixels: PublishedPixels, folder: str | Path) -> Path:
                     codes[int(shares[k].argmax())],
                     int(shares[k].argmax()),
                 ]
-                for k in mine
+                for k in members
             ]
             path = root / "labels" / f"level_{level}" / "partitions" / f"{name}.csv"
             _write_csv(path, ["square_id", *codes, "Class_max", "Class_max_index"], rows)
@@ -244,7 +246,7 @@ def write_msmtu(pixels: PublishedPixels, folder: str | Path) -> Path:
 
 
 def _read_series(file: Path) -> tuple[int, NDArray[np.float32], dict[str, float]] | None:
-    """Number, reflectance and ancillary variables of a pixel; None for a JSON that is no pixel's."""
+    """Number, reflectance and ancillary variables of a pixel; None for a JSON file of no pixel."""
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
         if "ts_data" not in document and not file.stem.isdigit():

@@ -36,7 +36,7 @@ CLASS_CODES: Mapping[int, Mapping[str, str]] = {
 
 _NUMBER, _LARGEST = "square_id", "Class_max"
 _COVERED = (0.5, 1.01)
-"""Least and most that the shares of a pixel may sum to: some ground may have no class."""
+"""Least and most that the shares of a pixel may sum to: a part of it may have no class."""
 _TIE = 0.01
 """Shares this near to each other may both be called the largest."""
 
@@ -62,12 +62,12 @@ class PixelCsv:
 
 def read_pixel_csv(file: Path) -> PixelCsv | None:
     """
-    Read a CSV with a column of pixel numbers, "square_id" or one without a name; None if there is nothing of the kind.
+    Read a CSV with a column of pixel numbers, "square_id" or one without a name; None if there is no such column.
 
     Raises
     ------
     InputError
-        If it is no text, a row has too few or too many cells, a number is broken, or a pixel or column stands twice.
+        If it is no text, a row has too few or too many cells, a number is broken, or a pixel or column occurs twice.
     """
     try:
         with file.open(newline="", encoding="utf-8-sig") as content:
@@ -85,22 +85,22 @@ def read_pixel_csv(file: Path) -> PixelCsv | None:
         return None
     twice = sorted({name for name in header if name and header.count(name) > 1})
     if twice:
-        raise InputError(f"{file}: column {join_words(twice)} stands twice; names must differ.")
+        raise InputError(f"{file}: column {join_words(twice)} occurs twice; names must differ.")
     rows: dict[int, dict[str, str]] = {}
-    for place, line in enumerate(lines[1:], start=2):
+    for number, line in enumerate(lines[1:], start=2):
         if len(line) != len(header):
             raise InputError(
-                f"{file}: row {place} has {len(line)} cells, the header {len(header)}. Was the file cut off?"
+                f"{file}: row {number} has {len(line)} cells, the header {len(header)}. Was the file cut off?"
             )
         row = dict(zip(header, line, strict=True))
         try:
             pixel = pixel_number(row[_NUMBER])
         except ValueError:
             raise InputError(
-                f"{file}: '{row[_NUMBER]}' of row {place} is no number of a pixel ({_NUMBER})."
+                f"{file}: '{row[_NUMBER]}' of row {number} is no number of a pixel ({_NUMBER})."
             ) from None
         if pixel in rows:
-            raise InputError(f"{file}: pixel {pixel} stands twice; keep one of its rows.")
+            raise InputError(f"{file}: pixel {pixel} occurs twice; keep one of its rows.")
         rows[pixel] = row
     return PixelCsv(file, tuple(header), rows)
 
@@ -121,7 +121,7 @@ def pixel_number(value: object) -> int:
 
 
 def shares_of(
-    tables: Sequence[PixelCsv], place: Mapping[int, int], *, level: int
+    tables: Sequence[PixelCsv], rows: Mapping[int, int], *, level: int
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     """
     Shares and partitions of pixels at one level.
@@ -129,9 +129,9 @@ def shares_of(
     Parameters
     ----------
     tables : sequence of PixelCsv
-        Those named after partitions of the level count, others are passed over.
-    place : mapping of int to int
-        Row of each pixel in the answer; pixels that it lacks are passed over.
+        Those named after partitions of the level count; others are skipped.
+    rows : mapping of int to int
+        Row of each pixel in the result; other pixels are skipped.
 
     Returns
     -------
@@ -146,20 +146,21 @@ def shares_of(
         If a class has no column, shares are broken, a pixel is in two partitions, or no pixel has shares.
     """
     legend, codes = load_legend(f"sipna-{level}"), CLASS_CODES[level]
-    shares = np.full((len(place), len(legend)), np.nan, np.float32)
-    splits = np.full(len(place), 255, np.uint8)
+    shares = np.full((len(rows), len(legend)), np.nan, np.float32)
+    splits = np.full(len(rows), 255, np.uint8)
     named = [
         table for table in tables if _is_labels(table.file) and f"level_{level}" in table.file.as_posix()
     ]
     for table in named:
         columns = _class_columns(table, legend, codes)
         for pixel in table.rows:
-            k = place.get(pixel)
+            k = rows.get(pixel)
             if k is None:
                 continue
             if splits[k] != 255:
                 raise InputError(
-                    f"{table.file}: pixel {pixel} is in the partition {PARTITIONS[splits[k]]}, too; a pixel is in one."
+                    f"{table.file}: pixel {pixel} is also in the partition {PARTITIONS[splits[k]]}; a pixel "
+                    f"belongs to one."
                 )
             shares[k] = _shares_of_pixel(table, pixel, columns, legend, codes)
             splits[k] = PARTITIONS.index(table.file.stem)
@@ -171,14 +172,14 @@ def shares_of(
 
 
 def ancillary_of(
-    tables: Sequence[PixelCsv], place: Mapping[int, int]
+    tables: Sequence[PixelCsv], rows: Mapping[int, int]
 ) -> Iterator[tuple[int, dict[str, float]]]:
     """Ancillary variables by name, of each pixel, from tables of that folder or with longitude and latitude."""
     for table in tables:
         if table.file.parent.name == "ancillary" or {"longitude", "latitude"} <= set(table.columns):
             names = [name for name in table.columns if name not in (_NUMBER, "")]
             for pixel in table.rows:
-                if pixel in place:
+                if pixel in rows:
                     yield pixel, {name: table.number(pixel, name) for name in names}
 
 
@@ -189,23 +190,23 @@ def _is_labels(file: Path) -> bool:
 def _shares_of_pixel(
     table: PixelCsv, pixel: int, columns: Sequence[str], legend: Legend, codes: Mapping[str, str]
 ) -> NDArray[np.float64]:
-    found = np.array([table.number(pixel, name) for name in columns])
-    total = float(found.sum())
+    shares = np.array([table.number(pixel, name) for name in columns])
+    total = float(shares.sum())
     unit = 100 if total > 2 else 1  # some tables are in per cent
     least, most = _COVERED
-    if not (np.isfinite(found).all() and found.min() >= 0 and least <= total / unit <= most):
+    if not (np.isfinite(shares).all() and shares.min() >= 0 and least <= total / unit <= most):
         raise InputError(
-            f"{table.file}: the shares of pixel {pixel} are {join_words(f'{share:g}' for share in found)}; none may "
+            f"{table.file}: the shares of pixel {pixel} are {join_words(f'{share:g}' for share in shares)}; none may "
             f"be lacking or negative, and they must sum to 1 (or 100), at least to {least:g} of it."
         )
-    found /= total
+    shares /= total
     largest = table.rows[pixel].get(_LARGEST, "").strip().removesuffix(".0")
-    if largest in codes and found[legend.codes.index(codes[largest])] < found.max() - _TIE:
+    if largest in codes and shares[legend.codes.index(codes[largest])] < shares.max() - _TIE:
         raise InputError(
             f"{table.file}: {_LARGEST} of pixel {pixel} is {largest}, but its largest share is that of "
-            f"'{columns[int(found.argmax())]}'. Were columns moved or renamed?"
+            f"'{columns[int(shares.argmax())]}'. Were columns moved or renamed?"
         )
-    return found
+    return shares
 
 
 def _class_columns(table: PixelCsv, legend: Legend, codes: Mapping[str, str]) -> list[str]:

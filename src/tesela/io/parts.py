@@ -1,4 +1,4 @@
-"""Parts: finished pieces of a map that is being made, so that a killed run goes on where it was."""
+"""Parts: finished pieces of a map under way, from which a killed run resumes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tesela.core.errors import InputError
 from tesela.core.machine import lock_file
 
 _CODEC = pa.Codec("zstd", 1)
-"""Of the quick ones the smallest: class maps at 500 MB a second to a fifth."""
+"""The smallest result of the fast codecs: class maps shrink to a fifth at 500 MB a second."""
 
 
 class PartStore:
@@ -27,7 +27,7 @@ class PartStore:
     Folder beside an output, ``.NAME.parts``, with one compressed file per finished piece and the plan they belong to.
 
     A part appears whole or not at all (written aside, synced, renamed), so a run killed at any moment leaves only
-    good parts. Parts of another plan are thrown away. One process at a time holds the store.
+    good parts. Parts of another plan are removed. One process at a time holds the store.
     """
 
     def __init__(self, output: str | Path) -> None:
@@ -44,7 +44,7 @@ class PartStore:
         except OSError:
             self._lock.close()
             raise InputError(
-                f"{self.output}: another run is writing this output now; wait for it or name another output."
+                f"{self.output}: another run is writing this output; wait for it or name another output."
             ) from None
         return self
 
@@ -57,7 +57,7 @@ class PartStore:
                 self.remove()
 
     def saved_plan(self) -> Mapping[str, Any] | None:
-        """Plan of the parts that are there, or None."""
+        """Plan of the stored parts, or None."""
         try:
             document = json.loads((self.folder / "plan.json").read_text(encoding="utf-8"))
         except (FileNotFoundError, json.JSONDecodeError):
@@ -65,7 +65,7 @@ class PartStore:
         return document if isinstance(document, dict) else None
 
     def start(self, plan: Mapping[str, Any]) -> None:
-        """Keep the parts if they belong to this plan; else throw them away and begin anew."""
+        """Keep the parts if they belong to this plan; else remove them and start again."""
         document = json.loads(json.dumps(plan))
         if self.saved_plan() == document:
             return
@@ -89,7 +89,7 @@ class PartStore:
         Raises
         ------
         InputError
-            If the disk is full; finished parts stay for the next run.
+            If the disk is full; finished parts are kept for the next run.
         """
         header = np.array(layers.shape, "<i8").tobytes()
         self._write(
@@ -113,7 +113,7 @@ class PartStore:
             yield json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
 
     def remove(self) -> None:
-        """Throw the whole store away, when the output is complete."""
+        """Remove the store, when the output is complete."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self._left_over = self.folder.exists()  # Windows keeps the lock, which is open, until the block ends
 
@@ -132,5 +132,5 @@ class PartStore:
             aside.unlink(missing_ok=True)
             raise InputError(
                 f"{self.output}: cannot be written ({error.strerror}). Make room on the disk and run the same command "
-                f"again: what is done is kept in {self.folder.name}."
+                f"again: finished parts are kept in {self.folder.name}."
             ) from error

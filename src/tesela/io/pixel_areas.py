@@ -1,4 +1,4 @@
-"""The ground: what outlines, areas and pixel sizes of a grid are on the earth."""
+"""Areas of pixels: outlines, polygons and pixel sizes of a grid in square metres."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def outline(grid: GeoBox, crs: str) -> shapely.Polygon:
-    """Outline of a grid in another CRS, its edges followed at 32 points each."""
+    """Outline of a grid in another CRS, with 32 points along each edge."""
     rows, cols = grid.shape
     along = np.linspace(0, 1, 33)[:-1]
     zero, one = np.zeros_like(along), np.ones_like(along)
@@ -35,11 +35,11 @@ def outline(grid: GeoBox, crs: str) -> shapely.Polygon:
 
 
 def areas_on(grid: GeoBox, within: gpd.GeoDataFrame | None) -> gpd.GeoDataFrame | None:
-    """The areas in the grid's CRS; edges are followed closely where the CRS changes."""
+    """The areas in the CRS of the grid; points are added along their edges where the CRS changes."""
     if within is None:
         return None
     if within.crs is None:
-        raise GridError("The areas to judge within have no coordinate system; set it (set_crs).")
+        raise GridError("The areas to assess within have no coordinate system; set it (set_crs).")
     areas = within[~(within.geometry.isna() | within.geometry.is_empty)]
     crs = raster_crs(grid).to_wkt()
     if areas.crs != crs:
@@ -60,7 +60,7 @@ def pixels_inside(grid: GeoBox, areas: gpd.GeoDataFrame) -> NDArray[np.bool_]:
 
 def numbers_on(grid: GeoBox, areas: gpd.GeoDataFrame, numbers: NDArray[np.int32]) -> NDArray[np.int32]:
     """
-    Number of the polygon that holds each pixel's centre, (rows, cols) int32; 0 outside all.
+    Number of the polygon around each pixel's centre, (rows, cols) int32; 0 outside all.
 
     Parameters
     ----------
@@ -80,8 +80,8 @@ def numbers_on(grid: GeoBox, areas: gpd.GeoDataFrame, numbers: NDArray[np.int32]
 
 
 def pixel_area_m2(grid: GeoBox) -> float:
-    """Mean ground area of a pixel; geodesic where the grid's own units do not measure ground."""
-    if not measures_ground(grid):
+    """Mean area of a pixel; geodesic where the units of the CRS are no true lengths."""
+    if not has_true_lengths(grid):
         area_m2, _ = pyproj.Geod(ellps="WGS84").geometry_area_perimeter(outline(grid, "EPSG:4326"))
         return float(abs(area_m2)) / math.prod(grid.shape)
     step = grid.affine
@@ -89,8 +89,8 @@ def pixel_area_m2(grid: GeoBox) -> float:
     return float(abs(step.a * step.e - step.b * step.d)) * metres**2
 
 
-def measures_ground(grid: GeoBox) -> bool:
-    """Whether CRS units are lengths on the ground: neither degrees nor those of Web Mercator are."""
+def has_true_lengths(grid: GeoBox) -> bool:
+    """Whether the units of the CRS are true lengths: degrees and those of Web Mercator are not."""
     crs = raster_crs(grid)
     return bool(not crs.is_geographic and crs.to_epsg() != 3857)
 
@@ -107,16 +107,16 @@ def stratum_table(legend: Legend, crosswalk: Crosswalk | None) -> tuple[NDArray[
 
 def equal_pixels_m2(source: ClassMap) -> float:
     """
-    Ground of one pixel in square metres, of a map whose pixels are all of one size.
+    Area of one pixel in square metres, for a map whose pixels all have one size.
 
     Raises
     ------
     GridError
-        If the map lies in degrees or Web Mercator, where pixels shrink towards the poles.
+        If the map is in degrees or Web Mercator, where pixels shrink towards the poles.
     """
-    if not measures_ground(source.grid):
+    if not has_true_lengths(source.grid):
         raise GridError(
-            f"{source.path} lies in {source.grid.crs}, whose pixels are not all of one size on the ground. "
+            f"{source.path} is in {source.grid.crs}, where pixels do not all have the same area. "
             f"Warp it to an equal-area or UTM system first (gdalwarp -t_srs EPSG:3035 -r near)."
         )
     return pixel_area_m2(source.grid)

@@ -1,4 +1,4 @@
-"""Numbers: what an open raster holds on any grid, as stored, and where it is valid."""
+"""Pixel values: the numbers of an open raster on any grid, as stored, and where they are valid."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tesela.core.grid import crs_of, pixel_offset
 from tesela.io.raster import Closing, grid_of, open_dataset, raster_crs
 
 NO_SCORE = 255
-"""Stands where there is no confidence."""
+"""Stored where there is no confidence."""
 
 _NAME = "confidence"
 
@@ -57,7 +57,7 @@ class ConfidenceReader(Closing):
         InputError
             If the file holds numbers from 101 to 254.
         """
-        raw, valid = read_numbers(self._data, [self._band], grid, nodata=NO_SCORE, continuous=False)
+        raw, valid = read_pixel_values(self._data, [self._band], grid, nodata=NO_SCORE, continuous=False)
         scores = np.where(valid[0], raw[0], NO_SCORE).astype(np.uint8)
         strange = scores[(scores > 100) & (scores < NO_SCORE)]
         if strange.size:
@@ -68,7 +68,7 @@ class ConfidenceReader(Closing):
         return scores
 
 
-def read_numbers(
+def read_pixel_values(
     data: rasterio.DatasetReader,
     indexes: Sequence[int],
     grid: GeoBox,
@@ -77,7 +77,7 @@ def read_numbers(
     continuous: bool,
 ) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
     """
-    Numbers of a file on a grid, as stored, and where they are valid.
+    Pixel values of a file on a grid, as stored, and where they are valid.
 
     Parameters
     ----------
@@ -114,11 +114,11 @@ def _read_own(
     valid = np.zeros((len(indexes), rows, cols), np.bool_)
     if bottom > top and right > left:
         part = data.read(list(indexes), window=Window(left, top, right - left, bottom - top))
-        place = (slice(None), slice(top - row, bottom - row), slice(left - col, right - col))
-        out[place] = part
-        valid[place] = is_valid(part, nodata)
+        target = (slice(None), slice(top - row, bottom - row), slice(left - col, right - col))
+        out[target] = part
+        valid[target] = is_valid(part, nodata)
         if has_mask(data):
-            valid[place] &= (
+            valid[target] &= (
                 data.read_masks(list(indexes), window=Window(left, top, right - left, bottom - top)) > 0
             )
     return out, valid
@@ -162,7 +162,7 @@ def _read_warped(
 
 
 def _inside(own: GeoBox, grid: GeoBox) -> NDArray[np.bool_]:
-    """Which pixel centres of `grid` lie inside `own`."""
+    """Which pixel centres of `grid` are inside `own`."""
     rows, cols = grid.shape
     x, y = grid.affine * np.meshgrid(np.arange(cols) + 0.5, np.arange(rows) + 0.5)
     if own.crs != grid.crs:
@@ -191,12 +191,12 @@ def _corners(rows: int, cols: int) -> list[tuple[int, int]]:
 
 
 def has_mask(data: rasterio.DatasetReader) -> bool:
-    """Whether the file says what is valid by a mask or an alpha band, beside its nodata value."""
+    """Whether a mask or an alpha band of the file marks valid pixels, besides its nodata value."""
     return any(MaskFlags.per_dataset in flags for flags in data.mask_flag_enums)
 
 
 def _storable(nodata: float | None, dtype: str) -> float | None:
-    """The nodata value, or None if no number of this type can equal it: -9999 in a byte."""
+    """The nodata value, or None if the type cannot store it: -9999 in a byte."""
     kind = np.dtype(dtype)
     if nodata is None or kind.kind not in "iu":
         return nodata
@@ -206,7 +206,7 @@ def _storable(nodata: float | None, dtype: str) -> float | None:
 
 
 def is_valid(numbers: NDArray[np.generic], nodata: float | None) -> NDArray[np.bool_]:
-    """Where numbers of a file are not its nodata value."""
+    """Where values of a file are not its nodata value."""
     if nodata is None:
         return np.ones(numbers.shape, np.bool_)
     if math.isnan(nodata):
@@ -215,6 +215,6 @@ def is_valid(numbers: NDArray[np.generic], nodata: float | None) -> NDArray[np.b
 
 
 def broken_file(path: str, error: RasterioError) -> InputError:
-    """Error to raise where a window of a file that could be opened cannot be read."""
+    """Error for a window that cannot be read, of a file that could be opened."""
     reason = str(error).partition("\n")[0] or type(error).__name__
     return InputError(f"{path}: a window cannot be read, the file is broken or truncated ({reason}).")

@@ -15,7 +15,7 @@ from rasterio.windows import Window
 from tesela.core.errors import InputError
 from tesela.core.grid import pixel_offset
 from tesela.io.cog import BLOCK_PX
-from tesela.io.pixel_values import read_numbers
+from tesela.io.pixel_values import read_pixel_values
 from tesela.io.raster import grid_of, open_dataset
 
 TILE_PX = BLOCK_PX
@@ -25,7 +25,7 @@ TILE_PX = BLOCK_PX
 @dataclass(frozen=True)
 class Pyramid:
     """
-    How a grid is cut into tiles: at level k a pixel of a tile is 2^k pixels of the grid wide.
+    Tiles of a grid at every zoom: at level k a pixel of a tile is 2^k pixels of the grid wide.
 
     Examples
     --------
@@ -67,8 +67,7 @@ class TileReader:
     """
     Reads tiles of the first band of a raster of bytes; use it in one thread at a time.
 
-    Where the raster lies on the pyramid's own pixels, its overviews answer; elsewhere it is warped, by nearest
-    pixel.
+    A raster on the pixels of the pyramid is read from its overviews; any other is warped, by nearest pixel.
     """
 
     def __init__(self, path: str | Path, pyramid: Pyramid) -> None:
@@ -94,7 +93,7 @@ class TileReader:
         if self._own and level >= 0:
             return self._read_own(level, x, y)
         tile = self.pyramid.tile(level, x, y)
-        raw, valid = read_numbers(self._data, [1], tile, nodata=self._data.nodata, continuous=False)
+        raw, valid = read_pixel_values(self._data, [1], tile, nodata=self._data.nodata, continuous=False)
         return np.where(valid[0], raw[0], 0).astype(np.uint8)
 
     def _read_own(self, level: int, x: int, y: int) -> NDArray[np.uint8]:
@@ -106,17 +105,17 @@ class TileReader:
             return out
         shape = (-(-rows // step), -(-cols // step))
         try:
-            found = data.read(1, window=Window(left, top, cols, rows), out_shape=shape)
+            values = data.read(1, window=Window(left, top, cols, rows), out_shape=shape)
         except RasterioError as error:
             raise InputError(f"{data.name}: a tile cannot be read ({error}).") from None
         if data.nodata is not None and data.nodata != 0:
-            found = np.where(found == data.nodata, 0, found)
-        out[: shape[0], : shape[1]] = found
+            values = np.where(values == data.nodata, 0, values)
+        out[: shape[0], : shape[1]] = values
         return out
 
 
 def has_overviews(path: str | Path) -> bool:
-    """Whether a raster larger than a tile can be shown as a whole without reading all of it."""
+    """Whether a raster can be shown as a whole without reading all of it."""
     with open_dataset(path) as data:
         return max(data.shape) <= 4 * TILE_PX or bool(data.overviews(1))
 
@@ -139,8 +138,8 @@ def class_counts(path: str | Path) -> tuple[NDArray[np.int64], bool]:
         step = max(1, int(np.ceil(max(data.shape) / (4 * TILE_PX))))
         shape = (-(-data.height // step), -(-data.width // step))
         values = data.read(1, out_shape=shape)
-    found = np.bincount(values.ravel().clip(0, 255).astype(np.uint8), minlength=256)
-    return np.rint(found * (pixels / values.size)).astype(np.int64), step == 1
+    counts_read = np.bincount(values.ravel().clip(0, 255).astype(np.uint8), minlength=256)
+    return np.rint(counts_read * (pixels / values.size)).astype(np.int64), step == 1
 
 
 def _table_counts(path: Path) -> NDArray[np.int64] | None:

@@ -1,4 +1,4 @@
-"""Rasters: opening a file that GDAL reads, and the grid that it lies on."""
+"""Rasters: opening a file that GDAL reads, and its grid."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Closing(ABC):
 
 
 # GDAL's block cache takes 5 % of the machine by default and is sized once per process. 128 MB holds a row of blocks
-# of a class map 250,000 px wide; what readers need twice they keep themselves.
+# of a class map 250,000 px wide; readers keep themselves what they need twice.
 os.environ.setdefault("GDAL_CACHEMAX", "128")
 
 

@@ -1,4 +1,4 @@
-"""Rasters at an address: opened once, read by span, read again when the wire failed."""
+"""Remote rasters: opened once, read by window, read again after a network failure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rasterio.errors import RasterioError
 
 from tesela.core.errors import InputError, NetworkError
 from tesela.io.http import Web
-from tesela.io.pixel_values import read_numbers
+from tesela.io.pixel_values import read_pixel_values
 from tesela.io.raster import Closing, grid_of, open_dataset
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 def is_remote(address: str | Path) -> bool:
-    """Whether an address is one of a server, not a path."""
+    """Whether an address is on a server, not a path."""
     return str(address).startswith(("http://", "https://", "s3://"))
 
 
@@ -33,10 +33,9 @@ class Rasters(Closing):
     """
     Reads bands of rasters on any grid, whether files or addresses; use it in a `with` block, from any thread.
 
-    Rasters stay open until more than `most_open` others were used since. A remote window that GDAL cannot read is
-    asked for again, after the server has answered `Web`, with all its patience, for one byte of the file: what a
-    server refuses for good comes out as its error, what it only stumbled over is read anew. No window is ever left
-    out.
+    The rasters used last stay open, at most `most_open`. When GDAL cannot read a remote window, `Web` first fetches one
+    byte of the file, with all its retries, and then the window is read again. A lasting refusal of the server is
+    raised as its error. No window is left out.
     """
 
     def __init__(self, web: Web, *, most_open: int = 256) -> None:
@@ -46,7 +45,7 @@ class Rasters(Closing):
         self._lock = threading.Lock()
 
     def close(self) -> None:
-        """Close all rasters; what is read later is opened anew."""
+        """Close all rasters; a later read opens them again."""
         for opened in self._open.values():
             opened.close()
         self._open.clear()
@@ -66,7 +65,7 @@ class Rasters(Closing):
         """
         values, valid = self._use(
             address,
-            lambda data: read_numbers(data, [band], grid, nodata=nodata, continuous=continuous),
+            lambda data: read_pixel_values(data, [band], grid, nodata=nodata, continuous=continuous),
         )
         return values[0], valid[0]
 
@@ -82,7 +81,7 @@ class Rasters(Closing):
         return self._use(address, read)
 
     def nodata(self, address: str) -> float | None:
-        """Number that a raster declares to mean no data; errors as `read`."""
+        """Nodata value that a raster declares; errors as `read`."""
         return self._use(address, lambda data: None if data.nodata is None else float(data.nodata))
 
     def grid(self, address: str) -> GeoBox:
@@ -97,13 +96,13 @@ class Rasters(Closing):
     def _get(self, address: str) -> _Opened:
         old = []
         with self._lock:
-            found = self._open.pop(address, None) or _Opened(address)
-            self._open[address] = found
+            opened_raster = self._open.pop(address, None) or _Opened(address)
+            self._open[address] = opened_raster
             while len(self._open) > self._most_open:
                 old.append(self._open.popitem(last=False)[1])
         for opened in old:
             opened.close()
-        return found
+        return opened_raster
 
 
 class _Opened:
@@ -131,7 +130,7 @@ class _Opened:
                     web.ask_again(self.address, attempt)
                     continue
                 if not self.address.startswith("s3://"):
-                    web.get(self.address, span=(0, 1))  # a server that refuses says so here
+                    web.get(self.address, span=(0, 1))  # a refusal of the server is raised here
                 raise _given_up(self.address, error, tries) from None
         raise AssertionError("a raster is read at least once")
 
@@ -155,8 +154,8 @@ def _guarded(work: Callable[[rasterio.DatasetReader], T], data: rasterio.Dataset
 def _given_up(address: str, error: Exception, tries: int) -> NetworkError:
     words = " ".join(str(error).split())
     return NetworkError(
-        f"{address.split('?')[0]}: could not be read, {tries} times in a row, though its server answers ({words}). "
-        f"Run the same command again: what is done is kept. Leave the scene out with --without if the file is broken."
+        f"{address.split('?')[0]}: could not be read, {tries} times in a row, though its server responds ({words}). "
+        f"Run the same command again: finished work is kept. Leave the scene out with --without if the file is broken."
     )
 
 
@@ -174,7 +173,7 @@ def _options(web: Web) -> dict[str, str]:
         "GDAL_HTTP_CONNECTTIMEOUT": limit,
         "GDAL_HTTP_MAX_RETRY": "0",  # the retries are ours
         "CPL_VSIL_CURL_USE_HEAD": "NO",  # signed addresses are signed for GET
-        "CPL_VSIL_CURL_NON_CACHED": "/vsicurl/http",  # what a failed answer taught is forgotten with the file
+        "CPL_VSIL_CURL_NON_CACHED": "/vsicurl/http",  # what GDAL cached of a failed response goes with the file
         "CPL_VSIL_CURL_CHUNK_SIZE": "65536",
         "AWS_VIRTUAL_HOSTING": "FALSE",
     }

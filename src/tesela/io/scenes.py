@@ -19,7 +19,7 @@ from rasterio.windows import Window
 from tesela.core.errors import GridError, InputError, join_words
 from tesela.core.grid import pixel_offset, window_grid
 from tesela.core.scene import Band, Scene
-from tesela.io.pixel_values import broken_file, has_mask, is_valid, read_numbers
+from tesela.io.pixel_values import broken_file, has_mask, is_valid, read_pixel_values
 from tesela.io.raster import Closing, grid_of, open_dataset
 
 
@@ -34,7 +34,7 @@ def open_scene(
     nonfinite: str = "error",
 ) -> Scene:
     """
-    Describe one or several GeoTIFFs of the same ground as one scene; only headers are read.
+    Describe one or several GeoTIFFs of the same area as one scene; only headers are read.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def open_scene(
     bands : sequence of str, optional
         Names in the order of the files; default: the names in the files, else "band1", "band2", ...
     scale, offset : float, optional
-        Quantity = number x scale + offset; default: what the files say, else 1 and 0.
+        Quantity = number x scale + offset; default: those of the files, else 1 and 0.
     nodata : float, optional
         Overrides what the files declare.
     nonfinite : {"error", "nodata"}
@@ -64,21 +64,21 @@ def open_scene(
         raise InputError(f"The scale is {scale:g}; it is a number other than 0, such as 0.0001.")
     if offset is not None and not math.isfinite(offset):
         raise InputError(f"The offset is {offset:g}; it is a number.")
-    found: list[Band] = []
+    listed: list[Band] = []
     grids: list[GeoBox] = []
     for path in paths:
         with open_dataset(path) as data:
             grids.append(grid_of(data))
-            found.extend(_bands_of(data, str(path), first=len(found) + 1))
+            listed.extend(_bands_of(data, str(path), first=len(listed) + 1))
     systems = {str(grid.crs) for grid in grids}
     if len(systems) > 1:
         raise GridError(
-            f"The files of one scene lie in two coordinate systems ({join_words(sorted(systems))}): "
+            f"The files of one scene have two coordinate systems ({join_words(sorted(systems))}): "
             f"{join_words([path.name for path in paths])}. Warp them to one (gdalwarp -t_srs), or give them as "
             f"scenes of their own."
         )
-    _check_same_ground(paths, grids)
-    names = _band_names(found, bands, paths)
+    _check_same_area(paths, grids)
+    names = _band_names(listed, bands, paths)
     described = tuple(
         replace(
             band,
@@ -87,7 +87,7 @@ def open_scene(
             offset=band.offset if offset is None else offset,
             nodata=band.nodata if nodata is None else nodata,
         )
-        for band, name in zip(found, names, strict=True)
+        for band, name in zip(listed, names, strict=True)
     )
     finest = min(grids, key=lambda grid: abs(grid.resolution.x))
     return Scene(paths[0].stem, described, finest, date=date, nonfinite=nonfinite)
@@ -126,12 +126,12 @@ class SceneReader(Closing):
         Quantities of all bands on a grid: a window of the scene, or any other grid.
 
         On the scene's own pixels nothing is resampled. Elsewhere bands are interpolated bilinearly, or averaged
-        where the asked pixels are more than 1.5 times larger.
+        where the pixels of `grid` are more than 1.5 times larger.
 
         Parameters
         ----------
         grid : GeoBox
-            May lie partly or wholly outside the scene.
+            May be partly or wholly outside the scene.
 
         Returns
         -------
@@ -147,14 +147,14 @@ class SceneReader(Closing):
         for path, positions in self._groups.items():
             indexes = [self.scene.bands[position].index for position in positions]
             nodata = self.scene.bands[positions[0]].nodata
-            raw, valid = read_numbers(self._files[path], indexes, grid, nodata=nodata, continuous=True)
+            raw, valid = read_pixel_values(self._files[path], indexes, grid, nodata=nodata, continuous=True)
             for number, position in enumerate(positions):
                 out[position] = self._quantity(self.scene.bands[position], raw[number], valid[number])
         return out
 
     def read_stored(self, row: int, col: int, shape: tuple[int, int]) -> NDArray[np.generic]:
         """
-        Numbers of a window that lies inside the scene, unscaled where the files allow it; see `stored_form`.
+        Stored values of a window inside the scene, unscaled where the files allow it; see `stored_form`.
 
         Parameters
         ----------
@@ -198,7 +198,7 @@ class SceneReader(Closing):
 
     @property
     def stored_bytes(self) -> int:
-        """Bytes of one number of what `read_stored` returns."""
+        """Bytes of one value that `read_stored` returns."""
         return np.dtype(self.scene.bands[0].dtype).itemsize if self._stored_as_is else 4
 
     @property
@@ -208,7 +208,7 @@ class SceneReader(Closing):
 
     @cached_property
     def _stored_as_is(self) -> bool:
-        """Whether all files share the scene's grid and one type, so that their numbers can be passed on."""
+        """Whether all files share the scene's grid and one type, so that stored values can be used as they are."""
         same_grid = all(
             tuple(file.shape) == tuple(self.scene.grid.shape)
             and pixel_offset(grid_of(file), self.scene.grid) == (0, 0)
@@ -265,28 +265,28 @@ def _bands_of(data: rasterio.DatasetReader, path: str, *, first: int) -> Iterato
         )
 
 
-def _band_names(found: Sequence[Band], names: Sequence[str] | None, paths: Sequence[Path]) -> list[str]:
-    chosen = [band.name for band in found] if names is None else list(names)
+def _band_names(listed: Sequence[Band], names: Sequence[str] | None, paths: Sequence[Path]) -> list[str]:
+    chosen = [band.name for band in listed] if names is None else list(names)
     where = join_words([path.name for path in paths])
-    if len(chosen) != len(found):
+    if len(chosen) != len(listed):
         raise InputError(
-            f"{where} has {len(found)} bands, but {len(chosen)} names were given ({join_words(chosen)}). "
+            f"{where} has {len(listed)} bands, but {len(chosen)} names were given ({join_words(chosen)}). "
             f"Name each band, in the order of the files."
         )
     twice = sorted({name for name in chosen if chosen.count(name) > 1})
     if twice:
         raise InputError(
-            f"{where}: band name {join_words(twice)} stands twice. Name the bands (bands = [...] or --bands)."
+            f"{where}: band name {join_words(twice)} occurs twice. Name the bands (bands = [...] or --bands)."
         )
     return chosen
 
 
-def _check_same_ground(paths: Sequence[Path], grids: Sequence[GeoBox]) -> None:
+def _check_same_area(paths: Sequence[Path], grids: Sequence[GeoBox]) -> None:
     first = grids[0].extent
     for path, grid in zip(paths[1:], grids[1:], strict=True):
         shared = (first & grid.extent).area
         if shared < 0.5 * min(first.area, grid.extent.area):
             raise GridError(
-                f"{path.name} does not show the ground of {paths[0].name}; the files of one scene must. "
-                f"Give files of other ground as scenes of their own."
+                f"{path.name} does not cover the area of {paths[0].name}; the files of one scene must. "
+                f"Give files of other areas as scenes of their own."
             )

@@ -17,19 +17,19 @@ from tesela.io.raster import Closing
 
 def check_outputs(outputs: Iterable[str | Path | None], *, inputs: Iterable[str | Path]) -> None:
     """
-    Check that no output would take the place of an input, or of another output.
+    Check that no output would replace an input, or another output.
 
     Parameters
     ----------
     outputs : paths
-        None for those that were not asked for.
+        None for those that are not wanted.
     inputs : paths
         Files and folders; addresses of the web do not matter.
 
     Raises
     ------
     RecipeError
-        Names the path that stands twice, or is a folder.
+        Names the path that occurs twice, or is a folder.
 
     Examples
     --------
@@ -40,26 +40,26 @@ def check_outputs(outputs: Iterable[str | Path | None], *, inputs: Iterable[str 
     for path in outputs:
         if path is None:
             continue
-        place = Path(path).resolve()
-        if place in taken:
+        target = Path(path).resolve()
+        if target in taken:
             raise RecipeError(f"{path} is read, and would be replaced. Give the output another name.")
-        if place in written:
+        if target in written:
             raise RecipeError(f"{path} is named for two outputs. Give each its own name.")
-        if place.is_dir() and not (place / "zarr.json").exists() and any(place.iterdir()):
-            raise RecipeError(f"{path} is a folder of other things; name an output in it.")
-        written.add(place)
+        if target.is_dir() and not (target / "zarr.json").exists() and any(target.iterdir()):
+            raise RecipeError(f"{path} is a folder with other files; name an output in it.")
+        written.add(target)
 
 
 IN_MEMORY_PX = 1 << 28
-"""Rasters up to this size stay in memory (256 MiB); larger ones lie in a file."""
+"""Rasters up to this size stay in memory (256 MiB); larger ones are files."""
 
 
 class ScratchRaster(Closing):
     """
     A uint8 raster read and written by whole rows, from several threads at once; use it in a `with` block.
 
-    Large ones are a plain file that vanishes with the block: its pages are the system's to drop, so memory
-    stays flat however large the map is.
+    Large ones are a plain file that is removed with the block: the system may drop its pages, so memory stays
+    flat for any size of map.
     """
 
     def __init__(self, shape: tuple[int, int], *, folder: Path | None = None) -> None:
@@ -90,7 +90,7 @@ class ScratchRaster(Closing):
         return cls(shape, folder=folder if shape[0] * shape[1] > IN_MEMORY_PX else None)
 
     def close(self) -> None:
-        """Give the memory or the file back."""
+        """Release the memory or the file."""
         self._values = None
         if self._file is not None:
             self._file.close()
@@ -121,7 +121,7 @@ class ScratchRaster(Closing):
         self, move: Callable[[int, memoryview, int], int], rows: NDArray[np.uint8], *, at: int
     ) -> None:
         assert self._file is not None
-        view = memoryview(rows).cast("B")
+        view = rows.data.cast("B")
         done = 0
         while done < len(view):
             step = move(self._file.fileno(), view[done : done + (1 << 30)], at + done)

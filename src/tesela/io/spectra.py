@@ -17,7 +17,7 @@ COLUMNS = ("class", "month", "band", "value")
 
 
 def write_spectra(path: str | Path, spectra: Spectra) -> Path:
-    """Write spectra as CSV, whole or not at all; values that are not known are left out."""
+    """Write spectra as CSV, whole or not at all; missing values are left out."""
     with write_whole(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
@@ -40,39 +40,39 @@ def read_spectra(path: str | Path) -> Spectra:
     InputError
         If the file is missing, lacks a column, or a value is no number.
     """
-    found: dict[tuple[str, int, str], list[float]] = defaultdict(list)
+    values_of: dict[tuple[str, int, str], list[float]] = defaultdict(list)
     try:
         with Path(path).open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             lacking = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
             if lacking:
                 raise InputError(
-                    f"{path}: lacks the columns {join_words(lacking)}; {', '.join(COLUMNS)} were needed."
+                    f"{path}: lacks the columns {join_words(lacking)}; it needs {', '.join(COLUMNS)}."
                 )
             for row in reader:
                 try:
                     month, value = int(row["month"] or 0), float(row["value"])
                 except (TypeError, ValueError):
                     raise InputError(
-                        f"{path}: line {reader.line_num} says month {row['month']!r} and value {row['value']!r}; "
-                        f"a month from 1 to 12 or none, and a number were needed."
+                        f"{path}: line {reader.line_num} has month {row['month']!r} and value {row['value']!r}; "
+                        f"it needs a month from 1 to 12 or none, and a number."
                     ) from None
                 if not 0 <= month <= 12 or not np.isfinite(value):
                     raise InputError(
-                        f"{path}: line {reader.line_num} says month {month} and value {value:g}; "
-                        f"a month from 1 to 12 or none, and a finite number were needed."
+                        f"{path}: line {reader.line_num} has month {month} and value {value:g}; "
+                        f"it needs a month from 1 to 12 or none, and a finite number."
                     )
-                found[row["class"], month, row["band"]].append(value)
+                values_of[row["class"], month, row["band"]].append(value)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: is no CSV in UTF-8 ({error}).") from None
-    if not found:
+    if not values_of:
         raise InputError(f"{path}: holds no spectrum.")
-    names = tuple(dict.fromkeys(name for name, _, _ in found))
-    months = tuple(sorted({month for _, month, _ in found}))
-    bands = tuple(dict.fromkeys(band for _, _, band in found))
+    names = tuple(dict.fromkeys(name for name, _, _ in values_of))
+    months = tuple(sorted({month for _, month, _ in values_of}))
+    bands = tuple(dict.fromkeys(band for _, _, band in values_of))
     values = np.full((len(names), len(months), len(bands)), np.nan)
-    for (name, month, band), numbers in found.items():
+    for (name, month, band), numbers in values_of.items():
         values[names.index(name), months.index(month), bands.index(band)] = np.mean(numbers)
     return Spectra(names, months, bands, values)

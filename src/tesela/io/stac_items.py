@@ -23,9 +23,9 @@ CLASSIFICATION = "https://stac-extensions.github.io/classification/v1.1.0/schema
 
 COG = "image/tiff; application=geotiff; profile=cloud-optimized"
 _SIDE_POINTS = 33
-"""Points along each side of an outline, before those are dropped that lie on a straight line."""
+"""Points along each side of an outline, before those on a straight line are dropped."""
 _OUTLINE_DEG = 1e-5
-"""How far an outline may lie from the true one: about a metre."""
+"""Largest distance of an outline from the true one: about a metre."""
 _MEDIA = {
     ".tif": (COG, "data"),
     ".tiff": (COG, "data"),
@@ -54,9 +54,9 @@ def raster_item(
     Parameters
     ----------
     path : str or Path
-        The raster; the Item is meant to stand in the same folder.
+        The raster; the Item belongs into the same folder.
     publication : Publication
-        Its date is the time of the ground shown.
+        Its date is the time that the raster shows.
     beside : sequence of paths
         Further files of the product in that folder; each becomes an asset, by its ending.
 
@@ -99,7 +99,7 @@ def raster_item(
 
 
 def item_frame(name: str, extensions: Sequence[str]) -> dict[str, object]:
-    """What every Item begins with."""
+    """First members of every Item."""
     return {"type": "Feature", "stac_version": "1.1.0", "stac_extensions": list(extensions), "id": name}
 
 
@@ -114,49 +114,49 @@ def common_properties(publication: Publication) -> dict[str, object]:
     """
     if not publication.date:
         raise InputError(
-            f"'{publication.title}' has no date, which a catalogue needs: say what time the product shows "
+            f"'{publication.title}' has no date, which a catalogue needs: give the time that the product shows "
             f"(--date 2018-07-15, or --date 2018-04/2018-09)."
         )
     begin, end = (f"{day}T00:00:00Z" for day in publication.period)
-    found: dict[str, object] = {"title": publication.title}
+    properties: dict[str, object] = {"title": publication.title}
     if begin == end:
-        found["datetime"] = begin
+        properties["datetime"] = begin
     else:
-        found |= {
+        properties |= {
             "datetime": None,
             "start_datetime": begin,
             "end_datetime": end.replace("00:00:00", "23:59:59"),
         }
     if publication.description:
-        found["description"] = publication.description
+        properties["description"] = publication.description
     if publication.keywords:
-        found["keywords"] = list(publication.keywords)
-    found["license"] = publication.license
-    found["created"] = found["updated"] = f"{publication.day}T00:00:00Z"
+        properties["keywords"] = list(publication.keywords)
+    properties["license"] = publication.license
+    properties["created"] = properties["updated"] = f"{publication.day}T00:00:00Z"
     if publication.provider:
-        found["providers"] = [{"name": publication.provider, "roles": ["producer", "licensor"]}]
-    found["tesela:version"] = __version__
-    return found
+        properties["providers"] = [{"name": publication.provider, "roles": ["producer", "licensor"]}]
+    properties["tesela:version"] = __version__
+    return properties
 
 
 def other_assets(paths: Iterable[str | Path]) -> dict[str, dict[str, object]]:
     """
-    Assets of the files that stand beside the product, by name.
+    Assets of the files beside the product, by name.
 
     Raises
     ------
     InputError
         If the ending of one is unknown.
     """
-    found: dict[str, dict[str, object]] = {}
+    assets: dict[str, dict[str, object]] = {}
     for path in map(Path, paths):
         if path.suffix.lower() not in _MEDIA:
             raise InputError(
                 f"{path}: files ending in '{path.suffix}' cannot be published; known: {', '.join(sorted(_MEDIA))}."
             )
         media, role = _MEDIA[path.suffix.lower()]
-        found[slug(path.name)] = {"href": f"./{path.name}", "type": media, "roles": [role]}
-    return found
+        assets[slug(path.name)] = {"href": f"./{path.name}", "type": media, "roles": [role]}
+    return assets
 
 
 def class_list(legend: Legend) -> list[dict[str, object]]:

@@ -21,12 +21,13 @@ def changing_rows(
     path: str | Path, *, layer: str, key: str
 ) -> Iterator[Callable[[object, Mapping[str, object]], None]]:
     """
-    One transaction that changes fields of a GeoPackage's rows in place: all of them or none, also when killed.
+    Change fields of a GeoPackage's rows in place, in one transaction: all or none, even when killed.
 
     Yields
     ------
     callable of (value of the field `key`, fields by name)
-        Geometries and keys are never changed. Other programs that write the file wait, or are waited for.
+        Geometries and keys are never changed. Other programs that write the file wait for the change, and it
+        waits for them.
 
     Raises
     ------
@@ -35,7 +36,7 @@ def changing_rows(
     """
     try:
         with closing(_connect(path)) as base:
-            # triggers of the spatial index name these; they act on new geometries only, of which there is none
+            # triggers of the spatial index name these; they act on new geometries only, and there are none
             for name in ("ST_IsEmpty", "ST_MinX", "ST_MaxX", "ST_MinY", "ST_MaxY"):
                 base.create_function(name, 1, lambda _: None)
             base.execute("PRAGMA synchronous = FULL")
@@ -55,7 +56,7 @@ def changing_rows(
 
 def copy_geopackage(source: str | Path, out: str | Path) -> None:
     """
-    Copy a GeoPackage as it stands, what other programs have written to its journal too.
+    Copy a GeoPackage with all changes that other programs have written to its journal.
 
     Raises
     ------
@@ -70,7 +71,7 @@ def copy_geopackage(source: str | Path, out: str | Path) -> None:
 
 
 def _connect(path: str | Path) -> sqlite3.Connection:
-    """Open a data base that is there, and make none."""
+    """Open a database that exists; create none."""
     return sqlite3.connect(
         f"{Path(path).absolute().as_uri()}?mode=rw", uri=True, timeout=5, isolation_level=None
     )

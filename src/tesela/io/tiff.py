@@ -12,14 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 LARGEST = 1 << 32
-"""Bytes from which on a file takes places of 64 bits (BigTIFF)."""
+"""Files from this size on have 64-bit offsets (BigTIFF)."""
 
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 16: 8}
 """Bytes of one item, by TIFF's number of the type."""
 
 _SHORT, _LONG, _LONG8 = 3, 4, 16
 
-# TIFF 6.0 and GeoTIFF 1.1 numbers of the tags that are ours to write; all others come from the header.
+# TIFF 6.0 and GeoTIFF 1.1 numbers of the tags that are written here; all others come from the header.
 _SUBFILE, _WIDTH, _HEIGHT, _COMPRESSION = 254, 256, 257, 259
 _STRIPS = {273, 278, 279}
 _TILE_WIDTH, _TILE_HEIGHT, _TILE_STARTS, _TILE_SIZES = 322, 323, 324, 325
@@ -32,7 +32,7 @@ _GHOST = (
     b"BLOCK_TRAILER=LAST_4_BYTES_REPEATED\nKNOWN_INCOMPATIBLE_EDITION=NO\n "
 )
 _LEADER = 4
-"""Bytes before each tile that say its size; as many follow it."""
+"""Bytes before each tile that store its size; as many follow it."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class TiffLayout:
     shape: tuple[int, int]
     tiles: IO[bytes]
     starts: NDArray[np.uint64]
-    """(tile rows, tile columns): where each tile's leader stands in `tiles`."""
+    """(tile rows, tile columns): offset of each tile's leader in `tiles`."""
     sizes: NDArray[np.uint32]
     """Packed bytes of each tile, without leader and trailer."""
 
@@ -78,16 +78,16 @@ def write_tiff(
     common = _read_tags(header)
     total = sum(int(level.spans.sum()) for level in levels)
     big = total + sum(level.sizes.size * 16 + 65536 for level in levels) >= LARGEST
-    # the tables of tiles have a known size, so that all places are known before anything is written
+    # the tables of tiles have a known size, so that all offsets are known before anything is written
     blank = [np.zeros(level.sizes.size, np.uint64) for level in levels]
     start = len(_directories(common, levels, blank, block_px=block_px, compression=compression, big=big))
-    places: list[NDArray[np.uint64]] = [blank[0]] * len(levels)
+    offsets: list[NDArray[np.uint64]] = [blank[0]] * len(levels)
     for number in reversed(range(len(levels))):
         ends = np.cumsum(levels[number].spans) + np.uint64(start)
-        places[number] = ends - levels[number].spans + np.uint64(_LEADER)
+        offsets[number] = ends - levels[number].spans + np.uint64(_LEADER)
         start = int(ends[-1])
     with path.open("wb") as out:
-        out.write(_directories(common, levels, places, block_px=block_px, compression=compression, big=big))
+        out.write(_directories(common, levels, offsets, block_px=block_px, compression=compression, big=big))
         for level in reversed(levels):
             _copy_tiles(level, out)
 
@@ -95,13 +95,13 @@ def write_tiff(
 def _directories(
     common: Sequence[_Tag],
     levels: Sequence[TiffLayout],
-    places: Sequence[NDArray[np.uint64]],
+    offsets: Sequence[NDArray[np.uint64]],
     *,
     block_px: int,
     compression: int,
     big: bool,
 ) -> bytes:
-    """All that stands before the first tile."""
+    """All bytes before the first tile."""
     head = b"II+\0\x08\0\0\0" if big else b"II*\0"
     ghost = b"GDAL_STRUCTURAL_METADATA_SIZE=%06d bytes\n" % len(_GHOST) + _GHOST
     ghost += b" " * (-len(ghost) % 8)
@@ -110,7 +110,7 @@ def _directories(
     at += -at % 8
     pieces = [head + struct.pack("<Q" if big else "<I", at) + ghost]
     pieces[0] += b"\0" * (at - len(pieces[0]))
-    for number, (level, place) in enumerate(zip(levels, places, strict=True)):
+    for number, (level, offsets_of) in enumerate(zip(levels, offsets, strict=True)):
         tags = {tag.number: tag for tag in common if number == 0 or tag.number not in _ONLY_FULL}
         rows, cols = level.shape
         numbers = {_SUBFILE: 1} if number else {}
@@ -124,9 +124,9 @@ def _directories(
         for key, value in numbers.items():
             kind = _SHORT if key == _COMPRESSION else _LONG
             tags[key] = _Tag(key, kind, 1, struct.pack("<H" if kind == _SHORT else "<I", value))
-        starts = place.astype("<u8" if big else "<u4").tobytes()
-        tags[_TILE_STARTS] = _Tag(_TILE_STARTS, _LONG8 if big else _LONG, place.size, starts)
-        tags[_TILE_SIZES] = _Tag(_TILE_SIZES, _LONG, place.size, level.sizes.astype("<u4").tobytes())
+        starts = offsets_of.astype("<u8" if big else "<u4").tobytes()
+        tags[_TILE_STARTS] = _Tag(_TILE_STARTS, _LONG8 if big else _LONG, offsets_of.size, starts)
+        tags[_TILE_SIZES] = _Tag(_TILE_SIZES, _LONG, offsets_of.size, level.sizes.astype("<u4").tobytes())
         directory = _directory(list(tags.values()), at, last=number == len(levels) - 1, big=big)
         pieces.append(directory)
         at += len(directory)
@@ -134,7 +134,7 @@ def _directories(
 
 
 def _directory(tags: list[_Tag], at: int, *, last: bool, big: bool) -> bytes:
-    """One directory that stands at `at`, with the content of its tags behind it."""
+    """One directory at offset `at`, with the content of its tags behind it."""
     count, word = ("<Q", "<Q") if big else ("<H", "<I")
     room = struct.calcsize(word)
     length = struct.calcsize(count) + len(tags) * (4 + 2 * room) + room
@@ -154,7 +154,7 @@ def _directory(tags: list[_Tag], at: int, *, last: bool, big: bool) -> bytes:
 
 
 def _copy_tiles(level: TiffLayout, out: IO[bytes]) -> None:
-    """Append the tiles row by row; those that stand so already in one piece."""
+    """Append the tiles row by row; those in this order already in one piece."""
     level.tiles.flush()
     starts, spans = level.starts.ravel(), level.spans
     breaks = np.flatnonzero(starts[1:] != (starts + spans)[:-1]) + 1
@@ -168,15 +168,15 @@ def _copy_tiles(level: TiffLayout, out: IO[bytes]) -> None:
 
 
 def _read_tags(path: Path) -> list[_Tag]:
-    """Tags of the only directory of a classic little-endian TIFF, but for those of its strips."""
+    """Tags of the only directory of a classic little-endian TIFF, without those of its strips."""
     content = path.read_bytes()
     at = struct.unpack_from("<I", content, 4)[0]
-    found = []
+    tags = []
     for index in range(struct.unpack_from("<H", content, at)[0]):
         entry = at + 2 + 12 * index
         number, kind, count = struct.unpack_from("<HHI", content, entry)
         length = count * _SIZES[kind]
-        place = entry + 8 if length <= 4 else struct.unpack_from("<I", content, entry + 8)[0]
+        offset = entry + 8 if length <= 4 else struct.unpack_from("<I", content, entry + 8)[0]
         if number not in _STRIPS:
-            found.append(_Tag(number, kind, count, content[place : place + length]))
-    return found
+            tags.append(_Tag(number, kind, count, content[offset : offset + length]))
+    return tags

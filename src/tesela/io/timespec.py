@@ -1,4 +1,4 @@
-"""TimeSpec4LULC as published: monthly series of labelled pixels, as JSON or CSV, without places on a grid."""
+"""TimeSpec4LULC as published: monthly series of labelled pixels, as JSON or CSV, without positions on a grid."""
 
 from __future__ import annotations
 
@@ -43,32 +43,32 @@ def read_timespec(folder: str | Path) -> LabelledSeries:
     """
     Read the published files: one JSON per class, or one folder per class with one CSV per band or per month.
 
-    A class is named after its file or folder, less the number or letter before its name. The series (262 months, March
-    2000 to December 2021) are cut into windows of twelve from the end, so each is a calendar year; months before the
-    first whole year are dropped. Of CSVs, columns or files are sorted by their months ("2000_03"), and those after the
-    last December dropped too.
+    A class is named after its file or folder, without the number or letter before its name. The series (262 months,
+    March 2000 to December 2021) are cut into windows of twelve from the end, so each is a calendar year; months before
+    the first whole year are dropped. Of CSVs, columns or files are sorted by their months ("2000_03"), and those after
+    the last December are dropped too.
 
     Raises
     ------
     InputError
-        If there is nothing of the kind, a file is broken, or no series has twelve months.
+        If there are no such files, one is broken, or no series has twelve months.
     """
     root = Path(folder)
-    found: dict[str, list[NDArray[np.float32]]] = {}
+    series: dict[str, list[NDArray[np.float32]]] = {}
     for file in sorted(root.rglob("*.json")):
-        found.setdefault(class_name(file.stem), []).append(_read_json(file))
+        series.setdefault(class_name(file.stem), []).append(_read_json(file))
     by_class: dict[Path, list[Path]] = {}
     for file in sorted(root.rglob("*.csv")):
         if _BAND.search(file.stem) or _MONTH.search(file.stem):
             by_class.setdefault(file.parent, []).append(file)
     for parent, files in by_class.items():
         read = _read_bands if all(_BAND.search(file.stem) for file in files) else _read_months
-        found.setdefault(class_name(parent.name), []).append(read(parent, files))
-    if not found:
+        series.setdefault(class_name(parent.name), []).append(read(parent, files))
+    if not series:
         raise InputError(
             f"{folder}: holds neither JSON nor CSV series of TimeSpec4LULC. Give the unpacked folder."
         )
-    windows = {name: np.concatenate([_windows(part) for part in parts]) for name, parts in found.items()}
+    windows = {name: np.concatenate([_windows(part) for part in parts]) for name, parts in series.items()}
     short = [name for name, part in windows.items() if not len(part)]
     if short:
         raise InputError(f"{folder}: the series of {join_words(short)} are shorter than twelve months.")
@@ -109,7 +109,7 @@ def write_timespec(series: LabelledSeries, folder: str | Path) -> Path:
 
 def class_name(text: str) -> str:
     """
-    Name of a class, less its number.
+    Name of a class, without its number.
 
     Examples
     --------
@@ -163,7 +163,9 @@ def _read_months(parent: Path, files: Sequence[Path]) -> NDArray[np.float32]:
     for file in files:
         match = _MONTH.search(file.stem)
         if match is None:
-            raise InputError(f"{file}: its name says no month, such as 2000_03, as others beside it do.")
+            raise InputError(
+                f"{file}: its name holds no month, such as 2000_03; other names beside it do."
+            )
         rows = _read_rows(file)
         bands = [name for name in rows[0] if _BAND.fullmatch((name or "").removeprefix("sur_"))]
         number = int(match[1]) * _MONTHS + int(match[2])
@@ -190,7 +192,7 @@ def _consecutive(where: Path, numbers: Iterable[int]) -> tuple[int, ...]:
     if months != tuple(range(months[0], months[0] + len(months))):
         raise InputError(
             f"{where}: its {len(months)} months, from {_month_text(months[0])} to {_month_text(months[-1])}, have "
-            f"holes or stand twice."
+            f"gaps or occur twice."
         )
     return months
 
@@ -205,7 +207,7 @@ def _until_december(series: NDArray[np.float32], months: Sequence[int]) -> NDArr
 
 
 def _read_rows(file: Path) -> list[dict[str, str]]:
-    """Rows of a CSV of pixels; each pixel stands once."""
+    """Rows of a CSV of pixels; each pixel occurs once."""
     try:
         with file.open(newline="", encoding="utf-8-sig") as content:
             rows = list(csv.DictReader(content))
@@ -216,7 +218,7 @@ def _read_rows(file: Path) -> list[dict[str, str]]:
     keys = [row[_KEY] for row in rows]
     twice = sorted({key for key, times in Counter(keys).items() if times > 1})
     if twice:
-        raise InputError(f"{file}: pixel {join_words(twice, most=3)} stands twice; keep one of its rows.")
+        raise InputError(f"{file}: pixel {join_words(twice, most=3)} occurs twice; keep one of its rows.")
     return rows
 
 
@@ -245,7 +247,7 @@ def _stack(columns: Mapping[str, NDArray[np.float32]], where: Path) -> NDArray[n
         if match is None:
             continue
         if match[1] in by_number:
-            raise InputError(f"{where}: band {match[1]} stands twice; it has {join_words(columns)}.")
+            raise InputError(f"{where}: band {match[1]} occurs twice; it has {join_words(columns)}.")
         by_number[match[1]] = column
     lacking = [str(number) for number in range(1, 8) if str(number) not in by_number]
     if lacking:
@@ -254,7 +256,7 @@ def _stack(columns: Mapping[str, NDArray[np.float32]], where: Path) -> NDArray[n
 
 
 def _numbers(column: Sequence[object]) -> NDArray[np.float32]:
-    """Reflectance; what is empty, not a number or out of the valid range is a gap."""
+    """Reflectance; empty cells, text and values out of the valid range are gaps."""
     values = np.array(
         [float("nan") if item in (None, "", "NA", "nan") else float(str(item)) for item in column]
     )

@@ -30,7 +30,7 @@ Bounds = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class VectorLayer:
-    """A layer of polygons in a file; nothing is read until asked for."""
+    """A layer of polygons in a file; its features are read later, by window."""
 
     path: str
     layer: str
@@ -43,16 +43,16 @@ class VectorLayer:
 
     def require_field(self, field: str) -> str:
         """
-        Name of the field as the file writes it, found without regard to case.
+        Name of the field as the file writes it, whatever the case of `field`.
 
         Raises
         ------
         InputError
             If there is no such field.
         """
-        for known in self.fields:
-            if known.lower() == field.lower():
-                return known
+        for name in self.fields:
+            if name.lower() == field.lower():
+                return name
         raise InputError(f"{self.path}: {unknown_name('field', field, self.fields)}")
 
 
@@ -74,13 +74,13 @@ def open_layer(path: str | Path, *, layer: str | None = None) -> VectorLayer:
     """
     if not Path(path).exists():
         raise InputError(f"{path}: no such file.")
-    found = _open_parquet(str(path)) if _is_parquet(path) else _open_ogr(str(path), layer)
-    if not found.crs:
+    described = _open_parquet(str(path)) if _is_parquet(path) else _open_ogr(str(path), layer)
+    if not described.crs:
         raise GridError(
             f"{path}: the layer has no coordinate system. Assign the right one (ogr2ogr -a_srs EPSG:....), then "
             f"try again."
         )
-    return found
+    return described
 
 
 def read_layer(
@@ -114,7 +114,7 @@ def read_layer(
             layer=layer.layer or None,
             bbox=bounds,
             columns=names,
-            use_arrow=not layer.path.lower().endswith(".fgb"),  # GDAL 3.12 breaks where nothing is found
+            use_arrow=not layer.path.lower().endswith(".fgb"),  # GDAL 3.12 fails where no feature matches
             fid_as_index=True,
         )
         return frame.sort_index()  # a spatial index gives features in its own order
@@ -136,8 +136,8 @@ def code_texts(column: pd.Series[Any]) -> NDArray[np.object_]:
 
     numbers, unique = pd.factorize(column)
     texts = np.array([*(_text(item) for item in unique), NO_CODE], object)
-    found: NDArray[np.object_] = texts[numbers]
-    return found
+    written: NDArray[np.object_] = texts[numbers]
+    return written
 
 
 def _text(item: object) -> str:
@@ -189,7 +189,7 @@ def _open_parquet(path: str) -> VectorLayer:
     import pyproj
 
     column, about = _geometry_column(path)
-    if "covering" in about and "bbox" in about:  # all is said in the metadata: do not read the features
+    if "covering" in about and "bbox" in about:  # the metadata hold all: do not read the features
         crs = about.get("crs", "OGC:CRS84")
         hidden = {column, *(part["bbox"][side][0] for part in [about["covering"]] for side in part["bbox"])}
         bounds = [float(side) for side in about["bbox"]]
@@ -211,7 +211,7 @@ def _open_parquet(path: str) -> VectorLayer:
 
 
 def _geometry_column(path: str) -> tuple[str, dict[str, Any]]:
-    """Name of the geometry column of a GeoParquet, and what its metadata say of it."""
+    """Name of the geometry column of a GeoParquet, and its metadata."""
     import pyarrow.parquet as pq
 
     try:
@@ -237,7 +237,7 @@ def _whole_parquet(path: str) -> gpd.GeoDataFrame:
     return _read_parquet(path, status.st_mtime_ns, status.st_size)
 
 
-@lru_cache(maxsize=2)  # one reference, and regions of a split; a file written anew is read anew
+@lru_cache(maxsize=2)  # one reference, and regions of a split; a file that was rewritten is read again
 def _read_parquet(path: str, written_ns: int, size: int) -> gpd.GeoDataFrame:
     import geopandas as gpd
 

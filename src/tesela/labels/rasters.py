@@ -14,7 +14,7 @@ from tesela.core.errors import InputError, LegendError
 from tesela.core.grid import bounds_in, windows
 from tesela.core.legend import NODATA, Legend
 from tesela.io.maps import open_map
-from tesela.io.pixel_values import read_numbers
+from tesela.io.pixel_values import read_pixel_values
 from tesela.io.raster import Closing, grid_of, open_dataset
 from tesela.io.vector import Bounds
 from tesela.labels.codes import make_code_book
@@ -95,7 +95,7 @@ class RasterLabels(Closing):
         return out
 
     def _read(self, grid: GeoBox) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        raw, mask = read_numbers(self._data, [1], grid, nodata=self._data.nodata, continuous=False)
+        raw, mask = read_pixel_values(self._data, [1], grid, nodata=self._data.nodata, continuous=False)
         numbers, valid = raw[0], mask[0]
         if numbers.dtype.kind == "f":
             valid = valid & ~np.isnan(numbers)

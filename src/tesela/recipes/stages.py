@@ -23,7 +23,7 @@ class Stage:
     settings: Mapping[str, object]
     """Everything besides files that the outputs depend on."""
     inputs: Callable[[], Sequence[Path]]
-    """Files that it reads; asked for when the stage is reached, since former stages make some."""
+    """Files that it reads; called when the stage is reached, since earlier stages write some."""
     work: Callable[[], Sequence[Path]]
     """Does the step and returns the files that it wrote."""
     legend: str = ""
@@ -49,7 +49,7 @@ def run_stages(
     """
     Run stages in order; one whose manifest describes the same work on the same inputs is skipped.
 
-    The manifest of a finished stage stays until other work has taken its place. Work that fails, for a mistyped
+    The manifest of a finished stage stays until other work replaces it. Work that fails, for a mistyped
     setting for example, therefore costs nothing: with the former settings the stage is up to date again, as long as
     its outputs are the same files as before.
 
@@ -89,7 +89,7 @@ def run_stages(
         else:
             report(stage.name, "")
             stage.folder.mkdir(parents=True, exist_ok=True)
-            if forced:  # remembered, so that a killed run goes on with it
+            if forced:  # remembered, so that a killed run resumes it
                 wanted.write(stage.folder, BEGUN)
             outputs = stage.work()
             seconds = time.perf_counter() - begun

@@ -16,7 +16,7 @@ from rasterio.windows import Window
 
 from tesela.core.errors import GridError, InputError, join_words
 from tesela.core.grid import bounds_in, crs_of, window_grid, windows
-from tesela.io.pixel_values import read_numbers
+from tesela.io.pixel_values import read_pixel_values
 from tesela.io.raster import grid_of, open_dataset, raster_crs
 
 PUBLISHED = (
@@ -271,7 +271,7 @@ def _onto(path: str | Path, grid: GeoBox, *, band: int, derive: Derive | None) -
             reached = True
             top, left, rows, cols = source
             piece = window_grid(own, top, left, rows, cols)
-            raw, valid = read_numbers(data, [band], piece, nodata=data.nodata, continuous=True)
+            raw, valid = read_pixel_values(data, [band], piece, nodata=data.nodata, continuous=True)
             values = raw[0].astype(np.float32) * np.float32(data.scales[band - 1])
             values += np.float32(data.offsets[band - 1])
             values[~valid[0] | ~np.isfinite(values)] = np.nan
