@@ -251,7 +251,7 @@ def test_the_page_shows_the_gain_of_generalising(page: Page) -> None:
 def test_the_page_puts_the_figures_in_sentences(page: Page) -> None:
     assert page.sentences[:-1] == [
         "Map and reference agree on 62.5 % of the area assessed. "
-        "A map of nothing but “Water”, the commonest class, would reach 50.0 %.",
+        "A map of “Water” alone, the most common class, would reach 50.0 %.",
         "Generalised to the unit of the reference (2 ha) the map agrees on 87.5 % instead of 62.5 %, "
         "with an mIoU of 0.722 instead of 0.467.",
         "Best mapped: “Wood” (IoU 0.500). Worst: “Grass” (IoU 0.400).",

@@ -1,4 +1,4 @@
-"""The report: what is drawn is what was counted, and the page needs nothing but itself."""
+"""The report: pictures match the counts, and the page opens offline."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Findings: the figures of an assessment in sentences, for a reader of nothing else."""
+"""Findings: the main figures of an assessment in sentences."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from tesela.pages.environment import hectares_text, percent_text, score_text
 
 
 def findings(document: ReportDocument) -> Iterator[str]:
-    """One sentence or two for each part of the assessment."""
+    """Sentences for each part of the assessment, the most important first."""
     scores, classes = document["scores"], document["classes"]
     common = max(classes, key=lambda row: row["reference_px"])
     yield (
         f"Map and reference agree on {percent_text(scores['accuracy'])} of the area assessed. "
-        f"A map of nothing but “{common['name']}”, the commonest class, would reach "
+        f"A map of “{common['name']}” alone, the most common class, would reach "
         f"{percent_text(scores['majority'])}."
     )
     if document["generalised"] is not None:
