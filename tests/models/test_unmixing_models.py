@@ -245,6 +245,14 @@ def test_pure_and_half_pixels_unmix_to_their_shares() -> None:
         assert np.abs(predicted - wanted).max() < 1e-4
 
 
+def test_the_sum_constrains_the_fit_of_fclsu_only() -> None:
+    spectra, half = np.eye(2), np.array([[0.5, 0.0]])  # a dark pixel of the first class
+    seen = np.ones((1, 2), bool)
+    assert unmix_linear(half, seen, spectra, constrained=False) == pytest.approx(np.array([[1.0, 0.0]]))
+    # (a - 0.5)^2 + (1 - a)^2 is least at a = 0.75
+    assert unmix_linear(half, seen, spectra) == pytest.approx(np.array([[0.75, 0.25]]), abs=1e-5)
+
+
 def test_endmembers_are_the_medians_of_the_purest_pixels() -> None:
     values = np.array([[[1.0]], [[3.0]], [[9.0]], [[np.nan]]])
     targets = np.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.0, 1.0]])

@@ -14,70 +14,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from affine import Affine
 from numpy.typing import NDArray
-from odc.geo.geobox import GeoBox
 
+from segmentation_scene import LEGEND, QUICK, make_patch_table
 from tesela.core.errors import InputError
-from tesela.core.legend import LandClass, Legend
-from tesela.io.maps import write_map
-from tesela.io.scenes import open_scene
 from tesela.models.expert import load_expert, read_header
 from tesela.models.segmentation.unet import make_unet
-from tesela.patches.table import PatchTable, make_patches
+from tesela.patches.table import PatchTable
 from tesela.training.segmentation import train as segmentation
-from tesela.training.segmentation.settings import SegmentationSettings
 from tesela.training.segmentation.task import count_pairs, validation_scores
 from tesela.training.segmentation.train import train_segmentation
-from tesela.training.shell import MovingAverage
-
-LEGEND = Legend(
-    "three",
-    (
-        LandClass(10, "w", "Water", "#0000ff"),
-        LandClass(20, "f", "Forest", "#00aa00"),
-        LandClass(30, "b", "Bare", "#aaaaaa"),
-        LandClass(40, "s", "Snow", "#ffffff"),
-    ),
-)
-QUICK = SegmentationSettings(
-    encoder="tu-mobilenetv3_small_050", decoder="small", epochs=4, batch_size=4, seed=3, learning_rate=3e-3
-)
-
-
-def make_table(folder: Path, *, size_px: int = 32, seed: int = 0) -> PatchTable:
-    """A scene of three classes in squares of 8 px, each of its own colour under noise; Snow is nowhere."""
-    import rasterio
-
-    rng = np.random.default_rng(seed)
-    rows, cols = 4 * size_px, 6 * size_px
-    classes = np.kron(rng.integers(0, 3, (rows // 8, cols // 8)), np.ones((8, 8), int))
-    colours = np.array([[0.1, 0.1], [0.2, 0.8], [0.9, 0.5]])
-    image = (colours[classes] + rng.normal(0, 0.05, (rows, cols, 2))).transpose(2, 0, 1).astype(np.float32)
-    image[:, :3, :5] = np.nan
-    grid = GeoBox((rows, cols), Affine(10, 0, 500_000, 0, -10, 4_100_000), "EPSG:32630")
-    path = folder / "scene.tif"
-    folder.mkdir(exist_ok=True)
-    with rasterio.open(
-        path,
-        "w",
-        driver="GTiff",
-        width=cols,
-        height=rows,
-        count=2,
-        dtype="float32",
-        crs="EPSG:32630",
-        transform=rasterio.Affine(*list(grid.affine)[:6]),
-        nodata=float("nan"),
-    ) as file:
-        file.write(image)
-        file.descriptions = ("red", "nir")
-    labels = np.array(LEGEND.values, np.uint8)[classes]
-    labels[-4:, -4:] = 0
-    reference = write_map(folder / "labels.tif", labels, grid, legend=LEGEND)
-    table = make_patches([open_scene(path)], [reference], size_px=size_px)
-    splits = ["val" if number % 4 == 3 else "train" for number in range(len(table))]
-    return table.with_splits(splits)
 
 
 @pytest.fixture(autouse=True)
@@ -91,7 +37,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory: pytest.TempPathFactory) -> PatchTable:
-    return make_table(tmp_path_factory.mktemp("scene"))
+    return make_patch_table(tmp_path_factory.mktemp("scene"))
 
 
 def test_a_training_learns_and_leaves_one_expert_and_its_logs(table: PatchTable, tmp_path: Path) -> None:
@@ -193,7 +139,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background
 import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-from test_training import QUICK, replace
+from dataclasses import replace
+from segmentation_scene import QUICK
 from tesela.patches.table import read_patches
 from tesela.training.segmentation.train import train_segmentation
 settings = replace(QUICK, epochs={epochs}, patience=0)
@@ -205,7 +152,7 @@ train_segmentation(read_patches({table!r}), {out!r}, settings=settings, quiet=Tr
 def started(table: PatchTable, out: Path, *, epochs: int) -> Iterator[subprocess.Popen[bytes]]:
     """A training in a process of its own, which ends with the block."""
     file = table.write(out.parent.parent / f"{out.parent.name}.parquet")
-    code = KILLED.format(tests=str(Path(__file__).parent), table=str(file), out=str(out), epochs=epochs)
+    code = KILLED.format(tests=str(Path(__file__).parents[2]), table=str(file), out=str(out), epochs=epochs)
     command = [sys.executable, "-c", code]
     one_thread = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=one_thread) as process:
@@ -361,20 +308,3 @@ def test_two_devices_train_one_expert(table: PatchTable, tmp_path: Path) -> None
     assert header.scores["patches"] == 6
     assert header.scores["macro_f1"] == pytest.approx(predicted_f1(table, out), abs=0.02)
     assert not (tmp_path / "run" / ".training").exists()
-
-
-def test_the_average_follows_as_its_formula_says() -> None:
-    network = torch.nn.Sequential(torch.nn.Linear(1, 1, bias=False), torch.nn.BatchNorm1d(1))
-    with torch.no_grad():
-        network[0].weight.fill_(0)
-        average = MovingAverage(network, decay=0.25)
-        network[0].weight.fill_(1)
-        network[1].num_batches_tracked.fill_(5)
-    average.train()
-    average.update(network)  # decay of step 1: min(0.25, 2 / 11)
-    found = average.network.state_dict()
-    assert found["0.weight"].item() == pytest.approx(9 / 11)
-    assert found["1.num_batches_tracked"].item() == 5
-    average.update(network)  # step 2: min(0.25, 3 / 12)
-    assert average.network.state_dict()["0.weight"].item() == pytest.approx(1 - (2 / 11) * 0.25)
-    assert not average.network.training
