@@ -1,6 +1,45 @@
-"""What a report page shows: its tables, headline figures and sentences, as text."""
+"""Report pages: the scene and the training log they are made of, and their tables and sentences as text."""
 
+from collections.abc import Sequence
 from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+
+from tesela.core.scene import Scene
+from tesela.io.scenes import open_scene
+
+
+def write_scene(path: Path, pixels: NDArray[np.uint8], grid: GeoBox, *, bands: Sequence[str]) -> Scene:
+    """A scene of (bands, rows, cols) pixels; 0 is nodata."""
+    count, height, width = pixels.shape
+    with rasterio.open(
+        path,
+        "w",
+        driver="GTiff",
+        dtype="uint8",
+        count=count,
+        height=height,
+        width=width,
+        crs=str(grid.crs),
+        transform=grid.affine,
+        nodata=0,
+    ) as file:
+        file.write(pixels)
+    return open_scene(path, bands=bands)
+
+
+def write_training_log(path: Path) -> Path:
+    """A log of Lightning's CSVLogger: two epochs with gaps."""
+    path.write_text(
+        "epoch,step,learning_rate,train_loss,val_loss,miou\n"
+        "0,0,0.001,2.0,,\n0,1,0.001,1.0,,\n0,1,,,1.8,0.2\n1,2,0.0005,0.5,,\n1,3,,,nan,0.5\n",
+        encoding="utf-8",
+    )
+    return path
 
 
 class Page(HTMLParser):

@@ -1,8 +1,6 @@
 """The report: pictures match the counts, and the page opens offline."""
 
 import json
-import re
-from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -10,25 +8,21 @@ from typing import Any
 import geopandas as gpd
 import numpy as np
 import pytest
-import rasterio
 import shapely
 from affine import Affine
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from PIL import Image
 
+from report_page import write_scene, write_training_log
 from tesela.assessment.assessment import Assessment, Generalised, assess
 from tesela.assessment.overview import commonest, make_overview, share_wrong
 from tesela.assessment.pictures import DIFFERENCE, class_picture, difference_picture
 from tesela.assessment.report import write_report
 from tesela.core.errors import InputError
 from tesela.core.legend import LandClass, Legend
-from tesela.core.scene import Scene
 from tesela.io.legends import load_legend
 from tesela.io.maps import ClassMap, ScoreWriter, write_map
-from tesela.io.scenes import open_scene
-from tesela.pages.curves import Panel, draw_panel, read_curves
-from tesela.pages.scene_picture import enlarged, scene_picture, shown_bands
 
 LEGEND = Legend(
     "demo",
@@ -65,36 +59,6 @@ def sides(tmp_path: Path) -> tuple[ClassMap, ClassMap]:
 @pytest.fixture
 def assessment(sides: tuple[ClassMap, ClassMap]) -> Assessment:
     return assess(*sides, tiles_px=32)
-
-
-@pytest.fixture
-def make_scene(tmp_path: Path) -> Callable[..., Scene]:
-    def make(pixels: NDArray[np.uint8], names: list[str]) -> Scene:
-        profile = {
-            "driver": "GTiff",
-            "dtype": "uint8",
-            "crs": "EPSG:32630",
-            "transform": GRID.affine,
-            "nodata": 0,
-        }
-        path = tmp_path / "scene.tif"
-        count, height, width = pixels.shape
-        with rasterio.open(path, "w", count=count, height=height, width=width, **profile) as file:
-            file.write(pixels)
-        return open_scene(path, bands=names)
-
-    return make
-
-
-@pytest.fixture
-def log(tmp_path: Path) -> Path:
-    path = tmp_path / "metrics.csv"
-    path.write_text(
-        "epoch,step,learning_rate,train_loss,val_loss,miou\n"
-        "0,0,0.001,2.0,,\n0,1,0.001,1.0,,\n0,1,,,1.8,0.2\n1,2,0.0005,0.5,,\n1,3,,,nan,0.5\n",
-        encoding="utf-8",
-    )
-    return path
 
 
 class Links(HTMLParser):
@@ -206,81 +170,6 @@ def test_the_difference_is_drawn_in_steps(share: float, step: int) -> None:
     assert picture.getpixel((1, 0))[3] == 0  # type: ignore[index]
 
 
-def test_imagery_is_stretched_by_band_and_its_nodata_is_transparent(make_scene: Callable[..., Scene]) -> None:
-    ramp = np.linspace(50, 90, 60 * 80).reshape(60, 80).astype(np.uint8)
-    pixels = np.stack([ramp, ramp[::-1], np.full_like(ramp, 10)])
-    pixels[:, 0, 0] = 0
-    picture = np.asarray(scene_picture(make_scene(pixels, ["red", "green", "blue"]), GRID))
-    assert picture[0, 0, 3] == 0
-    assert picture[1, 0].tolist()[3] == 255
-    assert picture[-1, -1, 0] == picture[0, -1, 1] == 255
-    assert picture[2, 0, 0] < 20
-    assert (picture[..., 2] == 0).all()
-
-
-def test_a_little_snow_does_not_leave_the_land_black(make_scene: Callable[..., Scene]) -> None:
-    land = np.random.default_rng(0).integers(20, 30, GRID.shape, dtype=np.uint8)
-    land[:6] = 250
-    picture = np.asarray(scene_picture(make_scene(land[None], ["grey"]), GRID))
-    assert 60 < np.median(picture[6:, :, 0]) < 200
-    assert (picture[..., 0] == picture[..., 2]).all()
-
-
-@pytest.mark.parametrize(
-    ("names", "shown"),
-    [
-        (["B02", "B03", "B04", "B08"], ("B04", "B03", "B02")),
-        (["Blue", "Green", "Red"], ("Red", "Green", "Blue")),
-        (["nir", "red", "green"], ("nir", "red", "green")),
-        (["a", "b", "c", "d"], ("a", "b", "c")),
-        (["a", "b"], ("a",)),
-    ],
-)
-def test_natural_colours_are_shown_where_the_names_allow(
-    make_scene: Callable[..., Scene], names: list[str], shown: tuple[str, ...]
-) -> None:
-    scene = make_scene(np.ones((len(names), *GRID.shape), np.uint8), names)
-    assert shown_bands(scene) == shown
-
-
-def test_small_pictures_are_enlarged_by_whole_pixels() -> None:
-    assert enlarged(Image.new("P", (300, 200))).size == (600, 400)
-    assert enlarged(Image.new("P", (900, 20))).size == (900, 20)
-
-
-# Curves
-
-
-def test_a_training_log_becomes_losses_and_scores_averaged_by_epoch(log: Path) -> None:
-    losses, scores = read_curves(log)
-    assert losses.lines == {"training": [(0, 1.5), (1, 0.5)], "validation": [(0, 1.8)]}
-    assert scores.lines == {"mIoU": [(0, 0.2), (1, 0.5)]}
-
-
-def test_a_panel_draws_each_line_between_round_numbers() -> None:
-    svg = draw_panel(Panel("Loss by epoch", {"a": [(0, 0.11), (10, 0.93)], "b": [(0, 0.5)]}))
-    assert svg.count("<polyline") == 1
-    assert svg.count("<circle") == 2
-    assert [float(text) for text in re.findall(r'text-anchor="end">([^<]+)<', svg)] == [
-        0,
-        0.2,
-        0.4,
-        0.6,
-        0.8,
-        1,
-    ]
-    # the first point: 0.11 of a height of 194 above the bottom at 206
-    assert 'points="44.0,184.7' in svg
-
-
-@pytest.mark.parametrize("text", ["", "a,b\n1,2\n"])
-def test_a_file_that_is_no_training_log_is_an_error(tmp_path: Path, text: str) -> None:
-    path = tmp_path / "metrics.csv"
-    path.write_text(text, encoding="utf-8")
-    with pytest.raises(InputError, match="is no log of lightning's CSVLogger"):
-        read_curves(path)
-
-
 def test_a_log_that_fails_leaves_no_report(
     assessment: Assessment, sides: tuple[ClassMap, ClassMap], tmp_path: Path
 ) -> None:
@@ -303,8 +192,6 @@ def report(
     assessment: Assessment,
     sides: tuple[ClassMap, ClassMap],
     *,
-    make_scene: Callable[..., Scene],
-    log: Path,
     tmp_path: Path,
 ) -> Path:
     pixels = np.random.default_rng(0).integers(1, 255, (3, *GRID.shape), dtype=np.uint8)
@@ -313,10 +200,10 @@ def report(
         assessment,
         map=sides[0],
         reference=sides[1],
-        scene=make_scene(pixels, ["red", "green", "blue"]),
+        scene=write_scene(tmp_path / "scene.tif", pixels, GRID, bands=["red", "green", "blue"]),
         title="Assessed <b>here</b>",
         facts={"Model": "of </script> & co"},
-        training_log=log,
+        training_log=write_training_log(tmp_path / "metrics.csv"),
     )
 
 
