@@ -51,9 +51,507 @@ def mutant(file: str, old: str, new: str, breaks: str, *tests: str) -> Mutant:
 SENTINEL, MOSAIC, SENSORS = "sources/test_sentinel2.py", "sources/test_mosaic.py", "sources/test_sensors.py"
 MODIS, TERRAIN = "sources/test_modis.py", "sources/test_ancillary.py"
 LABELS, FRACTIONS, SIOSE = "labels/test_labels.py", "labels/test_fractions.py", "labels/test_siose.py"
-CORE = "core/test_core.py"
+CORE, IO = "core/test_core.py", "io/test_io.py"
+SPLITS, PIXELS, PATCHES = "patches/test_splits.py", "patches/test_pixels.py", "patches/test_patches.py"
+MAPPING, SCALING, CASCADE = "mapping/test_mapping.py", "mapping/test_scaling.py", "mapping/test_cascade.py"
+UNIT, WIDTH, GENERALISE = (
+    "generalise/test_mapping_unit.py",
+    "generalise/test_width.py",
+    "generalise/test_generalise.py",
+)
+ASSESSMENT, PAGE = "assessment/test_assessment.py", "assessment/test_page.py"
+BORDERS, CALIBRATION = "assessment/test_borders.py", "assessment/test_calibration.py"
+ESTIMATES, SAMPLING, AGREEMENT = (
+    "sampling/test_estimates.py",
+    "sampling/test_sampling.py",
+    "sampling/test_agreement.py",
+)
+ACCOUNTING, CHANGES, TABLE41 = (
+    "accounting/test_accounting.py",
+    "accounting/test_changes.py",
+    "accounting/test_table41.py",
+)
+COMPARE, RANKING = "comparison/test_compare.py", "chains/test_label_ranking.py"
+MODELS, UNMIXING, LOSSES = (
+    "models/test_models.py",
+    "models/test_unmixing_models.py",
+    "training/segmentation/test_losses.py",
+)
+UNMIXING_TRAINING = "training/unmixing/test_unmixing_training.py"
 
 MUTANTS = (
+    # the nine planted mistakes that no test had seen
+    mutant(
+        "mapping/reading.py",
+        "standardisation.factors(scale, offset)",
+        "standardisation.factors(scale * 0 + 1, offset * 0)",
+        "scale and offset of a file are ignored in prediction",
+        SCALING,
+    ),
+    mutant(
+        "assessment/document.py",
+        "in_reference, in_map = areas_ha.sum(axis=1), areas_ha.sum(axis=0)",
+        "in_reference, in_map = areas_ha.sum(axis=0), areas_ha.sum(axis=1)",
+        "hectares of reference and map are swapped in the JSON",
+        f"{PAGE}::test_the_document_has_pixels_and_areas_of_reference_and_map",
+    ),
+    mutant(
+        "assessment/templates/report.html.j2",
+        "<td>{{ row.reference_ha | ha }}</td><td>{{ row.map_ha | ha }}</td>",
+        "<td>{{ row.map_ha | ha }}</td><td>{{ row.reference_ha | ha }}</td>",
+        "hectares of reference and map are swapped on the page",
+        f"{PAGE}::test_the_page_shows_the_areas_of_reference_and_map",
+    ),
+    mutant(
+        "training/unmixing/loop.py",
+        "predict_split(network, source, VAL)",
+        "predict_split(network, source, TRAIN)",
+        "unmixing weights are chosen on training pixels",
+        UNMIXING_TRAINING,
+    ),
+    mutant(
+        "chains/label_ranking.py",
+        "    splits[fold < 0] = NONE\n",
+        "",
+        "label ranking trains on patches that touch the predicted fold",
+        f"{RANKING}::test_no_model_trains_or_validates_on_pixels_that_it_predicts",
+    ),
+    mutant(
+        "comparison/significance.py",
+        "2 * (int(tail) + 1)",
+        "(int(tail) + 1)",
+        "p-values are halved",
+        f"{COMPARE}::test_a_difference_that_cancels_has_no_significance",
+    ),
+    mutant(
+        "assessment/calibration.py",
+        "if confidence[i, j] > 100:",
+        "if confidence[i, j] >= 100:",
+        "a confidence of 100 % counts as unknown",
+        f"{PAGE}::test_a_confidence_of_100_percent_is_a_confidence",
+    ),
+    mutant(
+        "mapping/predict.py",
+        "PIXEL_RATIO = 1.5",
+        "PIXEL_RATIO = 2.0",
+        "pixels twice as large as in training are accepted",
+        f"{MAPPING}::test_pixels_of_another_size_than_in_training_are_refused",
+    ),
+    mutant(
+        "patches/split.py",
+        "    splits = separate_splits(footprints, splits, buffer_m=buffer_m)",
+        "    splits = separate_splits(footprints, splits, buffer_m=0.0)",
+        "the buffer of a split is ignored",
+        f"{SPLITS}::test_every_kind_of_split_keeps_the_buffer",
+    ),
+    mutant(
+        "patches/balance.py",
+        'for index in np.argsort(numbers - wanted, kind="stable")[: count - numbers.sum()]:',
+        "for index in range(count - numbers.sum()):",
+        "fractions are not rounded by largest remainder",
+        f"{SPLITS}::test_fractions_become_whole_numbers_by_largest_remainder",
+    ),
+    # reading and patches
+    mutant(
+        "io/abundance.py",
+        'order = np.argsort(whole - steps, axis=0, kind="stable")',
+        'order = np.argsort(steps - whole, axis=0, kind="stable")',
+        "abundances are rounded by smallest remainder",
+        f"{FRACTIONS}::test_rounded_shares_sum_to_one_and_move_less_than_a_step",
+    ),
+    mutant(
+        "core/standardisation.py",
+        "((offset - mean) / std)",
+        "((mean - offset) / std)",
+        "bands are shifted the wrong way",
+        SCALING,
+    ),
+    mutant(
+        "patches/dataset.py",
+        "labels[~np.isfinite(image).all(axis=0)] = IGNORE",
+        "labels[~np.isfinite(image).any(axis=0)] = IGNORE",
+        "pixels without data in one band keep their label",
+        f"{PATCHES}::test_a_patch_is_its_window_standardised_with_labels_as_positions",
+    ),
+    mutant(
+        "patches/dataset.py",
+        "(own - mean) ** 2 * count * n / total",
+        "(own - mean) ** 2",
+        "the deviation of bands forgets how much was counted",
+        f"{PATCHES}::test_statistics_are_those_of_all_valid_pixels",
+    ),
+    mutant(
+        "patches/areas.py",
+        "single = seen.sum(axis=1) == 1",
+        "single = seen.sum(axis=1) >= 1",
+        "patches that touch two splits are used",
+        f"{SPLITS}::test_no_area_is_in_two_splits",
+        f"{SPLITS}::test_patches_on_the_border_of_two_regions_or_without_region_are_left_out",
+    ),
+    mutant(
+        "patches/pixel_split.py",
+        "[table.rows, table.cols] < buffer_m",
+        "[table.rows, table.cols] < 0",
+        "the buffer between blocks of pixels is ignored",
+        f"{PIXELS}::test_no_block_is_in_two_splits_and_the_buffer_holds",
+        f"{PIXELS}::test_a_buffer_removes_pixels_of_the_earlier_split_only",
+    ),
+    mutant(
+        "patches/label_quality.py",
+        "above = pieces.probabilities - usual_confidence(pieces)",
+        "above = pieces.probabilities.copy()",
+        "the usual confidence of a class is left out of the likelihood of error",
+        f"{RANKING}::test_the_likelihood_of_error_is_relative_to_the_usual_confidence_in_a_class",
+    ),
+    # mapping and cascades
+    mutant(
+        "mapping/windows.py",
+        "start + margin if index else 0",
+        "start if index else 0",
+        "neighbouring windows keep the same pixels",
+        f"{MAPPING}::test_windows_keep_every_pixel_once_and_start_at_multiples_of_the_stride",
+    ),
+    mutant(
+        "mapping/windows.py",
+        "margin = math.ceil(2 * margin_px / multiple_px) * multiple_px // 2",
+        "margin = margin_px",
+        "windows do not start at multiples of the stride",
+        f"{MAPPING}::test_windows_keep_every_pixel_once_and_start_at_multiples_of_the_stride",
+    ),
+    mutant(
+        "mapping/augmentation.py",
+        "total = total + np.rot90(p, -rotation, axes=(1, 2))",
+        "total = total + np.rot90(p, rotation, axes=(1, 2))",
+        "rotated windows are not turned back",
+        "mapping/test_engines.py::test_turned_windows_give_the_mean_probability_of_the_eight_positions",
+    ),
+    mutant(
+        "mapping/kernels.py",
+        "best = k if more else best",
+        "best = k if not more else best",
+        "the map shows classes that are not the best",
+        f"{MAPPING}::test_bands_are_taken_by_name_in_any_order",
+        f"{MAPPING}::test_the_map_equals_the_network_applied_to_the_whole_array_at_any_size",
+    ),
+    mutant(
+        "mapping/gates.py",
+        "confidence[i, j] /= total",
+        "confidence[i, j] = 1 / total",
+        "the confidence of a cascade forgets the expert above",
+        f"{CASCADE}::test_a_cascade_equals_its_gates_applied_afterwards",
+    ),
+    mutant(
+        "mapping/gates.py",
+        "elif share > confidence[i, j]:",
+        "elif share >= 0:",
+        "soft cascades take the last class, not the most probable",
+        f"{CASCADE}::test_soft_mode_takes_the_most_probable_product",
+    ),
+    mutant(
+        "mapping/cascade_runner.py",
+        "mask &= state.confidence[here] >= member.gate.min_confidence",
+        "mask &= state.confidence[here] < member.gate.min_confidence",
+        "gates open where the expert above is unsure",
+        f"{CASCADE}::test_a_cascade_equals_its_gates_applied_afterwards",
+    ),
+    # generalisation
+    mutant(
+        "generalise/merging.py",
+        "small = regions.size[x] < rules.unit",
+        "small = regions.size[x] + 1 < rules.unit",
+        "areas just under the unit stay",
+        f"{UNIT}::test_an_area_under_the_unit_goes_to_the_longest_shared_border",
+        f"{UNIT}::test_no_interior_area_is_left_under_the_unit",
+    ),
+    mutant(
+        "generalise/merging.py",
+        "longer = around.length[kind] > around.length[best]",
+        "longer = around.length[kind] < around.length[best]",
+        "areas go to the shortest border",
+        f"{UNIT}::test_an_area_under_the_unit_goes_to_the_longest_shared_border",
+    ),
+    mutant(
+        "generalise/merging.py",
+        "if k == 0 or rank < best_rank or",
+        "if k == 0 or rank > best_rank or",
+        "the priority table is turned upside down",
+        f"{UNIT}::test_priority_goes_before_the_longest_border",
+    ),
+    mutant(
+        "generalise/merging.py",
+        "not (rules.keep_cut and regions.flags[x] != 0)",
+        "not rules.keep_cut",
+        "areas cut by the edge are not told from the others",
+        f"{UNIT}::test_areas_cut_by_the_edge_are_kept_or_merged_as_asked",
+    ),
+    mutant(
+        "generalise/opening.py",
+        "return max(1, math.ceil(self.width_px - 1e-6))",
+        "return max(1, math.floor(self.width_px - 1e-6))",
+        "parts one pixel narrower than the width stay",
+        f"{WIDTH}::test_the_disc_is_as_wide_as_the_width_and_round",
+    ),
+    mutant(
+        "generalise/width.py",
+        "given = np.where(vain, window.values, given)",
+        "given = np.where(vain, given, given)",
+        "pixels move to where they are narrow too",
+        f"{GENERALISE}::test_a_settled_map_is_not_changed_again",
+        f"{WIDTH}::test_a_strip_between_two_areas_is_shared_along_its_middle",
+        f"{GENERALISE}::test_a_map_keeps_unit_and_width_and_the_ledger_explains_every_pixel",
+    ),
+    # assessment
+    mutant(
+        "assessment/confusion.py",
+        "part[:-2, -2], part[-2, :-2]",
+        "part[-2, :-2], part[:-2, -2]",
+        "pixels without a class in map and reference are swapped",
+        f"{ASSESSMENT}::test_a_matrix_counted_by_hand",
+    ),
+    mutant(
+        "assessment/confusion.py",
+        "for i in range(whole, rows.size):",
+        "for i in range(rows.size, rows.size):",
+        "the last pixels are not counted",
+        f"{ASSESSMENT}::test_no_pixel_is_lost",
+    ),
+    mutant(
+        "assessment/scores.py",
+        "_ratio(correct, reference + predicted - correct,",
+        "_ratio(correct, reference + predicted,",
+        "the union of IoU counts the intersection twice",
+        f"{ASSESSMENT}::test_scores_computed_by_hand",
+    ),
+    mutant(
+        "assessment/scores.py",
+        "return _ratio(correct, predicted, present",
+        "return _ratio(correct, reference, present",
+        "precision is recall",
+        f"{ASSESSMENT}::test_scores_computed_by_hand",
+    ),
+    mutant(
+        "assessment/scores.py",
+        "present = values[~np.isnan(values)]",
+        "present = values[values > 0]",
+        "classes that were never right are left out of the means",
+        f"{ASSESSMENT}::test_a_class_never_mapped_or_invented_counts_as_zero",
+    ),
+    mutant(
+        "assessment/borders.py",
+        "- 0.5) ** 2).astype(np.uint16)",
+        "+ 0.5) ** 2).astype(np.uint16)",
+        "distances from borders are a pixel too short",
+        f"{BORDERS}::test_pixels_along_a_straight_border_are_binned_by_their_distance",
+    ),
+    mutant(
+        "assessment/calibration.py",
+        "np.maximum(-(-percent * count // 100) - 1, 0)",
+        "np.minimum(percent * count // 100, count - 1)",
+        "bins of confidence end before their upper edge",
+        f"{CALIBRATION}::test_bins_end_with_their_upper_edge",
+    ),
+    mutant(
+        "assessment/calibration.py",
+        "self.counts.sum(axis=1)[:, ::-1]",
+        "self.counts.sum(axis=1)",
+        "the least confident pixels are taken for the most confident",
+        f"{CALIBRATION}::test_a_calibration_counted_by_hand",
+    ),
+    # sampling
+    mutant(
+        "sampling/estimators.py",
+        "np.clip(1 - drawn / np.maximum(sizes_px, 1), 0, 1)",
+        "np.ones_like(drawn)",
+        "the finite population correction is left out",
+        f"{ESTIMATES}::test_stehman_2014_with_strata_that_are_not_classes_is_reproduced_to_the_digit",
+        f"{ESTIMATES}::test_a_census_has_no_error",
+    ),
+    mutant(
+        "sampling/estimators.py",
+        "- 2 * r * (cells @ (x * y))",
+        "+ 2 * r * (cells @ (x * y))",
+        "the covariance of ratios has the wrong sign",
+        f"{ESTIMATES}::test_olofsson_2014_is_reproduced_to_the_digit",
+    ),
+    mutant(
+        "sampling/estimators.py",
+        "drawn / np.maximum(drawn - 1, 1)",
+        "drawn / np.maximum(drawn, 1)",
+        "variances are divided by n, not by n - 1",
+        f"{ESTIMATES}::test_olofsson_2014_is_reproduced_to_the_digit",
+    ),
+    mutant(
+        "sampling/estimators.py",
+        "step = Z_95 * np.where(inside, errors, 0) / (v * (1 - v))",
+        "step = Z_95 * np.where(inside, errors, 0)",
+        "logit intervals are far too short",
+        f"{ESTIMATES}::test_intervals_cover_the_truth_in_93_to_97_of_100_draws",
+    ),
+    mutant(
+        "sampling/design.py",
+        'order = np.argsort(allocated - quota, kind="stable")',
+        'order = np.argsort(quota - allocated, kind="stable")',
+        "points left over go to the smallest remainders",
+        f"{SAMPLING}::test_the_published_sample_size_and_allocation_are_reproduced",
+        f"{SAMPLING}::test_each_rule_allocates_points_as_documented",
+    ),
+    mutant(
+        "sampling/design.py",
+        "quota_weights * np.sqrt(expected * (1 - expected))",
+        "quota_weights * expected * (1 - expected)",
+        "Neyman's rule uses the variance, not the deviation",
+        f"{SAMPLING}::test_each_rule_allocates_points_as_documented",
+    ),
+    mutant(
+        "sampling/agreement.py",
+        ".sum(axis=(1, 2)) * (total - 1), (expected",
+        ".sum(axis=(1, 2)) * total, (expected",
+        "alpha is not corrected for small samples",
+        f"{AGREEMENT}::test_alpha_of_two_people_by_hand",
+    ),
+    mutant(
+        "sampling/agreement.py",
+        '"linear": lambda steps: steps,',
+        '"linear": np.square,',
+        "linear weights of kappa are quadratic",
+        f"{AGREEMENT}::test_weighted_kappa_by_hand",
+    ),
+    # accounting
+    mutant(
+        "accounting/trajectories.py",
+        "(1 - part) * self.mapped_areas_ha[i] + part * self.mapped_areas_ha[i + 1]",
+        "part * self.mapped_areas_ha[i] + (1 - part) * self.mapped_areas_ha[i + 1]",
+        "areas between two maps run backwards",
+        f"{ACCOUNTING}::test_rows_and_columns_add_up_and_years_follow_each_other",
+        f"{ACCOUNTING}::test_the_account_of_a_known_region_has_its_areas_and_changes",
+    ),
+    mutant(
+        "accounting/trajectories.py",
+        "annual = self.changes_ha(i) / (self.years[i + 1] - self.years[i])",
+        "annual = self.changes_ha(i) / 1",
+        "changes are not spread over the years",
+        f"{ACCOUNTING}::test_rows_and_columns_add_up_and_years_follow_each_other",
+        f"{ACCOUNTING}::test_the_account_of_a_known_region_has_its_areas_and_changes",
+    ),
+    mutant(
+        "accounting/trajectories.py",
+        "back = (first == last) & (first != middle)",
+        "back = first != middle",
+        "all changes are reported as flip-flops",
+        f"{ACCOUNTING}::test_planted_mistakes_in_maps_are_all_detected",
+        f"{ACCOUNTING}::test_the_account_of_a_known_region_has_its_areas_and_changes",
+    ),
+    mutant(
+        "accounting/cohorts.py",
+        "if year - when >= self.transition_years]",
+        "if year - when > self.transition_years]",
+        "land remains a year too late",
+        f"{ACCOUNTING}::test_converted_land_remains_after_20_years",
+        f"{ACCOUNTING}::test_cohorts_contain_all_land_in_all_years",
+    ),
+    mutant(
+        "accounting/transitions.py",
+        "initial[positions] = trajectories.areas_ha(year - 1) / _HA_PER_KHA",
+        "initial[positions] = trajectories.areas_ha(year) / _HA_PER_KHA",
+        "the initial area of Table 4.1 is that of the end of the year",
+        f"{TABLE41}::test_the_workbook_has_the_layout_of_table_41_and_its_sums_are_right",
+        f"{ACCOUNTING}::test_rows_and_columns_add_up_and_years_follow_each_other",
+    ),
+    mutant(
+        "accounting/table41.py",
+        "numeric = [row[j] for j in unmanaged if not isinstance(row[j], str)]",
+        "numeric = []",
+        "total unmanaged land is a notation key where there is some",
+        f"{TABLE41}::test_the_submitted_table_of_spain_passes_its_checks_after_a_round_trip",
+        f"{TABLE41}::test_the_workbook_has_the_layout_of_table_41_and_its_sums_are_right",
+    ),
+    mutant(
+        "accounting/change_uncertainty.py",
+        "np.fill_diagonal(shown, (1 - model.persistence) * stable)",
+        "np.fill_diagonal(shown, stable)",
+        "stable land is counted twice in simulated changes",
+        f"{CHANGES}::test_simulated_changes_keep_the_total_area",
+    ),
+    # unmixing and training
+    mutant(
+        "models/mixing.py",
+        "        if constrained:\n",
+        "        if not constrained:\n",
+        "the sum of shares constrains the wrong method",
+        f"{UNMIXING}::test_the_sum_constrains_the_fit_of_fclsu_only",
+    ),
+    mutant(
+        "training/unmixing/calibration.py",
+        "val = table.splits == VAL",
+        "val = table.splits != VAL",
+        "the variance is calibrated on training pixels",
+        f"{UNMIXING}::test_on_validation_pixels_errors_are_as_large_as_the_claimed_deviation",
+    ),
+    mutant(
+        "training/unmixing/calibration.py",
+        "error, scales = ((t - m) ** 2).mean()",
+        "error, scales = np.abs(t - m).mean()",
+        "the variance is fitted to absolute errors",
+        f"{UNMIXING}::test_a_known_variance_is_recovered",
+    ),
+    mutant(
+        "training/unmixing/loop.py",
+        "loss = loss + settings.parent_weight * part",
+        "loss = loss + part",
+        "the weight of the level above is ignored in the loss",
+        UNMIXING_TRAINING,
+    ),
+    mutant(
+        "training/unmixing/loop.py",
+        "error = ((output.rebuilt - values) * mask)[labelled]",
+        "error = (output.rebuilt - values)[labelled]",
+        "gaps count in the loss of the endmember decoder",
+        UNMIXING_TRAINING,
+    ),
+    mutant(
+        "training/unmixing/loop.py",
+        "shares, wanted = output.shares[labelled], targets[labelled]",
+        "shares, wanted = output.shares, targets",
+        "pixels of other splits count in the loss",
+        UNMIXING_TRAINING,
+    ),
+    mutant(
+        "training/unmixing/loop.py",
+        "larger_is_better=False",
+        "larger_is_better=True",
+        "the weights of the largest error are kept",
+        UNMIXING_TRAINING,
+    ),
+    mutant(
+        "training/segmentation/losses.py",
+        "share = valid.float() if weight is None else weight[target.squeeze(1)] * valid",
+        "share = torch.ones_like(valid.float()) if weight is None else weight[target.squeeze(1)]",
+        "pixels without a label count in the loss",
+        f"{LOSSES}::test_a_perfect_answer_costs_nothing_and_ignored_pixels_teach_nothing",
+        f"{LOSSES}::test_cross_entropy_is_torchs_where_both_say_the_same",
+    ),
+    # experts
+    mutant(
+        "models/header.py",
+        "if net.classes != len(header.legend):",
+        "if False:",
+        "an expert may have more classes than its legend",
+        f"{MODELS}::test_a_wrong_header_says_what_is_wrong",
+    ),
+    mutant(
+        "models/header.py",
+        "min(header.std, default=1) <= 0",
+        "min(header.std, default=1) < 0",
+        "an expert may divide by a deviation of 0",
+        f"{MODELS}::test_a_wrong_header_says_what_is_wrong",
+    ),
+    mutant(
+        "models/header.py",
+        "version > FORMAT",
+        "version < FORMAT",
+        "experts of a newer format are read as they are",
+        f"{MODELS}::test_a_wrong_header_says_what_is_wrong",
+    ),
     # legend and crosswalk
     mutant(
         "core/legend.py",
@@ -384,6 +882,8 @@ def main() -> int:
     broken = [one for one in chosen if (SOURCE / one.file).read_text(encoding="utf-8").count(one.old) != 1]
     for one in broken:
         print(f"does not apply: {one.file}: not exactly once: {one.old!r}", flush=True)
+    for one in chosen:
+        broken += [one for test in one.tests if not is_test(test)]
     if options.list:
         for one in chosen:
             print(f"{one.file}: {one.breaks}")
@@ -402,6 +902,15 @@ def main() -> int:
     for one in bad:
         print(f"survivor: {one.file}: {one.breaks}")
     return 1 if bad else 0
+
+
+def is_test(test: str) -> bool:
+    """Whether a node id names a test that exists."""
+    file, _, name = test.partition("::")
+    there = (TESTS / file).exists() and f"def {name}(" in (TESTS / file).read_text(encoding="utf-8") + "def ("
+    if not there:
+        print(f"no such test: {test}")
+    return there
 
 
 def untouched_tests_pass(mutants: list[Mutant]) -> bool:

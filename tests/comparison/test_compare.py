@@ -102,6 +102,17 @@ def test_a_difference_on_every_block_is_sure_and_one_of_chance_is_not() -> None:
     assert noise.low < 0 < noise.high
 
 
+def test_a_difference_that_cancels_has_no_significance() -> None:
+    # two blocks, one better by as much as the other is worse: half of the draws have no difference, a quarter each sign
+    chance = compare_blocks([shares([60, 40])], [shares([50, 50])])
+    assert chance is not None
+    assert (chance.value, chance.p) == (0, 1)
+    # three blocks, of which only two differ: a draw without them, (1/3)^3, is the only one that is not above 0
+    likely = compare_blocks([shares([60, 60, 50])], [shares([50, 50, 50])], draws=20_000)
+    assert likely is not None
+    assert likely.p == pytest.approx(2 / 27, abs=0.006)
+
+
 def test_only_ground_that_both_saw_is_compared() -> None:
     one = shares([50, 60, 70], names=["a", "b", "c"])
     other = shares([10, 50, 60], names=["z", "a", "b"])
