@@ -9,7 +9,7 @@ CHROMIUM := /usr/bin/chromium
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench docs constraints system
+.PHONY: help demo test check format mutants bench docs constraints system
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ check: $(STAMP) ## Linters, types and import contracts only
 format: $(STAMP) ## Format the code and mend what ruff can mend
 	$(BIN)/ruff check --fix --exit-zero
 	$(BIN)/ruff format
+
+mutants: $(STAMP) ## Plant mistakes in the core algorithms; every one must make a test fail
+	$(BIN)/python tests/mutants.py
 
 bench: $(STAMP) ## Every script of benchmarks/, one JSON document each
 	$(BIN)/uv pip install --python $(BIN)/python --constraint constraints.txt --editable '.[bench]'

@@ -223,7 +223,7 @@ MUTANTS = (
         "total = total + np.rot90(p, -rotation, axes=(1, 2))",
         "total = total + np.rot90(p, rotation, axes=(1, 2))",
         "rotated windows are not turned back",
-        "mapping/test_engines.py::test_turned_windows_give_the_mean_probability_of_the_eight_positions",
+        "mapping/test_engines.py::test_augmentation_is_the_mean_probability_of_the_eight_flips_and_rotations",
     ),
     mutant(
         "mapping/kernels.py",
@@ -282,7 +282,7 @@ MUTANTS = (
         "not (rules.keep_cut and regions.flags[x] != 0)",
         "not rules.keep_cut",
         "areas cut by the edge are not told from the others",
-        f"{UNIT}::test_areas_cut_by_the_edge_are_kept_or_merged_as_asked",
+        f"{UNIT}::test_areas_cut_by_the_edge_are_kept_or_merged",
     ),
     mutant(
         "generalise/opening.py",
@@ -293,12 +293,12 @@ MUTANTS = (
     ),
     mutant(
         "generalise/width.py",
-        "given = np.where(vain, window.values, given)",
-        "given = np.where(vain, given, given)",
+        "given = np.where(still_narrow, window.values, given)",
+        "given = np.where(still_narrow, given, given)",
         "pixels move to where they are narrow too",
         f"{GENERALISE}::test_a_settled_map_is_not_changed_again",
         f"{WIDTH}::test_a_strip_between_two_areas_is_shared_along_its_middle",
-        f"{GENERALISE}::test_a_map_keeps_unit_and_width_and_the_ledger_explains_every_pixel",
+        f"{GENERALISE}::test_a_map_keeps_unit_and_width_and_the_log_explains_every_pixel",
     ),
     # assessment
     mutant(

@@ -277,9 +277,12 @@ def test_a_layer_becomes_an_abundance_map_that_is_read_back(tmp_path: Path) -> N
 
 def test_cells_covered_too_little_have_no_data(tmp_path: Path) -> None:
     layer = write_polygons(tmp_path / "a.gpkg", [shapely.box(0, 0, 14, 10)], ["wood"])
+    like = grid(1, 2)
     for least, expected in ((0.5, [True, False]), (0.3, [True, True])):
-        written = write_fractions(layer, tmp_path / "f.tif", like=grid(1, 2), legend=LEGEND, min_cover=least)
+        written = write_fractions(layer, tmp_path / "f.tif", like=like, legend=LEGEND, min_cover=least)
         assert np.isfinite(written.read()[0, 0]).tolist() == expected
+    written = write_fractions(layer, tmp_path / "f.tif", like=like, legend=LEGEND)
+    assert np.isfinite(written.read()[0, 0]).tolist() == [True, False]  # at least half by default
 
 
 def test_a_crosswalk_shares_out_what_it_splits_and_leaves_out_what_it_drops(tmp_path: Path) -> None:

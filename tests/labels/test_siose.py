@@ -20,7 +20,7 @@ from tesela.io.images import write_bands
 from tesela.io.legends import load_legend
 from tesela.io.maps import MapReader
 from tesela.labels.siose import label_siose
-from tesela.simulate.sheet.covers import GROUNDS, LABELS
+from tesela.simulate.sheet.covers import COVER_TYPES, LABELS
 from tesela.simulate.sheet.siose import rotulo
 from tesela.sources.pnoa import PnoaName, check_one_sheet, check_zone, read_sheet
 from tesela.sources.siose import classes as siose_classes
@@ -112,9 +112,9 @@ def test_a_rotulo_that_is_written_is_read_again(parts: list[tuple[int, str]]) ->
 def test_every_cover_has_one_label_and_every_virtual_ground_a_rotulo_of_them() -> None:
     assert sorted(COVERS.values()) == sorted(load_legend("siose-ar").codes)
     assert all(COVERS[label] == code for code, label in LABELS.items())
-    for ground in GROUNDS:
-        assert [COVERS[part.label] for part in parse_rotulo(rotulo(ground))] == [
-            part.cover for part in ground.parts
+    for cover_type in COVER_TYPES:
+        assert [COVERS[part.label] for part in parse_rotulo(rotulo(cover_type))] == [
+            part.cover for part in cover_type.parts
         ]
 
 

@@ -1,4 +1,4 @@
-"""The virtual sheet: what it promises about ground, orthophoto, SIOSE AR file and mistakes."""
+"""The virtual sheet: what it promises about cover types, orthophoto, SIOSE AR file and mistakes."""
 
 import csv
 import hashlib
@@ -15,7 +15,7 @@ from tesela.io.legends import load_legend
 from tesela.io.maps import MapReader, open_map
 from tesela.io.scenes import SceneReader, open_scene
 from tesela.labels.siose import label_siose
-from tesela.simulate.sheet.covers import GROUNDS, NUMBER, TREES, ZONES
+from tesela.simulate.sheet.covers import COVER_TYPES, NUMBER, TREES, ZONES
 from tesela.simulate.sheet.crowns import ROOF, Relief, raise_relief
 from tesela.simulate.sheet.files import SheetFiles, write_sheet
 from tesela.simulate.sheet.orthophoto import SUN_ELEVATION, draw_orthophoto
@@ -140,7 +140,7 @@ def test_the_image_is_named_and_placed_as_pnoa_has_it(tmp_path: Path) -> None:
 
 
 def test_every_zone_is_made_of_known_grounds() -> None:
-    assert {name for mix in ZONES.values() for name in mix} <= {ground.name for ground in GROUNDS}
+    assert {name for mix in ZONES.values() for name in mix} <= {cover_type.name for cover_type in COVER_TYPES}
 
 
 @pytest.mark.parametrize(

@@ -169,11 +169,11 @@ def test_parcels_are_numbered_without_gaps(land: Landscape) -> None:
     assert np.array_equal(np.unique(land.parcel), np.arange(len(land.turn)))
 
 
-def test_woods_like_moist_ground_and_scrub_dry_ground(land: Landscape) -> None:
+def test_woods_prefer_moist_and_scrub_dry_sites(land: Landscape) -> None:
     assert land.moisture[land.truth == 23].mean() > land.moisture[land.truth == 28].mean() + 0.05
 
 
-def test_towns_keep_off_steep_ground(land: Landscape) -> None:
+def test_towns_avoid_steep_slopes(land: Landscape) -> None:
     assert land.slope[np.isin(land.truth, (1, 2))].mean() < 0.7 * land.slope[land.truth >= 23].mean()
 
 
@@ -262,7 +262,7 @@ def test_slopes_toward_the_sun_are_brighter_than_if_the_land_were_flat(
         for place in (land, flat)
     )
     south, east = np.gradient(land.altitude_m, 10.0)
-    toward = -0.85 * south - 0.52 * east  # fall of the ground to the sun, which stands at 149 degrees
+    toward = -0.85 * south - 0.52 * east  # fall of the terrain towards the sun, which stands at 149 degrees
     ratio = lit / even
     wood = np.isin(land.truth, (23, 24, 25))
     assert ratio[wood & (toward > 0.15)].mean() > 1.04
@@ -312,7 +312,7 @@ def test_impossible_images_are_refused(
 def test_every_kind_has_eight_states_in_every_season() -> None:
     for season in SEASONS:
         look = looks(season)
-        assert len(look.top) == len(look.share) == len(look.ground) == len(KINDS) * STATES
+        assert len(look.top) == len(look.share) == len(look.background) == len(KINDS) * STATES
         assert np.all((look.share > 0) & (look.share <= 1))
 
 

@@ -1,4 +1,4 @@
-"""The virtual region: landscapes whose truth is known, for the demo, tests and benchmarks."""
+"""The virtual region: landscapes of known truth, for the demo, tests and benchmarks."""
 
 from tesela.simulate.region.landscape import Landscape, make_landscape
 from tesela.simulate.region.references import Reference, WrongPolygon, make_reference

@@ -1,5 +1,5 @@
 """
-Seeded random fields of which every byte is the same on every machine.
+Seeded random fields that are the same, byte for byte, on every machine.
 
 Arrays are combined with ``+ - * /``, square roots and comparisons only, which IEEE 754 rounds the same
 way everywhere; no FFT, no BLAS, no vectorised ``exp`` or ``sin``, whose last bit depends on the processor.
@@ -93,7 +93,7 @@ def fractal(
             field += rng.standard_normal(needed[level], dtype=np.float32) * np.float32(scale)
             amplitude *= gain
         if level:
-            shift = rng.integers(0, 2, 2)  # so that the lattices of two fields do not share their nodes
+            shift = rng.integers(0, 2, 2)  # the lattices of two fields then share no nodes
             rows, cols = needed[level - 1]
             field = refine(field)[shift[0] : shift[0] + rows, shift[1] : shift[1] + cols]
     return np.ascontiguousarray(field)
@@ -128,26 +128,26 @@ def mean_by(labels: NDArray[np.int32], values: NDArray[np.float32], count: int) 
 
 
 def draw(rng: np.random.Generator, shares: Sequence[float], size: int) -> NDArray[np.uint8]:
-    """Draw `size` indices 0 .. len(shares)-1, each as often as its share of the sum says."""
+    """Draw `size` indices 0 .. len(shares)-1, each in proportion to its share."""
     edges = np.cumsum(np.asarray(shares, np.float64))
     return np.searchsorted(edges / edges[-1], rng.random(size), side="right").astype(np.uint8)
 
 
 def balance(scores: NDArray[np.float32], shares: Sequence[float]) -> NDArray[np.float32]:
     """
-    Find what to add to each score so that each wins about its share of the places.
+    Find an addition to the scores of each class that gives the class about its share of the sites.
 
     Parameters
     ----------
-    scores : (classes, places) array of float32
-        A place goes to the class of the highest score.
+    scores : (classes, sites) array of float32
+        A site goes to the class with the highest score.
     shares : sequence of float
         One per class; only their proportions count.
 
     Returns
     -------
     (classes,) array of float32
-        Additions of mean 0, reached in 60 small steps: classes without suitable ground stay rarer.
+        Additions of mean 0, found in 60 small steps; classes without suitable sites stay rarer.
     """
     wanted = np.asarray(shares, np.float64) / np.sum(shares)
     bias = np.zeros(len(wanted))

@@ -18,7 +18,7 @@ def fill(
     height: NDArray[np.float64], sea: NDArray[np.bool_], step_m: NDArray[np.float32]
 ) -> NDArray[np.int32]:
     """
-    Raise pits in place so that water leaves every cell, and return the cells from low to high.
+    Fill pits in place until water leaves every cell, and return the cells from low to high.
 
     Priority flood from the sea and the border of the grid: a cell is at least its `step_m` above the
     one it was reached from (Barnes, Lehman and Mulla 2014, doi:10.1016/j.cageo.2013.04.024).
@@ -29,7 +29,7 @@ def fill(
     sea : (rows, cols) array of bool
         Cells at which water ends; they keep their height.
     step_m : (rows, cols) array of float32
-        Least fall from a raised cell to the next; uneven steps make water wind over filled ground.
+        Minimum fall from a raised cell to the next; uneven steps make rivers wind over filled areas.
 
     Returns
     -------
@@ -122,7 +122,7 @@ def incise(
     steps: int,
 ) -> None:
     r"""
-    Let rivers cut into rising ground, in place.
+    Let rivers cut into rising terrain, in place.
 
     One step solves :math:`\partial z/\partial t = U - k \sqrt{A}\, S` implicitly from the mouths upwards
     (Braun and Willett 2013, doi:10.1016/j.geomorph.2012.10.008), then lets slopes creep.

@@ -1,4 +1,4 @@
-"""The virtual region whose every pixel is known: ground, water, parcels, towns, and the cover on them."""
+"""The virtual region of known truth: terrain, water, parcels, towns, and their land cover."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
 
 WEST_M, NORTH_M = 440_000.0, 4_090_000.0
-"""Upper left corner of every virtual region in EPSG:25830: an invented place in southern Spain."""
+"""Upper left corner of every virtual region in EPSG:25830: an invented site in southern Spain."""
 
 _FARMS = (12, 13, 15, 16, 17, 18, 19, 20, 21, 22)
 """Grid codes of farmland: 211 212 221 222 223 231 241 242 243 244."""
 _FARM_SHARES = (0.20, 0.13, 0.10, 0.09, 0.16, 0.09, 0.04, 0.09, 0.06, 0.04)
-"""How much of the farmland each should be the main use of, where the ground allows."""
+"""Share of the farmland of which each is the main use, where the terrain allows."""
 _WILD = (23, 24, 25, 26, 28, 29, 31, 32)
 """Grid codes decided pixel by pixel: 311 312 313 321 323 324 332 333."""
 _WILD_SHARES = (0.17, 0.19, 0.11, 0.12, 0.18, 0.12, 0.03, 0.08)
@@ -64,7 +64,7 @@ def make_landscape(*, size_px: int = 2000, pixel_m: float = 10.0, seed: int = 0)
     Make a Mediterranean region of `size_px` x `size_px` pixels between hills and a coast.
 
     Terrain comes first (uplift, rivers that cut into it, flat valley floors), then reservoirs, towns and
-    roads where the ground suits, then territories of farmland divided into parcels, then wild vegetation by
+    roads on suitable terrain, then territories of farmland divided into parcels, then wild vegetation by
     slope, aspect, moisture and altitude. All numbers of the model are ours, chosen to look plausible.
 
     Parameters
@@ -98,9 +98,9 @@ def make_landscape(*, size_px: int = 2000, pixel_m: float = 10.0, seed: int = 0)
         raise TeselaError(f"pixel_m is {pixel_m:g}; a landscape needs pixels of 2.5 to 60 m, e.g. 10.")
     if seed < 0:
         raise TeselaError(f"seed is {seed}; it must be 0 or more.")
-    relief, places, fields, cover = np.random.default_rng([seed, 2018]).spawn(4)
+    relief, towns, fields, cover = np.random.default_rng([seed, 2018]).spawn(4)
     terrain = make_terrain(relief, size_px=size_px, pixel_m=pixel_m)
-    settlement = make_settlement(places, terrain, pixel_m=pixel_m)
+    settlement = make_settlement(towns, terrain, pixel_m=pixel_m)
     shape = (size_px, size_px)
 
     blocks = make_blocks(fields, shape, pixel_m=pixel_m, spacing_m=560, bend_m=70, bend_length_m=900)
@@ -165,7 +165,7 @@ def _farm_style(
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Return for each block the index in `_FARMS` of its main use, and the direction of its strips."""
     shape = terrain.slope.shape
-    reach_m = min(2600.0, shape[0] * pixel_m / 4)  # so that a small region grows everything too
+    reach_m = min(2600.0, shape[0] * pixel_m / 4)  # a small region then has every class too
 
     def per_block(field: NDArray[np.float32]) -> NDArray[np.float32]:
         return mean_by(blocks.index, field, blocks.count)
@@ -293,12 +293,12 @@ def _wild(rng: np.random.Generator, terrain: Terrain, *, pixel_m: float) -> NDAr
         code[better] = value
     tongue = fractal(rng, shape, pixel_m=pixel_m, longest_m=900, shortest_m=30, gain=0.6)
     fuel = (code != 31) & (high > 0.35) & ~terrain.lake
-    places = np.flatnonzero(fuel.ravel())
+    sites = np.flatnonzero(fuel.ravel())
     extent_m = shape[0] * pixel_m
     for _ in range(1 + int(extent_m / 12000)):  # scars of last summer's fires
-        if places.size == 0:
+        if sites.size == 0:
             break
-        row, col = divmod(int(places[int(rng.integers(places.size))]), shape[1])
+        row, col = divmod(int(sites[int(rng.integers(sites.size))]), shape[1])
         south = (np.arange(shape[0], dtype=np.float32) - row)[:, None] * np.float32(pixel_m)
         east = (np.arange(shape[1], dtype=np.float32) - col)[None, :] * np.float32(pixel_m)
         radius = np.float32(rng.uniform(0.045, 0.065) * extent_m**0.5 * 100.0)

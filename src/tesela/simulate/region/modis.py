@@ -1,4 +1,4 @@
-"""A virtual region as MODIS sees it for a year: eight-day composites of two satellites, elevation, climate, truth."""
+"""A year of a virtual region in MODIS: eight-day composites of two satellites, elevation, climate, truth."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ _MODIS = (
 """Each MODIS band as a mixture of the bands of the virtual region; 1240 nm lies between two."""
 
 _MID_DAYS = (105.0, 196.0, 258.0)
-"""Day of year of the seasons that the region knows: April, July, September."""
+"""Day of year of the three seasons of the region: April, July, September."""
 
 _DRYNESS = (0.22, -0.12, 0.10, 0.14, -0.02, 0.18, 0.26)
-"""How much brighter each band is where it rains half as much as on average."""
+"""Increase of the brightness of each band where rain is half of the average."""
 
 _MOST_MISSING = 0.1
-"""Part of a cell's response that may fall outside the region."""
+"""Largest part of the response of a cell outside the region."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +56,7 @@ class CoarseView:
     altitude_m: NDArray[np.float32]
     rain_mm: NDArray[np.float32]
     late_days: NDArray[np.float32]
-    """How many days later than usual the seasons come: with altitude, and by chance of place."""
+    """Delay of the seasons in days, with altitude and at random."""
 
     def reflectance(self, day: float) -> NDArray[np.float32]:
         """(7, rows, cols) reflectance on a day of the year, 1 to 366, before clouds and noise."""
@@ -69,15 +69,15 @@ class CoarseView:
 
 def view_coarsely(landscape: Landscape, grid: GeoBox) -> CoarseView:
     """
-    Mix a landscape's pixels into the cells of a coarse sensor through its response.
+    Mix the pixels of a landscape into the cells of a coarse sensor through its response.
 
-    The response is that of a scanner: a triangle two cells wide along the row, for the mirror turns while the detector
-    integrates, and a box of one cell across it. So a quarter of a cell's signal comes from its two neighbours.
+    The response is that of a scanner: a triangle two cells wide along the row, because the mirror turns while the
+    detector integrates, and a box of one cell across it. A quarter of the signal comes from the two neighbours.
 
     Parameters
     ----------
     grid : GeoBox
-        Cells, in any CRS; those that see too little of the region are NaN.
+        Cells, in any CRS; cells with too little of their response inside the region are NaN.
     """
     surface = lay_surface(landscape)
     cells = _Response(landscape.grid, grid)
@@ -106,7 +106,7 @@ class _Response:
         self.side_m = abs(float(cells.resolution.x))
         self.steps = (
             max(3, round(self.side_m / abs(float(fine.resolution.x)))) | 1
-        )  # odd: one lies in the middle
+        )  # odd: one is in the middle
         rows, cols = cells.shape
         self.shape = (int(rows), int(cols))
         scale = cells.affine * Affine.translation(-1, 0) * Affine.scale(1 / self.steps)
@@ -116,7 +116,7 @@ class _Response:
         self.triangle = np.concatenate([ramp, ramp[-2::-1]]) / self.steps**2
 
     def mix(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(bands, rows, cols) of cells from fine pixels; NaN where too little of the response is known."""
+        """(bands, rows, cols) of cells from fine pixels; NaN where too little of the response has data."""
         from scipy.ndimage import convolve1d
 
         drawn = np.full((len(values), *self.samples.shape), np.nan, np.float32)
@@ -132,9 +132,9 @@ class _Response:
                 resampling=Resampling.nearest,
                 init_dest_nodata=True,
             )
-        known = np.isfinite(drawn)
+        valid = np.isfinite(drawn)
         parts = []
-        for content in (np.where(known, drawn, 0.0), known.astype(np.float32)):
+        for content in (np.where(valid, drawn, 0.0), valid.astype(np.float32)):
             lines = content.reshape(len(values), self.shape[0], self.steps, -1).mean(axis=2)
             spread = convolve1d(lines, self.triangle, axis=-1, mode="constant")
             parts.append(spread[..., self.steps + self.steps // 2 : -self.steps : self.steps])
@@ -148,9 +148,9 @@ def _season_weights(day: NDArray[np.float32]) -> NDArray[np.float32]:
     """(3, rows, cols) part of each season on a day, linear between their middles, round the year."""
     anchors = np.array([_MID_DAYS[2] - 365, *_MID_DAYS, _MID_DAYS[0] + 365])
     owner = np.array([2, 0, 1, 2, 0])
-    place = (day - anchors[0]) % 365 + anchors[0]
-    right = np.clip(np.searchsorted(anchors, place, side="right"), 1, 4)
-    part = (place - anchors[right - 1]) / (anchors[right] - anchors[right - 1])
+    date = (day - anchors[0]) % 365 + anchors[0]
+    right = np.clip(np.searchsorted(anchors, date, side="right"), 1, 4)
+    part = (date - anchors[right - 1]) / (anchors[right] - anchors[right - 1])
     out = np.zeros((3, *day.shape), np.float32)
     for season in range(3):
         out[season] += np.where(owner[right - 1] == season, 1 - part, 0)
@@ -168,7 +168,7 @@ LAYERS = (*(f"sur_refl_b{number:02d}" for number in range(1, 8)), "QA", "StateQA
 CLIMATE = ("precipitation", "evapotranspiration", "temperature_ave", "temperature_max", "temperature_min")
 
 _CLOUDY = (0.55, 0.50, 0.50, 0.45, 0.35, 0.20, 0.08, 0.10, 0.25, 0.40, 0.50, 0.55)
-"""Share of the ground hidden in a composite, by month."""
+"""Share of the area under clouds in a composite, by month."""
 
 _FILL = -28_672
 _CLEAR, _CLOUD = 0b01_001_000, 0b01_001_001
@@ -196,16 +196,16 @@ def write_coarse_region(
     out_dir: str | Path, *, size_px: int = 1200, pixel_m: float = 25.0, seed: int = 0, year: int = 2013
 ) -> CoarseRegion:
     """
-    Make a landscape and write what MODIS would have seen of it in a year.
+    Make a landscape and write a year of its MODIS images.
 
-    Cells mix the pixels of the known truth through the sensor's response. Clouds lie in blocks, mostly in winter;
-    Aqua's band 6 misses every fourth row, as it does. Seasons come later with altitude, dry ground is brighter:
-    elevation and climate help to read the series. All numbers are ours.
+    Cells mix the pixels of the known truth through the response of the sensor. Clouds come in blocks, mostly in
+    winter; band 6 of Aqua misses every fourth row, as in reality. Seasons come later with altitude and dry land is
+    brighter, which makes elevation and climate useful. All numbers are ours.
 
     Parameters
     ----------
     size_px, pixel_m, seed
-        As `make_landscape` takes them; 1200 pixels of 25 m are 30 x 30 km, some 4,000 cells.
+        As in `make_landscape`; 1200 pixels of 25 m are 30 x 30 km, some 4,000 cells.
 
     Raises
     ------
@@ -266,7 +266,7 @@ def _composite(
 
 
 def _write_climate(folder: Path, landscape: Landscape) -> dict[str, Path]:
-    """Climate by altitude and place, on cells of 500 m."""
+    """Climate by altitude and position, on cells of 500 m."""
     side = abs(float(landscape.grid.resolution.x)) * landscape.truth.shape[0]
     cells = int(side // _CLIMATE_CELL)
     grid = GeoBox.from_bbox(landscape.grid.boundingbox, landscape.grid.crs, shape=(cells, cells))
@@ -291,11 +291,11 @@ def view_climate(landscape: Landscape, grid: GeoBox) -> dict[str, NDArray[np.flo
         fractal(rng, (rows, cols), pixel_m=cell_m, longest_m=15_000, shortest_m=3_000) for _ in range(3)
     ]
     mean = 18.0 - 0.0065 * high + 0.3 * chance[0]
-    found = {
+    layers = {
         "precipitation": 380 + 0.45 * high + 25 * chance[1],
         "evapotranspiration": 1150 - 0.25 * high + 20 * chance[2],
         "temperature_ave": mean,
         "temperature_max": mean + 6.5 + 0.2 * chance[1],
         "temperature_min": mean - 5.5 + 0.2 * chance[2],
     }
-    return {name: np.asarray(values, np.float32) for name, values in found.items()}
+    return {name: np.asarray(values, np.float32) for name, values in layers.items()}

@@ -56,8 +56,8 @@ def make_blocks(
         bend = fractal(
             rng, shape, pixel_m=pixel_m, longest_m=bend_length_m, shortest_m=bend_length_m / 8, gain=0.45
         )
-        place = (np.arange(shape[axis], dtype=np.float32) + np.float32(0.5)) * np.float32(pixel_m)
-        along = place[:, None] if axis == 0 else place[None, :]
+        centre = (np.arange(shape[axis], dtype=np.float32) + np.float32(0.5)) * np.float32(pixel_m)
+        along = centre[:, None] if axis == 0 else centre[None, :]
         bent.append((along + bend * np.float32(bend_m)).astype(np.float32))
     south, east = bent
     lattice = (int(rows * pixel_m / spacing_m) + 7, int(cols * pixel_m / spacing_m) + 7)
@@ -113,7 +113,7 @@ def make_parcels(
 def _nearest(
     south: NDArray[np.float32], east: NDArray[np.float32], jitter: NDArray[np.float32], spacing: float
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Return the lattice point nearest to each place and how much farther the second nearest is."""
+    """Return the lattice point nearest to each pixel, and how much farther the second nearest is."""
     rows, cols = south.shape
     high, wide = jitter.shape[0], jitter.shape[1]
     index = np.empty((rows, cols), np.int32)
@@ -155,7 +155,7 @@ def _strips(
     uneven: NDArray[np.float32],
     offset: NDArray[np.int32],
 ) -> NDArray[np.int32]:
-    """Return block * 4096 + strip * 64 + field for each pixel; strip edges lie on a jittered ladder."""
+    """Return block * 4096 + strip * 64 + field for each pixel; strip edges follow a jittered ladder."""
     rows, cols = block.shape
     n = 64
     code = np.empty((rows, cols), np.int32)

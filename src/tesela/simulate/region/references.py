@@ -1,4 +1,4 @@
-"""A CORINE-like polygon layer of a virtual landscape: generalised, and partly wrong in known places."""
+"""A CORINE-like polygon layer of a virtual landscape: generalised, with known mistakes."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ _CONFUSED: dict[int, tuple[int, ...]] = {
     37: (26, 35),
     38: (37, 42),
 }
-"""What a photointerpreter takes each class for, most likely first."""
+"""Classes that a photointerpreter confuses with each class, most likely first."""
 
 _FORMER: dict[int, tuple[int, ...]] = {
     2: (12, 20, 17),
@@ -67,7 +67,7 @@ _FORMER: dict[int, tuple[int, ...]] = {
     29: (24, 12),
     33: (24, 25, 28),
 }
-"""What a class often was some years ago: an outdated map still shows it."""
+"""Classes that each class often had some years ago and that an outdated map still shows."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class WrongPolygon:
     code: str
     """CODE_18 that the reference gives."""
     true_code: str
-    """What the generalised truth says; equal to `code` where only the place is wrong."""
+    """Code in the generalised truth; equal to `code` where only the position is wrong."""
     east_m: float
     """How far the polygon was moved, metres; 0 if it was not."""
     south_m: float
@@ -92,7 +92,7 @@ class WrongPolygon:
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """A reference layer and what is wrong with it."""
+    """A reference layer and its mistakes."""
 
     polygons: gpd.GeoDataFrame
     """ID, CODE_18 (text, level 3), AREA_HA and geometry in EPSG:3035; they cover the region."""
@@ -112,7 +112,7 @@ def make_reference(
     shifted: float = 0.10,
 ) -> Reference:
     """
-    Draw the map that a country would have of a landscape.
+    Draw the existing map of a landscape, as a national agency would have it.
 
     The truth is generalised (majority in a window, narrow and small areas given to neighbours); some
     areas move by 1 to 5 pixels; all are drawn as polygons with outlines smoothed by two pixels; some
@@ -121,7 +121,7 @@ def make_reference(
     Parameters
     ----------
     min_area_ha : float
-        Smallest area drawn; 25 in CORINE, less makes sense in a region of a few kilometres.
+        Minimum mapping unit; 25 in CORINE, less for a region of a few kilometres.
     label_errors, outdated : float
         Share of the area that gets a wrong label of either kind, 0 to 0.5.
     shifted : float
@@ -185,8 +185,8 @@ def generalised(truth: NDArray[np.uint8], *, least_px: int) -> NDArray[np.uint8]
     """
     Simplify class values (rows, cols): majority in a window, nothing narrow, no area below `least_px` pixels.
 
-    Narrow is what no square of a quarter of the side of the smallest unit fits into: roads, rivers, galleries.
-    A plain stand-in that the virtual region needs; maps for publication go through `tesela.generalise`.
+    An area is narrow if no square with a quarter of the side of the smallest unit fits into it: roads, rivers.
+    This simple method serves the virtual region only; maps for publication use `tesela.generalise`.
     """
     from scipy.ndimage import distance_transform_edt, maximum_filter, minimum_filter, uniform_filter
 
@@ -222,9 +222,9 @@ def _regions(values: NDArray[np.uint8]) -> tuple[NDArray[np.int32], int]:
     number = np.zeros(values.shape, np.int32)
     count = 0
     for value in np.flatnonzero(np.bincount(values.ravel())):
-        pieces, found = label(values == value)
+        pieces, areas = label(values == value)
         number += np.where(pieces > 0, pieces + np.int32(count), 0).astype(np.int32)
-        count += int(found)
+        count += int(areas)
     return number, count
 
 
@@ -258,9 +258,9 @@ def _shift(
         if len(at) == 0:
             continue
         values[view] = np.where(old, under, values[view])
-        place = (at[:, 0] + view[0].start, at[:, 1] + view[1].start)
-        values[place] = code
-        moves.append((np.asarray(np.ravel_multi_index(place, values.shape), np.int64), (south, east)))
+        pixels = (at[:, 0] + view[0].start, at[:, 1] + view[1].start)
+        values[pixels] = code
+        moves.append((np.asarray(np.ravel_multi_index(pixels, values.shape), np.int64), (south, east)))
     return values, moves
 
 
@@ -273,19 +273,19 @@ def _polygons(
 
     number, _ = _regions(values)
     affine = landscape.grid.affine
-    found = sorted(
+    traced = sorted(
         (int(value), shape) for shape, value in _traced(shapes(number, connectivity=4, transform=affine))
     )
-    polygons = np.asarray([shape for _, shape in found], object)
+    polygons = np.asarray([shape for _, shape in traced], object)
     tolerance = 2.0 * abs(float(affine.a))
     smoothed = shapely.coverage_simplify(polygons, tolerance, simplify_boundary=False)
     return list(smoothed), number - np.int32(1)
 
 
-def _traced(found: object) -> list[tuple[BaseGeometry, float]]:
+def _traced(outlines: object) -> list[tuple[BaseGeometry, float]]:
     from shapely.geometry import shape
 
-    return [(shape(outline), value) for outline, value in found]  # type: ignore[attr-defined]
+    return [(shape(outline), value) for outline, value in outlines]  # type: ignore[attr-defined]
 
 
 def _mislabel(

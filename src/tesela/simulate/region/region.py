@@ -26,7 +26,7 @@ class Region:
     """Paths of a virtual region."""
 
     scenes: tuple[Path, ...]
-    """One GeoTIFF per season: reflectance times 10 000 as uint16, scale told in the file, 0 nodata."""
+    """One GeoTIFF per season: reflectance times 10 000 as uint16, scale in the file, 0 nodata."""
     scl: tuple[Path, ...]
     """Scene classification of each scene, uint8, Sentinel-2 values."""
     truth: Path
@@ -36,7 +36,7 @@ class Region:
     reference: Path
     """GeoPackage, layer "reference": ID, CODE_18, AREA_HA; EPSG:3035."""
     mistakes: Path
-    """CSV of the reference's known mistakes; for judging, never for training."""
+    """CSV of the known mistakes of the reference; for assessment, never for training."""
 
 
 def write_region(
@@ -51,21 +51,21 @@ def write_region(
     min_area_ha: float | None = None,
 ) -> Region:
     """
-    Make a landscape, look at it in each season, draw its reference, and write all of it into a folder.
+    Make a landscape, its image in each season and its reference, and write everything to a folder.
 
     Parameters
     ----------
     out_dir : path
-        Made if it is not there; files of these names are replaced.
+        Created if needed; files of these names are replaced.
     size_px, pixel_m, seed
-        As `make_landscape` takes them; 640 to 800 pixels of 10 m suit a demo.
+        As in `make_landscape`; 640 to 800 pixels of 10 m suit a demo.
     seasons : sequence of {"april", "july", "september"}
     bands : sequence of str
         Which of the ten bands to write, in this order.
     clouds : {"gaps", "keep", "none"}
-        What becomes of clouds in the scenes; the scene classification always tells where they are.
+        How clouds appear in the scenes; the scene classification always marks them.
     min_area_ha : float, optional
-        Smallest area of the reference; 25 from 12 km up, and 3 in a smaller region, if not given.
+        Minimum area of the reference; default: 25, or 3 in a region smaller than 12 km.
 
     Raises
     ------
@@ -120,5 +120,5 @@ def write_mistakes(path: Path, wrong: Sequence[WrongPolygon]) -> Path:
     with write_whole(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(names)
-        table.writerows([getattr(place, name) for name in names] for place in wrong)
+        table.writerows([getattr(mistake, name) for name in names] for mistake in wrong)
     return path

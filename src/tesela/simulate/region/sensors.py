@@ -1,4 +1,4 @@
-"""Sentinel-2-like images of a virtual landscape, with a scene classification beside each."""
+"""Sentinel-2-like images of a virtual landscape, each with a scene classification."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Clouds:
-    """How much of the light clouds take; arrays are (rows, cols)."""
+    """Effect of clouds on the light; arrays are (rows, cols)."""
 
     opacity: NDArray[np.float32]
-    """0 clear .. 1 nothing of the ground is seen."""
+    """0 clear .. 1 the surface is hidden."""
     shadow: NDArray[np.float32]
     """0 sunlit .. 1 fully in a cloud's shadow."""
     haze: NDArray[np.float32]
-    """Aerosol beside the usual, mean 0, variance about 1."""
+    """Aerosol relative to the usual amount, mean 0, variance about 1."""
 
 
 def make_clouds(
@@ -69,7 +69,7 @@ def make_clouds(
 
 
 CloudRule = Literal["gaps", "keep", "none"]
-"""What becomes of clouds in an image: left out as nodata, left in, or never there."""
+"""Clouds of an image: set to nodata, kept, or not drawn."""
 
 SCL_SHADOW, SCL_VEGETATION, SCL_BARE, SCL_WATER = 3, 4, 5, 6
 SCL_UNSURE, SCL_MEDIUM_CLOUD, SCL_HIGH_CLOUD = 7, 8, 9
@@ -78,15 +78,15 @@ SCL_UNSURE, SCL_MEDIUM_CLOUD, SCL_HIGH_CLOUD = 7, 8, 9
 _GROUP = (0, 0, 0, 0, 1, 1, 1, 1, 2, 2)
 """Which tone (visible, near infrared, short-wave) moves each band."""
 _FINE = (True, True, True, False, False, False, True, False, False, False)
-"""Bands of 10 m; the others see 20 m and are blurred accordingly."""
+"""Bands of 10 m; the others have 20 m and are blurred accordingly."""
 _HAZE = (0.012, 0.009, 0.006, 0.005, 0.004, 0.003, 0.003, 0.003, 0.001, 0.001)
 _SHADOWED = (0.34, 0.30, 0.26, 0.25, 0.24, 0.23, 0.23, 0.23, 0.20, 0.20)
-"""Light left in a cloud's shadow: blue sky reaches it."""
+"""Light in the shadow of a cloud, from the blue sky."""
 
 
 @dataclass(frozen=True)
 class Season:
-    """When an image is taken: date, position of the sun, usual cloud."""
+    """Date of an image, with the position of the sun and the usual cloud cover."""
 
     name: str
     date: str
@@ -94,7 +94,7 @@ class Season:
     """At 37.5 degrees north about 10:50 UTC, from declination and hour angle."""
     sun_azimuth_deg: float
     cloud_cover: float
-    """Share of the scene under cloud unless another is asked for."""
+    """Default share of the scene under cloud."""
 
 
 _SEASONS = {
@@ -127,10 +127,10 @@ def simulate_image(
     take: int = 0,
 ) -> SensorImage:
     """
-    Look at a landscape with ten Sentinel-2 bands.
+    Simulate an image of a landscape in ten Sentinel-2 bands.
 
-    A pixel is a mixture of a cover and the ground below, its density by parcel, soil, moisture and planting
-    rows; then come relief (a C-corrected cosine law), haze, clouds and their shadows, the blur of 10 m and
+    A pixel is a mixture of a cover and its background; the density depends on parcel, soil, moisture and planting
+    rows. Then come relief (a C-corrected cosine law), haze, clouds and their shadows, the blur of 10 m and
     20 m bands, and noise of about 0.3 % reflectance.
 
     Parameters
@@ -142,9 +142,9 @@ def simulate_image(
     clouds : {"gaps", "keep", "none"}
         Clouds, their edges and shadows become nodata, stay in the image, or are not drawn.
     cloud_cover : float, optional
-        Share of the scene under cloud, 0 to 0.9; the season's usual one if not given.
+        Share of the scene under cloud, 0 to 0.9; default: that of the season.
     take : int
-        Which of several images of the season: each has clouds and noise of its own.
+        Number of the image in the season: each has its own clouds and noise.
 
     Raises
     ------
@@ -176,12 +176,12 @@ def simulate_image(
         sun_elevation_deg=when.sun_elevation_deg,
         sun_azimuth_deg=when.sun_azimuth_deg,
     )
-    top, share, ground = _mixture(surface, landscape, season)
+    top, share, background = _mixture(surface, landscape, season)
     light = _light(landscape, when, pixel_m=pixel_m)
     values = np.empty((len(BANDS), *landscape.truth.shape), np.uint16)
     for band in range(len(BANDS)):
         table = REFLECTANCE[:, band]
-        seen = table[ground] + (table[top] - table[ground]) * share
+        seen = table[background] + (table[top] - table[background]) * share
         seen *= surface.tone[_GROUP[band]] * light
         seen *= 1 - np.float32(1 - _SHADOWED[band]) * sky.shadow
         seen += np.float32(_HAZE[band]) * (1 + np.float32(0.35) * sky.haze)
@@ -217,23 +217,23 @@ def write_image(image: SensorImage, path: str | Path, *, bands: Sequence[str] = 
 def _mixture(
     surface: Surface, landscape: Landscape, season: str
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.uint8]]:
-    """Return cover, its share and the ground below for each pixel."""
+    """Return cover, its share and the background of each pixel."""
     look = looks(season)
     state = surface.state[SEASONS.index(season)][landscape.parcel]
     state = np.where(surface.stand == 255, state, surface.stand)
     key = surface.kind.astype(np.int32) * STATES + state
-    ground = look.ground[key]
-    ground = np.where(ground == SOIL, surface.soil, ground)
+    background = look.background[key]
+    background = np.where(background == SOIL, surface.soil, background)
     usual = look.share[key]
     room = usual * (1 - usual) * np.float32(1.1)  # bare and full covers vary little
     share = usual + room * (np.float32(0.62) * surface.vigour + np.float32(0.75) * surface.rows)
-    return look.top[key], np.clip(share, 0, 1).astype(np.float32), ground
+    return look.top[key], np.clip(share, 0, 1).astype(np.float32), background
 
 
 def _light(landscape: Landscape, when: Season, *, pixel_m: float) -> NDArray[np.float32]:
-    r"""Return the light on a slope beside level ground, :math:`(\cos i + c) / (\cos z + c)`, c = 0.45."""
-    ground = smooth(landscape.altitude_m, max(0.8, 9.0 / pixel_m))
-    south, east = (np.asarray(part, np.float32) for part in np.gradient(ground, pixel_m))
+    r"""Return the light on a slope relative to level terrain, :math:`(\cos i + c) / (\cos z + c)`, c = 0.45."""
+    relief = smooth(landscape.altitude_m, max(0.8, 9.0 / pixel_m))
+    south, east = (np.asarray(part, np.float32) for part in np.gradient(relief, pixel_m))
     up = float(np.sin(np.radians(when.sun_elevation_deg)))
     flat = float(np.cos(np.radians(when.sun_elevation_deg)))
     to_east = flat * float(np.sin(np.radians(when.sun_azimuth_deg)))

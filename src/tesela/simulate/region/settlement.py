@@ -1,4 +1,4 @@
-"""Where people build: towns on good ground, the roads that join them, works and playgrounds beside them."""
+"""Settlement: towns on suitable sites, the roads between them, industry, quarries and leisure areas."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Settlement:
     industry: NDArray[np.float32]
     """Above 0 inside an industrial estate."""
     leisure: NDArray[np.float32]
-    """Above 0 inside sports and leisure grounds."""
+    """Above 0 inside sports and leisure areas."""
     quarry: NDArray[np.float32]
     """Above 0 inside a quarry."""
     works: NDArray[np.float32]
@@ -37,7 +37,7 @@ class Settlement:
 
 
 def make_settlement(rng: np.random.Generator, terrain: Terrain, *, pixel_m: float) -> Settlement:
-    """Place towns, join them with roads, and lay out estates, sports grounds, quarries and building sites."""
+    """Place towns, join them with roads, and lay out industry, leisure areas, quarries and building sites."""
     from scipy.ndimage import distance_transform_edt
 
     shape = terrain.slope.shape
@@ -65,10 +65,10 @@ def make_settlement(rng: np.random.Generator, terrain: Terrain, *, pixel_m: floa
     hill[: shape[0] // 16] = hill[-shape[0] // 16 :] = 0
     hill[:, : shape[1] // 16] = hill[:, -shape[1] // 16 :] = 0
     for _ in range(count):
-        places = np.flatnonzero(hill.ravel() > 0)
-        if places.size == 0:
+        sites = np.flatnonzero(hill.ravel() > 0)
+        if sites.size == 0:
             break
-        row, col = divmod(int(places[int(rng.integers(places.size))]), shape[1])
+        row, col = divmod(int(sites[int(rng.integers(sites.size))]), shape[1])
         _spot(layers["quarry"], (row, col), float(rng.uniform(170, 280)), uneven=uneven, pixel_m=pixel_m)
     return Settlement(urban=urban, roads=roads, towns=towns, **layers)
 
@@ -95,7 +95,7 @@ def _spot(
 def _place_towns(
     rng: np.random.Generator, terrain: Terrain, *, pixel_m: float, extent_km: float
 ) -> NDArray[np.float32]:
-    """Choose sites greedily: gentle ground near rivers and the sea, far enough from larger towns."""
+    """Choose sites greedily: gentle slopes near rivers and the sea, far enough from larger towns."""
     from scipy.ndimage import uniform_filter
 
     step = max(1, round(100.0 / pixel_m))
@@ -135,7 +135,7 @@ def _beside(
     town_m: float,
     pixel_m: float,
 ) -> tuple[float, float]:
-    """Return gentle dry ground just outside a town, by a road when one of a dozen tries finds it."""
+    """Return a gentle dry site just outside a town, by a road if one of a dozen tries gives it."""
     best, best_score = town, -np.inf
     near = max(1, int(120 / pixel_m))
     for _ in range(12):
@@ -155,7 +155,7 @@ def _beside(
 def _join(
     rng: np.random.Generator, terrain: Terrain, towns: NDArray[np.float32], *, pixel_m: float
 ) -> NDArray[np.uint8]:
-    """Join the towns by the cheapest roads over the ground; a motorway crosses the region."""
+    """Join the towns by the cheapest roads over the terrain; a motorway crosses the region."""
     from scipy.sparse import csr_array
     from scipy.sparse.csgraph import dijkstra, minimum_spanning_tree
 

@@ -1,8 +1,8 @@
 """
-Reflectances of ground covers in ten Sentinel-2 bands, and which cover is seen in April, July and September.
+Reflectances of covers in ten Sentinel-2 bands, and the covers of April, July and September.
 
 All values are ours, chosen to be plausible for a Mediterranean summer-dry region, not taken from a spectral
-library. What they were held against: over the CORINE 2018 polygons of Lanjaron (Granada), one Landsat 8 scene
+library. They were compared with real images: over the CORINE 2018 polygons of Lanjaron (Granada), one Landsat 8 scene
 has medians (red, near infrared, short-wave infrared 1) of 311 (.05, .28, .16), 312 (.04, .24, .12), 323
 (.07, .24, .17), 223 (.08, .30, .17) and 111 (.16, .30, .25); images of July here have 311 (.04, .34, .17),
 312 (.04, .23, .14), 323 (.08, .25, .22), 223 (.11, .25, .25), 111 (.15, .20, .22): drier, with darker towns.
@@ -65,8 +65,8 @@ CLOUD = np.asarray((0.58, 0.57, 0.56, 0.56, 0.57, 0.57, 0.58, 0.57, 0.42, 0.34),
 """(bands,) reflectance of a thick cloud's sunlit top."""
 
 State = tuple[int, str, float, str]
-"""How many of the eight states look so, cover on top, its share of the pixel, what shows through.
-``soil`` stands for the soil of the place."""
+"""Number of the eight states, cover on top, its share of the pixel, background.
+``soil`` is the soil of the pixel."""
 
 _SAME = 3
 _CALENDAR: dict[str, tuple[tuple[State, ...], ...]] = {
@@ -174,33 +174,33 @@ _CALENDAR: dict[str, tuple[tuple[State, ...], ...]] = {
     "stream": (((8, "stream", 0.92, "gravel"),),) * _SAME,
 }
 KINDS = tuple(_CALENDAR)
-"""What grows or stands on a pixel, finer than the classes; the index is the value in a surface."""
+"""Kinds of cover, finer than the classes; the index is the value in a surface."""
 
 SOIL = len(MATERIALS)
-"""Stands in a look for the soil of the place, one of the first three materials."""
+"""Background that means the soil of the pixel, one of the first three materials."""
 
 
 @dataclass(frozen=True, eq=False)
 class Looks:
-    """What each kind looks like in one season; arrays are (kinds * STATES,), index kind * STATES + state."""
+    """Appearance of each kind in one season; arrays are (kinds * STATES,), index kind * STATES + state."""
 
     top: NDArray[np.uint8]
     """Material of the cover."""
     share: NDArray[np.float32]
     """Part of the pixel that the cover hides, 0 .. 1."""
-    ground: NDArray[np.uint8]
+    background: NDArray[np.uint8]
     """Material seen through it, or `SOIL`."""
 
 
 def looks(season: str) -> Looks:
     """Return the calendar of a season as arrays."""
     number = {name: k for k, name in enumerate(MATERIALS)} | {"soil": SOIL}
-    top, share, ground = [], [], []
+    top, share, background = [], [], []
     for kind, seasons in _CALENDAR.items():
         states = seasons[SEASONS.index(season)]
         assert sum(state[0] for state in states) == STATES, kind
         for times, cover, part, below in states:
             top += [number[cover]] * times
             share += [part] * times
-            ground += [number[below]] * times
-    return Looks(np.asarray(top, np.uint8), np.asarray(share, np.float32), np.asarray(ground, np.uint8))
+            background += [number[below]] * times
+    return Looks(np.asarray(top, np.uint8), np.asarray(share, np.float32), np.asarray(background, np.uint8))

@@ -1,4 +1,4 @@
-"""What lies on the ground inside each class: crops, roofs and gardens, rows of trees, patches of wood."""
+"""The surface within each class: crops, roofs and gardens, rows of trees, patches of wood."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ _PARCEL_MIX: dict[int, Mix] = {
     },
     22: {"meadow": 0.45, "grassland": 0.30, "cereal": 0.25},
 }
-"""What the parcels of a farmland class carry: never one thing only."""
+"""Kinds on the parcels of a farmland class, with their shares."""
 
 _PLOT_MIX: dict[int, Mix] = {
     1: {"tile": 0.60, "concrete": 0.24, "asphalt": 0.12, "garden": 0.04},
@@ -67,10 +67,10 @@ _PLOT_MIX: dict[int, Mix] = {
     10: {"turf": 0.45, "oak": 0.35, "garden": 0.15, "bare": 0.05},
     11: {"turf": 0.66, "oak": 0.12, "pine": 0.08, "bare": 0.08, "concrete": 0.06},
 }
-"""What stands on the plots, about 26 m wide, of a built class."""
+"""Kinds on the plots, about 26 m wide, of a built class."""
 
 _HALL_MIX: Mix = {"metal": 0.36, "concrete": 0.24, "asphalt": 0.24, "yard": 0.12, "bare": 0.04}
-"""What stands on the plots, about 75 m wide, of an industrial estate."""
+"""Kinds on the plots, about 75 m wide, of an industrial area."""
 
 _WHOLE: dict[int, str] = {
     4: "asphalt",
@@ -92,31 +92,31 @@ _WHOLE: dict[int, str] = {
     41: "lake",
     44: "sea",
 }
-"""Kind of the other classes before patches are laid over them."""
+"""Kind of the other classes, before patches are drawn over them."""
 
 
 @dataclass(frozen=True, eq=False)
 class Surface:
-    """What a sensor looks at, the same at every date; arrays are (rows, cols) unless said."""
+    """The surface that a sensor images, the same at every date; arrays are (rows, cols) unless stated."""
 
     kind: NDArray[np.uint8]
     """Index into `spectra.KINDS`."""
     soil: NDArray[np.uint8]
     """0 pale, 1 red, 2 dark."""
     vigour: NDArray[np.float32]
-    """How dense the cover is beside the usual, mean 0, about -1 .. 1: soil depth, parcel, grain."""
+    """Density of the cover relative to the usual one, mean 0, about -1 .. 1: soil depth, parcel, grain."""
     rows: NDArray[np.float32]
     """Planting rows and tree grids, -1 between them .. 1 on them; 0 where there are none."""
     tone: NDArray[np.float32]
-    """(3, rows, cols) brightness beside the usual in visible, near and short-wave infrared, about 1."""
+    """(3, rows, cols) brightness relative to the usual one in visible, near and short-wave infrared, about 1."""
     state: NDArray[np.uint8]
     """(seasons, parcels) state of each parcel's crop, 0 .. STATES-1."""
     stand: NDArray[np.uint8]
-    """State where nothing is farmed, by patches of vegetation; 255 on farmland and in towns."""
+    """State outside farmland, by patches of vegetation; 255 on farmland and in towns."""
 
 
 def lay_surface(landscape: Landscape) -> Surface:
-    """Decide what lies on every pixel of `landscape`; the same landscape gives the same surface."""
+    """Make the surface of `landscape`; the same landscape gives the same surface."""
     rng = np.random.default_rng([landscape.seed, 10])
     shape = landscape.truth.shape
     pixel_m = abs(float(landscape.grid.affine.a))
@@ -154,7 +154,7 @@ def lay_surface(landscape: Landscape) -> Surface:
     soil = (broad > -0.25).astype(np.uint8) + ((broad > 0.85) | (landscape.moisture > 0.78)).astype(np.uint8)
     stray = rng.random(count) < 0.15
     soil = np.where(stray[parcel] & (truth < 23), draw(rng, (1, 1, 1), count)[parcel], soil).astype(np.uint8)
-    kept = (truth < 23).astype(np.float32)  # people make parcels differ; wild ground knows none
+    kept = (truth < 23).astype(np.float32)  # parcels differ where people farm or build
     of_parcel = rng.normal(0, 1, count).astype(np.float32)
     vigour = (
         0.50 * kept * of_parcel[parcel]
@@ -187,7 +187,7 @@ def _scatter(
     clump: NDArray[np.float32],
     patch: NDArray[np.float32],
 ) -> None:
-    """Lay trees, shrubs and openings, in place, over classes that are mosaics in nature."""
+    """Draw trees, shrubs and openings, in place, over classes that are mixed in nature."""
     for code, field, above, name in (
         (25, patch + 0.6 * clump, 0.0, "broadleaf"),
         (23, clump, 1.5, "shrub"),

@@ -1,4 +1,4 @@
-"""The ground of the virtual region: relief shaped by rivers, the sea, reservoirs."""
+"""The terrain of the virtual region: relief shaped by rivers, the sea, reservoirs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tesela.simulate.noise import fractal, ramp, refine_to, smooth
 
 _COARSE_PX = 512
-"""Valleys are cut on a grid of at most this side; the rest is interpolated and roughened."""
+"""Largest side of the grid on which valleys are cut; finer detail is interpolated and roughened."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +22,7 @@ class Terrain:
     slope: NDArray[np.float32]
     """Gradient, metres per metre, over about 30 m."""
     sunny: NDArray[np.float32]
-    """Southward fall of the ground, metres per metre; negative on northern slopes."""
+    """Fall of the terrain to the south, metres per metre; negative on northern slopes."""
     moisture: NDArray[np.float32]
     """0 (dry ridge in the sun) .. 1 (valley floor)."""
     above_river_m: NDArray[np.float32]
@@ -58,8 +58,8 @@ def make_terrain(rng: np.random.Generator, *, size_px: int, pixel_m: float) -> T
     river = _channels(flow, pixel_m=pixel_m) & ~sea & ~lake
 
     altitude = np.where(sea, 0.0, height).astype(np.float32)
-    ground = smooth(altitude, max(1.0, 12.0 / pixel_m))
-    south, east = np.gradient(ground, pixel_m)
+    relief = smooth(altitude, max(1.0, 12.0 / pixel_m))
+    south, east = np.gradient(relief, pixel_m)
     slope = np.sqrt(south * south + east * east).astype(np.float32)
     sunny = np.asarray(-south, np.float32)
     wet = np.sqrt(np.sqrt(area)).astype(np.float32).reshape(shape)
@@ -98,9 +98,9 @@ def _relief(
     cell_m = pixel_m * 2**halvings
     extent_m = size_px * pixel_m
     turn = rng.choice([0.12, 0.30, 0.42]) * (1 if rng.random() < 0.5 else -1)  # sea in the south, skewed
-    place = (np.arange(side, dtype=np.float32) + 0.5) / side - 0.5
+    centre = (np.arange(side, dtype=np.float32) + 0.5) / side - 0.5
     away = 1.0 / (1.0 + turn * turn) ** 0.5
-    across = (-place[:, None] + turn * place[None, :]) * away  # grows northwards
+    across = (-centre[:, None] + turn * centre[None, :]) * away  # grows northwards
     swell = fractal(rng, (side, side), pixel_m=cell_m, longest_m=extent_m / 3, shortest_m=extent_m / 24)
     rough = fractal(rng, (side, side), pixel_m=cell_m, longest_m=extent_m / 8, shortest_m=cell_m, gain=0.6)
     base = (across + 0.075 * swell + 0.012 * rough).astype(np.float32)
@@ -162,7 +162,7 @@ def _dam(
     lakes: NDArray[np.bool_],
     pixel_m: float,
 ) -> NDArray[np.bool_]:
-    """Dam a river, far from `lakes`, where the lake is nearest to `share` of the region; fill it in place."""
+    """Dam a river, far from `lakes`, at the site whose lake is closest to `share` of the region; fill it in place."""
     from scipy.ndimage import distance_transform_edt
 
     from tesela.simulate.region import drainage
@@ -177,7 +177,7 @@ def _dam(
     if lakes.any():
         free &= np.asarray(distance_transform_edt(~lakes)) > 0.2 * rows
     rank = np.where(free.ravel(), area, 0.0)
-    found = np.zeros(height.size, np.bool_)
+    flooded = np.zeros(height.size, np.bool_)
     best_level, best_miss = 0.0, np.inf
     tried: set[int] = set()
     for part in range(16):
@@ -191,13 +191,13 @@ def _dam(
             level = float(flat[dam]) + wall_m * (rows * pixel_m / 20000.0) ** 0.3
             miss = abs(int(np.count_nonzero(behind < level)) - wanted) + 0.002 * wanted * wall_m
             if miss < best_miss and not lakes.ravel()[inside & (flat < level)].any():
-                found, best_level, best_miss = inside & (flat < level), level, miss
-    flat[found] = best_level
-    return found.reshape(height.shape)
+                flooded, best_level, best_miss = inside & (flat < level), level, miss
+    flat[flooded] = best_level
+    return flooded.reshape(height.shape)
 
 
 def _channels(flow: NDArray[np.float32], *, pixel_m: float) -> NDArray[np.bool_]:
-    """Draw rivers as wide as the root of their flow: 40 m at the largest mouth."""
+    """Draw rivers with a width that grows with the root of their flow: 40 m at the largest mouth."""
     from scipy.ndimage import binary_dilation
 
     river = np.zeros(flow.shape, np.bool_)

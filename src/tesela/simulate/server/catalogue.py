@@ -1,4 +1,4 @@
-"""A provider's catalogue of a virtual region: COGs and STAC items in the layout of each real provider."""
+"""The catalogue of a provider for a virtual region: COGs and STAC items in the layout of each real provider."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _NAMES: Mapping[str, Mapping[str, str]] = {
     "planetary-computer": {},
     "cdse": {},
 }
-"""What a layout calls the bands, where it does not keep their own names."""
+"""Names of the bands in a layout, where they differ from the original ones."""
 
 _TEN_METRES = ("B02", "B03", "B04", "B08")
 _SEASON_OF = {4: "april", 7: "july", 9: "september"}
@@ -50,7 +50,7 @@ _SEASON_OF = {4: "april", 7: "july", 9: "september"}
 
 @dataclass(frozen=True, eq=False)
 class Acquisition:
-    """What a satellite saw of one tile: reflectance and classification on a grid of 10 m."""
+    """One tile of a satellite pass: reflectance and classification on a grid of 10 m."""
 
     values: Mapping[str, NDArray[np.uint16]]
     """By band, (rows, cols) reflectance x 10000; 0 is nodata. Rows and cols are even."""
@@ -62,8 +62,8 @@ class Acquisition:
     baseline: str = "02.07"
     cloud_percent: float = 0.0
     pixels_shifted: bool | None = None
-    """Whether 1000 was added to the numbers; default: as the layout does it at this baseline. Set it otherwise to
-    play a provider whose metadata err."""
+    """Whether 1000 was added to the numbers; default: as in the layout at this baseline. Set it to simulate a provider
+    with wrong metadata."""
 
 
 def write_acquisition(
@@ -129,7 +129,7 @@ def write_item(
     layers : mapping of (rows, cols) arrays
         By name of the asset; the file is called ``NAME_ASSET.tif``.
     first, last : datetime
-        Moment shown, or the ends of the time that is.
+        Moment of the image, or the ends of its period.
 
     Returns
     -------
@@ -183,7 +183,7 @@ def write_catalogue(
     baseline: str = "02.07",
 ) -> Path:
     """
-    Images of a virtual region, several a month with clouds of their own, as a provider's catalogue.
+    Write images of a virtual region, several a month with different clouds, as the catalogue of a provider.
 
     Parameters
     ----------
@@ -202,7 +202,7 @@ def write_catalogue(
     surface = lay_surface(landscape)
     for month in months:
         if month not in _SEASON_OF:
-            raise InputError(f"Month {month}: the virtual region is seen in 4, 7 and 9.")
+            raise InputError(f"Month {month}: the virtual region has images of 4, 7 and 9.")
         for take in range(takes):
             image = simulate_image(
                 landscape,
@@ -234,23 +234,23 @@ def _item_name(seen: Acquisition, layout: Layout) -> str:
 
 
 def _properties(seen: Acquisition, layout: Layout, *, shifts: bool) -> dict[str, Any]:
-    found: dict[str, Any] = {
+    properties: dict[str, Any] = {
         "datetime": seen.moment.strftime("%Y-%m-%dT%H:%M:%S.024Z"),
         "platform": seen.platform,
         "eo:cloud_cover": round(seen.cloud_percent, 2),
     }
     if layout == "earth-search":
-        found |= {"grid:code": f"MGRS-{seen.tile}", "s2:processing_baseline": seen.baseline}
-        found["earthsearch:boa_offset_applied"] = shifts
+        properties |= {"grid:code": f"MGRS-{seen.tile}", "s2:processing_baseline": seen.baseline}
+        properties["earthsearch:boa_offset_applied"] = shifts
     elif layout == "planetary-computer":
-        found |= {"s2:mgrs_tile": seen.tile, "s2:processing_baseline": seen.baseline}
+        properties |= {"s2:mgrs_tile": seen.tile, "s2:processing_baseline": seen.baseline}
     else:
-        found |= {"grid:code": f"MGRS-{seen.tile}", "processing:version": seen.baseline}
-    return found
+        properties |= {"grid:code": f"MGRS-{seen.tile}", "processing:version": seen.baseline}
+    return properties
 
 
 def _metadata(band: str, layout: Layout, shifts: bool) -> dict[str, Any]:
-    """What the assets say of scale and offset; that of Earth Search contradicts its own flag, as in life."""
+    """Scale and offset in the assets; those of Earth Search contradict its own flag, as in reality."""
     if band == "SCL" or layout == "planetary-computer":
         return {}
     offset = -0.1 if shifts else 0.0

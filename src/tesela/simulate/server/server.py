@@ -1,4 +1,4 @@
-"""A server on loopback that acts as an image provider: catalogue search, files by span, signatures, and faults."""
+"""A server on loopback that acts as an image provider: catalogue search, byte ranges, signatures and faults."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ FaultKind = Literal["status", "truncate", "stall"]
 
 @dataclass
 class Fault:
-    """Something that goes wrong with requests whose path matches."""
+    """A fault of requests whose path matches."""
 
     path: str
     """Regular expression that is searched in the path."""
     kind: FaultKind = "status"
-    """An answer with `status`, a body cut in half, or no answer for `seconds`."""
+    """A response with `status`, a body cut in half, or no response for `seconds`."""
     status: int = 500
     times: int = 1_000_000
     """How many requests fail before the rest succeed."""
     retry_after_s: float | None = None
-    """Sent as Retry-After; requests that come sooner are answered in the same way and counted in `hasty`."""
+    """Sent as Retry-After; earlier requests get the same response and count as `hasty`."""
     seconds: float = 30.0
     met: int = 0
     hasty: int = 0
@@ -59,10 +59,10 @@ class Fault:
 
 class ProviderServer:
     """
-    Serves a folder that `write_catalogue` made; use it in a `with` block.
+    Serves a folder of `write_catalogue`; use it in a `with` block.
 
     ``address`` is the STAC API: landing page, ``/search`` by bounding box, dates and collections, in pages. Files
-    come whole or by span. With `signed`, files need a token that ``/api/sas/v1/token`` hands out, until `expire`.
+    are sent whole or by byte range. With `signed`, files need a token of ``/api/sas/v1/token``, valid until `expire`.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class ProviderServer:
         self.token = 1
         self.life_s = 3600.0
         self.requests: list[str] = []
-        """Paths asked for, in order."""
+        """Requested paths, in order."""
         self.lock = threading.Lock()
         self._server = _Threads(("127.0.0.1", 0), _handler(self))
 
@@ -97,7 +97,7 @@ class ProviderServer:
         return self.base + API
 
     def expire(self) -> None:
-        """Let the tokens handed out so far be worth nothing."""
+        """Invalidate all tokens sent so far."""
         self.token += 1
 
     def __enter__(self) -> Self:
@@ -112,14 +112,14 @@ class ProviderServer:
 
     def items(self) -> list[dict[str, Any]]:
         """Items of the folder, with addresses of this server."""
-        found = []
+        items = []
         for path in sorted((self.folder / "items").glob("*.json")):
             item = json.loads(path.read_text(encoding="utf-8"))
             for asset in item["assets"].values():
                 asset["href"] = f"{self.base}/{asset['href'].removeprefix('../')}"
             item["links"] = [{"rel": "self", "href": f"{self.address}/items/{item['id']}"}]
-            found.append(item)
-        return found
+            items.append(item)
+        return items
 
 
 class _Threads(ThreadingHTTPServer):
@@ -127,7 +127,7 @@ class _Threads(ThreadingHTTPServer):
     block_on_close = False  # stalled requests end with the process
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Say nothing: clients that give up are part of the play."""
+        """Print nothing: clients that give up are expected."""
 
 
 def _handler(provider: ProviderServer) -> type[BaseHTTPRequestHandler]:
@@ -180,18 +180,18 @@ def _handler(provider: ProviderServer) -> type[BaseHTTPRequestHandler]:
                 self._send(403, b"AuthenticationFailed")
                 return
             size = file.stat().st_size
-            asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
-            if asked is None:
+            span = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+            if span is None:
                 self._send(200, file.read_bytes(), {"Accept-Ranges": "bytes"}, cut)
                 return
-            first, last = int(asked[1]), min(int(asked[2] or size), size - 1)
+            first, last = int(span[1]), min(int(span[2] or size), size - 1)
             if first >= size:
                 self._send(416, b"", {"Content-Range": f"bytes */{size}"})
                 return
             with file.open("rb") as content:
                 content.seek(first)
-                span = content.read(last - first + 1)
-            self._send(206, span, {"Content-Range": f"bytes {first}-{last}/{size}"}, cut)
+                body = content.read(last - first + 1)
+            self._send(206, body, {"Content-Range": f"bytes {first}-{last}/{size}"}, cut)
 
         def _send(
             self, status: int, body: bytes, headers: dict[str, str] | None = None, cut: bool = False
@@ -213,7 +213,7 @@ def _handler(provider: ProviderServer) -> type[BaseHTTPRequestHandler]:
 def _document(
     provider: ProviderServer, path: str, body: dict[str, Any] | None, query: dict[str, list[str]]
 ) -> dict[str, Any] | None:
-    """Answer of the API; None where it has no such path."""
+    """Response of the API; None if it has no such path."""
     if path.startswith(TOKENS):
         until = datetime.now(UTC) + timedelta(seconds=provider.life_s)
         stamp = until.strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -240,16 +240,16 @@ def _document(
             ],
         }
     if path == f"{API}/search":
-        asked = body if body is not None else {key: values[0] for key, values in query.items()}
-        return _search(provider, asked)
+        request = body if body is not None else {key: values[0] for key, values in query.items()}
+        return _search(provider, request)
     return None
 
 
-def _search(provider: ProviderServer, asked: dict[str, Any]) -> dict[str, Any]:
-    west, south, east, north = asked.get("bbox") or (-180, -90, 180, 90)
-    first, last = (asked.get("datetime") or "0000/9999").split("/")
-    wanted = asked.get("collections")
-    found = [
+def _search(provider: ProviderServer, request: dict[str, Any]) -> dict[str, Any]:
+    west, south, east, north = request.get("bbox") or (-180, -90, 180, 90)
+    first, last = (request.get("datetime") or "0000/9999").split("/")
+    wanted = request.get("collections")
+    matching = [
         item
         for item in provider.items()
         if item["bbox"][0] <= east
@@ -259,11 +259,11 @@ def _search(provider: ProviderServer, asked: dict[str, Any]) -> dict[str, Any]:
         and first <= _moment(item) <= last
         and (not wanted or item["collection"] in wanted)
     ]
-    start = int(asked.get("token") or 0)
-    page = found[start : start + provider.page]
+    start = int(request.get("token") or 0)
+    page = matching[start : start + provider.page]
     links = []
-    if start + provider.page < len(found):
-        body = {**asked, "token": str(start + provider.page)}
+    if start + provider.page < len(matching):
+        body = {**request, "token": str(start + provider.page)}
         href = f"{provider.address}/search"
         links = [{"rel": "next", "href": href, "method": "POST", "body": body, "merge": False}]
     return {"type": "FeatureCollection", "features": page, "links": links}

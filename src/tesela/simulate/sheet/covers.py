@@ -1,4 +1,4 @@
-"""What an orthophoto shows: kinds of ground, their SIOSE AR covers, and what they look like from above."""
+"""Cover types of an orthophoto: their SIOSE AR covers and their appearance from above."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Zone = Literal["farm", "forest", "pasture", "town", "bare", "line"]
 
 @dataclass(frozen=True)
 class Part:
-    """One cover of a kind of ground."""
+    """One cover of a cover type."""
 
     percent: float
     cover: str
@@ -22,8 +22,8 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Ground:
-    """A kind of ground; colours are 0 .. 255 under a high sun, lengths in metres."""
+class CoverType:
+    """A cover type; colours are 0 .. 255 under a high sun, lengths in metres."""
 
     name: str
     parts: tuple[Part, ...]
@@ -35,9 +35,9 @@ class Ground:
     patch: float
     """Contrast of the texture of some metres to tens of metres."""
     canopy: tuple[float, float] = (0.0, 0.0)
-    """Least and largest share under crowns, 0 to 1."""
+    """Smallest and largest share under crowns, 0 to 1."""
     planted_m: float = 0.0
-    """Distance of trees that stand in a grid; 0 where they stand at random."""
+    """Distance of trees planted in a grid; 0 if they stand at random."""
     tilled_m: float = 0.0
     """Distance of furrows, or of rows of vines."""
     roof: tuple[float, float] = (0.0, 0.0)
@@ -46,7 +46,7 @@ class Ground:
 
 @dataclass(frozen=True)
 class Tree:
-    """What a species looks like from above."""
+    """Appearance of a species from above."""
 
     species: str
     """FF_SP; letters for trees that no forest map lists."""
@@ -70,29 +70,29 @@ TREES = (
     Tree("garden", (72, 102, 50), (1.2, 3.2), (3, 9), 0.2, 0.35),
     Tree("bush", (92, 100, 60), (0.6, 1.4), (0.8, 2.0), 0.0, 0.5),
 )
-"""Species, in the order of the numbers that crowns carry from 1 on."""
+"""Species, in the order of the numbers of crowns from 1 on."""
 
 
 def _one(cover: str, species: str = "", attributes: str = "") -> tuple[Part, ...]:
     return (Part(100, cover, species, attributes),)
 
 
-GROUNDS = (
+COVER_TYPES = (
     # farmland
-    Ground("cereal", _one("210", attributes="sc"), (206, 188, 134), 0.05, 0.06, tilled_m=2.2),
-    Ground("green crop", _one("210", attributes="rr"), (104, 142, 62), 0.06, 0.07, tilled_m=1.6),
-    Ground("fallow", _one("210", attributes="ba"), (176, 142, 106), 0.07, 0.09, tilled_m=3.0),
-    Ground("vineyard", _one("231"), (190, 160, 122), 0.06, 0.06, tilled_m=2.8),
-    Ground("olives", _one("232"), (188, 162, 120), 0.06, 0.06, (0.10, 0.2), planted_m=7.5),
-    Ground("orchard", _one("223"), (158, 150, 98), 0.06, 0.07, (0.25, 0.4), planted_m=5.0),
-    Ground("meadow", _one("290"), (128, 156, 78), 0.06, 0.09),
+    CoverType("cereal", _one("210", attributes="sc"), (206, 188, 134), 0.05, 0.06, tilled_m=2.2),
+    CoverType("green crop", _one("210", attributes="rr"), (104, 142, 62), 0.06, 0.07, tilled_m=1.6),
+    CoverType("fallow", _one("210", attributes="ba"), (176, 142, 106), 0.07, 0.09, tilled_m=3.0),
+    CoverType("vineyard", _one("231"), (190, 160, 122), 0.06, 0.06, tilled_m=2.8),
+    CoverType("olives", _one("232"), (188, 162, 120), 0.06, 0.06, (0.10, 0.2), planted_m=7.5),
+    CoverType("orchard", _one("223"), (158, 150, 98), 0.06, 0.07, (0.25, 0.4), planted_m=5.0),
+    CoverType("meadow", _one("290"), (128, 156, 78), 0.06, 0.09),
     # forest
-    Ground("Aleppo pines", _one("316", "24"), (150, 132, 96), 0.08, 0.10, (0.50, 0.85)),
-    Ground("maritime pines", _one("316", "26", "pl"), (124, 108, 76), 0.08, 0.10, (0.60, 0.95)),
-    Ground("holm oaks", _one("313", "45"), (152, 136, 92), 0.08, 0.10, (0.45, 0.85)),
-    Ground("Pyrenean oaks", _one("312", "43"), (122, 124, 72), 0.08, 0.10, (0.60, 0.95)),
-    Ground("poplars", _one("312", "58", "pl"), (132, 138, 78), 0.07, 0.08, (0.5, 0.8), planted_m=4.5),
-    Ground(
+    CoverType("Aleppo pines", _one("316", "24"), (150, 132, 96), 0.08, 0.10, (0.50, 0.85)),
+    CoverType("maritime pines", _one("316", "26", "pl"), (124, 108, 76), 0.08, 0.10, (0.60, 0.95)),
+    CoverType("holm oaks", _one("313", "45"), (152, 136, 92), 0.08, 0.10, (0.45, 0.85)),
+    CoverType("Pyrenean oaks", _one("312", "43"), (122, 124, 72), 0.08, 0.10, (0.60, 0.95)),
+    CoverType("poplars", _one("312", "58", "pl"), (132, 138, 78), 0.07, 0.08, (0.5, 0.8), planted_m=4.5),
+    CoverType(
         "mixed wood",
         (Part(60, "316", "24"), Part(40, "313", "45")),
         (146, 130, 92),
@@ -101,12 +101,12 @@ GROUNDS = (
         (0.50, 0.85),
     ),
     # pasture
-    Ground("grassland", _one("300"), (184, 174, 116), 0.08, 0.13),
-    Ground("shrub", _one("320"), (148, 134, 92), 0.11, 0.16),
-    Ground("grass with shrub", (Part(65, "301"), Part(35, "320")), (172, 158, 106), 0.10, 0.14),
-    Ground("dehesa", _one("302", "45"), (190, 176, 116), 0.07, 0.11, (0.08, 0.40)),
+    CoverType("grassland", _one("300"), (184, 174, 116), 0.08, 0.13),
+    CoverType("shrub", _one("320"), (148, 134, 92), 0.11, 0.16),
+    CoverType("grass with shrub", (Part(65, "301"), Part(35, "320")), (172, 158, 106), 0.10, 0.14),
+    CoverType("dehesa", _one("302", "45"), (190, 176, 116), 0.07, 0.11, (0.08, 0.40)),
     # town
-    Ground(
+    CoverType(
         "houses",
         (Part(45, "102"), Part(35, "101"), Part(20, "104")),
         (150, 146, 112),
@@ -115,24 +115,26 @@ GROUNDS = (
         (0.06, 0.2),
         roof=(0.36, 4.5),
     ),
-    Ground("close houses", (Part(62, "101"), Part(38, "104")), (172, 168, 160), 0.05, 0.06, roof=(0.62, 7.5)),
-    Ground("hall", (Part(55, "101"), Part(45, "104")), (158, 156, 152), 0.04, 0.06, roof=(0.55, 9.0)),
-    Ground("park", _one("102"), (116, 140, 74), 0.07, 0.08, (0.2, 0.45)),
-    Ground("plot", _one("121"), (186, 168, 136), 0.08, 0.12),
+    CoverType(
+        "close houses", (Part(62, "101"), Part(38, "104")), (172, 168, 160), 0.05, 0.06, roof=(0.62, 7.5)
+    ),
+    CoverType("hall", (Part(55, "101"), Part(45, "104")), (158, 156, 152), 0.04, 0.06, roof=(0.55, 9.0)),
+    CoverType("park", _one("102"), (116, 140, 74), 0.07, 0.08, (0.2, 0.45)),
+    CoverType("plot", _one("121"), (186, 168, 136), 0.08, 0.12),
     # bare
-    Ground("bare ground", _one("330"), (206, 190, 160), 0.09, 0.14),
-    Ground("rock", _one("330"), (176, 170, 158), 0.16, 0.16),
-    Ground("gravel", _one("331"), (204, 198, 184), 0.09, 0.10),
+    CoverType("bare ground", _one("330"), (206, 190, 160), 0.09, 0.14),
+    CoverType("rock", _one("330"), (176, 170, 158), 0.16, 0.16),
+    CoverType("gravel", _one("331"), (204, 198, 184), 0.09, 0.10),
     # lines and water, over all others
-    Ground("road", _one("142"), (118, 116, 116), 0.03, 0.03),
-    Ground("street", _one("143"), (128, 126, 124), 0.04, 0.04),
-    Ground("track", _one("144"), (206, 188, 152), 0.06, 0.07),
-    Ground("reservoir", _one("514"), (58, 84, 84), 0.015, 0.06),
-    Ground("stream", _one("511"), (84, 98, 84), 0.05, 0.10),
+    CoverType("road", _one("142"), (118, 116, 116), 0.03, 0.03),
+    CoverType("street", _one("143"), (128, 126, 124), 0.04, 0.04),
+    CoverType("track", _one("144"), (206, 188, 152), 0.06, 0.07),
+    CoverType("reservoir", _one("514"), (58, 84, 84), 0.015, 0.06),
+    CoverType("stream", _one("511"), (84, 98, 84), 0.05, 0.10),
 )
 
-NUMBER = {ground.name: number for number, ground in enumerate(GROUNDS)}
-"""Number of a kind of ground by its name."""
+NUMBER = {cover_type.name: number for number, cover_type in enumerate(COVER_TYPES)}
+"""Number of a cover type by its name."""
 
 ZONES: dict[Zone, dict[str, float]] = {
     "farm": {
@@ -156,10 +158,10 @@ ZONES: dict[Zone, dict[str, float]] = {
     "town": {"houses": 0.44, "close houses": 0.24, "hall": 0.14, "park": 0.08, "plot": 0.10},
     "bare": {"bare ground": 0.45, "rock": 0.35, "gravel": 0.20},
 }
-"""What the parcels of a zone carry."""
+"""Cover types of the parcels of a zone, with their shares."""
 
 SHARES: dict[Zone, float] = {"farm": 0.33, "forest": 0.33, "pasture": 0.17, "town": 0.10, "bare": 0.07}
-"""Part of the ground in each zone, before water and roads."""
+"""Share of the area in each zone, before water and roads."""
 
 LABELS = {
     "101": "EDF", "102": "ZAU", "104": "PAV", "121": "SNE", "142": "CAR", "143": "VIU", "144": "CAM", "210": "CHE",
@@ -193,7 +195,7 @@ CONFUSED: dict[str, tuple[str, ...]] = {
     "rock": ("bare ground", "shrub"),
     "gravel": ("bare ground", "track"),
 }
-"""What a photointerpreter takes a kind of ground for."""
+"""Cover types that a photointerpreter confuses with each cover type."""
 
 FORMER: dict[str, tuple[str, ...]] = {
     "houses": ("cereal", "fallow", "orchard"),
@@ -210,4 +212,4 @@ FORMER: dict[str, tuple[str, ...]] = {
     "grassland": ("cereal", "holm oaks"),
     "bare ground": ("maritime pines", "shrub"),
 }
-"""What a kind of ground often was some years ago: an outdated map still shows it."""
+"""Cover types that each one often had some years ago and that an outdated map still shows."""

@@ -1,4 +1,4 @@
-"""Crowns and roofs: what stands on a virtual sheet, as a surface that the sun lights."""
+"""Crowns and roofs of a virtual sheet, as a surface under the sun."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from tesela.simulate.noise import fractal
-from tesela.simulate.sheet.covers import GROUNDS, NUMBER, TREES
+from tesela.simulate.sheet.covers import COVER_TYPES, NUMBER, TREES
 from tesela.simulate.sheet.sheet import Sheet
 
 ROOF = 200
@@ -18,12 +18,12 @@ ROOF = 200
 
 @dataclass(frozen=True, eq=False)
 class Relief:
-    """What a sensor sees from above; arrays are (rows, cols)."""
+    """The surface seen from above; arrays are (rows, cols)."""
 
     height_m: NDArray[np.float32]
-    """Above the ground."""
+    """Above the terrain."""
     what: NDArray[np.uint8]
-    """0 the ground; 1.. the tree, by its place in `covers.TREES`; `ROOF` a roof."""
+    """0 open; 1.. the tree, by its number in `covers.TREES`; `ROOF` a roof."""
     hue: NDArray[np.float32]
     """How this tree or roof differs from others of its kind, about 0, or the number of a roof's colour."""
 
@@ -66,7 +66,7 @@ def raise_relief(sheet: Sheet) -> Relief:
 
 
 def _mix(name: str) -> tuple[tuple[str, float], ...]:
-    """Trees of a kind of ground, with their shares."""
+    """Trees of a cover type, with their shares."""
     own = {
         "olives": (("olive", 1.0),),
         "orchard": (("fruit", 1.0),),
@@ -75,7 +75,7 @@ def _mix(name: str) -> tuple[tuple[str, float], ...]:
     }
     if name in own:
         return own[name]
-    parts = GROUNDS[NUMBER[name]].parts
+    parts = COVER_TYPES[NUMBER[name]].parts
     return tuple((part.species, part.percent / 100) for part in parts if part.species)
 
 
@@ -87,35 +87,35 @@ _BUSHES = {
     "dehesa": 0.03,
     "grassland": 0.02,
 }
-"""Share of the ground under bushes."""
+"""Share of the area under bushes."""
 
 
 def _plant(rng: np.random.Generator, sheet: Sheet, relief: Relief) -> _Stems:
     """Place stems: on jittered lattices in the wild, in grids where people plant; the lowest first."""
     number = {tree.species: index for index, tree in enumerate(TREES, start=1)}
-    found = []
+    stems = []
     for kind in np.unique(sheet.kind):
-        ground = GROUNDS[kind]
-        plans = list(_mix(ground.name)) if ground.canopy[1] else []
-        if ground.name in _BUSHES:
+        cover_type = COVER_TYPES[kind]
+        plans = list(_mix(cover_type.name)) if cover_type.canopy[1] else []
+        if cover_type.name in _BUSHES:
             plans.append(("bush", 1.0))
         for species, share in plans:
             tree = TREES[number[species] - 1]
-            if ground.planted_m:
-                row, col = _in_grids(rng, sheet, int(kind), apart_m=ground.planted_m)
+            if cover_type.planted_m:
+                row, col = _in_grids(rng, sheet, int(kind), apart_m=cover_type.planted_m)
                 kept = rng.random(len(row)) < 0.94
             else:
                 mean_m = sum(tree.radius_m) / 2
                 row, col = _at_random(rng, sheet, apart_m=1.25 * mean_m)
                 parcel = sheet.parcel[row.astype(int), col.astype(int)]
-                dense = _BUSHES[ground.name] if species == "bush" else share * sheet.canopy[parcel]
-                # crowns overlap: n stems per crown's area cover a share 1 - exp(-n) of the ground
+                dense = _BUSHES[cover_type.name] if species == "bush" else share * sheet.canopy[parcel]
+                # crowns overlap: n stems per crown's area cover a share 1 - exp(-n) of the area
                 kept = rng.random(len(row)) < -np.log(np.maximum(1 - dense, 0.02)) * 1.25**2 / np.pi
             at = row.astype(int), col.astype(int)
             kept &= (sheet.kind[sheet.parcel[at]] == kind) & (relief.what[at] == 0)
-            found.append(_grow(rng, row[kept], col[kept], number[species], sheet.pixel_m))
+            stems.append(_grow(rng, row[kept], col[kept], number[species], sheet.pixel_m))
     empty = np.zeros(0, np.float32)
-    columns = [np.concatenate(column) for column in zip(*found, strict=True)] if found else [empty] * 6
+    columns = [np.concatenate(column) for column in zip(*stems, strict=True)] if stems else [empty] * 6
     order = np.argsort(columns[4], kind="stable")
     row, col, which, radius, height, hue = (column[order] for column in columns)
     return _Stems(row, col, which.astype(np.uint8), radius, height, hue)
@@ -138,7 +138,7 @@ def _grow(
 def _at_random(
     rng: np.random.Generator, sheet: Sheet, *, apart_m: float
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Places about `apart_m` from each other all over the sheet, in pixels."""
+    """Points about `apart_m` from each other all over the sheet, in pixels."""
     rows, cols = sheet.parcel.shape
     step = apart_m / sheet.pixel_m
     high, wide = int(rows / step), int(cols / step)
@@ -150,12 +150,12 @@ def _at_random(
 def _in_grids(
     rng: np.random.Generator, sheet: Sheet, kind: int, *, apart_m: float
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Places in grids along the rows of each parcel of a kind, a little uneven, in pixels."""
+    """Points in grids along the rows of each parcel of a kind, slightly irregular, in pixels."""
     rows, cols = sheet.parcel.shape
     step = apart_m / sheet.pixel_m
     reach = int(1.5 * max(rows, cols) / step)
     across, along = np.meshgrid(np.arange(-reach, reach), np.arange(-reach, reach))
-    found = []
+    points = []
     turns = np.unique(sheet.turn[sheet.kind == kind])
     for turn in turns:
         cosine, sine = float(np.cos(turn)), float(np.sin(turn))
@@ -165,10 +165,10 @@ def _in_grids(
         row, col = row[inside], col[inside]
         at = sheet.parcel[row.astype(int), col.astype(int)]
         here = (sheet.kind[at] == kind) & (sheet.turn[at] == turn)
-        found.append(np.stack([row[here], col[here]]))
-    if not found:
+        points.append(np.stack([row[here], col[here]]))
+    if not points:
         return np.zeros(0, np.float32), np.zeros(0, np.float32)
-    both = np.concatenate(found, axis=1)
+    both = np.concatenate(points, axis=1)
     both += rng.normal(0, 0.035 * step, both.shape)
     both = np.clip(both, 0, np.asarray([[rows - 1.0], [cols - 1.0]]))
     return both[0].astype(np.float32), both[1].astype(np.float32)
@@ -176,7 +176,7 @@ def _in_grids(
 
 def _build(rng: np.random.Generator, sheet: Sheet, relief: Relief) -> None:
     """Put a building on each built plot, along its parcel's direction."""
-    built = np.flatnonzero([GROUNDS[kind].roof[0] > 0 for kind in sheet.kind])
+    built = np.flatnonzero([COVER_TYPES[kind].roof[0] > 0 for kind in sheet.kind])
     if not len(built):
         return
     rows, cols = sheet.parcel.shape
@@ -184,7 +184,7 @@ def _build(rng: np.random.Generator, sheet: Sheet, relief: Relief) -> None:
     row_sum = np.bincount(sheet.parcel.ravel(), np.repeat(np.arange(rows), cols), len(sheet.kind))
     col_sum = np.bincount(sheet.parcel.ravel(), np.tile(np.arange(cols), rows), len(sheet.kind))
     middle = np.stack([row_sum, col_sum]) / np.maximum(size, 1)
-    share, height = np.asarray([GROUNDS[kind].roof for kind in sheet.kind[built]]).T
+    share, height = np.asarray([COVER_TYPES[kind].roof for kind in sheet.kind[built]]).T
     area = share * size[built] * rng.uniform(0.8, 1.15, len(built))
     stretch = rng.uniform(1.1, 1.8, len(built))
     long, wide = np.sqrt(area * stretch), np.sqrt(area / stretch)

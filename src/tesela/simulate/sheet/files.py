@@ -13,7 +13,7 @@ from tesela.io.images import write_bands
 from tesela.io.legends import load_crosswalk, load_legend
 from tesela.io.maps import write_map
 from tesela.simulate.region.region import write_mistakes
-from tesela.simulate.sheet.covers import GROUNDS, TREES
+from tesela.simulate.sheet.covers import COVER_TYPES, TREES
 from tesela.simulate.sheet.crowns import ROOF, raise_relief
 from tesela.simulate.sheet.orthophoto import draw_orthophoto
 from tesela.simulate.sheet.sheet import make_sheet
@@ -29,13 +29,13 @@ class SheetFiles:
     reference: Path
     """SIOSE AR GeoPackage, with mistakes."""
     truth: Path
-    """What the ground is, in lulucf-context."""
+    """True classes, in lulucf-context."""
     canopy: Path
-    """What stands under crowns, in tree-cover."""
+    """True tree cover, in tree-cover."""
     species: Path
     """Species of the crowns, in mfe-species-2; nodata elsewhere."""
     mistakes: Path
-    """CSV of the reference's known mistakes; for judging, never for training."""
+    """CSV of the known mistakes of the reference; for assessment, never for training."""
     wrong: Path
     """Pixels where the reference's context class is wrong (1) or right (2), uint8."""
 
@@ -53,18 +53,18 @@ def write_sheet(
     shifted: float = 0.10,
 ) -> SheetFiles:
     """
-    Make a virtual sheet, photograph it, map it as SIOSE AR does, and write all of it into a folder.
+    Make a virtual sheet, its orthophoto and its map in SIOSE AR, and write everything to a folder.
 
     Parameters
     ----------
     out_dir : path
-        Made if it is not there; files of these names are replaced.
+        Created if needed; files of these names are replaced.
     size_px, pixel_m, seed, zone
-        As `make_sheet` takes them.
+        As in `make_sheet`.
     number : str
         Number of the sheet, for the name of the image.
     label_errors, outdated, shifted
-        As `draw_siose` takes them.
+        As in `draw_siose`.
 
     Raises
     ------
@@ -86,7 +86,7 @@ def write_sheet(
         date="2017-07-01",
     )
     truth = _context(sheet.kind, stand_canopy(sheet, sheet.kind))[sheet.parcel]
-    said = _context(reference.kind, reference.canopy)[reference.polygon]
+    mapped = _context(reference.kind, reference.canopy)[reference.polygon]
     crown = (relief.what > 0) & (relief.what < ROOF) & (relief.height_m > 2)
     legends = {name: load_legend(name) for name in ("lulucf-context", "tree-cover", "mfe-species-2")}
     paths = {name: folder / f"truth_{name}.tif" for name in legends}
@@ -109,7 +109,7 @@ def write_sheet(
         mistakes=write_mistakes(folder / "reference_mistakes.csv", reference.wrong),
         wrong=write_bands(
             folder / "reference_wrong.tif",
-            np.where(said != truth, 1, 2).astype(np.uint8)[np.newaxis],
+            np.where(mapped != truth, 1, 2).astype(np.uint8)[np.newaxis],
             sheet.grid,
             names=("wrong",),
             nodata=0,
@@ -120,9 +120,9 @@ def write_sheet(
 def _context(kind: NDArray[np.uint8], canopy: NDArray[np.float64]) -> NDArray[np.uint8]:
     """Context class of each polygon: of its largest cover; wooded pasture from 20 % canopy on is forest."""
     legend = load_legend("lulucf-context")
-    walk = load_crosswalk("siose-ar", legend).main_target
-    values = np.asarray([walk[ground.parts[0].cover] for ground in GROUNDS], np.uint8)[kind]
-    dehesa = np.asarray([ground.parts[0].cover == "302" for ground in GROUNDS])[kind]
+    targets = load_crosswalk("siose-ar", legend).main_target
+    values = np.asarray([targets[cover_type.parts[0].cover] for cover_type in COVER_TYPES], np.uint8)[kind]
+    dehesa = np.asarray([cover_type.parts[0].cover == "302" for cover_type in COVER_TYPES])[kind]
     values[dehesa & (canopy >= 20)] = legend["forest"].value
     return values
 

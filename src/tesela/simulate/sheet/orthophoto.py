@@ -1,4 +1,4 @@
-"""The orthophoto of a virtual sheet: ground, crowns and roofs under the sun, with their shadows."""
+"""The orthophoto of a virtual sheet: surface, crowns and roofs under the sun, with their shadows."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from numba import njit
 from numpy.typing import NDArray
 
 from tesela.simulate.noise import fractal, smooth
-from tesela.simulate.sheet.covers import GROUNDS, NUMBER, TREES
+from tesela.simulate.sheet.covers import COVER_TYPES, NUMBER, TREES
 from tesela.simulate.sheet.crowns import ROOF, Relief, raise_relief
 from tesela.simulate.sheet.sheet import Sheet
 
 SUN_AZIMUTH, SUN_ELEVATION = 155.0, 52.0
-"""Degrees; a summer morning over Spain, so that shadows fall to the north-west."""
+"""Degrees; a summer morning over Spain: shadows fall to the north-west."""
 
 _ROOFS = (
     (178, 108, 78),
@@ -27,12 +27,12 @@ _ROOFS = (
 """Colours of roofs: four of tiles, four of metal and concrete."""
 
 _SKY = np.asarray([0.40, 0.45, 0.54], np.float32)
-"""Light that reaches a shadow, as a part of full light, in red, green and blue."""
+"""Light in a shadow as a share of full light, in red, green and blue."""
 
 
 def draw_orthophoto(sheet: Sheet, relief: Relief | None = None) -> NDArray[np.uint8]:
     """
-    Render a sheet as a camera sees it.
+    Render a sheet as an aerial image.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def draw_orthophoto(sheet: Sheet, relief: Relief | None = None) -> NDArray[np.ui
         return fractal(rng, shape, pixel_m=pixel_m, longest_m=longest_m, shortest_m=shortest_m, gain=gain)
 
     grain, patch, broad = noise(1.5, pixel_m, 0.8), noise(30, 3), noise(250, 60)
-    colour = _ground(sheet, grain=grain, patch=patch, broad=broad)
+    colour = _surface(sheet, grain=grain, patch=patch, broad=broad)
     _rows(sheet, colour, patch)
     _clothe(relief, colour, grain)
     light = _sunlight(relief, sheet, grain, patch)
@@ -68,16 +68,16 @@ def draw_orthophoto(sheet: Sheet, relief: Relief | None = None) -> NDArray[np.ui
     return np.clip(np.rint(sharp), 1, 255).astype(np.uint8)
 
 
-def _ground(
+def _surface(
     sheet: Sheet, *, grain: NDArray[np.float32], patch: NDArray[np.float32], broad: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Colour of the ground, (3, rows, cols)."""
+    """Colour of the surface, (3, rows, cols)."""
     kind = sheet.kind[sheet.parcel]
-    fine = np.asarray([ground.grain for ground in GROUNDS], np.float32)[kind]
-    coarse = np.asarray([ground.patch for ground in GROUNDS], np.float32)[kind]
+    fine = np.asarray([cover_type.grain for cover_type in COVER_TYPES], np.float32)[kind]
+    coarse = np.asarray([cover_type.patch for cover_type in COVER_TYPES], np.float32)[kind]
     tone = sheet.tone[sheet.parcel] * (1 + fine * grain + coarse * patch * np.float32(0.8))
-    base = np.asarray([ground.rgb for ground in GROUNDS], np.float32)
-    # drier ground is paler and redder, moister ground greener
+    base = np.asarray([cover_type.rgb for cover_type in COVER_TYPES], np.float32)
+    # dry soil is paler and redder, moist soil greener
     damp = np.clip(coarse * (patch + broad), -0.2, 0.2)
     shift = np.asarray([-0.35, 0.05, -0.25], np.float32)
     wet = np.isin(kind, [NUMBER["reservoir"], NUMBER["stream"]])
@@ -95,18 +95,18 @@ def _rows(sheet: Sheet, colour: NDArray[np.float32], patch: NDArray[np.float32])
     y = (np.arange(rows, dtype=np.float32) * np.float32(sheet.pixel_m))[:, None]
     x = (np.arange(cols, dtype=np.float32) * np.float32(sheet.pixel_m))[None, :]
     across = x * np.cos(turn) + y * np.sin(turn)
-    for index, ground in enumerate(GROUNDS):
-        if not ground.tilled_m:
+    for index, cover_type in enumerate(COVER_TYPES):
+        if not cover_type.tilled_m:
             continue
         here = kind == index
-        phase = across[here] / np.float32(ground.tilled_m)
+        phase = across[here] / np.float32(cover_type.tilled_m)
         phase -= np.floor(phase)
-        if ground.name == "vineyard":
+        if cover_type.name == "vineyard":
             leafy = (np.abs(phase - 0.5) < 0.2 + 0.05 * patch[here]).astype(np.float32)
             for band, green in enumerate((84, 108, 54)):
-                ground_band = colour[band][here]
-                colour[band][here] = ground_band + leafy * (
-                    green * sheet.tone[sheet.parcel[here]] - ground_band
+                background = colour[band][here]
+                colour[band][here] = background + leafy * (
+                    green * sheet.tone[sheet.parcel[here]] - background
                 )
             continue
         furrow = 1 + np.float32(0.05) * (2 * np.abs(2 * phase - 1) - 1)
@@ -114,7 +114,7 @@ def _rows(sheet: Sheet, colour: NDArray[np.float32], patch: NDArray[np.float32])
         wheel = (wheel - np.floor(wheel)) * 18
         rut = np.where((np.abs(wheel - 1) < 0.45) | (np.abs(wheel - 3) < 0.45), 0.9, 1).astype(np.float32)
         for band in range(3):
-            colour[band][here] *= furrow * (rut if ground.name != "fallow" else 1)
+            colour[band][here] *= furrow * (rut if cover_type.name != "fallow" else 1)
 
 
 def _clothe(relief: Relief, colour: NDArray[np.float32], grain: NDArray[np.float32]) -> None:
@@ -134,7 +134,7 @@ def _clothe(relief: Relief, colour: NDArray[np.float32], grain: NDArray[np.float
 def _sunlight(
     relief: Relief, sheet: Sheet, grain: NDArray[np.float32], patch: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Light on each pixel beside that on flat ground, (3, rows, cols)."""
+    """Light on each pixel relative to a level surface, (3, rows, cols)."""
     leaf = (relief.what > 0) & (relief.what < ROOF)
     height = (
         relief.height_m + np.where(leaf, np.float32(0.35) * grain, np.float32(0)) + np.float32(0.12) * patch
@@ -161,7 +161,7 @@ def _sunlight(
 
 @njit(cache=True)
 def _lit(height, south, east, rise):  # type: ignore[no-untyped-def]
-    """1 where the sun reaches the surface, 0 in shadow: each pixel looks along the ground towards the sun."""
+    """1 where the sun reaches the surface, 0 in shadow: each pixel is traced towards the sun."""
     rows, cols = height.shape
     highest = height.max()
     lit = np.ones((rows, cols), np.float32)

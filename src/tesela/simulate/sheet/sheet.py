@@ -1,4 +1,4 @@
-"""The virtual sheet: ground of some hundred metres to some kilometres, parcel by parcel, as an orthophoto shows it."""
+"""The virtual sheet: an area of some hundred metres to some kilometres, parcel by parcel, as in an orthophoto."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tesela.core.errors import InputError
 from tesela.generalise.labelling import label_regions
 from tesela.simulate.noise import balance, draw, fractal
 from tesela.simulate.region.parcels import Blocks, make_blocks, make_parcels
-from tesela.simulate.sheet.covers import GROUNDS, NUMBER, SHARES, ZONES
+from tesela.simulate.sheet.covers import COVER_TYPES, NUMBER, SHARES, ZONES
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
@@ -21,23 +21,23 @@ WEST_M, NORTH_M = 380_000.0, 4_160_000.0
 """Upper left corner, in the zone of the sheet."""
 
 _LEAST_M2 = 30.0
-"""Smaller slivers are given to a neighbour."""
+"""Smaller slivers go to a neighbour."""
 
 
 @dataclass(frozen=True, eq=False)
 class Sheet:
-    """The ground of a virtual sheet; arrays are (rows, cols), row 0 in the north."""
+    """The land cover of a virtual sheet; arrays are (rows, cols), row 0 in the north."""
 
     parcel: NDArray[np.int32]
     """Number of the parcel, 0 .. parcels-1; each is connected."""
     kind: NDArray[np.uint8]
-    """(parcels,) position in `covers.GROUNDS`."""
+    """(parcels,) position in `covers.COVER_TYPES`."""
     canopy: NDArray[np.float32]
     """(parcels,) share under crowns, 0 to 1; how dense trees are planted, not what is drawn."""
     turn: NDArray[np.float32]
     """(parcels,) direction of rows and roofs in radians."""
     tone: NDArray[np.float32]
-    """(parcels,) brightness beside the usual, about 1."""
+    """(parcels,) brightness relative to the usual one, about 1."""
     grid: GeoBox
     seed: int
 
@@ -47,13 +47,13 @@ class Sheet:
         return abs(float(self.grid.affine.a))
 
     def names(self) -> list[str]:
-        """Name of the ground of each parcel."""
-        return [GROUNDS[number].name for number in self.kind]
+        """Name of the cover type of each parcel."""
+        return [COVER_TYPES[number].name for number in self.kind]
 
 
 def make_sheet(*, size_px: int = 2048, pixel_m: float = 0.5, seed: int = 0, zone: int = 30) -> Sheet:
     """
-    Lay out a square of Mediterranean ground: farmland in strips, stands of trees, pasture, a village, a stream.
+    Lay out a square of Mediterranean land: farmland in strips, stands of trees, pasture, a village, a stream.
 
     Parameters
     ----------
@@ -98,19 +98,19 @@ def make_sheet(*, size_px: int = 2048, pixel_m: float = 0.5, seed: int = 0, zone
     over = _lines(rng, blocks, zone_of, shape, pixel_m=pixel_m)
 
     key = np.where(over > 0, np.int64(count) + over, strip).astype(np.int32)
-    parcel, found = _connected(key, least_px=round(_LEAST_M2 / pixel_m**2))
-    first = np.full(found, 0, np.int32)
+    parcel, parcels = _connected(key, least_px=round(_LEAST_M2 / pixel_m**2))
+    first = np.full(parcels, 0, np.int32)
     first[parcel.ravel()] = key.ravel()  # any pixel of a parcel has its key, but for slivers
     base = np.where(first < count, first, 0)
     kinds = np.where(first < count, kind[base], first - count).astype(np.uint8)
-    low, high = np.asarray([ground.canopy for ground in GROUNDS], np.float32).T
-    canopy = low[kinds] + (high - low)[kinds] * rng.random(found, dtype=np.float32)
+    low, high = np.asarray([cover_type.canopy for cover_type in COVER_TYPES], np.float32).T
+    canopy = low[kinds] + (high - low)[kinds] * rng.random(parcels, dtype=np.float32)
     return Sheet(
         parcel=parcel,
         kind=kinds,
         canopy=canopy.astype(np.float32),
         turn=turn[home[base]].astype(np.float32),
-        tone=np.clip(rng.normal(1, 0.07, found), 0.82, 1.18).astype(np.float32),
+        tone=np.clip(rng.normal(1, 0.07, parcels), 0.82, 1.18).astype(np.float32),
         grid=GeoBox.from_bbox(
             (WEST_M, NORTH_M - size_px * pixel_m, WEST_M + size_px * pixel_m, NORTH_M),
             f"EPSG:{25800 + zone}",
@@ -152,7 +152,7 @@ def _zones(
 def _turns(
     rng: np.random.Generator, blocks: Blocks, shape: tuple[int, int], *, pixel_m: float
 ) -> NDArray[np.float32]:
-    """Direction of the strips of each block: neighbours are much alike."""
+    """Direction of the strips of each block: neighbours are similar."""
     field = _per_block(rng, blocks, shape, pixel_m=pixel_m, reach_m=600)
     return np.round(0.6 * field + rng.normal(0, 0.12, blocks.count), 4).astype(np.float32)
 
@@ -166,7 +166,7 @@ def _kinds(
     home: NDArray[np.int32],
     pixel_m: float,
 ) -> NDArray[np.uint8]:
-    """Ground of each strip: by chance on farms and in towns; in the wild, neighbours are much alike."""
+    """Cover type of each strip: at random on farms and in towns; elsewhere neighbours are similar."""
     kind = np.zeros(len(home), np.uint8)
     for number, zone in enumerate(SHARES):
         names = list(ZONES[zone])
@@ -193,7 +193,7 @@ def _lines(
     *,
     pixel_m: float,
 ) -> NDArray[np.int32]:
-    """Number of the ground of roads, tracks and water that lies over the parcels; 0 elsewhere."""
+    """Number of the cover type of roads, tracks and water over the parcels; 0 elsewhere."""
     extent_m = shape[0] * pixel_m
     over = np.zeros(shape, np.int32)
     zone = zone_of[blocks.index]
@@ -220,7 +220,7 @@ def _ribbon(
     reach_m: float,
     wander: NDArray[np.float32] | None = None,
 ) -> NDArray[np.bool_]:
-    """A winding band of nearly constant width: where a smooth field, over its gradient, is near nought."""
+    """A winding band of nearly constant width: where a smooth field, over its gradient, is near 0."""
     field = fractal(rng, shape, pixel_m=pixel_m, longest_m=reach_m, shortest_m=reach_m / 6, gain=0.3)
     field -= np.median(field[::8, ::8])
     south, east = np.gradient(field, pixel_m)

@@ -1,4 +1,4 @@
-"""A SIOSE-like map of a virtual sheet: its parcels, partly wrong, outdated and shifted in known places."""
+"""A SIOSE-like map of a virtual sheet: its parcels, some of them wrong, outdated or shifted, all known."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tesela.generalise.labelling import label_regions
 from tesela.io.layers import write_layers
 from tesela.io.legends import load_legend
 from tesela.simulate.region.references import WrongPolygon
-from tesela.simulate.sheet.covers import CONFUSED, FORMER, GROUNDS, LABELS, NUMBER, Ground
+from tesela.simulate.sheet.covers import CONFUSED, COVER_TYPES, FORMER, LABELS, NUMBER, CoverType
 from tesela.simulate.sheet.crowns import ROOF, Relief
 from tesela.simulate.sheet.sheet import Sheet
 
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
 
 
 _LARGEST = 0.03
-"""Largest part of the sheet that one wrong or shifted polygon may be."""
+"""Largest share of the sheet of one wrong or shifted polygon."""
 
 
 @dataclass(frozen=True, eq=False)
 class SioseMap:
-    """What the map says of a sheet; polygon numbers are those of the sheet's parcels."""
+    """The map of a sheet; polygon numbers are those of the parcels of the sheet."""
 
     polygon: NDArray[np.int32]
     """(rows, cols) polygon of each pixel; differs from the sheet's where polygons are shifted."""
     kind: NDArray[np.uint8]
-    """(polygons,) position in `covers.GROUNDS` that the map gives."""
+    """(polygons,) position in `covers.COVER_TYPES` that the map gives."""
     canopy: NDArray[np.float64]
     """(polygons,) FCCARB in per cent, in steps of 5; nan where there are no trees."""
     year: NDArray[np.int16]
@@ -53,14 +53,14 @@ def draw_siose(
     year: int = 2017,
 ) -> SioseMap:
     """
-    Draw the map that a country would have of a sheet.
+    Draw the existing map of a sheet, as a national agency would have it.
 
     Parameters
     ----------
     label_errors, outdated : float
-        Share of the area that gets a confused cover, or the one it had once, 0 to 0.5.
+        Share of the area with a confused cover, or with a former one, 0 to 0.5.
     shifted : float
-        Share of the polygons that lie 4 to 12 metres from their place, 0 to 0.5.
+        Share of the polygons that are moved by 4 to 12 metres, 0 to 0.5.
     year : int
         Year of the image, and of the polygons that are up to date.
 
@@ -80,7 +80,7 @@ def draw_siose(
     for name, table, share in (("outdated", FORMER, outdated), ("label", CONFUSED, label_errors)):
         left = share * sheet.parcel.size
         for index in rng.permutation(len(kind)).tolist():
-            choices = table.get(GROUNDS[kind[index]].name, ())
+            choices = table.get(COVER_TYPES[kind[index]].name, ())
             if index in kinds or not choices or not free[index] or size[index] > 1.3 * left:
                 continue
             kind[index] = NUMBER[choices[int(rng.integers(len(choices)) * rng.integers(0, 2))]]
@@ -88,7 +88,9 @@ def draw_siose(
             left -= size[index]
             if name == "outdated":
                 years[index] = year - int(rng.integers(6, 12))
-    lines = np.asarray([ground.name in ("road", "street", "track", "stream") for ground in GROUNDS])
+    lines = np.asarray(
+        [cover_type.name in ("road", "street", "track", "stream") for cover_type in COVER_TYPES]
+    )
     polygon, moves = _shift(rng, sheet, np.flatnonzero(free & ~lines[sheet.kind]), share=shifted)
     middle = _inner_points(polygon, len(kind))
     wrong = []
@@ -99,8 +101,8 @@ def draw_siose(
             WrongPolygon(
                 polygon=index,
                 kind=kinds.get(index, "shifted"),
-                code=GROUNDS[kind[index]].parts[0].cover,
-                true_code=GROUNDS[sheet.kind[index]].parts[0].cover,
+                code=COVER_TYPES[kind[index]].parts[0].cover,
+                true_code=COVER_TYPES[sheet.kind[index]].parts[0].cover,
                 east_m=east,
                 south_m=south,
                 x_m=round(x, 2),
@@ -111,9 +113,9 @@ def draw_siose(
 
 
 def stand_canopy(sheet: Sheet, kind: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """FCCARB: that of the stand, or what is usual where there is no such stand."""
-    wooded = np.asarray([any(part.species for part in ground.parts) for ground in GROUNDS])[kind]
-    usual = np.asarray([sum(ground.canopy) / 2 for ground in GROUNDS])[kind]
+    """FCCARB: that of the stand, or the usual one where there is no such stand."""
+    wooded = np.asarray([any(part.species for part in cover_type.parts) for cover_type in COVER_TYPES])[kind]
+    usual = np.asarray([sum(cover_type.canopy) / 2 for cover_type in COVER_TYPES])[kind]
     share = np.where(kind == sheet.kind, sheet.canopy, usual)
     return np.where(wooded, 5 * np.rint(20 * share), np.nan)
 
@@ -121,7 +123,7 @@ def stand_canopy(sheet: Sheet, kind: NDArray[np.uint8]) -> NDArray[np.float64]:
 def _shift(
     rng: np.random.Generator, sheet: Sheet, among: NDArray[np.intp], *, share: float
 ) -> tuple[NDArray[np.int32], dict[int, tuple[float, float]]]:
-    """Move some polygons; the ground they leave goes to the nearest other one."""
+    """Move some polygons; the area they leave goes to the nearest other one."""
     from scipy.ndimage import distance_transform_edt, find_objects
 
     moved = sheet.parcel.copy()
@@ -169,7 +171,7 @@ _USES = {
     "3": ("6310", "Áreas naturales terrestres", "631"),
     "5": ("6320", "Áreas de agua", "632"),
 }
-"""ID_USO, its name and HILUCS, by the first digit of the cover; roads, forest and dehesa are told apart below."""
+"""ID_USO, its name and HILUCS, by the first digit of the cover; roads, forest and dehesa follow below."""
 
 _OWN_USES = {
     "142": ("4111", "Vías", "411"),
@@ -182,32 +184,32 @@ _OWN_USES = {
 }
 
 
-def write_siose(path: str | Path, sheet: Sheet, found: SioseMap, relief: Relief) -> Path:
+def write_siose(path: str | Path, sheet: Sheet, siose: SioseMap, relief: Relief) -> Path:
     """
-    Write a map as IGN ships SIOSE AR: T_POLIGONOS, T_USOS, T_COMBINADA, T_VALORES and the lists of codes.
+    Write a map in the format of SIOSE AR: T_POLIGONOS, T_USOS, T_COMBINADA, T_VALORES and the lists of codes.
 
-    FCCARB is what the forest map tells of a stand, LIDAR_POR_ARB and LIDAR_POR_EDF what stands on the polygon now.
+    FCCARB is the canopy of the stand in the forest map; LIDAR_POR_ARB and LIDAR_POR_EDF are measured on the polygon.
     """
-    polygons = _polygons(sheet, found, relief)
+    polygons = _polygons(sheet, siose, relief)
     prefix = f"SAR_{PROVINCE}_T_"
     return write_layers(
         path,
         {
             f"{prefix}POLIGONOS": polygons,
             f"{prefix}USOS": _uses(polygons),
-            f"{prefix}COMBINADA": _combined(sheet, found),
-            f"{prefix}VALORES": _values(polygons, found),
+            f"{prefix}COMBINADA": _combined(sheet, siose),
+            f"{prefix}VALORES": _values(polygons, siose),
             "LISTADO_COBERTURAS": _covers(),
         },
     )
 
 
-def rotulo(ground: Ground) -> str:
-    """ROTULO of a kind of ground, such as ``60CNF_40FDP``."""
-    single = len(ground.parts) == 1
+def rotulo(cover_type: CoverType) -> str:
+    """ROTULO of a cover type, such as ``60CNF_40FDP``."""
+    single = len(cover_type.parts) == 1
     return "_".join(
         ("" if single else f"{part.percent:.0f}") + LABELS[part.cover] + part.attributes
-        for part in ground.parts
+        for part in cover_type.parts
     )
 
 
@@ -216,15 +218,15 @@ def polygon_id(number: int) -> str:
     return f"{PROVINCE}{number:08d}"
 
 
-def _polygons(sheet: Sheet, found: SioseMap, relief: Relief) -> gpd.GeoDataFrame:
+def _polygons(sheet: Sheet, siose: SioseMap, relief: Relief) -> gpd.GeoDataFrame:
     import geopandas as gpd
 
-    numbers, shapes = _outlines(found.polygon, sheet)
-    grounds = [GROUNDS[kind] for kind in found.kind[numbers]]
-    covers = [ground.parts[0].cover for ground in grounds]
+    numbers, shapes = _outlines(siose.polygon, sheet)
+    cover_types = [COVER_TYPES[kind] for kind in siose.kind[numbers]]
+    covers = [cover_type.parts[0].cover for cover_type in cover_types]
     uses = [_use(cover) for cover in covers]
-    trees = _share(found.polygon, (relief.what > 0) & (relief.what < ROOF) & (relief.height_m > 2))
-    roofs = _share(found.polygon, relief.what == ROOF)
+    trees = _share(siose.polygon, (relief.what > 0) & (relief.what < ROOF) & (relief.height_m > 2))
+    roofs = _share(siose.polygon, relief.what == ROOF)
     names = {item.code: item.name for item in load_legend("siose-ar").classes}
     count = len(numbers)
     frame = gpd.GeoDataFrame(
@@ -236,17 +238,17 @@ def _polygons(sheet: Sheet, found: SioseMap, relief: Relief) -> gpd.GeoDataFrame
             "TIPO": ["U" if cover[0] == "1" else "R" for cover in covers],
             "ID_PARCELA": [f"P{number:08d}" for number in numbers],
             "ID_POLYGON": [polygon_id(int(number)) for number in numbers],
-            "ROTULO": [rotulo(ground) for ground in grounds],
+            "ROTULO": [rotulo(cover_type) for cover_type in cover_types],
             "ID_COBERTURA_MAX": np.asarray(covers, np.int32),
             "COBERTURA_DESC": [names[cover] for cover in covers],
             "ID_USO_MAX": [int(use[0]) for use in uses],
             "USO_DESC": [use[1] for use in uses],
             "HILUCS": [int(use[2]) for use in uses],
-            "FCCARB": found.canopy[numbers],
+            "FCCARB": siose.canopy[numbers],
             "LIDAR_POR_EDF": roofs[numbers],
             "LIDAR_POR_ARB": trees[numbers],
             "MEJORADO": [None] * count,
-            "FECHA_REF": [f"{year}-07-01" for year in found.year[numbers]],
+            "FECHA_REF": [f"{year}-07-01" for year in siose.year[numbers]],
         },
         geometry=list(shapes),
         crs=str(sheet.grid.crs),
@@ -260,12 +262,12 @@ def _uses(polygons: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
     return polygons[[*kept, "SUPERF_M2", "geometry"]]
 
 
-def _combined(sheet: Sheet, found: SioseMap) -> gpd.GeoDataFrame:
+def _combined(sheet: Sheet, siose: SioseMap) -> gpd.GeoDataFrame:
     """Neighbours of one cover and use as one polygon."""
     import geopandas as gpd
 
-    cover = np.asarray([int(ground.parts[0].cover) for ground in GROUNDS], np.uint32)
-    values = cover[found.kind][found.polygon]
+    cover = np.asarray([int(cover_type.parts[0].cover) for cover_type in COVER_TYPES], np.uint32)
+    values = cover[siose.kind][siose.polygon]
     number, count = label_regions(values)
     first = np.zeros(count, np.uint32)
     first[number.ravel()] = values.ravel()
@@ -289,15 +291,15 @@ def _combined(sheet: Sheet, found: SioseMap) -> gpd.GeoDataFrame:
     return frame
 
 
-def _values(polygons: gpd.GeoDataFrame, found: SioseMap) -> pd.DataFrame:
+def _values(polygons: gpd.GeoDataFrame, siose: SioseMap) -> pd.DataFrame:
     import pandas as pd
 
     species = {item.code: item.name for item in load_legend("mfe-species-2").classes}
     columns = ("ID_POLYGON", "ROTULO", "FCCARB", "SUPERF_M2", "FECHA_REF")
     rows = []
     for polygon, label, canopy, area, date in polygons[list(columns)].itertuples(index=False):
-        ground = GROUNDS[found.kind[int(polygon[len(PROVINCE) :])]]
-        for part in ground.parts:
+        cover_type = COVER_TYPES[siose.kind[int(polygon[len(PROVINCE) :])]]
+        for part in cover_type.parts:
             rows.append(
                 {
                     "ID_POLYGON": polygon,
@@ -330,8 +332,8 @@ def _share(polygon: NDArray[np.int32], mask: NDArray[np.bool_]) -> NDArray[np.fl
     """Per cent of each polygon under a mask, to a decimal."""
     count = int(polygon.max()) + 1
     size = np.bincount(polygon.ravel(), minlength=count)
-    found = np.bincount(polygon[mask], minlength=count)
-    return np.asarray(np.round(100 * found / np.maximum(size, 1), 1))
+    covered = np.bincount(polygon[mask], minlength=count)
+    return np.asarray(np.round(100 * covered / np.maximum(size, 1), 1))
 
 
 def _outlines(number: NDArray[np.int32], sheet: Sheet) -> tuple[NDArray[np.int32], NDArray[np.object_]]:
@@ -339,12 +341,14 @@ def _outlines(number: NDArray[np.int32], sheet: Sheet) -> tuple[NDArray[np.int32
     import shapely
     from rasterio.features import shapes
 
-    found: dict[int, list[shapely.Polygon]] = {}
+    outlines: dict[int, list[shapely.Polygon]] = {}
     for outline, value in shapes(number, connectivity=4, transform=sheet.grid.affine):
         ring, *holes = outline["coordinates"]
-        found.setdefault(int(value), []).append(shapely.Polygon(ring, holes))
-    order = sorted(found)
+        outlines.setdefault(int(value), []).append(shapely.Polygon(ring, holes))
+    order = sorted(outlines)
     whole: NDArray[np.object_] = np.empty(len(order), np.object_)
-    whole[:] = [found[key][0] if len(found[key]) == 1 else shapely.MultiPolygon(found[key]) for key in order]
+    whole[:] = [
+        outlines[key][0] if len(outlines[key]) == 1 else shapely.MultiPolygon(outlines[key]) for key in order
+    ]
     smoothed = shapely.coverage_simplify(whole, 1.2 * sheet.pixel_m, simplify_boundary=False)
     return np.asarray(order, np.int32), np.asarray(smoothed, object)
