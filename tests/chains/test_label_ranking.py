@@ -181,12 +181,12 @@ def test_no_model_trains_or_validates_on_pixels_that_it_predicts(
 
 def test_texture_is_colour_and_its_surroundings() -> None:
     image = np.random.default_rng(0).random((2, 30, 30)).astype(np.float32)
-    found = texture(image)
-    assert found.shape == (10, 30, 30)
-    assert (found[:2] == image).all()
+    layers = texture(image)
+    assert layers.shape == (10, 30, 30)
+    assert (layers[:2] == image).all()
     window = image[1, 8:13, 10:15]
-    assert found[3, 10, 12] == pytest.approx(window.mean(), abs=1e-5)
-    assert found[5, 10, 12] == pytest.approx(window.std(), abs=1e-4)
+    assert layers[3, 10, 12] == pytest.approx(window.mean(), abs=1e-5)
+    assert layers[5, 10, 12] == pytest.approx(window.std(), abs=1e-4)
 
 
 def test_wrong_labels_rank_first(table_path: Path, wrong: tuple[int, ...], tmp_path: Path) -> None:

@@ -108,6 +108,26 @@ def test_the_commands_export_and_print_agreement(
     assert "quality        4  0.500 (0.000 to 1.000)" in text
 
 
+@pytest.mark.parametrize(
+    ("words", "command"),
+    [
+        (["patches.parquet"], "tesela review serve TABLE"),
+        (["sample.gpkg", "--image", "a.tif"], "tesela review serve TABLE"),
+        (["patches.parquet", "--export", "a.csv"], "tesela review export TABLE -o FILE"),
+        (["patches.parquet", "--agreement"], "tesela review agreement TABLE"),
+        (["--rank", "patches.parquet"], "tesela review rank TABLE"),
+    ],
+)
+def test_former_calls_answer_with_one_line_and_the_new_command(
+    words: list[str], command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["review", *words]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.count("\n") == 1
+    assert f"is now `{command}`" in shown.err
+
+
 def test_a_table_without_verdicts_is_refused(table_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["review", "agreement", str(table_path)]) == 1
     assert "there are no verdicts" in capsys.readouterr().err

@@ -130,9 +130,9 @@ def test_a_tile_of_a_reference_in_another_system_lies_on_the_map(client: TestCli
 
 
 def test_a_tile_of_the_confidence_holds_per_cents(client: TestClient) -> None:
-    found = values_of(client, 4, 0, 0, 1)
-    assert found[0, :400].tolist() == (np.arange(400) // 11).tolist()
-    assert (found[600 - 512 :] == 255).all()
+    tile = values_of(client, 4, 0, 0, 1)
+    assert tile[0, :400].tolist() == (np.arange(400) // 11).tolist()
+    assert (tile[600 - 512 :] == 255).all()
 
 
 def test_imagery_is_a_jpeg_or_where_data_is_missing_a_png_with_holes(client: TestClient) -> None:
@@ -319,10 +319,10 @@ def test_a_reader_that_failed_is_not_lent_again() -> None:
 def test_tiles_are_read_by_many_threads_at_once(client: TestClient) -> None:
     wanted = [(0, 0, x, y) for x in range(3) for y in range(2)] * 6
     alone = {at: client.get("/tiles/{}/{}/{}/{}".format(*at)).content for at in set(wanted)}
-    found: list[bool] = []
+    equal: list[bool] = []
     threads = [
         threading.Thread(
-            target=lambda at=at: found.append(
+            target=lambda at=at: equal.append(
                 client.get("/tiles/{}/{}/{}/{}".format(*at)).content == alone[at]
             )
         )
@@ -332,7 +332,7 @@ def test_tiles_are_read_by_many_threads_at_once(client: TestClient) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert found == [True] * len(wanted)
+    assert equal == [True] * len(wanted)
 
 
 # Who may ask
