@@ -1,4 +1,4 @@
-"""tesela unmix: whole cubes, in blocks, resumed, on Dask, and what it refuses."""
+"""tesela unmix: whole cubes, in blocks, resumed, on Dask, and its errors."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ def expert(model: str) -> Expert:
 def test_the_map_holds_the_experts_shares(model: str, tmp_path: Path) -> None:
     cube = write_cube(tmp_path / "cube.zarr")
     made = unmix_cube(expert(model), cube, tmp_path / "shares.tif", memory=SMALL)
-    found = made.map.read()
+    shares = made.map.read()
     wanted = unmix_pixels(expert(model), make_table()).shares.T.reshape(3, ROWS, COLS)
-    assert np.abs(found - wanted).max() <= 1e-4 + 1e-6
-    assert np.abs(found.sum(0) - 1).max() < 1e-6
+    assert np.abs(shares - wanted).max() <= 1e-4 + 1e-6
+    assert np.abs(shares.sum(0) - 1).max() < 1e-6
     assert (made.pixels, made.unseen) == (ROWS * COLS, 4)
     assert open_abundance(tmp_path / "shares.tif").legend.address == "toy-2"
     assert not list(tmp_path.glob(".shares*"))
@@ -94,7 +94,7 @@ def test_a_coarser_level_is_the_sum_of_its_children(tmp_path: Path) -> None:
     assert np.abs(coarse.read() - np.stack([fine[0] + fine[1], fine[2]])).max() <= 2e-4 + 1e-6
 
 
-def test_an_interrupted_run_goes_on_and_ends_with_the_same_bytes(
+def test_an_interrupted_run_continues_and_ends_with_the_same_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cube = write_cube(tmp_path / "cube.zarr")
@@ -137,22 +137,22 @@ def test_blocks_cover_the_cube_once(tmp_path: Path) -> None:
 
 def test_a_part_is_read_as_it_was_written() -> None:
     generator = np.random.default_rng(0)
-    found = Unmixed(
+    unmixed = Unmixed(
         shares=generator.dirichlet([1, 1, 1], (4, 5)).astype(np.float32),
         deviation=np.full((4, 5, 3), 0.5, np.float32),
         unseen=generator.random((4, 5)) < 0.5,
         imputed=generator.normal(size=(4, 5, 2, 3)).astype(np.float32),
     )
     layout = BlockLayout(3, True, 6)
-    part = layout.unpack(layout.pack(found))
+    part = layout.unpack(layout.pack(unmixed))
     assert (part.shares.sum(0) == 10_000).all()
-    assert (part.unseen == found.unseen).all()
+    assert (part.unseen == unmixed.unseen).all()
     assert (part.deviation == 127).all()
-    assert found.imputed is not None
-    assert (part.series == found.imputed.reshape(4, 5, 6).transpose(2, 0, 1)).all()
+    assert unmixed.imputed is not None
+    assert (part.series == unmixed.imputed.reshape(4, 5, 6).transpose(2, 0, 1)).all()
 
 
-def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
+def test_a_cube_or_expert_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     cube = write_cube(tmp_path / "cube.zarr")
     out = tmp_path / "shares.tif"
     with pytest.raises(InputError, match="lacks the bands swir"):
@@ -160,11 +160,11 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="its months are 1, 2"):
         unmix_cube(expert("brits"), write_cube(tmp_path / "short.zarr", times=TIMES[:6]), out)
     uncalibrated = dataclasses.replace(expert("fclsu").header, variance=())
-    with pytest.raises(ExpertError, match="cannot say how unsure it is, nor was it calibrated"):
+    with pytest.raises(ExpertError, match="has no uncertainty and was not calibrated"):
         unmix_cube(
             Expert(uncalibrated, expert("fclsu").network), cube, out, uncertainty=tmp_path / "spread.tif"
         )
-    with pytest.raises(ExpertError, match="fills no gaps"):
+    with pytest.raises(ExpertError, match="does not fill gaps"):
         unmix_cube(expert("tempcnn"), cube, out, imputed=tmp_path / "filled.zarr")
     segmenter = make_expert()
     with pytest.raises(ExpertError, match="one for unmixing was needed"):
@@ -181,7 +181,7 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     assert not out.exists()
 
 
-def test_the_command_maps_and_tells(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_maps_and_reports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_cube(tmp_path / "cube.zarr")
     save_expert(tmp_path / "one.safetensors", expert("brits"))
     assert load_expert(tmp_path / "one.safetensors").header.task == "unmixing"
@@ -194,7 +194,7 @@ def test_the_command_maps_and_tells(tmp_path: Path, capsys: pytest.CaptureFixtur
     ]
     assert main(words) == 0
     assert (
-        "4 px were never observed: their shares are the mean of the training pixels"
+        "4 px without observations: their shares are the mean of the training pixels"
         in capsys.readouterr().out
     )
     assert main([*words, "--json"]) == 0

@@ -131,4 +131,4 @@ def test_the_command_writes_a_table_and_a_picture_and_names_the_nearest(
     assert main(["unmix", expert]) == 1
     assert "Give a cube and -o FILE to map, or --endmembers FILE" in capsys.readouterr().err
     assert main(["unmix", expert, "cube.zarr", "-o", "a.tif", "--library", "x.csv"]) == 1
-    assert "give --endmembers FILE, too" in capsys.readouterr().err
+    assert "also give --endmembers FILE" in capsys.readouterr().err

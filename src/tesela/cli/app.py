@@ -23,7 +23,6 @@ from tesela.cli import (
     recipe,
     review,
     sample,
-    unmix,
     view,
 )
 from tesela.cli.output import replacement
@@ -76,7 +75,6 @@ _COMMANDS = (
     account,
     publish,
     review,
-    unmix,
     view,
 )
 for _module in _COMMANDS:
@@ -101,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"tesela: {moved}", file=sys.stderr)
         return 2
     os.environ.setdefault("CPL_LOG", os.devnull)  # GDAL's notices are no part of what a person reads
-    warnings.filterwarnings("ignore", message="Dataset has no geotransform")  # our own error says it
+    warnings.filterwarnings("ignore", message="Dataset has no geotransform")  # our own error reports it
     try:
         app(words, prog_name="tesela")
     except SystemExit as end:

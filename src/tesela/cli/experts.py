@@ -1,4 +1,4 @@
-"""`tesela train` and `tesela predict`: from patches to an expert, from an expert to a map."""
+"""`tesela train`, `predict` and `unmix`: from a recipe to an expert, from an expert to a map."""
 
 from __future__ import annotations
 
@@ -15,11 +15,14 @@ from tesela.cli.output import (
     Quiet,
     counted,
     print_json,
+    print_table,
     progress_bar,
     split_names,
 )
 
 if TYPE_CHECKING:
+    from tesela.assessment.abundance.endmembers import EndmemberFiles
+    from tesela.mapping.abundance.unmix import Unmixing
     from tesela.mapping.cascade_map import CascadePrediction
     from tesela.mapping.predict import Prediction
 
@@ -28,6 +31,7 @@ def add_commands(app: typer.Typer) -> None:
     """Add the commands to the application."""
     app.command()(train)
     app.command()(predict)
+    app.command()(unmix)
 
 
 def train(
@@ -38,7 +42,7 @@ def train(
     """
     Train the expert of a recipe.
 
-    The stages before are run as needed; what was interrupted goes on.
+    Earlier stages run if they are not up to date; an interrupted training continues.
 
     Example: tesela train corine.toml
     """
@@ -54,36 +58,39 @@ def predict(
             help="Trained expert (.safetensors), or cascade (.toml, or a folder with cascade.toml)."
         ),
     ],
-    scene: Annotated[str, typer.Argument(help="Scene; several files of the same ground joined by commas.")],
+    scene: Annotated[str, typer.Argument(help="Scene; several files of the same area joined by commas.")],
     out: Out,
     window: Annotated[int, typer.Option(help="Largest side of the network's windows, in pixels.")] = 1088,
     overlap: Annotated[int, typer.Option(help="Pixels that neighbouring windows share.")] = 64,
     engine: Annotated[
-        str, typer.Option(help="auto, torch, compile, openvino or cuda; auto tries on a piece of the scene.")
+        str,
+        typer.Option(
+            help="auto, torch, compile, openvino or cuda; auto takes the fastest on a part of the scene."
+        ),
     ] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
     tta: Annotated[
-        str, typer.Option(help="none, or d4: the mean of eight turned and mirrored views of each window.")
+        str, typer.Option(help="none, or d4: the mean over eight flips and rotations of each window.")
     ] = "none",
     blend: Annotated[
-        str, typer.Option(help="none, or hann: overlapping windows are weighed instead of cropped.")
+        str, typer.Option(help="none, or hann: overlapping windows are weighted instead of cropped.")
     ] = "none",
     memory: Memory = "512 MiB",
     confidence: Annotated[
-        str | None, typer.Option(help="File for the highest probability, per cent.")
+        str | None, typer.Option(help="File for the highest probability, in per cent.")
     ] = None,
-    entropy: Annotated[str | None, typer.Option(help="File for the normalised entropy, per cent.")] = None,
+    entropy: Annotated[str | None, typer.Option(help="File for the normalised entropy, in per cent.")] = None,
     probabilities: Annotated[
-        str | None, typer.Option(help="File for all probabilities, one band a class.")
+        str | None, typer.Option(help="File for all probabilities, one band per class.")
     ] = None,
     cluster: Cluster = None,
-    soft: Annotated[bool, typer.Option(help="Cascade: multiply probabilities down the tree.")] = False,
-    isolated: Annotated[
-        int, typer.Option(help="Cascade: fewer gated pixels than this in 64 x 64 px call for no window.")
-    ] = 8,
-    levels: Annotated[
-        bool, typer.Option(help="Cascade: write the coarser levels as maps of their own.")
+    soft: Annotated[
+        bool, typer.Option(help="Cascade: multiply the probabilities of a class and its parents.")
     ] = False,
+    isolated: Annotated[
+        int, typer.Option(help="Cascade: run no window for fewer gated pixels than this in 64 x 64 px.")
+    ] = 8,
+    levels: Annotated[bool, typer.Option(help="Cascade: also write a map of each coarser level.")] = False,
     bands: BandNames = None,
     scale: Scale = None,
     offset: Offset = None,
@@ -138,10 +145,10 @@ def predict(
                 levels=levels,
                 progress=progress,
             )
-        _show_cascaded(cascaded, quiet=quiet, as_json=as_json)
+        _show_cascade(cascaded, quiet=quiet, as_json=as_json)
         return
     with progress_bar("mapping", quiet=quiet or as_json) as progress:
-        made = predict_map(
+        prediction = predict_map(
             load_expert(expert),
             opened,
             out,
@@ -158,49 +165,167 @@ def predict(
             cluster=cluster,
             progress=progress,
         )
-    _show_made(made, quiet=quiet, as_json=as_json)
+    _show_prediction(prediction, quiet=quiet, as_json=as_json)
 
 
-def _show_made(made: Prediction, *, quiet: bool, as_json: bool) -> None:
+def _show_prediction(prediction: Prediction, *, quiet: bool, as_json: bool) -> None:
     if as_json:
         print_json(
             {
-                "map": made.map.path,
-                "legend": made.map.legend.address,
-                "engine": made.engine,
-                "trial_mpx_per_s": {name: round(rate, 3) for name, rate in made.trial.rates.items()},
-                "windows": made.windows,
-                "pixels": made.pixels,
-                "seconds": round(made.seconds, 2),
-                "resumed_parts": made.resumed,
+                "map": prediction.map.path,
+                "legend": prediction.map.legend.address,
+                "engine": prediction.engine,
+                "benchmark_mpx_per_s": {
+                    name: round(rate, 3) for name, rate in prediction.trial.rates.items()
+                },
+                "windows": prediction.windows,
+                "pixels": prediction.pixels,
+                "seconds": round(prediction.seconds, 2),
+                "resumed_parts": prediction.resumed,
             }
         )
         return
     if not quiet:
-        again = f", {made.resumed} parts kept from a former run" if made.resumed else ""
+        kept = f", {prediction.resumed} parts kept from an earlier run" if prediction.resumed else ""
+        windows = counted(prediction.windows, "window")
         print(
-            f"{made.pixels:,} px in {counted(made.windows, 'window')} by {made.engine}, {made.seconds:.1f} s{again}"
+            f"{prediction.pixels:,} px in {windows} by {prediction.engine}, {prediction.seconds:.1f} s{kept}"
         )
-    print(f"map  {made.map.path}")
+    print(f"map  {prediction.map.path}")
 
 
-def _show_cascaded(made: CascadePrediction, *, quiet: bool, as_json: bool) -> None:
+def _show_cascade(prediction: CascadePrediction, *, quiet: bool, as_json: bool) -> None:
     if as_json:
         print_json(
             {
-                "map": made.map.path,
-                "levels": [item.path for item in made.levels],
-                "legend": made.map.legend.address,
-                "engines": dict(made.engines),
-                **made.tally.to_dict(),
-                "pixels": made.pixels,
-                "seconds": round(made.seconds, 2),
-                "resumed_parts": made.resumed,
+                "map": prediction.map.path,
+                "levels": [item.path for item in prediction.levels],
+                "legend": prediction.map.legend.address,
+                "engines": dict(prediction.engines),
+                **prediction.tally.to_dict(),
+                "pixels": prediction.pixels,
+                "seconds": round(prediction.seconds, 2),
+                "resumed_parts": prediction.resumed,
             }
         )
         return
     if not quiet:
-        used = ", ".join(f"{names} by {name}" for names, name in made.engines.items())
-        print(f"{made.pixels:,} px, {used}, {made.seconds:.1f} s")
-    for path in (made.map.path, *(item.path for item in made.levels)):
+        used = ", ".join(f"{names} by {name}" for names, name in prediction.engines.items())
+        print(f"{prediction.pixels:,} px, {used}, {prediction.seconds:.1f} s")
+    for path in (prediction.map.path, *(item.path for item in prediction.levels)):
         print(f"map  {path}")
+
+
+def unmix(
+    expert: Annotated[str, typer.Argument(help="Trained expert for unmixing (.safetensors).")],
+    cube: Annotated[
+        str | None,
+        typer.Argument(help="Cube of monthly series (Zarr folder); optional with --endmembers."),
+    ] = None,
+    out: Annotated[str | None, typer.Option("--out", "-o", help="Abundance map to write.")] = None,
+    level: Annotated[
+        int | None, typer.Option(help="Coarser level of the legend to write; default: the expert's.")
+    ] = None,
+    classes: Annotated[str | None, typer.Option(help="File for the class map of the largest shares.")] = None,
+    uncertainty: Annotated[
+        str | None, typer.Option(help="File for the standard deviation of each share.")
+    ] = None,
+    imputed: Annotated[
+        str | None, typer.Option(help="Cube for the series with their gaps filled (BRITS).")
+    ] = None,
+    endmembers: Annotated[
+        str | None,
+        typer.Option(help="CSV for the expert's monthly endmember spectra; a PNG is written beside it."),
+    ] = None,
+    library: Annotated[
+        str | None,
+        typer.Option(
+            help="CSV of other spectra (class, month, band, value): the nearest one to each endmember is printed."
+        ),
+    ] = None,
+    engine: Annotated[str, typer.Option(help="auto, torch or openvino.")] = "auto",
+    memory: Memory = "512 MiB",
+    cluster: Cluster = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """
+    Map the share of each class in each pixel of a cube.
+
+    The map is a COG with one band per class. After a crash, the same command continues.
+
+    Example: tesela unmix experts/sipna.safetensors cube.zarr -o abundances.tif --classes largest.tif
+    """
+    from tesela.assessment.abundance.endmembers import write_endmembers
+    from tesela.core.errors import RecipeError
+    from tesela.io.cube import open_cube
+    from tesela.mapping.abundance.unmix import unmix_cube
+    from tesela.models.expert import load_expert
+    from tesela.models.inference import endmembers_of
+
+    if (cube is None) != (out is None) or (cube is None and endmembers is None):
+        raise RecipeError("Give a cube and -o FILE to map, or --endmembers FILE, or all three.")
+    if library is not None and endmembers is None:
+        raise RecipeError("--library compares endmembers: also give --endmembers FILE.")
+    opened = load_expert(expert)
+    spectra = None
+    if endmembers is not None:
+        learned = endmembers_of(opened)
+        titles = [opened.header.legend[code].name for code in learned.names]
+        spectra = write_endmembers(learned, endmembers, titles=titles, library=library)
+    unmixing = None
+    if cube is not None and out is not None:
+        with progress_bar("unmixing", quiet=quiet or as_json) as progress:
+            unmixing = unmix_cube(
+                opened,
+                open_cube(cube),
+                out,
+                level=level,
+                classes=classes,
+                uncertainty=uncertainty,
+                imputed=imputed,
+                engine=engine,
+                memory=memory,
+                cluster=cluster,
+                progress=progress,
+            )
+    if as_json:
+        print_json({**_spectra_document(spectra), **_map_document(unmixing)})
+        return
+    if spectra is not None:
+        if spectra.matches:
+            rows = [(one.name, one.nearest, f"{one.angle_deg:.1f}") for one in spectra.matches]
+            print_table(rows, header=("class", "nearest in the library", "angle, degrees"), right=(2,))
+        print(f"spectra  {spectra.table}\npicture  {spectra.picture}")
+    if unmixing is not None:
+        if not quiet:
+            kept = f", {unmixing.resumed} blocks kept from an earlier run" if unmixing.resumed else ""
+            print(f"{unmixing.pixels:,} px by {unmixing.engine}, {unmixing.seconds:.1f} s{kept}")
+            if unmixing.unseen:
+                print(
+                    f"{unmixing.unseen:,} px without observations: their shares are the mean of the training pixels"
+                )
+        print(f"map  {unmixing.map.path}")
+
+
+def _map_document(unmixing: Unmixing | None) -> dict[str, object]:
+    if unmixing is None:
+        return {}
+    return {
+        "map": unmixing.map.path,
+        "legend": unmixing.map.legend.address,
+        "engine": unmixing.engine,
+        "pixels": unmixing.pixels,
+        "never_observed": unmixing.unseen,
+        "seconds": round(unmixing.seconds, 2),
+        "resumed_blocks": unmixing.resumed,
+    }
+
+
+def _spectra_document(spectra: EndmemberFiles | None) -> dict[str, object]:
+    if spectra is None:
+        return {}
+    nearest = {
+        one.name: {"nearest": one.nearest, "angle_deg": round(one.angle_deg, 3)} for one in spectra.matches
+    }
+    return {"endmembers": str(spectra.table), "picture": str(spectra.picture), "library": nearest}

@@ -98,7 +98,7 @@ class ExpertHeader:
 
     def to_dict(self) -> dict[str, object]:
         """Document from which `from_dict` builds the same header."""
-        made = self.provenance
+        provenance = self.provenance
         return {
             "format": FORMAT,
             "task": self.task,
@@ -114,10 +114,10 @@ class ExpertHeader:
             "training": dict(self.training),
             "scores": dict(self.scores),
             "provenance": {
-                "seed": made.seed,
-                "date": made.date,
-                "versions": dict(made.versions),
-                "fingerprints": dict(made.fingerprints),
+                "seed": provenance.seed,
+                "date": provenance.date,
+                "versions": dict(provenance.versions),
+                "fingerprints": dict(provenance.fingerprints),
             },
         }
 
@@ -138,7 +138,7 @@ class ExpertHeader:
             )
         try:
             legend = _table(document["legend"])
-            made = _table(document["provenance"])
+            provenance = _table(document["provenance"])
             return cls(
                 architecture=read_architecture(document["architecture"]),
                 legend=Legend.from_rows(
@@ -155,10 +155,10 @@ class ExpertHeader:
                 training=_table(document["training"]),
                 scores=_table(document["scores"]),
                 provenance=Provenance(
-                    seed=int(str(made["seed"])),
-                    date=str(made["date"]),
-                    versions=_texts(made["versions"]),
-                    fingerprints=_texts(made["fingerprints"]),
+                    seed=int(str(provenance["seed"])),
+                    date=str(provenance["date"]),
+                    versions=_texts(provenance["versions"]),
+                    fingerprints=_texts(provenance["fingerprints"]),
                 ),
             )
         except KeyError as error:
