@@ -15,22 +15,23 @@ import torch
 from affine import Affine
 from odc.geo.geobox import GeoBox
 
+from recipe_keys import keys_by_section, recorded_reads
 from tesela.assessment.confusion import Confusion
 from tesela.assessment.scores import score
 from tesela.chains.lulucf import demo as lulucf_demo
-from tesela.chains.lulucf.quality_classes import follow_splits, take_qualities
 from tesela.chains.lulucf.recipe import PAPER, LulucfRecipe
 from tesela.chains.lulucf.scores import join_labels
 from tesela.chains.lulucf.table import Row, Table
 from tesela.chains.run import run_recipe
+from tesela.chains.targets import follow_splits, take_qualities
 from tesela.comparison.compare import compare_recipe
 from tesela.core.errors import InputError, RecipeError
 from tesela.core.scene import Scene
 from tesela.io.legends import load_legend
 from tesela.io.maps import MapReader, open_map
 from tesela.mapping.cascade import Cascade, Gate, Member
-from tesela.models.architecture import UnetArchitecture
 from tesela.models.expert import Expert, ExpertHeader
+from tesela.models.segmentation.unet import UnetArchitecture
 from tesela.patches.table import PatchTable
 from tesela.recipes.schema import check_recipe
 from tesela.sources.siose.rules import species_legend
@@ -44,6 +45,8 @@ paths = ["a.tif"]
 [reference]
 path = "b.gpkg"
 """
+NOT_READ = {("CascadeMappingSection", key) for key in ("tta", "blend", "cluster", "entropy", "probabilities")}
+"""Keys that a cascade refuses."""
 CONTEXT, TREES, SPECIES = (
     load_legend("lulucf-context"),
     load_legend("tree-cover"),
@@ -98,19 +101,19 @@ def test_the_recipe_without_experts_is_that_of_the_paper() -> None:
     recipe = check_recipe(tomllib.loads(GOOD), where="recipe")
     assert isinstance(recipe, LulucfRecipe)
     assert [item.name for item in recipe.experts] == ["context", "canopy", "species"]
-    assert [recipe.legend_of(item).codes for item in recipe.experts[1:]] == [
+    assert [recipe.legend_of(item, None).codes for item in recipe.experts[1:]] == [
         ("tree", "open"),
         ("45", "24", "CNF", "FDC", "FDP"),
     ]
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"species": ["4500"]}, "4500"),
-        ({"measures": ["loss", "loss"]}, "measure loss stands twice"),
-        ({"measures": ["weights"]}, "measures.0 = 'weights'"),
-        ({"patches": {"split": "quality"}}, "patches.reviewed names no reviewed patch table"),
+        ({"imbalance": ["loss", "loss"]}, "imbalance strategy loss stands twice"),
+        ({"imbalance": ["weights"]}, "imbalance.0 = 'weights'"),
+        ({"patches": {"split": "quality"}}, "reviewed names no reviewed patch table"),
         ({"reference": {"path": "b.gpkg", "min_area": "1 acre"}}, "'1 acre' is not an area"),
         (
             {"experts": [{"name": "x", "legend": "tree-cover", "parent": "y"}]},
@@ -131,8 +134,8 @@ def test_the_recipe_without_experts_is_that_of_the_paper() -> None:
         ),
     ],
 )
-def test_a_mistake_is_named(change: dict[str, object], told: str) -> None:
-    with pytest.raises(RecipeError, match=re.escape(told)):
+def test_a_mistake_is_named(change: dict[str, object], message: str) -> None:
+    with pytest.raises(RecipeError, match=re.escape(message)):
         check_recipe(tomllib.loads(GOOD) | change, where="recipe")
 
 
@@ -146,14 +149,14 @@ def test_labels_of_three_experts_join_as_the_cascade_maps_them() -> None:
         "species": np.array([[1, 1, 1, 0, 1, 1, 1]], np.uint8),
     }
     joined = join_labels(cascade, labels)[0]
-    # a gate that stands open with nothing known behind it: nodata; a gate that is shut: what lies behind is not asked
+    # an open gate without a label behind it: nodata; behind a closed gate, labels of the child do not count
     assert [codes.get(int(value), "-") for value in joined] == ["water", "open", "45", "-", "-", "crops", "-"]
 
 
-def test_verdicts_are_taken_over_by_patch() -> None:
+def test_ratings_are_taken_over_by_patch() -> None:
     table = patch_table(["a", "b", "c"], quality=["", "", ""])
-    found = take_qualities(table, patch_table(["c", "a", "x"], quality=["low", "high", "medium"]))
-    assert found.frame["quality"].tolist() == ["high", "", "low"]
+    rated = take_qualities(table, patch_table(["c", "a", "x"], quality=["low", "high", "medium"]))
+    assert rated.frame["quality"].tolist() == ["high", "", "low"]
     with pytest.raises(InputError, match="not those of this recipe"):
         take_qualities(table, patch_table(["x"], quality=["low"]))
     with pytest.raises(InputError, match="not those of this recipe"):
@@ -163,24 +166,22 @@ def test_verdicts_are_taken_over_by_patch() -> None:
 def test_experts_below_follow_the_split_of_the_first() -> None:
     first = patch_table(["a", "b", "c"], quality=["high", "medium", "low"])
     first = first.with_splits(np.array(["train", "val", "test"], object))
-    found = follow_splits(patch_table(["c", "d", "a", "b"], quality=[""] * 4), first)
-    assert found.frame["split"].tolist() == ["test", "none", "train", "val"]
-    assert found.frame["quality"].tolist() == ["low", "", "high", "medium"]
+    followed = follow_splits(patch_table(["c", "d", "a", "b"], quality=[""] * 4), first)
+    assert followed.frame["split"].tolist() == ["test", "none", "train", "val"]
+    assert followed.frame["quality"].tolist() == ["low", "", "high", "medium"]
     with pytest.raises(InputError, match="No patch of split 'val'"):
         follow_splits(patch_table(["a"], quality=[""]), first)
 
 
-def row(name: str, measure: str, ground: str) -> Row:
+def row(name: str, imbalance: str, area: str) -> Row:
     none = np.zeros(2, np.int64)
     counts = Confusion(TREES, np.array([[6, 2], [1, 1]], np.int64), none, none)
-    return Row.of(name, measure, ground, score(counts))
+    return Row.of(name, imbalance, area, score(counts))
 
 
 def test_the_table_holds_each_score_once_and_survives_json() -> None:
-    names, grounds = ("context", "cascade"), ("test patches", "unbiased patches")
-    rows = [
-        row(name, measure, ground) for measure in ("loss", "none") for ground in grounds for name in names
-    ]
+    names, areas = ("context", "cascade"), ("test patches", "unbiased patches")
+    rows = [row(name, strategy, area) for strategy in ("loss", "none") for area in areas for name in names]
     table = Table(tuple(rows), ("loss", "none"))
     assert table.rows[0].accuracy == pytest.approx(0.7)
     assert table.rows[0].miou == pytest.approx((6 / 9 + 1 / 4) / 2)
@@ -204,9 +205,11 @@ def test_one_recipe_makes_experts_cascade_map_and_table_and_then_rests(
     size = lulucf_demo.DemoSize(768, 0.5, patch_px=64, encoder="resnet10t", decoder="small", epochs=1)
     monkeypatch.setitem(lulucf_demo.SIZES, "small", size)
     file = lulucf_demo.write_lulucf_demo(tmp_path, size="small", seed=0)
-    text = file.read_text(encoding="utf-8").replace('measures = ["loss", "none"]', 'measures = ["loss"]')
+    text = file.read_text(encoding="utf-8").replace('imbalance = ["loss", "none"]', 'imbalance = ["loss"]')
     file.write_text(text, encoding="utf-8")
-    done = run_recipe(file, quiet=True)
+    with recorded_reads(monkeypatch) as reads:
+        done = run_recipe(file, quiet=True)
+    assert keys_by_section(LulucfRecipe) - reads == NOT_READ, "the chain reads all keys"
     assert done.run.done == [
         "label",
         "patches",
@@ -218,11 +221,11 @@ def test_one_recipe_makes_experts_cascade_map_and_table_and_then_rests(
     ]
     table = Table.from_dict(json.loads((tmp_path / "report" / "table.json").read_text(encoding="utf-8")))
     assert table.names == ("context", "canopy", "species", "cascade")
-    assert table.grounds == ("test patches", "unbiased patches")
-    found = open_map(tmp_path / "maps" / "loss" / "sheet.tif")
-    assert found.legend.codes[:6] == CONTEXT.codes
-    with MapReader(found) as reader:
-        assert (reader.read(found.grid) > 0).all()
+    assert table.areas == ("test patches", "unbiased patches")
+    made = open_map(tmp_path / "maps" / "loss" / "sheet.tif")
+    assert made.legend.codes[:6] == CONTEXT.codes
+    with MapReader(made) as reader:
+        assert (reader.read(made.grid) > 0).all()
     assert any("report" in line for line in done.lines)
     assert run_recipe(file, quiet=True).run.done == []
 

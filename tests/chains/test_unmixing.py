@@ -12,8 +12,10 @@ import shapely
 from affine import Affine
 from odc.geo.geobox import GeoBox
 
+from recipe_keys import keys_by_section, recorded_reads
 from tesela.chains.run import build_chain, run_recipe
-from tesela.chains.unmixing.unlabelled import read_series
+from tesela.chains.unmixing.chain import read_series
+from tesela.chains.unmixing.recipe import UnmixingRecipe
 from tesela.core.errors import InputError, RecipeError
 from tesela.io.abundance import AbundanceWriter, open_abundance
 from tesela.io.cube_writer import CubeWriter
@@ -22,16 +24,23 @@ from tesela.io.msmtu import BANDS, TIMES
 from tesela.io.timespec import LabelledSeries, write_timespec
 from tesela.models.expert import load_expert
 from tesela.models.output import Tensor, UnmixingNetwork
-from tesela.patches.pixels import read_pixel_table
-from tesela.patches.published import table_of_timespec
-from tesela.recipes.chain_registry import find_chain
+from tesela.patches.pixels import read_pixel_table, table_of_timespec
+from tesela.recipes.chain_registry import find_chain, write_template
 from tesela.recipes.schema import check_recipe, load_recipe
 from tesela.recipes.stages import run_stages
-from tesela.recipes.templates import write_template
 from tesela.simulate.region.modis import _Response, _season_weights
-from tesela.training.unmixing.train import load_start
+from tesela.training.unmixing.loop import load_start
 
 GRID = GeoBox((30, 24), Affine(500, 0, 400_000, 0, -500, 4_100_000), "EPSG:25830")
+NOT_READ = {
+    *(
+        ("CubeSection", key)
+        for key in ("modis", "months", "climatology", "dem", "layers", "memory", "cluster")
+    ),
+    *(("SharesSection", key) for key in ("layer", "field")),
+    *(("PretrainingSection", key) for key in ("series", "epochs")),
+}
+"""Keys that a recipe of a cube and of shares that exist does not need."""
 LAYERS = ("longitude", "latitude", "altitude", "precipitation")
 RECIPE = """
 chain = "unmixing"
@@ -76,8 +85,12 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_chain_runs_from_a_cube_to_a_report_and_is_then_up_to_date(project: Path) -> None:
-    outcome = run_recipe(project / "tiny.toml", quiet=True)
+def test_the_chain_runs_from_a_cube_to_a_report_and_is_then_up_to_date(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with recorded_reads(monkeypatch) as reads:
+        outcome = run_recipe(project / "tiny.toml", quiet=True)
+    assert keys_by_section(UnmixingRecipe) - reads == NOT_READ, "the chain reads all keys"
     assert outcome.run.done == ["label", "pixels", "train", "map", "assess"]
     assert [line.split()[0] for line in outcome.lines] == [
         "MAE",
@@ -118,9 +131,8 @@ def test_a_recipe_may_count_pixels_as_published(project: Path) -> None:
         project / "sipna.gpkg"
     )
     codes = load_legend("sipna-2").codes
-    walk = "from,to,share\n1,artificial,1\n42,forest,1\n"
-    (project / "walk.csv").write_text(walk)
-    reference = 'path = "sipna.gpkg"\nfield = "CLASS"\nsource = "mine"\ncrosswalk = "walk.csv"\n'
+    (project / "crosswalk.csv").write_text("from,to,share\n1,artificial,1\n42,forest,1\n")
+    reference = 'path = "sipna.gpkg"\nfield = "CLASS"\nsource = "mine"\ncrosswalk = "crosswalk.csv"\n'
     for count, share in (("", 204 / 500), ('count = "10 m"\n', 0.4)):
         text = RECIPE.format(ancillary="all").replace('path = "shares.tif"\n', reference + count)
         (project / "tiny.toml").write_text(text)
@@ -158,7 +170,7 @@ def test_pretraining_runs_before_training_on_any_series(
         given.append(load_start(network, start))
         return given[-1]
 
-    monkeypatch.setattr("tesela.training.unmixing.train.load_start", spy)
+    monkeypatch.setattr("tesela.training.unmixing.loop.load_start", spy)
     recipe, folder = load_recipe(project / "tiny.toml")
     chain = build_chain(recipe, folder, quiet=True)
     run_stages(chain.stages, until="train")
@@ -173,7 +185,7 @@ def test_pretraining_runs_before_training_on_any_series(
         assert run_stages(chain.stages, until="train").done == ["train"]
 
 
-def test_series_that_do_not_fit_are_told_before_training(project: Path) -> None:
+def test_series_that_do_not_fit_are_reported_before_training(project: Path) -> None:
     with CubeWriter(project / "other.zarr", GRID, times=TIMES, bands=("red", "nir")) as cube:
         cube.write(0, 0, np.zeros((12, 2, 30, 24)))
     text = RECIPE.format(ancillary="all") + '[pretraining]\nseries = "other.zarr"\n'
@@ -183,7 +195,7 @@ def test_series_that_do_not_fit_are_told_before_training(project: Path) -> None:
     with pytest.raises(InputError, match="have the bands red, nir; the pixels to train on have sur_refl_b01"):
         run_stages(stages, until="train")
     (project / "notes.txt").write_text("x")
-    with pytest.raises(InputError, match="is no series to pretrain on"):
+    with pytest.raises(InputError, match="holds no series to pretrain on"):
         read_series(project / "notes.txt")
 
 
@@ -199,7 +211,7 @@ def test_sets_of_layers_are_those_of_the_published_ablation(project: Path) -> No
         assert read_pixel_table(project / "run/pixels/pixels.safetensors").layers == layers
 
 
-def test_mistakes_of_a_recipe_are_told_at_once() -> None:
+def test_mistakes_of_a_recipe_are_reported_at_once() -> None:
     document = tomllib.loads(RECIPE.format(ancillary="all"))
     document["cube"] = {"path": "cube.zarr", "modis": ["modis"]}
     document["split"]["blok"] = 1

@@ -1,4 +1,4 @@
-"""What chains that make class maps tell of a run: its last lines, scores, counts by block and cost."""
+"""Scores of runs that make class maps: their last lines, metrics, counts by block and cost."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tesela.core.legend import Legend
 
 
 def summary_lines(summary: Mapping[str, Any]) -> tuple[str, ...]:
-    """Last lines of a run for a person: scores, if any map was judged, maps and reports."""
+    """Last lines of a run for a person: scores, if any map was evaluated, maps and reports."""
     names = {"accuracy": "accuracy", "miou": "mIoU", "macro_f1": "macro F1"}
     after = summary.get("generalised")
     return (
@@ -34,13 +34,13 @@ def summary_lines(summary: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def total_scores(scores: Scores) -> dict[str, float]:
-    """The three figures that a summary gives."""
+    """The three figures of a summary."""
     return {"accuracy": scores.accuracy, "miou": scores.mean_iou, "macro_f1": scores.macro_f1}
 
 
 def read_metrics(files: Mapping[str, Path], legend: Legend) -> tuple[Metric, ...]:
     """
-    IoU, F1 and accuracy of all judged maps together, and IoU by tile.
+    IoU, F1 and accuracy of all evaluated maps together, and IoU by tile.
 
     Parameters
     ----------
@@ -66,16 +66,16 @@ def read_metrics(files: Mapping[str, Path], legend: Legend) -> tuple[Metric, ...
     )
 
 
-def count_blocks(judged: Iterable[Assessment]) -> Blocks:
-    """Confusions by tile of assessments whose tiles are the blocks, by the corner of the ground; scored by mean IoU."""
-    found: dict[str, NDArray[np.float64]] = {}
-    for assessment in judged:
+def count_blocks(assessments: Iterable[Assessment]) -> Blocks:
+    """Confusions by tile of assessments whose tiles are the blocks, named by their corner; scored by mean IoU."""
+    counts: dict[str, NDArray[np.float64]] = {}
+    for assessment in assessments:
         for tile in assessment.tiles:
             if tile.confusion.evaluated_px:
                 left, _, _, top = tile.bounds
                 name = f"{left:.8g} {top:.8g}"
-                found[name] = found.get(name, 0.0) + tile.confusion.counts.astype(np.float64)
-    return Blocks(tuple(found), np.stack(list(found.values())), mean_iou)
+                counts[name] = counts.get(name, 0.0) + tile.confusion.counts.astype(np.float64)
+    return Blocks(tuple(counts), np.stack(list(counts.values())), mean_iou)
 
 
 def mean_iou(counts: NDArray[np.float64]) -> NDArray[np.float64]:

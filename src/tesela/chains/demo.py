@@ -1,4 +1,4 @@
-"""Demos: a chain's recipe and the virtual data that it runs on."""
+"""Demos: the recipe of a chain and its virtual data."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from pathlib import Path
 
 from tesela import __version__
 from tesela.core.errors import RecipeError, unknown_name
-from tesela.io.manifest import Manifest, fingerprint
+from tesela.io.fingerprints import fingerprint
+from tesela.io.manifest import Manifest
 from tesela.recipes.chain_registry import find_chain
 
 SIZES = ("small", "full")
-"""A demo is small (minutes on two cores) or full (hours); each chain says what that means."""
+"""A demo is small (minutes on two cores) or full (hours); each chain has its own sizes."""
 
 
 def write_demo(
@@ -26,7 +27,7 @@ def write_demo(
     report: Callable[[str, str], None] = lambda stage, text: None,
 ) -> Path:
     """
-    Make the virtual data and the recipe of a chain's demo in a folder; data that are there already are kept.
+    Make the virtual data and the recipe of a chain's demo in a folder; data that exist are kept.
 
     Returns
     -------
@@ -54,7 +55,7 @@ def keep_simulated(
     report: Callable[[str, str], None],
 ) -> None:
     """
-    Make virtual data in a folder, unless those of the same settings are there already.
+    Make virtual data in a folder, unless those of the same settings exist.
 
     Parameters
     ----------
@@ -62,11 +63,11 @@ def keep_simulated(
         Writes them and returns the files.
     """
     wanted = Manifest("simulate", settings={**settings, "tesela": __version__}, seed=seed)
-    found = Manifest.read(folder)
+    former = Manifest.read(folder)
     if (
-        found is not None
-        and found.same_work(wanted)
-        and all((folder / path).exists() for path in found.outputs)
+        former is not None
+        and former.same_work(wanted)
+        and all((folder / path).exists() for path in former.outputs)
     ):
         report("simulate", "up to date")
         return

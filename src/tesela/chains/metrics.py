@@ -1,4 +1,4 @@
-"""What a chain tells `tesela compare` about a run: its scores, the counts of its blocks of ground, its cost."""
+"""What a run gives to `tesela compare`: its scores, the counts of the blocks of its test area, its cost."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ class Metric:
     """One score of a run, over all classes and by class."""
 
     name: str
-    """As the table heads it: "IoU", "MAE"."""
+    """Head of its column: "IoU", "MAE"."""
     overall: float
     by_class: Mapping[str, float]
     """Value by class name, in the order of the legend; nan where a class is absent; empty where there is none."""
     better: Literal["higher", "lower"] = "higher"
     tiles: Mapping[str, Metric] = field(default_factory=dict)
-    """The same score on each tile of the test ground, by the tile's name; of the headline only."""
+    """The same score on each tile of the test area, by the tile's name; of the headline only."""
     level: int | None = None
-    """Level of the legend, where a chain judges several; each has a table of its own."""
+    """Level of the legend, where a chain evaluates several; each has a table of its own."""
 
     digits: int = 4
     """Decimals that are printed."""
@@ -45,7 +45,7 @@ class Metric:
 
 @dataclass(frozen=True)
 class Blocks:
-    """Counts of each block of the test ground: the headline score is computed from their sum."""
+    """Counts of each block of the test area: the headline score is computed from their sum."""
 
     names: tuple[str, ...]
     """Names of the blocks; runs that are compared are paired by them."""
@@ -56,14 +56,14 @@ class Blocks:
 
 
 class Comparable(Chain, Protocol):
-    """A chain that `tesela compare` can vary; all three are asked for when the last stage has run."""
+    """A chain that `tesela compare` can vary; it calls all three methods when the last stage has run."""
 
     def metrics(self) -> tuple[Metric, ...]:
-        """Scores on the test ground, the headline first."""
+        """Scores on the test area, the headline first."""
         ...
 
     def blocks(self) -> Blocks:
-        """Counts by block of the test ground, for intervals and for the significance of differences."""
+        """Counts by block of the test area, for intervals and for the significance of differences."""
         ...
 
     def mflops_per_px(self) -> float:

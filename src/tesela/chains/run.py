@@ -1,4 +1,4 @@
-"""Chains: a recipe file is run from its first stage to its report."""
+"""Chains: run a recipe file from its first stage to its report."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ class Chain(Protocol):
         ...
 
     def products(self) -> Mapping[str, str]:
-        """What is there to use before the last stage has run, such as {"expert": path}."""
+        """Files that exist before the last stage has run, such as {"expert": path}."""
         ...
 
     def summary(self) -> Mapping[str, object]:
-        """Scores and paths, for JSON; asked for when the last stage has run."""
+        """Scores and paths, for JSON; called when the last stage has run."""
         ...
 
     def lines(self) -> tuple[str, ...]:
-        """Scores, maps and reports for a person; asked for when the last stage has run."""
+        """Scores, maps and reports for a person; called when the last stage has run."""
         ...
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run of a recipe did and made."""
+    """Stages and products of a run of a recipe."""
 
     run: Run
     chain: Chain
@@ -53,12 +53,12 @@ class Outcome:
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """Last lines for a person: those of the chain, or what is there where the run ended before."""
+        """Last lines for a person: those of the chain, or the products so far."""
         if self._finished:
             return self.chain.lines()
         last = (self.run.done + self.run.skipped)[-1]
-        made = (f"{name:<9} {path}" for name, path in self.chain.products().items())
-        return (f"Done up to stage '{last}'.", *made)
+        products = (f"{name:<9} {path}" for name, path in self.chain.products().items())
+        return (f"Done up to stage '{last}'.", *products)
 
     @property
     def _finished(self) -> bool:
@@ -74,12 +74,12 @@ def run_recipe(
     report: Callable[[str, str], None] = lambda stage, text: None,
 ) -> Outcome:
     """
-    Run the stages of a recipe; what is up to date is skipped, what was interrupted goes on.
+    Run the stages of a recipe. Stages that are up to date are skipped, interrupted ones are resumed.
 
     Parameters
     ----------
     start, until : str, optional
-        First stage to do anew, and last stage to run: in the corine chain label, patches, train, map, assess.
+        First stage to run again, and last stage to run: in the corine chain label, patches, train, map, assess.
     quiet : bool
         No progress bars.
     report : callable of (stage, text)
@@ -96,6 +96,6 @@ def run_recipe(
 
 
 def build_chain(recipe: Recipe, folder: Path, *, quiet: bool) -> Chain:
-    """Chain of a checked recipe; `folder` is where its relative paths are meant from."""
-    made: Chain = find_chain(recipe.chain).load("chain")(recipe, folder, quiet=quiet)
-    return made
+    """Chain of a checked recipe; its paths are relative to `folder`."""
+    chain: Chain = find_chain(recipe.chain).load("chain")(recipe, folder, quiet=quiet)
+    return chain

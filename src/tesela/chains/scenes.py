@@ -1,55 +1,372 @@
-"""Scenes as recipes name them, and what chains of scenes share."""
+"""The chain from scenes to class maps: what corine and lulucf share, from the labels to the blocks of a comparison."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
-from functools import cached_property
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
+from tesela.assessment.assessment import assess
+from tesela.chains.class_map_scores import count_blocks, count_mflops_per_px
+from tesela.chains.metrics import Blocks
+from tesela.chains.scene_recipe import WEIGHT_FILES, SceneRecipe
+from tesela.chains.targets import (
+    Target,
+    Training,
+    area_of,
+    evaluated_split,
+    follow_splits,
+    take_qualities,
+)
+from tesela.core.errors import GridError
 from tesela.core.scene import Scene
+from tesela.io.maps import ClassMap, open_map
 from tesela.io.scenes import open_scene
-from tesela.recipes.sections import SceneSection
+from tesela.labels import write_labels
+from tesela.patches.split import split_patches
+from tesela.patches.table import PatchTable, make_patches, read_patches
+from tesela.recipes.sections import HOW_ONLY, SceneSection
+from tesela.recipes.stages import Stage
 
-Section = TypeVar("Section", bound=SceneSection)
+if TYPE_CHECKING:
+    import geopandas as gpd
+
+_LEAST_LABELLED = 0.02
+"""Least labelled share of the patches of further experts, whose labels may be rare."""
+
+Recipe = TypeVar("Recipe", bound=SceneRecipe)
 
 
-class SceneChain(Generic[Section]):
-    """A chain whose recipe lists scenes, to train on, to map, or both."""
+class SceneChain(ABC, Generic[Recipe]):
+    """
+    Stages of one recipe: label, patches, one or more trainings, map, assess.
 
-    def __init__(self, scenes: Sequence[Section], folder: Path, *, bands: Sequence[str] | None) -> None:
+    A chain states its targets and trainings, how it maps its scenes and how it assesses the maps.
+    """
+
+    labels_every_map: ClassVar[bool]
+    """Whether scenes to map only get labels, too, where the reference covers them."""
+
+    def __init__(self, recipe: Recipe, folder: Path, *, quiet: bool) -> None:
+        self.recipe = recipe
         self.folder = folder
-        self._scenes = scenes
-        self._named_bands = bands
+        self.out = folder / recipe.out
+        self.quiet = quiet
+
+    # --- what a chain states
+
+    @property
+    @abstractmethod
+    def targets(self) -> tuple[Target, ...]:
+        """Experts by what they learn; the first one's labels decide the split."""
+
+    @property
+    @abstractmethod
+    def trainings(self) -> tuple[Training, ...]:
+        """Trainings in order."""
+
+    @abstractmethod
+    def legend_files(self) -> Sequence[Path]:
+        """CSV files of legends that the recipe names."""
+
+    @abstractmethod
+    def map(self) -> Sequence[Path]:
+        """Map each scene."""
+
+    @abstractmethod
+    def map_files(self) -> Sequence[Path]:
+        """Maps and confidence rasters that `map` writes and `assess` reads."""
+
+    @abstractmethod
+    def assess(self) -> Sequence[Path]:
+        """Assess maps and experts on pixels that they never saw; write reports and the summary."""
+
+    @abstractmethod
+    def map_file(self, section: SceneSection) -> Path:
+        """The map of a scene that is compared."""
+
+    @abstractmethod
+    def reference_map(self, section: SceneSection) -> ClassMap:
+        """Labels of a scene in the legend of its map."""
+
+    # --- stages
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """Stages in order."""
+        recipe = self.recipe
+        scenes = [section.model_dump() for section in recipe.scenes]
+        bands = list(self.bands) if recipe.bands else None
+        legends = {target.name: target.legend.to_rows() for target in self.targets}
+        references = {target.name: target.reference.model_dump() for target in self.targets}
+        address = self.targets[0].legend.address
+        train = [
+            Stage(
+                training.stage,
+                training.folder,
+                {
+                    "expert": training.file.name,
+                    "training": asdict(training.settings),
+                    "bands": bands,
+                    "legend": legends[training.target.name],
+                },
+                partial(self._training_inputs, training),
+                partial(self._train, training),
+                training.target.legend.address,
+                recipe.seed,
+            )
+            for training in self.trainings
+        ]
+        return (
+            Stage(
+                "label",
+                self.out / "labels",
+                {"scenes": scenes, "references": references, "legends": legends},
+                self._reference_inputs,
+                self.label,
+                address,
+            ),
+            Stage(
+                "patches",
+                self.out / "patches",
+                {
+                    "scenes": scenes,
+                    "patches": recipe.patches.model_dump(),
+                    "bands": bands,
+                    "legends": legends,
+                },
+                self._patch_inputs,
+                self.patches,
+                address,
+                recipe.seed,
+            ),
+            *train,
+            Stage(
+                "map",
+                self.out / "maps",
+                {
+                    "name": recipe.name,
+                    "scenes": scenes,
+                    "mapping": recipe.mapping.model_dump(exclude=HOW_ONLY),
+                    **self.map_settings(),
+                },
+                lambda: [*self.expert_files(), *self.images(("map", "both"))],
+                self.map,
+                address,
+            ),
+            Stage(
+                "assess",
+                self.out / "report",
+                {
+                    "name": recipe.name,
+                    "assessment": recipe.assessment.model_dump(),
+                    "references": references,
+                    "legends": legends,
+                    **self.map_settings(),
+                },
+                lambda: [
+                    *self.map_files(),
+                    *self.label_files(("map", "both")),
+                    *(target.patch_file for target in self.targets),
+                    *self.expert_files(),
+                    *self.images(("map", "both")),
+                ],
+                self.assess,
+                address,
+            ),
+        )
+
+    def map_settings(self) -> Mapping[str, object]:
+        """Further settings on which maps depend."""
+        return {}
 
     @cached_property
     def bands(self) -> tuple[str, ...]:
         """Bands that the networks use, in order."""
-        if self._named_bands:
-            return tuple(self._named_bands)
-        return self.open_scene(self._sections(("train", "both"))[0]).band_names
+        if self.recipe.bands:
+            return tuple(self.recipe.bands)
+        return self.open_scene(self.sections(("train", "both"))[0]).band_names
 
-    def open_scene(self, section: Section) -> Scene:
+    def label(self) -> Sequence[Path]:
+        """Draw the reference in the legend of each expert on the grid of each scene."""
+        files = []
+        for section in self.recipe.scenes:
+            self.check_scene(section)
+            for target in self.targets:
+                file = target.label_file(section)
+                if section.use == "map" and not self.labels_every_map:
+                    file.unlink(missing_ok=True)
+                    continue
+                try:
+                    self.draw(target, section)
+                except GridError:
+                    if section.use != "map":
+                        raise
+                    file.unlink(missing_ok=True)  # a scene to map may lie outside the reference
+                    continue
+                files.append(file)
+        return files
+
+    def check_scene(self, section: SceneSection) -> None:
+        """Check the files of a scene before they are used; a chain that knows its imagery does."""
+
+    def draw(self, target: Target, section: SceneSection) -> None:
+        """Draw the reference of an expert on the grid of a scene."""
+        reference = target.reference
+        write_labels(
+            self.reference_file(target, section),
+            target.label_file(section),
+            like=self.open_scene(section).grid,
+            legend=target.legend,
+            source=reference.source_in(self.folder),
+            field=reference.field,
+            crosswalk=reference.load_crosswalk(target.legend, self.folder),
+            layer=reference.layer,
+        )
+
+    def reference_file(self, target: Target, section: SceneSection) -> Path:
+        """Reference of an expert on a scene."""
+        own = None if target.own_reference else section.reference
+        return self.folder / (own or target.reference.path)
+
+    def patches(self) -> Sequence[Path]:
+        """Cut patches and split them by the first expert's labels; the others follow its split, patch by patch."""
+        settings = self.recipe.patches
+        first, *others = self.targets
+        table = self._cut(first, min_labelled=settings.min_labelled)
+        if settings.reviewed is not None:
+            table = take_qualities(table, read_patches(self.folder / settings.reviewed))
+        table = split_patches(
+            table,
+            settings.split,
+            fractions=settings.fractions,
+            block_m=settings.block,
+            buffer_m=settings.buffer,
+            regions=None if settings.regions is None else self.folder / settings.regions,
+            region_field=settings.region_field,
+            seed=self.recipe.seed,
+            unbiased=settings.unbiased,
+        )
+        files = [table.write(first.patch_file)]
+        for target in others:
+            own = self._cut(target, min_labelled=min(_LEAST_LABELLED, settings.min_labelled))
+            files.append(follow_splits(own, table).write(target.patch_file))
+        return files
+
+    def _cut(self, target: Target, *, min_labelled: float) -> PatchTable:
+        sections = self.sections(("train", "both"))
+        return make_patches(
+            [self.open_scene(section).select(self.bands) for section in sections],
+            [open_map(target.label_file(section)) for section in sections],
+            size_px=self.recipe.patches.size_px,
+            stride_px=self.recipe.patches.stride_px,
+            min_labelled=min_labelled,
+        )
+
+    def _train(self, training: Training) -> Sequence[Path]:
+        from tesela.training.segmentation.train import (
+            train_segmentation,  # loads torch and lightning, seconds
+        )
+
+        weights = self._weight_file(training)
+        settings = training.settings if weights is None else replace(training.settings, weights=str(weights))
+        train_segmentation(
+            read_patches(training.target.patch_file),
+            training.file,
+            settings=settings,
+            bands=self.bands,
+            log_dir=training.logs,
+            quiet=self.quiet,
+        )
+        return [training.file]
+
+    # --- for `tesela compare`
+
+    def blocks(self) -> Blocks:
+        """Confusions by block of the split, of all maps that have labels."""
+        table = read_patches(self.targets[0].patch_file)
+        assessments = []
+        for section in self.evaluated_sections():
+            area = self.evaluated_area(table, section)
+            if area is not None and area.empty:
+                continue
+            side = max(1, round(self.recipe.patches.block / self.open_scene(section).pixel_size_m))
+            predicted, reference = open_map(self.map_file(section)), self.reference_map(section)
+            assessments.append(assess(predicted, reference, tiles_px=side, within=area, edges_px=()))
+        return count_blocks(assessments)
+
+    def mflops_per_px(self) -> float:
+        """Million floating-point operations a pixel of all experts of the map together, on a patch."""
+        side = self.recipe.patches.size_px
+        files = self.expert_files()[: len(self.targets)]
+        return sum(count_mflops_per_px(file, side_px=side) for file in files)
+
+    def evaluated_sections(self) -> list[SceneSection]:
+        """Scenes that are mapped and have labels."""
+        sections = self.sections(("map", "both"))
+        return [section for section in sections if self.targets[0].label_file(section).exists()]
+
+    def evaluated_area(self, table: PatchTable, section: SceneSection) -> gpd.GeoDataFrame | None:
+        """Footprints of the patches of a scene that are evaluated; None for the whole map."""
+        return area_of(table, evaluated_split(table), section)
+
+    # --- files
+
+    @property
+    def summary_file(self) -> Path:
+        """Where `assess` writes what `summary` reads."""
+        return self.out / "report" / "summary.json"
+
+    def open_scene(self, section: SceneSection) -> Scene:
         """Scene of a section of the recipe."""
-        return open_section(section, self.folder)
+        scene = open_scene(
+            [self.folder / path for path in section.paths],
+            bands=section.bands,
+            scale=section.scale,
+            offset=section.offset,
+            nodata=section.nodata,
+            date=section.date,
+            nonfinite=section.nonfinite,
+        )
+        return replace(scene, name=section.name)
 
-    def _sections(self, uses: Sequence[str]) -> list[Section]:
-        return [section for section in self._scenes if section.use in uses]
+    def sections(self, uses: Sequence[str]) -> list[SceneSection]:
+        """Scenes of some uses."""
+        return [section for section in self.recipe.scenes if section.use in uses]
 
-    def _images(self, uses: Sequence[str]) -> list[Path]:
-        return [self.folder / path for section in self._sections(uses) for path in section.paths]
+    def images(self, uses: Sequence[str]) -> list[Path]:
+        """Files of the scenes of some uses."""
+        return [self.folder / path for section in self.sections(uses) for path in section.paths]
 
+    def label_files(self, uses: Sequence[str]) -> list[Path]:
+        """Labels that exist of the scenes of some uses."""
+        files = [target.label_file(item) for target in self.targets for item in self.sections(uses)]
+        return [file for file in files if file.exists()]
 
-def open_section(section: SceneSection, folder: Path) -> Scene:
-    """Scene of a ``[[scenes]]`` entry of the recipe in a folder."""
-    scene = open_scene(
-        [folder / path for path in section.paths],
-        bands=section.bands,
-        scale=section.scale,
-        offset=section.offset,
-        nodata=section.nodata,
-        date=section.date,
-        nonfinite=section.nonfinite,
-    )
-    return replace(scene, name=section.name)
+    def expert_files(self) -> list[Path]:
+        """Experts, those of the first strategy first."""
+        return [training.file for training in self.trainings]
+
+    def _reference_inputs(self) -> list[Path]:
+        files = [file for target in self.targets for file in target.reference.files(self.folder)]
+        files += [self.folder / section.reference for section in self.recipe.scenes if section.reference]
+        return [*dict.fromkeys([*files, *self.legend_files()]), *self.images(("train", "map", "both"))]
+
+    def _patch_inputs(self) -> list[Path]:
+        settings = self.recipe.patches
+        extra = [self.folder / name for name in (settings.reviewed, settings.regions) if name is not None]
+        return [*self.images(("train", "both")), *self.label_files(("train", "both")), *extra]
+
+    def _training_inputs(self, training: Training) -> list[Path]:
+        weights = self._weight_file(training)
+        extra = [] if weights is None else [weights]
+        return [training.target.patch_file, *self.images(("train", "both")), *extra]
+
+    def _weight_file(self, training: Training) -> Path | None:
+        """Local file of pretrained weights."""
+        weights = training.settings.weights
+        local = weights is not None and Path(weights).suffix in WEIGHT_FILES
+        return self.folder / str(weights) if local else None

@@ -64,7 +64,7 @@ def init(
 
     Example: tesela init corine -o corine.toml
     """
-    from tesela.recipes.templates import write_template
+    from tesela.recipes.chain_registry import write_template
 
     path = write_template(chain, Path(out or f"{chain}.toml"))
     print(f"recipe  {path}")

@@ -1,17 +1,19 @@
-"""The chains that recipes can name, and where their parts are found."""
+"""The chains that recipes can name, and their parts."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib import import_module
+from importlib import import_module, resources
+from pathlib import Path
 from typing import Any
 
-from tesela.core.errors import RecipeError, unknown_name
+from tesela.core.errors import InputError, RecipeError, unknown_name
+from tesela.io.manifest import write_whole
 
 
 @dataclass(frozen=True)
 class ChainParts:
-    """Where the parts of a chain are found, each as "module:name" in `tesela.chains`; loaded when asked for."""
+    """Parts of a chain, each as "module:name" in `tesela.chains`; `load` imports them."""
 
     recipe: str
     """Model of its recipe: a subclass of `tesela.recipes.schema.Recipe`."""
@@ -51,3 +53,23 @@ def find_chain(name: str) -> ChainParts:
     if name not in CHAINS:
         raise RecipeError(unknown_name("chain", name, CHAINS))
     return CHAINS[name]
+
+
+def write_template(chain: str, path: Path) -> Path:
+    """
+    Write the commented recipe of a chain.
+
+    Raises
+    ------
+    RecipeError
+        If there is no such chain.
+    InputError
+        If the file exists; it is not overwritten.
+    """
+    find_chain(chain)
+    if path.exists():
+        raise InputError(f"{path} exists and is not overwritten. Name another file (-o).")
+    text = resources.files("tesela.chains").joinpath(chain, "template.toml").read_text(encoding="utf-8")
+    with write_whole(path) as part:
+        part.write_text(text, encoding="utf-8")
+    return path

@@ -14,6 +14,17 @@ from tesela.core.errors import RecipeError
 from tesela.recipes.chain_registry import CHAINS, find_chain
 from tesela.recipes.sections import Section
 
+RENAMED = {
+    "measures": "imbalance",
+    "assessment.ground": "assessment.area",
+    "training.balance": "training.imbalance_strategy",
+    "training.turns": "training.flips_and_rotations",
+    "training.members": "training.ensemble_size",
+    "training.mixture": "training.endmember_decoder",
+    "training.upper": "training.parent_weight",
+}
+"""Former keys and their present names, for the message."""
+
 
 class Recipe(Section):
     """What the recipes of all chains hold; each chain's own model adds its sections."""
@@ -29,7 +40,7 @@ class Recipe(Section):
 
 def load_recipe(path: str | Path) -> tuple[Recipe, Path]:
     """
-    Read and check a recipe; relative paths in it are meant from its folder.
+    Read and check a recipe. Paths in it are relative to its folder.
 
     Returns
     -------
@@ -39,7 +50,7 @@ def load_recipe(path: str | Path) -> tuple[Recipe, Path]:
     Raises
     ------
     RecipeError
-        Lists all mistakes at once, with the nearest known key for an unknown one.
+        Lists all mistakes at once, each unknown key with the nearest known one.
     """
     file = Path(path)
     document = read_document(file)
@@ -65,14 +76,14 @@ def read_document(path: Path) -> dict[str, Any]:
 
 def check_recipe(document: dict[str, Any], *, where: str, folder: Path | None = None) -> Recipe:
     """
-    Check a recipe that was read already, with the model of the chain that it names.
+    Check the document of a recipe with the model of the chain that it names.
 
     Parameters
     ----------
     where : str
         Name of the file, for the message.
     folder : Path, optional
-        Folder from which relative paths are meant; with it, files that are missing are mistakes too.
+        Folder of the recipe. Where it is given, a missing file is a mistake, too.
 
     Raises
     ------
@@ -103,9 +114,12 @@ def _model(chain: object, where: str) -> type[Recipe]:
 def _explain(problem: dict[str, Any], model: type[Recipe]) -> str:
     location = [str(part) for part in problem["loc"]]
     key = ".".join(location)
+    plain = ".".join(part for part in problem["loc"] if isinstance(part, str))
     message = str(problem["msg"]).removeprefix("Value error, ").rstrip(".")
     kind = str(problem["type"])
     if kind in ("extra_forbidden", "unexpected_keyword_argument"):
+        if plain in RENAMED:
+            return f"{key} is now called {RENAMED[plain]}"
         known = _known_keys(problem["loc"][:-1], model)
         near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
         return f"unknown key {key}" + (

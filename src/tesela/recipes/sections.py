@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -14,9 +16,11 @@ from pydantic import (
     model_validator,
 )
 
+from tesela.core.crosswalk import Crosswalk
 from tesela.core.errors import TeselaError
+from tesela.core.legend import Legend
 from tesela.core.units import parse_area_m2, parse_length_m, parse_memory_bytes
-from tesela.io.legends import load_legend
+from tesela.io.legends import load_crosswalk, load_legend
 
 
 def _length(value: Any) -> float:
@@ -33,15 +37,6 @@ def _area(value: Any) -> float:
         raise ValueError(str(error)) from None
 
 
-def _known_legend(name: str) -> str:
-    if not name.endswith(".csv") and ".csv-" not in name:
-        try:
-            load_legend(name)
-        except TeselaError as error:
-            raise ValueError(str(error)) from None
-    return name
-
-
 def _memory(value: Any) -> Any:
     try:
         parse_memory_bytes(value)
@@ -50,12 +45,71 @@ def _memory(value: Any) -> Any:
     return value
 
 
+def recipe_folder(info: ValidationInfo) -> Path | None:
+    """Folder of the recipe that is validated; None where it is checked without one."""
+    return info.context["folder"] if info.context else None
+
+
 def _existing(path: str, info: ValidationInfo) -> str:
-    folder = info.context["folder"] if info.context else None
-    remote = "://" in path or path.startswith("/vsi")
-    if folder is not None and not remote and not (folder / path).exists():
+    folder = recipe_folder(info)
+    if "://" in path or path.startswith("/vsi"):
+        raise ValueError(f"{path} is not a local file; a recipe reads local files, copy it first")
+    if folder is not None and not (folder / path).exists():
         raise ValueError(f"no file {path}")
     return path
+
+
+def legend_file(name: str) -> str | None:
+    """
+    Path of the CSV that a legend's name gives, without its level; None for a shipped legend.
+
+    Examples
+    --------
+    >>> legend_file("mine.csv-2"), legend_file("corine-2")
+    ('mine.csv', None)
+    """
+    match = re.fullmatch(r"(.+\.csv)(-[1-9])?", name)
+    return match[1] if match else None
+
+
+def read_legend(name: str, folder: Path | None) -> Legend:
+    """
+    Legend that a recipe names: a shipped one, or a CSV whose path is relative to the recipe's folder.
+
+    Raises
+    ------
+    LegendError
+        If there is no such legend.
+    """
+    return load_legend(_in_folder(name, folder))
+
+
+def _in_folder(name: str, folder: Path | None) -> str:
+    return str(folder / name) if folder is not None and legend_file(name) else name
+
+
+def _known_legend(name: str, info: ValidationInfo) -> str:
+    folder, file = recipe_folder(info), legend_file(name)
+    if file is not None:
+        _existing(file, info)
+    if file is None or folder is not None:
+        try:
+            read_legend(name, folder)
+        except TeselaError as error:
+            raise ValueError(str(error)) from None
+    return name
+
+
+def _source(name: str, info: ValidationInfo) -> str:
+    return _known_legend(name, info) if legend_file(name) else name
+
+
+def _without_seed(value: Any) -> Any:
+    if isinstance(value, dict) and "seed" in value:
+        raise ValueError(
+            "seed: the seed of the training is that of the recipe; set it at the top of the file"
+        )
+    return value
 
 
 Metres = Annotated[float, BeforeValidator(_length)]
@@ -63,15 +117,19 @@ Metres = Annotated[float, BeforeValidator(_length)]
 SquareMetres = Annotated[float, BeforeValidator(_area)]
 """An area with its unit, such as "25 ha"."""
 LegendName = Annotated[str, AfterValidator(_known_legend)]
-"""A shipped legend, or a CSV."""
+"""A shipped legend, or a CSV in the recipe's folder."""
+SourceName = Annotated[str, AfterValidator(_source)]
+"""Legend of a reference's codes: a shipped one, a CSV, or any text where a crosswalk is given."""
 Memory = Annotated[str | int, AfterValidator(_memory)]
 """An amount of memory with its unit, such as "256 MiB"."""
 InputFile = Annotated[str, AfterValidator(_existing)]
-"""A file or folder, from the recipe's folder; one that is missing is a mistake, where that folder is known."""
+"""A local file or folder, relative to the recipe's folder. A missing one is a mistake where that folder is given."""
+NoSeed = BeforeValidator(_without_seed)
+"""For settings of a training, whose seed is that of the recipe."""
 
 
 class Section(BaseModel):
-    """Keys that are all known; an unknown one is a mistake."""
+    """Keys of one table of a recipe; an unknown key is a mistake."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -81,8 +139,8 @@ class SceneSection(Section):
 
     name: str
     """Short name, used for files and tables."""
-    paths: list[InputFile]
-    """GeoTIFFs of the same ground whose bands follow each other."""
+    paths: list[InputFile] = Field(min_length=1)
+    """GeoTIFFs of the same area. The bands of the files follow each other."""
     bands: list[str] | None = None
     """Names of all bands in the order of the files; default: the names in the files."""
     scale: float | None = None
@@ -91,20 +149,54 @@ class SceneSection(Section):
     date: str = ""
     nonfinite: Literal["error", "nodata"] = "error"
     use: Literal["train", "map", "both"] = "both"
-    """Scenes to train on need reference ground; scenes to map need not."""
+    """Scenes to train on need a reference; scenes to map do not."""
+    reference: InputFile | None = None
+    """Reference of this scene, where it is another file than that of ``[reference]``."""
 
 
 class ReferenceSection(Section):
-    """``[reference]``: the existing map that teaches and judges."""
+    """``[reference]``: the existing map to train on and to compare with."""
 
     path: InputFile
     layer: str | None = None
     field: str | None = None
     """Field with the class codes, for polygons."""
-    source: str = "corine"
-    """Legend in which the codes are drawn."""
+    source: SourceName = "corine"
+    """Legend of the codes."""
     crosswalk: InputFile | None = None
     """CSV (from, to, share), if the shipped one does not fit."""
+
+    @model_validator(mode="after")
+    def _source_has_a_crosswalk(self) -> ReferenceSection:
+        if self.crosswalk is None and legend_file(self.source) is None:
+            try:
+                load_legend(self.source)
+            except TeselaError as error:
+                raise ValueError(f"source: {error} Or name a crosswalk.") from None
+        return self
+
+    def load_crosswalk(self, legend: Legend, folder: Path | None) -> Crosswalk | None:
+        """
+        Crosswalk from the codes to a legend, where the recipe names a CSV.
+
+        Raises
+        ------
+        LegendError
+            If the CSV is wrong, or does not lead to this legend.
+        """
+        if self.crosswalk is None:
+            return None
+        path = self.crosswalk if folder is None else folder / self.crosswalk
+        return load_crosswalk(self.source, legend, path=path)
+
+    def source_in(self, folder: Path) -> str:
+        """Legend of the codes; a CSV with its whole path."""
+        return _in_folder(self.source, folder)
+
+    def files(self, folder: Path) -> list[Path]:
+        """Files that the labels depend on."""
+        names = (self.path, self.crosswalk, legend_file(self.source))
+        return [folder / name for name in names if name is not None]
 
 
 class PatchSection(Section):
@@ -118,27 +210,42 @@ class PatchSection(Section):
     block: Metres = 2000.0
     """Side of the blocks of the `block` split."""
     buffer: Metres = 0.0
-    """Ground left out between blocks of different splits."""
+    """Distance left out between blocks of different splits."""
     regions: InputFile | None = None
     """Polygon layer of the `region` split; default: each scene is a region."""
     region_field: str | None = None
     fractions: tuple[float, float, float] = (0.6, 0.2, 0.2)
     """Shares of train, validation and test."""
+    reviewed: InputFile | None = None
+    """Reviewed patch table, as `tesela review export` writes it."""
+    unbiased: float = Field(0.0, ge=0, lt=1)
+    """Share of all patches, of any quality, held out for testing beside a split by quality."""
 
     @model_validator(mode="after")
-    def _fractions_add_up(self) -> PatchSection:
+    def _split_is_complete(self) -> PatchSection:
         if abs(sum(self.fractions) - 1) > 1e-6 or min(self.fractions) < 0:
             raise ValueError(f"fractions {list(self.fractions)} must not be negative and must sum to 1")
+        if self.split == "quality" and self.reviewed is None:
+            raise ValueError("split is quality, but reviewed names no reviewed patch table")
+        if self.unbiased and self.split != "quality":
+            raise ValueError(
+                f"unbiased is for split = 'quality'; the test patches of split = '{self.split}' are unbiased"
+            )
         return self
 
 
 class MappingSection(Section):
-    """``[mapping]``."""
+    """``[mapping]``: the options of `tesela predict`."""
 
     window_px: int = Field(1088, ge=64)
     overlap_px: int = Field(64, ge=0)
+    engine: Literal["auto", "torch", "compile", "openvino", "cuda"] = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    tta: Literal["none", "d4"] = "none"
+    blend: Literal["none", "hann"] = "none"
     memory: Memory = "256 MiB"
+    cluster: str | None = None
+    """"local", or the address of a Dask scheduler whose workers map the strips."""
     confidence: bool = False
     entropy: bool = False
     probabilities: bool = False
@@ -148,5 +255,9 @@ class AssessmentSection(Section):
     """``[assessment]``."""
 
     tiles_px: int = Field(2048, ge=64)
-    ground: Literal["test", "all"] = "test"
-    """Judge on the test patches only (ground that the model never saw), or on the whole map."""
+    area: Literal["test", "all"] = "test"
+    """Evaluate on the test patches only (pixels that the model never saw), or on the whole map."""
+
+
+HOW_ONLY = {"memory", "cluster"}
+"""Keys of ``[mapping]`` and ``[cube]`` that decide how the work is done; outputs are the same bytes."""

@@ -3,180 +3,73 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tesela import __version__
 from tesela.assessment.assessment import Assessment, Generalised, assess
+from tesela.assessment.confusion import Confusion
 from tesela.assessment.files import assess_generalised
 from tesela.assessment.report import write_report
-from tesela.chains.class_map_scores import (
-    count_blocks,
-    count_mflops_per_px,
-    read_metrics,
-    summary_lines,
-)
+from tesela.assessment.scores import Scores, score
+from tesela.chains.class_map_scores import read_metrics, summary_lines, total_scores
 from tesela.chains.corine.recipe import CorineRecipe
-from tesela.chains.corine.report import map_facts, write_summary
-from tesela.chains.metrics import Blocks, Metric
+from tesela.chains.metrics import Metric
 from tesela.chains.scenes import SceneChain
-from tesela.core.errors import GridError
+from tesela.chains.targets import AREAS, Target, Training, evaluated_split
 from tesela.core.legend import Legend
-from tesela.io.legends import load_crosswalk
-from tesela.io.maps import open_map
-from tesela.labels import write_labels
+from tesela.io.manifest import write_whole
+from tesela.io.maps import ClassMap, open_map
 from tesela.models.expert import read_header
-from tesela.patches.split import split_patches
-from tesela.patches.table import PatchTable, make_patches, read_patches
-from tesela.recipes.sections import SceneSection
-from tesela.recipes.stages import Stage
-from tesela.training.segmentation.settings import SegmentationSettings
+from tesela.patches.table import PatchTable, read_patches
+from tesela.recipes.sections import SceneSection, legend_file
 
 if TYPE_CHECKING:
     import geopandas as gpd
 
+_RASTERS = ("confidence", "entropy", "probabilities")
+"""What `[mapping]` writes beside a map."""
 
-class CorineChain(SceneChain[SceneSection]):
+
+class CorineChain(SceneChain[CorineRecipe]):
     """Stages of one recipe; each reads the files of the stages before it."""
 
-    def __init__(self, recipe: CorineRecipe, folder: Path, *, quiet: bool) -> None:
-        super().__init__(recipe.scenes, folder, bands=recipe.bands)
-        self.recipe = recipe
-        self.out = folder / recipe.out
-        self.quiet = quiet
-        self.patch_file = self.out / "patches" / "patches.parquet"
-        self.expert_file = self.out / "experts" / f"{recipe.name}.safetensors"
-
-    @property
-    def stages(self) -> tuple[Stage, ...]:
-        """Stages in order: label, patches, train, map, assess."""
-        recipe = self.recipe
-        scenes = [section.model_dump() for section in recipe.scenes]
-        bands = list(self.bands) if recipe.bands else None
-        return (
-            Stage(
-                "label",
-                self.out / "labels",
-                self._settings(scenes=scenes, reference=recipe.reference.model_dump()),
-                self._sources,
-                self.label,
-                recipe.legend,
-            ),
-            Stage(
-                "patches",
-                self.out / "patches",
-                self._settings(scenes=scenes, patches=recipe.patches.model_dump(), bands=bands),
-                lambda: [*self._images(("train", "both")), *self._label_files(("train", "both"))],
-                self.patches,
-                recipe.legend,
-                recipe.seed,
-            ),
-            Stage(
-                "train",
-                self.out / "experts",
-                self._settings(training=self._training_settings().__dict__, bands=bands),
-                lambda: [self.patch_file, *self._images(("train", "both"))],
-                self.train,
-                recipe.legend,
-                recipe.seed,
-            ),
-            Stage(
-                "map",
-                self.out / "maps",
-                self._settings(scenes=scenes, mapping=recipe.mapping.model_dump()),
-                lambda: [self.expert_file, *self._images(("map", "both"))],
-                self.map,
-                recipe.legend,
-            ),
-            Stage(
-                "assess",
-                self.out / "report",
-                self._settings(assessment=recipe.assessment.model_dump()),
-                lambda: [
-                    *self._map_files(),
-                    *self._confidence_files(),
-                    *self._label_files(("map", "both")),
-                    self.patch_file,
-                ],
-                self.assess,
-                recipe.legend,
-            ),
-        )
+    labels_every_map = True
 
     @cached_property
     def legend(self) -> Legend:
         """Legend of labels and maps."""
-        return self.recipe.load_legend()
+        return self.recipe.load_legend(self.folder)
 
-    def label(self) -> Sequence[Path]:
-        """Draw the reference on the grid of each scene; scenes to map only may lie outside it."""
-        reference = self.recipe.reference
-        walk = None
-        if reference.crosswalk is not None:
-            walk = load_crosswalk(reference.source, self.legend, path=self.folder / reference.crosswalk)
-        made = []
-        for section in self.recipe.scenes:
-            try:
-                labels = write_labels(
-                    self.folder / reference.path,
-                    self._label_file(section),
-                    like=self.open_scene(section).grid,
-                    legend=self.legend,
-                    source=reference.source,
-                    field=reference.field,
-                    crosswalk=walk,
-                    layer=reference.layer,
-                )
-            except GridError:
-                if section.use != "map":
-                    raise
-                self._label_file(section).unlink(missing_ok=True)
-                continue
-            made.append(Path(labels.path))
-        return made
+    @property
+    def patch_file(self) -> Path:
+        """The patch table."""
+        return self.out / "patches" / "patches.parquet"
 
-    def patches(self) -> Sequence[Path]:
-        """Cut scenes and labels into patches and split them."""
-        settings = self.recipe.patches
-        sections = self._sections(("train", "both"))
-        scenes = [self.open_scene(section).select(self.bands) for section in sections]
-        labels = [open_map(self._label_file(section)) for section in sections]
-        table = make_patches(
-            scenes,
-            labels,
-            size_px=settings.size_px,
-            stride_px=settings.stride_px,
-            min_labelled=settings.min_labelled,
-        )
-        table = split_patches(
-            table,
-            settings.split,
-            fractions=settings.fractions,
-            block_m=settings.block,
-            buffer_m=settings.buffer,
-            regions=None if settings.regions is None else self.folder / settings.regions,
-            region_field=settings.region_field,
-            seed=self.recipe.seed,
-        )
-        return [table.write(self.patch_file)]
+    @property
+    def expert_file(self) -> Path:
+        """The expert."""
+        return self.out / "experts" / f"{self.recipe.name}.safetensors"
 
-    def train(self) -> Sequence[Path]:
-        """Train the network on the train split, chosen by the validation split."""
-        from tesela.training.segmentation.train import (
-            train_segmentation,  # loads torch and lightning, seconds
-        )
+    @cached_property
+    def targets(self) -> tuple[Target, ...]:
+        """One expert, in the legend of the map."""
+        name, reference = self.recipe.name, self.recipe.reference
+        return (Target(name, self.legend, reference, self.out / "labels", self.patch_file),)
 
-        train_segmentation(
-            read_patches(self.patch_file),
-            self.expert_file,
-            settings=self._training_settings(),
-            bands=self.bands,
-            log_dir=self.out / "logs",
-            quiet=self.quiet,
-        )
-        return [self.expert_file]
+    @property
+    def trainings(self) -> tuple[Training, ...]:
+        """One training."""
+        settings = self.recipe.training_settings()
+        experts, logs = self.out / "experts", self.out / "logs"
+        return (Training("train", self.targets[0], settings, experts, self.expert_file, logs),)
+
+    def legend_files(self) -> list[Path]:
+        """The legend, where it is a CSV."""
+        name = legend_file(self.recipe.legend)
+        return [] if name is None else [self.folder / name]
 
     def map(self) -> Sequence[Path]:
         """Map each scene with the expert."""
@@ -185,74 +78,102 @@ class CorineChain(SceneChain[SceneSection]):
 
         settings = self.recipe.mapping
         expert = load_expert(self.expert_file)
-        made = []
-        for section in self._sections(("map", "both")):
-            out = self._map_file(section)
-            extra = {
-                kind: out.with_name(f"{section.name}_{kind}.tif") if getattr(settings, kind) else None
-                for kind in ("confidence", "entropy", "probabilities")
-            }
+        files = []
+        for section in self.sections(("map", "both")):
+            out, rasters = self.map_file(section), self._rasters(section)
             predict_map(
                 expert,
                 self.open_scene(section),
                 out,
                 window_px=settings.window_px,
                 overlap_px=settings.overlap_px,
+                engine=settings.engine,
                 precision=settings.precision,
+                tta=settings.tta,
+                blend=settings.blend,
                 memory=settings.memory,
-                confidence=extra["confidence"],
-                entropy=extra["entropy"],
-                probabilities=extra["probabilities"],
+                cluster=settings.cluster,
+                confidence=rasters.get("confidence"),
+                entropy=rasters.get("entropy"),
+                probabilities=rasters.get("probabilities"),
             )
-            made += [out, *(path for path in extra.values() if path is not None)]
-        return made
+            files += [out, *rasters.values()]
+        return files
 
     def assess(self) -> Sequence[Path]:
-        """Judge each map on ground that the network never saw; write a report each and the summary of all."""
+        """Assess each map on pixels that the network never saw; write a report each and the summary of all."""
         table = read_patches(self.patch_file)
-        judged: dict[str, Assessment] = {}
+        assessments: dict[str, Assessment] = {}
         reports: list[Path] = []
         after: dict[str, Generalised] = {}
-        for section in self._evaluated_sections():
-            found, labels = open_map(self._map_file(section)), open_map(self._label_file(section))
-            judge = partial(
+        for section in self.evaluated_sections():
+            predicted, labels = open_map(self.map_file(section)), self.reference_map(section)
+            assess_here = partial(
                 assess,
                 reference=labels,
                 tiles_px=self.recipe.assessment.tiles_px,
-                within=self._test_ground(table, section),
+                within=self.evaluated_area(table, section),
             )
-            judged[section.name] = judge(found, confidence=self._confidence_file(section))
+            confidence = self._rasters(section).get("confidence")
+            assessments[section.name] = assess_here(predicted, confidence=confidence)
             generalised = assess_generalised(
-                found,
+                predicted,
                 self._report_folder(section) / "generalised.tif",
-                judge,
+                assess_here,
                 mmu_m2=self.recipe.assessment.mmu,
                 min_width_m=self.recipe.assessment.min_width,
             )
             report = write_report(
                 self._report_folder(section),
-                judged[section.name],
-                map=found,
+                assessments[section.name],
+                map=predicted,
                 reference=labels,
                 scene=self.open_scene(section),
                 title=f"{self.recipe.name}: {section.name}",
-                facts=map_facts(
-                    self.recipe,
-                    self.open_scene(section),
-                    expert=read_header(self.expert_file),
-                    ground="the whole map" if self._judges_all(section) else "test patches only",
-                ),
+                facts=self._facts(section, table),
                 training_log=self._training_log(),
                 generalised=generalised,
             )
             reports.append(report)
             if generalised is not None:
                 after[section.name] = generalised
-        made = [Path(item.map.path) for item in after.values()]
-        summary = write_summary(
-            self._summary_file, judged, after, legend=self.legend, maps=self._map_files(), reports=reports
-        )
-        return [*reports, *made, summary]
+        generalised_maps = [Path(item.map.path) for item in after.values()]
+        self._write_summary(assessments, after, reports)
+        return [*reports, *generalised_maps, self.summary_file]
+
+    def _facts(self, section: SceneSection, table: PatchTable) -> dict[str, str]:
+        """Where a map comes from, for its report."""
+        recipe, scene, expert = self.recipe, self.open_scene(section), read_header(self.expert_file)
+        whole = self._whole_map(section)
+        return {
+            "Scene": f"{scene.name} {scene.date}".strip() + f", {len(scene.bands)} bands, {scene.grid.crs}",
+            "Network": f"{expert.architecture.summary}, {len(expert.bands)} bands",
+            "Legend": expert.legend.address,
+            "Reference": self.reference_file(self.targets[0], section).name,
+            "Evaluated on": "the whole map" if whole else f"{AREAS[evaluated_split(table)]} only",
+            "Split": f"{recipe.patches.split}, {recipe.patches.size_px} px patches",
+            "Seed": str(recipe.seed),
+            "Tesela": __version__,
+        }
+
+    def _write_summary(
+        self, assessments: Mapping[str, Assessment], after: Mapping[str, Generalised], reports: Sequence[Path]
+    ) -> None:
+        """Write the scores of all evaluated maps together, and the paths of maps and reports, as JSON."""
+        document: dict[str, object] = {"evaluated": list(assessments)}
+        if assessments:
+            scores = self._scores_of(assessments.values())
+            document |= {**total_scores(scores), "absent": list(scores.absent)}
+        if after:
+            scores = self._scores_of(item.assessment for item in after.values())
+            document["generalised"] = {"rule": next(iter(after.values())).rule, **total_scores(scores)}
+        document["maps"] = [str(self.map_file(item)) for item in self.sections(("map", "both"))]
+        document["reports"] = [str(file) for file in reports]
+        with write_whole(self.summary_file) as part:
+            part.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+
+    def _scores_of(self, assessments: Iterable[Assessment]) -> Scores:
+        return score(sum((item.confusion for item in assessments), Confusion.empty(self.legend)))
 
     def products(self) -> dict[str, str]:
         """Path of the expert, once it is trained."""
@@ -263,86 +184,49 @@ class CorineChain(SceneChain[SceneSection]):
         return summary_lines(self.summary())
 
     def summary(self) -> dict[str, object]:
-        """Scores of all judged maps together and the paths of maps and reports, as `assess` wrote them."""
-        document: dict[str, object] = json.loads(self._summary_file.read_text(encoding="utf-8"))
+        """Scores of all evaluated maps together and the paths of maps and reports, as `assess` wrote them."""
+        document: dict[str, object] = json.loads(self.summary_file.read_text(encoding="utf-8"))
         return document
 
     def metrics(self) -> tuple[Metric, ...]:
-        """IoU, F1 and accuracy on the test ground of all judged maps."""
+        """IoU, F1 and accuracy on the test area of all evaluated maps."""
         files = {
             section.name: self._report_folder(section) / "assessment.json"
-            for section in self._evaluated_sections()
+            for section in self.evaluated_sections()
         }
         return read_metrics(files, self.legend)
 
-    def blocks(self) -> Blocks:
-        """Confusions by block of the split, of all judged maps."""
-        table = read_patches(self.patch_file)
-        judged = []
-        for section in self._evaluated_sections():
-            found, labels = open_map(self._map_file(section)), open_map(self._label_file(section))
-            side = max(1, round(self.recipe.patches.block / self.open_scene(section).pixel_size_m))
-            ground = self._test_ground(table, section)
-            judged.append(assess(found, labels, tiles_px=side, within=ground))
-        return count_blocks(judged)
+    def evaluated_area(self, table: PatchTable, section: SceneSection) -> gpd.GeoDataFrame | None:
+        """Footprints of the patches of a scene that are evaluated; None for the whole map."""
+        return None if self._whole_map(section) else super().evaluated_area(table, section)
 
-    def mflops_per_px(self) -> float:
-        """Million floating-point operations a pixel of the network, on a patch."""
-        return count_mflops_per_px(self.expert_file, side_px=self.recipe.patches.size_px)
+    def _whole_map(self, section: SceneSection) -> bool:
+        """Whether all of a map is evaluated: no patch of the scene was trained on, or the recipe names it."""
+        return self.recipe.assessment.area == "all" or section.use == "map"
 
-    def _evaluated_sections(self) -> list[SceneSection]:
-        return [section for section in self._sections(("map", "both")) if self._label_file(section).exists()]
+    def map_file(self, section: SceneSection) -> Path:
+        """Map of a scene."""
+        return self.out / "maps" / f"{section.name}.tif"
 
-    @property
-    def _summary_file(self) -> Path:
-        return self.out / "report" / "summary.json"
+    def map_files(self) -> list[Path]:
+        """Maps and their confidence."""
+        sections = self.sections(("map", "both"))
+        scores = [self._rasters(section).get("confidence") for section in sections]
+        return [*map(self.map_file, sections), *(path for path in scores if path is not None)]
 
-    def _test_ground(self, table: PatchTable, section: SceneSection) -> gpd.GeoDataFrame | None:
-        """Footprints of the test patches; None for the whole map."""
-        if self._judges_all(section):
-            return None
-        rows = table.of_split("test")
-        return rows[rows["scene"] == section.name]
+    def reference_map(self, section: SceneSection) -> ClassMap:
+        """Labels of a scene."""
+        return open_map(self.targets[0].label_file(section))
 
-    def _judges_all(self, section: SceneSection) -> bool:
-        """Whether all of a map is judged: the scene taught nothing, or the recipe says so."""
-        return self.recipe.assessment.ground == "all" or section.use == "map"
+    def _rasters(self, section: SceneSection) -> dict[str, Path]:
+        """Further rasters of a map, by kind."""
+        folder, kinds = self.out / "maps", [kind for kind in _RASTERS if getattr(self.recipe.mapping, kind)]
+        return {kind: folder / f"{section.name}_{kind}.tif" for kind in kinds}
+
+    def _report_folder(self, section: SceneSection) -> Path:
+        folder = self.out / "report"
+        return folder if len(self.sections(("map", "both"))) == 1 else folder / section.name
 
     def _training_log(self) -> Path | None:
         logs = sorted((self.out / "logs").rglob("metrics.csv"))
         return logs[-1] if logs else None
-
-    def _training_settings(self) -> SegmentationSettings:
-        return replace(self.recipe.training, seed=self.recipe.seed)
-
-    def _settings(self, **parts: object) -> dict[str, object]:
-        return {"name": self.recipe.name, **parts}
-
-    def _sources(self) -> list[Path]:
-        reference = self.recipe.reference
-        extra = [self.folder / reference.crosswalk] if reference.crosswalk else []
-        return [self.folder / reference.path, *extra, *self._images(("train", "map", "both"))]
-
-    def _label_files(self, uses: Sequence[str]) -> list[Path]:
-        return [path for section in self._sections(uses) if (path := self._label_file(section)).exists()]
-
-    def _map_files(self) -> list[Path]:
-        return [self._map_file(section) for section in self._sections(("map", "both"))]
-
-    def _label_file(self, section: SceneSection) -> Path:
-        return self.out / "labels" / f"{section.name}.tif"
-
-    def _map_file(self, section: SceneSection) -> Path:
-        return self.out / "maps" / f"{section.name}.tif"
-
-    def _confidence_file(self, section: SceneSection) -> Path | None:
-        made = self.recipe.mapping.confidence
-        return self.out / "maps" / f"{section.name}_confidence.tif" if made else None
-
-    def _confidence_files(self) -> list[Path]:
-        files = [self._confidence_file(section) for section in self._sections(("map", "both"))]
-        return [path for path in files if path is not None]
-
-    def _report_folder(self, section: SceneSection) -> Path:
-        folder = self.out / "report"
-        return folder if len(self._sections(("map", "both"))) == 1 else folder / section.name

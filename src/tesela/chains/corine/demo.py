@@ -14,7 +14,7 @@ from tesela.simulate.region.spectra import BANDS, SEASONS
 
 @dataclass(frozen=True)
 class DemoSize:
-    """How large a demo is, and how long it trains."""
+    """Size of a demo and length of its training."""
 
     region_px: int
     """Side of the virtual region, in pixels of 10 m."""
@@ -30,7 +30,7 @@ SIZES = {
     "small": DemoSize(960, 5.0, patch_px=96, encoder="resnet10t", decoder="small", epochs=50),
     "full": DemoSize(2000, 25.0, patch_px=128, encoder="resnet50", decoder="full", epochs=60),
 }
-"""The demo by size: some minutes on two cores, or the whole region of 20 x 20 km."""
+"""The demo by size: minutes on two cores, or the whole region of 20 x 20 km."""
 
 BANDS_USED = ("B02", "B03", "B04", "B08", "B11")
 
@@ -74,7 +74,7 @@ confidence = true
 def write_corine_demo(
     out: Path, *, size: str, seed: int, report: Callable[[str, str], None] = lambda stage, text: None
 ) -> Path:
-    """Make the virtual region and the recipe in a folder; a region that is there already is kept."""
+    """Make the virtual region and the recipe in a folder; a region that exists is kept."""
     settings = SIZES[size]
     folder = out / "region"
     wanted = {"size_px": settings.region_px, "min_area_ha": settings.min_area_ha}

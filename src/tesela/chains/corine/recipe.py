@@ -2,59 +2,54 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import ValidationInfo, model_validator
 
+from tesela.chains.scene_recipe import SceneRecipe
+from tesela.core.errors import TeselaError
 from tesela.core.legend import Legend
-from tesela.io.legends import load_legend
-from tesela.recipes.schema import Recipe
 from tesela.recipes.sections import (
     AssessmentSection,
     LegendName,
-    MappingSection,
     Metres,
-    PatchSection,
     ReferenceSection,
-    SceneSection,
     SquareMetres,
+    read_legend,
+    recipe_folder,
 )
-from tesela.training.segmentation.settings import SegmentationSettings
 
 
 class UnitSection(AssessmentSection):
     """``[assessment]``, with the mapping unit of the reference."""
 
     mmu: SquareMetres = 0.0
-    """Judge the map once more after generalising it to this unit; 0 for none."""
+    """Assess the map once more after generalising it to this unit; 0 for none."""
     min_width: Metres = 0.0
     """And to this width."""
 
 
-class CorineRecipe(Recipe):
+class CorineRecipe(SceneRecipe):
     """A whole recipe of the corine chain."""
 
     chain: Literal["corine"]
     name: str = "corine"
     out: str = "runs/corine"
     legend: LegendName = "corine-2"
-    bands: list[str] | None = None
-    """Bands that the network uses, in its order; default: all bands of the first scene."""
-    scenes: list[SceneSection] = Field(min_length=1)
     reference: ReferenceSection
-    patches: PatchSection = PatchSection()
-    training: SegmentationSettings = SegmentationSettings()
-    mapping: MappingSection = MappingSection()
     assessment: UnitSection = UnitSection()
 
     @model_validator(mode="after")
-    def _scene_names_differ(self) -> CorineRecipe:
-        names = [scene.name for scene in self.scenes]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"scene name {', '.join(twice)} stands twice; names must differ")
+    def _crosswalk_leads_to_the_legend(self, info: ValidationInfo) -> CorineRecipe:
+        folder = recipe_folder(info)
+        if folder is not None:
+            try:
+                self.reference.load_crosswalk(self.load_legend(folder), folder)
+            except TeselaError as error:
+                raise ValueError(f"reference.crosswalk: {error}") from None
         return self
 
-    def load_legend(self) -> Legend:
+    def load_legend(self, folder: Path | None) -> Legend:
         """Legend of the labels and the map."""
-        return load_legend(self.legend)
+        return read_legend(self.legend, folder)

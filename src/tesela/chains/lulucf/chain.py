@@ -6,222 +6,147 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
-from tesela.chains.class_map_scores import count_mflops_per_px
-from tesela.chains.lulucf.quality_classes import follow_splits, take_qualities
-from tesela.chains.lulucf.recipe import ExpertSection, LulucfRecipe, SheetSection
+from tesela.chains.lulucf.recipe import ExpertSection, LabelSection, LulucfRecipe
 from tesela.chains.lulucf.table import Table
-from tesela.chains.metrics import Blocks, Metric
+from tesela.chains.metrics import Metric
 from tesela.chains.scenes import SceneChain
-from tesela.io.legends import load_crosswalk
+from tesela.chains.targets import Target, Training
+from tesela.core.errors import RecipeError, join_words
 from tesela.io.manifest import write_whole
-from tesela.io.maps import open_map
-from tesela.labels import write_labels
+from tesela.io.maps import ClassMap, open_map
 from tesela.labels.siose import label_sheet
-from tesela.patches.split import split_patches
-from tesela.patches.table import PatchTable, make_patches, read_patches
-from tesela.recipes.stages import Stage
+from tesela.recipes.sections import SceneSection, legend_file
 from tesela.sources.pnoa import check_one_sheet, check_zone
 from tesela.sources.siose.geopackage import is_siose
-from tesela.training.segmentation.settings import SegmentationSettings
-
-_LEAST_FOLLOWING = 0.02
-"""Least labelled share of the patches of experts below the first, whose labels may be rare."""
+from tesela.sources.siose.rules import SioseRules
 
 
-class LulucfChain(SceneChain[SheetSection]):
+class LulucfChain(SceneChain[LulucfRecipe]):
     """Stages of one recipe; each reads the files of the stages before it."""
 
-    def __init__(self, recipe: LulucfRecipe, folder: Path, *, quiet: bool) -> None:
-        super().__init__(recipe.scenes, folder, bands=recipe.bands)
-        self.recipe = recipe
-        self.out = folder / recipe.out
-        self.quiet = quiet
+    labels_every_map = False
+
+    @cached_property
+    def targets(self) -> tuple[Target, ...]:
+        """The experts, parents first."""
+        return tuple(
+            Target(
+                expert.name,
+                self.recipe.legend_of(expert, self.folder),
+                expert.reference or self.recipe.reference,
+                self.out / "labels" / expert.name,
+                self.out / "patches" / f"{expert.name}.parquet",
+                own_reference=expert.reference is not None,
+            )
+            for expert in self.recipe.experts
+        )
 
     @property
-    def stages(self) -> tuple[Stage, ...]:
-        """Stages in order: label, patches, one train-... per measure and expert, map, assess."""
-        recipe = self.recipe
-        scenes = [section.model_dump() for section in recipe.scenes]
-        experts = [section.model_dump() for section in recipe.experts]
-        named = {"name": recipe.name, "scenes": scenes, "species": recipe.species}
-        training = [self._training(item, measure) for measure in recipe.measures for item in recipe.experts]
-        return (
-            Stage(
-                "label",
-                self.out / "labels",
-                {**named, "experts": experts, "reference": recipe.reference.model_dump()},
-                self._sources,
-                self.label,
-            ),
-            Stage(
-                "patches",
-                self.out / "patches",
-                {**named, "patches": recipe.patches.model_dump(), "bands": recipe.bands},
-                lambda: [*self._images(("train", "both")), *self._label_files(), *self._reviewed()],
-                self.patches,
-                seed=recipe.seed,
-            ),
-            *training,
-            Stage(
-                "map",
-                self.out / "maps",
-                {
-                    **named,
-                    "experts": experts,
-                    "mapping": recipe.mapping.model_dump(),
-                    "measures": recipe.measures,
-                },
-                lambda: [*self._expert_files(), *self._images(("map", "both"))],
-                self.map,
-            ),
-            Stage(
-                "assess",
-                self.out / "report",
-                {**named, "assessment": recipe.assessment.model_dump(), "measures": recipe.measures},
-                lambda: [*self._map_files(), *self._label_files(), *self._patch_files()],
-                self.assess,
-            ),
+    def trainings(self) -> tuple[Training, ...]:
+        """Trainings by strategy against class imbalance, then by expert."""
+        return tuple(
+            self._training(expert, target, strategy)
+            for strategy in self.recipe.strategies
+            for expert, target in zip(self.recipe.experts, self.targets, strict=True)
         )
 
-    def _training(self, expert: ExpertSection, measure: str) -> Stage:
-        recipe = self.recipe
-        return Stage(
-            f"train-{expert.name}" + (f"-{measure}" if measure != recipe.measures[0] else ""),
-            self.out / "experts" / measure / expert.name,
-            {"training": self._training_settings(expert, measure).__dict__, "bands": recipe.bands},
-            lambda: [self.patch_file(expert), *self._images(("train", "both"))],
-            lambda: self._train(expert, measure),
-            recipe.legend_of(expert).address,
-            recipe.seed,
+    def _training(self, expert: ExpertSection, target: Target, strategy: str) -> Training:
+        settings = self.recipe.training_settings()
+        epochs = settings.epochs if expert.epochs is None else expert.epochs
+        first = strategy == self.recipe.strategies[0]
+        return Training(
+            f"train-{expert.name}" + ("" if first else f"-{strategy}"),
+            target,
+            replace(settings, imbalance_strategy=strategy, epochs=epochs),  # type: ignore[arg-type]
+            self.expert_file(expert.name, strategy).parent,
+            self.expert_file(expert.name, strategy),
+            self.out / "logs" / strategy / expert.name,
         )
 
-    def label(self) -> Sequence[Path]:
-        """Draw the reference in the legend of each expert on the grid of each scene to train on or to judge."""
-        made = []
-        for section in self.recipe.scenes:
-            check_one_sheet(section.paths)
-            grid = self.open_scene(section).grid
-            for path in section.paths:
-                check_zone(path, grid)
-            if section.use == "map":
-                continue
-            for expert in self.recipe.experts:
-                made.append(self._label(expert, section))
-        return made
+    def map_settings(self) -> Mapping[str, object]:
+        """Gates and strategies."""
+        gates = [
+            section.model_dump(include={"name", "parent", "classes", "min_confidence"})
+            for section in self.recipe.experts
+        ]
+        return {"experts": gates, "imbalance": list(self.recipe.strategies)}
 
-    def _label(self, expert: ExpertSection, section: SheetSection) -> Path:
-        source = expert.reference or self.recipe.reference
-        path = self.folder / (
-            section.reference if section.reference and not expert.reference else source.path
-        )
-        out, legend = self.label_file(expert, section), self.recipe.legend_of(expert)
-        if is_siose(path):
-            image = self.folder / section.paths[0]
-            outlines = None if source.outlines is None else self.folder / source.outlines
-            label_sheet(path, out, image=image, legend=legend, rules=source.rules, outlines=outlines)
-            return out
-        walk = None
-        if source.crosswalk is not None:
-            walk = load_crosswalk(source.source, legend, path=self.folder / source.crosswalk)
-        write_labels(
+    def legend_files(self) -> list[Path]:
+        """Legends of experts that are a CSV."""
+        names = [legend_file(expert.legend) for expert in self.recipe.experts]
+        return [self.folder / name for name in dict.fromkeys(names) if name is not None]
+
+    def check_scene(self, section: SceneSection) -> None:
+        """Check that the files are of one sheet of PNOA, and of the zone that their names give."""
+        check_one_sheet(section.paths)
+        grid = self.open_scene(section).grid
+        for path in section.paths:
+            check_zone(path, grid)
+
+    def draw(self, target: Target, section: SceneSection) -> None:
+        """Draw SIOSE AR by its rules, or another reference by its crosswalk."""
+        source = target.reference
+        assert isinstance(source, LabelSection)
+        path = self.reference_file(target, section)
+        siose = is_siose(path)
+        if path == self.folder / source.path:
+            _check_keys(source, path, siose=siose)
+        if not siose:
+            super().draw(target, section)
+            return
+        label_sheet(
             path,
-            out,
-            like=self.open_scene(section).grid,
-            legend=legend,
-            source=source.source,
-            field=source.field,
-            crosswalk=walk,
-            layer=source.layer,
+            target.label_file(section),
+            image=self.folder / section.paths[0],
+            legend=target.legend,
+            rules=source.rules,
+            outlines=None if source.outlines is None else self.folder / source.outlines,
         )
-        return out
-
-    def patches(self) -> Sequence[Path]:
-        """Cut patches and split them by the first expert's labels; the others follow its split, patch by patch."""
-        settings = self.recipe.patches
-        first, *others = self.recipe.experts
-        table = self._cut(first, min_labelled=settings.min_labelled)
-        if settings.reviewed is not None:
-            table = take_qualities(table, read_patches(self.folder / settings.reviewed))
-        table = split_patches(
-            table,
-            settings.split,
-            fractions=settings.fractions,
-            block_m=settings.block,
-            buffer_m=settings.buffer,
-            regions=None if settings.regions is None else self.folder / settings.regions,
-            region_field=settings.region_field,
-            seed=self.recipe.seed,
-            unbiased=settings.unbiased,
-        )
-        made = [table.write(self.patch_file(first))]
-        for expert in others:
-            own = self._cut(expert, min_labelled=min(_LEAST_FOLLOWING, settings.min_labelled))
-            made.append(follow_splits(own, table).write(self.patch_file(expert)))
-        return made
-
-    def _cut(self, expert: ExpertSection, *, min_labelled: float) -> PatchTable:
-        sections = self._sections(("train", "both"))
-        return make_patches(
-            [self.open_scene(section).select(self.bands) for section in sections],
-            [open_map(self.label_file(expert, section)) for section in sections],
-            size_px=self.recipe.patches.size_px,
-            stride_px=self.recipe.patches.stride_px,
-            min_labelled=min_labelled,
-        )
-
-    def _train(self, expert: ExpertSection, measure: str) -> Sequence[Path]:
-        from tesela.training.segmentation.train import (
-            train_segmentation,  # loads torch and lightning, seconds
-        )
-
-        out = self.expert_file(expert, measure)
-        train_segmentation(
-            read_patches(self.patch_file(expert)),
-            out,
-            settings=self._training_settings(expert, measure),
-            bands=self.bands,
-            log_dir=self.out / "logs" / measure / expert.name,
-            quiet=self.quiet,
-        )
-        return [out]
 
     def map(self) -> Sequence[Path]:
-        """Assemble a cascade for each measure and map each scene with it."""
+        """Assemble a cascade for each strategy and map each scene with it."""
         from tesela.mapping.cascade import read_cascade
         from tesela.mapping.cascade_map import predict_cascade  # loads torch, seconds
+        from tesela.mapping.cascade_runner import CascadeRules
 
         settings = self.recipe.mapping
-        made = []
-        for measure in self.recipe.measures:
-            file = self._write_cascade(measure)
+        files = []
+        for strategy in self.recipe.strategies:
+            file = self._write_cascade(strategy)
             cascade = read_cascade(file)
-            made.append(file)
-            for section in self._sections(("map", "both")):
-                out = self.map_file(section, measure)
-                confidence = out.with_name(f"{section.name}_confidence.tif") if settings.confidence else None
-                predict_cascade(
+            files.append(file)
+            for section in self.sections(("map", "both")):
+                out = self.map_of(section, strategy)
+                confidence = self._confidence_file(section, strategy)
+                prediction = predict_cascade(
                     cascade,
                     self.open_scene(section),
                     out,
                     window_px=settings.window_px,
                     overlap_px=settings.overlap_px,
+                    engine=settings.engine,
                     precision=settings.precision,
                     memory=settings.memory,
+                    rules=CascadeRules(soft=settings.soft, isolated_px=settings.isolated_px),
                     confidence=confidence,
+                    levels=settings.levels,
                 )
-                made += [out] if confidence is None else [out, confidence]
-        return made
+                files += [out, *([] if confidence is None else [confidence])]
+                files += [Path(level.path) for level in prediction.levels]
+        return files
 
-    def _write_cascade(self, measure: str) -> Path:
-        """Cascade of the experts of a measure, in the folder of its maps."""
-        file = self.cascade_file(measure)
+    def _write_cascade(self, strategy: str) -> Path:
+        """Cascade of the experts of a strategy, in the folder of its maps."""
+        file = self.cascade_file(strategy)
         file.parent.mkdir(parents=True, exist_ok=True)
         lines = [f"name = {json.dumps(self.recipe.name)}"]
         for expert in self.recipe.experts:
             # resolved: in a comparison the folders of stages are links to those that runs share
-            path = Path(os.path.relpath(self.expert_file(expert, measure).resolve(), file.parent.resolve()))
+            model = self.expert_file(expert.name, strategy).resolve()
+            path = Path(os.path.relpath(model, file.parent.resolve()))
             lines += [
                 "",
                 "[[experts]]",
@@ -236,19 +161,17 @@ class LulucfChain(SceneChain[SheetSection]):
         return file
 
     def assess(self) -> Sequence[Path]:
-        """Judge each expert and each cascade on ground that they never saw; write the table and a report a scene."""
+        """Assess each expert and each cascade on pixels that they never saw; write the table and a report a scene."""
         from tesela.chains.lulucf.scores import assess_chain  # loads torch, seconds
 
         return assess_chain(self)
 
     def products(self) -> Mapping[str, str]:
         """Cascade and experts that are there."""
-        cascade = self.cascade_file(self.recipe.measures[0])
-        files = {
-            expert.name: self.expert_file(expert, self.recipe.measures[0]) for expert in self.recipe.experts
-        }
-        found = {name: str(path) for name, path in files.items() if path.exists()}
-        return found | ({"cascade": str(cascade)} if cascade.exists() else {})
+        strategy = self.recipe.strategies[0]
+        files = {target.name: self.expert_file(target.name, strategy) for target in self.targets}
+        files["cascade"] = self.cascade_file(strategy)
+        return {name: str(path) for name, path in files.items() if path.exists()}
 
     def summary(self) -> Mapping[str, object]:
         """The table and the paths of cascade, maps and reports, as `assess` wrote them."""
@@ -268,84 +191,64 @@ class LulucfChain(SceneChain[SheetSection]):
         )
 
     def metrics(self) -> tuple[Metric, ...]:
-        """IoU, F1 and accuracy of the first measure's cascade, and the IoU of each expert."""
+        """IoU, F1 and accuracy of the first strategy's cascade, and the IoU of each expert."""
         return self._table.metrics()
-
-    def blocks(self) -> Blocks:
-        """Confusions of the cascade's map by block of the split."""
-        from tesela.chains.lulucf.scores import count_cascade_blocks  # loads torch, seconds
-
-        return count_cascade_blocks(self)
-
-    def mflops_per_px(self) -> float:
-        """Million floating-point operations a pixel of all experts together; a cascade skips what its gates shut."""
-        side, measure = self.recipe.patches.size_px, self.recipe.measures[0]
-        return sum(
-            count_mflops_per_px(self.expert_file(item, measure), side_px=side) for item in self.recipe.experts
-        )
 
     @property
     def _table(self) -> Table:
         return Table.from_dict(json.loads(self.summary_file.read_text(encoding="utf-8"))["table"])
 
-    @property
-    def summary_file(self) -> Path:
-        """Where `assess` writes what `summary` reads."""
-        return self.out / "report" / "summary.json"
+    def expert_file(self, name: str, strategy: str) -> Path:
+        """An expert that was trained with a strategy against class imbalance."""
+        return self.out / "experts" / strategy / name / f"{name}.safetensors"
 
-    def evaluated_sections(self) -> list[SheetSection]:
-        """Scenes that are mapped and have labels."""
-        return self._sections(("both",))
+    def cascade_file(self, strategy: str) -> Path:
+        """Cascade of the experts of a strategy."""
+        return self.out / "maps" / strategy / "cascade.toml"
 
-    def label_file(self, expert: ExpertSection, section: SheetSection) -> Path:
-        """Labels of a scene in an expert's legend."""
-        return self.out / "labels" / expert.name / f"{section.name}.tif"
+    def map_of(self, section: SceneSection, strategy: str) -> Path:
+        """Map of a scene by the cascade of a strategy."""
+        return self.out / "maps" / strategy / f"{section.name}.tif"
 
-    def patch_file(self, expert: ExpertSection) -> Path:
-        """Patch table of an expert."""
-        return self.out / "patches" / f"{expert.name}.parquet"
+    def map_file(self, section: SceneSection) -> Path:
+        """Map of a scene by the first strategy's cascade."""
+        return self.map_of(section, self.recipe.strategies[0])
 
-    def expert_file(self, expert: ExpertSection, measure: str) -> Path:
-        """An expert that was trained with a measure against class imbalance."""
-        return self.out / "experts" / measure / expert.name / f"{expert.name}.safetensors"
-
-    def cascade_file(self, measure: str) -> Path:
-        """Cascade of the experts of a measure."""
-        return self.out / "maps" / measure / "cascade.toml"
-
-    def map_file(self, section: SheetSection, measure: str) -> Path:
-        """Map of a scene by the cascade of a measure."""
-        return self.out / "maps" / measure / f"{section.name}.tif"
-
-    def _training_settings(self, expert: ExpertSection, measure: str) -> SegmentationSettings:
-        training = self.recipe.training
-        epochs = training.epochs if expert.epochs is None else expert.epochs
-        return replace(training, seed=self.recipe.seed, balance=measure, epochs=epochs)  # type: ignore[arg-type]
-
-    def _sources(self) -> list[Path]:
-        sections = [self.recipe.reference, *(e.reference for e in self.recipe.experts if e.reference)]
-        paths = [path for item in sections for path in (item.path, item.crosswalk, item.outlines) if path]
-        paths += [section.reference for section in self.recipe.scenes if section.reference]
+    def map_files(self) -> list[Path]:
+        """Cascades and maps of all strategies."""
+        sections, strategies = self.sections(("map", "both")), self.recipe.strategies
         return [
-            *(self.folder / path for path in dict.fromkeys(paths)),
-            *self._images(("train", "map", "both")),
+            *(self.cascade_file(strategy) for strategy in strategies),
+            *(self.map_of(section, strategy) for strategy in strategies for section in sections),
         ]
 
-    def _reviewed(self) -> list[Path]:
-        reviewed = self.recipe.patches.reviewed
-        return [] if reviewed is None else [self.folder / reviewed]
+    def reference_map(self, section: SceneSection) -> ClassMap:
+        """Labels of all experts as one map, once `assess` has drawn it."""
+        return open_map(self.joined_file(section))
 
-    def _label_files(self) -> list[Path]:
-        sections = self._sections(("train", "both"))
-        return [self.label_file(expert, section) for expert in self.recipe.experts for section in sections]
+    def joined_file(self, section: SceneSection) -> Path:
+        """Where `assess` writes the labels of all experts as one map."""
+        return self.out / "report" / "reference" / f"{section.name}.tif"
 
-    def _patch_files(self) -> list[Path]:
-        return [self.patch_file(expert) for expert in self.recipe.experts]
+    def _confidence_file(self, section: SceneSection, strategy: str) -> Path | None:
+        wanted = self.recipe.mapping.confidence
+        return self.map_of(section, strategy).with_name(f"{section.name}_confidence.tif") if wanted else None
 
-    def _expert_files(self) -> list[Path]:
-        measures = self.recipe.measures
-        return [self.expert_file(expert, measure) for measure in measures for expert in self.recipe.experts]
 
-    def _map_files(self) -> list[Path]:
-        measures = self.recipe.measures
-        return [self.map_file(section, m) for m in measures for section in self._sections(("map", "both"))]
+def _check_keys(reference: LabelSection, path: Path, *, siose: bool) -> None:
+    """Refuse keys of a reference that would be ignored."""
+    usual = LabelSection.model_construct(path=reference.path)
+    rules = reference.rules != SioseRules()
+    keys = {
+        "layer, field, source or crosswalk": siose
+        and any(
+            getattr(reference, key) != getattr(usual, key)
+            for key in ("layer", "field", "source", "crosswalk")
+        ),
+        "mode, min_share, min_area, trees or canopy_percent": not siose and rules,
+        "outlines": not siose and reference.outlines is not None,
+    }
+    ignored = [name for name, given in keys.items() if given]
+    if ignored:
+        kind = "SIOSE AR, which is read by its own fields" if siose else "not SIOSE AR"
+        raise RecipeError(f"{path} is {kind}: leave {join_words(ignored)} out of its reference.")

@@ -1,4 +1,4 @@
-"""The demo of the lulucf chain: its recipe on a virtual sheet whose patches a virtual photointerpreter judged."""
+"""The demo of the lulucf chain: its recipe on a virtual sheet whose patches a virtual photointerpreter rated."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SCENE = "sheet"
 
 @dataclass(frozen=True)
 class DemoSize:
-    """How large a demo is, and how long it trains."""
+    """Size of a demo and length of its training."""
 
     size_px: int
     pixel_m: float
@@ -35,10 +35,10 @@ SIZES = {
     "small": DemoSize(768, 0.5, patch_px=64, encoder="resnet10t", decoder="small", epochs=10),
     "full": DemoSize(4096, 0.5, patch_px=256, encoder="resnet34", decoder="full", epochs=60),
 }
-"""The demo by size: some minutes on two cores, or four square kilometres."""
+"""The demo by size: minutes on two cores, or four square kilometres."""
 
-TIERS = {"high": 0.06, "medium": 0.20}
-"""Largest share of a patch that is wrong in the reference, by the verdict of the virtual photointerpreter."""
+QUALITY_CLASSES = {"high": 0.06, "medium": 0.20}
+"""Largest share of a patch that is wrong in the reference, by the rating of the virtual photointerpreter."""
 
 _RECIPE = """\
 # Written by `tesela demo`: the lulucf chain on a virtual sheet. Run it again with `tesela run {file}`.
@@ -47,7 +47,7 @@ name = "demo"
 out = "."
 seed = {seed}
 species = ["24", "26", "45", "43"]
-measures = ["loss", "none"]
+imbalance = ["loss", "none"]
 
 [[scenes]]
 name = "{scene}"
@@ -79,7 +79,7 @@ confidence = true
 def write_lulucf_demo(
     out: Path, *, size: str, seed: int, report: Callable[[str, str], None] = lambda stage, text: None
 ) -> Path:
-    """Make the virtual sheet, its reviewed patches and the recipe; a sheet that is there already is kept."""
+    """Make the virtual sheet, its reviewed patches and the recipe; a sheet that exists is kept."""
     settings = SIZES[size]
     folder = out / "sheet"
 
@@ -109,9 +109,9 @@ def write_lulucf_demo(
 
 def review_sheet(files: SheetFiles, *, size_px: int) -> PatchTable:
     """
-    Patches of a virtual sheet with the verdicts of a photointerpreter who sees every mistake of the reference.
+    Rate the patches of a virtual sheet as a photointerpreter would who sees every mistake of the reference.
 
-    A stand-in for `tesela review`: on a virtual sheet the truth is known.
+    It takes the place of `tesela review serve`: on a virtual sheet the truth is known.
     """
     scene = replace(open_scene(files.image), name=SCENE)
     labels, _ = label_siose(
@@ -126,5 +126,7 @@ def review_sheet(files: SheetFiles, *, size_px: int) -> PatchTable:
             float(np.mean(reader.read(table.grid_of(SCENE, row, col)) == 1))
             for row, col in zip(table.frame["row"], table.frame["col"], strict=True)
         ]
-    tiers = [next((tier for tier, most in TIERS.items() if share <= most), "low") for share in wrong]
-    return replace(table, frame=table.frame.assign(quality=np.array(tiers, object)))
+    ratings = [
+        next((name for name, most in QUALITY_CLASSES.items() if share <= most), "low") for share in wrong
+    ]
+    return replace(table, frame=table.frame.assign(quality=np.array(ratings, object)))

@@ -2,52 +2,41 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, model_validator
+from pydantic.functional_validators import ModelWrapValidatorHandler
 
+from tesela.chains.scene_recipe import SceneRecipe, check_names
 from tesela.core.errors import TeselaError
 from tesela.core.legend import Legend
-from tesela.io.legends import load_legend
-from tesela.recipes.schema import Recipe
 from tesela.recipes.sections import (
-    AssessmentSection,
     InputFile,
     LegendName,
     MappingSection,
-    PatchSection,
-    SceneSection,
+    ReferenceSection,
     Section,
+    SourceName,
     SquareMetres,
+    read_legend,
+    recipe_folder,
 )
 from tesela.sources.siose.rules import SioseRules, species_legend
-from tesela.training.segmentation.settings import SegmentationSettings
 
-Measure = Literal["none", "loss", "sampling"]
-"""Measure against class imbalance; see `SegmentationSettings.balance`."""
+Imbalance = Literal["none", "loss", "sampling"]
+"""Strategy against class imbalance; see `SegmentationSettings.imbalance_strategy`."""
 
 SPECIES = "species"
 """Legend of an expert that is made of the recipe's `species`."""
 
 
-class SheetSection(SceneSection):
-    """One ``[[scenes]]`` entry: an orthophoto."""
+class LabelSection(ReferenceSection):
+    """``[reference]``, or ``[experts.reference]`` for one expert: SIOSE AR, or any polygons or class raster."""
 
-    reference: InputFile | None = None
-    """SIOSE AR file of this sheet, where it is another than that of ``[reference]``: another province or zone."""
-
-
-class LabelSection(Section):
-    """``[reference]``, or ``[experts.reference]`` for one expert: the map that teaches and judges."""
-
-    path: InputFile
-    layer: str | None = None
-    field: str | None = None
-    source: str = "siose-ar"
-    crosswalk: InputFile | None = None
-    """These four for polygons and class rasters that are not SIOSE AR."""
+    source: SourceName = "siose-ar"
     outlines: InputFile | None = None
-    """Sheets of the MTN50 grid: labels end at the outline of the sheet that a PNOA file name tells."""
+    """Sheets of the MTN50 grid. Labels end at the outline of the sheet that is named in a PNOA file name."""
     mode: Literal["majority", "composite"] = "majority"
     min_share: float = Field(0.0, ge=0, le=1)
     min_area: SquareMetres = 0.0
@@ -65,14 +54,9 @@ class LabelSection(Section):
             canopy_percent=self.canopy_percent,
         )
 
-
-class QualitySection(PatchSection):
-    """``[patches]``, with the photointerpreter's verdicts."""
-
-    reviewed: InputFile | None = None
-    """Patch table with verdicts, as `tesela review` exports it."""
-    unbiased: float = Field(0.0, ge=0, lt=1)
-    """Share of all patches, of any quality, held out beside a split by quality."""
+    def files(self, folder: Path) -> list[Path]:
+        """Files that the labels depend on."""
+        return [*super().files(folder), *([folder / self.outlines] if self.outlines else [])]
 
 
 class ExpertSection(Section):
@@ -86,8 +70,28 @@ class ExpertSection(Section):
     min_confidence: float = Field(0.0, ge=0, le=1)
     reference: LabelSection | None = None
     """Map of its own; default: that of the recipe."""
-    epochs: int | None = None
+    epochs: int | None = Field(None, ge=1)
     """Default: those of ``[training]``."""
+
+
+class CascadeMappingSection(MappingSection):
+    """``[mapping]``: the options of `tesela predict` for a cascade."""
+
+    soft: bool = False
+    """Multiply probabilities down the tree and take the most probable class of all."""
+    isolated_px: int = Field(8, ge=0)
+    """Fewer pixels than this behind a gate, in 64 x 64 px, keep the class of the parent."""
+    levels: bool = False
+    """Write the coarser levels of the legend as maps of their own."""
+
+    @model_validator(mode="after")
+    def _a_cascade_can(self) -> CascadeMappingSection:
+        usual = MappingSection()
+        options = ("tta", "blend", "cluster", "entropy", "probabilities")
+        refused = [name for name in options if getattr(self, name) != getattr(usual, name)]
+        if refused:
+            raise ValueError(f"a cascade cannot be mapped with {', '.join(refused)}; leave it out")
+        return self
 
 
 PAPER = (
@@ -98,71 +102,89 @@ PAPER = (
 """The three experts of Garcia Martin et al."""
 
 
-class LulucfRecipe(Recipe):
+class LulucfRecipe(SceneRecipe):
     """A whole recipe of the lulucf chain."""
 
     chain: Literal["lulucf"]
     name: str = "lulucf"
     out: str = "runs/lulucf"
-    bands: list[str] | None = None
-    """Bands that the networks use, in their order; default: all bands of the first scene."""
-    scenes: list[SheetSection] = Field(min_length=1)
     reference: LabelSection
     species: list[str] = Field(default_factory=list)
     """FF_SP codes of the species expert; others go by their leaf type; none for leaf types alone."""
     experts: list[ExpertSection] = Field(default_factory=lambda: list(PAPER), min_length=1)
-    patches: QualitySection = QualitySection()
-    training: SegmentationSettings = SegmentationSettings()
-    measures: list[Measure] = Field(default=["loss"], min_length=1)
-    """Measures against class imbalance to compare, each with experts of its own; the first makes the map."""
-    mapping: MappingSection = MappingSection()
-    assessment: AssessmentSection = AssessmentSection()
+    imbalance: list[Imbalance] | None = Field(None, min_length=1)
+    """
+    Strategies against class imbalance to compare, each with experts of its own; the first makes the map.
+    Default: `training.imbalance_strategy`.
+    """
+    mapping: CascadeMappingSection = CascadeMappingSection()
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _one_key_for_imbalance(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        recipe = handler(data)
+        training = data.get("training") if isinstance(data, dict) else None
+        if recipe.imbalance is not None and isinstance(training, dict) and "imbalance_strategy" in training:
+            raise ValueError(
+                "imbalance and training.imbalance_strategy set the same thing; leave one of them out"
+            )
+        return recipe
 
     @model_validator(mode="after")
     def _names_differ(self) -> LulucfRecipe:
-        for what, names in (
-            ("scene name", [scene.name for scene in self.scenes]),
-            ("expert name", [expert.name for expert in self.experts]),
-            ("measure", [str(measure) for measure in self.measures]),
-        ):
-            twice = sorted({name for name in names if names.count(name) > 1})
-            if twice:
-                raise ValueError(f"{what} {', '.join(twice)} stands twice; names must differ")
+        check_names("expert name", [expert.name for expert in self.experts])
+        check_names("imbalance strategy", self.strategies)
         return self
 
     @model_validator(mode="after")
-    def _gates_lead_down(self) -> LulucfRecipe:
-        known: dict[str, Legend] = {}
+    def _gates_lead_down(self, info: ValidationInfo) -> LulucfRecipe:
+        folder = recipe_folder(info)
+        legends: dict[str, Legend] = {}
         for expert in self.experts:
-            if (expert.parent is None) != (not known):
+            if (expert.parent is None) != (not legends):
                 raise ValueError(
                     f"expert {expert.name}: the first expert has no parent, each other one names one before it"
                 )
             if expert.parent is not None:
-                if expert.parent not in known:
+                if expert.parent not in legends:
                     raise ValueError(f"expert {expert.name}: no expert {expert.parent} stands before it")
-                strange = [code for code in expert.classes if code not in known[expert.parent]]
+                strange = [code for code in expert.classes if code not in legends[expert.parent]]
                 if strange or not expert.classes:
                     raise ValueError(
                         f"expert {expert.name}: classes {expert.classes} must be some of "
-                        f"{', '.join(known[expert.parent].codes)}"
+                        f"{', '.join(legends[expert.parent].codes)}"
                     )
-            known[expert.name] = self.legend_of(expert)
+            elif expert.classes or expert.min_confidence:
+                raise ValueError(
+                    f"expert {expert.name}: it has no parent, so leave classes and min_confidence out"
+                )
+            legends[expert.name] = self._checked_legend(expert, folder)
         return self
 
-    @model_validator(mode="after")
-    def _quality_needs_verdicts(self) -> LulucfRecipe:
-        if self.patches.split == "quality" and self.patches.reviewed is None:
-            raise ValueError("patches.split is quality, but patches.reviewed names no reviewed patch table")
-        return self
-
-    def legend_of(self, expert: ExpertSection) -> Legend:
-        """Legend of an expert."""
+    def _checked_legend(self, expert: ExpertSection, folder: Path | None) -> Legend:
+        """Legend of an expert; its crosswalk must lead to it."""
         try:
-            return (
-                species_legend(tuple(self.species))
-                if expert.legend == SPECIES
-                else load_legend(expert.legend)
-            )
+            legend = self.legend_of(expert, folder)
+            if folder is not None:
+                (expert.reference or self.reference).load_crosswalk(legend, folder)
         except TeselaError as error:
-            raise ValueError(str(error)) from None
+            raise ValueError(f"expert {expert.name}: {error}") from None
+        return legend
+
+    @property
+    def strategies(self) -> tuple[str, ...]:
+        """Strategies against class imbalance; the first makes the map."""
+        return (self.training.imbalance_strategy,) if self.imbalance is None else tuple(self.imbalance)
+
+    def legend_of(self, expert: ExpertSection, folder: Path | None) -> Legend:
+        """
+        Legend of an expert.
+
+        Raises
+        ------
+        LegendError
+            If there is no such legend or species.
+        """
+        if expert.legend == SPECIES:
+            return species_legend(tuple(self.species))
+        return read_legend(expert.legend, folder)

@@ -9,25 +9,24 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tesela import __version__
 from tesela.assessment.abundance.assessment import AbundanceAssessment, assess_abundance
 from tesela.assessment.abundance.report import is_abundance, write_abundance_report
 from tesela.assessment.abundance.scores import score_lines
 from tesela.chains.metrics import Blocks, Metric
 from tesela.chains.unmixing.recipe import UnmixingRecipe
-from tesela.chains.unmixing.scores import level_metrics, mflops_of, rmse_blocks
-from tesela.chains.unmixing.unlabelled import read_series, series_files
+from tesela.chains.unmixing.scores import describe_run, level_metrics, mflops_of, rmse_blocks
 from tesela.core.errors import InputError
 from tesela.core.legend import Legend
 from tesela.core.units import parse_memory_bytes
 from tesela.io.abundance import AbundanceMap, open_abundance
 from tesela.io.cube import Cube, open_cube
-from tesela.io.legends import load_crosswalk
 from tesela.io.manifest import write_whole
+from tesela.io.timespec import read_timespec
 from tesela.labels.fractions import write_fractions
-from tesela.models.expert import load_expert, read_header, save_expert
+from tesela.models.expert import load_expert
 from tesela.patches.pixel_split import split_pixels
-from tesela.patches.pixels import read_pixel_table, read_pixels
+from tesela.patches.pixels import PixelTable, read_pixel_table, read_pixels, table_of_timespec
+from tesela.recipes.sections import HOW_ONLY, legend_file
 from tesela.recipes.stages import Stage
 from tesela.sources.ancillary import Ancillary
 from tesela.sources.modis.cube import write_modis_cube
@@ -54,12 +53,12 @@ class UnmixingChain:
     def stages(self) -> tuple[Stage, ...]:
         """Stages in order: cube (where it is not given), label, pixels, train, map, assess."""
         recipe = self.recipe
-        cube = self.cube_file / "zarr.json"
+        cube, address, legend = self.cube_file, self.legend.address, {"legend": self.legend.to_rows()}
         pretraining = None if recipe.pretraining is None else recipe.pretraining.model_dump()
         build = Stage(
             "cube",
             self.out / "cube",
-            {"cube": recipe.cube.model_dump(exclude={"cluster"})},
+            {"cube": recipe.cube.model_dump(exclude=HOW_ONLY)},
             self._cube_sources,
             self.build,
         )
@@ -67,44 +66,61 @@ class UnmixingChain:
             Stage(
                 "label",
                 self.out / "labels",
-                {"reference": recipe.reference.model_dump()},
+                {"reference": recipe.reference.model_dump(), **legend},
                 lambda: [cube, *self._reference_files()],
                 self.label,
-                recipe.legend,
+                address,
             ),
             Stage(
                 "pixels",
                 self.out / "pixels",
-                {"split": recipe.split.model_dump(), "ancillary": recipe.ancillary},
+                {"split": recipe.split.model_dump(), "ancillary": recipe.ancillary, **legend},
                 lambda: [cube, self.label_file],
                 self.pixels,
-                recipe.legend,
+                address,
                 recipe.seed,
             ),
             Stage(
                 "train",
                 self.out / "experts",
-                {"training": asdict(self._settings), "pretraining": pretraining, "name": recipe.name},
+                {
+                    "training": asdict(self._settings),
+                    "pretraining": pretraining,
+                    "name": recipe.name,
+                    **legend,
+                },
                 lambda: [self.pixel_file, *self._pretraining_files()],
                 self.train,
-                recipe.legend,
+                address,
                 recipe.seed,
             ),
             Stage(
                 "map",
                 self.out / "maps",
-                {"mapping": recipe.mapping.model_dump(exclude={"cluster"})},
+                {"mapping": recipe.mapping.model_dump(exclude=HOW_ONLY), **legend},
                 lambda: [self.expert_file, cube],
                 self.map,
-                recipe.legend,
+                address,
             ),
             Stage(
                 "assess",
                 self.report_folder,
-                {"assessment": recipe.assessment.model_dump(), "block": recipe.split.block},
-                lambda: [self.map_file, self.label_file, self.pixel_file, *self._uncertainty_files()],
+                {
+                    "name": recipe.name,
+                    "assessment": recipe.assessment.model_dump(),
+                    "block": recipe.split.block,
+                    "reference": recipe.reference.path,
+                    **legend,
+                },
+                lambda: [
+                    self.map_file,
+                    self.label_file,
+                    self.pixel_file,
+                    self.expert_file,
+                    *self._uncertainty_files(),
+                ],
                 self.assess,
-                recipe.legend,
+                address,
             ),
         )
         return (build, *others) if recipe.cube.path is None else others
@@ -112,11 +128,11 @@ class UnmixingChain:
     @cached_property
     def legend(self) -> Legend:
         """Legend of the shares."""
-        return self.recipe.load_legend()
+        return self.recipe.load_legend(self.folder)
 
     @property
     def cube(self) -> Cube:
-        """The cube, once it is there."""
+        """The cube."""
         return open_cube(self.cube_file)
 
     def build(self) -> Sequence[Path]:
@@ -131,43 +147,41 @@ class UnmixingChain:
             memory_bytes=parse_memory_bytes(section.memory),
             cluster=section.cluster,
         )
-        return [self.cube_file / "zarr.json"]
+        return [self.cube_file]
 
     def label(self) -> Sequence[Path]:
-        """Shares of the reference's classes on the cube's pixels; ready shares are checked and copied."""
+        """Shares of the reference's classes on the cube's pixels; a reference of shares is checked and copied."""
         reference = self.recipe.reference
         path = self.folder / reference.path
         ready = _ready_shares(path)
         if ready is not None:
             if ready.legend != self.legend:
                 raise InputError(
-                    f"{path}: holds shares of legend '{ready.legend.address}', the recipe says '{self.legend.address}'."
+                    f"{path} holds shares of legend '{ready.legend.address}', but the recipe has legend = "
+                    f"'{self.legend.address}'. Name the same legend."
                 )
             if reference.count is not None:
                 raise InputError(
-                    f"{path}: holds shares already, so nothing is counted; leave reference.count out."
+                    f"{path} holds shares already, so nothing is counted; leave reference.count out."
                 )
             with write_whole(self.label_file) as part:
                 part.write_bytes(path.read_bytes())
             return [self.label_file]
-        walk = None
-        if reference.crosswalk is not None:
-            walk = load_crosswalk(reference.source, self.legend, path=self.folder / reference.crosswalk)
         write_fractions(
             path,
             self.label_file,
             like=self.cube.grid,
             legend=self.legend,
-            source=reference.source,
+            source=reference.source_in(self.folder),
             field=reference.field,
-            crosswalk=walk,
+            crosswalk=reference.load_crosswalk(self.legend, self.folder),
             layer=reference.layer,
             count_m=reference.count,
         )
         return [self.label_file]
 
     def pixels(self) -> Sequence[Path]:
-        """Read the pixels and split them by blocks of ground."""
+        """Read the pixels and split them by blocks."""
         split = self.recipe.split
         cube = self.cube
         table = read_pixels(cube, open_abundance(self.label_file), min_observed=split.min_observed)
@@ -182,7 +196,7 @@ class UnmixingChain:
         return [table.select_layers(self.recipe.layers_of(cube.layers)).write(self.pixel_file)]
 
     def train(self) -> Sequence[Path]:
-        """Train the expert, after pretraining where the recipe asks for it."""
+        """Train the expert, after pretraining where the recipe has that section."""
         from tesela.training.unmixing.train import train_unmixing  # loads torch, seconds
 
         table = read_pixel_table(self.pixel_file)
@@ -192,9 +206,14 @@ class UnmixingChain:
 
             series = self._pretraining_series or self.cube_file
             start = pretrain(
-                read_series(series), self._settings, like=table, epochs=self.recipe.pretraining.epochs
+                read_series(series),
+                self._settings,
+                like=table,
+                epochs=self.recipe.pretraining.epochs,
+                out=self.expert_file,
+                quiet=self.quiet,
             )
-        save_expert(self.expert_file, train_unmixing(table, self._settings, start=start))
+        train_unmixing(table, self._settings, out=self.expert_file, start=start, quiet=self.quiet)
         return [self.expert_file]
 
     def map(self) -> Sequence[Path]:
@@ -216,10 +235,13 @@ class UnmixingChain:
         return [self.map_file, *([classes] if classes else []), *self._uncertainty_files()]
 
     def assess(self) -> Sequence[Path]:
-        """Judge the map on pixels that the expert never saw."""
-        judged = self._judge(errors=self.report_folder / "errors.tif")
+        """Assess the map on pixels that the expert never saw."""
+        assessment = self._assess_map(errors=self.report_folder / "errors.tif")
+        facts = describe_run(
+            self.recipe, self.cube, expert_file=self.expert_file, table=read_pixel_table(self.pixel_file)
+        )
         report = write_abundance_report(
-            self.report_folder, judged, title=f"{self.recipe.name}: abundances", facts=self._facts()
+            self.report_folder, assessment, title=f"{self.recipe.name}: abundances", facts=facts
         )
         return [report, self.report_folder / "assessment.json", self.report_folder / "errors.tif"]
 
@@ -245,47 +267,30 @@ class UnmixingChain:
         )
 
     def metrics(self) -> tuple[Metric, ...]:
-        """RMSE, MAE, RRMSE, CC and F1 on the judged ground at every level, as the paper's Tables II and III."""
+        """RMSE, MAE, RRMSE, CC and F1 on the evaluated pixels at every level, as the paper's Tables II and III."""
         return level_metrics(self._document(), depth=self.legend.depth)
 
     def blocks(self) -> Blocks:
-        """Sums by block of the split's ground; scored by mean RMSE."""
-        return rmse_blocks(self._judge())
+        """Sums by block of the split; scored by mean RMSE."""
+        return rmse_blocks(self._assess_map())
 
     def mflops_per_px(self) -> float:
         """Million floating-point operations to unmix one pixel; 0 for models that are fitted."""
         return mflops_of(load_expert(self.expert_file))
 
-    def _judge(self, *, errors: Path | None = None) -> AbundanceAssessment:
+    def _assess_map(self, *, errors: Path | None = None) -> AbundanceAssessment:
         chosen = None
-        if self.recipe.assessment.ground == "test":
-            chosen = read_pixel_table(self.pixel_file).ground("test", self.cube.grid.shape.yx)
-        spread = self._uncertainty_files()
+        if self.recipe.assessment.area == "test":
+            chosen = read_pixel_table(self.pixel_file).split_mask("test", self.cube.grid.shape.yx)
+        uncertainty = self._uncertainty_files()
         return assess_abundance(
             open_abundance(self.map_file),
             open_abundance(self.label_file),
             chosen=chosen,
             block_m=self.recipe.split.block,
-            uncertainty=spread[0] if spread else None,
+            uncertainty=uncertainty[0] if uncertainty else None,
             errors=errors,
         )
-
-    def _facts(self) -> dict[str, str]:
-        header, cube = read_header(self.expert_file), self.cube
-        split = self.recipe.split
-        table = read_pixel_table(self.pixel_file)
-        rows, cols = cube.grid.shape
-        return {
-            "Cube": f"{len(cube.times)} times x {len(cube.bands)} bands, {rows} x {cols} px",
-            "Ancillary": ", ".join(table.layers) or "none",
-            "Model": header.architecture.summary,
-            "Reference": Path(self.recipe.reference.path).name,
-            "Split": f"blocks of {split.block[0] / 1000:g} x {split.block[1] / 1000:g} km, "
-            + ", ".join(f"{count} {name}" for name, count in table.counts.items() if count),
-            "Judged on": "test pixels only" if self.recipe.assessment.ground == "test" else "the whole map",
-            "Seed": str(self.recipe.seed),
-            "Tesela": __version__,
-        }
 
     def _document(self) -> dict[str, Any]:
         document: dict[str, Any] = json.loads(
@@ -318,7 +323,7 @@ class UnmixingChain:
         return None if section is None or section.series is None else self.folder / section.series
 
     def _pretraining_files(self) -> list[Path]:
-        return [] if self._pretraining_series is None else series_files(self._pretraining_series)
+        return [] if self._pretraining_series is None else [self._pretraining_series]
 
     def _cube_sources(self) -> list[Path]:
         files: list[Path] = []
@@ -330,10 +335,36 @@ class UnmixingChain:
         return [*files, *self._ancillary.files]
 
     def _reference_files(self) -> list[Path]:
-        reference = self.recipe.reference
-        return [self.folder / path for path in (reference.path, reference.crosswalk) if path is not None]
+        name = legend_file(self.recipe.legend)
+        return [*self.recipe.reference.files(self.folder), *([] if name is None else [self.folder / name])]
 
 
 def _ready_shares(path: Path) -> AbundanceMap | None:
     """The reference as an abundance map, if it is one."""
     return open_abundance(path) if path.suffix.lower() in (".tif", ".tiff") and is_abundance(path) else None
+
+
+def read_series(path: Path) -> PixelTable:
+    """
+    Read pixels with series to pretrain on; labels are not needed.
+
+    Parameters
+    ----------
+    path : Path
+        A pixel table (.safetensors), a cube (Zarr folder), or a folder with the files of TimeSpec4LULC.
+
+    Raises
+    ------
+    InputError
+        If it is none of these, or broken.
+    """
+    if path.suffix == ".safetensors":
+        return read_pixel_table(path)
+    if (path / "zarr.json").exists():
+        return read_pixels(open_cube(path))
+    if path.is_dir():
+        return table_of_timespec(read_timespec(path))
+    raise InputError(
+        f"{path} holds no series to pretrain on; give a pixel table (.safetensors), a cube, or a folder of "
+        f"TimeSpec4LULC."
+    )

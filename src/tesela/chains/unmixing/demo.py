@@ -1,4 +1,4 @@
-"""The demo of the unmixing chain: its recipe on a virtual region as MODIS sees it."""
+"""The demo of the unmixing chain: its recipe on a virtual region in MODIS pixels."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tesela.simulate.region.modis import CLIMATE, write_coarse_region
 
 @dataclass(frozen=True)
 class DemoSize:
-    """How large a demo is, and how long it trains."""
+    """Size of a demo and length of its training."""
 
     size_px: int
     pixel_m: float
     block_m: float
-    """Side of the blocks of the split: smaller ground, smaller blocks."""
+    """Side of the blocks of the split: a smaller region needs smaller blocks."""
     epochs: int
 
 
@@ -67,7 +67,7 @@ uncertainty = true
 def write_unmixing_demo(
     out: Path, *, size: str, seed: int, report: Callable[[str, str], None] = lambda stage, text: None
 ) -> Path:
-    """Make the virtual region and the recipe in a folder; a region that is there already is kept."""
+    """Make the virtual region and the recipe in a folder; a region that exists is kept."""
     settings = SIZES[size]
     folder = out / "region"
 

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from pathlib import Path
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, model_validator
 
+from tesela.core.errors import TeselaError
 from tesela.core.legend import Legend
-from tesela.io.legends import load_legend
 from tesela.recipes.schema import Recipe
-from tesela.recipes.sections import InputFile, LegendName, Memory, Metres, ReferenceSection, Section
+from tesela.recipes.sections import (
+    InputFile,
+    LegendName,
+    Memory,
+    Metres,
+    NoSeed,
+    ReferenceSection,
+    Section,
+    read_legend,
+    recipe_folder,
+)
 from tesela.sources.ancillary import PUBLISHED
 from tesela.training.unmixing.settings import CLASSIC, UnmixingSettings
 
@@ -19,14 +30,14 @@ ANCILLARY = {
     "climatic": PUBLISHED[4:],
     "all": PUBLISHED,
 }
-"""The sets of the published ablation: none, the four of place and terrain, the five of climate, all nine."""
+"""The sets of the published ablation: none, the four of position and terrain, the five of climate, all nine."""
 
 
 class CubeSection(Section):
-    """``[cube]``: the series and layers, from MODIS files or ready."""
+    """``[cube]``: the series and layers, from MODIS files or from a cube."""
 
     path: InputFile | None = None
-    """A cube that is there already."""
+    """A cube that exists; all other keys of the section are left out."""
     modis: list[InputFile] = Field(default_factory=list)
     """Folders or files of MOD09A1 and MYD09A1."""
     months: tuple[str, str] | None = None
@@ -47,20 +58,20 @@ class CubeSection(Section):
             raise ValueError("give either path, of a cube, or modis, the files to build one from")
         if self.path is not None and (self.dem or self.layers or self.months or self.climatology):
             raise ValueError(
-                "a cube that is there has its months and layers; leave dem, layers and months out"
+                "a cube has its months and layers; leave dem, layers, months and climatology out"
             )
         return self
 
 
 class SharesSection(ReferenceSection):
-    """``[reference]``: the existing map whose shares teach and judge."""
+    """``[reference]``: the existing map whose shares are trained on and compared with."""
 
     count: Metres | None = Field(None, gt=0)
     """Side of pixels to draw it in and count, "10 m" as published; default: exact areas."""
 
 
 class SplitSection(Section):
-    """``[split]``: which pixels teach, choose and judge."""
+    """``[split]``: which pixels are for training, validation and testing."""
 
     block: tuple[Metres, Metres] = (18_000.0, 15_000.0)
     """Width and height of the blocks."""
@@ -69,9 +80,9 @@ class SplitSection(Section):
     buffer: Metres = 0.0
     """Least distance between pixels of different splits."""
     balanced: bool = True
-    """Share blocks out so that each split gets its part of every class; else at random, as published."""
+    """Give each split its part of every class; otherwise blocks are drawn at random, as published."""
     min_observed: float = Field(0.0, ge=0, le=1)
-    """Least share of a pixel's values that are no gaps."""
+    """Least share of the values of a pixel that are not gaps."""
 
 
 class PretrainingSection(Section):
@@ -90,7 +101,7 @@ class UnmixSection(Section):
     cluster: str | None = None
     """As in ``[cube]``."""
     classes: bool = True
-    """Write the class with the largest share, too."""
+    """Write a map of the class with the largest share, too."""
     uncertainty: bool = False
     """Write the standard deviation of each share."""
 
@@ -98,7 +109,8 @@ class UnmixSection(Section):
 class AbundanceAssessmentSection(Section):
     """``[assessment]``."""
 
-    ground: Literal["test", "all"] = "test"
+    area: Literal["test", "all"] = "test"
+    """Evaluate on the test pixels only, or on the whole map."""
 
 
 class UnmixingRecipe(Recipe):
@@ -113,7 +125,7 @@ class UnmixingRecipe(Recipe):
     ancillary: Literal["all", "none", "topographic", "climatic"] | list[str] = "all"
     """Layers that the model reads: all of the cube, a set of the published ablation, or names."""
     split: SplitSection = SplitSection()
-    training: UnmixingSettings = UnmixingSettings()
+    training: Annotated[UnmixingSettings, NoSeed] = UnmixingSettings()
     pretraining: PretrainingSection | None = None
     mapping: UnmixSection = UnmixSection()
     assessment: AbundanceAssessmentSection = AbundanceAssessmentSection()
@@ -127,14 +139,24 @@ class UnmixingRecipe(Recipe):
             )
         return self
 
-    def load_legend(self) -> Legend:
-        """Legend of the labels and the map."""
-        return load_legend(self.legend)
+    @model_validator(mode="after")
+    def _crosswalk_leads_to_the_legend(self, info: ValidationInfo) -> UnmixingRecipe:
+        folder = recipe_folder(info)
+        if folder is not None:
+            try:
+                self.reference.load_crosswalk(self.load_legend(folder), folder)
+            except TeselaError as error:
+                raise ValueError(f"reference.crosswalk: {error}") from None
+        return self
 
-    def layers_of(self, there: tuple[str, ...]) -> tuple[str, ...]:
+    def load_legend(self, folder: Path | None) -> Legend:
+        """Legend of the labels and the map."""
+        return read_legend(self.legend, folder)
+
+    def layers_of(self, names: tuple[str, ...]) -> tuple[str, ...]:
         """Layers to use of those that a cube has."""
         if self.ancillary == "all":
-            return there
+            return names
         if isinstance(self.ancillary, str):
-            return tuple(name for name in ANCILLARY[self.ancillary] if name in there)
+            return tuple(name for name in ANCILLARY[self.ancillary] if name in names)
         return tuple(self.ancillary)

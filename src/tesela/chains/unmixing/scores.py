@@ -1,16 +1,21 @@
-"""Scores and cost of an unmixing run, as `tesela compare` puts them side by side."""
+"""Scores, facts and cost of an unmixing run, for its report and for `tesela compare`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tesela import __version__
 from tesela.assessment.abundance.assessment import AbundanceAssessment
 from tesela.assessment.abundance.scores import HIGHER, NAMES, SCORES, Score, flat_scores, mean_of
 from tesela.chains.metrics import Blocks, Metric
-from tesela.models.expert import Expert
+from tesela.chains.unmixing.recipe import UnmixingRecipe
+from tesela.io.cube import Cube
+from tesela.models.expert import Expert, read_header
+from tesela.patches.pixels import PixelTable
 
 _ORDER: tuple[Score, ...] = ("rmse", "mae", "rrmse", "cc", "f1")
 """The headline first."""
@@ -43,14 +48,32 @@ def level_metrics(document: Mapping[str, Any], *, depth: int) -> tuple[Metric, .
     )
 
 
-def rmse_blocks(judged: AbundanceAssessment) -> Blocks:
-    """Sums by block of ground, scored by mean RMSE."""
-    count, row = len(judged.legend), SCORES.index("rmse")
+def rmse_blocks(assessment: AbundanceAssessment) -> Blocks:
+    """Sums by block, scored by mean RMSE."""
+    count, row = len(assessment.legend), SCORES.index("rmse")
     return Blocks(
-        judged.block_names,
-        np.stack([sums.flat for sums in judged.block_sums]),
+        assessment.block_names,
+        np.stack([sums.flat for sums in assessment.block_sums]),
         lambda flat: mean_of(flat_scores(flat, count))[..., row],
     )
+
+
+def describe_run(
+    recipe: UnmixingRecipe, cube: Cube, *, expert_file: Path, table: PixelTable
+) -> dict[str, str]:
+    """Facts of a run for its report."""
+    split, (rows, cols) = recipe.split, cube.grid.shape
+    return {
+        "Cube": f"{len(cube.times)} times x {len(cube.bands)} bands, {rows} x {cols} px",
+        "Ancillary": ", ".join(table.layers) or "none",
+        "Model": read_header(expert_file).architecture.summary,
+        "Reference": Path(recipe.reference.path).name,
+        "Split": f"blocks of {split.block[0] / 1000:g} x {split.block[1] / 1000:g} km, "
+        + ", ".join(f"{count} {name}" for name, count in table.counts.items() if count),
+        "Evaluated on": "test pixels only" if recipe.assessment.area == "test" else "the whole map",
+        "Seed": str(recipe.seed),
+        "Tesela": __version__,
+    }
 
 
 def mflops_of(expert: Expert) -> float:
