@@ -1,6 +1,7 @@
 """Accounting: a region of known truth through six years, planted mistakes, laws of sums, mistakes of the caller."""
 
 import json
+import re
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -30,19 +31,23 @@ from known_land import (
     write,
 )
 from tesela.accounting.accounting import account_maps
+from tesela.accounting.accounts import area_rows, change_rows
 from tesela.accounting.checks import check_changes, check_tables
 from tesela.accounting.cohorts import follow_cohorts
 from tesela.accounting.connected_areas import ComponentCounter
 from tesela.accounting.forest_definition import ForestRule, apply_forest_definition
+from tesela.accounting.page import draw_net_changes
 from tesela.accounting.table41 import read_table41
 from tesela.accounting.trajectories import count_trajectories
 from tesela.accounting.transitions import transition_table
 from tesela.core.crosswalk import Crosswalk, CrosswalkRow
 from tesela.core.errors import GridError, InputError, LegendError
-from tesela.io.legends import load_legend
+from tesela.io.images import write_bands
+from tesela.io.legends import load_crosswalk, load_legend
 from tesela.io.maps import ClassMap, write_map
 from tesela.io.scenes import open_scene
 from tesela.io.tables import read_table
+from tesela.pages.environment import hectares_text
 from tesela.sampling.change_codes import change_legend
 
 
@@ -391,3 +396,76 @@ def test_mistakes_of_the_caller_are_named(maps: list[ClassMap], tmp_path: Path) 
     with pytest.raises(InputError, match="is no readable workbook"):
         read_table41(tmp_path / "none.xlsx")
     assert not out.exists()
+
+
+# --- figures by hand
+
+
+def test_only_areas_that_change_back_are_flip_flops_and_the_largest_is_first() -> None:
+    a, b, c = 0, 1, 2
+    paths = [(a, b, a)] * 2 + [(a, b, c)] * 9 + [(b, c, b)] * 5 + [(a, a, a)] * 7 + [(a, a, b)] * 3
+    dates = np.array(paths, np.uint8).T
+    flips = trajectories_of(*dates, years=(2000, 2001, 2002)).flip_flops()
+    assert [(item.category, item.between, item.area_ha) for item in flips] == [
+        ("cropland", "grassland", 5.0),
+        ("forest_land", "cropland", 2.0),
+    ]
+
+
+def test_pixels_without_a_category_at_any_date_are_not_missing(tmp_path: Path) -> None:
+    first = np.array([[0, 1, 1], [0, 0, 2]], np.uint8)
+    second = np.array([[0, 1, 0], [0, 3, 2]], np.uint8)
+    maps = [write(tmp_path / "a.tif", first), write(tmp_path / "b.tif", second)]
+    trajectories = count_trajectories(maps, [2000, 2001], crosswalks=[None, None])
+    assert trajectories.missing_px == (1, 1)
+    assert trajectories.pixels.tolist() == [1, 1]
+
+
+def test_a_burnt_area_takes_the_later_category_only_without_an_earlier_one(tmp_path: Path) -> None:
+    code = {name: CORINE[name].value for name in ("311", "334", "211")}
+    dates = [np.array([[code["311"]], [code["334"]]], np.uint8), np.full((2, 1), code["334"], np.uint8)]
+    dates.append(np.full((2, 1), code["211"], np.uint8))
+    maps = [write(tmp_path / f"{k}.tif", values, legend=CORINE) for k, values in enumerate(dates)]
+    crosswalk = load_crosswalk("corine", LULUCF)
+    trajectories = count_trajectories(maps, [2000, 2006, 2012], crosswalks=[crosswalk] * 3)
+    forest, crop = FOREST - 1, CROP - 1
+    assert trajectories.paths.tolist() == [[forest, forest, crop], [crop, crop, crop]]
+
+
+def test_areas_between_maps_are_linear() -> None:
+    trajectories = trajectories_of(np.zeros(8, np.uint8), np.ones(8, np.uint8), years=(2000, 2004))
+    assert trajectories.areas_ha(2001)[:2].tolist() == [6, 2]
+    rows = area_rows(trajectories)
+    assert rows[0] == ("year", "category", "area_ha", "share", "basis")
+    assert rows[7] == (2001, "forest_land", 6.0, 0.75, "interpolated")
+    changes = [dict(zip(CHANGE_COLUMNS, row, strict=True)) for row in change_rows(trajectories, {})[1:]]
+    assert [(row["mapped_ha"], row["mapped_ha_per_year"]) for row in changes] == [(8, 2)]
+
+
+CHANGE_COLUMNS = (
+    *("year_from", "year_to", "from", "to", "mapped_ha", "mapped_ha_per_year"),
+    *("basis", "estimate_ha", "se_ha", "low_ha", "high_ha"),
+)
+
+
+def test_the_page_shows_net_changes_and_the_yearly_mean(maps: list[ClassMap], tmp_path: Path) -> None:
+    accounts = account_maps(maps[:2], YEARS[:2], tmp_path / "out")
+    chart = draw_net_changes(accounts)
+    starts = {re.search(r'points="[\d.]+,([\d.]+)', line)[1] for line in chart.split("<polyline")[1:]}  # type: ignore[index]
+    assert len(starts) == 1, "every category starts at 0"
+    matrix = accounts.trajectories.changes_ha(0)
+    yearly = (matrix.sum() - np.trace(matrix)) / 6
+    page = accounts.files["page"].read_text(encoding="utf-8")
+    assert f"{hectares_text(yearly)} <small>ha a year</small>" in page
+    assert f"{hectares_text(accounts.trajectories.total_ha)} <small>ha</small>" in page
+
+
+def test_small_stands_are_not_checked_for_crown_cover(tmp_path: Path) -> None:
+    values = np.full((40, 40), CROP, np.uint8)
+    values[5:14, 5:15] = FOREST  # 0.9 ha at 10 m
+    source = write(tmp_path / "map.tif", values, size_m=10.0)
+    cover = write_bands(
+        tmp_path / "cover.tif", np.full((1, 40, 40), 5, np.uint8), source.grid, names=("cover",)
+    )
+    finding = apply_forest_definition(source, 2020, rule=ForestRule(), tree_cover=open_scene(cover))
+    assert (finding.small, finding.open) == (1, 0)

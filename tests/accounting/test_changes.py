@@ -18,6 +18,7 @@ from tesela.accounting.changes import map_change_layer, map_changes
 from tesela.core.crosswalk import Crosswalk, CrosswalkRow
 from tesela.core.errors import InputError, LegendError
 from tesela.core.legend import Legend
+from tesela.io.images import write_bands
 from tesela.io.layers import write_layers
 from tesela.io.legends import load_legend
 from tesela.io.maps import ClassMap
@@ -227,3 +228,39 @@ def test_the_change_layer_contains_only_areas_of_5_ha_and_confident_classes(tmp_
     assert everything.changed_ha == pytest.approx(47.8)
     nothing = map_change_layer(maps[0], maps[0], tmp_path / "none.tif")
     assert nothing.changed_ha == 0
+
+
+def test_a_class_without_counts_has_no_errors_and_others_have_the_mean_of_their_prior() -> None:
+    three = Legend("three", LULUCF.classes[:3])
+    confusion = np.zeros((3, 3))
+    confusion[0, 0] = 12.0  # classes 1 and 2 were never assessed
+    model = ErrorModel(confusion, independent=12, draws=20_000)
+    mapped = np.diag([90.0, 60.0, 30.0])
+    estimates = simulate_changes(mapped, legend=three, years=(2000, 2005), model=model)
+    # Dirichlet of 12 + 1/3, 1/3, 1/3: of the 90 ha, 1/39 is class 1 and 1/39 class 2
+    after = [item.value for item in estimates.after]
+    assert after == pytest.approx([90 * 37 / 39, 60 + 90 / 39, 30 + 90 / 39], rel=0.01)
+    assert estimates.changes[0][1].value == 0, "at persistence 1 unchanged pixels stay unchanged"
+    rows = estimates.to_dict()["changes"]
+    assert [row["estimate_ha_per_year"] for row in rows] == [None] * 3  # type: ignore[index, union-attr]
+
+
+def test_a_yearly_estimate_is_the_change_over_the_years_between() -> None:
+    counts = np.zeros((1, 36, 36), int)
+    counts[0, 1, 1], counts[0, 0, 0] = 20, 80
+    sample = Sample(change_legend(LULUCF).codes, ("all",), np.array([1000.0]), counts, pixel_area_ha=1.0)
+    estimates = estimate_changes(sample, np.zeros((6, 6)), legend=LULUCF, years=(2000, 2005))
+    (row,) = [row for row in estimates.to_dict()["changes"] if row["from"] != row["to"]]  # type: ignore[union-attr, index]
+    assert row["estimate_ha"]["value"] == pytest.approx(200)
+    assert row["estimate_ha_per_year"]["value"] == pytest.approx(40)
+
+
+def test_a_pixel_of_exactly_the_lowest_confidence_counts_as_changed(tmp_path: Path) -> None:
+    before, after = np.full((4, 4), CROP, np.uint8), np.full((4, 4), TOWN, np.uint8)
+    maps = [write(tmp_path / f"{k}.tif", values) for k, values in enumerate((before, after))]
+    levels = np.array([[49, 50, 51, 90]] * 4, np.uint8)[None]
+    confidence = open_scene(write_bands(tmp_path / "c.tif", levels, maps[0].grid, names=("confidence",)))
+    layer = map_change_layer(
+        *maps, tmp_path / "layer.tif", min_area_m2=0, confidence=(confidence, confidence)
+    )
+    assert (layer.changed_ha, layer.uncertain_ha) == (12, 4)

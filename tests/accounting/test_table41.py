@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,12 @@ import openpyxl
 import pandas as pd
 import pytest
 
-from known_land import YEARS, make_region
+from known_land import YEARS, make_region, trajectories_of
 from repository import DATA
 from tesela.accounting.accounting import account_maps
 from tesela.accounting.checks import check_tables
 from tesela.accounting.table41 import read_table41, write_table41
-from tesela.accounting.transitions import CATEGORIES
+from tesela.accounting.transitions import CATEGORIES, TransitionTable, transition_table
 from tesela.io.maps import ClassMap
 from tesela.io.tables import read_table
 
@@ -111,8 +112,6 @@ def test_the_submitted_table_of_spain_passes_its_checks_after_a_round_trip(tmp_p
     cells = [row[1:] for row in rows]
     matrix = np.array([[0.0 if cell.isalpha() else float(cell) for cell in row] for row in cells])
     keys = {(i, j): cell for i, row in enumerate(cells) for j, cell in enumerate(row) if cell.isalpha()}
-    from tesela.accounting.transitions import TransitionTable
-
     table = TransitionTable(2023, matrix, matrix.sum(axis=1), matrix.sum(axis=0), keys)
     back = read_table41(write_table41(tmp_path / "spain.xlsx", [table], title="Spain"))
     assert back.matrix_kha.tolist() == matrix.tolist()
@@ -120,3 +119,50 @@ def test_the_submitted_table_of_spain_passes_its_checks_after_a_round_trip(tmp_p
     assert back.final_kha.sum() == pytest.approx(50_624.27175, abs=1e-4)
     assert back.initial_kha[0] == pytest.approx(18_091.005, abs=1e-3)
     assert all(check.passed for check in check_tables([back]))
+
+
+# --- figures by hand
+
+
+def table_of(
+    year: int, matrix: dict[tuple[int, int], float], keys: dict[tuple[int, int], str]
+) -> TransitionTable:
+    values = np.zeros((9, 9))
+    for cell, kha in matrix.items():
+        values[cell] = kha
+    return TransitionTable(year, values, values.sum(axis=1), values.sum(axis=0), keys)
+
+
+def test_unmanaged_land_small_areas_and_net_changes_are_written_as_they_are(tmp_path: Path) -> None:
+    forest, unmanaged, crop = 0, 1, 2
+    numbers = {
+        (forest, forest): 5.0,
+        (forest, unmanaged): 0.5,
+        (unmanaged, unmanaged): 2.0,
+        (crop, forest): 1e-4,
+    }
+    keys = {(i, j): "NO" for i in range(9) for j in range(9) if (i, j) not in numbers}
+    book = openpyxl.load_workbook(write_table41(tmp_path / "t.xlsx", [table_of(2020, numbers, keys)]))
+    sheet = book["Table4.1"]
+    row = {name: [sheet.cell(9 + k, column).value for column in range(3, 14)] for k, name in enumerate("abc")}
+    assert row["a"] == [5.0, 0.5, *["NO"] * 7, 0.5, 5.5]
+    assert row["b"] == ["NO", 2.0, *["NO"] * 7, 2.0, 2.0]
+    assert (row["c"][0], row["c"][2]) == (1e-4, "NO")
+    final, net = ([sheet.cell(line, column).value for column in range(3, 14)] for line in (18, 19))
+    assert final[:2] == [pytest.approx(5.0001), 2.5]
+    assert net[:2] == [pytest.approx(-0.4999), 0.5]
+    assert (final[9], final[10]) == (2.5, pytest.approx(7.5001))
+    with zipfile.ZipFile(tmp_path / "t.xlsx") as parts:
+        assert parts.read("docProps/core.xml").count(b"2000-01-01T00:00:00Z") == 2
+
+
+def test_absent_categories_have_the_key_that_was_given() -> None:
+    trajectories = trajectories_of(np.zeros(4, np.uint8), np.zeros(4, np.uint8), years=(2000, 2001))
+    codes = list(CATEGORIES)
+    forest, grass = codes.index("forest_land_unmanaged"), codes.index("grassland_unmanaged")
+    table = transition_table(trajectories, 2001, absent="IE")
+    assert {table.keys[forest, j] for j in range(9)} == {"IE"}
+    assert table.keys[codes.index("cropland"), codes.index("cropland")] == "NO"
+    assert table.matrix_kha[0, 0] == pytest.approx(0.004)
+    mixed = transition_table(trajectories, 2001, absent={"forest_land_unmanaged": "IE"})
+    assert (mixed.keys[forest, 0], mixed.keys[grass, 0], mixed.keys[forest, grass]) == ("IE", "NO", "NO")

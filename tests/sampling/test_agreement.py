@@ -135,3 +135,16 @@ def test_undefined_agreement_is_reported() -> None:
     document = measure_agreement(np.zeros((3, 2), np.int64), categories=3).to_dict()
     assert document["alpha"] == [None, None, None]
     assert document["percent"] == [1, 1, 1]
+
+
+def test_the_interval_of_a_share_is_as_wide_as_its_binomial_error() -> None:
+    table = np.zeros((400, 2), np.int64)
+    table[:100, 1] = 1  # 3 of 4 agree: standard error sqrt(0.75 0.25 / 400)
+    agreement = measure_agreement(table, categories=2, repeats=20_000)
+    width = 2 * 1.96 * np.sqrt(0.75 * 0.25 / 400)
+    assert agreement.percent.high - agreement.percent.low == pytest.approx(width, rel=0.04)
+
+
+def test_the_document_counts_items_and_pairs() -> None:
+    document = measure_agreement(np.array([[0, 0, 0], [1, 1, -1]]), categories=2, repeats=10).to_dict()
+    assert (document["items"], document["pairs"]) == (2, 4)

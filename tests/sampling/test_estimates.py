@@ -1,6 +1,7 @@
 """Estimates from a sample: published examples to the digit, formulas, brute-force coverage."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from repository import ROOT
 from tesela.core.errors import InputError
+from tesela.core.legend import LandClass, Legend
 from tesela.sampling.error_matrix import Sample
 from tesela.sampling.estimates import class_indicators, estimate_accuracy
 from tesela.sampling.estimators import (
@@ -21,6 +23,9 @@ from tesela.sampling.estimators import (
     share,
     share_interval,
 )
+from tesela.sampling.page import write_sample_page
+
+LEGEND = Legend("two", (LandClass(1, "wood", "Wood", "#107f3c"), LandClass(2, "field", "Field", "#f0e442")))
 
 EXAMPLES = json.loads((ROOT / "benchmarks" / "published_accuracy.json").read_text(encoding="utf-8"))
 
@@ -312,3 +317,52 @@ def test_the_published_interval_covers_too_where_cells_hold_dozens_of_points() -
     low, high = share_interval(values, errors, interval="wald")
     covered = ((low <= truth.sum(axis=0)) & (truth.sum(axis=0) <= high)).mean(axis=0)
     assert ((covered >= 0.93) & (covered <= 0.97)).all()
+
+
+def test_mapped_shares_are_those_of_the_strata_and_have_no_error() -> None:
+    estimates = estimate_accuracy(
+        Sample.from_matrix([[9, 1], [5, 5]], sizes_px=[300, 700], classes="ab"), bootstrap=2
+    )
+    assert [item.value for item in estimates.mapped_shares] == pytest.approx([0.3, 0.7])
+    assert [item.se for item in estimates.mapped_shares] == [0, 0]
+    assert [item.value for item in estimates.shares] == pytest.approx([0.62, 0.38])
+    assert not estimates.mapped_shares[0].has_interval
+    assert estimates.shares[0].has_interval
+
+
+def test_strata_that_share_a_class_of_the_map_are_not_classes() -> None:
+    counts = np.zeros((2, 2, 2), int)
+    counts[:, 0] = [[5, 1], [2, 4]]
+    sample = Sample(("a", "b"), ("north", "south"), np.array([100.0, 200.0]), counts)
+    assert not sample.strata_are_classes
+
+
+def test_a_stratum_of_one_point_has_no_variance_and_is_refused() -> None:
+    with pytest.raises(InputError, match=r"Stratum b \(1 of 50 px\) has too few points"):
+        Sample.from_matrix([[9, 1], [0, 1]], sizes_px=[50, 50], classes="ab")
+    assert Sample.from_matrix([[9, 1], [0, 1]], sizes_px=[50, 1], classes="ab").points == 11
+
+
+def test_ends_of_intervals_by_hand() -> None:
+    values, errors = np.array([0.2, 0.02]), np.array([0.05, 0.02])
+    low, high = share_interval(values, errors, interval="wald")
+    assert (low.tolist(), high.tolist()) == (pytest.approx([0.102, 0]), pytest.approx([0.298, 0.0592]))
+    low, high = share_interval(values[:1], errors[:1])
+    step = 1.96 * 0.05 / 0.16
+    ends = [1 / (1 + 4 * np.exp(step)), 1 / (1 + 4 * np.exp(-step))]
+    assert [low[0], high[0]] == pytest.approx(ends)
+
+
+def test_the_page_shows_the_figures_of_the_json(tmp_path: Path) -> None:
+    sample = Sample.from_matrix([[9, 1], [5, 5]], sizes_px=[300, 700], classes=LEGEND.codes)
+    page = write_sample_page(tmp_path, estimate_accuracy(sample), legend=LEGEND).read_text(encoding="utf-8")
+    document = json.loads((tmp_path / "accuracy.json").read_text(encoding="utf-8"))
+    first = document["classes"][0]
+    rows = [row for row in page.split("<tr>") if "Wood" in row]
+    assert ["<td>300.0</td>" in row for row in rows].count(True) == 1, "mapped area"
+    assert ["<td>620.0</td>" in row for row in rows].count(True) == 1, "estimated area"
+    for name in ("users", "producers", "f1"):
+        low, high = (100 * first[name][end] for end in ("low", "high"))
+        bar = f"left:{low:.1f}%;width:{high - low:.1f}%"
+        assert f"{100 * first[name]['value']:.1f} %<small>{low:.1f} to {high:.1f}" in page
+        assert bar in page

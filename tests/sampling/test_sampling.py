@@ -452,3 +452,51 @@ def test_the_expected_error_of_a_plan_is_that_of_its_design() -> None:
     )
     by_hand = np.sqrt(0.25**2 * 0.9 * 0.21 / 10 + 0.75**2 * 0.9 * 0.09 / 30)
     assert design.expected_se({"a": 0.7, "b": 0.9}) == pytest.approx(by_hand)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "points", "allocated"),
+    [
+        ([260, 260, 480], 10, [3, 2, 5]),  # quotas 2.6, 2.6, 4.8: plain rounding gives 11 points
+        ([240, 240, 520], 10, [3, 2, 5]),  # quotas 2.4, 2.4, 5.2: plain rounding gives 9
+        ([250, 350, 400], 12, [3, 4, 5]),  # quotas 3, 4.2, 4.8
+    ],
+)
+def test_the_largest_remainders_get_the_points_that_are_left(
+    sizes: list[int], points: int, allocated: list[int]
+) -> None:
+    assert allocate(points, np.array(sizes), minimum=2).tolist() == allocated
+
+
+@given(st.lists(st.integers(100_000, 1_000_000), min_size=2, max_size=20), st.integers(500, 5_000))
+@settings(max_examples=100, deadline=None)
+def test_no_stratum_is_rounded_up_before_one_with_a_larger_remainder(sizes: list[int], points: int) -> None:
+    pixels = np.array(sizes)
+    quota = points * pixels / pixels.sum()
+    allocated = allocate(points, pixels, minimum=2)
+    up = allocated > np.floor(quota + 1e-6)
+    assert (np.abs(allocated - quota) < 1 + 1e-6).all()
+    remainder = quota - np.floor(quota + 1e-6)
+    if up.any() and not up.all():
+        assert remainder[up].min() >= remainder[~up].max() - 1e-6
+
+
+def test_the_sample_size_of_a_small_map_is_smaller() -> None:
+    one, half = np.array([1.0]), np.array([0.5])  # S² = 0.25: 0.25 / (0.05² + 0.25 / N)
+    assert sample_size(one, half, target_se=0.05) == pytest.approx(100)
+    assert sample_size(one, half, target_se=0.05, population_px=100) == pytest.approx(50)
+
+
+def test_a_plan_for_a_large_error_still_gives_every_stratum_its_minimum(tmp_path: Path) -> None:
+    design = plan_sample(random_map(tmp_path / "map.tif"), target_se=0.3, minimum=30)
+    assert [item.points for item in design.strata] == [30] * 6
+
+
+def test_points_are_pixel_centres_and_points_beside_a_map_have_no_class(tmp_path: Path) -> None:
+    source = random_map(tmp_path / "map.tif", nodata=0.0)
+    path = draw_sample(source, tmp_path / "s.gpkg", design=plan_sample(source, points=60, minimum=2))
+    points = read_table(path, layer="points")
+    assert set((points["x"] - ORIGIN[0]) % 10) == {5.0}
+    assert set((ORIGIN[1] - points["y"]) % 10) == {5.0}
+    x, y = ORIGIN[0] + np.array([-5.0, 5.0, 905.0, 5.0]), ORIGIN[1] + np.array([-5.0, 5.0, -5.0, -1205.0])
+    assert class_values_at(source, x, y, crs=UTM).tolist() == [0, 0, 0, 0]
