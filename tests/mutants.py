@@ -805,7 +805,7 @@ MUTANTS = (
         "granule.offset < 0 and low < _TOO_DARK",
         "granule.offset < 0 and low < -1",
         "an offset that was applied twice is not noticed",
-        f"{SENTINEL}::test_dark_plants_tell_the_right_offset",
+        f"{SENTINEL}::test_dark_plants_show_the_right_offset",
     ),
     mutant(
         "sources/sentinel2/sensor.py",
@@ -827,14 +827,14 @@ MUTANTS = (
         "(rule.internal_cloud, (10,))",
         "(rule.internal_cloud, (11,))",
         "the internal cloud flag is ignored",
-        f"{MODIS}::test_the_state_bits_mean_what_the_guide_says",
+        f"{MODIS}::test_the_state_bits_mean_what_the_guide_states",
     ),
     mutant(
         "sources/modis/quality.py",
         "(field(state, 8, 2) <= rule.cirrus) & (field(state, 6, 2) <= rule.aerosol)",
         "(field(state, 6, 2) <= rule.cirrus) & (field(state, 8, 2) <= rule.aerosol)",
         "cirrus and aerosol are swapped",
-        f"{MODIS}::test_the_state_bits_mean_what_the_guide_says",
+        f"{MODIS}::test_the_state_bits_mean_what_the_guide_states",
     ),
     mutant(
         "sources/modis/quality.py",

@@ -76,19 +76,19 @@ def write_polygons(path: Path, shapes: list, codes: list, *, crs: str = "EPSG:30
 
 
 def test_a_square_that_fills_a_quarter_of_a_cell_covers_a_quarter() -> None:
-    found = polygon_fractions(np.array([shapely.box(5, 5, 10, 10)]), np.array([0]), 1, grid=grid(1, 2))
-    assert found.cover.tolist() == [[0.25, 0.0]]
-    assert found.shares[0, 0, 0] == 1.0
-    assert np.isnan(found.shares[0, 0, 1])
+    fractions = polygon_fractions(np.array([shapely.box(5, 5, 10, 10)]), np.array([0]), 1, grid=grid(1, 2))
+    assert fractions.cover.tolist() == [[0.25, 0.0]]
+    assert fractions.shares[0, 0, 0] == 1.0
+    assert np.isnan(fractions.shares[0, 0, 1])
 
 
 def test_a_hole_belongs_to_the_polygon_that_fills_it() -> None:
     ring = shapely.box(0, 0, 30, 30).difference(shapely.box(8, 8, 18, 18))
-    found = polygon_fractions(
+    fractions = polygon_fractions(
         np.array([ring, shapely.box(8, 8, 18, 18)]), np.array([0, 1]), 2, grid=grid(3, 3)
     )
-    assert found.cover == pytest.approx(np.ones((3, 3)), abs=1e-15)
-    assert found.shares[1] == pytest.approx(
+    assert fractions.cover == pytest.approx(np.ones((3, 3)), abs=1e-15)
+    assert fractions.shares[1] == pytest.approx(
         np.array([[0, 0, 0], [0.16, 0.64, 0], [0.04, 0.16, 0]]), abs=1e-15
     )
 
@@ -98,8 +98,8 @@ def test_rings_may_run_either_way_and_multipolygons_have_parts() -> None:
     for shell in (outer, outer[::-1]):
         for hole in (inner, inner[::-1]):
             parts = shapely.MultiPolygon([shapely.Polygon(shell, [hole]), shapely.box(12, 12, 18, 18)])
-            found = polygon_fractions(np.array([parts]), np.array([0]), 1, grid=grid(3, 3))
-            assert found.cover.tolist() == [[1, 1, 1], [1, pytest.approx(0.36), 1], [1, 1, 1]]
+            fractions = polygon_fractions(np.array([parts]), np.array([0]), 1, grid=grid(3, 3))
+            assert fractions.cover.tolist() == [[1, 1, 1], [1, pytest.approx(0.36), 1], [1, 1, 1]]
 
 
 def test_collections_give_their_polygons_and_nothing_else() -> None:
@@ -118,8 +118,8 @@ def test_polygons_far_larger_than_the_grid_cover_it_whole() -> None:
 
 def test_cells_of_the_far_side_do_not_keep_dust_of_rounding() -> None:
     tilted = np.array([shapely.Polygon([(1.1, 3.3), (2.7, 9.1), (7.9, 8.3), (6.1, 0.7)])])
-    found = polygon_fractions(tilted, np.array([0]), 1, grid=grid(1, 50))
-    assert (found.cover[0, 1:] == 0).all()
+    fractions = polygon_fractions(tilted, np.array([0]), 1, grid=grid(1, 50))
+    assert (fractions.cover[0, 1:] == 0).all()
 
 
 # --- laws ---
@@ -144,13 +144,13 @@ def test_fractions_equal_the_overlay_of_shapely_on_random_coverages(
     hole = shapely.Point(50, 50).buffer(15, quad_segs=3)
     shapes = np.append(shapely.difference(shapes, hole), hole)
     classes = random.integers(0, 4, len(shapes))
-    place = Affine.translation(40, 60) * Affine.rotation(turn) * Affine.scale(across, down)
-    box = GeoBox((5, 7), place, "EPSG:3035")
-    found = polygon_fractions(shapes, classes, 4, grid=box)
+    transform = Affine.translation(40, 60) * Affine.rotation(turn) * Affine.scale(across, down)
+    box = GeoBox((5, 7), transform, "EPSG:3035")
+    fractions = polygon_fractions(shapes, classes, 4, grid=box)
     expected = overlay(shapes, classes, 4, box)
-    assert np.nan_to_num(found.shares) * found.cover == pytest.approx(expected, abs=1e-9)
-    covered = found.cover > 0
-    assert found.shares[:, covered].sum(axis=0) == pytest.approx(1, abs=1e-12)
+    assert np.nan_to_num(fractions.shares) * fractions.cover == pytest.approx(expected, abs=1e-9)
+    covered = fractions.cover > 0
+    assert fractions.shares[:, covered].sum(axis=0) == pytest.approx(1, abs=1e-12)
 
 
 @settings(max_examples=15, deadline=None)
@@ -160,18 +160,30 @@ def test_pixels_are_quadrangles_in_cells_that_lie_askew(seed: int, turn: float, 
     values = random.integers(0, 4, (17, 21)).astype(np.uint8)
     plane_of = np.full(256, -1)
     plane_of[1:4] = (0, 1, 0)
-    place = Affine.translation(2.3, 1.7) * Affine.rotation(turn) * Affine.scale(-0.3 if mirror else 0.3, 0.21)
+    transform = (
+        Affine.translation(2.3, 1.7) * Affine.rotation(turn) * Affine.scale(-0.3 if mirror else 0.3, 0.21)
+    )
     cols, rows = np.meshgrid(np.arange(0, 25, 8), np.arange(0, 25, 8))
-    control = np.stack([place.a * cols + place.b * rows + place.c, place.d * cols + place.e * rows + place.f])
-    found = pixel_areas(values, plane_of, control=control, step=8, shape=(2, 6, 8))
+    control = np.stack(
+        [
+            transform.a * cols + transform.b * rows + transform.c,
+            transform.d * cols + transform.e * rows + transform.f,
+        ]
+    )
+    areas = pixel_areas(values, plane_of, control=control, step=8, shape=(2, 6, 8))
     cells = np.array([[shapely.box(c, r, c + 1, r + 1) for c in range(8)] for r in range(6)], object)
     expected = np.zeros((2, 6, 8))
     for i, j in np.argwhere(plane_of[values] >= 0):
-        corners = [place * (j, i), place * (j + 1, i), place * (j + 1, i + 1), place * (j, i + 1)]
+        corners = [
+            transform * (j, i),
+            transform * (j + 1, i),
+            transform * (j + 1, i + 1),
+            transform * (j, i + 1),
+        ]
         expected[plane_of[values[i, j]]] += shapely.area(
             shapely.intersection(cells, shapely.Polygon(corners))
         )
-    assert found == pytest.approx(expected, abs=1e-9)
+    assert areas == pytest.approx(expected, abs=1e-9)
 
 
 @settings(max_examples=30, deadline=None)
@@ -227,9 +239,9 @@ def test_long_edges_follow_their_true_curve_in_another_crs(crs: str) -> None:
     left, bottom, right, top = true.bounds
     size = (right - left) / 25
     box = GeoBox((int((top - bottom) / size), 25), Affine(size, 0, left, 0, -size, top), crs)
-    found = polygon_fractions(np.array([triangle]), np.array([0]), 1, grid=box, crs="EPSG:3035")
+    fractions = polygon_fractions(np.array([triangle]), np.array([0]), 1, grid=box, crs="EPSG:3035")
     expected = overlay(np.array([true]), np.array([0]), 1, box)[0]
-    assert found.cover == pytest.approx(expected, abs=2e-5)
+    assert fractions.cover == pytest.approx(expected, abs=2e-5)
     straight = shapely.transform(triangle, lambda x, y: to_crs.transform(x, y), interleaved=False)
     assert np.abs(overlay(np.array([straight]), np.array([0]), 1, box)[0] - expected).max() > 1e-3
 
@@ -242,16 +254,16 @@ def test_neighbours_in_another_crs_leave_neither_gap_nor_overlap() -> None:
     to_crs = pyproj.Transformer.from_crs("EPSG:3035", SINUSOIDAL, always_xy=True)
     x, y = to_crs.transform(3_230_000, 1_730_000)
     box = GeoBox((20, 20), Affine(MODIS_M, 0, x - 10 * MODIS_M, 0, -MODIS_M, y + 10 * MODIS_M), SINUSOIDAL)
-    found = polygon_fractions(np.array([left, right]), np.array([0, 1]), 2, grid=box, crs="EPSG:3035")
-    assert found.cover == pytest.approx(1, abs=1e-9)
-    assert 0 < np.nanmean(found.shares[0]) < 1
+    fractions = polygon_fractions(np.array([left, right]), np.array([0, 1]), 2, grid=box, crs="EPSG:3035")
+    assert fractions.cover == pytest.approx(1, abs=1e-9)
+    assert 0 < np.nanmean(fractions.shares[0]) < 1
 
 
 def test_a_polygon_that_leaves_the_grids_crs_is_cut_to_it() -> None:
     world = np.array([shapely.box(-180, -90, 180, 90)])
     box = GeoBox((3, 3), Affine(1000, 0, 500_000, 0, -1000, 4_100_000), "EPSG:25830")
-    found = polygon_fractions(world, np.array([0]), 1, grid=box, crs="EPSG:4326")
-    assert found.cover == pytest.approx(1, abs=1e-9)
+    fractions = polygon_fractions(world, np.array([0]), 1, grid=box, crs="EPSG:4326")
+    assert fractions.cover == pytest.approx(1, abs=1e-9)
 
 
 # --- files ---
@@ -286,7 +298,7 @@ def test_cells_covered_too_little_have_no_data(tmp_path: Path) -> None:
 
 
 def test_a_crosswalk_shares_out_what_it_splits_and_leaves_out_what_it_drops(tmp_path: Path) -> None:
-    walk = Crosswalk(
+    crosswalk = Crosswalk(
         "mine",
         LEGEND,
         (
@@ -300,14 +312,14 @@ def test_a_crosswalk_shares_out_what_it_splits_and_leaves_out_what_it_drops(tmp_
     )
     squares = [shapely.box(10 * number, 0, 10 * number + 10, 10) for number in range(4)]
     layer = write_polygons(tmp_path / "a.gpkg", squares, ["mixed", "thin", "sea", "trees"])
-    found = read_fractions(layer, like=grid(1, 4), legend=LEGEND, crosswalk=walk)
-    assert found.cover[0].tolist() == [1, 0.5, 0, 1]
-    assert found.shares[:, 0, [0, 1, 3]].tolist() == [[0.25, 1, 1], [0.75, 0, 0]]
+    fractions = read_fractions(layer, like=grid(1, 4), legend=LEGEND, crosswalk=crosswalk)
+    assert fractions.cover[0].tolist() == [1, 0.5, 0, 1]
+    assert fractions.shares[:, 0, [0, 1, 3]].tolist() == [[0.25, 1, 1], [0.75, 0, 0]]
 
 
 def test_a_crosswalk_splits_the_numbers_of_a_raster_too(tmp_path: Path) -> None:
     source = Legend("old", (LandClass(3, "311", "Mixed", "#111111"), LandClass(5, "312", "Wood", "#222222")))
-    walk = Crosswalk(
+    crosswalk = Crosswalk(
         "old",
         LEGEND,
         (
@@ -317,17 +329,17 @@ def test_a_crosswalk_splits_the_numbers_of_a_raster_too(tmp_path: Path) -> None:
         ),
     )
     write_map(tmp_path / "m.tif", np.array([[3, 5], [3, 0]], np.uint8), grid(2, 2), legend=source)
-    found = read_fractions(tmp_path / "m.tif", like=grid(1, 1, 20), legend=LEGEND, crosswalk=walk)
-    assert found.cover.item() == 0.75
-    assert found.shares[:, 0, 0] == pytest.approx([1.5 / 3, 1.5 / 3])
+    fractions = read_fractions(tmp_path / "m.tif", like=grid(1, 1, 20), legend=LEGEND, crosswalk=crosswalk)
+    assert fractions.cover.item() == 0.75
+    assert fractions.shares[:, 0, 0] == pytest.approx([1.5 / 3, 1.5 / 3])
 
 
 def test_pixels_that_do_not_align_with_cells_count_by_shared_area(tmp_path: Path) -> None:
     write_map(tmp_path / "m.tif", np.array([[1, 7]], np.uint8), grid(1, 2), legend=LEGEND)
     box = GeoBox((1, 2), Affine(8, 0, 4, 0, -8, 10), "EPSG:3035")
-    found = read_fractions(tmp_path / "m.tif", like=box, legend=LEGEND)
-    assert found.cover == pytest.approx(np.array([[1, 1]]))
-    assert found.shares[0, 0] == pytest.approx([0.75, 0])
+    fractions = read_fractions(tmp_path / "m.tif", like=box, legend=LEGEND)
+    assert fractions.cover == pytest.approx(np.array([[1, 1]]))
+    assert fractions.shares[0, 0] == pytest.approx([0.75, 0])
 
 
 @pytest.mark.parametrize("crs", ["EPSG:3035", SINUSOIDAL])
@@ -376,10 +388,10 @@ def test_an_unknown_code_and_a_reference_elsewhere_are_clear_errors(tmp_path: Pa
 
 
 def test_a_reference_without_a_class_on_the_grid_is_an_error_and_writes_nothing(tmp_path: Path) -> None:
-    walk = Crosswalk("mine", LEGEND, (CrosswalkRow("sea", "nodata"),))
+    crosswalk = Crosswalk("mine", LEGEND, (CrosswalkRow("sea", "nodata"),))
     layer = write_polygons(tmp_path / "a.gpkg", [shapely.box(0, 0, 10, 10)], ["sea"])
     with pytest.raises(InputError, match="covers no cell of the grid to 50%"):
-        write_fractions(layer, tmp_path / "f.tif", like=grid(1, 1), legend=LEGEND, crosswalk=walk)
+        write_fractions(layer, tmp_path / "f.tif", like=grid(1, 1), legend=LEGEND, crosswalk=crosswalk)
     assert not (tmp_path / "f.tif").exists()
 
 
@@ -393,9 +405,9 @@ def test_a_raster_has_no_field_and_an_abundance_map_is_no_byte_raster(tmp_path: 
 
 def test_overlapping_polygons_show_in_the_cover() -> None:
     twice = np.array([shapely.box(0, 0, 10, 10), shapely.box(5, 0, 10, 10)])
-    found = polygon_fractions(twice, np.array([0, 1]), 2, grid=grid(1, 1))
-    assert found.cover.item() == 1.5
-    assert found.shares[:, 0, 0] == pytest.approx([2 / 3, 1 / 3])
+    fractions = polygon_fractions(twice, np.array([0, 1]), 2, grid=grid(1, 1))
+    assert fractions.cover.item() == 1.5
+    assert fractions.shares[:, 0, 0] == pytest.approx([2 / 3, 1 / 3])
 
 
 # --- counted pixels, as published ---
@@ -418,12 +430,12 @@ def test_cells_that_are_no_multiple_of_the_pixels_hold_more_or_fewer_of_them(tmp
     layer = write_polygons(
         tmp_path / "a.gpkg", [shapely.box(0, 0, 30, 100), shapely.box(30, 0, 100, 100)], ["wood", "field"]
     )
-    found = read_fractions(layer, like=grid(1, 2, 46, top=46), legend=LEGEND, count_m=10)
-    assert found.shares[0, 0].tolist() == [
+    fractions = read_fractions(layer, like=grid(1, 2, 46, top=46), legend=LEGEND, count_m=10)
+    assert fractions.shares[0, 0].tolist() == [
         0.6,
         0,
     ]  # of five columns three are wood; the second cell holds four
-    assert found.cover.tolist() == [[1, 1]]
+    assert fractions.cover.tolist() == [[1, 1]]
 
 
 def test_finer_pixels_come_nearer_to_exact_shares(tmp_path: Path) -> None:
@@ -448,14 +460,14 @@ def test_finer_pixels_come_nearer_to_exact_shares(tmp_path: Path) -> None:
 
 def test_a_raster_is_counted_by_its_pixels_and_split_codes_are_shared_out(tmp_path: Path) -> None:
     write_map(tmp_path / "m.tif", np.array([[1, 7], [7, 0]], np.uint8), grid(2, 2), legend=LEGEND)
-    found = read_fractions(tmp_path / "m.tif", like=grid(1, 2, 20, left=0), legend=LEGEND, count_m=10)
-    assert found.cover.tolist() == [[0.75, 0]]
-    assert found.shares[:, 0, 0] == pytest.approx([1 / 3, 2 / 3])
-    walk = Crosswalk(
+    fractions = read_fractions(tmp_path / "m.tif", like=grid(1, 2, 20, left=0), legend=LEGEND, count_m=10)
+    assert fractions.cover.tolist() == [[0.75, 0]]
+    assert fractions.shares[:, 0, 0] == pytest.approx([1 / 3, 2 / 3])
+    crosswalk = Crosswalk(
         "mine", LEGEND, (CrosswalkRow("mixed", "wood", 0.25), CrosswalkRow("mixed", "field", 0.75))
     )
     layer = write_polygons(tmp_path / "a.gpkg", [shapely.box(0, 0, 10, 10)], ["mixed"])
-    mixed = read_fractions(layer, like=grid(1, 1), legend=LEGEND, crosswalk=walk, count_m=2)
+    mixed = read_fractions(layer, like=grid(1, 1), legend=LEGEND, crosswalk=crosswalk, count_m=2)
     assert mixed.shares[:, 0, 0].tolist() == [0.25, 0.75]
 
 
@@ -474,7 +486,7 @@ def test_counting_does_not_depend_on_the_blocks(tmp_path: Path, monkeypatch: pyt
     np.testing.assert_array_equal(parts.shares, whole.shares)
 
 
-def test_what_cannot_be_counted_is_told(tmp_path: Path) -> None:
+def test_what_cannot_be_counted_is_reported(tmp_path: Path) -> None:
     layer = write_polygons(tmp_path / "a.gpkg", [shapely.box(0, 0, 10, 10)], ["wood"])
     with pytest.raises(GridError, match="contain no centre of a pixel of 50 m"):
         read_fractions(layer, like=grid(1, 1), legend=LEGEND, count_m=50)

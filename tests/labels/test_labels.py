@@ -196,7 +196,7 @@ def test_long_edges_are_bent_by_the_projection_as_on_the_globe(tmp_path: Path) -
     to_grid = pyproj.Transformer.from_crs(4326, 3035, always_xy=True)
     x, y = to_grid.transform(-5.5, 38)
     grid = GeoBox((200, 200), Affine(100, 0, x - 10_000, 0, -100, y + 10_000), "EPSG:3035")
-    found = np.array(drawn(path, tmp_path, like=grid))
+    labels = np.array(drawn(path, tmp_path, like=grid))
     cols, rows = np.meshgrid(np.arange(200) + 0.5, np.arange(200) + 0.5)
     to_globe = pyproj.Transformer.from_crs(3035, 4326, always_xy=True)
     expected = []
@@ -205,7 +205,7 @@ def test_long_edges_are_bent_by_the_projection_as_on_the_globe(tmp_path: Path) -
         expected.append(np.where(latitude > 38, 1, 2))
     sure = (expected[0] == expected[1]) & (expected[1] == expected[2])
     assert 0.99 < sure.mean() < 1
-    np.testing.assert_array_equal(found[sure], expected[1][sure])
+    np.testing.assert_array_equal(labels[sure], expected[1][sure])
 
 
 def test_polygons_that_the_projection_would_fold_back_are_cut(tmp_path: Path) -> None:
@@ -243,8 +243,8 @@ def test_a_source_is_translated_by_its_crosswalk(tmp_path: Path) -> None:
     legend = load_legend("lulucf")
     expected = [legend["forest_land"].value] + [legend["settlements"].value] * 2
     assert drawn(path, tmp_path, legend=legend, source="corine") == [expected] * 3
-    walk = load_crosswalk("corine", legend)
-    assert drawn(path, tmp_path, legend=legend, crosswalk=walk) == [expected] * 3
+    crosswalk = load_crosswalk("corine", legend)
+    assert drawn(path, tmp_path, legend=legend, crosswalk=crosswalk) == [expected] * 3
     with pytest.raises(LegendError, match="holds the codes 112, 311, which legend 'lulucf' does not have"):
         drawn(path, tmp_path, legend=legend)
 
@@ -262,8 +262,10 @@ def test_polygons_without_a_code_are_an_error_unless_the_crosswalk_leaves_them_o
     path = layer(tmp_path / "r.gpkg", [on_ground(0, 0, 1, 3), on_ground(1, 0, 3, 3)], ["a", None])
     with pytest.raises(LegendError, match="holds the codes null"):
         drawn(path, tmp_path)
-    walk = Crosswalk.from_rows("mine", LEGEND, [{"from": "a", "to": "c"}, {"from": "null", "to": "nodata"}])
-    assert drawn(path, tmp_path, crosswalk=walk) == [[3, 0, 0]] * 3
+    crosswalk = Crosswalk.from_rows(
+        "mine", LEGEND, [{"from": "a", "to": "c"}, {"from": "null", "to": "nodata"}]
+    )
+    assert drawn(path, tmp_path, crosswalk=crosswalk) == [[3, 0, 0]] * 3
 
 
 def test_a_crosswalk_to_another_legend_is_an_error(tmp_path: Path) -> None:
@@ -274,13 +276,13 @@ def test_a_crosswalk_to_another_legend_is_an_error(tmp_path: Path) -> None:
 
 def test_labels_that_all_go_to_nodata_are_an_error_and_nothing_is_written(tmp_path: Path) -> None:
     path = layer(tmp_path / "r.gpkg", [on_ground(0, 0, 3, 3)], ["a"])
-    walk = Crosswalk.from_rows("mine", LEGEND, [{"from": "a", "to": "nodata"}])
+    crosswalk = Crosswalk.from_rows("mine", LEGEND, [{"from": "a", "to": "nodata"}])
     with pytest.raises(InputError, match="no pixel of the grid gets a class"):
-        drawn(path, tmp_path, crosswalk=walk)
+        drawn(path, tmp_path, crosswalk=crosswalk)
     assert sorted(item.name for item in tmp_path.iterdir()) == ["r.gpkg"]
 
 
-def test_a_reference_of_another_place_says_where_both_lie(tmp_path: Path) -> None:
+def test_a_reference_of_another_area_is_reported_with_both_extents(tmp_path: Path) -> None:
     path = layer(tmp_path / "r.gpkg", [shapely.box(10, 40, 11, 41)], ["a"], crs="EPSG:4326")
     with pytest.raises(
         GridError,
@@ -289,7 +291,7 @@ def test_a_reference_of_another_place_says_where_both_lie(tmp_path: Path) -> Non
         drawn(path, tmp_path)
 
 
-def test_the_field_is_found_or_asked_for(tmp_path: Path) -> None:
+def test_the_field_is_chosen_or_requested(tmp_path: Path) -> None:
     frame = gpd.GeoDataFrame(
         {"CODE_18": ["311"], "AREA_HA": [1.0]}, geometry=[on_ground(0, 0, 3, 3)], crs=25830
     )
@@ -316,7 +318,7 @@ def test_a_file_of_several_layers_asks_for_one(tmp_path: Path) -> None:
         drawn(tmp_path / "r.gpkg", tmp_path, layer="newer")
 
 
-def test_a_layer_without_a_crs_says_what_to_do(tmp_path: Path) -> None:
+def test_a_layer_without_a_crs_is_reported_with_a_remedy(tmp_path: Path) -> None:
     path = layer(tmp_path / "r.shp", [on_ground(0, 0, 3, 3)], ["a"])
     path.with_suffix(".prj").unlink()
     with pytest.raises(GridError, match=r"no coordinate system\. Assign the right one"):
@@ -343,10 +345,10 @@ def test_of_a_large_layer_only_the_polygons_of_a_window_are_read(
     monkeypatch.setattr(polygons, "read_layer", counted)
     grid = grid_of(800, 1000)
     with open_reference(path, like=grid, legend=LEGEND) as reader:
-        found = reader.read(window_grid(grid, 300, 500, 64, 64))
+        labels = reader.read(window_grid(grid, 300, 500, 64, 64))
     assert sum(read) <= 34 * 34
     rows, cols = np.mgrid[300:364, 500:564] // 2
-    np.testing.assert_array_equal(found, (rows + cols) % 3 + 1)
+    np.testing.assert_array_equal(labels, (rows + cols) % 3 + 1)
 
 
 def test_a_raster_is_read_by_nearest_pixel(tmp_path: Path) -> None:
@@ -376,7 +378,7 @@ def test_a_raster_is_read_by_nearest_pixel(tmp_path: Path) -> None:
         ([[23, 7, 44]], 7, [[23, 0, 44]]),  # declared nodata, though it were a class
     ],
 )
-def test_corine_rasters_of_both_codings_are_understood(
+def test_corine_rasters_of_both_codings_are_read(
     tmp_path: Path, numbers: list[list[int]], nodata: float | None, expected: list[list[int]]
 ) -> None:
     path = raster(tmp_path / "r.tif", numbers, nodata=nodata)
@@ -413,7 +415,7 @@ def test_official_codes_win_over_values_in_a_raster_of_others(tmp_path: Path) ->
     assert drawn(path, tmp_path, like=grid_of(1, 3), legend=legend) == [[1, 2, 9]]
 
 
-def test_a_map_of_ours_says_its_legend(tmp_path: Path) -> None:
+def test_a_map_of_tesela_contains_its_legend(tmp_path: Path) -> None:
     grid = grid_of(1, 3)
     corine2 = load_legend("corine-2")
     made = write_map(tmp_path / "map.tif", np.array([[12, 31, 0]], np.uint8), grid, legend=corine2)
@@ -445,7 +447,7 @@ def test_a_missing_reference_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.real
-def test_real_polygons_agree_with_the_raster_of_another_crs_as_its_readme_says(
+def test_real_polygons_agree_with_the_raster_of_another_crs_as_its_readme_states(
     lanjaron: Path, tmp_path: Path
 ) -> None:
     scene = open_scene(lanjaron / "l8_b2b7_30m.tif")

@@ -78,8 +78,10 @@ def write(
 
 
 def classify(path: Path, legend: Legend, rules: SioseRules | None = None) -> dict[str, str]:
-    found = write_siose_classes(open_siose(path), path.with_name("classes.gpkg"), legend=legend, rules=rules)
-    frame = gpd.read_file(found.path)
+    classes = write_siose_classes(
+        open_siose(path), path.with_name("classes.gpkg"), legend=legend, rules=rules
+    )
+    frame = gpd.read_file(classes.path)
     return dict(zip(frame["ID_POLYGON"], frame["CODE"], strict=True))
 
 
@@ -98,7 +100,7 @@ def test_a_rotulo_is_read_by_its_grammar(text: str, parts: tuple[Cover, ...]) ->
 
 
 @pytest.mark.parametrize("text", ["", "che", "66PAV-34EDF", "PAVx", "1000PAV"])
-def test_what_is_no_rotulo_is_told(text: str) -> None:
+def test_what_is_not_a_rotulo_is_reported(text: str) -> None:
     with pytest.raises(InputError, match="not of the form"):
         parse_rotulo(text)
 
@@ -109,7 +111,7 @@ def test_a_rotulo_that_is_written_is_read_again(parts: list[tuple[int, str]]) ->
     assert [(cover.percent, cover.label) for cover in parse_rotulo(text)] == parts
 
 
-def test_every_cover_has_one_label_and_every_virtual_ground_a_rotulo_of_them() -> None:
+def test_every_cover_has_one_label_and_every_virtual_cover_type_a_rotulo() -> None:
     assert sorted(COVERS.values()) == sorted(load_legend("siose-ar").codes)
     assert all(COVERS[label] == code for code, label in LABELS.items())
     for cover_type in COVER_TYPES:
@@ -141,11 +143,11 @@ def test_wooded_pasture_is_forest_from_the_least_canopy_on(tmp_path: Path) -> No
     assert classify(path, CONTEXT, SioseRules(canopy_percent=31))["d"] == "pasture"
 
 
-def test_tree_cover_is_told_by_covers_by_fccarb_or_by_lidar(tmp_path: Path) -> None:
+def test_tree_cover_comes_from_covers_fccarb_or_lidar(tmp_path: Path) -> None:
     path = write(tmp_path / "18.gpkg")
     assert [key for key, code in classify(path, TREES).items() if code == "tree"] == ["c", "d"]
     by_map = classify(path, TREES, SioseRules(trees="fccarb", canopy_percent=50))
-    assert by_map == {"c": "tree", "d": "open", "e": "open"}  # of the others nothing is told
+    assert by_map == {"c": "tree", "d": "open", "e": "open"}  # the map has nothing on the others
     by_lidar = classify(path, TREES, SioseRules(trees="lidar", canopy_percent=28))
     assert [key for key, code in by_lidar.items() if code == "tree"] == ["c", "e"]
 
@@ -165,15 +167,15 @@ def test_names_of_layers_and_columns_are_matched_without_case(tmp_path: Path) ->
     assert classify(path, CONTEXT, SioseRules(mode="composite"))["b"] == "crops"
 
 
-def test_the_rotulo_stands_in_for_a_missing_cover_column(tmp_path: Path) -> None:
+def test_the_rotulo_replaces_a_missing_cover_column(tmp_path: Path) -> None:
     path = write(tmp_path / "18.gpkg", drop=("ID_COBERTURA_MAX",))
     assert classify(path, CONTEXT)["b"] == "artificial"
 
 
 def test_the_combined_layer_serves_where_there_are_no_polygons(tmp_path: Path) -> None:
     path = write(tmp_path / "18.gpkg", layer="SAR_18_T_COMBINADA", drop=("ID_POLYGON", "ROTULO"))
-    found = write_siose_classes(open_siose(path), tmp_path / "c.gpkg", legend=CONTEXT)
-    assert found.written == 6
+    classes = write_siose_classes(open_siose(path), tmp_path / "c.gpkg", legend=CONTEXT)
+    assert classes.written == 6
     with pytest.raises(InputError, match="no table T_VALORES"):
         write_siose_classes(open_siose(path), tmp_path / "c.gpkg", legend=species_legend())
 
@@ -188,8 +190,8 @@ def test_small_and_strange_polygons_are_counted_not_drawn(tmp_path: Path) -> Non
     frame.loc[0, "ID_COBERTURA_MAX"] = 317  # a legacy code of IGN's own style
     other = tmp_path / "19.gpkg"
     pyogrio.write_dataframe(frame, other, layer="SAR_19_T_POLIGONOS", driver="GPKG")
-    found = write_siose_classes(open_siose(other), tmp_path / "c.gpkg", legend=CONTEXT)
-    assert (found.written, found.without_class, dict(found.unknown)) == (5, 1, {"317": 1})
+    classes = write_siose_classes(open_siose(other), tmp_path / "c.gpkg", legend=CONTEXT)
+    assert (classes.written, classes.without_class, dict(classes.unknown)) == (5, 1, {"317": 1})
 
 
 def test_batches_do_not_change_the_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,8 +212,8 @@ def test_polygons_are_cut_at_the_outline_of_the_sheet(tmp_path: Path) -> None:
     ).to_crs(4258)
     sheets.to_file(outlines)
     outline = read_sheet(outlines, "559", crs="EPSG:25830")
-    found = write_siose_classes(open_siose(path), tmp_path / "c.gpkg", legend=CONTEXT, within=outline)
-    assert sum(found.area_m2.values()) == pytest.approx(150 * 50, rel=1e-3)
+    classes = write_siose_classes(open_siose(path), tmp_path / "c.gpkg", legend=CONTEXT, within=outline)
+    assert sum(classes.area_m2.values()) == pytest.approx(150 * 50, rel=1e-3)
     assert not read_sheet(outlines, "1107", crs="EPSG:25830").is_empty
     with pytest.raises(InputError, match="has no sheet '7'"):
         read_sheet(outlines, "7", crs="EPSG:25830")
@@ -223,8 +225,8 @@ def grid(*, epsg: int = 25830, left: float = LEFT) -> GeoBox:
 
 def test_labels_hold_the_class_of_each_polygon(tmp_path: Path) -> None:
     path = write(tmp_path / "18.gpkg")
-    found, classes = label_siose(path, tmp_path / "labels.tif", like=grid(), legend=CONTEXT)
-    with MapReader(found) as reader:
+    labels, classes = label_siose(path, tmp_path / "labels.tif", like=grid(), legend=CONTEXT)
+    with MapReader(labels) as reader:
         values = reader.read(grid())
     assert isinstance(classes, SioseClasses)
     order = ("crops", "artificial", "forest", "forest", "pasture", "water")
@@ -233,7 +235,7 @@ def test_labels_hold_the_class_of_each_polygon(tmp_path: Path) -> None:
     )
 
 
-def test_a_file_of_another_place_is_told(tmp_path: Path) -> None:
+def test_a_file_of_another_area_is_reported(tmp_path: Path) -> None:
     path = write(tmp_path / "18.gpkg")
     with pytest.raises(GridError, match="do not overlap"):
         label_siose(path, tmp_path / "labels.tif", like=grid(left=LEFT + 50_000), legend=CONTEXT)
@@ -250,7 +252,7 @@ def test_a_file_of_another_place_is_told(tmp_path: Path) -> None:
         ("PNOA_MA_OF_ETRS89_HU32_h25_0559_1.tif", None),
     ],
 )
-def test_a_pnoa_name_tells_sheet_zone_and_year(name: str, wanted: PnoaName | None) -> None:
+def test_a_pnoa_name_contains_sheet_zone_and_year(name: str, wanted: PnoaName | None) -> None:
     assert PnoaName.parse(name) == wanted
 
 
@@ -263,7 +265,9 @@ def test_zones_are_never_mixed_silently() -> None:
         check_one_sheet([name, "PNOA_MA_OF_ETRS89_HU30_h25_0050_2.tif"])
 
 
-def test_the_command_knows_the_file_by_its_layers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_recognises_the_file_by_its_layers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = write(tmp_path / "18.gpkg")
     assert is_siose(path)
     image = write_bands(tmp_path / "scene.tif", np.ones((1, 10, 60), np.uint8), grid(), names=("red",))
@@ -290,7 +294,7 @@ def test_the_command_knows_the_file_by_its_layers(tmp_path: Path, capsys: pytest
     assert "must be majority or composite" in capsys.readouterr().err
 
 
-def test_wrong_files_legends_and_rules_say_what_to_do(tmp_path: Path) -> None:
+def test_wrong_files_legends_and_rules_are_reported_with_a_remedy(tmp_path: Path) -> None:
     path = write(tmp_path / "18.gpkg")
     plain = tmp_path / "plain.gpkg"
     gpd.GeoDataFrame({"x": [1]}, geometry=[shapely.box(0, 0, 1, 1)], crs=25830).to_file(plain)

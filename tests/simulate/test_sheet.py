@@ -88,16 +88,16 @@ def test_a_tower_throws_its_shadow_away_from_the_sun(sheet: Sheet) -> None:
 
 
 def test_without_mistakes_the_map_is_the_sheet(sheet: Sheet) -> None:
-    found = draw_siose(sheet, label_errors=0, outdated=0, shifted=0)
-    assert np.array_equal(found.polygon, sheet.parcel)
-    assert np.array_equal(found.kind, sheet.kind)
-    assert found.wrong == ()
+    siose = draw_siose(sheet, label_errors=0, outdated=0, shifted=0)
+    assert np.array_equal(siose.polygon, sheet.parcel)
+    assert np.array_equal(siose.kind, sheet.kind)
+    assert siose.wrong == ()
 
 
 def test_all_mistakes_are_known_and_as_many_as_asked_for(sheet: Sheet) -> None:
-    found = draw_siose(sheet, label_errors=0.1, outdated=0.08, shifted=0.2)
-    wrong = {item.polygon: item for item in found.wrong}
-    assert set(np.flatnonzero(found.kind != sheet.kind)) <= set(wrong)
+    siose = draw_siose(sheet, label_errors=0.1, outdated=0.08, shifted=0.2)
+    wrong = {item.polygon: item for item in siose.wrong}
+    assert set(np.flatnonzero(siose.kind != sheet.kind)) <= set(wrong)
     size = np.bincount(sheet.parcel.ravel(), minlength=len(sheet.kind)) / sheet.parcel.size
     area = {
         kind: sum(size[n] for n, item in wrong.items() if item.kind == kind) for kind in ("label", "outdated")
@@ -108,9 +108,9 @@ def test_all_mistakes_are_known_and_as_many_as_asked_for(sheet: Sheet) -> None:
     assert moved
     assert min(moved) > 3.5
     assert max(moved) < 12.8
-    untouched = ~np.isin(sheet.parcel, list(wrong)) & ~np.isin(found.polygon, list(wrong))
-    assert np.array_equal(found.polygon[untouched], sheet.parcel[untouched])
-    assert all(found.year[item.polygon] < 2017 for item in wrong.values() if item.kind == "outdated")
+    untouched = ~np.isin(sheet.parcel, list(wrong)) & ~np.isin(siose.polygon, list(wrong))
+    assert np.array_equal(siose.polygon[untouched], sheet.parcel[untouched])
+    assert all(siose.year[item.polygon] < 2017 for item in wrong.values() if item.kind == "outdated")
 
 
 def test_the_file_read_back_gives_the_map_but_for_its_smoothed_outlines(

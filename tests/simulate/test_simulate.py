@@ -258,8 +258,8 @@ def test_slopes_toward_the_sun_are_brighter_than_if_the_land_were_flat(
     flat = replace(land, altitude_m=np.zeros_like(land.altitude_m))
     near = BANDS.index("B08")
     lit, even = (
-        simulate_image(place, "september", surface=surface, clouds="none").values[near].astype(float)
-        for place in (land, flat)
+        simulate_image(landscape, "september", surface=surface, clouds="none").values[near].astype(float)
+        for landscape in (land, flat)
     )
     south, east = np.gradient(land.altitude_m, 10.0)
     toward = -0.85 * south - 0.52 * east  # fall of the terrain towards the sun, which stands at 149 degrees
@@ -326,19 +326,19 @@ def test_wrong_polygons_are_listed_with_what_they_should_be(land: Landscape, ref
 
     given = dict(zip(reference.polygons["ID"], reference.polygons["CODE_18"], strict=True))
     shapes = reference.polygons.to_crs(str(land.grid.crs)).set_index("ID").geometry
-    assert {place.kind for place in reference.wrong} == {"label", "outdated", "shifted"}
+    assert {mistake.kind for mistake in reference.wrong} == {"label", "outdated", "shifted"}
     legend = load_legend("corine-3")
     as_truth = 0
-    relabelled = [place for place in reference.wrong if place.kind != "shifted"]
-    for place in reference.wrong:
-        assert given[place.polygon] == place.code
-        assert shapes[place.polygon].buffer(1).contains(Point(place.x_m, place.y_m))
-        assert (place.code == place.true_code) == (place.kind == "shifted")
-        assert (place.east_m == 0 and place.south_m == 0) or 10 <= abs(place.east_m) <= 50
+    relabelled = [mistake for mistake in reference.wrong if mistake.kind != "shifted"]
+    for mistake in reference.wrong:
+        assert given[mistake.polygon] == mistake.code
+        assert shapes[mistake.polygon].buffer(1).contains(Point(mistake.x_m, mistake.y_m))
+        assert (mistake.code == mistake.true_code) == (mistake.kind == "shifted")
+        assert (mistake.east_m == 0 and mistake.south_m == 0) or 10 <= abs(mistake.east_m) <= 50
     right = make_reference(land, min_area_ha=1.0, label_errors=0, outdated=0)
-    for place in relabelled:
-        col, row = ~land.grid.affine @ (place.x_m, place.y_m)
-        as_truth += right.raster[int(row), int(col)] == legend[place.true_code].value
+    for mistake in relabelled:
+        col, row = ~land.grid.affine @ (mistake.x_m, mistake.y_m)
+        as_truth += right.raster[int(row), int(col)] == legend[mistake.true_code].value
     assert as_truth == len(relabelled)
 
 

@@ -27,23 +27,23 @@ def write(path: Path, values: object, grid: GeoBox, *, nodata: float | None = No
 def test_a_cell_holds_the_mean_of_its_pixels(tmp_path: Path) -> None:
     values = np.arange(64, dtype=np.int16).reshape(8, 8)
     path = write(tmp_path / "rain.tif", values, grid_of(8, 8, 10))
-    found = average_onto(path, grid_of(2, 2, 40))
-    assert found.tolist() == [[13.5, 17.5], [45.5, 49.5]]
+    means = average_onto(path, grid_of(2, 2, 40))
+    assert means.tolist() == [[13.5, 17.5], [45.5, 49.5]]
 
 
 def test_missing_pixels_do_not_count_and_cells_without_any_are_missing(tmp_path: Path) -> None:
     values = np.array([[4, -9, -9, -9], [-9, 8, -9, -9]], np.int16)
     path = write(tmp_path / "rain.tif", values, grid_of(2, 4, 10), nodata=-9)
-    found = average_onto(path, grid_of(1, 2, 20))
-    assert found[0, 0] == 6
-    assert np.isnan(found[0, 1])
+    means = average_onto(path, grid_of(1, 2, 20))
+    assert means[0, 0] == 6
+    assert np.isnan(means[0, 1])
 
 
 def test_finer_cells_are_interpolated(tmp_path: Path) -> None:
     values = np.arange(8, dtype=np.float32)[np.newaxis].repeat(8, axis=0)
     path = write(tmp_path / "mean.tif", values, grid_of(8, 8, 100))
-    found = average_onto(path, grid_of(4, 4, 50, left=200, top=200))
-    assert found[1] == pytest.approx([1.75, 2.25, 2.75, 3.25], abs=1e-4)
+    means = average_onto(path, grid_of(4, 4, 50, left=200, top=200))
+    assert means[1] == pytest.approx([1.75, 2.25, 2.75, 3.25], abs=1e-4)
 
 
 def test_a_plane_has_one_slope_everywhere(tmp_path: Path) -> None:

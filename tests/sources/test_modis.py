@@ -37,8 +37,8 @@ def test_each_band_has_four_bits_of_its_own(qualities: list[int], modland: int) 
     for band, quality in enumerate(qualities):
         word |= quality << (2 + 4 * band)
     word |= 0b11 << 30  # both corrections done
-    found = [int(band_quality(np.array([word], np.uint32), band)[0]) for band in range(1, 8)]
-    assert found == qualities
+    read = [int(band_quality(np.array([word], np.uint32), band)[0]) for band in range(1, 8)]
+    assert read == qualities
     values = np.full((7, 1), 500, np.int16)
     good = usable(values, np.array([word], np.uint32), np.array([CLEAR["state"]], np.uint16), QualityRule())
     assert good[:, 0].tolist() == [modland <= 1 and quality == 0 for quality in qualities]
@@ -66,7 +66,7 @@ def test_each_band_has_four_bits_of_its_own(qualities: list[int], modland: int) 
         (65_535, False),  # fill
     ],
 )
-def test_the_state_bits_mean_what_the_guide_says(bits: int, good: bool) -> None:
+def test_the_state_bits_mean_what_the_guide_states(bits: int, good: bool) -> None:
     assert bool(usable_state(np.array([bits], np.uint16), QualityRule())[0]) is good
 
 
@@ -82,14 +82,14 @@ def test_snow_and_pixels_beside_clouds_can_be_refused() -> None:
 )
 def test_numbers_outside_the_valid_range_are_gaps(number: int, good: bool) -> None:
     values = np.full((7, 1), number, np.int16)
-    found = usable(values, np.zeros(1, np.uint32), np.full(1, CLEAR["state"], np.uint16), QualityRule())
-    assert found.all() == good
+    usable_px = usable(values, np.zeros(1, np.uint32), np.full(1, CLEAR["state"], np.uint16), QualityRule())
+    assert usable_px.all() == good
 
 
 # --- the grid
 
 
-def test_the_tile_of_granada_lies_where_the_product_says() -> None:
+def test_the_tile_of_granada_is_where_the_product_has_it() -> None:
     grid = modis_tile(17, 5)
     assert grid.resolution.x == pytest.approx(463.3127165694, abs=1e-9)
     assert round(TILE_M, 6) == 1_111_950.519767
@@ -253,20 +253,20 @@ def test_a_layer_need_not_reach_every_block(tmp_path: Path) -> None:
 # --- names
 
 
-def test_three_layouts_of_names_are_known(tmp_path: Path) -> None:
+def test_three_layouts_of_names_are_supported(tmp_path: Path) -> None:
     write_composite(tmp_path / "one", "MOD", "2013001")
     names = [*LAYERS[:7], "QA", "StateQA", "DayOfYear"]
     values = np.stack([np.full(GRID.shape, 1000.0)] * 7 + [np.full(GRID.shape, v) for v in (0.0, 72.0, 12.0)])
     write_bands(tmp_path / "MYD09A1_2013_01_09.tif", values, GRID, names=names)
     for layer in LAYERS:
         (tmp_path / f"MOD09A1.061_{layer}_doy2013017_aid0001.tif").touch()
-    found = find_composites([tmp_path])
-    assert [(item.satellite, item.start, item.tile) for item in found] == [
+    composites = find_composites([tmp_path])
+    assert [(item.satellite, item.start, item.tile) for item in composites] == [
         ("MOD", datetime.date(2013, 1, 1), "h17v05"),
         ("MYD", datetime.date(2013, 1, 9), ""),
         ("MOD", datetime.date(2013, 1, 17), ""),
     ]
-    assert found[1].layers["sur_refl_qc_500m"].band == 8
+    assert composites[1].layers["sur_refl_qc_500m"].band == 8
     cube = write_modis_cube(
         [tmp_path / "one", tmp_path / "MYD09A1_2013_01_09.tif"], tmp_path / "c.zarr", grid=GRID
     )
@@ -274,9 +274,7 @@ def test_three_layouts_of_names_are_known(tmp_path: Path) -> None:
     assert (cube.read_counts() == 2).all()
 
 
-def test_layers_are_found_among_subdatasets_as_in_hdf(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_layers_are_read_from_subdatasets_as_in_hdf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "hdf"
     folder.mkdir()
     rows, cols = GRID.shape
@@ -296,21 +294,21 @@ def test_layers_are_found_among_subdatasets_as_in_hdf(
             content.grid_mapping = b"crs"
             content[:] = {7: 0, 8: CLEAR["state"], 9: 3}.get(number, 1000 + 10 * number)
     monkeypatch.chdir(tmp_path)
-    found = find_composites(["hdf"])
-    assert set(found[0].layers) == set(LAYERS)
-    assert str(tmp_path) in found[0].layers["sur_refl_b01"].address  # workers are elsewhere
+    composites = find_composites(["hdf"])
+    assert set(composites[0].layers) == set(LAYERS)
+    assert str(tmp_path) in composites[0].layers["sur_refl_b01"].address  # workers are elsewhere
     cube = write_modis_cube(["hdf"], tmp_path / "c.zarr", grid=GRID)
     assert cube.read()[0, 6] == pytest.approx(0.106)
 
 
 def test_addresses_are_sorted_without_being_opened() -> None:
     base = "https://example.test/a/MYD09A1.A2022105.h17v05.061.2022117_"
-    found = find_composites([f"{base}{layer}.tif?sig=x" for layer in LAYERS])
-    assert found[0].satellite == "MYD"
-    assert found[0].start == datetime.date(2022, 4, 15)
+    composites = find_composites([f"{base}{layer}.tif?sig=x" for layer in LAYERS])
+    assert composites[0].satellite == "MYD"
+    assert composites[0].start == datetime.date(2022, 4, 15)
 
 
-def test_mistakes_in_names_are_told(tmp_path: Path) -> None:
+def test_mistakes_in_names_are_reported(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="does not contain the product"):
         find_composites(["image.tif"])
     with pytest.raises(InputError, match="There is no MOD09A1 or MYD09A1"):
@@ -339,7 +337,7 @@ def test_the_command_makes_a_cube_beside_its_files_again_and_replaces_nothing_el
     assert set(tmp_path.iterdir()) == before
 
 
-def test_months_without_composites_are_told(tmp_path: Path) -> None:
+def test_months_without_composites_are_reported(tmp_path: Path) -> None:
     write_composite(tmp_path)
     with pytest.raises(
         InputError, match=r"There is no composite in 2014-01 to 2014-12; those given are of 2013-01"

@@ -63,22 +63,22 @@ def test_pixels_are_the_median_of_clear_views_and_gaps_stay_nodata(three: Path, 
 
 @pytest.mark.parametrize("baseline", ["02.07", "05.00"])
 def test_all_providers_give_the_same_pixels(tmp_path: Path, baseline: str) -> None:
-    found = []
+    images = []
     for layout in LAYOUTS:
         passes = [seen(day, 40 * day, clouds={(1, day % 4): 9}, baseline=baseline) for day in (3, 8, 13)]
         folder = catalogue_of(tmp_path / layout, passes, layout)
         with ProviderServer(folder, signed=layout == "planetary-computer") as server:
             made = mosaic(f"{layout}={server.address}", tmp_path / f"out-{layout}")
         assert not made.notes
-        found.append(made.image.read_bytes())
-    assert found[0] == found[1] == found[2]
+        images.append(made.image.read_bytes())
+    assert images[0] == images[1] == images[2]
 
 
 @pytest.mark.parametrize(
     ("layout", "shifted", "words"),
     [("cdse", False, "in the pixels already"), ("earth-search", True, "never applied")],
 )
-def test_metadata_that_contradict_the_pixels_are_seen_through(
+def test_metadata_that_contradict_the_pixels_are_corrected(
     tmp_path: Path, layout: str, shifted: bool, words: str
 ) -> None:
     folder = catalogue_of(tmp_path / "provider", [seen(3, 400, baseline="05.00", shifted=shifted)], layout)
@@ -107,7 +107,7 @@ def test_passing_faults_change_no_byte(name: str, three: Path, tmp_path: Path) -
     with ProviderServer(three, faults=[fault]) as server:
         made = mosaic(server.address, tmp_path / "out", collection="sentinel-2-l2a")
     assert fault.met >= 1
-    assert fault.hasty <= 3  # GDAL asks twice and does not tell what it was told; then we know
+    assert fault.hasty <= 3  # GDAL repeats a request without reporting the first response
     assert made.retries >= 1
     assert made.image.read_bytes() == calm.image.read_bytes()
     assert made.count.read_bytes() == calm.count.read_bytes()
@@ -132,7 +132,7 @@ def test_lasting_faults_are_refused_and_leave_no_mosaic(
     assert not list((tmp_path / "out").glob("*.tif"))
 
 
-def test_a_run_that_failed_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_a_run_that_failed_continues_from_its_last_tile(tmp_path: Path) -> None:
     grid = GeoBox((300, 300), GRID.affine, GRID.crs)
     rng = np.random.default_rng(1)
     passes = []
@@ -291,14 +291,14 @@ def test_one_command_goes_from_an_address_to_a_mosaic(
     with ProviderServer(three) as server:
         words = ["mosaic", "sentinel-2", f"--area={box}", "--year", "2018", "--months", "4", "--bands", "rgb"]
         code = main([*words, "--catalogue", f"earth-search={server.address}", "-o", str(tmp_path / "out")])
-    told = capsys.readouterr().out
+    output = capsys.readouterr().out
     assert code == 0
-    assert "without a clear view" in told
+    assert "without a clear view" in output
     assert (tmp_path / "out" / "2018-04.tif").exists()
     assert (tmp_path / "out" / "manifest.json").exists()
 
 
-def test_the_command_tells_in_one_line_what_is_wrong(
+def test_the_command_reports_in_one_line_what_is_wrong(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = [
@@ -311,8 +311,8 @@ def test_the_command_tells_in_one_line_what_is_wrong(
         str(tmp_path / "out"),
     ]
     assert main([*words, "--catalogue", "http://no-such-host.invalid/v1"]) == 1
-    told = capsys.readouterr().err.strip()
-    assert told.startswith("tesela: no-such-host.invalid cannot be found: is there a network?")
-    assert "\n" not in told
+    output = capsys.readouterr().err.strip()
+    assert output.startswith("tesela: no-such-host.invalid cannot be found: is there a network?")
+    assert "\n" not in output
     assert main([*words, "--catalogue", str(tmp_path), "--workers", "0"]) == 1
     assert "0 workers read no file" in capsys.readouterr().err

@@ -105,7 +105,7 @@ def test_a_raster_gives_its_own_grid(tmp_path: Path) -> None:
         ("nowhere.gpkg", "neither four numbers"),
     ],
 )
-def test_areas_that_are_none_are_refused(area: str | None, message: str) -> None:
+def test_invalid_areas_are_refused(area: str | None, message: str) -> None:
     with pytest.raises(InputError, match=message):
         make_area(area)
 
@@ -121,7 +121,7 @@ def test_months_are_mosaics_of_their_own_and_ranges_are_one() -> None:
 
 
 @pytest.mark.parametrize("months", ["0", "13", "8-6", "april", "", "4,4"])
-def test_months_that_are_none_are_refused(months: str) -> None:
+def test_invalid_months_are_refused(months: str) -> None:
     with pytest.raises(InputError, match="Months"):
         parse_periods(months, 2018)
 
@@ -207,25 +207,25 @@ def test_a_search_pages_through_all_items_of_box_and_dates(tmp_path: Path) -> No
     }
     days = ["day2", "day4", "day5", "day6", "day7", "day8"]
     with ProviderServer(tmp_path, page=2) as server:
-        found = find_items(Catalogue(server.address), Web(patience=QUICK), **wanted)
-        assert [one["id"] for one in found] == days
-        assert found[0]["assets"]["B04"]["href"] == f"{server.base}/red.tif"
-    found = find_items(Catalogue(str(tmp_path)), Web(), **wanted)
-    assert [one["id"] for one in found] == days
-    assert Path(found[0]["assets"]["B04"]["href"]).resolve() == tmp_path / "red.tif"
+        items = find_items(Catalogue(server.address), Web(patience=QUICK), **wanted)
+        assert [one["id"] for one in items] == days
+        assert items[0]["assets"]["B04"]["href"] == f"{server.base}/red.tif"
+    items = find_items(Catalogue(str(tmp_path)), Web(), **wanted)
+    assert [one["id"] for one in items] == days
+    assert Path(items[0]["assets"]["B04"]["href"]).resolve() == tmp_path / "red.tif"
 
 
 def test_what_is_no_catalogue_is_refused(tmp_path: Path) -> None:
-    place = {"collection": None, "bounds": (0, 0, 1, 1), "first": date(2018, 1, 1), "last": date(2018, 2, 1)}
+    search = {"collection": None, "bounds": (0, 0, 1, 1), "first": date(2018, 1, 1), "last": date(2018, 2, 1)}
     with pytest.raises(InputError, match="holds neither a catalog"):
-        find_items(Catalogue(str(tmp_path)), Web(), **place)
+        find_items(Catalogue(str(tmp_path)), Web(), **search)
     (tmp_path / "catalog.json").write_text('{"hello": 1}')
     with pytest.raises(InputError, match="cannot be read as a STAC catalogue"):
-        find_items(Catalogue(str(tmp_path)), Web(), **place)
+        find_items(Catalogue(str(tmp_path)), Web(), **search)
     item = {"type": "Feature", "id": "i", "bbox": ["a", "b", "c", "d"], "properties": {}, "assets": {}}
     (tmp_path / "catalog.json").write_text(json.dumps(item))
     with pytest.raises(InputError, match="cannot be read as a STAC catalogue"):
-        find_items(Catalogue(str(tmp_path)), Web(), **place)
+        find_items(Catalogue(str(tmp_path)), Web(), **search)
 
 
 def test_months_before_modis_are_refused() -> None:
@@ -245,7 +245,7 @@ def test_safe_products_are_described_by_their_names(tmp_path: Path) -> None:
         path = folder / f"T30SVF_20220615T105629_{band}_{metres}m.jp2"
         with rasterio.open(path, "w", crs="EPSG:32630", transform=transform, **profile) as data:
             data.write(np.full((1, size, size), 1500, np.uint16))
-    found = find_items(
+    items = find_items(
         Catalogue(str(tmp_path)),
         Web(),
         collection=None,
@@ -254,7 +254,7 @@ def test_safe_products_are_described_by_their_names(tmp_path: Path) -> None:
         last=date(2022, 6, 30),
         products=Sentinel2().product_items,
     )
-    one = read_granule(found[0], ("B04",))
+    one = read_granule(items[0], ("B04",))
     assert isinstance(one, Granule)
     assert (one.tile, one.platform, one.version, one.offset) == ("30SVF", "sentinel-2b", 4.0, -0.1)
     assert one.bands["B04"].endswith("B04_10m.jp2")
@@ -286,14 +286,14 @@ def test_the_offset_is_read_as_each_provider_states_it(
     red: dict[str, object] = {"href": "red.tif"}
     if stated is not None:
         red |= {"raster:bands": [{"offset": stated}]} if "red" in names else {"raster:offset": stated}
-    found = read_granule(item({names[0]: red, names[1]: {"href": "scl.tif"}}, **properties), ("B04",))
-    assert isinstance(found, Granule)
-    assert found.offset == offset
+    result = read_granule(item({names[0]: red, names[1]: {"href": "scl.tif"}}, **properties), ("B04",))
+    assert isinstance(result, Granule)
+    assert result.offset == offset
 
 
-def test_an_item_without_a_band_says_what_it_has() -> None:
-    found = read_granule(item({"B04": {"href": "x"}, "SCL": {"href": "y"}}), ("B04", "B11"))
-    assert found == RejectedScene("S2A_one", "lacks B11 (it has B04, SCL)")
+def test_an_item_without_a_band_lists_what_it_has() -> None:
+    result = read_granule(item({"B04": {"href": "x"}, "SCL": {"href": "y"}}), ("B04", "B11"))
+    assert result == RejectedScene("S2A_one", "lacks B11 (it has B04, SCL)")
 
 
 def test_band_sets_and_lists_are_read() -> None:
@@ -331,20 +331,22 @@ def test_granules_of_one_pass_are_one_observation() -> None:
         (1300, 2.07, 0.0, 0.0, ""),
     ],
 )
-def test_dark_plants_tell_the_right_offset(
+def test_dark_plants_show_the_right_offset(
     numbers: int, baseline: float, offset: float, right: float, words: str
 ) -> None:
     red = np.full((20, 20), numbers, np.uint16)
-    found, note = infer_offset(granule(version=baseline, offset=offset), red, np.full((20, 20), 4, np.uint8))
-    assert found.offset == right
+    corrected, note = infer_offset(
+        granule(version=baseline, offset=offset), red, np.full((20, 20), 4, np.uint8)
+    )
+    assert corrected.offset == right
     assert words in note
     assert bool(note) == bool(words)
 
 
 def test_a_desert_proves_nothing() -> None:
     bright = np.full((20, 20), 2600, np.uint16)
-    found, note = infer_offset(granule(version=5.0), bright, np.full((20, 20), 5, np.uint8))
-    assert (found.offset, note) == (0.0, "")
+    corrected, note = infer_offset(granule(version=5.0), bright, np.full((20, 20), 5, np.uint8))
+    assert (corrected.offset, note) == (0.0, "")
 
 
 def test_nodata_is_masked_before_the_offset_is_added() -> None:
@@ -427,13 +429,13 @@ def test_every_rule_gives_a_value_where_anything_was_seen_whatever_the_order(
     score = np.ones((5, 2, 3), np.float32)
     seen = ~hidden.all(axis=0)
     for name, rule in RULES.items():
-        found = rule(values, score)
-        assert ((found > 0).all(axis=0) == seen).all()
-        assert (found <= values.max(axis=0)).all()
+        composed = rule(values, score)
+        assert ((composed > 0).all(axis=0) == seen).all()
+        assert (composed <= values.max(axis=0)).all()
         if name == "median":
-            assert (rule(values[order], score) == found).all()
+            assert (rule(values[order], score) == composed).all()
             plain = np.where(values > 0, values, np.nan).astype(float)[:, :, seen]
-            assert (found[:, seen] == np.floor(np.nanmedian(plain, axis=0) + 0.5)).all()
+            assert (composed[:, seen] == np.floor(np.nanmedian(plain, axis=0) + 0.5)).all()
 
 
 def test_tiles_keep_to_the_budget() -> None:

@@ -29,11 +29,11 @@ def median(stack: Stack, score: NDArray[np.float32]) -> NDArray[np.uint16]:
                     value = stack[k, band, row, col]
                     if value == 0:
                         continue
-                    place = n
-                    while place > 0 and held[place - 1] > value:
-                        held[place] = held[place - 1]
-                        place -= 1
-                    held[place] = value
+                    slot = n
+                    while slot > 0 and held[slot - 1] > value:
+                        held[slot] = held[slot - 1]
+                        slot -= 1
+                    held[slot] = value
                     n += 1
                 if n:
                     out[band, row, col] = (int(held[(n - 1) // 2]) + int(held[n // 2]) + 1) // 2

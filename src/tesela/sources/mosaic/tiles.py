@@ -88,18 +88,18 @@ def compose_tile(
         return np.zeros((len(options.bands), rows, cols), np.uint16), np.zeros((rows, cols), np.uint8)
     stack = np.zeros((len(useful), len(options.bands), rows, cols), np.uint16)
     jobs = [
-        (number, place, band)
+        (number, member, band)
         for number, view in enumerate(useful)
-        for place in np.unique(view.source[view.source >= 0])
+        for member in np.unique(view.source[view.source >= 0])
         for band in range(len(options.bands))
     ]
 
     def fill(job: tuple[int, int, int]) -> None:
-        number, place, band = job
-        granule = useful[number].granules[place]
+        number, member, band = job
+        granule = useful[number].granules[member]
         address = granule.bands[options.bands[band]]
         raw, valid = rasters.read(address, window, nodata=0, continuous=True)
-        here = useful[number].source == place
+        here = useful[number].source == member
         reflectance = harmonise(raw, valid, scale=sensor.spec.scale, offset=granule.offset)
         stack[number, band][here] = reflectance[here]
 
@@ -187,11 +187,11 @@ def _view(
     shape = (int(wide.shape[0]), int(wide.shape[1]))
     classes = np.zeros(shape, np.uint8)
     source = np.full(shape, -1, np.int16)
-    for place, granule in enumerate(group):
+    for member, granule in enumerate(group):
         numbers, valid = rasters.read(granule.bands[sensor.spec.mask_band], wide, nodata=0, continuous=False)
         new = valid & (source < 0)
         classes[new] = sensor.classify(numbers)[new]
-        source[new] = place
+        source[new] = member
     most_m = options.reach_m or 1.0
     cloudy = [value for value in sensor.spec.cloudy if value in options.masked]
     distance = cloud_distance(classes, cloudy=cloudy, pixel_m=pixel_m, most_m=most_m + pixel_m)
