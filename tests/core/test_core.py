@@ -156,31 +156,32 @@ def test_unknown_codes_values_and_levels_are_told() -> None:
         flat("a", "b", "c").check_values([9], where="x")
 
 
-def walk(*rows: tuple[str, str] | tuple[str, str, float]) -> Crosswalk:
+def crosswalk_of(*rows: tuple[str, str] | tuple[str, str, float]) -> Crosswalk:
     return Crosswalk("mine", TREE, tuple(CrosswalkRow(*row) for row in rows))
 
 
 def test_a_crosswalk_says_what_it_merges_splits_and_leaves_out() -> None:
-    found = walk(("x", "A1"), ("y", "A1"), ("z", "N1", 0.4), ("z", "N2", 0.6), ("q", "nodata"))
-    assert found.merges == {"A1": ("x", "y")}
-    assert found.splits == {"z": ("N1", "N2")}
-    assert found.left_out == ("q",)
-    assert found.main_target == {"x": 9, "y": 9, "z": 7, "q": 0}
-    assert found.values_of(["z", "q", "x"], where="here").tolist() == [7, 0, 9]
+    crosswalk = crosswalk_of(("x", "A1"), ("y", "A1"), ("z", "N1", 0.4), ("z", "N2", 0.6), ("q", "nodata"))
+    assert crosswalk.merges == {"A1": ("x", "y")}
+    assert crosswalk.splits == {"z": ("N1", "N2")}
+    assert crosswalk.left_out == ("q",)
+    assert crosswalk.main_target == {"x": 9, "y": 9, "z": 7, "q": 0}
+    assert crosswalk.values_of(["z", "q", "x"], where="here").tolist() == [7, 0, 9]
     assert (
-        found.summary() == "4 codes -> 3 classes. merged: x, y -> A1. split: z -> N1, N2. left to nodata: q"
+        crosswalk.summary()
+        == "4 codes -> 3 classes. merged: x, y -> A1. split: z -> N1, N2. left to nodata: q"
     )
 
 
 def test_an_even_split_goes_to_the_first_row() -> None:
-    assert walk(("z", "N2", 0.5), ("z", "N1", 0.5)).main_target == {"z": 7}
+    assert crosswalk_of(("z", "N2", 0.5), ("z", "N1", 0.5)).main_target == {"z": 7}
 
 
 def test_a_crosswalk_keeps_to_its_legend_and_its_shares_sum_to_one() -> None:
     with pytest.raises(LegendError, match="mine -> tree-2: Unknown target code 'N3': did you mean"):
-        walk(("x", "N3"))
+        crosswalk_of(("x", "N3"))
     with pytest.raises(LegendError, match=r"the shares of z \(0\.9\) do not sum to 1"):
-        walk(("z", "N1", 0.4), ("z", "N2", 0.5))
+        crosswalk_of(("z", "N1", 0.4), ("z", "N2", 0.5))
     for rows, message in [
         ([{"from": "a", "to": ""}], r"line 2: needs columns 'from' and 'to', but holds 'a' and ''"),
         (
@@ -196,18 +197,18 @@ def test_codes_without_a_row_are_an_error_and_not_nodata() -> None:
     with pytest.raises(
         LegendError, match=r"Field x holds the codes r, s, which crosswalk mine -> tree-2 lacks"
     ):
-        walk(("a", "A1")).values_of(["a", "s", "r", "s"], where="Field x")
+        crosswalk_of(("a", "A1")).values_of(["a", "s", "r", "s"], where="Field x")
     with pytest.raises(LegendError, match="Legend 'flat' holds the codes b"):
-        walk(("a", "A1")).table(flat("a", "b"))
+        crosswalk_of(("a", "A1")).table(flat("a", "b"))
 
 
 def test_a_table_translates_rasters() -> None:
-    table = walk(("a", "A1"), ("b", "nodata"), ("c", "N2")).table(flat("a", "b", "c"))
+    table = crosswalk_of(("a", "A1"), ("b", "nodata"), ("c", "N2")).table(flat("a", "b", "c"))
     assert table[[0, 1, 2, 3, 4, 255]].tolist() == [0, 9, 0, 7, 0, 0]
 
 
 def test_a_crosswalk_can_be_cut_at_a_coarser_level() -> None:
-    cut = walk(("x", "A1"), ("z", "N1", 0.4), ("z", "N2", 0.6), ("q", "nodata")).to_level(1)
+    cut = crosswalk_of(("x", "A1"), ("z", "N1", 0.4), ("z", "N2", 0.6), ("q", "nodata")).to_level(1)
     assert cut.target == TREE.level(1)
     assert cut.splits == {}
     assert cut.main_target == {"x": 1, "z": 2, "q": 0}
@@ -226,13 +227,13 @@ shipped = st.sampled_from(
 @given(shipped, st.lists(st.integers(0, 10_000), min_size=300, max_size=300))
 def test_a_crosswalk_keeps_pixel_counts(pair: tuple[str, str], amounts: list[int]) -> None:
     source, target = load_legend(pair[0]), load_legend(pair[1])
-    found = load_crosswalk(pair[0], target)
+    crosswalk = load_crosswalk(pair[0], target)
     counts = np.zeros(256, np.int64)
     counts[[0, *source.values]] = amounts[: len(source) + 1]
-    moved = np.bincount(found.table(source), weights=counts, minlength=256)
+    moved = np.bincount(crosswalk.table(source), weights=counts, minlength=256)
     assert moved.sum() == counts.sum()
     assert set(np.flatnonzero(moved)) <= {0, *target.values}
-    left_out = [source[code].value for code in found.left_out]
+    left_out = [source[code].value for code in crosswalk.left_out]
     assert moved[0] == counts[[0, *left_out]].sum()
 
 
@@ -320,11 +321,11 @@ def test_a_bare_number_is_in_metres(number: float) -> None:
 
 
 def test_every_error_is_one_of_ours() -> None:
-    found = [
+    errors = [
         item for item in vars(all_errors).values() if isinstance(item, type) and issubclass(item, Exception)
     ]
-    assert len(found) == 7
-    assert all(issubclass(item, TeselaError) for item in found)
+    assert len(errors) == 7
+    assert all(issubclass(item, TeselaError) for item in errors)
 
 
 @given(st.lists(st.text("abcxyz", min_size=1), min_size=1, max_size=40), st.integers(1, 40))

@@ -64,8 +64,8 @@ def test_any_window_holds_the_pixels_there_and_gaps_outside(
 ) -> None:
     padded = np.pad(series()[0, 0], 100, constant_values=np.nan)
     expected = padded[row + 100 : row + 100 + rows, col + 100 : col + 100 + cols]
-    found = open_cube(written).read(window_grid(GRID, row, col, rows, cols))
-    np.testing.assert_array_equal(found[0, 0], expected)
+    block = open_cube(written).read(window_grid(GRID, row, col, rows, cols))
+    np.testing.assert_array_equal(block[0, 0], expected)
 
 
 def test_xarray_opens_it_with_names_and_place(written: Path) -> None:

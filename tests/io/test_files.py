@@ -32,12 +32,12 @@ CSV = """level,value,code,name,color,parent
 def test_a_manifest_is_read_as_it_was_written(tmp_path: Path) -> None:
     first = Manifest("label", {"size_px": 256, "bands": ["red"]}, {"a.tif": "12"}, legend="corine-2", seed=3)
     first.write(tmp_path)
-    found = Manifest.read(tmp_path)
-    assert found is not None
-    assert found.same_work(first)
-    assert first.same_work(found)
-    assert found.versions["numpy"] == np.__version__
-    assert found.written.endswith("Z")
+    again = Manifest.read(tmp_path)
+    assert again is not None
+    assert again.same_work(first)
+    assert first.same_work(again)
+    assert again.versions["numpy"] == np.__version__
+    assert again.written.endswith("Z")
 
 
 @pytest.mark.parametrize(
@@ -70,19 +70,19 @@ def test_a_manifest_that_cannot_be_read_is_none(tmp_path: Path, content: str | N
     assert Manifest.read(tmp_path) is None
 
 
-def test_a_fingerprint_sees_a_change_at_the_start_the_middle_and_the_end(tmp_path: Path) -> None:
+def test_a_fingerprint_sees_a_change_of_any_byte(tmp_path: Path) -> None:
     content = bytearray(5 << 20)
     path = tmp_path / "a.bin"
     seen = set()
-    for place in (None, 0, len(content) // 2, len(content) - 1):
+    for position in (None, 0, len(content) // 3, len(content) // 2, len(content) - 1):
         changed = bytearray(content)
-        if place is not None:
-            changed[place] = 1
+        if position is not None:
+            changed[position] = 1
         path.write_bytes(changed)
         seen.add(fingerprint(path))
     path.write_bytes(content + b"\0")
     seen.add(fingerprint(path))
-    assert len(seen) == 5
+    assert len(seen) == 6
     path.write_bytes(content)
     assert fingerprint(path) in seen
     with pytest.raises(InputError, match=r"gone\.bin: cannot be read \(No such file"):
@@ -159,9 +159,9 @@ def test_crosswalks_come_from_the_package_a_file_or_the_tree_itself(tmp_path: Pa
     assert load_crosswalk("corine-3", lulucf) == load_crosswalk("corine", lulucf)
     assert load_crosswalk("corine", load_legend("corine-1")).main_target["311"] == 3
     target = Legend("t", (LandClass(1, "x", "X", "#000000"),))
-    (tmp_path / "walk.csv").write_text("from,to,share,note\na,x,,all of it\nb,nodata,1,\n")
-    found = load_crosswalk("mine", target, path=tmp_path / "walk.csv")
-    assert found.main_target == {"a": 1, "b": 0}
+    (tmp_path / "crosswalk.csv").write_text("from,to,share,note\na,x,,all of it\nb,nodata,1,\n")
+    crosswalk = load_crosswalk("mine", target, path=tmp_path / "crosswalk.csv")
+    assert crosswalk.main_target == {"a": 1, "b": 0}
     with pytest.raises(
         LegendError, match=r"No crosswalk from 'corine' to 't' is shipped \(shipped: .*corine -> lulucf"
     ):
@@ -192,10 +192,10 @@ def test_layers_are_described_and_read_by_bounds_in_the_order_of_the_file(tmp_pa
     layer = open_layer(squares(tmp_path / name))
     assert (layer.count, set(layer.fields), layer.bounds) == (9, {"code", "name"}, (0, 0, 90, 10))
     assert read_layer(layer)["code"].tolist() == list(range(9)) if name != "a.fgb" else True
-    found = read_layer(layer, bounds=(25, 2, 45, 3), columns=["code"])
-    assert sorted(found["code"].tolist()) == [2, 3, 4]
-    assert list(found.columns) == ["code", "geometry"]
-    assert found.crs.to_epsg() == 25830
+    frame = read_layer(layer, bounds=(25, 2, 45, 3), columns=["code"])
+    assert sorted(frame["code"].tolist()) == [2, 3, 4]
+    assert list(frame.columns) == ["code", "geometry"]
+    assert frame.crs.to_epsg() == 25830
     assert read_layer(layer, bounds=(500, 0, 600, 10), columns=["code"]).empty
 
 

@@ -67,9 +67,9 @@ def read(scene: Scene, where: GeoBox | None = None) -> np.ndarray:
 
 
 def test_a_scene_is_read_as_it_is_on_its_own_pixels(tmp_path: Path) -> None:
-    found = read(open_scene(write(tmp_path / "a.tif", NINE, dtype="uint8")))
-    assert found.dtype == np.float32
-    assert found.tolist() == [NINE]
+    pixels = read(open_scene(write(tmp_path / "a.tif", NINE, dtype="uint8")))
+    assert pixels.dtype == np.float32
+    assert pixels.tolist() == [NINE]
 
 
 @pytest.mark.parametrize(
@@ -81,8 +81,8 @@ def test_every_type_of_number_is_read(tmp_path: Path, dtype: str) -> None:
 
 def test_windows_past_the_edge_have_no_data_there(tmp_path: Path) -> None:
     scene = open_scene(write(tmp_path / "a.tif", NINE, dtype="uint8"))
-    found = read(scene, window_grid(scene.grid, -1, 2, 3, 3))[0]
-    np.testing.assert_array_equal(found, [[NAN, NAN, NAN], [3, NAN, NAN], [6, NAN, NAN]])
+    pixels = read(scene, window_grid(scene.grid, -1, 2, 3, 3))[0]
+    np.testing.assert_array_equal(pixels, [[NAN, NAN, NAN], [3, NAN, NAN], [6, NAN, NAN]])
     assert np.isnan(read(scene, window_grid(scene.grid, 50, 50, 2, 2))).all()
     far = GeoBox((2, 2), Affine(10, 0, 900_000, 0, -10, 1_000_000), "EPSG:25829")
     assert np.isnan(read(scene, far)).all()
@@ -143,9 +143,9 @@ def test_a_mask_beside_the_bands_is_honoured(tmp_path: Path) -> None:
     path = write(tmp_path / "a.tif", [NINE, NINE], dtype="uint8")
     with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "r+") as data:
         data.write_mask(np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]], bool))
-    found = read(open_scene(path))
-    assert np.isnan(found[:, 1, 1]).all()
-    assert np.isfinite(found).sum() == 16
+    pixels = read(open_scene(path))
+    assert np.isnan(pixels[:, 1, 1]).all()
+    assert np.isfinite(pixels).sum() == 16
     shrunk = read(open_scene(path), grid(6, 6, side=5))
     assert np.isnan(shrunk[0, 2:4, 2:4]).all()
     assert np.isfinite(shrunk[0, 0]).all()
@@ -167,8 +167,8 @@ def test_undeclared_nan_and_infinity_are_told_or_taken_as_nodata(tmp_path: Path,
     path = write(tmp_path / "a.tif", [[1, strange, 3]], names=["red"])
     with pytest.raises(InputError, match=r"Band 'red' of .*a\.tif holds NaN or infinity \(1 px.*nonfinite"):
         read(open_scene(path))
-    found = read(open_scene(path, nonfinite="nodata"))
-    np.testing.assert_array_equal(found[0], [[1, NAN, 3]])
+    pixels = read(open_scene(path, nonfinite="nodata"))
+    np.testing.assert_array_equal(pixels[0], [[1, NAN, 3]])
     with pytest.raises(InputError, match="nonfinite is 'ignore'; it is 'error' or 'nodata'"):
         open_scene(path, nonfinite="ignore")
 
@@ -199,11 +199,11 @@ def test_another_crs_shows_the_same_ground(tmp_path: Path) -> None:
     cols, rows = np.meshgrid(np.arange(200) + 0.5, np.arange(200) + 0.5)
     scene = open_scene(write(tmp_path / "a.tif", [LEFT + 10 * cols - 5e5, TOP - 10 * rows - 4.1e6]))
     there = GeoBox((20, 20), Affine(10, 0, 1_034_700, 0, -10, 4_115_900), "EPSG:25829")
-    found = read(scene, there)
+    pixels = read(scene, there)
     x, y = there.affine * (np.meshgrid(np.arange(20) + 0.5, np.arange(20) + 0.5))
     x, y = pyproj.Transformer.from_crs(25829, 25830, always_xy=True).transform(x, y)
-    np.testing.assert_allclose(found[0], x - 5e5, atol=0.15)  # of 10 m: 0.015 px
-    np.testing.assert_allclose(found[1], y - 4.1e6, atol=0.15)
+    np.testing.assert_allclose(pixels[0], x - 5e5, atol=0.15)  # of 10 m: 0.015 px
+    np.testing.assert_allclose(pixels[1], y - 4.1e6, atol=0.15)
 
 
 def test_northing_first_crs_are_read_east_then_north(tmp_path: Path) -> None:
@@ -217,10 +217,10 @@ def test_several_files_are_one_scene_on_the_finest_grid(tmp_path: Path) -> None:
     for source in ([red, swir], f"{swir}, {red}"):
         scene = open_scene(source).select(["red", "swir"])
         assert scene.grid == grid(4, 4)
-        found = read(scene)
-        assert found[0].tolist() == np.arange(16).reshape(4, 4).tolist()
-        assert found[1, 0, 0] == 10
-        assert 10 < found[1, 1, 1] < 40
+        pixels = read(scene)
+        assert pixels[0].tolist() == np.arange(16).reshape(4, 4).tolist()
+        assert pixels[1, 0, 0] == 10
+        assert 10 < pixels[1, 1, 1] < 40
     assert open_scene([red, swir]).name == "red"
 
 
@@ -327,9 +327,9 @@ def test_grids_are_the_same_within_a_thousandth_of_a_pixel() -> None:
 def test_real_reflectance_is_that_of_its_readme(lanjaron: Path) -> None:
     scene = open_scene(lanjaron / "l8_b2b7_30m.tif", scale=2.75e-5, offset=-0.2)
     assert scene.band_names == ("B2", "B3", "B4", "B5", "B6", "B7")
-    found = read(scene)
-    assert not np.isnan(found).any()
-    assert found.mean(axis=(1, 2)).tolist() == pytest.approx([0.11, 0.11, 0.11, 0.27, 0.16, 0.08], abs=0.006)
+    pixels = read(scene)
+    assert not np.isnan(pixels).any()
+    assert pixels.mean(axis=(1, 2)).tolist() == pytest.approx([0.11, 0.11, 0.11, 0.27, 0.16, 0.08], abs=0.006)
     with open_dataset(lanjaron / "dem_25m.tif") as data:
         assert grid_of(data).crs.epsg == 3042
     height = read(open_scene(lanjaron / "dem_25m.tif"), scene.grid)
@@ -337,5 +337,5 @@ def test_real_reflectance_is_that_of_its_readme(lanjaron: Path) -> None:
     assert known.size > 0.99 * height.size
     assert 230.5 <= known.min() < 300
     assert 3000 < known.max() <= 3170.5
-    snow = found[0] > 0.4
+    snow = pixels[0] > 0.4
     assert height[0][snow].mean() > 2500

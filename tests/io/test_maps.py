@@ -31,9 +31,9 @@ def grid(rows: int, cols: int, *, side: float = 10) -> GeoBox:
 
 
 def reread(path: str | Path, where: GeoBox | None = None) -> np.ndarray:
-    found = open_map(path)
-    with MapReader(found) as reader:
-        return reader.read(found.grid if where is None else where)
+    opened = open_map(path)
+    with MapReader(opened) as reader:
+        return reader.read(opened.grid if where is None else where)
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -125,11 +125,11 @@ def test_overviews_hold_the_most_frequent_class_of_four(tmp_path: Path) -> None:
     with rasterio.open(tmp_path / "map.tif", overview_level=0) as data:
         half = data.read(1)
     for row, col in generator.integers(0, 512, (500, 2)):
-        found = Counter(values[2 * row : 2 * row + 2, 2 * col : 2 * col + 2].ravel().tolist())
-        found.pop(0, None)  # nodata wins only where nothing else is
-        most = max(found.values(), default=0)
-        assert half[row, col] in [value for value, count in found.items() if count == most] or not found
-        assert found or half[row, col] == 0
+        counts = Counter(values[2 * row : 2 * row + 2, 2 * col : 2 * col + 2].ravel().tolist())
+        counts.pop(0, None)  # nodata wins only where nothing else is
+        most = max(counts.values(), default=0)
+        assert half[row, col] in [value for value, count in counts.items() if count == most] or not counts
+        assert counts or half[row, col] == 0
 
 
 @pytest.mark.parametrize("name", ["corine", "corine-2", "corine-1", "sipna-1", "lulucf", "siose-ar"])
@@ -144,9 +144,9 @@ def test_a_map_says_its_legend_and_level(tmp_path: Path, name: str) -> None:
 def test_pixels_never_written_are_nodata(tmp_path: Path) -> None:
     with MapWriter(tmp_path / "map.tif", grid(600, 600), LEGEND) as writer:
         writer.write(550, 520, np.full((50, 80), 5, np.uint8))
-    found = reread(tmp_path / "map.tif")
-    assert found.sum() == 50 * 80 * 5
-    assert (found[550:, 520:] == 5).all()
+    values = reread(tmp_path / "map.tif")
+    assert values.sum() == 50 * 80 * 5
+    assert (values[550:, 520:] == 5).all()
 
 
 def test_values_outside_the_legend_are_refused_and_nothing_is_left(tmp_path: Path) -> None:
@@ -228,9 +228,9 @@ def test_a_foreign_raster_needs_its_legend_named(tmp_path: Path) -> None:
     path = foreign(tmp_path / "a.tif", [[1, 5, 255]], nodata=255)
     with pytest.raises(LegendError, match=r"a\.tif: does not name its legend; name it"):
         open_map(path)
-    found = open_map(path, legend=LEGEND)
-    with MapReader(found) as reader:
-        assert reader.read(found.grid).tolist() == [[1, 5, 0]]
+    opened = open_map(path, legend=LEGEND)
+    with MapReader(opened) as reader:
+        assert reader.read(opened.grid).tolist() == [[1, 5, 0]]
 
 
 def test_a_map_that_says_its_legend_is_not_read_in_another(tmp_path: Path) -> None:
@@ -246,12 +246,12 @@ def test_a_map_that_says_its_legend_is_not_read_in_another(tmp_path: Path) -> No
     ("dtype", "strange"), [("uint8", 9), ("uint16", 311), ("int16", -5), ("uint16", 257)]
 )
 def test_values_outside_the_legend_are_told_when_read(tmp_path: Path, dtype: str, strange: int) -> None:
-    found = open_map(foreign(tmp_path / "a.tif", [[1, strange]], dtype=dtype), legend=LEGEND)
+    opened = open_map(foreign(tmp_path / "a.tif", [[1, strange]], dtype=dtype), legend=LEGEND)
     with (
-        MapReader(found) as reader,
+        MapReader(opened) as reader,
         pytest.raises(LegendError, match=rf"holds the values {strange}, but legend 'demo'"),
     ):
-        reader.read(found.grid)
+        reader.read(opened.grid)
 
 
 def test_rasters_that_are_no_class_maps_are_told(tmp_path: Path) -> None:
@@ -267,11 +267,11 @@ def test_converting_keeps_pixel_counts(tmp_path: Path) -> None:
     corine, lulucf = load_legend("corine"), load_legend("lulucf")
     values = np.random.default_rng(0).integers(0, 45, (300, 300)).astype(np.uint8)
     source = write_map(tmp_path / "clc.tif", values, grid(300, 300), legend=corine)
-    walk = load_crosswalk("corine", lulucf)
-    made = convert_map(source, tmp_path / "lulucf.tif", crosswalk=walk)
+    crosswalk = load_crosswalk("corine", lulucf)
+    made = convert_map(source, tmp_path / "lulucf.tif", crosswalk=crosswalk)
     assert made.legend == lulucf
-    np.testing.assert_array_equal(reread(made.path), walk.table(corine)[values])
+    np.testing.assert_array_equal(reread(made.path), crosswalk.table(corine)[values])
     with pytest.raises(RecipeError, match="is read, and would be replaced"):
-        convert_map(source, source.path, crosswalk=walk)
+        convert_map(source, source.path, crosswalk=crosswalk)
     upper = convert_map(source, tmp_path / "level1.tif", crosswalk=Crosswalk.identity(corine, 1))
     np.testing.assert_array_equal(reread(upper.path), corine.level_table(1)[values])

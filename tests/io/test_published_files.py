@@ -47,14 +47,14 @@ def pixels() -> PublishedPixels:
     )
 
 
-def same(found: PublishedPixels, wanted: PublishedPixels) -> None:
-    np.testing.assert_array_equal(found.ids, wanted.ids)
-    np.testing.assert_allclose(found.values, wanted.values, atol=1e-7)
-    assert found.layers == wanted.layers
-    np.testing.assert_allclose(found.static, wanted.static, atol=1e-4)
+def same(actual: PublishedPixels, wanted: PublishedPixels) -> None:
+    np.testing.assert_array_equal(actual.ids, wanted.ids)
+    np.testing.assert_allclose(actual.values, wanted.values, atol=1e-7)
+    assert actual.layers == wanted.layers
+    np.testing.assert_allclose(actual.static, wanted.static, atol=1e-4)
     for level in (1, 2):
-        np.testing.assert_allclose(found.shares[level], wanted.shares[level], atol=1e-6)
-        np.testing.assert_array_equal(found.splits[level], wanted.splits[level])
+        np.testing.assert_allclose(actual.shares[level], wanted.shares[level], atol=1e-6)
+        np.testing.assert_array_equal(actual.splits[level], wanted.splits[level])
 
 
 def test_what_is_written_is_read_again(pixels: PublishedPixels, tmp_path: Path) -> None:
@@ -79,13 +79,13 @@ def test_the_layout_with_ancillary_data_in_each_file_is_read_by_name(tmp_path: P
             "ancillary_data": {name: place[name] for name in names},
         }
         (tmp_path / f"{number:07d}.json").write_text(json.dumps(document))
-    found = read_msmtu(tmp_path)
-    assert found.ids.tolist() == [236, 239]
-    assert found.layers == ("longitude", "latitude", "slope")
-    assert found.static[:, 2].tolist() == [12.5, 12.5]
-    assert np.isnan(found.values[:, 3]).all()
-    assert found.values[0, 0, 0] == pytest.approx(0.15)
-    grid, rows, cols = rebuild_grid(found)
+    pixels = read_msmtu(tmp_path)
+    assert pixels.ids.tolist() == [236, 239]
+    assert pixels.layers == ("longitude", "latitude", "slope")
+    assert pixels.static[:, 2].tolist() == [12.5, 12.5]
+    assert np.isnan(pixels.values[:, 3]).all()
+    assert pixels.values[0, 0, 0] == pytest.approx(0.15)
+    grid, rows, cols = rebuild_grid(pixels)
     assert grid.shape == (1, 4)
     assert (rows.tolist(), cols.tolist()) == ([0, 0], [0, 3])
 
@@ -249,9 +249,9 @@ def test_ancillary_columns_may_be_missing_and_lie_in_several_files(
 ) -> None:
     write_msmtu(pixels, tmp_path)
     (tmp_path / "ancillary/climatic.csv").write_text("square_id,rain\n236,600\n238,\n")
-    found = read_msmtu(tmp_path)
-    assert set(found.layers) == {*LAYERS, "rain"}
-    rain = found.static[:3, found.layers.index("rain")]
+    pixels = read_msmtu(tmp_path)
+    assert set(pixels.layers) == {*LAYERS, "rain"}
+    rain = pixels.static[:3, pixels.layers.index("rain")]
     assert rain == pytest.approx([600, np.nan, np.nan], nan_ok=True)
     (tmp_path / PLACES).unlink()
     with pytest.raises(GridError, match="holds no longitude, latitude; without them"):
@@ -279,13 +279,13 @@ def test_series_of_timespec_are_cut_into_years_from_the_end(tmp_path: Path) -> N
     pixel["Pixel_TS"]["b3"][-1] = -28672
     (tmp_path / "1BareLands.json").write_text(json.dumps({"Pixels": [pixel, pixel]}))
     (tmp_path / "2Urban.json").write_text(json.dumps({"Pixels": [pixel]}))
-    found = read_timespec(tmp_path)
-    assert found.classes == ("BareLands", "Urban")
-    assert np.bincount(found.labels).tolist() == [42, 21]
-    assert found.values[0, 0, 0] * 10_000 == pytest.approx(11)  # ten months are dropped; band 1 is month + 1
-    assert found.values[20, 11, 1] * 10_000 == pytest.approx(263)
-    assert np.isnan(found.values[20, 11, 2])
-    table = table_of_timespec(found)
+    series = read_timespec(tmp_path)
+    assert series.classes == ("BareLands", "Urban")
+    assert np.bincount(series.labels).tolist() == [42, 21]
+    assert series.values[0, 0, 0] * 10_000 == pytest.approx(11)  # ten months are dropped; band 1 is month + 1
+    assert series.values[20, 11, 1] * 10_000 == pytest.approx(263)
+    assert np.isnan(series.values[20, 11, 2])
+    table = table_of_timespec(series)
     assert table.targets.sum(1).tolist() == [1] * 63
     assert table.months == tuple(range(1, 13))
 
@@ -300,11 +300,11 @@ def test_timespec_as_csv_by_band(tmp_path: Path) -> None:
             table.writerow([5, 100, *([100 * band] * 11), ""])
             if band < 7:
                 table.writerow([6, 100, *([1] * 12)])
-    found = read_timespec(tmp_path)
-    assert found.classes == ("DenseForest",)
-    assert found.values.shape == (1, 12, 7)
-    assert found.values[0, 0].tolist() == pytest.approx([0.01 * band for band in range(1, 8)])
-    assert np.isnan(found.values[0, 11]).all()
+    series = read_timespec(tmp_path)
+    assert series.classes == ("DenseForest",)
+    assert series.values.shape == (1, 12, 7)
+    assert series.values[0, 0].tolist() == pytest.approx([0.01 * band for band in range(1, 8)])
+    assert np.isnan(series.values[0, 11]).all()
     (folder / "DenseForest_sur_refl_b04.csv").unlink()
     with pytest.raises(InputError, match="lacks band 4"):
         read_timespec(tmp_path)
@@ -326,10 +326,10 @@ def test_timespec_as_csv_by_month(tmp_path: Path) -> None:
     for month in range(1, 13):
         write(2001, month, rows=1 if month == 4 else 2)
     write(2002, 1)
-    found = read_timespec(tmp_path)
-    assert found.classes == ("Grasslands",)
-    assert found.values.shape == (1, 12, 7)
-    assert found.values[0, 3, 1] == pytest.approx(0.2004)
+    series = read_timespec(tmp_path)
+    assert series.classes == ("Grasslands",)
+    assert series.values.shape == (1, 12, 7)
+    assert series.values[0, 3, 1] == pytest.approx(0.2004)
     write(2002, 3)
     with pytest.raises(InputError, match="14 months, from 2001-01 to 2002-03, have gaps"):
         read_timespec(tmp_path)
@@ -377,10 +377,10 @@ def test_columns_of_timespec_are_sorted_by_month_and_cut_at_december(tmp_path: P
     for band in range(1, 8):
         shown = months[::-1] if band == 2 else months
         write(shown, [[7, *(100 * month for _, month in shown)]], band)
-    found = read_timespec(tmp_path)
-    assert found.values.shape == (1, 12, 7)  # 2001
-    assert found.values[0, :, 1] == pytest.approx(np.arange(1, 13) / 100)
-    assert found.values[0, :, 4] == pytest.approx(np.arange(1, 13) / 100)
+    series = read_timespec(tmp_path)
+    assert series.values.shape == (1, 12, 7)  # 2001
+    assert series.values[0, :, 1] == pytest.approx(np.arange(1, 13) / 100)
+    assert series.values[0, :, 4] == pytest.approx(np.arange(1, 13) / 100)
     write(months[:5] + months[6:], [[7, *range(23)]], 3)
     with pytest.raises(InputError, match="have gaps or occur twice"):
         read_timespec(tmp_path)
@@ -399,10 +399,10 @@ def test_timespec_written_is_read_again(tmp_path: Path) -> None:
     values = np.round(np.random.default_rng(0).random((6, 12, 7)) * 9000).astype(np.float32) / 10_000
     values[0, 3, 2] = np.nan
     series = LabelledSeries(values.astype(np.float32), ("Forest", "Water"), np.array([0, 0, 0, 1, 1, 1]))
-    found = read_timespec(write_timespec(series, tmp_path))
-    np.testing.assert_allclose(found.values, series.values, atol=1e-7)
-    assert found.classes == series.classes
-    np.testing.assert_array_equal(found.labels, series.labels)
+    series = read_timespec(write_timespec(series, tmp_path))
+    np.testing.assert_allclose(series.values, series.values, atol=1e-7)
+    assert series.classes == series.classes
+    np.testing.assert_array_equal(series.labels, series.labels)
     with pytest.raises(InputError, match="neither JSON nor CSV"):
         read_timespec(tmp_path / "empty")
 

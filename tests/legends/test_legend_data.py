@@ -88,9 +88,9 @@ def test_values_fit_a_byte_and_values_codes_and_names_are_unique_in_a_level(path
     for level in levels(path.stem):
         assert all(1 <= int(row["value"]) <= 254 for row in level)
         for field in ("value", "code", "name"):
-            found = [row[field] for row in level]
-            assert len(set(found)) == len(found), field
-            assert all(found), field
+            column = [row[field] for row in level]
+            assert len(set(column)) == len(column), field
+            assert all(column), field
         assert "nodata" not in {row["code"] for row in level}
 
 
@@ -186,7 +186,7 @@ def test_the_shares_of_a_code_are_positive_and_sum_to_one(path: Path) -> None:
 @pytest.mark.parametrize("path", CROSSWALK_FILES, ids=lambda path: path.stem)
 def test_every_class_of_the_target_can_be_reached(path: Path) -> None:
     target = path.stem.split("__")[1]
-    unknown = {"greenhouses"} if path.stem == "corine__sipna" else set()  # CORINE cannot tell them
+    unknown = {"greenhouses"} if path.stem == "corine__sipna" else set()  # CORINE does not separate them
     assert {row["code"] for row in levels(target)[-1]} - unknown <= {row["to"] for row in read(path)}
 
 
