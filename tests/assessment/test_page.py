@@ -143,6 +143,7 @@ def test_a_confidence_of_100_percent_is_a_confidence(document: dict[str, Any]) -
     assert calibration["mean_confidence"] == pytest.approx((4 * 1 + 3 * 0.6) / 7, abs=1e-6)
     assert calibration["accuracy"] == pytest.approx(5 / 7, abs=1e-6)
     assert calibration["accuracy_of_most_confident_half"] == 1
+    assert (calibration["mean_where_right"], calibration["mean_where_wrong"]) == (0.92, 0.6)
     # 4 pixels without a gap, 3 with one of 60 % to 1 / 3
     assert calibration["expected_calibration_error"] == pytest.approx(3 * (0.6 - 1 / 3) / 7, abs=1e-6)
     assert [(row["map_px"], row["confidence"], row["accuracy"]) for row in calibration["classes"]] == [
@@ -223,7 +224,10 @@ def test_the_page_shows_the_scores_of_classes_levels_and_parts(page: Page) -> No
     ]
 
 
-def test_the_page_shows_borders_and_calibration(page: Page) -> None:
+def test_the_page_shows_borders_and_calibration(page: Page, rendered: tuple[Path, ReportPictures]) -> None:
+    text = rendered[0].read_text(encoding="utf-8").replace("\u202f", " ")
+    assert "where the map is right 92.0 %, where it is wrong 60.0 %. 1 evaluated pixels have no" in text
+    assert "Expected calibration error 0.114 (15 bins)" in text
     assert page.tables["Agreement by distance from class borders"][1:] == [
         ["0–100 m", "87.5 %", "0.571", "0.857", "0.411", "0.722"],
         ["> 100 m", "12.5 %", "1.000", "1.000", "1.000", "1.000"],
