@@ -1,4 +1,4 @@
-"""Comparisons: the grid, the shared stages, what is best, and whether a difference is more than chance."""
+"""Comparisons: the grid, the shared stages, the best setting, and the significance of differences."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ def test_values_are_read_as_toml_or_as_bare_words(text: str, choices: list[tuple
 
 @pytest.mark.parametrize("text", ["training.encoder", "=a,b", "size_px="])
 def test_an_axis_without_key_or_values_is_refused(text: str) -> None:
-    with pytest.raises(RecipeError, match="does not say what to vary"):
+    with pytest.raises(RecipeError, match="names no key or no values"):
         parse_axis(text)
 
 
-def test_the_grid_sets_dotted_keys_and_chooses_entries_by_their_names() -> None:
+def test_the_grid_sets_dotted_keys_and_selects_entries_by_their_names() -> None:
     document = {"scenes": [{"name": "april", "paths": ["a"]}, {"name": "july", "paths": ["b"]}], "seed": 3}
     axes = (parse_axis("scenes=april,all:july+april"), parse_axis("training.encoder=x,y"))
     grid = combine(document, axes)
@@ -88,14 +88,14 @@ def shares(right: Sequence[float], *, names: Sequence[str] | None = None) -> Blo
     return Blocks(tuple(names or (f"b{number}" for number in range(len(right)))), counts, total)
 
 
-def test_a_difference_on_every_block_is_sure_and_one_of_chance_is_not() -> None:
+def test_a_difference_on_every_block_is_significant_and_noise_is_not() -> None:
     rng = np.random.default_rng(0)
     base = rng.uniform(40, 90, 30)
     better = compare_blocks([shares(base + 2)], [shares(base)])
     assert better is not None
     assert better.value == pytest.approx(0.02)
-    assert (better.low, better.high) == (pytest.approx(0.02), pytest.approx(0.02)), "pairs cancel the ground"
-    assert better.p < 0.002
+    assert (better.low, better.high) == (pytest.approx(0.02), pytest.approx(0.02)), "pairs cancel the area"
+    assert better.p == pytest.approx(2 / 2001), "no draw has the other sign"
     noise = compare_blocks([shares(base + rng.choice([-3, 3], 30))], [shares(base)])
     assert noise is not None
     assert noise.p > 0.05
@@ -113,12 +113,50 @@ def test_a_difference_that_cancels_has_no_significance() -> None:
     assert likely.p == pytest.approx(2 / 27, abs=0.006)
 
 
-def test_only_ground_that_both_saw_is_compared() -> None:
+@pytest.mark.parametrize(
+    ("differences", "tail"),
+    [
+        ([2, 2, -1], 7 / 27),  # two or three of the three draws are the worse block: (3 * 2 + 1) / 27
+        ([5, -1], 1 / 4),  # both draws are the worse block
+        ([-5, 1], 1 / 4),
+        ([1, -1], 3 / 4),  # a sum of zero counts on both sides
+        ([9, 9, 9, -4], 13 / 256),  # three or four of four draws: (4 * 3 + 1) / 256
+    ],
+)
+def test_p_is_twice_the_tail_of_all_draws_of_blocks(differences: list[float], tail: float) -> None:
+    base = np.full(len(differences), 50.0)
+    difference = compare_blocks([shares(base + differences)], [shares(base)], draws=20_000)
+    assert difference is not None
+    assert difference.value == pytest.approx(np.mean(differences) / 100)
+    assert difference.p == pytest.approx(min(1, 2 * tail), abs=0.015)
+    reverse = compare_blocks([shares(base)], [shares(base + differences)], draws=20_000)
+    assert reverse is not None
+    assert reverse.p == difference.p, "two-sided"
+    assert (reverse.low, reverse.high) == pytest.approx((-difference.high, -difference.low))
+
+
+def test_the_interval_holds_the_middle_95_per_cent_of_the_draws() -> None:
+    right = np.arange(101.0)  # means of 101 draws: normal, about 50 with 29.2 / sqrt(101)
+    low, high = score_interval([shares(right)], draws=20_000)
+    spread = right.std() / np.sqrt(len(right)) / 100
+    assert (low, high) == pytest.approx((0.5 - 1.96 * spread, 0.5 + 1.96 * spread), abs=0.002)
+
+
+def test_seeds_are_averaged_and_paired_block_by_block() -> None:
+    high, low = [shares([60, 70]), shares([80, 90])], [shares([50, 60]), shares([50, 60])]
+    difference = compare_blocks(high, low)
+    assert difference is not None
+    assert difference.value == pytest.approx((0.1 + 0.3) / 2)
+    assert score_interval(high)[0] >= 0.7, "the least mean of both seeds: both draws are the first block"
+    assert score_interval(high)[1] <= 0.8
+
+
+def test_only_blocks_of_both_are_compared() -> None:
     one = shares([50, 60, 70], names=["a", "b", "c"])
     other = shares([10, 50, 60], names=["z", "a", "b"])
-    found = compare_blocks([one], [other])
-    assert found is not None
-    assert (found.blocks, found.value) == (2, 0)
+    difference = compare_blocks([one], [other])
+    assert difference is not None
+    assert (difference.blocks, difference.value) == (2, 0)
     assert compare_blocks([one], [shares([5], names=["z"])]) is None
     assert np.isnan(score_interval([shares([50])])).all()
 
@@ -126,12 +164,12 @@ def test_only_ground_that_both_saw_is_compared() -> None:
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.floats(0, 100), min_size=2, max_size=12), st.integers(0, 3))
 def test_a_setting_does_not_differ_from_itself(right: list[float], seed: int) -> None:
-    found = compare_blocks([shares(right)], [shares(right)], draws=50, seed=seed)
-    assert found is not None
-    assert (found.value, found.low, found.high, found.p) == (0, 0, 0, 1)
+    own = compare_blocks([shares(right)], [shares(right)], draws=50, seed=seed)
+    assert own is not None
+    assert (own.value, own.low, own.high, own.p) == (0, 0, 0, 1)
 
 
-def test_intervals_of_a_score_cover_the_truth_as_often_as_they_say() -> None:
+def test_intervals_of_a_score_cover_the_truth_in_95_of_100_cases() -> None:
     rng = np.random.default_rng(5)
     covered = 0
     for draw in range(200):
@@ -288,14 +326,14 @@ def test_lower_is_better_where_the_headline_says_so(recipe: Path, monkeypatch: p
     assert made.comparison.headline.name == "MAE"
 
 
-def test_wrong_keys_and_values_are_told_before_anything_is_run(recipe: Path) -> None:
+def test_wrong_keys_and_values_are_reported_before_anything_runs(recipe: Path) -> None:
     with pytest.raises(RecipeError, match=r"unknown key model\.bonsu \(did you mean bonus\?\)"):
         compare_recipe(recipe, vary=["model.bonsu=1,2"])
     with pytest.raises(RecipeError, match=r"r\.toml with x has 1 mistake: model\.bonus = 'x'"):
         compare_recipe(recipe, vary=["model.bonus=1:1,x"])
     with pytest.raises(RecipeError, match="needs at least one run"):
         compare_recipe(recipe, vary=["model.bonus=1,2"], seeds=0)
-    with pytest.raises(RecipeError, match="out is no setting that changes a result"):
+    with pytest.raises(RecipeError, match="out does not change a result"):
         compare_recipe(recipe, vary=["out=a,b"])
     assert LOG == []
 

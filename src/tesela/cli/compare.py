@@ -1,4 +1,4 @@
-"""`tesela compare`: the table over all combinations of some settings."""
+"""`tesela compare`: a table over all combinations of some settings."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ def add_commands(app: typer.Typer) -> None:
 def compare(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="Recipe file; see `tesela init`.")],
     vary: Annotated[
-        list[str], typer.Option(help="KEY=A,B: a key of the recipe and its values; once for each key.")
+        list[str],
+        typer.Option(help="KEY=A,B: a key of the recipe and its values; repeat it for further keys."),
     ],
-    seeds: Annotated[int, typer.Option(help="Runs of each combination, with other seeds.")] = 1,
+    seeds: Annotated[int, typer.Option(help="Runs of each combination, each with another seed.")] = 1,
     out: Annotated[
         str | None,
         typer.Option("--out", "-o", help="Folder; default: compare in the recipe's output folder."),
@@ -30,8 +31,8 @@ def compare(
     """
     Run a recipe with all combinations of some settings.
 
-    Scores, their spread and significance, and the cost, as tables, a chart and a page. A value may be a list, A+B, and
-    have a name, NAME:VALUE; scenes are chosen by their names. What was interrupted goes on.
+    Writes scores, their spread and significance, and the cost, as tables, a chart and a page. A value may be a list,
+    A+B, and have a name, NAME:VALUE; scenes are selected by their names. An interrupted comparison is resumed.
 
     Example: tesela compare corine.toml --vary scenes=april,july --vary training.encoder=resnet50,resnet101
     """
@@ -51,6 +52,8 @@ def compare(
         print_table(rows, header=head, right=range(len(made.comparison.axes), len(head)))
         if level is not None:
             print()
-    print(f"* best {made.comparison.headline.name}; p by {made.comparison.best.blocks} blocks of test ground")
+    print(
+        f"* best {made.comparison.headline.name}; p by {made.comparison.best.blocks} blocks of the test area"
+    )
     for kind, path in made.files.items():
         print(f"{kind:5} {path}")

@@ -21,7 +21,7 @@ def add_commands(app: typer.Typer) -> None:
 
 def demo(
     chain: Annotated[
-        str, typer.Argument(help="Chain to show: corine, lulucf, unmixing, or all, each in its own folder.")
+        str, typer.Argument(help="Chain to run: corine, lulucf, unmixing, or all, each in its own folder.")
     ] = "corine",
     out: Annotated[str, typer.Option("--out", "-o", help="Folder for all files.")] = "tesela-demo",
     size: Annotated[str, typer.Option(help="small (minutes) or full (the whole virtual region).")] = "small",
@@ -30,7 +30,7 @@ def demo(
     as_json: Json = False,
 ) -> None:
     """
-    Show a whole chain on a virtual region, from imagery to report.
+    Run a whole chain on a virtual region, from imagery to report.
 
     Example: tesela demo
     """
@@ -76,7 +76,7 @@ def run(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="Recipe file; see `tesela init`.")],
     until: Annotated[str | None, typer.Option(help="Last stage to run.")] = None,
     start: Annotated[
-        str | None, typer.Option("--from", help="Stage from which on all are done anew.")
+        str | None, typer.Option("--from", help="First stage to run again, with all after it.")
     ] = None,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -84,7 +84,7 @@ def run(
     """
     Run the stages of a recipe.
 
-    What is up to date is skipped, what was interrupted goes on.
+    Stages that are up to date are skipped, interrupted ones are resumed.
 
     Example: tesela run corine.toml --until train
     """
@@ -92,7 +92,7 @@ def run(
 
 
 def run_file(recipe: str, *, start: str | None, until: str | None, quiet: bool, as_json: bool) -> None:
-    """Run a recipe and print what it made."""
+    """Run a recipe and print its scores and files."""
     from tesela.chains.run import run_recipe
 
     silent = quiet or as_json
@@ -105,11 +105,11 @@ def run_file(recipe: str, *, start: str | None, until: str | None, quiet: bool, 
 
 @dataclass(frozen=True)
 class Reporter:
-    """Tells a person on stderr which stage begins and ends."""
+    """Prints on stderr which stage begins and ends."""
 
     quiet: bool
 
     def __call__(self, stage: str, text: str) -> None:
-        """Report a stage: without a text it begins."""
+        """Print a line about a stage, which begins where there is no text."""
         if not self.quiet:
             print(f"[{stage}] {text or '...'}", file=sys.stderr, flush=True)

@@ -1,1 +1,1 @@
-"""A recipe over a grid of settings, as one table."""
+"""Run a recipe over a grid of settings and compare the scores in one table."""

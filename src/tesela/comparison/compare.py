@@ -1,4 +1,4 @@
-"""Comparing: a recipe is run with each combination of some of its settings, and the papers' tables are written."""
+"""Compare: run a recipe with each combination of some of its settings and write the tables of the papers."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def compare_recipe(
     """
     Run all combinations of some settings of a recipe and write tables of scores and cost.
 
-    Every run has a folder of its own; stages whose settings and inputs are those of another run are shared with it.
-    What is there already is kept: a comparison that was killed goes on, and one with more values runs the new ones.
+    Every run has a folder of its own; runs with equal settings and inputs up to a stage share that stage. Finished
+    stages are kept: a comparison that was killed is resumed, and one with more values runs only the new ones.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def compare_recipe(
     Raises
     ------
     RecipeError
-        If a key or value is wrong, told before anything is run, or the chain cannot be compared.
+        If a key or value is wrong, before anything runs, or the chain cannot be compared.
     """
     file = Path(path)
     document, folder = read_document(file), file.resolve().parent
@@ -91,7 +91,7 @@ def compare_recipe(
             try:
                 chain = _run(recipe, folder, target, quiet=quiet, report=_named(report, name))
             except TeselaError as error:
-                raise type(error)(f"Run {name}: {error} What is done is kept.") from error
+                raise type(error)(f"Run {name}: {error} Finished stages are kept.") from error
             runs[-1].append(_seed_run(chain, recipe, target))
             blocks[-1].append(chain.blocks())
     comparison = _compare(f"{base.name}: {', '.join(axis.key for axis in axes)}", axes, grid, runs, blocks)
@@ -114,11 +114,11 @@ def _run(recipe: Recipe, folder: Path, target: Path, *, quiet: bool, report: Rep
 
 
 def _share_stages(chain: Chain, shared: Path) -> None:
-    """Point each stage's folder to one that all runs use whose stages up to there have the same settings."""
-    so_far: list[Any] = []
+    """Make the folder of each stage a link to one that all runs with the same settings up to that stage share."""
+    settings: list[Any] = []
     for stage in chain.stages:
-        so_far.append([stage.name, stage.settings, stage.seed, stage.legend])
-        home = shared / f"{stage.name}-{digest(so_far)}"
+        settings.append([stage.name, stage.settings, stage.seed, stage.legend])
+        home = shared / f"{stage.name}-{digest(settings)}"
         home.mkdir(parents=True, exist_ok=True)
         if not stage.folder.is_symlink():
             stage.folder.parent.mkdir(parents=True, exist_ok=True)

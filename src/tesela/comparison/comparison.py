@@ -1,4 +1,4 @@
-"""The comparison: what the runs of a grid scored and cost, setting by setting."""
+"""The comparison: scores and cost of the runs of a grid, setting by setting."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ class Entry:
     interval: tuple[float, float]
     """95 % interval of the headline score by block bootstrap."""
     blocks: int
-    """Blocks of the test ground."""
+    """Blocks of the test area."""
     difference: Difference | None = None
-    """Headline score minus that of the best setting; None for the best, and where they share no ground."""
+    """Headline score minus that of the best setting; None for the best, and where they share no blocks."""
 
     def mean(self, metric: str, name: str | None = None, *, tile: str | None = None) -> float:
         """Mean over the seeds of a metric, of a class if one is named; NaN where no seed has it."""
@@ -79,7 +79,7 @@ class Comparison:
 
     @property
     def headline(self) -> Metric:
-        """The score by which the best is chosen."""
+        """The score by which the best is selected."""
         return self.metrics[0]
 
     @cached_property
@@ -98,13 +98,13 @@ class Comparison:
 
     @cached_property
     def tiles(self) -> tuple[str, ...]:
-        """Tiles on which every run was judged."""
+        """Tiles on which every run was evaluated."""
         runs = [run for entry in self.entries for run in entry.runs]
         shared = set.intersection(*(set(run.metrics[0].tiles) for run in runs))
         return tuple(name for name in runs[0].metrics[0].tiles if name in shared)
 
     def to_dict(self) -> dict[str, object]:
-        """Document of all figures, for JSON; numbers that do not exist are None."""
+        """Document of all figures, for JSON; missing numbers are None."""
         return {
             "title": self.title,
             "axes": {axis.key: [choice.label for choice in axis.choices] for axis in self.axes},
@@ -138,7 +138,8 @@ class Comparison:
         """
         Head and rows of a level for a terminal.
 
-        In that of the headline the best setting has a star, the others their difference from it, and all their cost.
+        In the table of the headline, the best setting has a star, the others their difference from it, and all the
+        cost.
         """
         metrics = self.metrics_of(level)
         head = [axis.name for axis in self.axes] + [metric.head for metric in metrics]
@@ -200,29 +201,29 @@ class Comparison:
 
 
 def p_text(p: float) -> str:
-    """A p value for people, `< 0.001` where three digits do not tell it."""
+    """A p value for people, with three digits, or `< 0.001`."""
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def best_of(values: Sequence[float], metric: Metric) -> int:
-    """Position of the best value; those that do not exist are never the best."""
-    found = np.asarray(values, np.float64)
+    """Position of the best value; a missing value is never the best."""
+    numbers = np.asarray(values, np.float64)
     worst = -math.inf if metric.better == "higher" else math.inf
-    filled = np.where(np.isfinite(found), found, worst)
+    filled = np.where(np.isfinite(numbers), numbers, worst)
     return int(filled.argmax() if metric.better == "higher" else filled.argmin())
 
 
 def _value(run: SeedRun, metric: str, name: str | None, tile: str | None) -> float:
-    found = next(item for item in run.metrics if item.key == metric)
+    score = next(item for item in run.metrics if item.key == metric)
     if tile is not None:
-        found = found.tiles[tile]
-    values: Mapping[str, float] = found.by_class
-    return found.overall if name is None else values.get(name, math.nan)
+        score = score.tiles[tile]
+    values: Mapping[str, float] = score.by_class
+    return score.overall if name is None else values.get(name, math.nan)
 
 
 def _mean(values: Sequence[float]) -> float:
-    known = [value for value in values if math.isfinite(value)]
-    return float(np.mean(known)) if known else math.nan
+    finite = [value for value in values if math.isfinite(value)]
+    return float(np.mean(finite)) if finite else math.nan
 
 
 def _with_spread(entry: Entry, metric: Metric) -> str:

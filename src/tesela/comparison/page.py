@@ -1,4 +1,4 @@
-"""The page of a comparison: its tables as the papers print them, and a chart of scores with their intervals."""
+"""The page of a comparison: the tables of the papers, and a chart of scores with their intervals."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tesela.io.manifest import write_whole
 from tesela.pages.environment import page_environment
 
 _MOST_TILES = 24
-"""Tiles on the page; the JSON has all."""
+"""Most tiles on the page; the JSON has all."""
 _ACCENT, _OTHER, _FAINT = "#0b5c8a", "#5b6770", "#cfd6da"
 
 
@@ -57,11 +57,11 @@ def _finding(comparison: Comparison) -> str:
         for entry in comparison.entries
         if entry is not best and entry.difference is not None and entry.difference.p > 0.05
     ]
-    told = f"Best {headline.key}: {name} with {best.mean(headline.key):.{headline.digits}f}{interval}."
+    text = f"Best {headline.key}: {name} with {best.mean(headline.key):.{headline.digits}f}{interval}."
     if level:
         others = "; ".join(" · ".join(entry.labels) for entry in level)
-        told += f" Not told apart from it by this test ground (p > 0.05): {others}."
-    return told
+        text += f" On this test area, no significant difference from it (p > 0.05): {others}."
+    return text
 
 
 def _summary(comparison: Comparison) -> list[dict[str, Any]]:
@@ -102,20 +102,20 @@ def _level_table(comparison: Comparison, level: int | None) -> dict[str, Any]:
 
 
 def _score_cells(comparison: Comparison, level: int | None) -> list[list[dict[str, Any]]]:
-    """Scores of a level as cells, a row a setting; of each column the best is marked."""
+    """Scores of a level as cells, one row per setting; the best of each column is marked."""
     metrics = comparison.metrics_of(level)
     columns = [[entry.mean(metric.key) for entry in comparison.entries] for metric in metrics]
     winners = [best_of(values, metric) for values, metric in zip(columns, metrics, strict=True)]
     return [
         [
             {
-                "text": _score(values[place], metric),
+                "text": _score(values[row], metric),
                 "spread": _spread(entry, metric),
-                "best": winner == place,
+                "best": winner == row,
             }
             for values, winner, metric in zip(columns, winners, metrics, strict=True)
         ]
-        for place, entry in enumerate(comparison.entries)
+        for row, entry in enumerate(comparison.entries)
     ]
 
 
@@ -153,7 +153,7 @@ def _tile_table(comparison: Comparison) -> dict[str, Any]:
 
 
 def _best_tiles(comparison: Comparison) -> dict[str, Any]:
-    """Of the best setting: classes by tile."""
+    """Classes by tile of the best setting."""
     headline, best = comparison.headline, comparison.best
     return {
         "head": [*headline.by_class, "mean"],
@@ -207,20 +207,18 @@ def _draw(comparison: Comparison, path: Path) -> None:
     figure = Figure(figsize=(8.5, 1.1 + 0.34 * len(entries)), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    for place, entry in enumerate(entries):
+    for row, entry in enumerate(entries):
         color = _ACCENT if entry is comparison.best else _OTHER
         low, high = entry.interval
         if math.isfinite(low):
-            axes.plot(
-                [low, high], [place, place], color=color, linewidth=5, alpha=0.28, solid_capstyle="round"
-            )
+            axes.plot([low, high], [row, row], color=color, linewidth=5, alpha=0.28, solid_capstyle="round")
         seeds = [run.metrics[0].overall for run in entry.runs]
         if len(seeds) > 1:
-            axes.plot(seeds, [place] * len(seeds), "o", color=color, markersize=3, markerfacecolor="white")
-        axes.plot([entry.mean(headline.key)], [place], "o", color=color, markersize=7)
+            axes.plot(seeds, [row] * len(seeds), "o", color=color, markersize=3, markerfacecolor="white")
+        axes.plot([entry.mean(headline.key)], [row], "o", color=color, markersize=7)
         axes.annotate(
             f"{entry.mean(headline.key):.{min(3, headline.digits)}f}",
-            (1.01, place),
+            (1.01, row),
             xycoords=("axes fraction", "data"),
             va="center",
             color=color,

@@ -1,4 +1,4 @@
-"""The grid of a comparison: keys of a recipe, the values that each takes, and the recipes that they make."""
+"""The grid of a comparison: keys of a recipe, their values, and the recipes of all combinations."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tesela.core.errors import RecipeError, unknown_name
 
 @dataclass(frozen=True)
 class Choice:
-    """One value of a key, and how tables call it."""
+    """One value of a key, and its name in tables."""
 
     label: str
     value: object
@@ -47,7 +47,7 @@ class Combination:
 
     @property
     def name(self) -> str:
-        """Name of its folder: its labels and a mark of all its settings."""
+        """Name of its folder: its labels and a hash of all its settings."""
         words = "-".join(re.sub(r"[^A-Za-z0-9.]+", "_", label).strip("_") for label in self.labels)
         return f"{words[:80]}-{digest(self.document)[:8]}"
 
@@ -74,7 +74,7 @@ def parse_axis(text: str) -> Axis:
     key, separator, values = (part.strip() for part in text.partition("="))
     if not separator or not key or not values:
         raise RecipeError(
-            f"'{text}' does not say what to vary: write KEY=A,B, such as training.encoder=resnet18,resnet34."
+            f"'{text}' names no key or no values: write KEY=A,B, such as training.encoder=resnet18,resnet34."
         )
     try:
         choices = [Choice(_label(value), value) for value in tomllib.loads(f"x = [{values}]")["x"]]
@@ -83,7 +83,7 @@ def parse_axis(text: str) -> Axis:
     labels = [choice.label for choice in choices]
     if len(set(labels)) < len(labels):
         raise RecipeError(
-            f"'{text}' names a value twice; each combination is run once (more seeds: --seeds)."
+            f"'{text}' names a value twice; each combination runs once (for several seeds: --seeds N)."
         )
     return Axis(key, tuple(choices))
 
@@ -95,7 +95,7 @@ def combine(document: Mapping[str, Any], axes: Sequence[Axis]) -> tuple[Combinat
     Parameters
     ----------
     document : mapping
-        The recipe as it was read; it is not changed.
+        The recipe as it was read; it stays unchanged.
 
     Raises
     ------
@@ -105,22 +105,22 @@ def combine(document: Mapping[str, Any], axes: Sequence[Axis]) -> tuple[Combinat
     keys = [axis.key for axis in axes]
     if len(set(keys)) < len(keys):
         raise RecipeError(f"A key is varied twice ({', '.join(keys)}); list all its values in one --vary.")
-    places = [key for key in keys if key in ("chain", "name", "out")]
-    if places:
-        raise RecipeError(f"{places[0]} is no setting that changes a result: vary another key.")
+    labels_only = [key for key in keys if key in ("chain", "name", "out")]
+    if labels_only:
+        raise RecipeError(f"{labels_only[0]} does not change a result: vary another key.")
     if "seed" in keys:
-        raise RecipeError("The seed is not a setting to compare: give the number of seeds (--seeds).")
-    made = []
+        raise RecipeError("The seed is not a setting to compare: give the number of seeds (--seeds N).")
+    combinations = []
     for choices in itertools.product(*(axis.choices for axis in axes)):
         changed = deepcopy(dict(document))
         for axis, choice in zip(axes, choices, strict=True):
             _set(changed, axis.key, choice.value)
-        made.append(Combination(tuple(choice.label for choice in choices), changed))
-    return tuple(made)
+        combinations.append(Combination(tuple(choice.label for choice in choices), changed))
+    return tuple(combinations)
 
 
 def digest(value: object) -> str:
-    """Short mark of settings: equal for equal ones."""
+    """Short hash of settings: equal for equal ones."""
     text = json.dumps(value, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -141,11 +141,11 @@ def _set(document: dict[str, Any], key: str, value: object) -> None:
 
 
 def _chosen(entries: Sequence[dict[str, Any]], key: str, names: Sequence[object]) -> Iterator[dict[str, Any]]:
-    known = {str(entry["name"]): entry for entry in entries}
+    by_name = {str(entry["name"]): entry for entry in entries}
     for name in names:
-        if str(name) not in known:
-            raise RecipeError(unknown_name(f"entry of {key}", str(name), known))
-        yield known[str(name)]
+        if str(name) not in by_name:
+            raise RecipeError(unknown_name(f"entry of {key}", str(name), by_name))
+        yield by_name[str(name)]
 
 
 def _bare(word: str) -> Choice:

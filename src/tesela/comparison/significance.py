@@ -1,8 +1,8 @@
 """
-Whether runs differ by more than the chance of their test ground: the block bootstrap.
+Whether runs differ by more than the choice of the test area explains: the block bootstrap.
 
-Pixels of one block of ground are alike, so blocks are drawn, not pixels: with replacement, the same blocks for both
-runs (the bootstrap of Efron for paired, clustered data). A run with several seeds scores the mean of its seeds.
+Pixels of one block are alike, so blocks are drawn, not pixels: with replacement, the same blocks for both runs (the
+bootstrap of Efron for paired, clustered data). The score of a run with several seeds is the mean over its seeds.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Difference:
-    """Score of one setting minus that of another, on the ground that both were judged on."""
+    """Score of one setting minus that of another, on the blocks on which both were evaluated."""
 
     value: float
     low: float
     """Lower end of the 95 % interval."""
     high: float
     p: float
-    """Two-sided: how often chance alone would turn the sign, at least 1 / (draws + 1)."""
+    """Two-sided p value: twice the share of draws whose difference has the other sign, at least 2 / (draws + 1)."""
     blocks: int
-    """Blocks of ground that both were judged on."""
+    """Blocks on which both were evaluated."""
 
 
 def score_interval(runs: Sequence[Blocks], *, draws: int = 2000, seed: int = 0) -> tuple[float, float]:
@@ -41,7 +41,7 @@ def score_interval(runs: Sequence[Blocks], *, draws: int = 2000, seed: int = 0) 
     runs : sequence of Blocks
         One per seed.
     """
-    names = _ground(runs)
+    names = _block_names(runs)
     if len(names) < 2:
         return float("nan"), float("nan")
     scores = _scores(runs, names, _weights(len(names), draws, seed))
@@ -53,7 +53,7 @@ def compare_blocks(
     runs: Sequence[Blocks], others: Sequence[Blocks], *, draws: int = 2000, seed: int = 0
 ) -> Difference | None:
     """
-    Difference of the mean scores of two settings; None where they share fewer than two blocks of ground.
+    Difference of the mean scores of two settings; None where they share fewer than two blocks.
 
     Parameters
     ----------
@@ -61,18 +61,17 @@ def compare_blocks(
         One per seed, in the same order of seeds; a seed's runs are paired by the names of their blocks.
     """
     pairs = [_common(one, other) for one, other in zip(runs, others, strict=True)]
-    names = _ground([one for one, _ in pairs])
+    names = _block_names([one for one, _ in pairs])
     if len(names) < 2:
         return None
     weights = np.concatenate([np.ones((1, len(names))), _weights(len(names), draws, seed)])
     scores = _scores([one for one, _ in pairs], names, weights)
-    found = scores - _scores([other for _, other in pairs], names, weights)
-    value, drawn = float(found[0]), found[1:][np.isfinite(found[1:])]
+    differences = scores - _scores([other for _, other in pairs], names, weights)
+    value, drawn = float(differences[0]), differences[1:][np.isfinite(differences[1:])]
     low, high = np.percentile(drawn, [2.5, 97.5])
     tail = min((drawn <= 0).sum(), (drawn >= 0).sum())
-    return Difference(
-        value, float(low), float(high), min(1.0, 2 * (int(tail) + 1) / (len(drawn) + 1)), len(names)
-    )
+    p = min(1.0, 2 * (int(tail) + 1) / (len(drawn) + 1))
+    return Difference(value, float(low), float(high), p, len(names))
 
 
 def _common(one: Blocks, other: Blocks) -> tuple[Blocks, Blocks]:
@@ -81,12 +80,12 @@ def _common(one: Blocks, other: Blocks) -> tuple[Blocks, Blocks]:
 
 
 def _only(blocks: Blocks, names: set[str]) -> Blocks:
-    kept = [place for place, name in enumerate(blocks.names) if name in names]
-    return Blocks(tuple(blocks.names[place] for place in kept), blocks.counts[kept], blocks.score)
+    kept = [index for index, name in enumerate(blocks.names) if name in names]
+    return Blocks(tuple(blocks.names[index] for index in kept), blocks.counts[kept], blocks.score)
 
 
-def _ground(runs: Sequence[Blocks]) -> tuple[str, ...]:
-    """Blocks of any seed: a block that is drawn counts in every seed that was judged on it."""
+def _block_names(runs: Sequence[Blocks]) -> tuple[str, ...]:
+    """Blocks of any seed: a block that is drawn counts in every seed that was evaluated on it."""
     return tuple(sorted({name for blocks in runs for name in blocks.names}))
 
 
@@ -98,10 +97,10 @@ def _weights(size: int, draws: int, seed: int) -> Floats:
 
 def _scores(runs: Sequence[Blocks], names: Sequence[str], weights: Floats) -> Floats:
     """Mean over seeds of the score of each draw, (draws,)."""
-    place = {name: number for number, name in enumerate(names)}
-    total = []
+    columns = {name: number for number, name in enumerate(names)}
+    scores = []
     for blocks in runs:
-        drawn = weights[:, [place[name] for name in blocks.names]]
+        drawn = weights[:, [columns[name] for name in blocks.names]]
         summed = drawn @ blocks.counts.reshape(len(blocks.names), -1)
-        total.append(blocks.score(summed.reshape(len(weights), *blocks.counts.shape[1:])))
-    return np.asarray(np.mean(total, axis=0), np.float64)
+        scores.append(blocks.score(summed.reshape(len(weights), *blocks.counts.shape[1:])))
+    return np.asarray(np.mean(scores, axis=0), np.float64)
