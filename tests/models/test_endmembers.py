@@ -71,8 +71,8 @@ def test_spectra_are_read_as_they_were_written(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("class,month,value\na,1,2\n", "lacks the columns band"),
-        ("class,month,band,value\na,1,red,much\n", "line 2 says month '1' and value 'much'"),
-        ("class,month,band,value\na,13,red,1\n", "line 2 says month 13"),
+        ("class,month,band,value\na,1,red,much\n", "line 2 has month '1' and value 'much'"),
+        ("class,month,band,value\na,13,red,1\n", "line 2 has month 13"),
         ("class,month,band,value\na,1,red,nan\n", "a finite number"),
         ("class,month,band,value\n", "holds no spectrum"),
     ],

@@ -117,10 +117,10 @@ def test_passing_faults_change_no_byte(name: str, three: Path, tmp_path: Path) -
     ("fault", "message"),
     [
         (Fault(r"_20180408_.*red\.tif", status=404), r"20180408_0_L2A/red\.tif: the server has no such file"),
-        (Fault(r"_20180408_.*red\.tif", status=500), r"red\.tif: answered 500 .*4 times in a row"),
-        (Fault(r"_20180408_.*red\.tif", kind="truncate"), r"red\.tif: the answer was cut short, 4 times"),
+        (Fault(r"_20180408_.*red\.tif", status=500), r"red\.tif: replied 500 .*4 times in a row"),
+        (Fault(r"_20180408_.*red\.tif", kind="truncate"), r"red\.tif: the response was cut short, 4 times"),
         (Fault(r"_20180408_.*red\.tif", status=403), r"red\.tif: refused \(403\)"),
-        (Fault("/search", status=500), r"search: answered 500 .*4 times in a row"),
+        (Fault("/search", status=500), r"search: replied 500 .*4 times in a row"),
         (Fault("/search", status=429, retry_after_s=4000), "asks to wait 4000 s"),
     ],
 )
