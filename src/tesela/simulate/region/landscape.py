@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tesela.core.errors import TeselaError
 from tesela.simulate.noise import balance, draw, fractal, mean_by, ramp
-from tesela.simulate.region.parcels import Blocks, make_blocks, make_parcels
+from tesela.simulate.region.parcels import LandBlocks, make_blocks, make_parcels
 from tesela.simulate.region.settlement import MOTORWAY, NO_ROAD, STREET, TRACK, Settlement, make_settlement
 from tesela.simulate.region.terrain import Terrain, make_terrain
 
@@ -157,7 +157,7 @@ def make_landscape(*, size_px: int = 2000, pixel_m: float = 10.0, seed: int = 0)
 
 def _farm_style(
     rng: np.random.Generator,
-    blocks: Blocks,
+    blocks: LandBlocks,
     terrain: Terrain,
     *,
     settlement: Settlement,
@@ -242,7 +242,7 @@ def _crops(rng: np.random.Generator, farm: NDArray[np.uint8], tilled: NDArray[np
 
 
 def _town_blocks(
-    rng: np.random.Generator, town: Blocks, settlement: Settlement, *, terrain: Terrain
+    rng: np.random.Generator, town: LandBlocks, settlement: Settlement, *, terrain: Terrain
 ) -> NDArray[np.uint8]:
     """Return the grid code of each town block, 0 where nothing is built."""
 

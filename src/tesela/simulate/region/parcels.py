@@ -15,7 +15,7 @@ _STRIPS = 64
 
 
 @dataclass(frozen=True, eq=False)
-class Blocks:
+class LandBlocks:
     """Territories of irregular shape that cover a region, numbered 0 .. count-1."""
 
     index: NDArray[np.int32]
@@ -44,11 +44,11 @@ def make_blocks(
     spacing_m: float,
     bend_m: float,
     bend_length_m: float,
-) -> Blocks:
+) -> LandBlocks:
     """
     Cover a region with blocks about `spacing_m` across, their edges bent by up to about `bend_m`.
 
-    Blocks are the cells nearest to jittered lattice points, in coordinates bent by smooth noise.
+    LandBlocks are the cells nearest to jittered lattice points, in coordinates bent by smooth noise.
     """
     rows, cols = shape
     bent = []
@@ -69,12 +69,12 @@ def make_blocks(
     points = jitter.reshape(-1, 2)
     row = (where // lattice[1] - 3 + points[:, 0]) * spacing_m / pixel_m
     col = (where % lattice[1] - 3 + points[:, 1]) * spacing_m / pixel_m
-    return Blocks(index, edge, row.astype(np.float32), col.astype(np.float32), east, south)
+    return LandBlocks(index, edge, row.astype(np.float32), col.astype(np.float32), east, south)
 
 
 def make_parcels(
     rng: np.random.Generator,
-    blocks: Blocks,
+    blocks: LandBlocks,
     *,
     width_m: NDArray[np.float32],
     length_m: NDArray[np.float32],
@@ -85,7 +85,7 @@ def make_parcels(
 
     Parameters
     ----------
-    blocks : Blocks
+    blocks : LandBlocks
     width_m, length_m : (blocks,) array of float32
         Usual width of a strip, and length of a parcel along it.
     turn : (blocks,) array of float32

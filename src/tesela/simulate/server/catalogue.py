@@ -23,7 +23,7 @@ from tesela.simulate.region.landscape import make_landscape
 from tesela.simulate.region.sensors import simulate_image
 from tesela.simulate.region.surface import lay_surface
 
-Layout = Literal["earth-search", "planetary-computer", "cdse"]
+ProviderLayout = Literal["earth-search", "planetary-computer", "cdse"]
 
 _NAMES: Mapping[str, Mapping[str, str]] = {
     "earth-search": {
@@ -67,7 +67,7 @@ class Acquisition:
 
 
 def write_acquisition(
-    folder: str | Path, seen: Acquisition, *, layout: Layout, without: Sequence[str] = ()
+    folder: str | Path, seen: Acquisition, *, layout: ProviderLayout, without: Sequence[str] = ()
 ) -> dict[str, Any]:
     """
     Write one item with its files: bands of 10 m, of 20 m, and the classification of 20 m.
@@ -173,7 +173,7 @@ def write_static_catalogue(folder: str | Path) -> Path:
 def write_catalogue(
     folder: str | Path,
     *,
-    layout: Layout = "earth-search",
+    layout: ProviderLayout = "earth-search",
     size_px: int = 256,
     seed: int = 0,
     year: int = 2018,
@@ -225,7 +225,7 @@ def write_catalogue(
     return write_static_catalogue(folder)
 
 
-def _item_name(seen: Acquisition, layout: Layout) -> str:
+def _item_name(seen: Acquisition, layout: ProviderLayout) -> str:
     craft = f"S{seen.platform.removeprefix('sentinel-').upper()}"
     if layout == "earth-search":
         return f"{craft}_{seen.tile}_{seen.moment:%Y%m%d}_0_L2A"
@@ -233,7 +233,7 @@ def _item_name(seen: Acquisition, layout: Layout) -> str:
     return f"{craft}_MSIL2A_{seen.moment:%Y%m%dT%H%M%S}{number}_R051_T{seen.tile}_{seen.moment:%Y%m%d}T150000"
 
 
-def _properties(seen: Acquisition, layout: Layout, *, shifts: bool) -> dict[str, Any]:
+def _properties(seen: Acquisition, layout: ProviderLayout, *, shifts: bool) -> dict[str, Any]:
     properties: dict[str, Any] = {
         "datetime": seen.moment.strftime("%Y-%m-%dT%H:%M:%S.024Z"),
         "platform": seen.platform,
@@ -249,7 +249,7 @@ def _properties(seen: Acquisition, layout: Layout, *, shifts: bool) -> dict[str,
     return properties
 
 
-def _metadata(band: str, layout: Layout, shifts: bool) -> dict[str, Any]:
+def _metadata(band: str, layout: ProviderLayout, shifts: bool) -> dict[str, Any]:
     """Scale and offset in the assets; those of Earth Search contradict its own flag, as in reality."""
     if band == "SCL" or layout == "planetary-computer":
         return {}

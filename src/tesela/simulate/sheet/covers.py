@@ -9,7 +9,7 @@ Zone = Literal["farm", "forest", "pasture", "town", "bare", "line"]
 
 
 @dataclass(frozen=True)
-class Part:
+class CoverShare:
     """One cover of a cover type."""
 
     percent: float
@@ -26,7 +26,7 @@ class CoverType:
     """A cover type; colours are 0 .. 255 under a high sun, lengths in metres."""
 
     name: str
-    parts: tuple[Part, ...]
+    parts: tuple[CoverShare, ...]
     """Largest first."""
     rgb: tuple[int, int, int]
     """Colour between trees, rows and roofs."""
@@ -73,8 +73,8 @@ TREES = (
 """Species, in the order of the numbers of crowns from 1 on."""
 
 
-def _one(cover: str, species: str = "", attributes: str = "") -> tuple[Part, ...]:
-    return (Part(100, cover, species, attributes),)
+def _one(cover: str, species: str = "", attributes: str = "") -> tuple[CoverShare, ...]:
+    return (CoverShare(100, cover, species, attributes),)
 
 
 COVER_TYPES = (
@@ -94,7 +94,7 @@ COVER_TYPES = (
     CoverType("poplars", _one("312", "58", "pl"), (132, 138, 78), 0.07, 0.08, (0.5, 0.8), planted_m=4.5),
     CoverType(
         "mixed wood",
-        (Part(60, "316", "24"), Part(40, "313", "45")),
+        (CoverShare(60, "316", "24"), CoverShare(40, "313", "45")),
         (146, 130, 92),
         0.08,
         0.10,
@@ -103,12 +103,14 @@ COVER_TYPES = (
     # pasture
     CoverType("grassland", _one("300"), (184, 174, 116), 0.08, 0.13),
     CoverType("shrub", _one("320"), (148, 134, 92), 0.11, 0.16),
-    CoverType("grass with shrub", (Part(65, "301"), Part(35, "320")), (172, 158, 106), 0.10, 0.14),
+    CoverType(
+        "grass with shrub", (CoverShare(65, "301"), CoverShare(35, "320")), (172, 158, 106), 0.10, 0.14
+    ),
     CoverType("dehesa", _one("302", "45"), (190, 176, 116), 0.07, 0.11, (0.08, 0.40)),
     # town
     CoverType(
         "houses",
-        (Part(45, "102"), Part(35, "101"), Part(20, "104")),
+        (CoverShare(45, "102"), CoverShare(35, "101"), CoverShare(20, "104")),
         (150, 146, 112),
         0.09,
         0.12,
@@ -116,9 +118,16 @@ COVER_TYPES = (
         roof=(0.36, 4.5),
     ),
     CoverType(
-        "close houses", (Part(62, "101"), Part(38, "104")), (172, 168, 160), 0.05, 0.06, roof=(0.62, 7.5)
+        "close houses",
+        (CoverShare(62, "101"), CoverShare(38, "104")),
+        (172, 168, 160),
+        0.05,
+        0.06,
+        roof=(0.62, 7.5),
     ),
-    CoverType("hall", (Part(55, "101"), Part(45, "104")), (158, 156, 152), 0.04, 0.06, roof=(0.55, 9.0)),
+    CoverType(
+        "hall", (CoverShare(55, "101"), CoverShare(45, "104")), (158, 156, 152), 0.04, 0.06, roof=(0.55, 9.0)
+    ),
     CoverType("park", _one("102"), (116, 140, 74), 0.07, 0.08, (0.2, 0.45)),
     CoverType("plot", _one("121"), (186, 168, 136), 0.08, 0.12),
     # bare

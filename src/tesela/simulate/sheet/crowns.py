@@ -13,7 +13,7 @@ from tesela.simulate.sheet.covers import COVER_TYPES, NUMBER, TREES
 from tesela.simulate.sheet.sheet import Sheet
 
 ROOF = 200
-"""`Cover.what` of roofs."""
+"""`Relief.what` of roofs."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tesela.core.errors import InputError
 from tesela.generalise.labelling import label_regions
 from tesela.simulate.noise import balance, draw, fractal
-from tesela.simulate.region.parcels import Blocks, make_blocks, make_parcels
+from tesela.simulate.region.parcels import LandBlocks, make_blocks, make_parcels
 from tesela.simulate.sheet.covers import COVER_TYPES, NUMBER, SHARES, ZONES
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def make_sheet(*, size_px: int = 2048, pixel_m: float = 0.5, seed: int = 0, zone
 
 
 def _per_block(
-    rng: np.random.Generator, blocks: Blocks, shape: tuple[int, int], *, pixel_m: float, reach_m: float
+    rng: np.random.Generator, blocks: LandBlocks, shape: tuple[int, int], *, pixel_m: float, reach_m: float
 ) -> NDArray[np.float32]:
     """A smooth field, read at the seeds of the blocks."""
     coarse = 8
@@ -133,7 +133,7 @@ def _per_block(
 
 
 def _zones(
-    rng: np.random.Generator, blocks: Blocks, shape: tuple[int, int], *, pixel_m: float
+    rng: np.random.Generator, blocks: LandBlocks, shape: tuple[int, int], *, pixel_m: float
 ) -> NDArray[np.uint8]:
     """Zone of each block, as its position in `SHARES`."""
     extent_m = shape[0] * pixel_m
@@ -150,7 +150,7 @@ def _zones(
 
 
 def _turns(
-    rng: np.random.Generator, blocks: Blocks, shape: tuple[int, int], *, pixel_m: float
+    rng: np.random.Generator, blocks: LandBlocks, shape: tuple[int, int], *, pixel_m: float
 ) -> NDArray[np.float32]:
     """Direction of the strips of each block: neighbours are similar."""
     field = _per_block(rng, blocks, shape, pixel_m=pixel_m, reach_m=600)
@@ -159,7 +159,7 @@ def _turns(
 
 def _kinds(
     rng: np.random.Generator,
-    blocks: Blocks,
+    blocks: LandBlocks,
     shape: tuple[int, int],
     *,
     zone_of: NDArray[np.uint8],
@@ -187,7 +187,7 @@ def _kinds(
 
 def _lines(
     rng: np.random.Generator,
-    blocks: Blocks,
+    blocks: LandBlocks,
     zone_of: NDArray[np.uint8],
     shape: tuple[int, int],
     *,

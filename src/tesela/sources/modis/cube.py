@@ -148,7 +148,7 @@ def _make(
 ) -> None:
     """Make the missing blocks."""
     left = [
-        Block(number, window_grid(work.grid, *block))
+        CubeBlock(number, window_grid(work.grid, *block))
         for number, block in enumerate(blocks)
         if not store.has(number)
     ]
@@ -239,7 +239,7 @@ def _plan(work: Work, blocks: Sequence[tuple[int, int, int, int]], layers: Ancil
 
 
 @dataclass(frozen=True)
-class Block:
+class CubeBlock:
     """One block: its number and cells."""
 
     number: int
@@ -256,7 +256,7 @@ class _Task:
 
 
 def run_blocks(
-    address: str, work: Work, blocks: Sequence[Block], *, store: PartStore, advance: Callable[[int], None]
+    address: str, work: Work, blocks: Sequence[CubeBlock], *, store: PartStore, advance: Callable[[int], None]
 ) -> None:
     """
     Make blocks on the workers of a Dask scheduler.
@@ -273,7 +273,7 @@ def run_blocks(
     run_tasks(address, blocks, partial(_make_block, task=task), store=store, advance=advance)
 
 
-def _make_block(block: Block, *, task: _Task) -> int | TeselaError:
+def _make_block(block: CubeBlock, *, task: _Task) -> int | TeselaError:
     """Make one block, on a worker; see `run_tasks`."""
     store = PartStore(task.output)  # not entered: the client holds its lock
     try:

@@ -21,7 +21,7 @@ from tesela.io.parts import PartStore
 from tesela.io.remote import Rasters
 from tesela.io.stac_items import raster_item
 from tesela.sources.areas import Area
-from tesela.sources.mosaic.parts import Tile, TilePlan, run_on_cluster, unpack
+from tesela.sources.mosaic.parts import MosaicTile, TilePlan, run_on_cluster, unpack
 from tesela.sources.mosaic.scenes import Scenes
 from tesela.sources.mosaic.tiles import CompositeOptions, tile_side
 from tesela.sources.periods import Period
@@ -89,7 +89,7 @@ class MosaicJob:
         self.folder.mkdir(parents=True, exist_ok=True)
         plan = self._plan()
         corners = list(windows(self.area.grid, self.side_px))
-        tiles = [Tile(number, window) for number, (_, _, window) in enumerate(corners)]
+        tiles = [MosaicTile(number, window) for number, (_, _, window) in enumerate(corners)]
         done = self._finished(plan)
         kept = len(tiles)
         if done is None:
@@ -174,7 +174,7 @@ class MosaicJob:
     def _compose(
         self,
         store: PartStore,
-        tiles: Sequence[Tile],
+        tiles: Sequence[MosaicTile],
         rasters: Rasters,
         *,
         cluster: str | None,
@@ -204,7 +204,7 @@ class MosaicJob:
             return
         with ThreadPoolExecutor(self.workers) as pool, ThreadPoolExecutor(_TILES_AT_ONCE) as hands:
 
-            def make(tile: Tile) -> int:
+            def make(tile: MosaicTile) -> int:
                 store.write(tile.number, plan.make(tile.window, rasters, pool))
                 return tile.number
 

@@ -29,7 +29,7 @@ Observations = tuple[tuple[Granule, ...], ...]
 
 
 @dataclass(frozen=True)
-class Tile:
+class MosaicTile:
     """One tile: its number and window."""
 
     number: int
@@ -81,7 +81,7 @@ class _Task:
 def run_on_cluster(
     address: str,
     plan: TilePlan,
-    tiles: Sequence[Tile],
+    tiles: Sequence[MosaicTile],
     store: PartStore,
     *,
     catalogue: Catalogue,
@@ -106,7 +106,7 @@ _one_at_a_time = threading.Lock()
 """The memory limit holds for one tile at a time."""
 
 
-def _make_tile(tile: Tile, *, task: _Task) -> int | TeselaError:
+def _make_tile(tile: MosaicTile, *, task: _Task) -> int | TeselaError:
     """Make one part, on a worker; see `run_tasks`."""
     store = PartStore(task.output)  # not entered: the client holds its lock
     try:
