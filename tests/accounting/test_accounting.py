@@ -37,9 +37,8 @@ from tesela.accounting.cohorts import follow_cohorts
 from tesela.accounting.connected_areas import ComponentCounter
 from tesela.accounting.forest_definition import ForestRule, apply_forest_definition
 from tesela.accounting.page import draw_net_changes
-from tesela.accounting.table41 import read_table41
+from tesela.accounting.table41 import read_table41, transition_table
 from tesela.accounting.trajectories import count_trajectories
-from tesela.accounting.transitions import transition_table
 from tesela.core.crosswalk import Crosswalk, CrosswalkRow
 from tesela.core.errors import GridError, InputError, LegendError
 from tesela.io.images import write_bands

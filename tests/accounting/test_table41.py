@@ -14,8 +14,13 @@ from known_land import YEARS, make_region, trajectories_of
 from repository import DATA
 from tesela.accounting.accounting import account_maps
 from tesela.accounting.checks import check_tables
-from tesela.accounting.table41 import read_table41, write_table41
-from tesela.accounting.transitions import CATEGORIES, TransitionTable, transition_table
+from tesela.accounting.table41 import (
+    CATEGORIES,
+    TransitionTable,
+    read_table41,
+    transition_table,
+    write_table41,
+)
 from tesela.io.maps import ClassMap
 from tesela.io.tables import read_table
 

@@ -35,9 +35,8 @@ from tesela.accounting.checks import (
 from tesela.accounting.cohorts import follow_cohorts
 from tesela.accounting.forest_definition import ForestFinding, ForestRule, apply_forest_definition
 from tesela.accounting.page import write_account_page
-from tesela.accounting.table41 import write_table41
+from tesela.accounting.table41 import transition_table, write_table41
 from tesela.accounting.trajectories import Trajectories, count_trajectories
-from tesela.accounting.transitions import transition_table
 from tesela.core.crosswalk import Crosswalk
 from tesela.core.errors import InputError, join_words
 from tesela.core.legend import Legend
@@ -106,7 +105,7 @@ def account_maps(
     land_area_ha : float, optional
         Official land area to check the total against.
     absent : str or mapping
-        Notation key of unmanaged land, see `tesela.accounting.transitions.transition_table`.
+        Notation key of unmanaged land, see `tesela.accounting.table41.transition_table`.
     title : str
         Country or region, for the workbook.
 

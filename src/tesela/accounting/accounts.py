@@ -12,8 +12,8 @@ from tesela.accounting.change_uncertainty import ChangeEstimates
 from tesela.accounting.checks import Check
 from tesela.accounting.cohorts import CohortTable
 from tesela.accounting.forest_definition import ForestFinding
+from tesela.accounting.table41 import TransitionTable
 from tesela.accounting.trajectories import Trajectories
-from tesela.accounting.transitions import TransitionTable
 from tesela.core.legend import Legend
 
 Row: TypeAlias = tuple[object, ...]

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from tesela.accounting.cohorts import CohortTable
 from tesela.accounting.forest_definition import ForestFinding, ForestRule
+from tesela.accounting.table41 import CATEGORIES, TransitionTable
 from tesela.accounting.trajectories import Trajectories
-from tesela.accounting.transitions import CATEGORIES, TransitionTable
 from tesela.core.errors import InputError, join_words
 
 IMPLAUSIBLE: tuple[tuple[str, str], ...] = (("settlements", "forest_land"), ("wetlands", "cropland"))
