@@ -103,7 +103,7 @@ def every_key() -> list[tuple[str, Key]]:
     return [(chain, key) for chain in CHAINS for key in all_keys(find_chain(chain).load("recipe"))]
 
 
-def test_the_walk_meets_keys_of_all_kinds() -> None:
+def test_all_kinds_of_keys_are_tested() -> None:
     texts = {f"{chain} {key.text}" for chain, key in every_key()}
     assert {
         "corine patches.reviewed",
@@ -160,11 +160,11 @@ def test_a_renamed_key_is_answered_with_its_present_name(former: str) -> None:
 
 def test_a_changed_legend_or_crosswalk_makes_labels_stale(folder: Path) -> None:
     (folder / "mine.csv").write_text("value,code,name,color\n1,a,Land,#00ff00\n2,b,Water,#0000ff\n")
-    (folder / "walk.csv").write_text("from,to\n311,a\n512,b\n")
+    (folder / "crosswalk_a.csv").write_text("from,to\n311,a\n512,b\n")
     document = tomllib.loads(RECIPES["corine"]) | {"legend": "mine.csv"}
-    document["reference"] |= {"crosswalk": "walk.csv"}
+    document["reference"] |= {"crosswalk": "crosswalk_a.csv"}
     before = {stage[0]: stage for stage in work_of(document, folder)}
-    assert {"mine.csv", "walk.csv"} <= set(before["label"][3]), "both are inputs, whose content counts"
+    assert {"mine.csv", "crosswalk_a.csv"} <= set(before["label"][3]), "both are inputs, whose content counts"
     (folder / "mine.csv").write_text("value,code,name,color\n1,a,Land,#00ff00\n2,b,Sea,#0000ff\n")
     after = {stage[0]: stage for stage in work_of(document, folder)}
     for name in ("label", "patches", "train", "assess"):
@@ -190,10 +190,10 @@ def test_legends_and_crosswalks_are_read_from_the_folder_of_the_recipe(
 
 
 def test_a_crosswalk_that_leads_elsewhere_is_a_mistake_of_the_recipe(folder: Path) -> None:
-    (folder / "walk.csv").write_text("from,to\n311,woods\n")
+    (folder / "crosswalk_a.csv").write_text("from,to\n311,woods\n")
     for chain in CHAINS:
         document = tomllib.loads(RECIPES[chain])
-        document["reference"] |= {"crosswalk": "walk.csv"}
+        document["reference"] |= {"crosswalk": "crosswalk_a.csv"}
         with pytest.raises(RecipeError, match="woods"):
             work_of(document, folder)
 

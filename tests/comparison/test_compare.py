@@ -158,6 +158,7 @@ def test_only_blocks_of_both_are_compared() -> None:
     assert difference is not None
     assert (difference.blocks, difference.value) == (2, 0)
     assert compare_blocks([one], [shares([5], names=["z"])]) is None
+    assert compare_blocks([one], [shares([5, 6], names=["a", "z"])]) is None, "one block has no spread"
     assert np.isnan(score_interval([shares([50])])).all()
 
 
