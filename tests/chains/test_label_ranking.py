@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +23,8 @@ from tesela.core.legend import LandClass, Legend
 from tesela.io.images import write_bands
 from tesela.io.maps import open_map, write_map
 from tesela.io.scenes import open_scene
-from tesela.patches import PatchTable, make_patches, read_patches
+from tesela.patches import PatchTable, label_quality, make_patches, read_patches
+from tesela.patches.balance import allocate_groups
 from tesela.patches.label_quality import (
     Pieces,
     fold_patches,
@@ -145,6 +146,25 @@ def test_no_area_is_in_two_folds(table_path: Path, folds: int, step: float) -> N
             assert area.intersection(other).area < 1
     with pytest.raises(InputError, match="too few for 200 folds"):
         fold_patches(table, 200)
+
+
+def test_folds_consist_of_square_blocks_and_every_patch_counts_once(
+    table_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table: PatchTable = read_patches(table_path)
+    fold = fold_patches(table, 4).reshape(SIDE, SIDE)
+    blocks = fold.reshape(4, 2, 4, 2).transpose(0, 2, 1, 3).reshape(16, 4)
+    assert (blocks == blocks[:, :1]).all(), "the largest side with three blocks a fold: two patches"
+    assert len(set(fold[:4, :4].ravel())) > 1
+    contents: list[np.ndarray] = []
+
+    def allocate(content: np.ndarray, fractions: Sequence[float], *, seed: int) -> list[np.ndarray]:
+        contents.append(content)
+        return allocate_groups(content, fractions, seed=seed)
+
+    monkeypatch.setattr(label_quality, "allocate_groups", allocate)
+    fold_patches(table, 4, block_m=250)  # blocks that divide patches
+    assert contents[0].sum(axis=0) == pytest.approx(table.class_pixels() / 16**2)
 
 
 @pytest.mark.parametrize("model", ["forest", "network"])
