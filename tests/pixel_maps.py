@@ -1,4 +1,4 @@
-"""Small maps to generalise, and what is to be known of them."""
+"""Small maps to generalise, and their areas."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,11 +16,11 @@ from tesela.io.maps import ClassMap, MapReader, write_map
 
 Values = NDArray[np.uint8]
 
-TURNS: dict[str, Callable[[Values], Values]] = {
-    "mirrored left to right": np.fliplr,
-    "mirrored top to bottom": np.flipud,
-    "turned by 90 degrees": np.rot90,
-    "turned by 180 degrees": lambda values: np.rot90(values, 2),
+ORIENTATIONS: dict[str, Callable[[Values], Values]] = {
+    "flipped left to right": np.fliplr,
+    "flipped top to bottom": np.flipud,
+    "rotated by 90 degrees": np.rot90,
+    "rotated by 180 degrees": lambda values: np.rot90(values, 2),
     "transposed": np.transpose,
 }
 LEGEND = Legend("test", tuple(LandClass(v, f"c{v}", f"Class {v}", f"#0000{v:02x}") for v in range(1, 10)))
@@ -41,11 +41,11 @@ def ranks_of(*rows: tuple[int, ...]) -> NDArray[np.int32]:
 
 def areas_of(values: Values) -> list[tuple[int, int, NDArray[np.bool_]]]:
     """Class, pixels and mask of every area, by scipy."""
-    found = []
+    areas = []
     for value in np.unique(values[values > 0]):
         labels, count = ndimage.label(values == value)
-        found += [(int(value), int((labels == k).sum()), labels == k) for k in range(1, count + 1)]
-    return found
+        areas += [(int(value), int((labels == k).sum()), labels == k) for k in range(1, count + 1)]
+    return areas
 
 
 def is_cut(values: Values, mask: NDArray[np.bool_]) -> bool:

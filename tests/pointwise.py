@@ -1,4 +1,4 @@
-"""Scenes, and experts whose answers are known pixel by pixel."""
+"""Scenes, and experts whose output is known pixel by pixel."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from tesela.core.legend import LandClass, Legend
-from tesela.models.segmentation.unet import UnetArchitecture
 from tesela.models.expert import Expert, ExpertHeader
+from tesela.models.segmentation.unet import UnetArchitecture
 
 LEGEND = Legend(
     "demo",
@@ -22,7 +22,7 @@ LEGEND = Legend(
 
 
 class Pointwise(torch.nn.Module):
-    """A 1 x 1 convolution: its answer at a pixel depends on that pixel alone."""
+    """A 1 x 1 convolution: its scores at a pixel depend on that pixel only."""
 
     def __init__(self, bands: int = 2, classes: int = 3) -> None:
         super().__init__()
@@ -33,8 +33,8 @@ class Pointwise(torch.nn.Module):
         self.requires_grad_(False)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        answer: torch.Tensor = self.layer(images)
-        return answer
+        scores: torch.Tensor = self.layer(images)
+        return scores
 
 
 def make_expert(
@@ -69,7 +69,7 @@ def write_scene(
     return image
 
 
-def whole_answer(image: NDArray[np.uint8], expert: Expert) -> NDArray[np.uint8]:
+def expected_map(image: NDArray[np.uint8], expert: Expert) -> NDArray[np.uint8]:
     scaled = (image.astype(np.float32) - np.array([100, 50], np.float32)[:, None, None]) / np.array(
         [30, 20], np.float32
     )[:, None, None]

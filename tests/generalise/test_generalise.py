@@ -1,4 +1,4 @@
-"""Generalised maps keep the unit, invent nothing, and do not depend on strips, threads or turns."""
+"""Generalised maps keep the unit, invent no class, and do not depend on strips, threads or orientation."""
 
 import csv
 import json
@@ -14,7 +14,7 @@ from odc.geo.geobox import GeoBox
 from pixel_maps import (
     EDGES,
     LEGEND,
-    TURNS,
+    ORIENTATIONS,
     WIDTHS,
     Values,
     areas_of,
@@ -38,12 +38,12 @@ from tesela.io.legends import load_legend
 from tesela.io.maps import ClassMap, write_map
 
 
-def test_a_map_keeps_unit_and_width_and_the_ledger_explains_every_pixel(tmp_path: Path) -> None:
+def test_a_map_keeps_unit_and_width_and_the_log_explains_every_pixel(tmp_path: Path) -> None:
     truth, noisy = landscape(400)
     noisy[100:140, 200:260] = 0
     source = written(tmp_path, noisy)
     passes: list[tuple[int, int]] = []
-    out, ledger = generalise_map(
+    out, log = generalise_map(
         source,
         tmp_path / "out.tif",
         mmu_m2=20_000,
@@ -58,17 +58,17 @@ def test_a_map_keeps_unit_and_width_and_the_ledger_explains_every_pixel(tmp_path
         if size < 200:
             assert is_cut(values, mask)
             left[f"c{value}", size] = left.get((f"c{value}", size), 0) + 1
-    assert sum(item.areas for item in ledger.below) == sum(left.values())
-    assert sum(item.pixels for item in ledger.below) == sum(size * n for (_, size), n in left.items())
-    assert {item.reason for item in ledger.below} <= {"edge", "nodata"}
-    assert ledger.before == {f"c{v}": int((noisy == v).sum()) for v in range(1, 10)}
-    assert ledger.after == {f"c{v}": int((values == v).sum()) for v in range(1, 10)}
-    assert set(ledger.balance().values()) == {0}
-    assert {move.reason for move in ledger.moves} == {"width", "unit"}
+    assert sum(item.areas for item in log.below) == sum(left.values())
+    assert sum(item.pixels for item in log.below) == sum(size * n for (_, size), n in left.items())
+    assert {item.reason for item in log.below} <= {"edge", "nodata"}
+    assert log.before == {f"c{v}": int((noisy == v).sum()) for v in range(1, 10)}
+    assert log.after == {f"c{v}": int((values == v).sum()) for v in range(1, 10)}
+    assert set(log.balance().values()) == {0}
+    assert {move.reason for move in log.moves} == {"width", "unit"}
     narrow = read_all(ClassMap(str(tmp_path / "narrow.tif"), out.grid, LEGEND))
-    assert {f"c{v}": int((narrow == v).sum()) for v in range(1, 10)} == ledger.narrow
+    assert {f"c{v}": int((narrow == v).sum()) for v in range(1, 10)} == log.narrow
     assert (narrow[narrow > 0] == values[narrow > 0]).all()
-    assert sum(ledger.narrow.values()) < 0.005 * values.size
+    assert sum(log.narrow.values()) < 0.005 * values.size
     assert (values == truth).mean() > (noisy == truth).mean() - 0.2
     assert passes[0][0] == 1
     assert passes[-1][0] == passes[-1][1]
@@ -80,8 +80,8 @@ def test_a_settled_map_is_not_changed_again(tmp_path: Path) -> None:
     legend = load_legend("corine-2")
     _, noisy = landscape(300, seed=4)
     source = written(tmp_path, np.array([0, *legend.values], np.uint8)[noisy], legend)
-    first, ledger = generalise_map(source, tmp_path / "first.tif", mosaic=True, **options)  # type: ignore[arg-type]
-    assert ledger.settled
+    first, log = generalise_map(source, tmp_path / "first.tif", mosaic=True, **options)  # type: ignore[arg-type]
+    assert log.settled
     second, again = generalise_map(first, tmp_path / "second.tif", mosaic=True, **options)  # type: ignore[arg-type]
     assert (read_all(first) == read_all(second)).all()
     assert again.moves == ()
@@ -91,7 +91,12 @@ def test_a_settled_map_is_not_changed_again(tmp_path: Path) -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(
-    maps(most_px=40), st.integers(1, 40), WIDTHS, EDGES, st.sampled_from(sorted(TURNS)), st.integers(40, 400)
+    maps(most_px=40),
+    st.integers(1, 40),
+    WIDTHS,
+    EDGES,
+    st.sampled_from(sorted(ORIENTATIONS)),
+    st.integers(40, 400),
 )
 def test_the_whole_is_the_same_under_strips_turns_and_files(
     tmp_path_factory: pytest.TempPathFactory,
@@ -103,10 +108,10 @@ def test_the_whole_is_the_same_under_strips_turns_and_files(
     strip_px: int,
 ) -> None:
     folder = tmp_path_factory.mktemp("turns")
-    turned = np.ascontiguousarray(TURNS[how](values))
+    turned = np.ascontiguousarray(ORIENTATIONS[how](values))
 
     def generalised(array: Values, name: str, plan: Plan) -> Values:
-        out, ledger = generalise_map(
+        out, log = generalise_map(
             written(folder, array, name=f"{name}-in.tif"),
             folder / f"{name}.tif",
             mmu_m2=unit_px * 100.0,
@@ -115,11 +120,11 @@ def test_the_whole_is_the_same_under_strips_turns_and_files(
             rounds=3,
             plan=plan,
         )
-        assert set(ledger.balance().values()) == {0}
+        assert set(log.balance().values()) == {0}
         return read_all(out)
 
     expected = generalised(values, "whole", Plan(1 << 20, 1))
-    assert (generalised(turned, "turned", Plan(strip_px, 2)) == TURNS[how](expected)).all()
+    assert (generalised(turned, "turned", Plan(strip_px, 2)) == ORIENTATIONS[how](expected)).all()
 
 
 def test_maps_too_large_for_memory_give_the_same_from_a_scratch_file(
@@ -127,21 +132,21 @@ def test_maps_too_large_for_memory_give_the_same_from_a_scratch_file(
 ) -> None:
     _, noisy = landscape(300, seed=2)
     source = written(tmp_path, noisy)
-    expected, ledger = generalise_map(source, tmp_path / "a.tif", mmu_m2=10_000, min_width_m=40, rounds=2)
+    expected, log = generalise_map(source, tmp_path / "a.tif", mmu_m2=10_000, min_width_m=40, rounds=2)
     monkeypatch.setattr(scratch_module, "IN_MEMORY_PX", 0)
     monkeypatch.setattr(regions_module, "KEEP_LABELS_PX", 0)
-    found, same = generalise_map(
+    again, same = generalise_map(
         source, tmp_path / "b.tif", mmu_m2=10_000, min_width_m=40, rounds=2, plan=Plan(9_000, 2)
     )
-    assert (read_all(found) == read_all(expected)).all()
-    assert same == ledger
+    assert (read_all(again) == read_all(expected)).all()
+    assert same == log
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
 def test_an_area_of_one_class_alone_is_named_as_such(tmp_path: Path) -> None:
     source = written(tmp_path, np.full((5, 4), 7, np.uint8))
-    out, ledger = generalise_map(source, tmp_path / "out.tif", mmu_m2=250_000, edges="merge")
-    assert [(item.code, item.reason, item.areas, item.pixels) for item in ledger.below] == [
+    out, log = generalise_map(source, tmp_path / "out.tif", mmu_m2=250_000, edges="merge")
+    assert [(item.code, item.reason, item.areas, item.pixels) for item in log.below] == [
         ("c7", "alone", 1, 20)
     ]
     assert (read_all(out) == 7).all()
@@ -149,13 +154,13 @@ def test_an_area_of_one_class_alone_is_named_as_such(tmp_path: Path) -> None:
 
 def test_a_map_of_nodata_stays_one(tmp_path: Path) -> None:
     source = written(tmp_path, np.zeros((30, 30), np.uint8))
-    out, ledger = generalise_map(source, tmp_path / "out.tif", mmu_m2=250_000, min_width_m=100, rounds=2)
+    out, log = generalise_map(source, tmp_path / "out.tif", mmu_m2=250_000, min_width_m=100, rounds=2)
     assert not read_all(out).any()
-    assert ledger.below == ()
-    assert ledger.moves == ()
+    assert log.below == ()
+    assert log.moves == ()
 
 
-def test_the_ledger_is_written_as_a_table_or_a_document(tmp_path: Path) -> None:
+def test_the_log_is_written_as_a_table_or_a_document(tmp_path: Path) -> None:
     source = written(
         tmp_path,
         picture("""
@@ -163,15 +168,15 @@ def test_the_ledger_is_written_as_a_table_or_a_document(tmp_path: Path) -> None:
         12311
         11111"""),
     )
-    _, ledger = generalise_map(source, tmp_path / "out.tif", mmu_m2=200)
-    with ledger.write(tmp_path / "ledger.csv").open(encoding="utf-8", newline="") as file:
+    _, log = generalise_map(source, tmp_path / "out.tif", mmu_m2=200)
+    with log.write(tmp_path / "log.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     moves = [row for row in rows if row["kind"] == "move"]
     assert [(row["source"], row["target"], row["areas"], row["area_m2"]) for row in moves] == [
         ("c2", "c1", "1", "100.0"),
         ("c3", "c1", "1", "100.0"),
     ]
-    document = json.loads(ledger.write(tmp_path / "ledger.json").read_text(encoding="utf-8"))
+    document = json.loads(log.write(tmp_path / "log.json").read_text(encoding="utf-8"))
     assert document["before"]["c1"] == 13
     assert document["after"]["c1"] == 15
     assert document["moves"][0]["reason"] == "unit"
@@ -242,18 +247,18 @@ def test_corine_of_lanjaron_rasterised_and_noised_comes_back_within_the_standard
     cleaned = {}
     for name, values_in in (("truth", truth), ("noisy", noisy.astype(np.uint8))):
         source = write_map(tmp_path / f"{name}.tif", values_in, grid, legend=legend)
-        out, ledger = generalise_map(
+        out, log = generalise_map(
             source, tmp_path / f"{name}-out.tif", mmu_m2=250_000, min_width_m=100, priority="auto"
         )
-        assert ledger.settled
-        assert set(ledger.balance().values()) == {0}
+        assert log.settled
+        assert set(log.balance().values()) == {0}
         cleaned[name] = read_all(out)
         for _, size, mask in areas_of(cleaned[name]):
             assert size >= 2500 or is_cut(cleaned[name], mask)
-    ground = truth > 0
-    assert (noisy == truth)[ground].mean() < 0.92
-    assert (cleaned["noisy"] == cleaned["truth"])[ground].mean() > 0.97
-    assert (cleaned["noisy"] == truth)[ground].mean() > 0.93  # CORINE itself has 4 % of narrow ground here
+    mapped = truth > 0
+    assert (noisy == truth)[mapped].mean() < 0.92
+    assert (cleaned["noisy"] == cleaned["truth"])[mapped].mean() > 0.97
+    assert (cleaned["noisy"] == truth)[mapped].mean() > 0.93  # CORINE itself has 4 % of narrow pixels here
     disc = Disc(10.0)
     padded = np.pad(cleaned["noisy"], 12, mode="edge")
     opened = open_classes(padded, disc.half_runs, disc.side_px)

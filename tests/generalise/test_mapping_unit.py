@@ -7,7 +7,18 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from pixel_maps import EDGES, TURNS, UNITS, Values, areas_of, is_cut, maps, picture, rank_tables, ranks_of
+from pixel_maps import (
+    EDGES,
+    ORIENTATIONS,
+    UNITS,
+    Values,
+    areas_of,
+    is_cut,
+    maps,
+    picture,
+    rank_tables,
+    ranks_of,
+)
 from tesela.generalise import (
     Plan,
     drop_small_areas,
@@ -85,7 +96,7 @@ def test_smallest_areas_go_first() -> None:
         1111111
         1322221
         1111111""")
-    # the single 3 joins 1 by its longer border before the four 2s are looked at
+    # the single 3 joins 1 by its longer border before the four 2s are processed
     merged = drop_small_areas(values, unit_px=5)
     assert (merged == 1).all()
     assert (
@@ -136,7 +147,7 @@ def test_corners_do_not_connect() -> None:
     assert (drop_small_areas(values, unit_px=2) == 1).all()
 
 
-def test_areas_cut_by_the_edge_are_kept_or_merged_as_asked() -> None:
+def test_areas_cut_by_the_edge_are_kept_or_merged() -> None:
     values = picture("""
         2111
         1111
@@ -145,7 +156,7 @@ def test_areas_cut_by_the_edge_are_kept_or_merged_as_asked() -> None:
     assert (drop_small_areas(values, unit_px=4, edges="merge") == 1).all()
 
 
-def test_areas_cut_by_nodata_are_kept_or_merged_as_asked() -> None:
+def test_areas_cut_by_nodata_are_kept_or_merged() -> None:
     values = picture("""
         11111
         12.11
@@ -154,7 +165,7 @@ def test_areas_cut_by_nodata_are_kept_or_merged_as_asked() -> None:
     assert drop_small_areas(values, unit_px=4, edges="merge").tolist() == [[1] * 5, [1, 1, 0, 1, 1], [1] * 5]
 
 
-def test_an_island_in_nodata_has_nobody_to_go_to() -> None:
+def test_an_island_in_nodata_has_no_neighbour() -> None:
     values = picture("""
         ...1
         .2.1
@@ -259,24 +270,24 @@ def test_the_unit_does_not_depend_on_strips_or_threads(
 
 
 @settings(max_examples=100, deadline=None)
-@given(maps(), UNITS, rank_tables(), EDGES, st.sampled_from(sorted(TURNS)))
-def test_a_turned_map_gives_the_turned_answer(
+@given(maps(), UNITS, rank_tables(), EDGES, st.sampled_from(sorted(ORIENTATIONS)))
+def test_a_flipped_or_rotated_map_gives_the_flipped_or_rotated_result(
     values: Values, unit_px: int, ranks: NDArray[np.int32], edges: str, how: str
 ) -> None:
-    turn = TURNS[how]
+    turn = ORIENTATIONS[how]
     expected = turn(drop_small_areas(values, unit_px=unit_px, ranks=ranks, edges=edges))
     turned = np.ascontiguousarray(turn(values))
     assert (drop_small_areas(turned, unit_px=unit_px, ranks=ranks, edges=edges) == expected).all()
 
 
-def test_labels_made_anew_give_the_same_as_labels_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_labels_that_are_not_kept_give_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
     values = np.random.default_rng(3).integers(0, 4, (60, 40)).astype(np.uint8)
     kept = drop_small_areas(values, unit_px=9, plan=Plan(200, 2))
     monkeypatch.setattr(regions_module, "KEEP_LABELS_PX", 0)
     assert (drop_small_areas(values, unit_px=9, plan=Plan(200, 2)) == kept).all()
 
 
-def test_an_area_without_end_is_found_across_all_strips() -> None:
+def test_an_area_that_winds_through_all_strips_is_one_area() -> None:
     values = np.ones((101, 101), np.uint8)
     for turn in range(0, 100, 4):  # one snake of class 2, two pixels of class 1 between its bends
         values[turn, 1:-1] = 2

@@ -29,8 +29,8 @@ RULE = MosaicRule("c5", (Share(("c1", "c2", "c5")),))
 def mosaicked(
     folder: Path, values: Values, rule: MosaicRule, *, mmu_m2: float = 20_000
 ) -> tuple[Values, set[str]]:
-    out, ledger = generalise_map(written(folder, values), folder / "out.tif", mmu_m2=mmu_m2, mosaic=[rule])
-    return read_all(out), {move.reason for move in ledger.moves}
+    out, log = generalise_map(written(folder, values), folder / "out.tif", mmu_m2=mmu_m2, mosaic=[rule])
+    return read_all(out), {move.reason for move in log.moves}
 
 
 def test_small_parcels_of_two_crops_become_the_mixed_class(tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_a_mosaic_keeps_the_shares_of_its_rule(tmp_path: Path) -> None:
     assert not (mosaicked(tmp_path, parcels(1, 2), strict)[0] == 5).any()
 
 
-def test_corine_has_mosaic_rules_and_other_legends_say_that_they_have_none(tmp_path: Path) -> None:
+def test_corine_has_mosaic_rules_and_other_legends_are_refused(tmp_path: Path) -> None:
     legend = load_legend("corine-2")
     table = np.zeros(10, np.uint8)
     table[[1, 2, 9]] = legend["21"].value, legend["22"].value, legend["31"].value

@@ -1,4 +1,4 @@
-"""Tables of priorities: who gets the ground."""
+"""Priority tables: which neighbour gets an area."""
 
 from pathlib import Path
 
@@ -70,12 +70,12 @@ def test_wrong_cells_of_a_table_are_named(rows: list[dict[str, str]], message: s
         PriorityTable.from_rows("mine", legend, rows)
 
 
-def test_codes_that_can_be_read_in_two_ways_are_refused() -> None:
+def test_codes_with_two_meanings_are_refused() -> None:
     legend = Legend("t", tuple(LandClass(k, code, code, "#000000") for k, code in enumerate(("1", "11"), 1)))
     with pytest.raises(LegendError, match="can be read in 2 ways"):
         PriorityTable.from_rows("mine", legend, [{"CODE": "111", "PRI": "1"}])
 
 
-def test_an_unknown_table_is_named_with_the_known_ones() -> None:
+def test_an_unknown_table_lists_the_shipped_ones() -> None:
     with pytest.raises(LegendError, match="did you mean 'tesela-corine-2'"):
         load_priority("tesela-corin-2", load_legend("corine-2"))

@@ -1,4 +1,4 @@
-"""Updating: shares of a new map in old polygons, verdicts, and the order in which to look."""
+"""Updating: shares of a new map in old polygons, verdicts, and their order of urgency."""
 
 import sqlite3
 from contextlib import closing
@@ -16,7 +16,7 @@ from odc.geo.geobox import GeoBox
 from tesela.core.crosswalk import Crosswalk, CrosswalkRow
 from tesela.core.errors import GridError, InputError, LegendError, RecipeError
 from tesela.core.legend import LandClass, Legend
-from tesela.generalise.error_likelihood import suspect
+from tesela.generalise.error_likelihood import error_likelihood
 from tesela.generalise.polygon_areas import measure_polygons
 from tesela.generalise.update import UpdateRule, evaluate_polygons, update_polygons
 from tesela.io.legends import load_legend
@@ -55,42 +55,42 @@ def add_confidence(folder: Path, source: ClassMap, values: object) -> Path:
 
 def row_of(frame: gpd.GeoDataFrame, **match: object) -> dict[str, object]:
     ((name, value),) = match.items()
-    found = frame[frame[name] == value].to_dict("records")
-    assert len(found) == 1
-    return found[0]
+    rows = frame[frame[name] == value].to_dict("records")
+    assert len(rows) == 1
+    return rows[0]
 
 
-# --- the census ---
+# --- areas ---
 
 
 def test_pixels_that_an_edge_cuts_count_in_part(tmp_path: Path) -> None:
     source = make_map(tmp_path, [[1, 2], [5, 0]])
     shapes = np.array([shapely.box(50, 50, 150, 150), shapely.box(50, 100, 100, 400)], object)
-    census = measure_polygons(shapes, "EPSG:3035", source)
-    assert census.areas == pytest.approx(np.array([[0.25, 0.25, 0.25], [0.5, 0, 0]]))
-    assert census.total == pytest.approx([1.0, 1.5])
-    assert census.seen == pytest.approx([0.75, 1 / 3])
-    assert census.shares[0] == pytest.approx([1 / 3] * 3)
-    assert np.isnan(census.confidence).all()
+    measured = measure_polygons(shapes, "EPSG:3035", source)
+    assert measured.areas == pytest.approx(np.array([[0.25, 0.25, 0.25], [0.5, 0, 0]]))
+    assert measured.total == pytest.approx([1.0, 1.5])
+    assert measured.seen == pytest.approx([0.75, 1 / 3])
+    assert measured.shares[0] == pytest.approx([1 / 3] * 3)
+    assert np.isnan(measured.confidence).all()
 
 
 def test_polygons_without_area_or_off_the_map_have_nothing(tmp_path: Path) -> None:
     source = make_map(tmp_path, [[1, 2]])
     shapes = np.array([None, shapely.Polygon(), shapely.box(900, 900, 950, 950)], object)
-    census = measure_polygons(shapes, "EPSG:3035", source)
-    assert (census.areas == 0).all()
-    assert census.seen.tolist() == [0, 0, 0]
+    measured = measure_polygons(shapes, "EPSG:3035", source)
+    assert (measured.areas == 0).all()
+    assert measured.seen.tolist() == [0, 0, 0]
 
 
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 2**31), window=st.sampled_from([4, 7, 2048]), turn=st.sampled_from([0.0, 33.0]))
-def test_the_census_equals_the_overlay_of_shapely_for_any_window(
+def test_polygon_areas_equal_the_overlay_of_shapely_for_any_window(
     tmp_path_factory: pytest.TempPathFactory, seed: int, window: int, turn: float
 ) -> None:
     random = np.random.default_rng(seed)
     values = random.choice(np.array([0, 1, 2, 5], np.uint8), (11, 13))
-    place = Affine.translation(-20, 70) * Affine.rotation(turn) * Affine.scale(10, -10)
-    grid = GeoBox(values.shape, place, "EPSG:3035")
+    affine = Affine.translation(-20, 70) * Affine.rotation(turn) * Affine.scale(10, -10)
+    grid = GeoBox(values.shape, affine, "EPSG:3035")
     source = write_map(tmp_path_factory.mktemp("m") / "m.tif", values, grid, legend=LEGEND)
     points = shapely.MultiPoint(random.uniform(-40, 110, (9, 2)))
     tiles = shapely.get_parts(shapely.voronoi_polygons(points, extend_to=shapely.box(-50, -50, 120, 120)))
@@ -98,14 +98,14 @@ def test_the_census_equals_the_overlay_of_shapely_for_any_window(
     shapes[3] = shapely.difference(shapes[3], shapely.Point(40, 30).buffer(12))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tesela.generalise.polygon_areas._WINDOW_PX", window)
-        census = measure_polygons(shapes, "EPSG:3035", source)
+        measured = measure_polygons(shapes, "EPSG:3035", source)
     expected = np.zeros((len(shapes), 3))
     for i, j in np.argwhere(values > 0):
-        corners = [place * (j, i), place * (j + 1, i), place * (j + 1, i + 1), place * (j, i + 1)]
+        corners = [affine * (j, i), affine * (j + 1, i), affine * (j + 1, i + 1), affine * (j, i + 1)]
         shared = shapely.area(shapely.intersection(shapes, shapely.Polygon(corners))) / 100
         expected[:, LEGEND.index_table[values[i, j]]] += shared
-    assert census.areas == pytest.approx(expected, abs=1e-8)
-    assert census.total == pytest.approx(shapely.area(shapes) / 100)
+    assert measured.areas == pytest.approx(expected, abs=1e-8)
+    assert measured.total == pytest.approx(shapely.area(shapes) / 100)
 
 
 # --- verdicts ---
@@ -146,8 +146,8 @@ def test_a_change_of_low_confidence_is_doubtful(tmp_path: Path) -> None:
     for score, verdict in ((39, "doubtful"), (40, "changed")):
         confidence = add_confidence(tmp_path, source, [[80] * 32 + [255] * 32 + [score] * 4])
         frame = evaluate_polygons(layer, source, field="code", confidence=confidence)
-        found = row_of(frame, ID=16)
-        assert (found["verdict"], found["confidence"]) == (verdict, score)
+        row = row_of(frame, ID=16)
+        assert (row["verdict"], row["confidence"]) == (verdict, score)
         assert row_of(frame, ID=0)["confidence"] == 80
         assert np.isnan(row_of(frame, ID=8)["confidence"])
 
@@ -156,8 +156,8 @@ def test_thresholds_move_verdicts(tmp_path: Path) -> None:
     layer, source = make_row(tmp_path, [[1, 1, 1, 2], [2, 2, 2, 1]], ["wood", "wood"])
 
     def verdicts(**thresholds: float) -> list[object]:
-        found = evaluate_polygons(layer, source, field="code", rule=UpdateRule(**thresholds))
-        return [row_of(found, ID=number)["verdict"] for number in (16, 17)]
+        frame = evaluate_polygons(layer, source, field="code", rule=UpdateRule(**thresholds))
+        return [row_of(frame, ID=number)["verdict"] for number in (16, 17)]
 
     assert verdicts() == ["doubtful", "changed"]
     assert verdicts(slack=0.25) == ["holds", "changed"]
@@ -170,8 +170,8 @@ def test_thresholds_move_verdicts(tmp_path: Path) -> None:
         UpdateRule(slack=1.5, confidence=120)
 
 
-def test_a_code_that_a_crosswalk_splits_stands_for_all_its_targets(tmp_path: Path) -> None:
-    walk = Crosswalk(
+def test_a_code_that_a_crosswalk_splits_means_any_of_its_targets(tmp_path: Path) -> None:
+    crosswalk = Crosswalk(
         "old",
         LEGEND,
         (
@@ -184,7 +184,7 @@ def test_a_code_that_a_crosswalk_splits_stands_for_all_its_targets(tmp_path: Pat
     source = make_map(tmp_path, [[1, 2, 5, 5, 1, 1]])
     squares = [shapely.box(x, 0, x + 200, 100) for x in (0, 200, 400)]
     layer = make_layer(tmp_path, squares, ["mosaic", "41", "sea"])
-    frame = evaluate_polygons(layer, source, field="code", crosswalk=walk)
+    frame = evaluate_polygons(layer, source, field="code", crosswalk=crosswalk)
     mosaic = row_of(frame, code="mosaic")
     assert (mosaic["verdict"], mosaic["own_share"], mosaic["old_class"]) == ("holds", 1, "field")
     assert row_of(frame, code="sea")["verdict"] == "unseen"
@@ -205,24 +205,24 @@ def test_codes_may_be_those_of_a_finer_level_and_numbers(tmp_path: Path) -> None
     ]
 
 
-# --- suspicion ---
+# --- likelihood of error ---
 
 
 def test_a_polygon_is_compared_with_those_of_its_class() -> None:
     mixed = np.array([[50.0, 50.0]] * 9 + [[5.0, 95.0]] + [[0.0, 100.0]] * 10)
     kinds = np.repeat([0, 1], 10)
-    found = suspect(mixed, np.eye(2), kinds, judged=np.ones(20, bool))
-    assert found.urgency.argmax() == 9
-    assert found.evidence[9] > 0
-    assert (found.evidence[:9] < 0).all()
-    assert found.likely.tolist() == [0] * 9 + [1] * 11
+    likelihood = error_likelihood(mixed, np.eye(2), kinds, evaluated=np.ones(20, bool))
+    assert likelihood.urgency.argmax() == 9
+    assert likelihood.evidence[9] > 0
+    assert (likelihood.evidence[:9] < 0).all()
+    assert likelihood.likely.tolist() == [0] * 9 + [1] * 11
 
 
 def test_with_one_class_there_is_no_evidence_for_another() -> None:
     areas = np.array([[9.0, 1.0], [2.0, 8.0]])
-    found = suspect(areas, np.eye(2), np.array([0, 0]), judged=np.ones(2, bool))
-    assert found.evidence.tolist() == [0, 0]
-    assert found.urgency.tolist() == [25, 75]
+    likelihood = error_likelihood(areas, np.eye(2), np.array([0, 0]), evaluated=np.ones(2, bool))
+    assert likelihood.evidence.tolist() == [0, 0]
+    assert likelihood.urgency.tolist() == [25, 75]
 
 
 @settings(max_examples=40, deadline=None)
@@ -233,12 +233,14 @@ def test_urgency_depends_neither_on_the_order_nor_on_the_unit_of_area(
     random = np.random.default_rng(seed)
     areas = random.gamma(0.5, 10, (count, 3)) + 1e-6
     kinds = random.integers(0, 3, count)
-    found = suspect(areas, np.eye(3), kinds, judged=np.ones(count, bool))
-    assert ((found.urgency >= 0) & (found.urgency <= 100)).all()
-    turned = random.permutation(count)
-    again = suspect(areas[turned] * 1e3, np.eye(3), kinds[turned], judged=np.ones(count, bool))
-    assert again.evidence == pytest.approx(found.evidence[turned], rel=1e-6, abs=1e-9)
-    assert again.likely.tolist() == found.likely[turned].tolist()
+    likelihood = error_likelihood(areas, np.eye(3), kinds, evaluated=np.ones(count, bool))
+    assert ((likelihood.urgency >= 0) & (likelihood.urgency <= 100)).all()
+    shuffled = random.permutation(count)
+    again = error_likelihood(
+        areas[shuffled] * 1e3, np.eye(3), kinds[shuffled], evaluated=np.ones(count, bool)
+    )
+    assert again.evidence == pytest.approx(likelihood.evidence[shuffled], rel=1e-6, abs=1e-9)
+    assert again.likely.tolist() == likelihood.likely[shuffled].tolist()
 
 
 # --- files ---
@@ -269,17 +271,17 @@ def test_a_wrong_field_an_unknown_code_and_another_place_are_clear_errors(tmp_pa
     layer = make_layer(tmp_path, [shapely.box(0, 0, 100, 100)], ["lava"])
     with pytest.raises(InputError, match="Unknown field 'cod': did you mean 'code'"):
         update_polygons(layer, source, tmp_path / "out.gpkg", field="cod")
-    with pytest.raises(LegendError, match="holds the codes lava, about which crosswalk"):
+    with pytest.raises(LegendError, match="holds the codes lava, which crosswalk"):
         update_polygons(layer, source, tmp_path / "out.gpkg", field="code")
     with pytest.raises(RecipeError, match="is read, and would be replaced"):
         update_polygons(layer, source, layer.path, field="code")
     far = make_layer(tmp_path, [shapely.box(9000, 0, 9100, 100)], ["wood"])
-    with pytest.raises(GridError, match="no polygon holds a mapped pixel"):
+    with pytest.raises(GridError, match="no polygon has a mapped pixel"):
         update_polygons(far, source, tmp_path / "out.gpkg", field="code")
     assert not (tmp_path / "out.gpkg").exists()
 
 
-def test_most_known_mistakes_of_a_virtual_reference_are_among_the_first_polygons(tmp_path: Path) -> None:
+def test_most_errors_of_a_virtual_reference_are_among_the_first_polygons(tmp_path: Path) -> None:
     landscape = make_landscape(size_px=480, seed=8)
     reference = make_reference(landscape, min_area_ha=3.0, label_errors=0.08, shifted=0.0)
     from tesela.io.legends import load_legend
@@ -292,13 +294,13 @@ def test_most_known_mistakes_of_a_virtual_reference_are_among_the_first_polygons
     values[wrong] = random.choice(landscape.truth.ravel(), wrong.sum())
     source = write_map(tmp_path / "new.tif", values, landscape.grid, legend=legend)
     frame = evaluate_polygons(open_layer(tmp_path / "old.gpkg"), source, field="CODE_18")
-    changed = frame["ID"].isin([place.polygon for place in reference.wrong if place.code != place.true_code])
+    changed = frame["ID"].isin([item.polygon for item in reference.wrong if item.code != item.true_code])
     assert changed.sum() >= 5
     assert changed[: len(frame) // 5].sum() >= 0.8 * changed.sum()
     assert (frame["verdict"][changed] == "holds").sum() <= 0.2 * changed.sum()
 
 
-def test_old_fields_of_our_names_are_kept_under_another(tmp_path: Path) -> None:
+def test_old_fields_with_a_name_of_ours_get_a_suffix(tmp_path: Path) -> None:
     grid = GeoBox((10, 10), Affine(10, 0, 500000, 0, -10, 4100000), "EPSG:25830")
     legend = load_legend("corine-1")
     source = write_map(tmp_path / "m.tif", np.full((10, 10), 2, np.uint8), grid, legend=legend)
@@ -309,6 +311,6 @@ def test_old_fields_of_our_names_are_kept_under_another(tmp_path: Path) -> None:
     )
     old.to_file(tmp_path / "old.gpkg")
     made = update_polygons(open_layer(tmp_path / "old.gpkg"), source, tmp_path / "u.gpkg", field="CODE")
-    found = read_layer(made)
-    assert found["AREA_HA_old"].tolist() == [7.5]
-    assert found["area_ha"].tolist() == [1.0]
+    frame = read_layer(made)
+    assert frame["AREA_HA_old"].tolist() == [7.5]
+    assert frame["area_ha"].tolist() == [1.0]

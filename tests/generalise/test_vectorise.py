@@ -37,7 +37,7 @@ def make_map(folder: Path, values: object, *, size: float = 10.0, crs: str = "EP
 
 
 def rasterised(frame: gpd.GeoDataFrame, source: ClassMap) -> np.ndarray:
-    """Class of the polygon that holds each pixel's centre; every pixel is asked of every polygon."""
+    """Class of the polygon that holds each pixel's centre; every pixel is tested against every polygon."""
     rows, cols = source.grid.shape
     x, y = source.grid.affine * np.meshgrid(np.arange(cols) + 0.5, np.arange(rows) + 0.5)
     values = np.zeros((rows, cols), np.uint8)
@@ -89,14 +89,14 @@ def test_a_ring_that_closes_at_a_corner_only_has_a_hole_that_touches_its_outline
     assert frame["area_m2"].tolist() == [700, 100]
 
 
-def test_a_turned_grid_gives_turned_polygons(tmp_path: Path) -> None:
-    place = Affine.translation(500, 500) * Affine.rotation(30) * Affine.scale(10, -10)
+def test_a_rotated_grid_gives_rotated_polygons(tmp_path: Path) -> None:
+    affine = Affine.translation(500, 500) * Affine.rotation(30) * Affine.scale(10, -10)
     source = write_map(
-        tmp_path / "map.tif", np.array([[1, 2]], np.uint8), GeoBox((1, 2), place, "EPSG:3035"), legend=LEGEND
+        tmp_path / "map.tif", np.array([[1, 2]], np.uint8), GeoBox((1, 2), affine, "EPSG:3035"), legend=LEGEND
     )
     frame = polygons_of(source)
     assert frame["area_m2"].tolist() == pytest.approx([100, 100])
-    assert shapely.get_coordinates(frame.geometry[1]).tolist().count([*(place * (2, 1))]) == 1
+    assert shapely.get_coordinates(frame.geometry[1]).tolist().count([*(affine * (2, 1))]) == 1
 
 
 def test_areas_in_degrees_are_measured_on_the_ellipsoid(tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_mean_confidence_is_that_of_the_areas_pixels(tmp_path: Path) -> None:
     classes=st.integers(1, 4),
     strip_px=st.sampled_from([1, 50, 1 << 20]),
 )
-def test_polygons_tile_the_map_exactly_and_no_strip_shows(
+def test_polygons_cover_the_map_exactly_whatever_the_strips(
     tmp_path_factory: pytest.TempPathFactory, seed: int, rows: int, cols: int, classes: int, strip_px: int
 ) -> None:
     values = np.random.default_rng(seed).choice([0, 1, 2, 3, 9][: classes + 1], (rows, cols))
@@ -162,9 +162,9 @@ def test_simplification_takes_corners_away() -> None:
     assert shapely.area(simple).sum() == pytest.approx(3600)
 
 
-def test_a_coverage_that_simplification_would_spoil_is_an_error() -> None:
+def test_a_coverage_that_simplification_would_make_invalid_is_an_error() -> None:
     bow_tie = np.array([shapely.Polygon([(0, 0), (10, 10), (10, 0), (0, 10)])])
-    with pytest.raises(InputError, match="would spoil 1 polygons; simplify less"):
+    with pytest.raises(InputError, match="would make 1 polygons invalid; use a smaller length"):
         simplify_coverage(bow_tie, 0.1)
 
 
@@ -215,20 +215,20 @@ def test_another_format_and_a_map_without_a_class_are_errors_that_write_nothing(
     source = make_map(tmp_path, [[1, 2]])
     with pytest.raises(InputError, match=r"end the name in \.gpkg or \.parquet"):
         vectorise_map(source, tmp_path / "map.shp")
-    with pytest.raises(InputError, match="holds no class, only nodata"):
+    with pytest.raises(InputError, match="has no class, only nodata"):
         vectorise_map(make_map(tmp_path, [[0, 0]]), tmp_path / "map.gpkg")
     assert not (tmp_path / "map.gpkg").exists()
     assert not (tmp_path / "map.shp").exists()
 
 
-def test_metres_are_no_measure_of_a_map_in_degrees(tmp_path: Path) -> None:
+def test_simplification_in_metres_needs_a_projected_map(tmp_path: Path) -> None:
     grid = GeoBox((1, 2), Affine(0.01, 0, 9, 0, -0.01, 46), "EPSG:4326")
     source = write_map(tmp_path / "m.tif", np.array([[1, 2]], np.uint8), grid, legend=LEGEND)
     with pytest.raises(GridError, match="Simplification in metres needs a map in a projected CRS"):
         polygons_of(source, simplify_m=20.0)
 
 
-def test_a_raster_of_other_numbers_is_no_confidence(tmp_path: Path) -> None:
+def test_a_raster_out_of_range_is_refused_as_confidence(tmp_path: Path) -> None:
     source = make_map(tmp_path, [[1, 2]])
     with ScoreWriter(tmp_path / "c.tif", source.grid, ["confidence"], scale=1.0, unit="%") as writer:
         writer.write(0, 0, np.array([[120, 3]], np.uint8))
@@ -254,10 +254,10 @@ def test_corine_of_lanjaron_at_20_m_is_a_valid_coverage_before_and_after_simplif
     source = write_labels(reference.path, tmp_path / "m.tif", like=grid, legend=legend, layer="clc")
     frame = read_layer(vectorise_map(source, tmp_path / "m.gpkg", simplify_m=20.0))
     plain = polygons_of(source)
-    for found in (plain, frame):
-        assert found.geometry.is_valid.all()
-        assert shapely.coverage_is_valid(found.geometry.to_numpy())
-        assert found["area_m2"].sum() == pytest.approx(plain["area_m2"].sum())
+    for areas in (plain, frame):
+        assert areas.geometry.is_valid.all()
+        assert shapely.coverage_is_valid(areas.geometry.to_numpy())
+        assert areas["area_m2"].sum() == pytest.approx(plain["area_m2"].sum())
     assert len(frame) == len(plain) > 100
     assert (
         shapely.get_num_coordinates(frame.geometry).sum()

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from pixel_maps import EDGES, TURNS, WIDTHS, Values, maps, rank_tables, ranks_of
+from pixel_maps import EDGES, ORIENTATIONS, WIDTHS, Values, maps, rank_tables, ranks_of
 from tesela.generalise import (
     Plan,
     drop_narrow_parts,
@@ -94,7 +94,7 @@ def test_a_strip_between_two_areas_goes_to_the_better_one() -> None:
     assert (given_away[18:] == 2).all()
 
 
-def test_exempt_classes_stay_narrow_and_get_nothing() -> None:
+def test_exempt_classes_stay_narrow_and_gain_no_pixels() -> None:
     values = strip_of(5)
     values[19:22, 5:-5] = 3  # a narrow strip along the river
     exempt = NO_CLASSES.copy()
@@ -104,14 +104,14 @@ def test_exempt_classes_stay_narrow_and_get_nothing() -> None:
     assert not (kept == 3).any()
 
 
-def test_a_class_goes_on_beyond_the_edge_or_ends_there_as_asked() -> None:
+def test_a_class_continues_beyond_the_edge_or_ends_there() -> None:
     values = np.ones((40, 40), np.uint8)
-    values[:4] = 2  # four rows along the edge: wide if it goes on, narrow if it ends
+    values[:4] = 2  # four rows along the edge: wide if the class continues, narrow if it ends
     assert (drop_narrow_parts(values, width_px=10, edges="keep") == values).all()
     assert (drop_narrow_parts(values, width_px=10, edges="merge") == 1).all()
 
 
-def test_a_class_goes_on_under_nodata_or_ends_there_as_asked() -> None:
+def test_a_class_continues_under_nodata_or_ends_there() -> None:
     values = np.ones((40, 40), np.uint8)
     values[16:20], values[20:36] = 2, 0
     assert (drop_narrow_parts(values, width_px=10, edges="keep") == values).all()
@@ -131,11 +131,11 @@ def test_the_width_does_not_depend_on_strips_or_threads(
 
 
 @settings(max_examples=100, deadline=None)
-@given(maps(most_px=30), WIDTHS, rank_tables(), EDGES, st.sampled_from(sorted(TURNS)))
-def test_a_turned_map_is_widened_to_the_turned_answer(
+@given(maps(most_px=30), WIDTHS, rank_tables(), EDGES, st.sampled_from(sorted(ORIENTATIONS)))
+def test_a_flipped_or_rotated_map_is_widened_to_the_same_result(
     values: Values, width_px: float, ranks: NDArray[np.int32], edges: str, how: str
 ) -> None:
-    turn = TURNS[how]
+    turn = ORIENTATIONS[how]
     widened = drop_narrow_parts(values, width_px=width_px, ranks=ranks, edges=edges)
     turned = np.ascontiguousarray(turn(values))
     assert (drop_narrow_parts(turned, width_px=width_px, ranks=ranks, edges=edges) == turn(widened)).all()

@@ -1,4 +1,4 @@
-"""Cascades: the tree, its legend, covers of gated ground, shared backbones, the map."""
+"""Cascades: the tree, its legend, covers of gate masks, shared backbones, the map."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from tesela.mapping.engines import make_engine
 from tesela.mapping.shared_backbone import shared_stages
 from tesela.mapping.window_cover import WindowSizes, cover_mask, guess_costs, usual_costs
 from tesela.mapping.windows import Footprint, WindowPlan, make_strips
-from tesela.models.segmentation.unet import UnetArchitecture
 from tesela.models.expert import Expert, ExpertHeader, save_expert
+from tesela.models.segmentation.unet import UnetArchitecture
 
 
 def legend_of(name: str, *codes: str) -> Legend:
@@ -74,12 +74,12 @@ def three(min_confidence: float = 0.0) -> Cascade:
 def probabilities(image: NDArray[np.uint8], expert: Expert) -> NDArray[np.float32]:
     mean, std = (np.array(each, np.float32)[:, None, None] for each in ((100, 50), (30, 20)))
     scores = expert.network(torch.from_numpy((image.astype(np.float32) - mean) / std)[None])[0]
-    found: NDArray[np.float32] = torch.softmax(scores, 0).numpy()
-    return found
+    p: NDArray[np.float32] = torch.softmax(scores, 0).numpy()
+    return p
 
 
 def gated_afterwards(image: NDArray[np.uint8], cascade: Cascade) -> NDArray[np.uint8]:
-    """All experts on all ground, then the gates."""
+    """All experts on the whole scene, then the gates."""
     context, canopy, species = (probabilities(image, member.expert) for member in cascade.members)
     gate = cascade.members[1].gate
     assert gate is not None
@@ -91,7 +91,7 @@ def gated_afterwards(image: NDArray[np.uint8], cascade: Cascade) -> NDArray[np.u
     return np.where((image > 0).all(0), values, 0).astype(np.uint8)
 
 
-def test_every_class_has_one_value_and_stands_at_every_level_below_its_own() -> None:
+def test_every_class_has_one_value_and_occurs_at_every_finer_level() -> None:
     legend = three().legend
     assert legend.codes == ("water", "forest", "crops", "tree", "other", "pine", "oak", "tree.other")
     assert legend.values == (1, 2, 3, 4, 5, 6, 7, 8)
@@ -124,13 +124,13 @@ def test_a_class_below_two_others_is_two_classes() -> None:
     [
         ([("a", None), ("b", None)], "expert 'b' has no parent"),
         ([("a", Gate("z", ("forest",)))], "first expert must have no gate"),
-        ([("a", None), ("b", Gate("c", ("forest",)))], "parent 'c', which is not among those before it"),
+        ([("a", None), ("b", Gate("c", ("forest",)))], "parent 'c', which is none of the experts before it"),
         ([("a", None), ("b", Gate("a", ("forrest",)))], "did you mean 'forest'"),
-        ([("a", None), ("a", Gate("a", ("forest",)))], "stands twice"),
+        ([("a", None), ("a", Gate("a", ("forest",)))], "two experts have the name 'a'"),
         ([("a", None), ("b", Gate("a", ("water",))), ("c", Gate("a", ("water",)))], "gates of two experts"),
     ],
 )
-def test_a_tree_that_is_none_is_refused(members: list[tuple[str, Gate | None]], message: str) -> None:
+def test_experts_that_form_no_tree_are_refused(members: list[tuple[str, Gate | None]], message: str) -> None:
     expert = expert_of(CONTEXT, 1)
     with pytest.raises(RecipeError, match=message):
         Cascade("wrong", tuple(Member(name, expert, gate) for name, gate in members))
@@ -196,23 +196,23 @@ def test_soft_mode_takes_the_most_probable_product(tmp_path: Path) -> None:
     context, canopy, species = (probabilities(image, member.expert) for member in cascade.members)
     least = np.float32(SOFT_LEAST)
     forest = context[1]
-    asked = forest >= least
-    tree = np.where(asked, forest * canopy[0], 0)
-    asked_tree = tree >= least
+    forest_gate = forest >= least
+    tree = np.where(forest_gate, forest * canopy[0], 0)
+    tree_gate = tree >= least
     products = np.zeros((9, 300, 200), np.float32)
     products[1], products[3] = context[0], context[2]
-    products[2] = np.where(asked, 0, forest)
-    products[4] = np.where(asked_tree, 0, tree)
-    products[5] = np.where(asked, forest * canopy[1], 0)
-    products[6:9] = np.where(asked_tree, tree * species, 0)
-    found = read_map(tmp_path / "map.tif")
+    products[2] = np.where(forest_gate, 0, forest)
+    products[4] = np.where(tree_gate, 0, tree)
+    products[5] = np.where(forest_gate, forest * canopy[1], 0)
+    products[6:9] = np.where(tree_gate, tree * species, 0)
+    values = read_map(tmp_path / "map.tif")
     top_two = np.sort(products, axis=0)[-2:]
     clear = top_two[1] - top_two[0] > 1e-5
     assert clear.mean() > 0.99
-    assert (found == products.argmax(0))[clear].all()
+    assert (values == products.argmax(0))[clear].all()
 
 
-def test_isolated_pixels_are_left_to_the_class_above_and_counted(tmp_path: Path) -> None:
+def test_isolated_pixels_keep_the_class_above_and_are_counted(tmp_path: Path) -> None:
     image = write_scene(tmp_path / "scene.tif", (640, 640))
     image[:] = 1
     cascade = three()
@@ -250,7 +250,7 @@ def test_isolated_pixels_are_left_to_the_class_above_and_counted(tmp_path: Path)
     seed=st.integers(0, 1000),
     patches=st.integers(0, 12),
 )
-def test_a_cover_holds_all_gated_ground_once_and_costs_no_more_than_any_fixed_size(
+def test_a_cover_holds_every_gated_pixel_once_and_costs_no_more_than_any_fixed_size(
     shape: tuple[int, int], window: int, seed: int, patches: int
 ) -> None:
     plan = WindowPlan.fit(shape, window_px=window, margin_px=32, multiple_px=32)
@@ -265,23 +265,23 @@ def test_a_cover_holds_all_gated_ground_once_and_costs_no_more_than_any_fixed_si
     hits = np.zeros(shape, np.int64)
     for strip in (strip for panel in make_strips(plan, footprint, memory=1 << 28) for strip in panel):
         (row, col), (rows, cols) = strip.corner, strip.shape
-        asked = gated[row : row + rows, col : col + cols]
-        places, left = cover_mask(asked, strip, sizes=sizes, costs=costs, least_px=0)
+        mask = gated[row : row + rows, col : col + cols]
+        tiles, left = cover_mask(mask, strip, sizes=sizes, costs=costs, least_px=0)
         assert left == 0
-        for place in places:
-            hits[slice(*place.rows), slice(*place.cols)] += 1
-            height, width = sizes.window(place.size)
-            for corner, side, ground, length in (
-                (place.corner[0], height, place.rows, shape[0]),
-                (place.corner[1], width, place.cols, shape[1]),
+        for tile in tiles:
+            hits[slice(*tile.rows), slice(*tile.cols)] += 1
+            height, width = sizes.window(tile.size)
+            for corner, side, kept, length in (
+                (tile.corner[0], height, tile.rows, shape[0]),
+                (tile.corner[1], width, tile.cols, shape[1]),
             ):
                 assert corner % 32 == 0
-                assert ground[0] - corner >= 32 or ground[0] == 0
-                assert corner + side - ground[1] >= 32 or ground[1] == length
-        spent = sum(costs[place.size] for place in places)
+                assert kept[0] - corner >= 32 or kept[0] == 0
+                assert corner + side - kept[1] >= 32 or kept[1] == length
+        spent = sum(costs[tile.size] for tile in tiles)
         assert (
             spent
-            <= sum(asked[:, span.keep_start - col : span.keep_stop - col].any() for span in strip.cols) + 1e-9
+            <= sum(mask[:, span.keep_start - col : span.keep_stop - col].any() for span in strip.cols) + 1e-9
         )
     assert hits.max() <= 1
     assert not (gated & (hits == 0)).any()
@@ -300,7 +300,9 @@ def backboned(classes: int, seed: int, *, shared: torch.nn.Module | None, stages
 
 
 @pytest.mark.parametrize("stages", [0, 1, 2])
-def test_a_shared_backbone_is_found_by_its_tensors_and_changes_no_class(tmp_path: Path, stages: int) -> None:
+def test_a_shared_backbone_is_detected_by_its_tensors_and_changes_no_class(
+    tmp_path: Path, stages: int
+) -> None:
     first = backboned(3, 1, shared=None, stages=0)
     networks = [
         first,
@@ -326,17 +328,17 @@ def test_a_shared_backbone_is_found_by_its_tensors_and_changes_no_class(tmp_path
         precision="fp32",
         rules=CascadeRules(isolated_px=0),
     )
-    # one window holds the whole scene, so that all experts see it whole with and without a shared backbone
+    # one window holds the whole scene, so all experts see all of it with and without a shared backbone
     image = rasterio.open(tmp_path / "scene.tif").read().astype(np.float32)
     mean, std = (np.array(each, np.float32)[:, None, None] for each in ((100, 50), (30, 20)))
     scaled = torch.from_numpy((image - mean) / std)[None]
-    answers = [network(scaled)[0].argmax(0).numpy() for network in networks]
-    expected = answers[0] + 1
+    classes = [network(scaled)[0].argmax(0).numpy() for network in networks]
+    expected = classes[0] + 1
     for above, code in ((2, 0), (3, 2)):
-        ground = answers[0] + 1 == above
-        expected[ground] = 4 + code + answers[1][ground]
-        tree = ground & (answers[1] == 0)
-        expected[tree] = cascade.values(members[2])[4 + code][answers[2][tree]]
+        gated = classes[0] + 1 == above
+        expected[gated] = 4 + code + classes[1][gated]
+        tree = gated & (classes[1] == 0)
+        expected[tree] = cascade.values(members[2])[4 + code][classes[2][tree]]
     assert (read_map(tmp_path / "map.tif") == expected).mean() > 0.999
     assert list(made.engines) == (["context+canopy+species"] if stages else list(names))
 
@@ -362,7 +364,7 @@ def test_a_cascade_is_read_from_a_folder_of_experts(tmp_path: Path) -> None:
     assert cascade.legend.codes == ("water", "forest", "crops", "tree", "other")
 
 
-def test_an_interrupted_cascade_goes_on_with_the_same_bytes(tmp_path: Path) -> None:
+def test_an_interrupted_cascade_continues_with_the_same_bytes(tmp_path: Path) -> None:
     write_scene(tmp_path / "scene.tif", (900, 300))
     scene = open_scene(tmp_path / "scene.tif")
     settings = {"window_px": 160, "precision": "fp32"}
@@ -381,7 +383,7 @@ def test_an_interrupted_cascade_goes_on_with_the_same_bytes(tmp_path: Path) -> N
     assert (tmp_path / "cut.tif").read_bytes() == (tmp_path / "whole.tif").read_bytes()
 
 
-def test_costs_are_measured_once_and_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_costs_are_measured_once_and_stored(monkeypatch: pytest.MonkeyPatch) -> None:
     expert = expert_of(CANOPY, 1)
     sizes = WindowSizes.of(
         WindowPlan.fit((600, 600), window_px=320, margin_px=32, multiple_px=32), multiple_px=32

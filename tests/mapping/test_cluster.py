@@ -22,9 +22,8 @@ from tesela.core.errors import InputError, RecipeError
 from tesela.io.cluster import FREE_PORT
 from tesela.io.scenes import open_scene
 from tesela.mapping.predict import predict_map
-from tesela.models.segmentation.unet import UnetArchitecture
 from tesela.models.expert import Expert
-from tesela.models.segmentation.unet import make_unet
+from tesela.models.segmentation.unet import UnetArchitecture, make_unet
 from tesela.simulate.server.server import Fault, ProviderServer
 from tesela.sources.areas import Area
 from tesela.sources.modis.cube import write_modis_cube
@@ -51,7 +50,7 @@ def cluster() -> Iterator[Any]:
 
 @pytest.fixture
 def one_thread() -> Iterator[None]:
-    """As the workers have: sums in another order may decide a tie of two classes otherwise."""
+    """As on the workers; sums in another order may change the class of a tie."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -107,7 +106,7 @@ def test_a_cluster_makes_the_bytes_of_one_machine_even_when_a_worker_is_killed(
     assert not parts.exists()
 
 
-def test_an_error_on_a_worker_comes_out_as_it_is(tmp_path: Path, cluster: Any) -> None:
+def test_an_error_on_a_worker_is_raised_unchanged(tmp_path: Path, cluster: Any) -> None:
     write_scene(tmp_path / "whole.tif", (600, 600), compress="deflate")
     content = bytearray((tmp_path / "whole.tif").read_bytes())
     content[len(content) // 2 : len(content) // 2 + 4000] = bytes(4000)

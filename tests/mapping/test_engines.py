@@ -1,4 +1,4 @@
-"""Engines: the same answers from all, and the choice among them."""
+"""Engines: all return the same scores, and the fastest is chosen."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import rasterio
 import torch
 
-from pointwise import LEGEND, Pointwise, make_expert, read_map, whole_answer, write_scene
+from pointwise import LEGEND, Pointwise, expected_map, make_expert, read_map, write_scene
 from tesela.core.errors import RecipeError
 from tesela.core.machine import steady_memory
 from tesela.io.scenes import open_scene
@@ -38,40 +38,40 @@ def test_all_engines_give_the_scores_of_the_network(network: torch.nn.Module, na
     if KINDS[kind].missing():
         pytest.skip(KINDS[kind].missing())
     if kind == "compile" and precision == "bf16":
-        pytest.skip("torch's compiler takes a minute for each precision; fp32 stands for both")
+        pytest.skip("torch's compiler takes a minute for each precision; fp32 covers both")
     images = np.random.default_rng(0).standard_normal((1, 64, 96, 2), np.float32)
     expected = network(torch.from_numpy(images).permute(0, 3, 1, 2)).permute(0, 2, 3, 1).numpy()
     engine = make_engine(network, name)
     assert engine.name == name
-    found = engine.scores(images)
-    assert found.shape == (1, 64, 96, 5)
-    assert found.dtype == np.float32
-    assert (engine.classes(images) == found.argmax(-1)).all()
+    scores = engine.scores(images)
+    assert scores.shape == (1, 64, 96, 5)
+    assert scores.dtype == np.float32
+    assert (engine.classes(images) == scores.argmax(-1)).all()
     tolerance = {"fp32": 1e-4, "bf16": 0.1, "fp16": 0.02}[precision] * float(np.abs(expected).max())
-    assert np.abs(found - expected).max() < tolerance
+    assert np.abs(scores - expected).max() < tolerance
 
 
 def test_in_bf16_the_convolutions_next_to_the_image_stay_fp32(network: torch.nn.Module) -> None:
-    told = keep_fine_exact(network, 2)
+    exact = keep_fine_exact(network, 2)
     kinds: dict[str, torch.dtype] = {}
     names = ("encoder.conv1", "encoder.layer1.0.conv1", "encoder.layer2.0.conv1", "decoder.blocks.3.conv1.0")
     names += ("decoder.blocks.4.conv1.0",)
     for name in names:
-        told.get_submodule(name).register_forward_hook(
-            lambda _, __, found, name=name: kinds.update({name: found.dtype})
+        exact.get_submodule(name).register_forward_hook(
+            lambda _, __, output, name=name: kinds.update({name: output.dtype})
         )
     images = torch.randn(1, 2, 64, 96, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
-        # in fp32 it gives what the network gives: normalisations are folded, not lost
-        assert (told(images) - network(images)).abs().max() < 1e-5
+        # in fp32 the scores are those of the network: normalisations are fused, not lost
+        assert (exact(images) - network(images)).abs().max() < 1e-5
         with torch.autocast("cpu", torch.bfloat16):
-            told(images)
+            exact(images)
     fp32, bf16 = torch.float32, torch.bfloat16
     assert [kinds[name] for name in names] == [fp32, fp32, bf16, bf16, fp32]
-    assert isinstance(told.get_submodule("encoder.bn1"), torch.nn.Identity)
+    assert isinstance(exact.get_submodule("encoder.bn1"), torch.nn.Identity)
     assert isinstance(
         network.get_submodule("encoder.bn1"), torch.nn.BatchNorm2d
-    )  # the network stays as it was
+    )  # the network itself does not change
 
 
 @pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="the extra 'fast' is not installed")
@@ -87,7 +87,7 @@ def test_openvino_makes_the_same_map_as_the_network_on_the_whole_array(tmp_path:
         precision="fp32",
     )
     assert made.engine == "openvino-fp32"
-    assert (read_map(tmp_path / "map.tif") == whole_answer(image, expert)).mean() > 0.9999
+    assert (read_map(tmp_path / "map.tif") == expected_map(image, expert)).mean() > 0.9999
 
 
 @pytest.mark.parametrize(
@@ -99,14 +99,14 @@ def test_openvino_makes_the_same_map_as_the_network_on_the_whole_array(tmp_path:
         ({"engine": "openvino", "precision": "fp16"}, "Unknown engine 'openvino-fp16'"),
     ],
 )
-def test_what_cannot_be_had_is_refused(options: dict[str, str], message: str) -> None:
+def test_an_engine_or_precision_that_does_not_exist_is_refused(options: dict[str, str], message: str) -> None:
     if torch.cuda.is_available() and options.get("precision") == "fp16":
         pytest.skip("there is a GPU")
     with pytest.raises(RecipeError, match=message):
         choose_engine(Pointwise(), **options)
 
 
-def test_an_engine_that_is_not_there_says_why() -> None:
+def test_an_engine_that_cannot_be_used_is_refused_with_the_reason() -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
     with pytest.raises(RecipeError, match="cuda-fp16' cannot be used: torch finds no NVIDIA GPU"):
@@ -115,18 +115,18 @@ def test_an_engine_that_is_not_there_says_why() -> None:
 
 def test_small_jobs_have_no_trial() -> None:
     trial = [np.zeros((512, 512, 2), np.float32)]
-    engine, found = choose_engine(Pointwise(), trial=trial, windows=2)
+    engine, measured = choose_engine(Pointwise(), trial=trial, windows=2)
     assert engine.name == "torch-fp32"
-    assert not found.rates
+    assert not measured.rates
 
 
-def test_the_quickest_engine_that_agrees_is_chosen() -> None:
+def test_the_fastest_engine_that_agrees_is_chosen() -> None:
     random = np.random.default_rng(0)
     trial = [random.standard_normal((512, 512, 2)).astype(np.float32) for _ in range(2)]
-    engine, found = choose_engine(Pointwise(), trial=trial, windows=1000)
-    agreeing = [name for name in found.rates if found.agreement.get(name, 1) >= 0.999]
-    assert engine.name == max(agreeing, key=lambda name: found.rates[name])
-    assert "torch-fp32" in found.rates
+    engine, measured = choose_engine(Pointwise(), trial=trial, windows=1000)
+    agreeing = [name for name in measured.rates if measured.agreement.get(name, 1) >= 0.999]
+    assert engine.name == max(agreeing, key=lambda name: measured.rates[name])
+    assert "torch-fp32" in measured.rates
 
 
 def test_a_resumed_job_keeps_its_engine(tmp_path: Path) -> None:
@@ -148,45 +148,45 @@ def test_a_resumed_job_keeps_its_engine(tmp_path: Path) -> None:
 
 
 class Slanted(torch.nn.Module):
-    """Sees its pixel and the one above it: another answer in each position."""
+    """Uses a pixel and the one above it, so each flip and rotation has other scores."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         above = torch.nn.functional.pad(images, (0, 0, 1, 0))[:, :, :-1]
         return torch.cat([images[:, :1], above[:, 1:]], 1)
 
 
-def test_turned_windows_give_the_mean_probability_of_the_eight_positions() -> None:
+def test_augmentation_is_the_mean_probability_of_the_eight_flips_and_rotations() -> None:
     images = np.random.default_rng(1).standard_normal((1, 8, 8, 2), np.float32)
     engine = make_engine(Slanted(), "torch-fp32")
-    found = torch.softmax(torch.from_numpy(FlippedEngine(engine).scores(images)), -1).numpy()
+    p = torch.softmax(torch.from_numpy(FlippedEngine(engine).scores(images)), -1).numpy()
     expected = np.zeros((8, 8, 2))
-    for turn in range(4):
-        for mirrored in (False, True):
-            shown = np.rot90(images[0], turn)
-            shown = shown[:, ::-1] if mirrored else shown
-            answer = torch.softmax(torch.from_numpy(engine.scores(shown[None].copy())[0].copy()), -1).numpy()
-            answer = answer[:, ::-1] if mirrored else answer
-            expected += np.rot90(answer, -turn) / 8
-    assert np.abs(found - expected).max() < 1e-6
+    for rotation in range(4):
+        for flipped in (False, True):
+            view = np.rot90(images[0], rotation)
+            view = view[:, ::-1] if flipped else view
+            one = torch.softmax(torch.from_numpy(engine.scores(view[None].copy())[0].copy()), -1).numpy()
+            one = one[:, ::-1] if flipped else one
+            expected += np.rot90(one, -rotation) / 8
+    assert np.abs(p - expected).max() < 1e-6
     flat = np.full((1, 8, 8, 2), 0.3, np.float32)
-    turned = torch.softmax(torch.from_numpy(FlippedEngine(engine).scores(flat)), -1).numpy()[0]
-    # of a flat image the mean over all positions is the same from all sides
-    assert np.abs(turned - turned[::-1]).max() < 1e-6
-    assert np.abs(turned - turned.transpose(1, 0, 2)).max() < 1e-6
+    p = torch.softmax(torch.from_numpy(FlippedEngine(engine).scores(flat)), -1).numpy()[0]
+    # the mean over all flips and rotations of a flat image is symmetric
+    assert np.abs(p - p[::-1]).max() < 1e-6
+    assert np.abs(p - p.transpose(1, 0, 2)).max() < 1e-6
 
 
-def test_turned_windows_leave_a_pointwise_network_as_it_is(tmp_path: Path) -> None:
+def test_augmentation_does_not_change_the_map_of_a_pointwise_network(tmp_path: Path) -> None:
     image = write_scene(tmp_path / "scene.tif", (200, 90))
     expert = make_expert()
     predict_map(expert, open_scene(tmp_path / "scene.tif"), tmp_path / "map.tif", tta="d4", window_px=96)
     with rasterio.open(tmp_path / "map.tif") as data:
-        assert (data.read(1) == whole_answer(image, expert)).mean() > 0.9999
+        assert (data.read(1) == expected_map(image, expert)).mean() > 0.9999
     with pytest.raises(RecipeError, match="Unknown augmentation 'd8'"):
         predict_map(expert, open_scene(tmp_path / "scene.tif"), tmp_path / "map.tif", tta="d8")
 
 
-class Placed(torch.nn.Module):
-    """Answers by where in the window a pixel lies: what blending is there to smooth."""
+class Positional(torch.nn.Module):
+    """Scores depend on the position in the window, which blending smooths."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         rows, cols = (torch.linspace(-2, 2, side) for side in images.shape[2:])
@@ -198,7 +198,7 @@ def test_blended_windows_make_the_map_of_one_weighted_sum_over_the_scene(
     tmp_path: Path, shape: tuple[int, int], overlap: int
 ) -> None:
     image = write_scene(tmp_path / "scene.tif", shape)
-    expert = make_expert(Placed())
+    expert = make_expert(Positional())
     options = {"engine": "torch", "precision": "fp32", "window_px": 64, "overlap_px": overlap}
     predict_map(expert, open_scene(tmp_path / "scene.tif"), tmp_path / "map.tif", blend="hann", **options)
 
@@ -212,12 +212,12 @@ def test_blended_windows_make_the_map_of_one_weighted_sum_over_the_scene(
     total = np.zeros((2, *padded.shape[1:]))
     for row in starts[0]:
         for col in starts[1]:
-            place = (slice(row, row + side), slice(col, col + side))
-            scores = expert.network(torch.from_numpy(padded[:, *place])[None])[0]
-            total[:, *place] += torch.softmax(scores, 0).numpy() * hann
+            window = (slice(row, row + side), slice(col, col + side))
+            scores = expert.network(torch.from_numpy(padded[:, *window])[None])[0]
+            total[:, *window] += torch.softmax(scores, 0).numpy() * hann
     expected = np.array(LEGEND.values)[total.argmax(0)][: shape[0], : shape[1]]
     same = read_map(tmp_path / "map.tif") == expected
-    # at the far edges a window that lies outside for the most part may or may not take part
+    # at the far edges a window that is mostly outside may or may not take part
     assert same[: shape[0] - overlap, : shape[1] - overlap].mean() > 0.9999
     assert same.mean() > 0.98
 
@@ -225,13 +225,15 @@ def test_blended_windows_make_the_map_of_one_weighted_sum_over_the_scene(
 def test_windows_that_cannot_be_blended_are_refused(tmp_path: Path) -> None:
     write_scene(tmp_path / "scene.tif", (100, 100))
     scene, expert = open_scene(tmp_path / "scene.tif"), make_expert()
-    with pytest.raises(RecipeError, match="cannot be blended: let them share from 1 px up to half a window"):
+    with pytest.raises(
+        RecipeError, match=r"cannot be blended\. The overlap must be from 1 px to half a window"
+    ):
         predict_map(expert, scene, tmp_path / "map.tif", blend="hann", window_px=64, overlap_px=40)
     with pytest.raises(RecipeError, match="Unknown blend 'gauss'"):
         predict_map(expert, scene, tmp_path / "map.tif", blend="gauss")
 
 
-def test_memory_settings_may_be_nested_and_come_back() -> None:
+def test_memory_settings_may_be_nested_and_are_restored() -> None:
     with steady_memory():
         with steady_memory():
             held = np.ones((64, 1024, 1024), np.uint8)
@@ -242,11 +244,11 @@ def test_memory_settings_may_be_nested_and_come_back() -> None:
 def test_classes_picked_by_the_engine_make_the_same_map(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As a GPU does; here on the processor, in batches."""
+    """As on a GPU; here on the processor, in batches."""
     image = write_scene(tmp_path / "scene.tif", (300, 290), nodata_cols=7)
     monkeypatch.setattr("tesela.mapping.engines.TorchEngine.picks", True)
     monkeypatch.setattr("tesela.mapping.engines.TorchEngine.batch", 3)
     expert = make_expert()
     options = {"engine": "torch", "precision": "fp32", "window_px": 96}
     predict_map(expert, open_scene(tmp_path / "scene.tif"), tmp_path / "map.tif", **options)
-    assert (read_map(tmp_path / "map.tif") == whole_answer(image, expert)).all()
+    assert (read_map(tmp_path / "map.tif") == expected_map(image, expert)).all()

@@ -20,7 +20,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pointwise import LEGEND, Pointwise, make_expert, read_map, whole_answer, write_scene
+from pointwise import LEGEND, Pointwise, expected_map, make_expert, read_map, write_scene
 from repository import TESTS
 from tesela.core.errors import ExpertError, GridError, InputError, RecipeError
 from tesela.io.maps import MapReader
@@ -85,7 +85,7 @@ def test_the_map_equals_the_network_applied_to_the_whole_array_at_any_size(
         memory=memory,
         precision="fp32",
     )
-    expected = whole_answer(image, expert)
+    expected = expected_map(image, expert)
     assert (read_map(folder / "map.tif") == expected).all()
     assert made.pixels == int((expected > 0).sum())
     assert not (folder / ".map.tif.parts").exists()
@@ -94,14 +94,16 @@ def test_the_map_equals_the_network_applied_to_the_whole_array_at_any_size(
 def test_bands_are_taken_by_name_in_any_order(tmp_path: Path) -> None:
     image = write_scene(tmp_path / "scene.tif", (70, 50))
     expert = make_expert()
-    with rasterio.open(tmp_path / "turned.tif", "w", **rasterio.open(tmp_path / "scene.tif").profile) as data:
+    with rasterio.open(
+        tmp_path / "swapped.tif", "w", **rasterio.open(tmp_path / "scene.tif").profile
+    ) as data:
         data.write(image[::-1])
         data.descriptions = ("nir", "red")
-    predict_map(expert, open_scene(tmp_path / "turned.tif"), tmp_path / "map.tif", precision="fp32")
-    assert (read_map(tmp_path / "map.tif") == whole_answer(image, expert)).all()
+    predict_map(expert, open_scene(tmp_path / "swapped.tif"), tmp_path / "map.tif", precision="fp32")
+    assert (read_map(tmp_path / "map.tif") == expected_map(image, expert)).all()
 
 
-def test_bands_may_lie_in_several_files(tmp_path: Path) -> None:
+def test_bands_may_be_in_several_files(tmp_path: Path) -> None:
     image = write_scene(tmp_path / "scene.tif", (70, 50))
     for number, name in enumerate(("red", "nir")):
         profile = rasterio.open(tmp_path / "scene.tif").profile | {"count": 1}
@@ -114,7 +116,7 @@ def test_bands_may_lie_in_several_files(tmp_path: Path) -> None:
         tmp_path / "map.tif",
         precision="fp32",
     )
-    assert (read_map(tmp_path / "map.tif") == whole_answer(image, expert)).all()
+    assert (read_map(tmp_path / "map.tif") == expected_map(image, expert)).all()
 
 
 def test_the_map_carries_colours_names_legend_and_overviews(tmp_path: Path) -> None:
@@ -190,7 +192,7 @@ def test_windows_without_data_are_not_run(tmp_path: Path) -> None:
     made = predict_map(
         expert, open_scene(tmp_path / "scene.tif"), tmp_path / "map.tif", window_px=96, overlap_px=0
     )
-    assert (read_map(tmp_path / "map.tif") == whole_answer(image, make_expert())).all()
+    assert (read_map(tmp_path / "map.tif") == expected_map(image, make_expert())).all()
     assert made.windows == 5
     assert Counting.calls == 2
 
@@ -204,7 +206,7 @@ def test_a_missing_band_is_named(tmp_path: Path) -> None:
 
 def test_pixels_of_another_size_than_in_training_are_refused(tmp_path: Path) -> None:
     write_scene(tmp_path / "scene.tif", (40, 40), transform=rasterio.Affine(30, 0, 500000, 0, -30, 4100000))
-    with pytest.raises(GridError, match="are 30 m, those the expert was trained on 10 m"):
+    with pytest.raises(GridError, match="are 30 m, but the expert was trained on 10 m"):
         predict_map(make_expert(), open_scene(tmp_path / "scene.tif"), tmp_path / "map.tif")
 
 
@@ -217,7 +219,7 @@ def test_a_truncated_scene_is_refused_and_leaves_no_map(tmp_path: Path) -> None:
     assert not (tmp_path / "map.tif").exists()
 
 
-def test_no_output_takes_the_place_of_the_scene_or_of_another_output(tmp_path: Path) -> None:
+def test_no_output_replaces_the_scene_or_another_output(tmp_path: Path) -> None:
     write_scene(tmp_path / "scene.tif", (40, 40))
     scene, out = open_scene(tmp_path / "scene.tif"), tmp_path / "map.tif"
     with pytest.raises(RecipeError, match="is read, and would be replaced"):
@@ -231,7 +233,7 @@ def test_no_output_takes_the_place_of_the_scene_or_of_another_output(tmp_path: P
     with pytest.raises(RecipeError, match="overlap is -2 px"):
         predict_map(make_expert(), scene, out, overlap_px=-2)
     expert = make_expert()
-    with pytest.raises(ExpertError, match="is one for unmixing; one that maps scenes was needed"):
+    with pytest.raises(ExpertError, match="is for unmixing, but an expert for segmentation is needed"):
         predict_map(replace(expert, header=replace(expert.header, task="unmixing")), scene, out)
     assert not out.exists()
 
@@ -260,7 +262,7 @@ def test_parts_of_another_expert_are_not_used(tmp_path: Path) -> None:
     other.layer.weight.data *= -1
     made = predict_map(make_expert(other), scene, tmp_path / "map.tif", window_px=96, precision="fp32")
     assert made.resumed == 0
-    assert (read_map(tmp_path / "map.tif") == whole_answer(image, make_expert(other))).all()
+    assert (read_map(tmp_path / "map.tif") == expected_map(image, make_expert(other))).all()
 
 
 def test_strips_take_no_more_than_their_memory() -> None:
@@ -276,7 +278,7 @@ def test_strips_take_no_more_than_their_memory() -> None:
     )
 
 
-def test_errors_of_the_reader_thread_come_out() -> None:
+def test_errors_of_the_reader_thread_are_raised() -> None:
     def items() -> Generator[int, None, None]:
         yield 1
         raise InputError("broken block")
@@ -289,7 +291,7 @@ def test_errors_of_the_reader_thread_come_out() -> None:
 
 def test_bf16_is_not_chosen_when_classes_change() -> None:
     class Fragile(torch.nn.Module):
-        """Differences below bf16's step decide the class."""
+        """Differences smaller than the step of bf16 decide the class."""
 
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             x = images[:, :1]
@@ -297,9 +299,9 @@ def test_bf16_is_not_chosen_when_classes_change() -> None:
             return torch.cat([x, x * 0 + step], 1)
 
     trial = [np.full((512, 512, 2), 1.5, np.float32)]
-    engine, found = choose_engine(Fragile(), trial=trial, windows=100)
+    engine, measured = choose_engine(Fragile(), trial=trial, windows=100)
     assert engine.name == "torch-fp32"
-    assert found.agreement.get("torch-bf16", 0) == 0
+    assert measured.agreement.get("torch-bf16", 0) == 0
 
 
 KILLABLE = """

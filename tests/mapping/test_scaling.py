@@ -7,7 +7,7 @@ import pytest
 import rasterio
 from numpy.typing import NDArray
 
-from pointwise import Pointwise, make_expert, read_map, whole_answer
+from pointwise import Pointwise, expected_map, make_expert, read_map
 from tesela.io.scenes import open_scene
 from tesela.mapping.cascade import Cascade, Member
 from tesela.mapping.cascade_map import predict_cascade
@@ -52,7 +52,7 @@ def test_a_map_is_drawn_from_quantities_as_the_files_declare_them(tmp_path: Path
         scene = open_scene(write(tmp_path / "scene.tif", mask=files == "with a mask"))
     expert = make_expert()
     predict_map(expert, scene, tmp_path / "map.tif", precision="fp32")
-    assert (read_map(tmp_path / "map.tif") == whole_answer(quantities(), expert)).all()
+    assert (read_map(tmp_path / "map.tif") == expected_map(quantities(), expert)).all()
 
 
 @pytest.mark.parametrize("ignored", ["scale", "offset"])
@@ -62,7 +62,7 @@ def test_a_map_drawn_without_scale_or_offset_is_another(tmp_path: Path, ignored:
     )
     expert = make_expert()
     predict_map(expert, scene, tmp_path / "map.tif", precision="fp32")
-    assert (read_map(tmp_path / "map.tif") != whole_answer(quantities(), expert)).mean() > 0.02
+    assert (read_map(tmp_path / "map.tif") != expected_map(quantities(), expert)).mean() > 0.02
 
 
 def test_scale_and_offset_of_the_caller_take_the_place_of_those_of_the_file(tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_scale_and_offset_of_the_caller_take_the_place_of_those_of_the_file(tmp_
         predict_map(make_expert(), scene, tmp_path / f"{scene.name}-map.tif", precision="fp32")
     first, second = (read_map(tmp_path / f"{scene.name}-map.tif") for scene in both)
     assert (first == second).all()
-    assert (first != whole_answer(quantities(), make_expert())).any(), "near infrared has others"
+    assert (first != expected_map(quantities(), make_expert())).any(), "near infrared has others"
 
 
 def test_a_cascade_reads_quantities_too(tmp_path: Path) -> None:
@@ -83,4 +83,4 @@ def test_a_cascade_reads_quantities_too(tmp_path: Path) -> None:
     predict_cascade(
         cascade, open_scene(write(tmp_path / "scene.tif")), tmp_path / "map.tif", precision="fp32"
     )
-    assert (read_map(tmp_path / "map.tif") == whole_answer(quantities(), expert)).all()
+    assert (read_map(tmp_path / "map.tif") == expected_map(quantities(), expert)).all()

@@ -1,4 +1,4 @@
-"""`tesela generalise`, `vectorise` and `update`: from a map to the map, and the polygons, that an agency publishes."""
+"""`tesela generalise`, `vectorise` and `update`: the map and the polygons that an agency publishes."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import typer
 
 from tesela.cli.output import Json, Out, Quiet, counted, print_json, print_table, progress_bar, split_names
 
+FORMER = {"generalise": {"--ledger": "tesela generalise MAP --change-log FILE"}}
+"""Former flags and the calls that replace them, see `tesela.cli.output.replacement`."""
+
 MapFile = Annotated[str, typer.Argument(metavar="MAP", help="Class map.")]
-MapLegend = Annotated[
-    str | None, typer.Option("--legend", help="Legend of MAP, if the file does not say it.")
-]
+MapLegend = Annotated[str | None, typer.Option("--legend", help="Legend of MAP, if the file has none.")]
 Confidence = Annotated[str | None, typer.Option(help="Confidence raster of the map, see `tesela predict`.")]
 
 
@@ -27,19 +28,24 @@ def generalise(
     out: Out,
     mmu: Annotated[str, typer.Option(help="Minimum mapping unit; a bare number is m2.")] = "25 ha",
     min_width: Annotated[
-        str, typer.Option(help="Minimum width; a bare number is m, 0 leaves narrow parts alone.")
+        str, typer.Option(help="Minimum width; a bare number is m, 0 keeps narrow parts.")
     ] = "100 m",
     priority: Annotated[
-        str | None, typer.Option(help="Who gets the ground: 'auto' (shipped table of the legend) or a CSV.")
+        str | None,
+        typer.Option(
+            help="Which neighbour gets a small area: 'auto' (shipped table of the legend) or a CSV."
+        ),
     ] = None,
-    edges: Annotated[str, typer.Option(help="Areas cut by the edge or nodata: keep or merge.")] = "keep",
+    edges: Annotated[
+        str, typer.Option(help="Small areas cut by the edge or by nodata: keep or merge.")
+    ] = "keep",
     exempt: Annotated[str | None, typer.Option(help="Codes that may be narrow, comma-separated.")] = None,
     mosaic: Annotated[
-        bool, typer.Option("--mosaic", help="Draw mosaic classes of small parcels first.")
+        bool, typer.Option("--mosaic", help="Merge small parcels into mosaic classes first.")
     ] = False,
-    rounds: Annotated[int, typer.Option(help="Most rounds of width and unit.")] = 10,
-    narrow: Annotated[str | None, typer.Option(help="File for the ground that stays narrow.")] = None,
-    ledger: Annotated[str | None, typer.Option(help="File for the change ledger, .csv or .json.")] = None,
+    rounds: Annotated[int, typer.Option(help="Largest number of rounds of width and unit.")] = 10,
+    narrow: Annotated[str | None, typer.Option(help="Map of the pixels that are still narrow.")] = None,
+    change_log: Annotated[str | None, typer.Option(help="File for the change log, .csv or .json.")] = None,
     legend: MapLegend = None,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -57,7 +63,7 @@ def generalise(
     mmu_m2, min_width_m = parse_area_m2(mmu), parse_length_m(min_width)
     source = open_map(map_file, legend=None if legend is None else load_legend(legend))
     with progress_bar("generalising", quiet=quiet or as_json) as progress:
-        made, account = generalise_map(
+        made, log = generalise_map(
             source,
             out,
             mmu_m2=mmu_m2,
@@ -70,28 +76,28 @@ def generalise(
             narrow_out=narrow,
             progress=progress,
         )
-    if ledger is not None:
-        account.write(ledger)
+    if change_log is not None:
+        log.write(change_log)
     if as_json:
-        print_json({"map": made.path, **account.to_dict()})
+        print_json({"map": made.path, **log.to_dict()})
         return
-    ha = account.pixel_m2 / 10_000
+    ha = log.pixel_m2 / 10_000
     if not quiet:
         rows = [
-            (code, f"{account.before[code] * ha:,.1f}", f"{account.after[code] * ha:,.1f}")
-            for code in account.before
-            if account.before[code] or account.after[code]
+            (code, f"{log.before[code] * ha:,.1f}", f"{log.after[code] * ha:,.1f}")
+            for code in log.before
+            if log.before[code] or log.after[code]
         ]
         print_table(rows, header=("class", "ha before", "ha after"), right=(1, 2))
         print(f"unit          {mmu_m2 / 10_000:g} ha, {min_width_m:g} m wide")
-        print(f"moved         {account.moved_px * ha:,.1f} ha in {counted(account.rounds, 'round')}")
-        print(f"below unit    {counted(len(account.below), 'area')}" + _reasons(account.below))
-        print(f"still narrow  {sum(account.narrow.values()) * ha:,.1f} ha")
+        print(f"moved         {log.moved_px * ha:,.1f} ha in {counted(log.rounds, 'round')}")
+        print(f"below unit    {counted(len(log.below), 'area')}" + _reasons(log.below))
+        print(f"still narrow  {sum(log.narrow.values()) * ha:,.1f} ha")
     print(f"map  {made.path}")
 
 
 _KEPT = {"edge": "cut by the edge", "nodata": "cut by nodata", "alone": "without a neighbour"}
-"""Why areas under the unit stay."""
+"""Why areas under the unit remain."""
 
 
 def _reasons(below: tuple[object, ...]) -> str:
@@ -105,9 +111,7 @@ def _reasons(below: tuple[object, ...]) -> str:
 def vectorise(
     map_file: MapFile,
     out: Out,
-    simplify: Annotated[
-        str | None, typer.Option(help="Smooth borders, both sides alike, by this length.")
-    ] = None,
+    simplify: Annotated[str | None, typer.Option(help="Smooth shared borders by this length.")] = None,
     confidence: Confidence = None,
     legend: MapLegend = None,
     quiet: Quiet = False,
@@ -141,7 +145,9 @@ def update(
     out: Out,
     field: Annotated[str, typer.Option(help="Field of the old codes.")],
     layer: Annotated[str | None, typer.Option(help="Layer, if the file has several.")] = None,
-    source: Annotated[str | None, typer.Option(help="Legend of the old codes; default: that of MAP.")] = None,
+    source: Annotated[
+        str | None, typer.Option(help="Legend of the old codes; default: the legend of MAP.")
+    ] = None,
     crosswalk: Annotated[str | None, typer.Option(help="CSV with the columns from, to, share.")] = None,
     confidence: Confidence = None,
     legend: MapLegend = None,
@@ -149,7 +155,7 @@ def update(
     as_json: Json = False,
 ) -> None:
     """
-    Tell which polygons of an old map no longer hold.
+    List the polygons of an old map that are out of date.
 
     Example: tesela update clc2012.gpkg map.tif --field CODE_12 -o update.gpkg
     """
@@ -158,14 +164,16 @@ def update(
     from tesela.io.maps import open_map
     from tesela.io.vector import open_layer, read_layer
 
-    found = open_map(map_file, legend=None if legend is None else load_legend(legend))
-    walk = None if crosswalk is None else load_crosswalk(source or "polygons", found.legend, path=crosswalk)
+    new_map = open_map(map_file, legend=None if legend is None else load_legend(legend))
+    table = (
+        None if crosswalk is None else load_crosswalk(source or "polygons", new_map.legend, path=crosswalk)
+    )
     made = update_polygons(
         open_layer(polygons, layer=layer),
-        found,
+        new_map,
         out,
         field=field,
-        crosswalk=walk,
+        crosswalk=table,
         codes_from=source,
         confidence=confidence,
     )

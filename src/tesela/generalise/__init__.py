@@ -1,6 +1,6 @@
-"""From a map to a map that keeps a standard: mosaic classes, minimum width, minimum mapping unit."""
+"""Generalisation of a map to a standard: mosaic classes, minimum width, minimum mapping unit."""
 
-from tesela.generalise.change_log import Ledger, Move, Remainder
+from tesela.generalise.change_log import ChangeLog, Move, Remainder
 from tesela.generalise.generalise import generalise_map
 from tesela.generalise.mosaic import MosaicRule, Share
 from tesela.generalise.priority import PriorityTable, find_priority, load_priority
@@ -9,7 +9,7 @@ from tesela.generalise.unit import drop_small_areas
 from tesela.generalise.width import drop_narrow_parts
 
 __all__ = [
-    "Ledger",
+    "ChangeLog",
     "MosaicRule",
     "Move",
     "Plan",

@@ -1,4 +1,4 @@
-"""The change ledger: what a generalisation moved and why, and what it had to leave."""
+"""The change log: which pixels a generalisation moved and why, and which areas it had to keep."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from tesela.io.manifest import write_whole
 
 @dataclass(frozen=True)
 class Move:
-    """Ground that went from one class to another in one step."""
+    """Pixels that changed from one class to another in one step."""
 
     reason: str
     """"mosaic", "width" or "unit"."""
     round: int
-    """0 for what comes before the rounds of width and unit, then 1, 2, ..."""
+    """0 for steps before the rounds of width and unit, then 1, 2, ..."""
     source: str
     """Code of the class before the step."""
     target: str
     """Code of the class after it."""
     areas: int
-    """Areas that went whole (mosaic, unit) or connected pieces of areas (width)."""
+    """Whole areas (mosaic, unit) or connected pieces of areas (width)."""
     pixels: int
 
 
 @dataclass(frozen=True)
 class Remainder:
-    """Areas of one class that are still under the mapping unit."""
+    """Areas of one class that are still smaller than the mapping unit."""
 
     code: str
     reason: str
@@ -45,9 +45,9 @@ class Remainder:
 
 
 @dataclass(frozen=True)
-class Ledger:
+class ChangeLog:
     """
-    The account of one generalisation: pixels before, plus and minus the moves, are pixels after, by class.
+    The changes of one generalisation: for each class, pixels before plus moves equal pixels after.
 
     Areas are pixels times `pixel_m2`.
     """
@@ -59,25 +59,25 @@ class Ledger:
     min_width_m: float
     edges: str
     rounds: int
-    """Rounds of width and unit that were run; fewer than asked for when nothing moved any more."""
+    """Rounds of width and unit that were run; fewer than the limit if the map stopped changing."""
     settled: bool
-    """Whether the last round moved nothing: then generalising the result again changes nothing."""
+    """Whether the last round changed nothing; generalising the result again then changes nothing either."""
     before: Mapping[str, int]
     """Pixels by class code; classes of the legend that do not occur have 0."""
     after: Mapping[str, int]
     moves: tuple[Move, ...]
     below: tuple[Remainder, ...]
-    """What is still under the unit and why."""
+    """Areas still smaller than the unit, by reason."""
     narrow: Mapping[str, int]
-    """Pixels, by class code, of parts that are still narrower than the width."""
+    """Pixels of parts that are still narrower than the width, by class code."""
 
     @property
     def moved_px(self) -> int:
-        """Pixels moved, counted once for each move."""
+        """Pixels that changed class; a pixel that changed twice counts twice."""
         return sum(move.pixels for move in self.moves)
 
     def balance(self) -> dict[str, int]:
-        """Pixels by class that the moves do not explain; all zero."""
+        """Pixels by class that the moves do not explain; always zero."""
         rest = {code: self.after[code] - self.before[code] for code in self.before}
         for move in self.moves:
             rest[move.source] += move.pixels
@@ -85,7 +85,7 @@ class Ledger:
         return rest
 
     def to_rows(self) -> list[dict[str, str | int | float]]:
-        """One table for all: kind is "before", "after", "move", "below unit" or "narrow"."""
+        """The log as one table; kind is "before", "after", "move", "below unit" or "narrow"."""
         rows: list[dict[str, str | int | float]] = []
 
         def add(kind: str, pixels: int, **cells: str | int) -> None:
@@ -134,7 +134,7 @@ class Ledger:
 
     def write(self, path: str | Path) -> Path:
         """
-        Write the ledger whole: as JSON where the path ends in .json, else as one CSV table.
+        Write the log as JSON if the path ends in .json, else as one CSV table.
 
         Returns
         -------
@@ -156,7 +156,7 @@ _COLUMNS = ("kind", "reason", "round", "source", "target", "areas", "pixels", "a
 
 
 def moves_of(tally: Tally, legend: Legend, *, reason: str, round_number: int) -> list[Move]:
-    """Moves of one step, from large to small."""
+    """Moves of one step, the largest first."""
     codes = {item.value: item.code for item in legend.classes}
     moves = [
         Move(
@@ -174,5 +174,5 @@ def moves_of(tally: Tally, legend: Legend, *, reason: str, round_number: int) ->
 
 
 def by_code(counts: NDArray[np.int64], legend: Legend) -> dict[str, int]:
-    """Counts of a (256,) array by class code, in the legend's order; nodata is left out."""
+    """Counts of a (256,) array by class code, in the legend's order, without nodata."""
     return {item.code: int(counts[item.value]) for item in legend.classes if item.value != NODATA}

@@ -1,4 +1,4 @@
-"""Flooding: kernels by which classes spread over narrow ground and nodata, all pixels of a round at once."""
+"""Flooding: kernels that spread classes over narrow parts and nodata, all pixels of a round at once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tesela.generalise.opening import list_pixels
 
 @njit(nogil=True, cache=True)
 def continue_classes(values: NDArray[np.uint8], steps: int) -> NDArray[np.uint8]:
-    """Let the classes grow into nodata, `steps` pixels far; where two meet, the lower value."""
+    """Grow the classes into nodata by `steps` pixels; where two meet, the lower value wins."""
     rows, cols = values.shape
     filled = values.copy()
     queued = np.zeros((rows, cols), np.bool_)
@@ -27,7 +27,7 @@ def continue_classes(values: NDArray[np.uint8], steps: int) -> NDArray[np.uint8]
     front = list_pixels(queued)
     count = front.size
     for _ in range(steps):
-        found = np.empty(count, np.uint8)
+        grown = np.empty(count, np.uint8)
         for k in range(count):
             y, x = front[k] // cols, front[k] % cols
             best = 255
@@ -35,12 +35,12 @@ def continue_classes(values: NDArray[np.uint8], steps: int) -> NDArray[np.uint8]
                 v, u = y + (t == 0) - (t == 1), x + (t == 2) - (t == 3)
                 if 0 <= v < rows and 0 <= u < cols and filled[v, u] != 0:
                     best = min(best, filled[v, u])
-            found[k] = best
+            grown[k] = best
         after = np.empty(4 * count, np.int64)
         size = 0
         for k in range(count):
             y, x = front[k] // cols, front[k] % cols
-            filled[y, x] = found[k]
+            filled[y, x] = grown[k]
         for k in range(count):
             y, x = front[k] // cols, front[k] % cols
             for t in range(4):
@@ -56,10 +56,10 @@ def continue_classes(values: NDArray[np.uint8], steps: int) -> NDArray[np.uint8]
 @njit(nogil=True, cache=True)
 def give_narrow(values, narrow, ranks, exempt, steps):  # type: ignore[no-untyped-def]
     """
-    Give each narrow pixel to wide ground within `steps` pixels through narrow ground of its class.
+    Give each narrow pixel the class of wide pixels within `steps` pixels, through narrow pixels of its class.
 
-    Best offers spread from pixel to pixel in rounds, all pixels of a round at once: an offer is a class, its
-    rank for the class of the pixel, and the round in which it came.
+    Offers spread from pixel to pixel in rounds, all pixels of a round at once. An offer is a class; the lowest rank
+    wins, then the earliest round.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ def give_narrow(values, narrow, ranks, exempt, steps):  # type: ignore[no-untype
     narrow : (rows, cols) array of bool
     ranks : (256, 256) array of int32
     exempt : (256,) array of bool
-        Class values that get nothing.
+        Class values that get no pixels.
 
     Returns
     -------
@@ -75,7 +75,7 @@ def give_narrow(values, narrow, ranks, exempt, steps):  # type: ignore[no-untype
     """
     rows, cols = values.shape
     given = values.copy()
-    taken = np.zeros((rows, cols), np.bool_)  # narrow pixels that hold an offer, which stands in `given`
+    taken = np.zeros((rows, cols), np.bool_)  # narrow pixels with an offer, which `given` holds
     queued = np.zeros((rows, cols), np.bool_)
     for y in range(rows):
         for x in range(cols):
@@ -121,7 +121,7 @@ def give_narrow(values, narrow, ranks, exempt, steps):  # type: ignore[no-untype
 
 @njit(nogil=True, cache=True)
 def _best_offer(y, x, from_wide, values, narrow, given, taken, rank, exempt):  # type: ignore[no-untyped-def]
-    """Best class that a neighbour offers: wide ground in round one, narrow ground later on."""
+    """Best class that a neighbour offers: wide neighbours in round one, narrow ones later."""
     rows, cols = values.shape
     own = values[y, x]
     offered = np.zeros(4, np.uint8)

@@ -14,10 +14,10 @@ from odc.geo.geobox import GeoBox
 from tesela.core.errors import GridError
 from tesela.core.grid import unit_m, window_grid
 from tesela.core.legend import Legend
-from tesela.generalise.change_log import Ledger, by_code
+from tesela.generalise.change_log import ChangeLog, by_code
 from tesela.generalise.mosaic import MosaicRule, find_rules
 from tesela.generalise.priority import PriorityTable, find_priority, load_priority
-from tesela.generalise.steps import Clock, Progress, Steps, Task
+from tesela.generalise.steps import PassCounter, Progress, Steps, Task
 from tesela.generalise.strips import Plan
 from tesela.generalise.unit import NO_PRIORITY
 from tesela.io.cog import BLOCK_PX
@@ -39,53 +39,54 @@ def generalise_map(
     narrow_out: str | Path | None = None,
     plan: Plan | None = None,
     progress: Progress | None = None,
-) -> tuple[ClassMap, Ledger]:
+) -> tuple[ClassMap, ChangeLog]:
     """
     Generalise a class map to a minimum mapping unit and a minimum width.
 
-    In order: mosaic classes, if asked for; areas too small to hold a disc of the width go to neighbours; then
-    rounds of width (parts narrower than the disc, see `drop_narrow_parts`) and unit (areas under the unit,
-    see `drop_small_areas`), until nothing moves or `rounds` are done. It ends on the unit: no area under it
-    is left but those named in the ledger. Ground that is narrow even then is counted there, and drawn if
-    `narrow_out` is given. The answer does not depend on strips or threads, nor on how the map is mirrored or
-    turned. Memory is some 75 bytes per area of the map, whatever its size in pixels, plus a few strips.
+    In order: mosaic classes, with `mosaic`; areas too small for a disc of the width go to neighbours; then rounds
+    of width (parts narrower than the disc, see `drop_narrow_parts`) and unit (areas under the unit, see
+    `drop_small_areas`), until the map stops changing or `rounds` are done. The last step is the unit, so only areas
+    named in the log are smaller. The log also counts pixels that are still narrow, and `narrow_out` shows them.
+    The result does not depend on strips or threads, nor on how the map is flipped or rotated. Memory is about 75
+    bytes per area of the map, whatever its size in pixels, plus a few strips.
 
     Parameters
     ----------
     source : ClassMap
-        In a projected CRS with square pixels; 0 is nodata, never changed nor given away.
+        In a projected CRS with square pixels; 0 is nodata and never changes.
     out : path
-        Where the generalised map goes; it appears whole or not at all.
+        The generalised map; it is written completely or not at all.
     mmu_m2 : float
-        Minimum mapping unit in square metres (CORINE: 250 000); 0 leaves small areas alone.
+        Minimum mapping unit in square metres (CORINE: 250 000); 0 keeps small areas.
     min_width_m : float
-        Minimum width in metres (CORINE: 100); 0 leaves narrow parts alone.
+        Minimum width in metres (CORINE: 100); 0 keeps narrow parts.
     priority : PriorityTable, name or path of one, optional
-        Who gets the ground, see `load_priority`; "auto" takes the shipped table of the legend where there is
-        one. Default: no class goes before another, the longest shared border decides.
+        Which neighbour gets a small area, see `load_priority`; "auto" uses the shipped table of the legend where
+        there is one. Default: no class is preferred, the longest shared border decides.
     edges : {"keep", "merge"}
-        "keep": areas cut by the edge of the map or by nodata may go on beyond and are no less than the unit;
-        "merge": they end there and are treated like all others.
+        "keep": areas cut by the edge of the map or by nodata may continue beyond it, and are kept; "merge": they
+        end there, and are treated like all others.
     exempt : sequence of str
         Codes of classes whose areas may be narrow, such as roads and rivers.
     mosaic : bool or sequence of MosaicRule
-        True takes the shipped rules of the legend.
+        True uses the shipped rules of the legend.
     rounds : int
-        Most rounds of width and unit, which undo each other a little. Most maps settle in 5 to 10, and
-        generalising a settled map again changes nothing (`Ledger.settled`); after 2 little is left to do.
+        Largest number of rounds of width and unit, which undo each other a little. Most maps settle in 5 to 10
+        rounds, and change little after 2. Generalising a settled map again changes nothing
+        (`ChangeLog.settled`).
     narrow_out : path, optional
-        Map of the ground that stays narrow: its classes, nodata elsewhere.
+        Map of the pixels that are still narrow: their classes, nodata elsewhere.
     plan : Plan, optional
         Strips and threads.
 
     Returns
     -------
-    ClassMap, Ledger
+    ClassMap, ChangeLog
 
     Raises
     ------
     GridError
-        If the CRS is in degrees, or the pixels are not square and a width is asked for.
+        If the CRS is in degrees, or the pixels are not square and there is a minimum width.
     LegendError
         If a code or table does not fit the legend.
     RecipeError
@@ -113,15 +114,15 @@ def generalise_map(
     folder = Path(out).parent
     folder.mkdir(parents=True, exist_ok=True)
     shape = (int(source.grid.shape[0]), int(source.grid.shape[1]))
-    clock = Clock(progress, task.passes)
+    counter = PassCounter(progress, task.passes)
     with ExitStack() as stack:
         first = stack.enter_context(ScratchRaster.like(shape, folder=folder))
         second = first
         if task.width is not None:
             second = stack.enter_context(ScratchRaster.like(shape, folder=folder))
         before = _load(source, first)
-        clock.tick()
-        steps = Steps(task, first, second, clock)
+        counter.tick()
+        steps = Steps(task, first, second, counter)
         steps.run()
         draw = None
         if narrow_out is not None:
@@ -129,8 +130,8 @@ def generalise_map(
             draw = _rows_to(writer)
         narrow = steps.survey(draw)
         after = _save(steps.current, source, out)
-        clock.finish()
-    ledger = Ledger(
+        counter.finish()
+    log = ChangeLog(
         legend=legend.address,
         pixel_m2=task.pixel_m2,
         mmu_m2=mmu_m2,
@@ -144,7 +145,7 @@ def generalise_map(
         below=tuple(steps.below),
         narrow=by_code(narrow, legend),
     )
-    return ClassMap(str(out), source.grid, legend), ledger
+    return ClassMap(str(out), source.grid, legend), log
 
 
 def _load(source: ClassMap, target: ScratchRaster) -> NDArray[np.int64]:
@@ -176,7 +177,7 @@ def _pixel_m(grid: GeoBox, *, square: bool) -> tuple[float, float]:
     if square and abs(width / height - 1) > 1e-3:
         raise GridError(
             f"The map's pixels are {width:g} x {height:g}; the minimum width needs square ones. Resample it "
-            f"(gdalwarp -r near -tr R R), or leave the width out."
+            f"(gdalwarp -r near -tr R R), or set the width to 0."
         )
     return width * factor, height * factor
 
@@ -185,8 +186,8 @@ def _ranks(priority: PriorityTable | str | Path | None, legend: Legend) -> NDArr
     if priority is None:
         return NO_PRIORITY
     if priority == "auto":
-        found = find_priority(legend)
-        return NO_PRIORITY if found is None else found.ranks
+        shipped = find_priority(legend)
+        return NO_PRIORITY if shipped is None else shipped.ranks
     table = priority if isinstance(priority, PriorityTable) else load_priority(priority, legend)
     return table.ranks
 

@@ -34,11 +34,11 @@ def label_regions(values: NDArray[np.unsignedinteger]) -> tuple[NDArray[np.int32
     Returns
     -------
     (rows, cols) array of int32, int
-        Labels from 0 on, and how many there are.
+        Labels from 0 on, and their number.
     """
     rows, cols = values.shape
     labels: NDArray[np.int32] = np.empty((rows, cols), np.int32)
-    parent = np.empty(rows * cols + 1, np.int32)  # touched as far as needed
+    parent = np.empty(rows * cols + 1, np.int32)  # only as much memory as is used
     count = np.int32(0)
     for i in range(rows):
         for j in range(cols):
@@ -63,7 +63,7 @@ def label_regions(values: NDArray[np.unsignedinteger]) -> tuple[NDArray[np.int32
                 count += np.int32(1)
             labels[i, j] = label
     final = np.int32(0)
-    # A parent is never above its child, so one pass numbers the roots and finds the root of all others.
+    # A parent is never above its child, so one pass numbers the roots and the other nodes.
     for x in range(count):
         if parent[x] == x:
             parent[x] = final
@@ -79,7 +79,7 @@ def label_regions(values: NDArray[np.unsignedinteger]) -> tuple[NDArray[np.int32
 
 @njit(nogil=True, cache=True)
 def measure_regions(values, labels, count, shared, at_top, at_bottom):  # type: ignore[no-untyped-def]
-    """Size, class and flags of each region, and how many entries its list of borders will have."""
+    """Size, class and flags of each region, and the number of entries in its list of borders."""
     rows, cols = labels.shape
     size = np.zeros(count, np.int64)
     value = np.zeros(count, np.uint8)
@@ -136,15 +136,15 @@ def measure_regions(values, labels, count, shared, at_top, at_bottom):  # type: 
 @njit(nogil=True, cache=True)
 def list_borders(labels, start, entries, small, shared):  # type: ignore[no-untyped-def]
     """
-    Neighbours and border lengths of the small regions; walks as `measure_regions` does, so all fit.
+    Neighbours and border lengths of the small regions, in the order of `measure_regions`.
 
-    The four ends below are one function by rights: called, it takes five times as long, for its counting of
+    The two blocks at the end are one function written out: calling it takes five times as long, because numba counts
     references to arrays.
     """
     rows, cols = labels.shape
     slot = np.empty(
         (small.size, 2), np.int32
-    )  # place of a region's next entry (-1 for none), latest neighbour
+    )  # index of a region's next entry (-1 for none), latest neighbour
     for x in range(small.size):
         slot[x, 0] = start[x] if small[x] else -1
         slot[x, 1] = -1
@@ -167,23 +167,23 @@ def list_borders(labels, start, entries, small, shared):  # type: ignore[no-unty
                     b = labels[i - 1, j]
                 if b == a or b < 0:
                     continue
-                place = slot[a, 0]
-                if place >= 0:
+                entry = slot[a, 0]
+                if entry >= 0:
                     if slot[a, 1] == b:
-                        border[place - 1] += 1
+                        border[entry - 1] += 1
                     else:
-                        neighbour[place] = b
-                        border[place] = 1
-                        slot[a, 0] = place + 1
+                        neighbour[entry] = b
+                        border[entry] = 1
+                        slot[a, 0] = entry + 1
                         slot[a, 1] = b
-                place = slot[b, 0]
-                if place >= 0:
+                entry = slot[b, 0]
+                if entry >= 0:
                     if slot[b, 1] == a:
-                        border[place - 1] += 1
+                        border[entry - 1] += 1
                     else:
-                        neighbour[place] = a
-                        border[place] = 1
-                        slot[b, 0] = place + 1
+                        neighbour[entry] = a
+                        border[entry] = 1
+                        slot[b, 0] = entry + 1
                         slot[b, 1] = a
     return neighbour, border
 
@@ -201,7 +201,7 @@ def join_rows(parent, above, below, first_above, first_below):  # type: ignore[n
 
 @njit(nogil=True, cache=True)
 def gather_parts(parent, size, flags, following, last):  # type: ignore[no-untyped-def]
-    """Add what is known of the parts of a region to its root, and chain the parts."""
+    """Add size and flags of the parts of a region to its root, and chain the parts."""
     for x in range(parent.size):
         root = find(parent, x)
         if root != x:
@@ -213,6 +213,6 @@ def gather_parts(parent, size, flags, following, last):  # type: ignore[no-untyp
 
 @njit(nogil=True, cache=True)
 def flatten(parent):  # type: ignore[no-untyped-def]
-    """Point every node straight at its root."""
+    """Make the root of every node its parent."""
     for x in range(parent.size):
         parent[x] = find(parent, x)

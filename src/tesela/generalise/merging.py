@@ -1,4 +1,4 @@
-"""Merging: kernels that give small regions to their neighbours on the graph, and paint the outcome."""
+"""Merging: kernels that give small regions of the graph to their neighbours, and paint the result."""
 
 from __future__ import annotations
 
@@ -337,7 +337,7 @@ def _queue_grown(area, taken, regions, rules, state):  # type: ignore[no-untyped
 
 @njit(nogil=True, cache=True)
 def paint_labels(labels, final, before, after, pixels):  # type: ignore[no-untyped-def]
-    """Fill `after` with the class of each label and count pixels by class before and after."""
+    """Fill `after` with the class of each label, and count pixels by class before and after."""
     rows, cols = labels.shape
     for i in range(rows):
         for j in range(cols):

@@ -1,4 +1,4 @@
-"""The opening of all classes at once by a disc, and what of a map it leaves out as narrow."""
+"""Morphological opening of all classes at once by a disc, and the narrow parts that it removes."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 @dataclass(frozen=True)
 class Disc:
     r"""
-    Pixels whose centres lie within half of `width_px` of the disc's centre.
+    Pixels whose centres are within half of `width_px` of the disc's centre.
 
-    The centre is the middle of a pixel or a corner between four, so that the disc is exactly
-    :math:`n = \lceil w \rceil` pixels wide and a strip of n pixels holds it while one of n - 1 does not.
+    The centre is the middle of a pixel or a corner between four, so the disc is exactly
+    :math:`n = \lceil w \rceil` pixels wide: it fits into a strip of n pixels, but not of n - 1.
     """
 
     width_px: float
@@ -45,7 +45,7 @@ class Disc:
 
     @property
     def area_px(self) -> int:
-        """Pixels of the disc; an area with fewer is narrow all over."""
+        """Pixels of the disc; an area with fewer is narrow everywhere."""
         runs = self.half_runs.astype(np.int64)
         if self.side_px % 2 == 0:
             return int(4 * runs.sum())
@@ -53,30 +53,30 @@ class Disc:
 
     @property
     def corner_steps(self) -> int:
-        """Steps from pixel to pixel by which a right-angled corner reaches past the disc laid into it."""
+        """Steps from pixel to pixel from a right-angled corner to the nearest pixel of a disc inside it."""
         runs = [int(run) + self.side_px % 2 for run in self.half_runs]
         full = len(runs)
         return min(full - run + full - 1 - row for row, run in enumerate(runs) if run > 0)
 
     @property
     def reach_px(self) -> int:
-        """How far away a pixel can lie and decide if another is narrow: disc, nodata beside it, corners."""
+        """Largest distance at which one pixel decides whether another is narrow: disc, nodata beside it, corners."""
         return 3 * self.side_px + 2 * self.corner_steps + 2
 
 
 @njit(nogil=True, cache=True)
 def open_classes(values, half, side):  # type: ignore[no-untyped-def]
     """
-    Which pixels lie in a disc of pixels all of one class, or all without one.
+    Mark the pixels of all discs that hold one class only, or only nodata.
 
-    A column x' whose nearest other class lies t rows beyond the disc's centre keeps the centre off
-    x' - half[t] to x' + half[t]; the union of such intervals is found by one sweep from each side, whatever
-    the width of the disc. The same sweeps dilate the centres that are left.
+    If the nearest other class in a column x' is t rows from the centre of a disc, no centre can be at
+    x' - half[t] to x' + half[t]. One sweep from each side computes the union of these intervals, whatever the width
+    of the disc. The same sweeps dilate the remaining centres.
 
     Parameters
     ----------
     values : (rows, cols) array of uint8
-        Every value is a class of its own, 0 too. No wall stands outside the array.
+        Every value is a class, also 0. Nothing outside the array limits a disc.
     half : array of int32
         `Disc.half_runs`.
     side : int
@@ -90,7 +90,7 @@ def open_classes(values, half, side):  # type: ignore[no-untyped-def]
     if side <= 1:
         return np.ones((rows, cols), np.bool_)
     even = 1 - side % 2
-    far = half.size  # distance at which nothing of the disc is left
+    far = half.size  # distance beyond the disc
     centres = np.zeros((rows, cols), np.bool_)
     above = np.empty((rows, cols), np.uint16)  # rows up to the nearest other class, at most far
     for x in range(cols):
@@ -101,7 +101,7 @@ def open_classes(values, half, side):  # type: ignore[no-untyped-def]
                 above[y, x] = 1
             else:
                 above[y, x] = min(above[y - 1, x] + 1, far)
-    beneath = np.full(cols, far, np.int32)  # the same downwards, of the lower central row
+    beneath = np.full(cols, far, np.int32)  # the same downwards, from the lower central row
     near = np.empty(cols, np.int32)
     for y in range(rows - 1 - even, -1, -1):
         low = y + even
@@ -170,11 +170,10 @@ def _dilate(centres, half, even, above):  # type: ignore[no-untyped-def]
 @njit(nogil=True, cache=True)
 def find_narrow(values, opened, corner_steps, exempt):  # type: ignore[no-untyped-def]
     """
-    Which pixels are parts narrower than the disc, given its opening.
+    Mark the parts that are narrower than the disc, given the opening.
 
-    Ground that the opening leaves out is a mere corner where it lies within `corner_steps` of opened ground
-    of its class, as at any right-angled corner; else it is a narrow part, up to where it joins the opened
-    ground.
+    Pixels that the opening removes are a corner, not a narrow part, if they are within `corner_steps` of opened
+    pixels of their class, as at any right-angled corner. A narrow part reaches as far as the opened pixels.
 
     Parameters
     ----------
@@ -189,7 +188,7 @@ def find_narrow(values, opened, corner_steps, exempt):  # type: ignore[no-untype
     (rows, cols) array of bool
     """
     rows, cols = values.shape
-    left = np.empty((rows, cols), np.bool_)  # left out by the opening and not (yet) known to be a corner
+    left = np.empty((rows, cols), np.bool_)  # removed by the opening, perhaps only a corner
     for y in range(rows):
         for x in range(cols):
             left[y, x] = not opened[y, x] and values[y, x] != 0 and not exempt[values[y, x]]
@@ -202,19 +201,19 @@ def find_narrow(values, opened, corner_steps, exempt):  # type: ignore[no-untype
 
 @njit(nogil=True, cache=True)
 def _grow(values, opened, narrow, steps):  # type: ignore[no-untyped-def]
-    """Strike from `narrow` what lies within `steps` of opened ground of its class; return what was struck."""
+    """Remove pixels within `steps` of opened pixels of their class from `narrow`; return these pixels."""
     rows, cols = values.shape
-    struck = np.zeros((rows, cols), np.bool_)
+    corners = np.zeros((rows, cols), np.bool_)
     front = _edge_of(values, narrow, opened)
     count = front.size
     for step in range(steps):
         for k in range(count):
             narrow.flat[front[k]] = False
-            struck.flat[front[k]] = True
+            corners.flat[front[k]] = True
         if step == steps - 1:
             break
         front, count = _next_front(values, front, count, narrow)
-    return struck
+    return corners
 
 
 @njit(nogil=True, cache=True)
@@ -228,7 +227,7 @@ def _next_front(values, front, count, among):  # type: ignore[no-untyped-def]
         for t in range(4):
             v, u = y + (t == 0) - (t == 1), x + (t == 2) - (t == 3)
             if 0 <= v < rows and 0 <= u < cols and among[v, u] and values[v, u] == values[y, x]:
-                among[v, u] = False  # marks it as taken; put back below
+                among[v, u] = False  # marks it as taken; set again below
                 new[size] = v * cols + u
                 size += 1
     for k in range(size):
@@ -238,7 +237,7 @@ def _next_front(values, front, count, among):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True)
 def _edge_of(values, inside, beside):  # type: ignore[no-untyped-def]
-    """Pixels inside that touch one beside them of their class."""
+    """Pixels of `inside` that touch a pixel of `beside` of their class."""
     rows, cols = values.shape
     first = np.zeros((rows, cols), np.bool_)
     for y in range(rows):
@@ -258,7 +257,7 @@ def _edge_of(values, inside, beside):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True)
 def _spread(values, front, narrow, corners, steps):  # type: ignore[no-untyped-def]
-    """Take the corners within `steps` of narrow ground of their class back into it."""
+    """Add the corners within `steps` of narrow pixels of their class to them."""
     count = front.size
     for _ in range(steps):
         front, count = _next_front(values, front, count, corners)
@@ -270,10 +269,9 @@ def _spread(values, front, narrow, corners, steps):  # type: ignore[no-untyped-d
 @njit(nogil=True, cache=True)
 def list_pixels(mask):  # type: ignore[no-untyped-def]
     """
-    Row x columns + column of the pixels in a mask.
+    List the pixels of a mask as row x columns + column.
 
-    Lists do not grow inside the loops over pixels: an array that may be replaced there costs a count of its
-    references at each use.
+    Two passes, because an array that grows inside the loop would cost a reference count at each use.
     """
     rows, cols = mask.shape
     count = 0

@@ -1,4 +1,4 @@
-"""The census: which classes of a map lie in each polygon, by exact area."""
+"""Polygon areas: the exact area of each class of a map in each polygon."""
 
 from __future__ import annotations
 
@@ -81,26 +81,26 @@ def add_zone_areas(
     scored: NDArray[np.float64],
 ) -> None:
     """
-    Add to polygons the area that they share with the pixels of each class; cut pixels count in part.
+    Add to polygons the area that they share with the pixels of each class; pixels on an edge count in part.
 
     Parameters
     ----------
     points, starts, holes
         Rings in pixels of the whole map, as in `polygon_areas`.
     rings : (polygons + 1,) array
-        Where each polygon's rings begin in `starts`.
+        First ring of each polygon in `starts`.
     chosen : array of int
-        Polygons that may touch the window.
+        Polygons that may overlap the window.
     corner : (int, int)
         Row and column of the window in the map.
     values, scores : (rows, cols) arrays of uint8
         Class values of the window, and a score of each pixel, 255 for none.
     plane_of : (256,) array
-        Plane of each value; negative: left out.
+        Plane of each value; negative for values without a plane.
     areas : (polygons, planes) array
-        Added to: area in pixels.
+        Area in pixels; added to.
     scored : (polygons, planes, 2) array
-        Added to: area in pixels that has a score, and the sum of area times score.
+        Area in pixels with a score, and the sum of area times score; added to.
     """
     none = np.empty((0, 0), np.uint8)
     _add_zones(
@@ -120,74 +120,74 @@ def add_zone_areas(
 
 _WINDOW_PX = 2048
 _TOLERANCE_PX = 0.01
-"""How far a reprojected edge of a polygon may lie from its true curve."""
+"""Largest distance between a reprojected edge of a polygon and its true curve."""
 
 
 @dataclass(frozen=True, eq=False)
-class Census:
+class PolygonAreas:
     """Areas of the classes of a map in polygons."""
 
     areas: NDArray[np.float64]
-    """(polygons, classes) area in pixels; pixels that an edge cuts count in part."""
+    """(polygons, classes) area in pixels; pixels on an edge count in part."""
     total: NDArray[np.float64]
-    """(polygons,) area of each polygon in pixels, with ground where the map has no data or does not reach."""
+    """(polygons,) area of each polygon in pixels, including parts without data or outside the map."""
     scored: NDArray[np.float64]
     """(polygons, classes, 2) area in pixels with a confidence, and the sum of area times confidence."""
 
     @property
     def seen(self) -> NDArray[np.float64]:
-        """(polygons,) share of each polygon where the map has a class; 0 for polygons without an area."""
-        shown = self.areas.sum(axis=1)
-        found: NDArray[np.float64] = np.divide(
-            shown, self.total, out=np.zeros(len(shown)), where=self.total > 0
+        """(polygons,) share of each polygon with a class in the map; 0 for polygons without an area."""
+        mapped = self.areas.sum(axis=1)
+        share: NDArray[np.float64] = np.divide(
+            mapped, self.total, out=np.zeros(len(mapped)), where=self.total > 0
         )
-        return found
+        return share
 
     @property
     def shares(self) -> NDArray[np.float64]:
-        """(polygons, classes) share of each class in the ground that the map shows; 0 where it shows nothing."""
-        shown = self.areas.sum(axis=1, keepdims=True)
-        found: NDArray[np.float64] = np.divide(
-            self.areas, shown, out=np.zeros(self.areas.shape), where=shown > 0
+        """(polygons, classes) share of each class in the mapped part; 0 for polygons without a mapped part."""
+        mapped = self.areas.sum(axis=1, keepdims=True)
+        shares: NDArray[np.float64] = np.divide(
+            self.areas, mapped, out=np.zeros(self.areas.shape), where=mapped > 0
         )
-        return found
+        return shares
 
     @property
     def confidence(self) -> NDArray[np.float64]:
         """(polygons,) mean confidence, NaN where there is none."""
         area, total = self.scored.sum(axis=1).T
-        found: NDArray[np.float64] = np.divide(total, area, out=np.full(len(area), np.nan), where=area > 0)
-        return found
+        mean: NDArray[np.float64] = np.divide(total, area, out=np.full(len(area), np.nan), where=area > 0)
+        return mean
 
 
 def measure_polygons(
     shapes: NDArray[np.object_], crs: str, source: ClassMap, *, confidence: str | Path | None = None
-) -> Census:
+) -> PolygonAreas:
     """
     Measure the classes of a map in polygons, window by window of the map.
 
-    The polygons stay in memory; one of 60 corners takes about a kilobyte here.
+    The polygons stay in memory; a polygon of 60 corners takes about a kilobyte.
 
     Parameters
     ----------
     shapes : (polygons,) array of shapely geometries
         Valid polygons and multipolygons.
     crs : str
-        Of the polygons.
+        CRS of the polygons.
     confidence : str or Path, optional
         Confidence raster of the map.
 
     Raises
     ------
     GridError
-        If the polygons cannot be brought to the map's CRS.
+        If the polygons cannot be transformed to the map's CRS.
     InputError
         If a file cannot be read.
     """
     plane = CellPlane.between(crs, source.grid, tolerance=_TOLERANCE_PX)
-    found = plane.outlines(shapes)
-    rings = np.searchsorted(found.owners, np.arange(len(shapes) + 1)).astype(np.int64)
-    bounds = _bounds(found, rings)
+    outlines = plane.outlines(shapes)
+    rings = np.searchsorted(outlines.owners, np.arange(len(shapes) + 1)).astype(np.int64)
+    bounds = _bounds(outlines, rings)
     classes = len(source.legend)
     areas, scored = np.zeros((len(shapes), classes)), np.zeros((len(shapes), classes, 2))
     position = source.legend.index_table.astype(np.int64)
@@ -202,9 +202,9 @@ def measure_polygons(
             if not chosen.size:
                 continue
             add_zone_areas(
-                found.points,
-                found.starts,
-                holes=found.holes,
+                outlines.points,
+                outlines.starts,
+                holes=outlines.holes,
                 rings=rings,
                 chosen=chosen,
                 corner=(row, col),
@@ -214,15 +214,15 @@ def measure_polygons(
                 areas=areas,
                 scored=scored,
             )
-    return Census(areas, found.areas(len(shapes)), scored)
+    return PolygonAreas(areas, outlines.areas(len(shapes)), scored)
 
 
-def _bounds(found: Outlines, rings: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(4, polygons) left, top, right and low of the polygons; those without a ring lie nowhere."""
+def _bounds(outlines: Outlines, rings: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(4, polygons) left, top, right and low of the polygons; NaN without a ring."""
     bounds = np.full((4, len(rings) - 1), np.nan)
     full = np.flatnonzero(rings[1:] > rings[:-1])
     if full.size:
-        first = found.starts[rings[full]]
-        bounds[:2, full] = np.minimum.reduceat(found.points, first).T
-        bounds[2:, full] = np.maximum.reduceat(found.points, first).T
+        first = outlines.starts[rings[full]]
+        bounds[:2, full] = np.minimum.reduceat(outlines.points, first).T
+        bounds[2:, full] = np.maximum.reduceat(outlines.points, first).T
     return bounds

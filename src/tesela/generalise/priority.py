@@ -1,4 +1,4 @@
-"""The priority table: which neighbour is to get the ground of an area that is too small or too narrow."""
+"""The priority table: which neighbour gets an area that is too small or too narrow."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tesela.io.legends import list_priorities, read_priority
 @dataclass(frozen=True)
 class PriorityTable:
     """
-    A score for each pair of classes, complete over a legend; the lowest score gets the ground.
+    A score for each pair of classes of a legend; the neighbour of lowest score gets the area.
 
     Examples
     --------
@@ -52,24 +52,24 @@ class PriorityTable:
         Build from the rows of a CSV: a matrix, or pairs with the columns CODE and PRI.
 
         A matrix has the area's class in its first column and one column for each neighbour's class. In pairs,
-        CODE is the neighbour's code ("211"), or the area's code and the neighbour's written together
-        ("121211"), which goes before the former.
+        CODE is the neighbour's code ("211"), or the area's and the neighbour's code together ("121211"), which
+        overrides the former.
 
         Raises
         ------
         LegendError
-            If a score is missing or no number, or a code can be read in two ways.
+            If a score is missing or is not a number, or a code has two meanings.
         """
         columns = [column.strip() for column in (rows[0] if rows else {})]
         if {column.upper() for column in columns} >= {"CODE", "PRI"}:
-            found = _read_pairs(name, legend, rows)
+            scores = _read_pairs(name, legend, rows)
         else:
-            found = _read_matrix(name, rows)
+            scores = _read_matrix(name, rows)
         missing = [
             f"{area}->{neighbour}"
             for area in legend.codes
             for neighbour in legend.codes
-            if area != neighbour and (area, neighbour) not in found
+            if area != neighbour and (area, neighbour) not in scores
         ]
         if missing:
             raise LegendError(
@@ -81,7 +81,7 @@ class PriorityTable:
             legend,
             tuple(
                 tuple(
-                    found.get((area, neighbour), 0.0) if area != neighbour else 0.0
+                    scores.get((area, neighbour), 0.0) if area != neighbour else 0.0
                     for neighbour in legend.codes
                 )
                 for area in legend.codes
@@ -96,7 +96,7 @@ def load_priority(source: str | Path, legend: Legend) -> PriorityTable:
     Parameters
     ----------
     source : str or Path
-        "tesela-corine-2", "tesela-corine-3" (proposals of ours, not the official table), or the path of a
+        "tesela-corine-2", "tesela-corine-3" (our proposals, not the official table), or the path of a
         CSV, see `PriorityTable.from_rows`.
 
     Raises
@@ -114,7 +114,7 @@ def find_priority(legend: Legend) -> PriorityTable | None:
 
 
 def _read_matrix(name: str, rows: Sequence[Mapping[str, object]]) -> dict[tuple[str, str], float]:
-    found = {}
+    scores = {}
     for number, row in enumerate(rows, start=2):
         (_, area), *cells = row.items()
         for neighbour, text in cells:
@@ -126,8 +126,8 @@ def _read_matrix(name: str, rows: Sequence[Mapping[str, object]]) -> dict[tuple[
                     f"or an empty cell, for each neighbour."
                 )
             if text.strip():
-                found[area.strip(), neighbour.strip()] = _number(name, number, text)
-    return found
+                scores[area.strip(), neighbour.strip()] = _number(name, number, text)
+    return scores
 
 
 def _read_pairs(name: str, legend: Legend, rows: Sequence[Mapping[str, str]]) -> dict[tuple[str, str], float]:

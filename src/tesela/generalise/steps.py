@@ -1,4 +1,4 @@
-"""The steps of a generalisation, one after another on the same ground."""
+"""The steps of a generalisation, one after another on the same raster."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from tesela.io.cog import BLOCK_PX
 from tesela.io.scratch import ScratchRaster
 
 Progress = Callable[[int, int], None]
-"""Given passes over the map done and in all."""
+"""Called with the passes over the map done and in total."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """What is asked for, in the units of the map."""
+    """Options of a generalisation, in the units of the map."""
 
     legend: Legend
     pixel_m: tuple[float, float]
@@ -67,30 +67,30 @@ class Task:
 
     @property
     def width(self) -> WidthRule | None:
-        """Rule of the minimum width, or None where it is no more than a pixel."""
+        """Rule of the minimum width, or None for a width of at most one pixel."""
         disc = Disc(self.min_width_m / self.pixel_m[0])
         return WidthRule(disc, self.ranks, self.exempt, self.edges) if disc.side_px > 1 else None
 
     @property
     def passes(self) -> int:
-        """Passes over the map at most, reading and writing included."""
+        """Largest number of passes over the map, including reading and writing."""
         return 3 + bool(self.rules) + (2 + 2 * self.rounds if self.width else 0)
 
 
 @dataclass
-class Clock:
-    """Counts passes over the map for whoever watches."""
+class PassCounter:
+    """Counts passes over the map and reports them."""
 
     progress: Progress | None
     total: int
     done: int = 0
 
     def tick(self) -> None:
-        """One pass is done."""
+        """Count one pass."""
         self._show(min(self.done + 1, self.total))
 
     def finish(self) -> None:
-        """All is done, perhaps in fewer rounds than were allowed."""
+        """Report the end, perhaps after fewer rounds than the limit."""
         self._show(self.total)
 
     def _show(self, done: int) -> None:
@@ -101,19 +101,19 @@ class Clock:
 
 @dataclass
 class Steps:
-    """The steps, on two scratch rasters of which one holds the map as it is."""
+    """The steps, on two scratch rasters; `current` holds the map."""
 
     task: Task
     current: ScratchRaster
     spare: ScratchRaster
-    clock: Clock
+    counter: PassCounter
     moves: list[Move] = field(default_factory=list)
     below: list[Remainder] = field(default_factory=list)
     rounds: int = 0
     settled: bool = False
 
     def run(self) -> None:
-        """Mosaics, then rounds of width and unit until nothing moves or the rounds are used up."""
+        """Mosaics, then rounds of width and unit, until the map stops changing or the rounds are used up."""
         task = self.task
         if task.rules:
             graph = self._graph(task.unit_px)
@@ -129,7 +129,7 @@ class Steps:
         self._drop_discs(width)
         latest = _digest(self.current)
         while self.rounds < task.rounds and not self.settled:
-            known = len(self.moves)
+            logged = len(self.moves)
             self.rounds += 1
             self._widen(width)
             if width.disc.area_px > task.unit_px:
@@ -138,10 +138,10 @@ class Steps:
             before, latest = latest, _digest(self.current)
             self.settled = before == latest
             if self.settled:
-                del self.moves[known:]  # what one step moved the other moved back
+                del self.moves[logged:]  # one step undid the moves of the other
 
     def _drop_discs(self, rule: WidthRule) -> None:
-        """Areas too small to hold the disc are narrow all over: they go whole, by the rules of the unit."""
+        """Areas too small for the disc are narrow everywhere; they go whole, by the rules of the unit."""
         graph = self._graph(rule.disc.area_px)
         self._merge(graph, rule.disc.area_px, exempt=self.task.exempt)
         self._paint(graph, "width")
@@ -150,7 +150,7 @@ class Steps:
         tally = widen(self.current, self.spare, rule=rule, plan=self.task.plan)
         self.current, self.spare = self.spare, self.current
         self.moves += moves_of(tally, self.task.legend, reason="width", round_number=self.rounds)
-        self.clock.tick()
+        self.counter.tick()
 
     def _apply_unit(self) -> None:
         task = self.task
@@ -168,15 +168,15 @@ class Steps:
     def _paint(self, graph: RegionGraph, reason: str) -> None:
         tally = paint_graph(graph, self.current.read, self.current, plan=self.task.plan)
         self.moves += moves_of(tally, self.task.legend, reason=reason, round_number=self.rounds)
-        self.clock.tick()
+        self.counter.tick()
 
     def survey(self, draw: Callable[[int, NDArray[np.uint8]], None] | None) -> NDArray[np.int64]:
-        """Pixels of what is narrow now, by class value; `draw` is given it by rows."""
+        """Pixels that are narrow now, by class value; `draw` gets them row by row."""
         rule = self.task.width
         counts = np.zeros(256, np.int64)
         if rule is not None:
             counts = survey_narrow(self.current, rule=rule, plan=self.task.plan, draw=draw)
-            self.clock.tick()
+            self.counter.tick()
         return counts
 
 
@@ -190,15 +190,15 @@ def _digest(raster: ScratchRaster) -> bytes:
 def _remainders(graph: RegionGraph, task: Task) -> list[Remainder]:
     roots = graph.roots
     roots = roots[graph.size[roots] < task.unit_px]
-    found: dict[tuple[str, str], list[int]] = {}
+    totals: dict[tuple[str, str], list[int]] = {}
     codes = {item.value: item.code for item in task.legend.classes}
     keys = graph.value[roots].astype(np.int64) * 256 + graph.flags[roots]
     for key in np.unique(keys):
         sizes = graph.size[roots[keys == key]]
         reason = flag_reason(int(key) % 256) if task.edges == "keep" else "alone"
-        entry = found.setdefault((codes[int(key) // 256], reason), [0, 0])
+        entry = totals.setdefault((codes[int(key) // 256], reason), [0, 0])
         entry[0] += len(sizes)
         entry[1] += int(sizes.sum())
     return [
-        Remainder(code, reason, areas, pixels) for (code, reason), (areas, pixels) in sorted(found.items())
+        Remainder(code, reason, areas, pixels) for (code, reason), (areas, pixels) in sorted(totals.items())
     ]

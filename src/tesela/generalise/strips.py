@@ -1,4 +1,4 @@
-"""The strip: a band of whole rows in which a large map is worked through."""
+"""The strip: a band of whole rows, the piece in which large maps are processed."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import TypeVar
 from tesela.core.machine import usable_cores
 
 STRIP_PX = 1 << 23
-"""Pixels of a strip: small enough for the cache of labels, large enough to keep seams rare."""
+"""Pixels of a strip: small enough for the processor's cache, large enough for few seams."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Strip:
-    """Rows `first` to `stop` of a map; together the strips of a map hold every row once."""
+    """Rows `first` to `stop` of a map; the strips of a map hold every row once."""
 
     number: int
     first: int
@@ -27,7 +27,7 @@ class Strip:
 
 @dataclass(frozen=True)
 class Plan:
-    """How the work is cut and shared out; the result never depends on it."""
+    """Size of the strips and number of threads; the result does not depend on them."""
 
     strip_px: int = STRIP_PX
     """Pixels of a strip, rounded up to whole rows."""
@@ -44,7 +44,7 @@ class Plan:
         ]
 
     def each(self, work: Callable[[Strip], T], strips: list[Strip]) -> Iterator[T]:
-        """Run `work` on each strip in threads and yield the results in order; few wait at a time."""
+        """Run `work` on the strips in threads and yield the results in order; only a few wait in memory."""
         threads = self.threads or usable_cores()
         if threads == 1 or len(strips) < 2:
             yield from map(work, strips)

@@ -1,12 +1,11 @@
 """
 Tracing: the outlines of a map's regions, each shared border with the same corners on both sides.
 
-Every region is walked with itself on the left. At a corner of the pixel lattice only the four pixels around
-it matter, so one pass over the rows finds all corners and links them to rings; memory grows with the
-outlines, not with the pixels. Where three or more regions meet, all of them get a corner, even one whose
-border runs straight on: neighbours then share whole edges, as coverage operations need. Where two parts of
-one region touch at a point, its ring is parted there, so that holes touch the outer ring instead of
-crossing it.
+Each ring has its region on the left. At a corner of the pixel lattice only the four pixels around it matter, so
+one pass over the rows lists all corners and links them to rings. Memory grows with the outlines, not with the
+pixels. Where three or more regions meet, all of them get a corner, even one whose border is straight there.
+Neighbours then share whole edges, as coverage operations need. Where two parts of one region touch at a point,
+its ring is split there, so that holes touch the outer ring and do not cross it.
 """
 
 from __future__ import annotations
@@ -23,14 +22,14 @@ from tesela.generalise.regions import RegionGraph
 
 @dataclass(frozen=True)
 class Tracing:
-    """Rings of all regions on the pixel lattice; those of one region follow each other, outer ring first."""
+    """Rings of all regions on the pixel lattice; the rings of one region are consecutive, the outer ring first."""
 
     points: NDArray[np.int32]
     """(points, 2) column and row of the corners; the first of each ring is repeated at its end."""
     starts: NDArray[np.int64]
-    """(rings + 1,) where each ring begins in `points`."""
+    """(rings + 1,) first point of each ring."""
     polygons: NDArray[np.int64]
-    """(regions + 1,) where each region's rings begin in `starts`."""
+    """(regions + 1,) first ring of each region."""
     regions: NDArray[np.int64]
     """(regions,) node of each region, in the order of their first pixels."""
 
@@ -48,22 +47,22 @@ def trace_regions(graph: RegionGraph, strips: Iterator[NDArray[np.int32]]) -> Tr
     Returns
     -------
     Tracing
-        The same for any cut into strips.
+        The same for any strips.
     """
     cols = graph.shape[1]
-    walk = _Walk(cols)
+    tracer = _Tracer(cols)
     above: NDArray[np.int32] = np.full(cols, -1, np.int32)
     first = 0
     for labels in strips:
-        walk.add(above, labels, first)
+        tracer.add(above, labels, first)
         above = labels[-1].copy()
         first += len(labels)
-    walk.add(above, np.full((1, cols), -1, np.int32), first)
-    return walk.finish()
+    tracer.add(above, np.full((1, cols), -1, np.int32), first)
+    return tracer.finish()
 
 
-class _Walk:
-    """Corners found so far, and those that wait for the next one along a column."""
+class _Tracer:
+    """Corners so far, and the open ends of edges along each column."""
 
     def __init__(self, cols: int) -> None:
         self._count = 0
@@ -110,9 +109,8 @@ class _Walk:
 
 @njit(nogil=True, cache=True, inline="always")
 def _out_of(quadrant, edges):  # type: ignore[no-untyped-def]
-    """First way out at or after a quadrant's own, turning from north over east and south to west."""
-    # quadrants: 0 north-west, 1 north-east, 2 south-east, 3 south-west; their own ways: north, east, south,
-    # west
+    """First edge at or after a quadrant's own, in the order north, east, south, west."""
+    # quadrants: 0 north-west, 1 north-east, 2 south-east, 3 south-west; their edges: north, east, south, west
     for step in range(4):
         turn = (quadrant + step) % 4
         if edges[turn]:
@@ -149,7 +147,7 @@ def _link_corners(  # type: ignore[no-untyped-def]
     edges = np.empty(4, np.bool_)
     arriving = np.empty(4, np.int64)
     leaving = np.empty(4, np.int64)
-    # ways into the corner of each quadrant (0 NW, 1 NE, 2 SE, 3 SW), with its pixel on the left: E, S, W, N
+    # direction of arrival in each quadrant (0 NW, 1 NE, 2 SE, 3 SW), with its pixel on the left: E, S, W, N
     for i in range(rows):
         east = np.int64(-1)
         west = np.int64(-1)
@@ -165,7 +163,7 @@ def _link_corners(  # type: ignore[no-untyped-def]
             if (a == b and c == d) or (a == c and b == d):
                 continue
             around[0], around[1], around[2], around[3] = a, b, d, c
-            # edges[k] parts quadrant k from k + 1: north, east, south, west of the corner
+            # edges[k] separates quadrant k from k + 1: north, east, south, west of the corner
             degree = 0
             for k in range(4):
                 edges[k] = around[k] != around[(k + 1) % 4]
@@ -175,22 +173,21 @@ def _link_corners(  # type: ignore[no-untyped-def]
                 arriving[k] = -1
                 leaving[k] = -1
             for k in range(4):
-                # pixel k is walked into the corner along the edge before it: k - 1
+                # the ring of pixel k arrives along the edge before it: k - 1
                 if around[k] < 0 or not edges[(k + 3) % 4]:
                     continue
                 out = _out_of(k, edges)
                 if degree == 4 and around[k] == around[(k + 2) % 4]:
                     out = (k + 2) % 4
                 if degree == 2 and (out + 2) % 4 == (k + 3) % 4:
-                    continue  # straight on, and nobody else meets here
+                    continue  # straight, and no other region meets here
                 xs[count], ys[count], region[count], following[count] = j, first + i, around[k], -1
                 arriving[(k + 3) % 4] = count
                 leaving[out] = count
                 count += 1
             if count == start:
                 continue
-            # an edge met on arriving from the west (3), going east; from the north (0), going south; and so
-            # on
+            # close or open the edges: from the west (3) going east, from the north (0) going south, and so on
             if arriving[3] >= 0:
                 following[east] = arriving[3]
             if arriving[0] >= 0:
@@ -212,7 +209,7 @@ def _link_corners(  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True)
 def _find_rings(following):  # type: ignore[no-untyped-def]
-    """First corner and closed length of each ring, in the order of their first corners."""
+    """First corner and closed length of each ring, in the order of the first corners."""
     seen = np.zeros(following.size, np.bool_)
     starts = np.zeros(following.size // 4 + 2, np.int64)
     corners = np.empty(following.size // 4 + 1, np.int64)
@@ -236,17 +233,17 @@ def _find_rings(following):  # type: ignore[no-untyped-def]
 def _lay_rings(  # type: ignore[no-untyped-def]
     following, xs, ys, corners, starts, order
 ):
-    """Corners of the rings, one after the other in `order`, and where each begins."""
+    """Corners of the rings in `order`, and the first of each."""
     points = np.empty((starts[-1], 2), np.int32)
     laid = np.empty(order.size + 1, np.int64)
     laid[0] = 0
-    place = 0
+    index = 0
     for k in range(order.size):
         ring = order[k]
         at = corners[ring]
         for _ in range(starts[ring + 1] - starts[ring]):
-            points[place, 0], points[place, 1] = xs[at], ys[at]
-            place += 1
+            points[index, 0], points[index, 1] = xs[at], ys[at]
+            index += 1
             at = following[at]
-        laid[k + 1] = place
+        laid[k + 1] = index
     return points, laid

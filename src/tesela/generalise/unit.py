@@ -1,4 +1,4 @@
-"""The minimum mapping unit: smallest first, each area under it goes to a neighbour."""
+"""The minimum mapping unit: each smaller area goes to a neighbour, the smallest area first."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from tesela.generalise.strips import Plan, Strip
 from tesela.io.scratch import ScratchRaster
 
 NO_PRIORITY = np.zeros((256, 256), np.int32)
-"""Ranks under which every neighbour is as good as any other."""
+"""Ranks without any preference between neighbours."""
 NO_CLASSES = np.zeros(256, np.bool_)
 
 
 @dataclass(frozen=True)
 class Tally:
-    """What one step moved, counted in its own input areas."""
+    """Areas and pixels that one step moved, by the areas of its input."""
 
     areas: NDArray[np.int64]
     """(256, 256): areas, by class value before and after."""
     pixels: NDArray[np.int64]
-    """(256, 256): pixels, by class value before and after; the diagonal is ground that stayed."""
+    """(256, 256): pixels, by class value before and after; the diagonal holds unchanged pixels."""
 
     @property
     def moved_px(self) -> int:
@@ -42,25 +42,25 @@ def drop_small_areas(
     plan: Plan | None = None,
 ) -> NDArray[np.uint8]:
     r"""
-    Give every area under the unit to a neighbour, smallest first.
+    Give every area under the unit to a neighbour, the smallest area first.
 
-    An area is a set of 4-connected pixels of one class. Areas are taken by size; of those that have the same
-    size and touch, the one of the lower class value goes first. Each takes the class whose rank for it is
-    lowest, then the class with which it shares the longest border, then that of the largest neighbour (as it
-    was before any area of this size was taken), then the lowest value, and becomes one area with all its
-    neighbours of that class. No rule looks at positions, so a mirrored or turned map gives the mirrored or
-    turned answer.
+    An area is a set of 4-connected pixels of one class. Areas are processed by size; of areas of one size that
+    touch, the one with the lower class value goes first. Each area takes the class of lowest rank, then of the
+    longest shared border, then of the largest neighbour (before any area of this size was processed), then of the
+    lowest value. It becomes one area with all its neighbours of that class. No rule depends on positions, so a
+    flipped or rotated map gives the flipped or rotated result.
 
     Parameters
     ----------
     values : (rows, cols) array of uint8
-        Class values; 0 is nodata, never changed nor given away.
+        Class values; 0 is nodata and never changes.
     unit_px : int
-        Minimum mapping unit in pixels: areas with fewer are given away.
+        Minimum mapping unit in pixels; areas with fewer pixels are given away.
     ranks : (256, 256) array of int32
         Rank of a neighbour's class (column) for an area's class (row), by value; lower is better.
     edges : {"keep", "merge"}
-        What happens to areas cut by the edge of the map or by nodata, whose true size is not known.
+        "keep" keeps areas that the edge of the map or nodata cuts, because their true size is unknown; "merge"
+        treats them like all others.
 
     Returns
     -------
@@ -91,7 +91,7 @@ def merge_graph(
     exempt: NDArray[np.bool_] = NO_CLASSES,
 ) -> None:
     """
-    Merge the regions under the unit, by the rules of `drop_small_areas`; their lists of borders are used up.
+    Merge the regions under the unit, by the rules of `drop_small_areas`, and drop the lists of borders.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def merge_graph(
 
 
 def paint_graph(graph: RegionGraph, read: Reader, target: ScratchRaster, *, plan: Plan) -> Tally:
-    """Write the classes of the merged regions and count what moved; `target` may be the raster read from."""
+    """Write the classes of the merged regions and count the moves; `target` may be the raster that is read."""
     final = graph.final_values()
     areas = np.zeros((256, 256), np.int64)
     count_areas(graph.before, final, graph.whole, areas)
@@ -127,7 +127,7 @@ def paint_graph(graph: RegionGraph, read: Reader, target: ScratchRaster, *, plan
 
 
 def _shared_rows(graph: RegionGraph, read: Reader) -> dict[int, NDArray[np.uint8]]:
-    """Row above each strip as it was, for relabelling after the strip above has been overwritten."""
+    """Row above each strip before painting, because the strip above may be overwritten when the strip is labelled."""
     if graph.labels:
         return {}
     return {strip.number: read(strip.first - 1, strip.first).copy() for strip in graph.strips[1:]}
@@ -143,7 +143,7 @@ def _with_shared(read: Reader, rows: dict[int, NDArray[np.uint8]], strip: Strip)
 
 
 def flag_reason(flags: int) -> str:
-    """Why a region under the unit was left: cut by the edge, by nodata, or without a neighbour."""
+    """Why a region under the unit remains: cut by the edge, cut by nodata, or without a neighbour."""
     if flags & AT_EDGE:
         return "edge"
     return "nodata" if flags & AT_NODATA else "alone"

@@ -1,4 +1,4 @@
-"""Updating: which polygons of an old map no longer hold, by what a new map shows in them."""
+"""Updating: which polygons of an old map are out of date, by the classes of a new map in them."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tesela.core.crosswalk import TO_NODATA, Crosswalk
 from tesela.core.errors import GridError, InputError
 from tesela.core.grid import unit_m
 from tesela.core.legend import Legend
-from tesela.generalise.error_likelihood import Suspicion, suspect
-from tesela.generalise.polygon_areas import Census, measure_polygons
+from tesela.generalise.error_likelihood import ErrorLikelihood, error_likelihood
+from tesela.generalise.polygon_areas import PolygonAreas, measure_polygons
 from tesela.io.layers import Category, category_style, write_layer
 from tesela.io.legends import list_legends, load_crosswalk, load_legend
 from tesela.io.maps import ClassMap
@@ -33,32 +33,32 @@ VERDICTS = (
     Category("holds", "holds", "#1a9641"),
     Category("unseen", "unseen: no map here, or no class", "#bdbdbd"),
 )
-"""What is said of a polygon, and how it is drawn."""
+"""Verdicts on a polygon, with labels and colours."""
 
 
 @dataclass(frozen=True)
 class UpdateRule:
     """
-    Thresholds of the verdicts, as shares of the ground that the map shows of a polygon.
+    Thresholds of the verdicts, as shares of the mapped part of a polygon.
 
-    A map finds some classes hardly anywhere (mosaics), so a polygon is held against what polygons of its
-    class usually show: the median share of their own class.
+    A map rarely predicts some classes (mosaics). So the share of a polygon's own class is compared with the usual
+    share: the median of the polygons of that class.
     """
 
     slack: float = 0.15
-    """A polygon holds if it shows no more than this less of its own class than is usual, ..."""
+    """A polygon holds if its own class is at most this much below the usual share, ..."""
     least: float = 0.25
-    """... shows at least this share of it, and no other class explains it better."""
+    """... has at least this share, and no other class explains the polygon better."""
     lost: float = 0.4
-    """It has changed if it shows this much less of its own class than is usual, ..."""
+    """It has changed if its own class is at least this much below the usual share, ..."""
     changed: float = 0.5
     """... one other class has at least this share, ..."""
     confidence: float = 40.0
     """... with at least this mean confidence (0 to 100), and another class explains it better."""
     seen: float = 0.5
-    """Of polygons of which the map shows less than this share nothing is said."""
+    """Polygons with a smaller mapped part get the verdict "unseen"."""
     part_ha: float | None = None
-    """From this area of one other class a polygon does not hold; for generalised maps (CORINE: 5)."""
+    """A polygon with this area of one other class does not hold; for generalised maps (CORINE: 5)."""
 
     def __post_init__(self) -> None:
         names = ("slack", "least", "lost", "changed", "seen")
@@ -84,30 +84,29 @@ def update_polygons(
     rule: UpdateRule | None = None,
 ) -> VectorLayer:
     """
-    Judge every polygon of an old map by a new map, and write them with the most urgent first.
+    Evaluate every polygon of an old map with a new map, and write the polygons with the most urgent first.
 
     Parameters
     ----------
     polygons : VectorLayer
-        The old map, in any CRS; it stays in memory.
+        The old map, in any CRS; it is read into memory.
     source : ClassMap
-        The new map, best as it was predicted: generalising hides what speaks against a polygon.
+        The new map. Use it before generalisation, which removes evidence against a polygon.
     out : str or Path
-        GeoPackage with a style by verdict, or GeoParquet. To the fields of the old map it adds: rank (1 is
-        the most urgent), urgency (0 to 100, see `tesela.generalise.error_likelihood`), verdict (changed, doubtful,
-        holds, unseen), old_class (the map's class that the old code stands for), own_share and usual_share
-        (of that class, here and in most polygons of the old class), majority and purity (the class with the
-        largest share, and that share), likely (the class whose polygons usually look like this one),
-        other_ha (largest area of one other class), confidence, seen, area_ha and one share_CODE for each
-        class of the map; an old field of such a name gets ``_old`` at its end. Shares are exact areas of
-        the ground that the map shows of a polygon.
+        GeoPackage with a style by verdict, or GeoParquet. It adds these fields: rank (1 is the most urgent),
+        urgency (0 to 100, see `tesela.generalise.error_likelihood`), verdict (changed, doubtful, holds, unseen),
+        old_class (the map's class for the old code), own_share and usual_share (of that class, here and in most
+        polygons of the old class), majority and purity (the class with the largest share, and that share), likely
+        (the class whose polygons usually look like this one), other_ha (largest area of one other class),
+        confidence, seen, area_ha and one share_CODE for each class of the map. An old field of the same name gets
+        the suffix ``_old``. Shares are exact areas divided by the mapped part of the polygon.
     field : str
         Field of the old codes.
     crosswalk : Crosswalk, optional
-        From the old codes to the legend of the map. A code that it splits stands for all its targets.
+        From the old codes to the legend of the map. A code that it splits means any of its targets.
     codes_from : str, optional
-        Legend that the old codes are drawn in, if there is no `crosswalk`; default: the map's own tree, at
-        any level from the map's down.
+        Legend of the old codes, if there is no `crosswalk`; default: the map's legend, at its level or a finer
+        one.
     confidence : str or Path, optional
         Confidence raster of the map.
     rule : UpdateRule, optional
@@ -115,7 +114,7 @@ def update_polygons(
     Raises
     ------
     GridError
-        If the polygons do not lie on the map.
+        If the polygons do not overlap the map.
     InputError
         If a file cannot be read or written, or there is no such field.
     LegendError
@@ -145,27 +144,27 @@ def evaluate_polygons(
     confidence: str | Path | None = None,
     rule: UpdateRule | None = None,
 ) -> gpd.GeoDataFrame:
-    """Judge polygons in memory, most urgent first; parameters, fields and errors are those of `update_polygons`."""
+    """Evaluate polygons in memory, most urgent first; parameters, fields and errors as in `update_polygons`."""
     rule = rule or UpdateRule()
     name = polygons.require_field(field)
     frame = read_layer(polygons)
     codes = code_texts(frame[name])
-    walk = crosswalk or _find_crosswalk(codes, source.legend, codes_from)
-    stands_for, kinds = _kinds(codes, walk, source.legend, where=f"Field '{name}' of {polygons.path}")
-    census = measure_polygons(frame.geometry.to_numpy(), polygons.crs, source, confidence=confidence)
-    if not (census.seen > 0).any():
+    crosswalk = crosswalk or _find_crosswalk(codes, source.legend, codes_from)
+    code_shares, kinds = _kinds(codes, crosswalk, source.legend, where=f"Field '{name}' of {polygons.path}")
+    measured = measure_polygons(frame.geometry.to_numpy(), polygons.crs, source, confidence=confidence)
+    if not (measured.seen > 0).any():
         raise GridError(
-            f"{polygons.path} does not lie on {source.path}: no polygon holds a mapped pixel. Check the "
+            f"{polygons.path} does not overlap {source.path}: no polygon has a mapped pixel. Check the "
             "coordinate systems of both."
         )
-    judged = (census.seen >= max(rule.seen, 1e-9)) & (stands_for[kinds].sum(axis=1) > 0)
-    suspicion = suspect(census.areas, stands_for, kinds, judged=judged)
-    columns = _columns(census, suspicion, source.legend, pixel_ha=_pixel_ha(source))
-    columns["verdict"] = _verdicts(census, suspicion, columns, rule=rule, judged=judged)
-    order = np.lexsort((-census.total, -suspicion.urgency, ~judged))
+    evaluated = (measured.seen >= max(rule.seen, 1e-9)) & (code_shares[kinds].sum(axis=1) > 0)
+    likelihood = error_likelihood(measured.areas, code_shares, kinds, evaluated=evaluated)
+    columns = _columns(measured, likelihood, source.legend, pixel_ha=_pixel_ha(source))
+    columns["verdict"] = _verdicts(measured, likelihood, columns, rule=rule, evaluated=evaluated)
+    order = np.lexsort((-measured.total, -likelihood.urgency, ~evaluated))
     ranks = np.empty(len(order), np.int64)
     ranks[order] = np.arange(1, len(order) + 1)
-    table = {"rank": ranks, "urgency": suspicion.urgency, "verdict": columns.pop("verdict")} | columns
+    table = {"rank": ranks, "urgency": likelihood.urgency, "verdict": columns.pop("verdict")} | columns
     taken = {
         item: f"{item}_old" for item in frame.columns if item.lower() in table
     }  # GeoPackage ignores case
@@ -174,65 +173,65 @@ def evaluate_polygons(
 
 
 def _columns(
-    census: Census, suspicion: Suspicion, legend: Legend, *, pixel_ha: float
+    measured: PolygonAreas, likelihood: ErrorLikelihood, legend: Legend, *, pixel_ha: float
 ) -> dict[str, NDArray[np.generic]]:
     codes = np.array([*legend.codes, ""], object)
-    shares, shown = census.shares, census.areas.sum(axis=1) > 0
-    largest = np.where(shown, shares.argmax(axis=1), len(legend))
-    other = np.where(suspicion.own, 0.0, census.areas)
+    shares, mapped = measured.shares, measured.areas.sum(axis=1) > 0
+    largest = np.where(mapped, shares.argmax(axis=1), len(legend))
+    other = np.where(likelihood.own, 0.0, measured.areas)
     table: dict[str, NDArray[np.generic]] = {
-        "old_class": codes[suspicion.main],
-        "own_share": np.where(suspicion.own, shares, 0.0).sum(axis=1),
-        "usual_share": suspicion.usual,
+        "old_class": codes[likelihood.main],
+        "own_share": np.where(likelihood.own, shares, 0.0).sum(axis=1),
+        "usual_share": likelihood.usual,
         "majority": codes[largest],
         "purity": shares.max(axis=1),
-        "likely": codes[np.where(shown, suspicion.likely, len(legend))],
+        "likely": codes[np.where(mapped, likelihood.likely, len(legend))],
         "other_ha": other.max(axis=1) * pixel_ha,
-        "confidence": census.confidence,
-        "seen": np.minimum(census.seen, 1.0),
-        "area_ha": census.total * pixel_ha,
+        "confidence": measured.confidence,
+        "seen": np.minimum(measured.seen, 1.0),
+        "area_ha": measured.total * pixel_ha,
     }
     return table | {f"share_{item.code}": shares[:, k] for k, item in enumerate(legend.classes)}
 
 
 def _verdicts(
-    census: Census,
-    suspicion: Suspicion,
+    measured: PolygonAreas,
+    likelihood: ErrorLikelihood,
     columns: dict[str, NDArray[np.generic]],
     *,
     rule: UpdateRule,
-    judged: NDArray[np.bool_],
+    evaluated: NDArray[np.bool_],
 ) -> NDArray[np.object_]:
-    shares = np.where(suspicion.own, 0.0, census.shares)
+    shares = np.where(likelihood.own, 0.0, measured.shares)
     other, which = shares.max(axis=1), shares.argmax(axis=1)
-    area, score = census.scored[np.arange(len(which)), which].T
+    area, score = measured.scored[np.arange(len(which)), which].T
     sure = np.divide(score, area, out=np.full(len(area), 100.0), where=area > 0) >= rule.confidence
     own = np.asarray(columns["own_share"], np.float64)
-    loss, better = suspicion.usual - own, suspicion.evidence > 0
+    loss, better = likelihood.usual - own, likelihood.evidence > 0
     holds = (loss <= rule.slack) & (own >= rule.least) & ~better
     if rule.part_ha is not None:
         holds &= np.asarray(columns["other_ha"], np.float64) < rule.part_ha
     changed = (loss >= rule.lost) & (other >= rule.changed) & sure & better
-    found = np.where(changed, "changed", np.where(holds, "holds", "doubtful"))
-    return np.where(judged, found, "unseen").astype(object)
+    verdicts = np.where(changed, "changed", np.where(holds, "holds", "doubtful"))
+    return np.where(evaluated, verdicts, "unseen").astype(object)
 
 
 def _kinds(
-    codes: NDArray[np.object_], walk: Crosswalk, legend: Legend, *, where: str
+    codes: NDArray[np.object_], crosswalk: Crosswalk, legend: Legend, *, where: str
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """(kinds, classes) shares of the classes that each kind of old code stands for, and each polygon's kind."""
-    if walk.target != legend:
+    """(kinds, classes) shares of the classes in each kind of old code, and the kind of each polygon."""
+    if crosswalk.target != legend:
         raise InputError(
-            f"The crosswalk leads to legend '{walk.target.address}', but the map is in '{legend.address}'. "
-            "Use one that leads there."
+            f"The crosswalk is to legend '{crosswalk.target.address}', but the map has legend '{legend.address}'. "
+            "Use a crosswalk to that legend."
         )
     present, number = np.unique(codes.astype(str), return_inverse=True)
-    walk.values_of(present.tolist(), where=where)
+    crosswalk.values_of(present.tolist(), where=where)
     shares = np.zeros((len(present), len(legend)))
-    place = {code: row for row, code in enumerate(present.tolist())}
-    for item in walk.rows:
-        if item.code in place and item.to != TO_NODATA:
-            shares[place[item.code], legend.codes.index(item.to)] += item.share
+    rows = {code: row for row, code in enumerate(present.tolist())}
+    for item in crosswalk.rows:
+        if item.code in rows and item.to != TO_NODATA:
+            shares[rows[item.code], legend.codes.index(item.to)] += item.share
     kinds, kind = np.unique(shares, axis=0, return_inverse=True)
     return kinds, kind.ravel()[number]
 
@@ -241,11 +240,11 @@ def _find_crosswalk(codes: NDArray[np.object_], legend: Legend, codes_from: str 
     if codes_from is not None:
         return load_crosswalk(codes_from, legend)
     level: Legend | None = load_legend(legend.name) if legend.name in list_legends() else legend
-    found = []
+    crosswalks = []
     while level is not None and level.depth >= legend.depth:
-        found.append(Crosswalk.identity(level, legend.depth))
+        crosswalks.append(Crosswalk.identity(level, legend.depth))
         level = level.upper
-    return min(found, key=lambda walk: len(walk.missing(codes)))
+    return min(crosswalks, key=lambda item: len(item.missing(codes)))
 
 
 def _pixel_ha(source: ClassMap) -> float:

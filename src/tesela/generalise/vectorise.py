@@ -1,4 +1,4 @@
-"""Vectorising: the areas of a class map as polygons that tile the ground without gaps and overlaps."""
+"""Vectorising: the areas of a class map as polygons without gaps or overlaps."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ def vectorise_map(
     """
     Write the areas of a map as polygons.
 
-    An area is a set of 4-connected pixels of one class. Each border between two areas has the same corners
-    on both sides, so the polygons tile the mapped ground: no gaps, no overlaps. Simplification moves shared
-    borders once, for both neighbours.
+    An area is a set of 4-connected pixels of one class. Each border between two areas has the same corners on both
+    sides, so the polygons cover the mapped area without gaps or overlaps. Simplification moves shared borders once,
+    for both neighbours.
 
     Parameters
     ----------
@@ -56,23 +56,23 @@ def vectorise_map(
     out : str or Path
         GeoPackage, with a style in the legend's colours, or GeoParquet with a ``.qml`` beside it. Fields:
         id, code, name, area_m2, area_ha, perimeter_m and, with `confidence`, confidence (0 to 100, mean of
-        the area's pixels). Areas and lengths are those of the polygon as it is written.
+        the area's pixels). Areas and lengths are those of the written polygons.
     simplify_m : float, optional
-        Smooth borders by the Visvalingam-Whyatt rule: a corner goes while the triangle that it makes with
-        its neighbours is smaller than `simplify_m` squared, least first. Meeting points of three areas
-        stay, and every area stays: at the most it becomes a triangle.
+        Smooth borders by the Visvalingam-Whyatt rule: a corner is removed while its triangle with the
+        neighbouring corners is smaller than `simplify_m` squared, the smallest first. Points where three areas
+        meet remain, and so does every area, at least as a triangle.
     simplify_border : bool
-        Simplify the outer limits of the mapped ground too; by default they stay where they are, so that the
-        mapped area stays what it was, and sheets still meet.
+        Also simplify the outer limits of the map. By default they do not move, so that the mapped area does not
+        change and adjacent sheets still meet.
     confidence : str or Path, optional
         Confidence raster of the map.
 
     Raises
     ------
     GridError
-        If lengths are asked for and the map's CRS is not in metres or another unit of length.
+        If `simplify_m` is given and the map's CRS has no unit of length.
     InputError
-        If the map holds no class, a file cannot be read or written, or simplification went wrong.
+        If the map has no class, a file cannot be read or written, or simplification fails.
     """
     frame = polygons_of(
         source, simplify_m=simplify_m, simplify_border=simplify_border, confidence=confidence, plan=plan
@@ -107,7 +107,7 @@ def polygons_of(
         scores = None if confidence is None else stack.enter_context(ConfidenceReader(confidence))
         graph, tracing, sums = _trace(source.grid, reader, scores, plan=plan or Plan(threads=1))
     values = graph.final_values()[tracing.regions]
-    shapes = _place(tracing, source.grid)
+    shapes = _polygons(tracing, source.grid)
     if tolerance:
         shapes = simplify_coverage(shapes, tolerance, border=simplify_border)
     area_m2, perimeter_m = _measure(shapes, source.grid)
@@ -132,27 +132,27 @@ def simplify_coverage(
     shapes: NDArray[np.object_], tolerance: float, *, border: bool = False
 ) -> NDArray[np.object_]:
     """
-    Simplify polygons that tile the ground, so that they still do.
+    Simplify a coverage: polygons without gaps or overlaps, before and after.
 
     Parameters
     ----------
     shapes : (polygons,) array of polygons
         Neighbours have the same corners along shared borders.
     tolerance : float
-        Square root of the area of the largest triangle that may go, in units of the CRS.
+        Square root of the area of the largest triangle that is removed, in units of the CRS.
     border : bool
-        Simplify the outer limits too.
+        Also simplify the outer limits.
 
     Raises
     ------
     InputError
-        If a polygon would vanish or cross itself; none was seen to.
+        If a polygon would vanish or cross itself, which has not been observed.
     """
     simple: NDArray[np.object_] = shapely.coverage_simplify(shapes, tolerance, simplify_boundary=border)
     broken = int((~shapely.is_valid(simple) | ~(shapely.area(simple) > 0)).sum())
     if broken:
         raise InputError(
-            f"Simplification by {tolerance:g} would spoil {broken} polygons; simplify less, or not at all."
+            f"Simplification by {tolerance:g} would make {broken} polygons invalid; use a smaller length."
         )
     return simple
 
@@ -168,14 +168,14 @@ def _trace(
     graph = build_graph(read, (rows, cols), unit_px=0, plan=plan)
     values = graph.final_values()
     if not len(values):
-        raise InputError(f"{reader.map.path}: holds no class, only nodata; there is nothing to vectorise.")
+        raise InputError(f"{reader.map.path}: has no class, only nodata; there is nothing to vectorise.")
     root = np.append(graph.parent, np.int32(-1))
     sums = None if scores is None else np.zeros((2, len(values)))
 
     def labels() -> Iterator[NDArray[np.int32]]:
         for strip in graph.strips:
-            found = graph.strip_labels(strip, read)
-            regions = root[np.where(found < 0, -1, found + graph.offsets[strip.number])]
+            own = graph.strip_labels(strip, read)
+            regions = root[np.where(own < 0, -1, own + graph.offsets[strip.number])]
             if scores is not None and sums is not None:
                 window = window_grid(grid, strip.first, 0, strip.stop - strip.first, cols)
                 _add_scores(regions, scores.read(window), sums)
@@ -195,7 +195,7 @@ def _add_scores(regions, scores, sums):  # type: ignore[no-untyped-def]
                 sums[1, region] += scores[i, j]
 
 
-def _place(tracing: Tracing, grid: GeoBox) -> NDArray[np.object_]:
+def _polygons(tracing: Tracing, grid: GeoBox) -> NDArray[np.object_]:
     at = grid.affine
     x, y = tracing.points[:, 0].astype(np.float64), tracing.points[:, 1].astype(np.float64)
     points = np.stack([at.a * x + at.b * y + at.c, at.d * x + at.e * y + at.f], axis=1)
@@ -206,7 +206,7 @@ def _place(tracing: Tracing, grid: GeoBox) -> NDArray[np.object_]:
 
 
 def _measure(shapes: NDArray[np.object_], grid: GeoBox) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Areas in m² and perimeters in m: in the plane of a projected CRS, else on the ellipsoid."""
+    """Areas in m² and perimeters in m, in the plane of a projected CRS or on the ellipsoid."""
     assert grid.crs is not None
     if grid.crs.projected:
         unit = unit_m(grid, what="Area")
@@ -214,10 +214,10 @@ def _measure(shapes: NDArray[np.object_], grid: GeoBox) -> tuple[NDArray[np.floa
     globe = pyproj.CRS.from_wkt(grid.crs.to_wkt()).get_geod()
     if globe is None:
         raise GridError(
-            f"The map's CRS ({grid.crs}) has neither lengths nor an ellipsoid; warp it (gdalwarp -t_srs)."
+            f"The map's CRS ({grid.crs}) has neither a unit of length nor an ellipsoid; warp it (gdalwarp -t_srs)."
         )
-    found = np.array([globe.geometry_area_perimeter(shapely.orient_polygons(shape)) for shape in shapes])
-    return np.abs(found[:, 0]), found[:, 1]
+    measures = np.array([globe.geometry_area_perimeter(shapely.orient_polygons(shape)) for shape in shapes])
+    return np.abs(measures[:, 0]), measures[:, 1]
 
 
 def _present(legend: Legend, frame: gpd.GeoDataFrame) -> Legend:

@@ -1,4 +1,4 @@
-"""The minimum width: parts of areas narrower than it go to the ground beside them."""
+"""The minimum width: narrower parts of areas go to the areas beside them."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from tesela.io.scratch import ScratchRaster
 
 @dataclass(frozen=True)
 class Moves:
-    """What moved in a strip."""
+    """Pixels that changed class in a strip, and their connected pieces."""
 
     pixels: NDArray[np.int64]
     codes: NDArray[np.uint16]
-    """Class before x 256 + class after, of each piece of ground that moved."""
+    """Class before x 256 + class after, of each piece."""
     top: NDArray[np.int32]
     bottom: NDArray[np.int32]
 
@@ -35,13 +35,13 @@ def count_moves(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> Moves:
     pixels = np.zeros((256, 256), np.int64)
     _code_moves(before, after, codes, pixels)
     labels, count = label_regions(codes)
-    found = np.zeros(count, np.uint16)
-    _first_codes(labels, codes, found)
-    return Moves(pixels, found, labels[0].copy(), labels[-1].copy())
+    piece_codes = np.zeros(count, np.uint16)
+    _piece_codes(labels, codes, piece_codes)
+    return Moves(pixels, piece_codes, labels[0].copy(), labels[-1].copy())
 
 
 class Pieces:
-    """Counts connected pieces of ground that moved alike, across strips."""
+    """Counts connected pieces of pixels with the same change, across strips."""
 
     def __init__(self) -> None:
         self._codes: list[NDArray[np.uint16]] = []
@@ -50,7 +50,7 @@ class Pieces:
         self._count = 0
 
     def add(self, moves: Moves) -> None:
-        """Take the next strip, downwards."""
+        """Add the next strip below."""
         first = self._count
         if self._bottom is not None:
             self._seams.append((self._bottom[0], moves.top, self._bottom[1], first))
@@ -80,12 +80,12 @@ def _code_moves(before, after, codes, pixels):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _first_codes(labels, codes, found):  # type: ignore[no-untyped-def]
+def _piece_codes(labels, codes, piece_codes):  # type: ignore[no-untyped-def]
     rows, cols = labels.shape
     for y in range(rows):
         for x in range(cols):
             if labels[y, x] >= 0:
-                found[labels[y, x]] = codes[y, x]
+                piece_codes[labels[y, x]] = codes[y, x]
 
 
 @njit(nogil=True, cache=True)
@@ -104,19 +104,19 @@ Pixel = TypeVar("Pixel", bound=np.generic)
 
 @dataclass(frozen=True)
 class WidthRule:
-    """What counts as narrow, and who gets it."""
+    """What is narrow, and which neighbour gets it."""
 
     disc: Disc
     ranks: NDArray[np.int32]
     """(256, 256): rank of a neighbour's class (column) for a class (row); lower is better."""
     exempt: NDArray[np.bool_]
-    """(256,): class values whose areas may be narrow; they neither lose nor gain ground here."""
+    """(256,): class values whose areas may be narrow; they neither lose nor gain pixels here."""
     edges: str = "keep"
-    """"keep": each class is thought to go on beyond the edge and under nodata; "merge": it ends there."""
+    """"keep": each class continues beyond the edge and under nodata; "merge": it ends there."""
 
     @property
     def halo_px(self) -> int:
-        """Rows around a strip with which its answer is that of the whole map: find, give, find again."""
+        """Rows around a strip that its result depends on: mark narrow parts, give them away, mark again."""
         return 2 * self.disc.reach_px + self.disc.side_px + 2
 
 
@@ -130,14 +130,13 @@ def drop_narrow_parts(
     plan: Plan | None = None,
 ) -> NDArray[np.uint8]:
     """
-    Give the parts of areas that are narrower than a width to the ground beside them, once.
+    Give the parts of areas that are narrower than a width to the areas beside them, once.
 
-    A part is narrow where no disc of the width fits into its class (morphological opening), save for what the
-    opening takes off right-angled corners. Each narrow pixel goes to the wide ground of another class that
-    can be reached through narrow ground of its own within the width: to the class of lowest rank, then the
-    nearest, then the one that touches more of its sides, then the lowest value. Pixels that reach no wide
-    ground, or would be narrow there as well, stay as they are: so repeating this comes to rest. No rule looks
-    at positions.
+    A part is narrow where no disc of the width fits into its class (morphological opening), except for what the
+    opening removes at right-angled corners. Each narrow pixel gets the class of wide pixels that are within the
+    width, through narrow pixels of its own class: the class of lowest rank, then the nearest, then the one that
+    touches more of its sides, then the lowest value. Pixels that reach no wide pixels, or would be narrow in their
+    new class too, do not change, so repeated calls come to an end. No rule depends on positions.
 
     Parameters
     ----------
@@ -166,8 +165,8 @@ def widen(source: ScratchRaster, target: ScratchRaster, *, rule: WidthRule, plan
         given = give_narrow(window.values, narrow, rule.ranks, rule.exempt, rule.disc.side_px)
         moved = given != window.values
         if moved.any():
-            vain = moved & replace(window, values=given).narrow(rule)
-            given = np.where(vain, window.values, given)
+            still_narrow = moved & replace(window, values=given).narrow(rule)
+            given = np.where(still_narrow, window.values, given)
         before, after = window.cut(window.values), window.cut(given)
         target.write(strip.first, after)
         return count_moves(before, after)
@@ -193,7 +192,7 @@ def survey_narrow(
     Parameters
     ----------
     draw : function of (row, values), optional
-        Given the classes of narrow pixels (0 elsewhere) strip by strip.
+        Called with the classes of narrow pixels (0 elsewhere), strip by strip.
     """
     strips = _tall(plan).strips(source.shape)
 
@@ -212,13 +211,13 @@ def survey_narrow(
 
 
 def _tall(plan: Plan) -> Plan:
-    """Strips four times as tall: each is read with a halo."""
+    """Strips four times as tall, because each is read with a halo."""
     return Plan(4 * plan.strip_px, plan.threads)
 
 
 @dataclass(frozen=True)
 class _Window:
-    """A strip with its halo, and a margin of nodata where the map ends."""
+    """A strip with its halo, and a margin of nodata at the end of the map."""
 
     values: NDArray[np.uint8]
     top: int

@@ -1,4 +1,4 @@
-"""The cascade: experts as a small tree, each asked only where the one above it opens the gate."""
+"""The cascade: experts in a small tree; each maps only the pixels where the expert above it opens the gate."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _KEYS = ("path", "name", "parent", "classes", "min_confidence")
 
 @dataclass(frozen=True)
 class Gate:
-    """Where an expert is asked: on pixels that its parent gives one of these classes, surely enough."""
+    """The pixels that an expert maps: where its parent predicts one of these classes with enough confidence."""
 
     parent: str
     """Name of the expert above."""
     classes: tuple[str, ...]
     """Codes of the parent's legend."""
     min_confidence: float = 0.0
-    """Least probability of the class, 0 to 1, as the product of those down the tree."""
+    """Least probability of the class, 0 to 1; the product of the probabilities down the tree."""
 
 
 @dataclass(frozen=True)
@@ -40,18 +40,18 @@ class Member:
     name: str
     expert: Expert
     gate: Gate | None = None
-    """None for the first, which sees all ground."""
+    """None for the first, which maps the whole scene."""
 
 
 @dataclass(frozen=True)
 class Node:
-    """A class of a member, in its place in the tree of all classes."""
+    """A class of a member, as a node of the tree of all classes."""
 
     member: str
     position: int
     """Position of the class in the member's legend."""
     value: int
-    """What the cascade's map holds."""
+    """Value in the cascade's map."""
     code: str
     depth: int
     parent: Node | None
@@ -62,9 +62,9 @@ class Cascade:
     """
     Experts in a tree, parents before children.
 
-    Each class of each expert is a node of one tree and has one value, the same at every level of the legend. Where
-    an expert is not asked, or a gate stays shut for want of confidence, the class above stands in its place at the
-    finer levels: such classes keep code and value.
+    Each class of each expert is a node of one tree and has one value, the same at every level of the legend. Where a
+    gate is closed, also for low confidence, the pixel keeps the class above at the finer levels, with its code and
+    value.
     """
 
     name: str
@@ -80,7 +80,7 @@ class Cascade:
 
     @property
     def bands(self) -> tuple[str, ...]:
-        """Bands that any of the experts takes, each once."""
+        """Bands of all experts, each once."""
         return tuple(dict.fromkeys(band for member in self.members for band in member.expert.header.bands))
 
     @cached_property
@@ -88,25 +88,25 @@ class Cascade:
         """
         All classes, parents before children.
 
-        A class keeps value and code of its own legend where no other class has them; else it gets the next free
-        value, and its code is put behind that of the class above: "forest.other".
+        A class keeps the value and code of its legend where no other class has them. Otherwise it gets the next free
+        value, and the code of the class above is put before its own: "forest.other".
         """
-        found: list[Node] = []
+        nodes: list[Node] = []
         for member in self.members:
-            for parent in [None] if member.gate is None else self._opened(found, member.gate):
+            for parent in [None] if member.gate is None else self._opened(nodes, member.gate):
                 for position, item in enumerate(member.expert.header.legend.classes):
-                    taken = {node.value for node in found}
+                    taken = {node.value for node in nodes}
                     value = item.value if item.value not in taken else next(_free(taken), 0)
                     if not value:
                         raise RecipeError(
-                            f"Cascade '{self.name}': its experts have over 254 classes together, more than a map of "
-                            f"bytes holds. Make two cascades of it."
+                            f"Cascade '{self.name}': its experts have more than 254 classes together, more than a "
+                            f"map of bytes can hold. Split it into two cascades."
                         )
-                    known = parent is None or all(node.code != item.code for node in found)
-                    code = item.code if known or parent is None else f"{parent.code}.{item.code}"
+                    unique = parent is None or all(node.code != item.code for node in nodes)
+                    code = item.code if unique or parent is None else f"{parent.code}.{item.code}"
                     depth = 1 if parent is None else parent.depth + 1
-                    found.append(Node(member.name, position, value, code, depth, parent))
-        return tuple(found)
+                    nodes.append(Node(member.name, position, value, code, depth, parent))
+        return tuple(nodes)
 
     @cached_property
     def legend(self) -> Legend:
@@ -123,12 +123,12 @@ class Cascade:
 
     def values(self, member: Member) -> NDArray[np.uint8]:
         """
-        What the answers of a member become.
+        Values of the cascade's map for the classes of a member.
 
         Returns
         -------
         (256, classes) array of uint8
-            Value by the value of the class above (0 for the first member) and the position of the answer.
+            Value by the value of the class above (0 for the first member) and the position of the class.
         """
         table = np.zeros((256, len(member.expert.header.legend)), np.uint8)
         for node in self.nodes:
@@ -137,7 +137,7 @@ class Cascade:
         return table
 
     def gate_values(self, member: Member) -> tuple[int, ...]:
-        """Values of the classes on which a member is asked."""
+        """Values of the classes that open the gate of a member."""
         return tuple(
             dict.fromkeys(
                 node.parent.value for node in self.nodes if node.member == member.name and node.parent
@@ -153,7 +153,7 @@ class Cascade:
         )
 
     def _opened(self, nodes: Sequence[Node], gate: Gate) -> list[Node]:
-        """Nodes among those found so far on which a gate opens."""
+        """Nodes that open a gate."""
         legend = self._legends[gate.parent]
         positions = {legend.codes.index(code) for code in gate.classes}
         return [node for node in nodes if node.member == gate.parent and node.position in positions]
@@ -173,7 +173,7 @@ def read_cascade(path: str | Path) -> Cascade:
     Raises
     ------
     RecipeError
-        If the file is missing or wrong: all mistakes at once.
+        If the file is missing or wrong; reports all mistakes at once.
     ExpertError
         If an expert cannot be opened.
     """
@@ -195,7 +195,7 @@ def read_cascade(path: str | Path) -> Cascade:
         if key not in ("name", "experts")
     ]
     if not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
-        raise RecipeError(f"{file}: names no experts; write an [[experts]] table with path for each.")
+        raise RecipeError(f"{file}: has no experts; write an [[experts]] table with path for each.")
     for number, table in enumerate(tables, start=1):
         problems += [f"expert {number}: {problem}" for problem in _table_problems(table, first=number == 1)]
     if problems:
@@ -235,7 +235,7 @@ def _table_problems(table: Mapping[str, object], *, first: bool) -> Iterator[str
         if not isinstance(table.get(key, ""), str):
             yield f"{key} must be text"
     if first and "parent" in table:
-        yield "the first expert sees all ground, it has no parent"
+        yield "the first expert maps the whole scene and has no parent"
     classes = table.get("classes", ["-"])
     if not isinstance(classes, list) or not classes or not all(isinstance(code, str) for code in classes):
         yield 'classes must be a list of codes, such as ["forest"]'
@@ -246,26 +246,27 @@ def _table_problems(table: Mapping[str, object], *, first: bool) -> Iterator[str
 
 def _problems(members: Sequence[Member]) -> Iterator[str]:
     if not members or members[0].gate is not None:
-        yield "the first expert must have no gate: it sees all ground"
-    known: dict[str, Legend] = {}
+        yield "the first expert must have no gate, because it maps the whole scene"
+    legends: dict[str, Legend] = {}
     gated: set[tuple[str, str]] = set()
     for member in members:
-        if member.name in known:
-            yield f"expert '{member.name}' stands twice; give names of their own"
+        if member.name in legends:
+            yield f"two experts have the name '{member.name}'; give each its own"
         gate = member.gate
-        if gate is None and known:
+        if gate is None and legends:
             yield f"expert '{member.name}' has no parent; only the first may have none"
-        if gate is not None and gate.parent not in known:
-            names = join_words(known) or "none"
-            yield f"expert '{member.name}' has parent '{gate.parent}', which is not among those before it ({names})"
+        if gate is not None and gate.parent not in legends:
+            names = join_words(legends) or "none"
+            yield f"expert '{member.name}' has parent '{gate.parent}', which is none of the experts before it ({names})"
         elif gate is not None:
+            codes = legends[gate.parent].codes
             for code in gate.classes:
-                if code not in known[gate.parent]:
-                    yield f"expert '{member.name}': {unknown_name('class', code, known[gate.parent].codes).rstrip('.')}"
+                if code not in codes:
+                    yield f"expert '{member.name}': {unknown_name('class', code, codes).rstrip('.')}"
                 elif (gate.parent, code) in gated:
-                    yield f"class '{code}' of '{gate.parent}' opens the gates of two experts; one may follow it"
+                    yield f"class '{code}' of '{gate.parent}' opens the gates of two experts; only one may follow it"
                 gated.add((gate.parent, code))
-        known[member.name] = member.expert.header.legend
+        legends[member.name] = member.expert.header.legend
 
 
 def _renamed(legend: Legend, name: str, levels: int) -> Legend:

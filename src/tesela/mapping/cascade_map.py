@@ -1,4 +1,4 @@
-"""The cascade's map: one cascade and one scene make one class map in one legend of several levels."""
+"""The map of a cascade: one scene becomes one class map in a legend of several levels."""
 
 from __future__ import annotations
 
@@ -42,24 +42,24 @@ from tesela.mapping.window_cover import WindowSizes, guess_costs, usual_costs
 from tesela.mapping.windows import Footprint, Strip, WindowPlan, make_strips
 
 _MEASURED_FROM = 16
-"""Windows from which on measuring the costs of sizes pays."""
+"""From this many windows on, the costs of the sizes are measured."""
 
 
 @dataclass(frozen=True)
 class CascadePrediction:
-    """A map that was made by a cascade, and how."""
+    """A map of a cascade, and how it was made."""
 
     map: ClassMap
     levels: tuple[ClassMap, ...]
-    """Maps of the coarser levels, coarsest first, where they were asked for."""
+    """Maps of the coarser levels, coarsest first, with `levels`."""
     engines: Mapping[str, str]
-    """Engine of each member; members on a shared backbone are named behind the one that runs it: "a+b"."""
+    """Engine of each member; members on a shared backbone have one entry: "a+b"."""
     tally: Tally
     pixels: int
     """Pixels that got a class."""
     seconds: float
     resumed: int
-    """Parts that a former run had left."""
+    """Parts that an earlier run left."""
 
 
 def predict_cascade(
@@ -80,10 +80,10 @@ def predict_cascade(
     """
     Apply a cascade to a scene of any size.
 
-    Each strip goes down the whole tree before the next, so that memory does not grow with the scene, and a crash
-    costs one strip. The first expert sees all ground. Another one is asked only where its gate is open, on the
-    cheapest cover of that ground by windows of several sizes (`tesela.mapping.window_cover.cover_ground`). Experts that
-    share the backbone of the one above, tensor for tensor, run on its windows and features
+    Each strip goes through the whole tree before the next, so memory does not grow with the scene, and a crash costs
+    one strip. The first expert maps the whole scene. Each other expert maps only pixels where its gate is open, on
+    the cheapest cover of them by windows of several sizes (`tesela.mapping.window_cover.cover_mask`). Experts whose
+    backbone equals that of the expert above, tensor for tensor, run on its windows and features
     (`tesela.mapping.shared_backbone.shared_stages`).
 
     Parameters
@@ -93,11 +93,11 @@ def predict_cascade(
     window_px, overlap_px, engine, precision, memory
         As for `tesela.mapping.predict.predict_map`.
     rules : CascadeRules, optional
-        Hard gates, or probabilities multiplied down the tree; what is done with isolated pixels.
+        Hard gates, or probabilities multiplied down the tree; treatment of isolated pixels.
     confidence : path, optional
-        Raster of the product of probabilities down to the class, per cent.
+        Raster of the product of probabilities down to the class, in per cent.
     levels : bool
-        Write the coarser levels of the legend too, as maps of their own beside `out` (``map_level1.tif``).
+        Also write the coarser levels of the legend, as separate maps beside `out` (``map_level1.tif``).
 
     Raises
     ------
@@ -119,26 +119,26 @@ def predict_cascade(
     panels = make_strips(plan, _footprint(cascade, scene, rules), memory=parse_memory_bytes(memory))
     with PartStore(out) as store, steady_memory():
         saved = store.saved_plan()
-        asked: dict[str, object] = {
+        wanted: dict[str, object] = {
             **_describe(cascade, scene, plan),
             "panels": [panel[0].corner[1] for panel in panels],
             "rules": [rules.soft, rules.isolated_px],
-            "asked": [engine, precision],
+            "options": [engine, precision],
         }
         chosen = _Choice(cascade, scene, plan, sizes).make(
-            saved if _same(saved, asked) else None, engine, precision
+            saved if _same(saved, wanted) else None, engine, precision
         )
         made = {
             "engines": [group.engine.name for group in chosen],
             "costs": [group.costs for group in chosen],
         }
-        store.start(asked | made)
-        descent = CascadeRunner(cascade, chosen, sizes=sizes, rules=rules)
+        store.start(wanted | made)
+        runner = CascadeRunner(cascade, chosen, sizes=sizes, rules=rules)
         waiting = [[strip for strip in panel if not store.has(strip.number)] for panel in panels]
         total = len(plan)
         done = total - sum(len(strip.cols) for panel in waiting for strip in panel)
         for panel in waiting:
-            for strip, layers, tally in _descend(descent, scene, panel):
+            for strip, layers, tally in _run_strips(runner, scene, panel):
                 store.note(strip.number, tally.to_dict())
                 store.write(strip.number, layers)
                 done += len(strip.cols)
@@ -163,30 +163,30 @@ def predict_cascade(
 
 
 class _Choice:
-    """Chooses engines, finds shared backbones, measures costs."""
+    """Chooses engines, detects shared backbones and measures costs."""
 
     def __init__(self, cascade: Cascade, scene: Scene, plan: WindowPlan, sizes: WindowSizes) -> None:
         self.cascade, self.scene, self.plan, self.sizes = cascade, scene, plan, sizes
 
     def make(self, saved: Mapping[str, object] | None, engine: str, precision: str) -> list[Group]:
-        """Groups of members with their engines; as a former run chose them, where it left its choice."""
+        """Groups of members with their engines; those of an earlier run, where it left parts."""
         groups: list[Group] = []
         names, costs = (saved or {}).get("engines"), (saved or {}).get("costs")
         for members in share_backbones(self.cascade.members):
             networks = [member.expert.network for member in members]
-            # between stages only plain torch gives its results
+            # only plain torch returns the results between stages
             kind = engine if len(members) == 1 or engine != "auto" else None
             if isinstance(names, list) and isinstance(costs, list):
-                found = make_engine(networks[0], str(names[len(groups)]))
+                shared = make_engine(networks[0], str(names[len(groups)]))
             else:
-                found = self._choose(members[0], kind, precision)
-            if len(members) > 1 and isinstance(found, TorchEngine) and can_carry(found):
-                found = SharedBackboneEngine(networks, found)
+                shared = self._choose(members[0], kind, precision)
+            if len(members) > 1 and isinstance(shared, TorchEngine) and can_carry(shared):
+                shared = SharedBackboneEngine(networks, shared)
             parts = (
-                [members] if isinstance(found, SharedBackboneEngine) else [(member,) for member in members]
+                [members] if isinstance(shared, SharedBackboneEngine) else [(member,) for member in members]
             )
             for part in parts:
-                own = found if part[0] is members[0] else make_engine(part[0].expert.network, found.name)
+                own = shared if part[0] is members[0] else make_engine(part[0].expert.network, shared.name)
                 cost = tuple(costs[len(groups)]) if isinstance(costs, list) else self._costs(part[0], own)
                 groups.append(Group(part, own, cost))
         return groups
@@ -215,7 +215,8 @@ def share_backbones(members: Sequence[Member]) -> list[tuple[Member, ...]]:
     """
     Group members that share a backbone with an expert above them; the order stays that of the tree.
 
-    A member joins the group of its parent where bands and scaling are the same and at least the encoders are equal.
+    A member joins the group of its parent where bands and standardisation are the same and at least the encoders are
+    equal.
     """
     groups: list[list[Member]] = []
     for member in members:
@@ -234,17 +235,17 @@ def share_backbones(members: Sequence[Member]) -> list[tuple[Member, ...]]:
     return [tuple(group) for group in groups]
 
 
-def _descend(
-    descent: CascadeRunner, scene: Scene, strips: Sequence[Strip]
+def _run_strips(
+    runner: CascadeRunner, scene: Scene, strips: Sequence[Strip]
 ) -> Generator[tuple[Strip, NDArray[np.uint8], Tally], None, None]:
     with SceneReader(scene) as reader:
         scalers = {
             member.name: Scaler(reader, member.expert.header.standardisation)
-            for member in descent.cascade.members
+            for member in runner.cascade.members
         }
-    with closing(prefetch(_read_strips(scene, strips, descent.sizes.plan), depth=1)) as reading:
+    with closing(prefetch(_read_strips(scene, strips, runner.sizes.plan), depth=1)) as reading:
         for strip, raw in reading:
-            layers, tally = descent.run(strip, raw, scalers)
+            layers, tally = runner.run(strip, raw, scalers)
             yield strip, layers, tally
 
 
@@ -258,7 +259,7 @@ def _read_strips(
 
 
 def _footprint(cascade: Cascade, scene: Scene, rules: CascadeRules) -> Footprint:
-    """Strips are read ahead whole, and carry probabilities in float32."""
+    """Whole strips are read ahead, with probabilities in float32."""
     gates = sum(len(cascade.gate_values(member)) for member in cascade.members) if rules.soft else 0
     with SceneReader(scene) as reader:
         return Footprint(
@@ -289,8 +290,8 @@ def _describe(cascade: Cascade, scene: Scene, plan: WindowPlan) -> dict[str, obj
     }
 
 
-def _same(saved: Mapping[str, object] | None, asked: Mapping[str, object]) -> bool:
-    plain = json.loads(json.dumps(asked))
+def _same(saved: Mapping[str, object] | None, wanted: Mapping[str, object]) -> bool:
+    plain = json.loads(json.dumps(wanted))
     return saved is not None and all(saved.get(key) == value for key, value in plain.items())
 
 
@@ -304,14 +305,14 @@ def _assemble(
     confidence: str | Path | None,
     levels: bool,
 ) -> tuple[int, tuple[ClassMap, ...]]:
-    """Write the parts into the output rasters; returns the pixels with a class, and the maps of coarser levels."""
+    """Write the parts into the output rasters; return the number of pixels with a class and the coarser maps."""
     legend = cascade.legend
     coarser: list[ClassMap] = []
     with ExitStack() as stack:
         finest = stack.enter_context(MapWriter(out, scene.grid, legend))
         writers: list[
             tuple[CogWriter, int, NDArray[np.uint8]]
-        ] = []  # layer of a part, and what its numbers become
+        ] = []  # layer of a part, and the value of each number
         if levels:
             for depth in range(1, legend.depth):
                 path = Path(out).with_name(f"{Path(out).stem}_level{depth}{Path(out).suffix}")

@@ -1,4 +1,4 @@
-"""Strips of a map as tasks of Dask workers that share a file system."""
+"""Strips of a map as tasks for Dask workers that share a file system."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from tesela.models.expert import Expert, load_expert, save_expert
 
 @dataclass(frozen=True)
 class ClusterJob:
-    """What a worker is told once: little, for the model and the image lie in files."""
+    """What each task carries: some kilobytes, because the model and the image are read from files."""
 
     job: MapJob
     output: str
-    """The map; its parts are stored beside it."""
+    """The map; its parts are beside it."""
     expert: str
     """The expert's file, beside the parts."""
     engine: str
-    views: TestTimeAugmentation
+    augmentation: TestTimeAugmentation
 
 
 def run_on_cluster(
@@ -41,29 +41,31 @@ def run_on_cluster(
     store: PartStore,
     expert: Expert,
     engine: str,
-    views: TestTimeAugmentation,
+    augmentation: TestTimeAugmentation,
     advance: Callable[[int], None],
 ) -> None:
     """
     Make the parts of these strips on the workers of a Dask scheduler.
 
-    The expert is written once beside the parts; each worker process loads it when its first strip comes, and keeps
-    it. A task is a strip: its worker reads the strip's windows with their margins, and stores the part whole.
-    Address, errors and what becomes of lost workers: see `tesela.io.cluster.run_tasks`.
+    The expert is written once beside the parts. Each worker process loads it for its first strip, and keeps it. A
+    task is a strip: its worker reads the strip's windows with their margins, and writes the part whole. Address,
+    errors and lost workers: see `tesela.io.cluster.run_tasks`.
     """
     if not strips:
         return
     model = save_expert(store.folder / "expert.safetensors", expert)
-    told = ClusterJob(_absolute(job), str(store.output.resolve()), str(model.resolve()), engine, views)
+    cluster_job = ClusterJob(
+        _absolute(job), str(store.output.resolve()), str(model.resolve()), engine, augmentation
+    )
     by_number = {strip.number: strip for strip in strips}
-    # told with each task: some kilobytes, where scattered data would be lost with the workers that hold it
-    work = partial(_map_strip, job=told)
+    # sent with each task: scattered data would be lost with the workers that hold it
+    work = partial(_map_strip, job=cluster_job)
     run_tasks(address, strips, work, store=store, advance=lambda number: advance(len(by_number[number].cols)))
 
 
 def _map_strip(strip: Strip, *, job: ClusterJob) -> int | TeselaError:
-    """Make one part, on a worker; see `run_tasks`."""
-    store = PartStore(job.output)  # not entered: the client holds its lock
+    """Make one part on a worker; see `run_tasks`."""
+    store = PartStore(job.output)  # not entered: the client has its lock
     try:
         if not store.has(strip.number):
             engine = _engine(job)
@@ -76,11 +78,11 @@ def _map_strip(strip: Strip, *, job: ClusterJob) -> int | TeselaError:
 
 _engines: dict[tuple[str, str], Engine] = {}
 _one_at_a_time = threading.Lock()
-"""A network takes all threads of its worker: its strips wait for each other."""
+"""A network uses all threads of its worker, so its strips run one after the other."""
 
 
 def _engine(job: ClusterJob) -> Engine:
-    """The engine of this process, made when it is first needed."""
+    """The engine of this process, built for its first strip."""
     key = (job.expert, job.engine)
     with _one_at_a_time:
         if key not in _engines:
@@ -88,11 +90,11 @@ def _engine(job: ClusterJob) -> Engine:
             _engines.clear()
             _engines[key] = make_engine(load_expert(job.expert).network, job.engine)
         engine = _engines[key]
-    return job.views.of(engine)
+    return job.augmentation.of(engine)
 
 
 def _absolute(job: MapJob) -> MapJob:
-    """The job with absolute paths: workers run in other folders."""
+    """The job with absolute paths, because workers run in other folders."""
     bands = tuple(
         band
         if "://" in band.path or band.path.startswith("/vsi")

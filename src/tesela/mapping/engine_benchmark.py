@@ -1,4 +1,4 @@
-"""The trial: engines run on a piece of the scene, and the quickest that agrees with fp32 is taken."""
+"""The choice of an engine: the fastest on a piece of the scene whose classes agree with those of fp32."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from tesela.core.errors import RecipeError, unknown_name
 from tesela.mapping.engines import KINDS, PRECISIONS, Engine, has_bf16, make_engine
 
 AGREEMENT = 0.999
-"""Share of trial pixels whose class must equal fp32's before `auto` takes a cheaper number format."""
+"""Share of trial pixels whose class must equal that of fp32 before `auto` uses a cheaper number format."""
 
 _CROP_PX = 512
-"""Side of the trial of engines that take any shape."""
+"""Side of the trial windows of engines that accept any shape."""
 
 _WORTH = 6
-"""A job below so many trial windows is done before a trial pays."""
+"""A job of fewer trial windows than this is done before a trial pays."""
 
 
 @dataclass(frozen=True)
 class EngineBenchmark:
-    """What `auto` measured."""
+    """Measurements of `auto`."""
 
     rates: dict[str, float] = field(default_factory=dict)
-    """Mpx of windows in a second, by engine."""
+    """Mpx of windows per second, by engine."""
     agreement: dict[str, float] = field(default_factory=dict)
-    """Share of pixels whose class equals fp32's, by engine."""
+    """Share of pixels whose class equals that of fp32, by engine."""
 
 
 def choose_engine(
@@ -44,25 +44,25 @@ def choose_engine(
     """
     Engine for this machine and job.
 
-    What is named is taken. What is left to "auto": CUDA where there is one (fp16, if it agrees). Else plain torch in
-    fp32 and, where the processor computes in it, bf16 run on a piece of the scene; torch's compiler and OpenVINO only
-    where what they usually save on this many windows exceeds what they usually take to be set up. Of the engines
-    whose classes equal fp32's in at least 99.9 % of the trial's pixels the quickest is taken. Jobs of a few windows
-    are done in plain fp32 before a trial would pay.
+    A named engine or precision is used as it is. "auto" uses CUDA where there is a GPU (in fp16, if it agrees).
+    Otherwise it runs plain torch on a piece of the scene, in fp32 and, where the processor supports it, in bf16. It
+    adds torch's compiler and OpenVINO only if they usually save more time on this many windows than their set-up
+    takes. It chooses the fastest engine whose classes equal those of fp32 in at least 99.9 % of the trial's pixels.
+    Jobs of a few windows run in plain fp32, because a trial would take longer.
 
     Parameters
     ----------
     engine : {"auto", "torch", "compile", "openvino", "cuda"}
     precision : {"auto", "fp32", "bf16", "fp16"}
     trial : sequence of (rows, cols, bands) arrays of float32
-        Scaled windows of the scene, at the job's size.
+        Standardised windows of the scene, at the job's size.
     windows : int
-        Windows of the job.
+        Number of windows of the job.
 
     Raises
     ------
     RecipeError
-        If a name is unknown, or the two do not go together, or the engine cannot be used here.
+        If a name is unknown, the engine lacks the precision, or the engine cannot be used here.
     """
     if engine != "auto" and engine not in KINDS:
         raise RecipeError(unknown_name("engine", engine, ("auto", *KINDS)))
@@ -74,16 +74,16 @@ def choose_engine(
     plain = "cuda" if gpu else "torch" if engine == "auto" else engine
     wanted = (precision,) if precision != "auto" else KINDS[plain].precisions
     if plain == "torch" and precision == "fp16":
-        raise RecipeError("Precision 'fp16' needs a GPU, and torch finds none here; take bf16, fp32 or auto.")
+        raise RecipeError("Precision 'fp16' needs a GPU, and torch finds none here; use bf16, fp32 or auto.")
     exact = make_engine(network, f"{plain}-{'fp32' if precision == 'auto' else precision}")
     side = trial[0].shape[0] * trial[0].shape[1] if trial else 0
     if windows * side < _WORTH * 2 * _CROP_PX**2 or (len(wanted) == 1 and engine != "auto"):
         return exact, EngineBenchmark()
-    return _Race(network, exact, trial, windows).run(wanted, others=engine == "auto" and not gpu)
+    return _Trial(network, exact, trial, windows).run(wanted, others=engine == "auto" and not gpu)
 
 
-class _Race:
-    """Engines one after the other on the same windows."""
+class _Trial:
+    """Runs engines one after the other on the same windows."""
 
     def __init__(
         self, network: torch.nn.Module, exact: Engine, trial: Sequence[NDArray[np.float32]], windows: int
@@ -94,7 +94,7 @@ class _Race:
         self.full = list(trial)
         self.crops = [np.ascontiguousarray(image[:_CROP_PX, :_CROP_PX]) for image in trial]
         self.truth: dict[bool, list[NDArray[np.intp]]] = {}
-        self.found = EngineBenchmark()
+        self.benchmark = EngineBenchmark()
         self.engines: dict[str, Engine] = {}
 
     def run(self, precisions: Sequence[str], *, others: bool) -> tuple[Engine, EngineBenchmark]:
@@ -107,41 +107,41 @@ class _Race:
         if others:
             for name, item in KINDS.items():
                 best = self.best()
-                seconds = self.pixels / 1e6 / self.found.rates[best]
+                seconds = self.pixels / 1e6 / self.benchmark.rates[best]
                 precision = best.partition("-")[2]
                 if item.gain * seconds > item.setup_s and not item.missing() and precision in item.precisions:
                     self.enter(make_engine(self.network, f"{name}-{precision}"))
         best = self.best()
-        return self.engines[best], self.found
+        return self.engines[best], self.benchmark
 
     def best(self) -> str:
-        """Quickest engine that agrees with fp32."""
-        return max(self.engines, key=lambda name: self.found.rates[name])
+        """Fastest engine that agrees with fp32."""
+        return max(self.engines, key=lambda name: self.benchmark.rates[name])
 
     def enter(self, engine: Engine) -> None:
-        """Run an engine; it joins the others if its classes agree with those of the first."""
+        """Run an engine; it is a candidate if its classes agree with those of the first."""
         own_shape = KINDS[engine.name.partition("-")[0]].own_shape
         images = self.full if own_shape else self.crops
-        answers = [
+        classes = [
             engine.scores(images[0][np.newaxis])[0].argmax(-1)
-        ]  # the first pass also sets up: not timed
+        ]  # not timed, because the first pass also sets up
         seconds = float("inf")
         for image in images[1:] or images:
             begun = time.perf_counter()
             scores = engine.scores(image[np.newaxis])
             seconds = min(seconds, time.perf_counter() - begun)
-            answers.append(scores[0].argmax(-1))
-        answers = answers[: len(images)]
-        self.found.rates[engine.name] = images[0].shape[0] * images[0].shape[1] / 1e6 / seconds
+            classes.append(scores[0].argmax(-1))
+        classes = classes[: len(images)]
+        self.benchmark.rates[engine.name] = images[0].shape[0] * images[0].shape[1] / 1e6 / seconds
         if engine is not self.exact:
             truth = self.exact_classes(own_shape=own_shape)
-            pairs = zip(answers, truth, strict=True)
+            pairs = zip(classes, truth, strict=True)
             same = float(np.mean([(mine == theirs).mean() for mine, theirs in pairs]))
-            self.found.agreement[engine.name] = same
+            self.benchmark.agreement[engine.name] = same
             if same < AGREEMENT:
                 return
         else:
-            self.truth[own_shape] = answers
+            self.truth[own_shape] = classes
         self.engines[engine.name] = engine
 
     def exact_classes(self, *, own_shape: bool) -> list[NDArray[np.intp]]:

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-# Threads that wait for work sleep rather than spin: reader and writer need the cores. torch reads it once, on loading.
+# Threads that wait for work sleep instead of spinning, because reader and writer need the cores. torch reads this once.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
@@ -24,7 +24,7 @@ from tesela.core.errors import RecipeError, unknown_name
 from tesela.mapping.numerics import ExactHead, keep_fine_exact
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-"""Number formats of a network's arithmetic; sums and scores are fp32 always."""
+"""Number formats of a network's arithmetic; sums and scores are always fp32."""
 
 
 class Engine(Protocol):
@@ -33,9 +33,9 @@ class Engine(Protocol):
     name: str
     """Kind and precision, such as "torch-bf16"."""
     batch: int
-    """Windows that it takes best in one call."""
+    """Best number of windows in one call."""
     picks: bool
-    """Whether `classes` is cheaper than `scores`: on a device of its own, where scores have a long way."""
+    """Whether `classes` is cheaper than `scores`: on a GPU, which would have to copy all scores."""
 
     def scores(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """
@@ -76,29 +76,28 @@ class TorchEngine:
     def scores(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """See `Engine.scores`."""
         with self.arithmetic():
-            answer = self._run(images)
             # channels-last scores become (windows, rows, cols, classes) without a copy
-            found: NDArray[np.float32] = answer.float().permute(0, 2, 3, 1).cpu().numpy()
-        return found
+            scores: NDArray[np.float32] = self._run(images).float().permute(0, 2, 3, 1).cpu().numpy()
+        return scores
 
     def classes(self, images: NDArray[np.float32]) -> NDArray[np.uint8]:
         """See `Engine.classes`."""
         with self.arithmetic():
-            found: NDArray[np.uint8] = self._run(images).argmax(1).to(torch.uint8).cpu().numpy()
-        return found
+            classes: NDArray[np.uint8] = self._run(images).argmax(1).to(torch.uint8).cpu().numpy()
+        return classes
 
     def tensor(self, images: NDArray[np.float32]) -> torch.Tensor:
         """(windows, bands, rows, cols) tensor in channels-last order on the engine's device."""
         return torch.from_numpy(images).permute(0, 3, 1, 2).to(self.device, non_blocking=True)
 
     def prepare(self, network: torch.nn.Module, bands: int) -> torch.nn.Module:
-        """Form of a network in which this engine runs it."""
+        """The network in the form that this engine runs."""
         if self._dtype == torch.float32 or not self.fine_exact:
             return network
         return keep_fine_exact(network, bands)
 
     def build(self, bands: int) -> Callable[[torch.Tensor], torch.Tensor]:
-        """What is called with the images."""
+        """Function of the images that returns scores."""
         return ExactHead(self.prepare(self._plain, bands))
 
     def _run(self, images: NDArray[np.float32]) -> torch.Tensor:
@@ -110,13 +109,13 @@ class TorchEngine:
     def arithmetic(self) -> Iterator[None]:
         """Run torch without gradients, in the engine's number format."""
         with torch.inference_mode(), warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # autocast's remarks on types it leaves alone
+            warnings.simplefilter("ignore", UserWarning)  # autocast warns of types that it does not convert
             with torch.autocast(self.device, self._dtype, enabled=self._dtype != torch.float32):
                 yield
 
 
 class CompiledEngine(TorchEngine):
-    """PyTorch's compiler, for one size of windows; a C++ compiler must be there."""
+    """PyTorch's compiler, for one size of windows; needs a C++ compiler."""
 
     kind = "compile"
 
@@ -142,7 +141,7 @@ class CudaEngine(TorchEngine):
 
 
 class OpenVinoEngine:
-    """OpenVINO on a processor, compiled for each shape that comes."""
+    """OpenVINO on a processor, compiled for each shape of images."""
 
     kind = "openvino"
     batch = 1
@@ -154,7 +153,7 @@ class OpenVinoEngine:
         self._settings = {
             "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision],
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-            # pinned, two processes of one machine share a core and halve their rate
+            # with pinning, two processes on one machine share a core and run at half speed
             "ENABLE_CPU_PINNING": False,
             "PERFORMANCE_HINT": "LATENCY",
         }
@@ -165,20 +164,20 @@ class OpenVinoEngine:
         planes = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
         if planes.shape not in self._compiled:
             self._compiled[planes.shape] = self._compile(planes.shape)
-        answer: NDArray[np.float32] = self._compiled[planes.shape](planes)[0]
-        return answer.transpose(0, 2, 3, 1)
+        scores: NDArray[np.float32] = self._compiled[planes.shape](planes)[0]
+        return scores.transpose(0, 2, 3, 1)
 
     def classes(self, images: NDArray[np.float32]) -> NDArray[np.uint8]:
         """See `Engine.classes`."""
-        found: NDArray[np.uint8] = self.scores(images).argmax(-1).astype(np.uint8)
-        return found
+        classes: NDArray[np.uint8] = self.scores(images).argmax(-1).astype(np.uint8)
+        return classes
 
     def _compile(self, shape: tuple[int, ...]) -> Callable[[NDArray[np.float32]], Mapping[int, Any]]:
         os.environ.setdefault("OPENVINO_TELEMETRY", "off")
         import openvino
 
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the tracer, on sizes that it takes as constants: they are
+            warnings.simplefilter("ignore")  # the tracer warns of sizes that become constants, as they are
             model = openvino.convert_model(
                 self._network, example_input=torch.zeros(shape), input=[list(shape)]
             )
@@ -195,23 +194,25 @@ class Kind:
     make: Callable[[torch.nn.Module, str], Engine]
     precisions: tuple[str, ...]
     missing: Callable[[], str]
-    """Why it cannot be used on this machine and what to do; empty where it can."""
+    """Why it cannot be used on this machine, and the remedy; empty if it can."""
     setup_s: float = 0.0
-    """Usual seconds of setting it up, for a U-Net with a ResNet50 on two cores."""
+    """Usual seconds of set-up, for a U-Net with a ResNet50 on two cores."""
     gain: float = 0.0
-    """Usual share of the network's time that it saves over plain torch of the same precision."""
+    """Usual share of the network's time that it saves compared with plain torch of the same precision."""
     own_shape: bool = False
-    """Whether it is set up anew for each shape of windows."""
+    """Whether it is set up again for each shape of windows."""
 
 
 def _no_compiler() -> str:
-    found = any(shutil.which(name) for name in ("g++", "clang++", "cl"))
-    return "" if found else "no C++ compiler is installed; install one (g++), or take another engine"
+    if any(shutil.which(name) for name in ("g++", "clang++", "cl")):
+        return ""
+    return "no C++ compiler is installed; install one (g++), or use another engine"
 
 
 def _no_openvino() -> str:
-    found = importlib.util.find_spec("openvino") is not None
-    return "" if found else "openvino is not installed; install tesela's extra 'fast'"
+    if importlib.util.find_spec("openvino") is not None:
+        return ""
+    return "openvino is not installed; install tesela's extra 'fast'"
 
 
 def _no_cuda() -> str:
@@ -234,11 +235,11 @@ def make_engine(network: torch.nn.Module, name: str) -> Engine:
     Raises
     ------
     RecipeError
-        If there is no such engine, or it cannot be used on this machine: says why.
+        If there is no such engine, or it cannot be used on this machine; the message gives the reason.
     """
-    known = [f"{kind}-{precision}" for kind, item in KINDS.items() for precision in item.precisions]
-    if name not in known:
-        raise RecipeError(unknown_name("engine", name, known))
+    names = [f"{kind}-{precision}" for kind, item in KINDS.items() for precision in item.precisions]
+    if name not in names:
+        raise RecipeError(unknown_name("engine", name, names))
     kind, _, precision = name.partition("-")
     missing = KINDS[kind].missing()
     if missing:

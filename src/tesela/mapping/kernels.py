@@ -1,4 +1,4 @@
-"""Kernels around the network: numbers in a file to scaled windows, scores to classes; compiled by numba."""
+"""Kernels around the network: stored numbers to standardised windows, scores to classes; compiled by numba."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ def scale_window(
     valid: NDArray[np.bool_],
 ) -> int:
     """
-    Cut a window from raw numbers, scale it for the network, and say where it is valid.
+    Cut a window from stored numbers, standardise it for the network, and mark its valid pixels.
 
     Parameters
     ----------
     raw : (layers, rows, cols) array
-        Numbers as stored.
+        Stored numbers.
     corner : (int, int)
-        Row and column of the window in `raw`; it may reach past the end.
+        Row and column of the window in `raw`; the window may reach past the end.
     bands : (bands,) array of int64
-        Which layers of `raw` the network takes, in its order.
+        Layers of `raw` that the network takes, in its order.
     gain, bias : (bands,) arrays of float32
-        Scaled = raw x gain + bias.
+        Standardised = raw x gain + bias, see `tesela.core.standardisation`.
     nodata : (bands,) array of float64
-        Number that means no data, NaN for none; numbers that are not finite are never valid.
+        Nodata number, NaN for none; numbers that are not finite are never valid.
     out : (height, width, bands) array of float32
         Filled; 0 where a number is not valid and past the end.
     valid : (height, width) array of bool
@@ -41,7 +41,7 @@ def scale_window(
     Returns
     -------
     int
-        Count of valid pixels.
+        Number of valid pixels.
     """
     height, width = valid.shape
     row, col = corner
@@ -56,7 +56,7 @@ def scale_window(
         good[:inside] = True
         good[inside:] = False
         out[i, inside:] = 0
-        # one plain loop per band: these run in vectors
+        # one plain loop per band, which the compiler vectorises
         for b in range(bands.size):
             numbers = raw[bands[b], row + i]
             missing = nodata[b]
@@ -82,12 +82,12 @@ def pick_classes(
     out: NDArray[np.uint8],
 ) -> None:
     """
-    Class with the highest score; the first one on a tie; 0 where the image is not valid.
+    Write the class with the highest score, the first on a tie; 0 where the image is not valid.
 
     Parameters
     ----------
     scores : (rows, cols, classes) array of float32
-        Of a whole window; pixel by pixel or class by class in memory, each has its own loop.
+        Scores of a whole window; pixel by pixel or class by class in memory, with a loop for each.
     valid : (rows, cols) array of bool
     values : (256,) array of uint8
         From the position of a class to its value in a raster.
@@ -119,7 +119,7 @@ def _pick_packed(
             highest = row[column, 0]
             for k in range(1, classes):
                 score = row[column, k]
-                more = score > highest  # selected, not branched on: scores of neighbours are hard to guess
+                more = score > highest  # a selection, not a branch, which would be hard to predict
                 highest = score if more else highest
                 best = k if more else best
             out[i, j] = values[best] if valid[corner[0] + i, column] else np.uint8(0)
@@ -155,7 +155,7 @@ def _pick_planar(
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")
 def softmax_terms(scores, p):  # type: ignore[no-untyped-def]
-    """Fill `p` with the exponentials of scores, the highest lifted to 1; its position, and their sum."""
+    """Fill `p` with the exponentials of scores minus the highest; return its position and the sum."""
     best, highest = 0, scores[0]
     for k in range(1, p.size):
         if scores[k] > highest:
@@ -177,18 +177,18 @@ def weigh_classes(
     probabilities: NDArray[np.uint8],
 ) -> None:
     r"""
-    Softmax of the scores, quantised: confidence :math:`\max p`, entropy :math:`-\sum p \ln p / \ln K`, all :math:`p`.
+    Quantise the softmax of the scores: confidence :math:`\max p`, entropy :math:`-\sum p \ln p / \ln K`, all :math:`p`.
 
     Parameters
     ----------
     scores : (rows, cols, classes) array of float32
-        Of a whole window.
+        Scores of a whole window.
     valid : (rows, cols) array of bool
     corner : (int, int)
         First row and column of the window that are kept.
     confidence, entropy : (kept rows, kept cols) arrays of uint8
         Per cent, 0 to 100; 255 where the image is not valid.
-    probabilities : (classes, kept rows, kept cols) array of uint8, or (0, 0, 0) to leave them out
+    probabilities : (classes, kept rows, kept cols) array of uint8, or (0, 0, 0) for none
         1/254 steps: 0 to 254; 255 where the image is not valid.
     """
     rows, cols = confidence.shape

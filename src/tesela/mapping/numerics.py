@@ -1,4 +1,4 @@
-"""Numerics: which parts of a network are computed in fp32 whatever the precision of the rest."""
+"""Numerics: parts of a network that are computed in fp32, whatever the precision of the rest."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from torch import nn
 from torch.nn.utils import fuse_conv_bn_eval
 
 STAGES = ("encoder", "decoder", "head")
-"""Modules that a network is run through, in this order, where it has them."""
+"""Modules of a network that runs in stages, in their order."""
 
 _FINE = {"encoder": 4, "decoder": 1}
-"""Pixels of the image in one of a stage's results, up to which its convolutions are exact."""
+"""Largest reduction of the image's resolution at which the convolutions of a stage are exact."""
 
 
 class ExactHead(nn.Module):
     """
     A network whose last stage is always computed in fp32.
 
-    In bf16 two close scores round to the same number: with its head in fp32 a U-Net keeps a tenth of the classes that
+    In bf16 two close scores round to the same number. With its head in fp32, a U-Net keeps a tenth of the classes that
     bf16 would flip, and the head is about a hundredth of the work.
     """
 
@@ -29,7 +29,7 @@ class ExactHead(nn.Module):
         self.network = network
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Scores of a network in stages as `tesela.models.segmentation.encoder_decoder.EncoderDecoder` has them, or of any other as it is."""
+        """Scores of a network; one without stages runs as it is."""
         network: Any = self.network
         if not has_stages(network):
             scores: torch.Tensor = network(images)
@@ -38,7 +38,7 @@ class ExactHead(nn.Module):
 
 
 def has_stages(network: nn.Module) -> bool:
-    """Whether a network is run through encoder, decoder and head."""
+    """Whether a network has an encoder, a decoder and a head."""
     return all(hasattr(network, name) for name in STAGES)
 
 
@@ -53,12 +53,13 @@ def run_head(network: Any, passed: torch.Tensor | list[torch.Tensor]) -> torch.T
 
 def keep_fine_exact(network: nn.Module, bands: int) -> nn.Module:
     """
-    Copy of a network whose convolutions next to the image run in fp32, also where autocast asks for less.
+    Copy of a network whose convolutions next to the image run in fp32, also under autocast.
 
-    These are the encoder's down to a quarter of the image's resolution, and the decoder's at full resolution. What they
-    round, all later stages carry; of a U-Net with a ResNet50 they are a seventh of the arithmetic, and with them exact
-    more than half of the classes that bf16 flips stay (see ``benchmarks/whole_job.py``). Each takes in the batch
-    normalisation that follows it, which saves a pass over the largest arrays. The rest runs as autocast says.
+    These are the convolutions of the encoder down to a quarter of the image's resolution, and of the decoder at full
+    resolution. All later stages depend on their rounding. They are a seventh of the arithmetic of a U-Net with a
+    ResNet50, and keeping them exact saves more than half of the classes that bf16 flips (see
+    ``benchmarks/whole_job.py``). Each is fused with the batch normalisation that follows it, which saves a pass over
+    the largest arrays. The rest runs under autocast.
 
     Parameters
     ----------
@@ -80,18 +81,18 @@ def keep_fine_exact(network: nn.Module, bands: int) -> nn.Module:
     with torch.inference_mode():
         fine, norms = _fine_convolutions(network, probe)
         folded = _exact_copy(network, fine, norms)
-        expected, found = network(probe), folded(probe)
-        if float((found - expected).abs().max()) > 1e-4 * float(expected.abs().max()):
-            folded = _exact_copy(network, fine, {})  # a normalisation was not what it seemed
+        expected, scores = network(probe), folded(probe)
+        if float((scores - expected).abs().max()) > 1e-4 * float(expected.abs().max()):
+            folded = _exact_copy(network, fine, {})  # a normalisation does not follow its convolution alone
     return folded
 
 
 def _fine_convolutions(network: nn.Module, probe: torch.Tensor) -> tuple[list[str], dict[str, str]]:
-    """Names of the convolutions next to the image, and of the normalisations that take what they give."""
+    """Names of the convolutions next to the image, and of the normalisations that follow them."""
     fine: list[str] = []
     norms: dict[str, str] = {}
     made: dict[int, str] = {}
-    held: list[torch.Tensor] = []  # so that no address stands for two arrays
+    held: list[torch.Tensor] = []  # keeps every array alive, so that ids are unique
     side = probe.shape[-1]
 
     def watch(name: str, limit: int, module: nn.Module) -> torch.utils.hooks.RemovableHandle:
@@ -118,15 +119,15 @@ def _fine_convolutions(network: nn.Module, probe: torch.Tensor) -> tuple[list[st
 
 
 def _exact_copy(network: nn.Module, fine: list[str], norms: dict[str, str]) -> nn.Module:
-    told = copy.deepcopy(network)
+    exact = copy.deepcopy(network)
     for name in fine:
-        module: nn.Module = told.get_submodule(name)
+        module: nn.Module = exact.get_submodule(name)
         if name in norms:
-            norm: Any = told.get_submodule(norms[name])
+            norm: Any = exact.get_submodule(norms[name])
             module = fuse_conv_bn_eval(module, norm)  # type: ignore[type-var]
-            told.set_submodule(norms[name], nn.Identity())
-        told.set_submodule(name, _Exact(module.to(memory_format=torch.channels_last)))
-    return told
+            exact.set_submodule(norms[name], nn.Identity())
+        exact.set_submodule(name, _Exact(module.to(memory_format=torch.channels_last)))
+    return exact
 
 
 class _Exact(nn.Module):
@@ -138,5 +139,5 @@ class _Exact(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         with torch.autocast(images.device.type, enabled=False):
-            found: torch.Tensor = self.inner(images.float())
-        return found
+            output: torch.Tensor = self.inner(images.float())
+        return output

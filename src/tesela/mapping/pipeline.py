@@ -23,7 +23,7 @@ from tesela.mapping.windows import Strip, WindowPlan
 
 @dataclass(frozen=True)
 class Layers:
-    """Which layers a run makes beside the classes."""
+    """Layers that a run writes beside the classes."""
 
     scores: bool = False
     """Confidence and entropy."""
@@ -37,13 +37,13 @@ class Layers:
 
 @dataclass(frozen=True)
 class MapJob:
-    """All that the parts of a map depend on, but for the network."""
+    """Everything the parts of a map depend on, except the network."""
 
     scene: Scene
     plan: WindowPlan
     standardisation: Standardisation
     legend: Legend
-    """Of the network's answers, in its order."""
+    """Classes of the network's output, in its order."""
     layers: Layers
 
 
@@ -61,9 +61,9 @@ def run_strips(
     Parameters
     ----------
     advance : callable of int
-        Called with the number of windows done.
+        Called with the number of windows that are done.
     """
-    answers = _Answers(job, store)
+    parts = _PartWriter(job, store)
     reading = prefetch(
         read_windows(job.scene, strips, plan=job.plan, standardisation=job.standardisation),
         depth=engine.batch,
@@ -74,29 +74,29 @@ def run_strips(
             scores = _run(engine, batch, only_classes=job.layers == Layers())
             if waiting is not None:
                 waiting.result()
-            waiting = writer.submit(answers.take, batch, scores)
+            waiting = writer.submit(parts.take, batch, scores)
             advance(len(batch))
         if waiting is not None:
             waiting.result()
 
 
-Answer = NDArray[np.float32] | NDArray[np.uint8]
+Output = NDArray[np.float32] | NDArray[np.uint8]
 """Of one window: (rows, cols, classes) scores, or (rows, cols) positions of classes."""
 
 
-def _run(engine: Engine, batch: Sequence[Window], *, only_classes: bool) -> list[Answer | None]:
-    """Answer of each window, None for those without data."""
+def _run(engine: Engine, batch: Sequence[Window], *, only_classes: bool) -> list[Output | None]:
+    """Output for each window, None for windows without data."""
     filled = [window for window in batch if window.count]
-    answers: list[Answer] = []
+    outputs: list[Output] = []
     if filled:
         images = (
             filled[0].image[np.newaxis] if len(filled) == 1 else np.stack([item.image for item in filled])
         )
-        answers = list(engine.classes(images) if only_classes and engine.picks else engine.scores(images))
+        outputs = list(engine.classes(images) if only_classes and engine.picks else engine.scores(images))
     for window in batch:
-        window.image = np.empty((0, 0, 0), np.float32)  # the writer needs the mask alone
-    found = iter(answers)
-    return [next(found) if window.count else None for window in batch]
+        window.image = np.empty((0, 0, 0), np.float32)  # the writer needs only the mask
+    remaining = iter(outputs)
+    return [next(remaining) if window.count else None for window in batch]
 
 
 def _batches(windows: Iterable[Window], size: int) -> Generator[list[Window], None, None]:
@@ -110,33 +110,33 @@ def _batches(windows: Iterable[Window], size: int) -> Generator[list[Window], No
         yield batch
 
 
-class _Answers:
-    """Turns scores into the layers of a part, and stores the part when its last window is there."""
+class _PartWriter:
+    """Converts scores to the layers of a part, and stores the part after its last window."""
 
     def __init__(self, job: MapJob, store: PartStore) -> None:
         self.job = job
         self.store = store
         self.part = np.empty((0, 0, 0), np.uint8)
 
-    def take(self, windows: Sequence[Window], answers: Sequence[Answer | None]) -> None:
-        for window, answer in zip(windows, answers, strict=True):
+    def take(self, windows: Sequence[Window], outputs: Sequence[Output | None]) -> None:
+        for window, output in zip(windows, outputs, strict=True):
             strip = window.strip
             if window.cols is strip.cols[0]:
                 self.part = np.zeros((self.job.layers.count(self.job.legend), *strip.shape), np.uint8)
                 self.part[1:] = 255
-            if answer is not None:
-                self._place(window, answer, self.part[:, *window.place])
+            if output is not None:
+                self._write(window, output, self.part[:, *window.inner])
             if window.cols is strip.cols[-1]:
                 self.store.write(strip.number, self.part)
 
-    def _place(self, window: Window, answer: Answer, place: NDArray[np.uint8]) -> None:
+    def _write(self, window: Window, output: Output, layers: NDArray[np.uint8]) -> None:
         """Write the layers of one window."""
         values, corner = self.job.legend.value_table, window.corner
-        if answer.dtype == np.uint8:
-            keep = tuple(slice(at, at + side) for at, side in zip(corner, place.shape[1:], strict=True))
-            np.multiply(values[answer[keep]], window.valid[keep], out=place[0])
+        if output.dtype == np.uint8:
+            keep = tuple(slice(at, at + side) for at, side in zip(corner, layers.shape[1:], strict=True))
+            np.multiply(values[output[keep]], window.valid[keep], out=layers[0])
             return
-        scores = np.asarray(answer, np.float32)
-        pick_classes(scores, window.valid, values, corner=corner, out=place[0])
-        if len(place) > 1:
-            weigh_classes(scores, window.valid, corner, place[1], place[2], place[3:])
+        scores = np.asarray(output, np.float32)
+        pick_classes(scores, window.valid, values, corner=corner, out=layers[0])
+        if len(layers) > 1:
+            weigh_classes(scores, window.valid, corner, layers[1], layers[2], layers[3:])

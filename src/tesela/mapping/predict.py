@@ -6,7 +6,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +21,8 @@ from tesela.io.maps import ClassMap, MapWriter, ScoreWriter
 from tesela.io.parts import PartStore
 from tesela.io.scenes import SceneReader
 from tesela.io.scratch import check_outputs
-from tesela.mapping.augmentation import AUGMENTATIONS, TestTimeAugmentation
-from tesela.mapping.blending import BLENDS, Blend
+from tesela.mapping.augmentation import AUGMENTATIONS, BLENDS, Blend, TestTimeAugmentation
+from tesela.mapping.cluster import run_on_cluster
 from tesela.mapping.engine_benchmark import EngineBenchmark, choose_engine
 from tesela.mapping.engines import Engine, make_engine
 from tesela.mapping.pipeline import Layers, MapJob, run_strips
@@ -31,12 +31,15 @@ from tesela.mapping.windows import Footprint, Strip, WindowPlan, make_strips
 from tesela.models.expert import Expert
 
 Progress = Callable[[int, int], None]
-"""Called with the windows done and the windows in all."""
+"""Called with the windows done and the windows in total."""
+
+PIXEL_RATIO = 1.5
+"""Largest ratio between the pixel sizes of a scene and of an expert's training."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """A map that was made, and how."""
+    """A map, and how it was made."""
 
     map: ClassMap
     engine: str
@@ -46,11 +49,11 @@ class Prediction:
     """Pixels that got a class."""
     seconds: float
     resumed: int
-    """Parts that a former run had left."""
+    """Parts that an earlier run left."""
     trial: EngineBenchmark = field(default_factory=EngineBenchmark)
-    """What the choice of the engine rests on; empty where nothing was tried."""
+    """Measurements behind the choice of the engine; empty where none were made."""
     mapping_seconds: float = 0.0
-    """Of `seconds`, those after the engine was chosen."""
+    """Seconds after the engine was chosen."""
 
 
 def predict_map(
@@ -74,7 +77,7 @@ def predict_map(
     """
     Apply an expert to a scene of any size.
 
-    What is done is kept beside the output: after a crash the same call continues, and ends with the same bytes.
+    Finished parts are kept beside the output. After a crash the same call continues, and writes the same bytes.
 
     Parameters
     ----------
@@ -89,28 +92,28 @@ def predict_map(
     precision : {"auto", "fp32", "bf16", "fp16"}
         Number format of the network.
     tta : {"none", "d4"}
-        "d4": each window is shown in its eight turned and mirrored positions; eight times the work.
+        "d4": mean probability over the eight flips and rotations of each window; eight times the work.
     blend : {"none", "hann"}
-        "hann": windows that share `overlap_px` are weighed by Hann's window instead of cropped; it costs more
-        and is no better, see `docs/mapping.md`.
+        "hann": windows that overlap by `overlap_px` are weighted by Hann's window instead of cropped. It costs
+        more and is no better, see `docs/mapping.md`.
     memory : str or int
-        Budget of the pipeline beside the network, such as "256 MiB", or bytes; see
-        `tesela.mapping.windows.Footprint` for what it is spent on.
+        Memory of the pipeline beside the network, such as "256 MiB", or bytes; see
+        `tesela.mapping.windows.Footprint` for its parts.
     confidence, entropy, probabilities : path, optional
-        Further rasters to write in the same pass: highest probability and normalised entropy in per cent, and
-        all probabilities in steps of 1/254; 255 is nodata.
+        Rasters to write in the same pass: highest probability and normalised entropy in per cent, and all
+        probabilities in steps of 1/254; 255 is nodata.
     cluster : str, optional
-        "local", or the address of a Dask scheduler ("tcp://host:8786") whose workers see the same files; see
+        "local", or the address of a Dask scheduler ("tcp://host:8786") whose workers share the file system; see
         `tesela.io.cluster`.
     progress : callable, optional
-        Called with the windows done and the windows in all.
+        Called with the windows done and the windows in total.
 
     Raises
     ------
     InputError
         If the scene lacks a band, cannot be read or has no data at all, or the output cannot be written.
     GridError
-        If the scene's pixels are not of the size the expert was trained on, within a factor of 1.5.
+        If the scene's pixels are more than 1.5 times larger or smaller than those of the training.
     RecipeError
         If the window is too small for its margins, or an option is unknown.
     """
@@ -122,7 +125,7 @@ def predict_map(
     header = expert.header
     if header.task != "segmentation":
         raise ExpertError(
-            f"The expert is one for {header.task}; one that maps scenes was needed (tesela unmix)."
+            f"The expert is for {header.task}, but an expert for segmentation is needed. Use tesela unmix for it."
         )
     if overlap_px < 0:
         raise RecipeError(f"The overlap is {overlap_px} px; it is at least 0.")
@@ -130,11 +133,11 @@ def predict_map(
     check_outputs([out, confidence, entropy, probabilities], inputs=[band.path for band in scene.bands])
     check_pixel_size(expert, scene)
     plan = plan_windows(expert, scene, window_px=window_px, overlap_px=overlap_px, square=tta != "none")
-    views = TestTimeAugmentation(turned=tta == "d4")
+    augmentation = TestTimeAugmentation(flips=tta == "d4")
     if blend == "hann":
         multiple = stride_px(expert.network)
         blended = Blend.fit(window_px=window_px, overlap_px=overlap_px, multiple_px=multiple)
-        views, plan = TestTimeAugmentation(turned=tta == "d4", blend=blended), blended.plan(plan.shape)
+        augmentation, plan = replace(augmentation, blend=blended), blended.plan(plan.shape)
     layers = Layers(confidence is not None or entropy is not None, probabilities is not None)
     job = MapJob(scene, plan, header.standardisation, header.legend, layers)
     budget = parse_memory_bytes(memory)
@@ -144,16 +147,15 @@ def predict_map(
         panels = make_strips(plan, measure_footprint(job, batch=chosen.batch), memory=budget)
         document = describe_job(job, expert.network, panels)
         store.start(
-            document | {"engine": chosen.name, "asked": [engine, precision], "views": views.to_dict()}
+            document
+            | {"engine": chosen.name, "options": [engine, precision], "augmentation": augmentation.to_dict()}
         )
         waiting = [[strip for strip in panel if not store.has(strip.number)] for panel in panels]
         count = _Counter(len(plan), sum(len(strip.cols) for panel in waiting for strip in panel), progress)
         if cluster is None:
             for panel in waiting:
-                run_strips(job, panel, store, engine=views.of(chosen), advance=count.advance)
+                run_strips(job, panel, store, engine=augmentation.of(chosen), advance=count.advance)
         else:
-            from tesela.mapping.cluster import run_on_cluster  # loads dask
-
             strips = [strip for panel in waiting for strip in panel]
             run_on_cluster(
                 cluster,
@@ -162,7 +164,7 @@ def predict_map(
                 store=store,
                 expert=expert,
                 engine=chosen.name,
-                views=views,
+                augmentation=augmentation,
                 advance=count.advance,
             )
         outputs = {"confidence": confidence, "entropy": entropy, "probabilities": probabilities}
@@ -192,7 +194,7 @@ def plan_windows(
 
 
 def measure_footprint(job: MapJob, *, batch: int) -> Footprint:
-    """What the pipeline will hold of this scene; opens its files."""
+    """Memory that the pipeline needs for this scene; opens its files."""
     with SceneReader(job.scene) as reader:
         return Footprint(
             bands=len(job.scene.bands),
@@ -205,24 +207,24 @@ def measure_footprint(job: MapJob, *, batch: int) -> Footprint:
 
 
 def stride_px(network: torch.nn.Module) -> int:
-    """Multiple of which the sides of a network's input must be; 1 where the network does not say."""
+    """The sides of a network's input must be multiples of this; 1 where the network defines none."""
     return int(getattr(network, "stride", 1))
 
 
 def check_pixel_size(expert: Expert, scene: Scene) -> None:
     """
-    Check that the scene's pixels are about as large as those the expert was trained on.
+    Check that the scene's pixels are about as large as those of the training.
 
     Raises
     ------
     GridError
-        If they differ by more than a factor of 1.5: the network would see other textures and shapes.
+        If they differ by more than a factor of 1.5; the network would see other textures and shapes.
     """
     trained = expert.header.pixel_size_m
     own = scene.pixel_size_m
-    if trained and not 1 / 1.5 <= own / trained <= 1.5:
+    if trained and not 1 / PIXEL_RATIO <= own / trained <= PIXEL_RATIO:
         raise GridError(
-            f"The pixels of scene '{scene.name}' are {own:.3g} m, those the expert was trained on {trained:.3g} m. "
+            f"The pixels of scene '{scene.name}' are {own:.3g} m, but the expert was trained on {trained:.3g} m. "
             f"Resample the scene (gdalwarp -tr {trained:g} {trained:g} -r average), or train an expert for this "
             f"size."
         )
@@ -231,13 +233,13 @@ def check_pixel_size(expert: Expert, scene: Scene) -> None:
 def pick_engine(
     store: PartStore, network: torch.nn.Module, job: MapJob, *, engine: str, precision: str
 ) -> tuple[Engine, EngineBenchmark]:
-    """Engine of the parts that are there, for `auto` must not choose another one half-way; else a new choice."""
+    """Engine of the finished parts, so that `auto` does not change engines half-way; else a new choice."""
     saved = store.saved_plan()
-    if saved is not None and saved.get("asked") == [engine, precision]:
+    if saved is not None and saved.get("options") == [engine, precision]:
         try:
             return make_engine(network, str(saved["engine"])), EngineBenchmark()
         except (KeyError, RecipeError):
-            pass  # this machine lacks it: choose anew, the parts are thrown away
+            pass  # this machine lacks it; the parts of the other engine are deleted
     trial = (
         read_trial(job.scene, plan=job.plan, standardisation=job.standardisation)
         if "auto" in (engine, precision)
@@ -249,7 +251,7 @@ def pick_engine(
 def describe_job(
     job: MapJob, network: torch.nn.Module, panels: Sequence[Sequence[Strip]]
 ) -> dict[str, object]:
-    """What the parts depend on; parts of another document are thrown away."""
+    """Everything the parts depend on; parts made with another document are deleted."""
     return {
         "network": fingerprint_network(network),
         "legend": list(job.legend.values),
@@ -272,16 +274,16 @@ def fingerprint_network(network: torch.nn.Module) -> str:
 
 
 class _Counter:
-    """Counts windows and tells."""
+    """Counts windows and reports progress."""
 
-    def __init__(self, total: int, waiting: int, tell: Progress | None) -> None:
-        self.total, self.done, self.tell = total, total - waiting, tell
+    def __init__(self, total: int, waiting: int, report: Progress | None) -> None:
+        self.total, self.done, self.report = total, total - waiting, report
         self.advance(0)
 
     def advance(self, count: int) -> None:
         self.done += count
-        if self.tell is not None:
-            self.tell(self.done, self.total)
+        if self.report is not None:
+            self.report(self.done, self.total)
 
 
 def assemble(
@@ -327,15 +329,15 @@ def assemble(
 
 
 def check_filled(classes: MapWriter, scene: Scene) -> None:
-    """Raise an error if no pixel got a class."""
+    """Raise an error if no pixel has a class."""
     if not classes.counts[1:].any():
         raise InputError(
-            f"Scene '{scene.name}' holds no pixel with data in all of its bands "
+            f"Scene '{scene.name}' has no pixel with data in all of its bands "
             f"({', '.join(scene.band_names)}), so there is nothing to map. Check its nodata value."
         )
 
 
 def by_rows(panels: Sequence[Sequence[Strip]]) -> Iterator[Strip]:
-    """Strips of all panels from the top of the scene: the order in which rasters are written best."""
+    """Strips of all panels from the top of the scene, the best order to write rasters in."""
     for row in zip(*panels, strict=True):
         yield from row

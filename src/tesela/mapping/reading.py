@@ -1,4 +1,4 @@
-"""Reading: windows of a scene, scaled for a network, each block of the file decoded once."""
+"""Reading: windows of a scene, standardised for a network; each block of the file is decoded once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 @dataclass
 class Window:
-    """One window on its way through the pipeline."""
+    """One window in the pipeline."""
 
     strip: Strip
     cols: Span
@@ -35,13 +35,13 @@ class Window:
 
     @property
     def corner(self) -> tuple[int, int]:
-        """First row and column, in the window, whose answers are kept."""
+        """First row and column, in the window, whose output is kept."""
         rows = self.strip.rows
         return rows.keep_start - rows.start, self.cols.keep_start - self.cols.start
 
     @property
-    def place(self) -> tuple[slice, slice]:
-        """Rows and columns of the strip's ground that the window answers for."""
+    def inner(self) -> tuple[slice, slice]:
+        """Rows and columns of the strip for which the window is kept."""
         first = self.strip.corner[1]
         return slice(None), slice(self.cols.keep_start - first, self.cols.keep_stop - first)
 
@@ -65,7 +65,7 @@ class Scaler:
         Returns
         -------
         (rows, cols, bands) array of float32, (rows, cols) array of bool, int
-            The scaled window, where all its bands hold data, and the count of such pixels.
+            The standardised window, the pixels with data in all bands, and their number.
         """
         image = np.empty((*shape, len(self._bands)), np.float32)
         valid = np.empty(shape, np.bool_)
@@ -74,7 +74,7 @@ class Scaler:
 
 
 class StripReader:
-    """Reads the rows of strips from the top down; what neighbouring strips share is read once."""
+    """Reads the rows of strips from the top down; rows that neighbouring strips share are read once."""
 
     def __init__(self, reader: SceneReader, plan: WindowPlan) -> None:
         self._reader = reader
@@ -84,7 +84,7 @@ class StripReader:
         self._held: NDArray[np.generic] = np.empty((0, 0, 0))
 
     def read(self, strip: Strip) -> NDArray[np.generic]:
-        """Numbers as stored of all that the windows of a strip see, (bands, rows, cols); cut at the scene's end."""
+        """Stored numbers of the windows of a strip, (bands, rows, cols); cut at the scene's end."""
         rows, cols = self._reader.scene.grid.shape
         left, right = strip.cols[0].start, min(cols, strip.cols[-1].start + self._plan.width_px)
         start, stop = strip.rows.start, min(rows, strip.rows.start + self._plan.height_px)
@@ -120,8 +120,8 @@ def read_windows(
 def read_trial(
     scene: Scene, *, plan: WindowPlan, standardisation: Standardisation, count: int = 2
 ) -> list[NDArray[np.float32]]:
-    """Scaled windows spread over the scene, at most `count`, each with more data than any looked at in vain."""
-    found: list[NDArray[np.float32]] = []
+    """Standardised windows from all over the scene, at most `count`, each with data in a quarter of its pixels."""
+    images: list[NDArray[np.float32]] = []
     rows, cols = plan.row_spans, plan.col_spans
     total = len(rows) * len(cols)
     for number in sorted(
@@ -131,14 +131,14 @@ def read_trial(
         with closing(read_windows(scene, [strip], plan=plan, standardisation=standardisation)) as windows:
             window = next(windows)
         if window.count > window.valid.size // 4:
-            found.append(window.image)
-        if len(found) == count:
+            images.append(window.image)
+        if len(images) == count:
             break
-    return found
+    return images
 
 
 def prefetch(items: Generator[T, None, None], *, depth: int) -> Generator[T, None, None]:
-    """Take items from an iterator in a thread of its own, at most `depth` ahead; its errors come out here."""
+    """Take items from an iterator in another thread, at most `depth` ahead; its errors are raised here."""
     ahead: queue.Queue[tuple[str, T | BaseException | None]] = queue.Queue(depth)
     stop = threading.Event()
 
@@ -157,7 +157,7 @@ def prefetch(items: Generator[T, None, None], *, depth: int) -> Generator[T, Non
                 if stop.is_set():
                     return
             put("end", None)
-        except BaseException as error:  # noqa: BLE001 - carried over to the consumer, which raises it
+        except BaseException as error:  # noqa: BLE001 - passed to the consumer, which raises it
             put("error", error)
         finally:
             items.close()  # in the thread that opened its files

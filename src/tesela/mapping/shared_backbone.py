@@ -1,4 +1,4 @@
-"""The trunk: what several networks share is run once, and what is each one's own on its results."""
+"""The shared backbone: stages that several networks share run once, and each network's own stages on their output."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from numpy.typing import NDArray
 from tesela.mapping.engines import CudaEngine, TorchEngine
 from tesela.mapping.numerics import STAGES, run_head
 
-Carried = torch.Tensor | list[torch.Tensor]
+Features = torch.Tensor | list[torch.Tensor]
 
 
 def shared_stages(first: torch.nn.Module, second: torch.nn.Module) -> int:
     """
-    Count the stages, from the encoder on, in which two networks are the same.
+    Count the stages, from the encoder on, that two networks share.
 
-    Two stages are the same when they have tensors of the same names (weights, biases and the running statistics of
-    normalisation) that are equal in every number: nothing is declared, nothing can be declared wrongly. To train
-    an expert on another's backbone, start from its encoder and keep it frozen, statistics included.
+    Two stages are the same when all their tensors (weights, biases and the running statistics of normalisation) have
+    the same names and equal numbers. Nothing is declared, so nothing can be declared wrongly. To train an expert on
+    the backbone of another one, start from its encoder and keep it frozen, statistics included.
 
     Returns
     -------
     int
-        0: nothing is shared; 1: the encoder; 2: the decoder as well, only the heads differ.
+        0: nothing is shared; 1: the encoder; 2: also the decoder, only the heads differ.
     """
     count = 0
     for name in STAGES[:-1]:
@@ -37,12 +37,12 @@ def shared_stages(first: torch.nn.Module, second: torch.nn.Module) -> int:
 
 
 class SharedBackboneEngine:
-    """Runs networks of one backbone, in plain torch, on a processor or a GPU."""
+    """Runs networks with one backbone, in plain torch, on a processor or a GPU."""
 
     picks = False
 
     def __init__(self, networks: Sequence[torch.nn.Module], engine: TorchEngine) -> None:
-        """Networks whose first stages are the same, and an engine that was made of the first of them."""
+        """Networks whose first stages are the same, and an engine for the first of them."""
         self.name = engine.name
         self.batch = engine.batch
         self._engine = engine
@@ -58,29 +58,29 @@ class SharedBackboneEngine:
 
     def classes(self, images: NDArray[np.float32]) -> NDArray[np.uint8]:
         """See `tesela.mapping.engines.Engine.classes`."""
-        found: NDArray[np.uint8] = self.scores(images).argmax(-1).astype(np.uint8)
-        return found
+        classes: NDArray[np.uint8] = self.scores(images).argmax(-1).astype(np.uint8)
+        return classes
 
-    def first(self, images: NDArray[np.float32]) -> tuple[NDArray[np.float32], list[Carried]]:
+    def first(self, images: NDArray[np.float32]) -> tuple[NDArray[np.float32], list[Features]]:
         """
-        Scores of the first network, and what its stages passed on.
+        Scores of the first network, and the features of its stages.
 
         Returns
         -------
         (windows, rows, cols, classes) array of float32, list
-            The list is for `follow`.
+            The list is an argument of `follow`.
         """
-        carried: list[Carried] = []
+        features: list[Features] = []
         with self._engine.arithmetic():
             if not self._networks:
                 self._networks = [self._engine.prepare(each, images.shape[-1]) for each in self._plain]
-            passed: Carried = self._engine.tensor(images)
+            passed: Features = self._engine.tensor(images)
             for name in STAGES[:-1]:
                 passed = getattr(self._networks[0], name)(passed)
-                carried.append(passed)
-            return _plain(run_head(self._networks[0], passed)), carried
+                features.append(passed)
+            return _plain(run_head(self._networks[0], passed)), features
 
-    def follow(self, number: int, carried: Sequence[Carried], chosen: Sequence[int]) -> NDArray[np.float32]:
+    def follow(self, number: int, features: Sequence[Features], chosen: Sequence[int]) -> NDArray[np.float32]:
         """
         Scores of another network on some of the windows that `first` saw.
 
@@ -88,21 +88,21 @@ class SharedBackboneEngine:
         ----------
         number : int
             Position of the network.
-        carried : list
+        features : list
             From `first`.
         chosen : sequence of int
             Positions of the windows.
         """
         stages = self._shared[number]
         with self._engine.arithmetic():
-            passed = _choose(carried[stages - 1], list(chosen))
+            passed = _choose(features[stages - 1], list(chosen))
             for name in STAGES[stages:-1]:
                 passed = getattr(self._networks[number], name)(passed)
             return _plain(run_head(self._networks[number], passed))
 
 
 def can_carry(engine: object) -> bool:
-    """Whether a trunk can run on such an engine: plain torch alone gives the results between stages."""
+    """Whether a shared backbone can run on an engine: only plain torch returns the results between stages."""
     return type(engine) in (TorchEngine, CudaEngine)
 
 
@@ -116,12 +116,12 @@ def _equal(first: torch.nn.Module, second: torch.nn.Module) -> bool:
     )
 
 
-def _choose(carried: Carried, chosen: list[int]) -> Carried:
-    if isinstance(carried, torch.Tensor):
-        return carried if len(chosen) == len(carried) else carried[chosen]
-    return [tensor if len(chosen) == len(tensor) else tensor[chosen] for tensor in carried]
+def _choose(features: Features, chosen: list[int]) -> Features:
+    if isinstance(features, torch.Tensor):
+        return features if len(chosen) == len(features) else features[chosen]
+    return [tensor if len(chosen) == len(tensor) else tensor[chosen] for tensor in features]
 
 
 def _plain(scores: torch.Tensor) -> NDArray[np.float32]:
-    found: NDArray[np.float32] = scores.float().permute(0, 2, 3, 1).cpu().numpy()
-    return found
+    planes: NDArray[np.float32] = scores.float().permute(0, 2, 3, 1).cpu().numpy()
+    return planes

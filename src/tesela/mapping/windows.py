@@ -1,4 +1,4 @@
-"""Windows: which squares of a scene the network sees, and which part of each answer is kept."""
+"""Windows: which squares of a scene the network sees, and which part of each output is kept."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class Strip:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Rows and columns of ground kept."""
+        """Rows and columns kept."""
         return self.rows.keep_stop - self.rows.keep_start, self.cols[-1].keep_stop - self.cols[0].keep_start
 
     @property
     def corner(self) -> tuple[int, int]:
-        """Row and column, in the scene, of the ground kept."""
+        """Row and column, in the scene, of the first pixel kept."""
         return self.rows.keep_start, self.cols[0].keep_start
 
 
@@ -40,7 +40,7 @@ class Footprint:
 
     .. math:: h w \left((2b + 1)(4B + 1) + 2b(4K + 1)\right) + W \left(B s (2h + t) + 2 h L\right)
 
-    : windows read ahead, scores waiting for their classes, rows of the image with a copy, a strip of the map with a
+    : windows read ahead, scores waiting to become classes, rows of the image with a copy, a strip of the map with a
     copy. It does not depend on the scene.
     """
 
@@ -54,7 +54,7 @@ class Footprint:
     batch: int = 1
 
     def windows(self, plan: WindowPlan) -> int:
-        """Bytes of windows on their way."""
+        """Bytes of the windows in the pipeline."""
         ahead = (2 * self.batch + 1) * (4 * self.bands + 1) + 2 * self.batch * (4 * self.classes + 1)
         return plan.height_px * plan.width_px * ahead
 
@@ -66,9 +66,9 @@ class Footprint:
 
 def make_strips(plan: WindowPlan, footprint: Footprint, *, memory: int) -> tuple[tuple[Strip, ...], ...]:
     """
-    Divide the windows into panels of columns and strips of rows, so that a panel takes at most `memory` bytes.
+    Divide the windows into panels of columns and strips of rows; a panel takes at most `memory` bytes.
 
-    A panel is never narrower than one window, however little memory is given.
+    A panel is never narrower than one window, even if that takes more.
 
     Returns
     -------
@@ -94,21 +94,21 @@ class Span:
     start: int
     """First pixel that the network sees; a multiple of the network's stride."""
     keep_start: int
-    """First pixel whose answer is kept."""
+    """First pixel whose output is kept."""
     keep_stop: int
-    """One past the last pixel whose answer is kept."""
+    """One past the last pixel whose output is kept."""
 
 
 @dataclass(frozen=True)
 class WindowPlan:
     r"""
-    Covers a scene with windows whose margins are cropped, so that no seam shows and no pixel is kept twice.
+    Covers a scene with windows whose margins are cropped: no seam is visible and no pixel is kept twice.
 
     Along an axis of :math:`L` pixels with windows of at most :math:`w` and margin :math:`m`,
-    :math:`n = \lceil (L - 2m) / (w - 2m) \rceil` windows are needed; all get the same side
-    :math:`\lceil (L + 2m(n-1)) / n \rceil`, rounded up to the network's stride, so that little of the last one
-    lies outside. Windows at the edge of the scene keep their outer margin: beyond it the network sees the same
-    padding as in one huge window.
+    :math:`n = \lceil (L - 2m) / (w - 2m) \rceil` windows are needed. All have the same side,
+    :math:`\lceil (L + 2m(n-1)) / n \rceil` rounded up to the network's stride, so that little of the last one is
+    outside. Windows at the edge of the scene keep their outer margin, because the network sees the same padding
+    there as in one huge window.
 
     Examples
     --------
@@ -137,10 +137,10 @@ class WindowPlan:
         margin_px : int
             Cropped on each inner side; twice the margin is rounded up to a multiple of `multiple_px`.
         multiple_px : int
-            The network's stride: window origins are multiples of it, else its answers change
-            (1.4 % of classes for a shift of one pixel).
+            The network's stride. Window origins are multiples of it, because a shift changes the classes (1.4 % of
+            them for one pixel).
         square : bool
-            Give both sides the larger of the two lengths.
+            Use the larger of the two lengths for both sides.
 
         Raises
         ------
@@ -151,7 +151,7 @@ class WindowPlan:
         window = window_px // multiple_px * multiple_px
         if window < 2 * margin + multiple_px:
             raise RecipeError(
-                f"A window of {window_px} px leaves nothing between margins of {margin} px: give at least "
+                f"A window of {window_px} px has no pixel between margins of {margin} px. Use at least "
                 f"{2 * margin + multiple_px} px, a multiple of {multiple_px}."
             )
         height, width = (_side(length, window, margin, multiple_px) for length in shape)

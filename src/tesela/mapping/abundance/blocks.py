@@ -1,4 +1,4 @@
-"""Blocks of a cube that is being unmixed: which there are, how each is done, and what its part holds."""
+"""Blocks of a cube: how a cube is divided, how a block is unmixed, and the layers of its part."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from tesela.models.output import UnmixingNetwork
 from tesela.models.unmixing_header import Floats
 
 DEVIATION_STEPS = 254
-"""Standard deviations are stored as whole numbers of this part of 1."""
+"""Standard deviations are stored in steps of one over this number."""
 
 _PIXELS_AT_ONCE = 16_384
-"""Pixels that a network is shown in one call."""
+"""Pixels of one call of a network."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """A window of the cube that is unmixed at once."""
+    """A window of the cube that is unmixed in one go."""
 
     number: int
     row: int
@@ -43,23 +43,23 @@ class Block:
 
 @dataclass(frozen=True)
 class BlockLayout:
-    """What a part holds: uint16 layers for the shares, then what was asked for."""
+    """Layers of a part: uint16 layers for the shares, then the optional ones."""
 
     classes: int
     deviation: bool
     series: int
-    """Values of a pixel's series, where they are kept; else 0."""
+    """Values of a pixel's filled series; 0 if it is not kept."""
 
-    def pack(self, found: Unmixed) -> NDArray[np.uint8]:
+    def pack(self, unmixed: Unmixed) -> NDArray[np.uint8]:
         """Bytes of a block, (layers, rows, cols) with the columns of uint16 doubled."""
-        shares = np.moveaxis(found.shares, -1, 0)
-        layers = [round_shares(shares), found.unseen[None].astype(np.uint16)]
-        if self.deviation and found.deviation is not None:
-            steps = np.rint(np.moveaxis(found.deviation, -1, 0) * DEVIATION_STEPS)
+        shares = np.moveaxis(unmixed.shares, -1, 0)
+        layers = [round_shares(shares), unmixed.unseen[None].astype(np.uint16)]
+        if self.deviation and unmixed.deviation is not None:
+            steps = np.rint(np.moveaxis(unmixed.deviation, -1, 0) * DEVIATION_STEPS)
             layers.append(np.clip(steps, 0, DEVIATION_STEPS).astype(np.uint16))
-        if self.series and found.imputed is not None:
-            rows, cols = found.unseen.shape
-            whole = np.ascontiguousarray(found.imputed.reshape(rows, cols, self.series).transpose(2, 0, 1))
+        if self.series and unmixed.imputed is not None:
+            rows, cols = unmixed.unseen.shape
+            whole = np.ascontiguousarray(unmixed.imputed.reshape(rows, cols, self.series).transpose(2, 0, 1))
             halves = whole.view(np.uint16)
             layers += [halves[..., 0::2], halves[..., 1::2]]
         return np.ascontiguousarray(np.concatenate(layers)).view(np.uint8)
@@ -78,17 +78,17 @@ class BlockLayout:
 
 
 class Part(NamedTuple):
-    """Layers of a block that is done."""
+    """Layers of a finished block."""
 
     shares: NDArray[np.uint16]
     unseen: NDArray[np.bool_]
     deviation: NDArray[np.uint16]
     series: Floats
-    """(steps x bands, rows, cols); no layer where filled series were not asked for."""
+    """(steps x bands, rows, cols); no layers without filled series."""
 
 
 def make_blocks(cube: Cube, *, margin_px: int, memory: int) -> list[Block]:
-    """Windows of whole chunks, as large as the memory allows, that cover the cube once."""
+    """Windows of whole chunks that cover the cube once, as large as the memory allows."""
     rows, cols = (int(side) for side in cube.grid.shape)
     per_pixel = 4 * (len(cube.times) * len(cube.bands) * 6 + 64)
     side = cube.chunk_px
@@ -102,7 +102,7 @@ def make_blocks(cube: Cube, *, margin_px: int, memory: int) -> list[Block]:
 
 
 def unmix_block(expert: Expert, run: Runner, cube: Cube, block: Block, *, level: int | None) -> Unmixed:
-    """Unmix one block; the answer is (rows, cols, ...)."""
+    """Unmix one block; the arrays of the result are (rows, cols, ...)."""
     margin = margin_of(expert.network)
     series = series_of(expert.header)
     rows, cols = block.shape
@@ -116,8 +116,7 @@ def unmix_block(expert: Expert, run: Runner, cube: Cube, block: Block, *, level:
     step = max(1, _PIXELS_AT_ONCE // (cols + 2 * margin))
     for top in range(0, rows, step):
         taken = slice(top, min(top + step, rows) + 2 * margin)
-        found = unmix(expert.header, run, values[None, taken], layers[None, taken], level=level)
-        pieces.append(found)
+        pieces.append(unmix(expert.header, run, values[None, taken], layers[None, taken], level=level))
     return Unmixed(
         np.concatenate([piece.shares[0] for piece in pieces]),
         None
@@ -135,8 +134,8 @@ def _first(item: Floats | None) -> Floats:
 
 
 @dataclass(frozen=True)
-class _Told:
-    """What a worker is told with each block: little, for expert and cube lie in files."""
+class _ClusterJob:
+    """What each task carries: little, because expert and cube are read from files."""
 
     cube: Cube
     output: str
@@ -161,12 +160,12 @@ def run_blocks(
     """
     Make the parts of these blocks on the workers of a Dask scheduler; see `tesela.io.cluster.run_tasks`.
 
-    The expert is written once beside the parts; each worker process loads it when its first block comes.
+    The expert is written once beside the parts; each worker process loads it for its first block.
     """
     if not blocks:
         return
     model = save_expert(store.folder / "expert.safetensors", expert)
-    told = _Told(
+    job = _ClusterJob(
         replace(cube, path=str(Path(cube.path).resolve())),
         str(store.output.resolve()),
         str(model.resolve()),
@@ -175,7 +174,7 @@ def run_blocks(
         level,
     )
     by_number = {block.number: block for block in blocks}
-    work = partial(_unmix, told=told)
+    work = partial(_unmix, job=job)
     run_tasks(address, blocks, work, store=store, advance=lambda number: advance(by_number[number]))
 
 
@@ -183,33 +182,33 @@ _ready: dict[tuple[str, str, bool], tuple[Expert, Runner]] = {}
 _one_at_a_time = threading.Lock()
 
 
-def _unmix(block: Block, *, told: _Told) -> int | TeselaError:
-    """Make one part, on a worker."""
-    store = PartStore(told.output)  # not entered: the client holds its lock
+def _unmix(block: Block, *, job: _ClusterJob) -> int | TeselaError:
+    """Make one part on a worker."""
+    store = PartStore(job.output)  # not entered: the client has its lock
     try:
         with _one_at_a_time:
             if not store.has(block.number):
-                expert, run = _load(told)
-                found = unmix_block(expert, run, told.cube, block, level=told.level)
-                store.write(block.number, told.layout.pack(found))
+                expert, run = _load(job)
+                unmixed = unmix_block(expert, run, job.cube, block, level=job.level)
+                store.write(block.number, job.layout.pack(unmixed))
     except TeselaError as error:
         return type(error)(str(error))
     return block.number
 
 
-def _load(told: _Told) -> tuple[Expert, Runner]:
-    """The expert of this process, loaded when it is first needed."""
-    key = (told.expert, told.engine, told.layout.series > 0)
+def _load(job: _ClusterJob) -> tuple[Expert, Runner]:
+    """The expert of this process, loaded for its first block."""
+    key = (job.expert, job.engine, job.layout.series > 0)
     if key not in _ready:
         _ready.clear()
-        expert = load_expert(told.expert)
+        expert = load_expert(job.expert)
         assert isinstance(expert.network, UnmixingNetwork)
         run, _ = choose_runner(
             expert.network,
             expert.header.architecture,
-            engine=told.engine,
+            engine=job.engine,
             pixels=0,
-            imputed=told.layout.series > 0,
+            imputed=job.layout.series > 0,
         )
         _ready[key] = expert, run
     return _ready[key]

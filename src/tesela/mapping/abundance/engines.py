@@ -1,4 +1,4 @@
-"""Engines of series networks: what runs them on the pixels of a cube."""
+"""Engines of unmixing networks, which run them on the pixels of a cube."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from tesela.models.unmixers import BritsArchitecture, EncoderArchitecture, Ensem
 from tesela.models.unmixing_header import Floats
 
 BATCH = 2048
-"""Pixels that OpenVINO takes in one call."""
+"""Pixels of one call of OpenVINO."""
 
 WORTH_PIXELS = 100_000
-"""Pixels from which on the seconds of exporting a network pay off."""
+"""From this many pixels on, exporting a network saves more time than it takes."""
 
 
 def choose_runner(
@@ -32,16 +32,16 @@ def choose_runner(
     """
     Engine for a network, and its name.
 
-    "auto" takes OpenVINO for pixel networks where it is installed and the map is large; series are filled by torch.
+    "auto" uses OpenVINO for pixel networks where it is installed and the map is large. Only torch fills series.
 
     Raises
     ------
     RecipeError
         If the engine is unknown, or cannot be used here.
     """
-    known = ("auto", "torch", "openvino")
-    if engine not in known:
-        raise RecipeError(unknown_name("engine", engine, known))
+    names = ("auto", "torch", "openvino")
+    if engine not in names:
+        raise RecipeError(unknown_name("engine", engine, names))
     missing = KINDS["openvino"].missing() or _unfit(network, architecture, imputed)
     if engine == "openvino" and missing:
         raise RecipeError(f"Engine 'openvino' cannot be used: {missing}.")
@@ -54,24 +54,24 @@ def _unfit(network: UnmixingNetwork, architecture: object, imputed: bool) -> str
     if imputed:
         return "filled series come from torch only"
     if network.margin_px:
-        return "the network sees neighbours, and is run by torch only"
+        return "the network sees neighbours, which only torch supports"
     members = architecture.members if isinstance(architecture, EnsembleArchitecture) else (architecture,)
     if not all(isinstance(item, BritsArchitecture | EncoderArchitecture) for item in members):
-        return "the model is no neural network"
+        return "the model is not a neural network"
     return ""
 
 
 class _Exported(nn.Module):
-    """The part of an answer that a map needs, as plain tensors."""
+    """The outputs of a network that a map needs, as plain tensors."""
 
     def __init__(self, network: UnmixingNetwork) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, values: Tensor, mask: Tensor, static: Tensor) -> tuple[Tensor, ...]:
-        answer = self.network.answer(values, mask, static)
-        sure = answer.concentration
-        return (answer.shares, answer.heads, *(() if sure is None else (sure,)))
+        output = self.network.answer(values, mask, static)
+        concentration = output.concentration
+        return (output.shares, output.heads, *(() if concentration is None else (concentration,)))
 
 
 class OpenVinoRunner:
@@ -98,20 +98,20 @@ class OpenVinoRunner:
         count, parts = len(flat[0]), []
         for start in range(0, count, self._batch):
             taken = [item[start : start + self._batch] for item in flat]
-            lack = self._batch - len(taken[0])
-            if lack:
+            missing = self._batch - len(taken[0])
+            if missing:
                 taken = [
-                    np.concatenate([item, np.zeros((lack, *item.shape[1:]), np.float32)]) for item in taken
+                    np.concatenate([item, np.zeros((missing, *item.shape[1:]), np.float32)]) for item in taken
                 ]
-            found = self._run([np.ascontiguousarray(item) for item in taken if item.shape[-1]])
-            parts.append([np.array(found[number]) for number in range(len(found))])
+            outputs = self._run([np.ascontiguousarray(item) for item in taken if item.shape[-1]])
+            parts.append([np.array(outputs[number]) for number in range(len(outputs))])
         shares = np.concatenate([part[0] for part in parts])[:count]
         heads = np.concatenate([part[1] for part in parts], 1)[:, :count]
-        sure = np.concatenate([part[2] for part in parts])[:count] if len(parts[0]) > 2 else None
+        concentration = np.concatenate([part[2] for part in parts])[:count] if len(parts[0]) > 2 else None
         return NetworkOutput(
             shares=torch.from_numpy(shares.reshape(*leading, -1)),
             heads=torch.from_numpy(heads.reshape(len(heads), *leading, -1)),
-            concentration=None if sure is None else torch.from_numpy(sure.reshape(leading)),
+            concentration=None if concentration is None else torch.from_numpy(concentration.reshape(leading)),
         )
 
     def _compile(self, shapes: list[tuple[int, ...]]) -> Callable[[list[Floats]], Mapping[int, Any]]:
@@ -120,7 +120,7 @@ class OpenVinoRunner:
 
         examples = tuple(torch.zeros(self._batch, *shape) for shape in shapes)
         with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")  # of the tracer, on sizes that it takes as constants: they are
+            warnings.simplefilter("ignore")  # the tracer warns of sizes that become constants, as they are
             model = openvino.convert_model(
                 _Exported(self._network),
                 example_input=examples,

@@ -1,4 +1,4 @@
-"""Unmix: one expert and one cube make one abundance map."""
+"""Unmixing: one expert applied to one cube makes one abundance map."""
 
 from __future__ import annotations
 
@@ -21,7 +21,14 @@ from tesela.io.cube_writer import CubeWriter, check_target
 from tesela.io.maps import MapWriter, ScoreWriter
 from tesela.io.parts import PartStore
 from tesela.io.scratch import check_outputs
-from tesela.mapping.abundance.blocks import DEVIATION_STEPS, Block, BlockLayout, make_blocks, unmix_block
+from tesela.mapping.abundance.blocks import (
+    DEVIATION_STEPS,
+    Block,
+    BlockLayout,
+    make_blocks,
+    run_blocks,
+    unmix_block,
+)
 from tesela.mapping.abundance.engines import choose_runner
 from tesela.mapping.predict import fingerprint_network
 from tesela.models.expert import Expert
@@ -29,22 +36,22 @@ from tesela.models.inference import TorchRunner, series_of, unmix
 from tesela.models.output import UnmixingNetwork
 
 Progress = Callable[[int, int], None]
-"""Called with the pixels done and the pixels in all."""
+"""Called with the pixels done and the pixels in total."""
 
 
 @dataclass(frozen=True)
 class Unmixing:
-    """An abundance map that was made, and how."""
+    """An abundance map, and how it was made."""
 
     map: AbundanceMap
     engine: str
     pixels: int
     """Pixels with shares."""
     unseen: int
-    """Of these, pixels without a single observation, whose answer is the prior of the training pixels."""
+    """Pixels without any observation, which get the mean shares of the training pixels."""
     seconds: float
     resumed: int
-    """Blocks that a former run had left."""
+    """Blocks that an earlier run left."""
 
 
 def unmix_cube(
@@ -64,30 +71,30 @@ def unmix_cube(
     """
     Apply an unmixing expert to a cube of any size.
 
-    Blocks that are done are kept beside the output: after a crash the same call continues, and ends with the same
-    bytes. Pixels without a single observation get the prior of the training pixels, and are counted.
+    Finished blocks are kept beside the output. After a crash the same call continues, and writes the same bytes.
+    Pixels without any observation get the mean shares of the training pixels, and are counted.
 
     Parameters
     ----------
     expert : Expert
         Its bands, months and layers are taken from the cube by name and order.
     level : int, optional
-        Coarser level of the expert's legend to write: its shares are the sums of their children's.
+        Coarser level of the expert's legend to write; its shares are sums over the classes below.
     classes, uncertainty : path, optional
-        Further rasters of the same pass: the class with the largest share, and the standard deviation of each share.
+        Rasters to write in the same pass: the class with the largest share, and the standard deviation of each share.
     imputed : path, optional
-        Cube to write, with the gaps filled; for experts that fill them.
+        Cube to write with the gaps filled, for experts that fill them.
     engine : {"auto", "torch", "openvino"}
         What runs the network; see `tesela.mapping.abundance.engines`.
     memory : str or int
-        Budget of a block, such as "256 MiB", or bytes.
+        Memory of a block, such as "256 MiB", or bytes.
     cluster : str, optional
-        "local", or the address of a Dask scheduler whose workers see the same files.
+        "local", or the address of a Dask scheduler whose workers share the file system.
 
     Raises
     ------
     ExpertError
-        If the expert is of another task, or lacks what was asked for.
+        If the expert is for another task, or has no uncertainty or filled series.
     InputError
         If the cube lacks a band, month or layer, or the output cannot be written.
     """
@@ -100,7 +107,7 @@ def unmix_cube(
     if imputed is not None:
         check_target(Path(imputed))
     check_cube(expert, cube)
-    _check_wishes(expert, cube, uncertainty=uncertainty is not None, imputed=imputed is not None)
+    _check_options(expert, cube, uncertainty=uncertainty is not None, imputed=imputed is not None)
     rows, cols = (int(side) for side in cube.grid.shape)
     run, name = choose_runner(
         network,
@@ -140,8 +147,6 @@ def unmix_cube(
                 store.write(block.number, layout.pack(unmix_block(expert, run, cube, block, level=level)))
                 advance(block)
         else:
-            from tesela.mapping.abundance.blocks import run_blocks  # loads dask
-
             run_blocks(
                 cluster,
                 waiting,
@@ -177,54 +182,54 @@ def unmix_cube(
 
 def check_cube(expert: Expert, cube: Cube) -> None:
     """
-    Check that a cube holds what an expert reads.
+    Check that a cube has the bands, layers and months that an expert needs.
 
     Raises
     ------
     InputError
-        Names what is missing.
+        If something is missing; the message names it.
     """
     series = series_of(expert.header)
-    for kind, wanted, there in (
+    for kind, wanted, available in (
         ("bands", expert.header.bands, cube.bands),
         ("layers", series.layers, cube.layers),
     ):
-        lacking = [name for name in wanted if name not in there]
+        lacking = [name for name in wanted if name not in available]
         if lacking:
             raise InputError(
-                f"{cube.path}: lacks the {kind} {join_words(lacking)} that the expert reads; it has "
-                f"{join_words(there) or 'none'}. Build the cube with them (tesela mosaic)."
+                f"{cube.path}: lacks the {kind} {join_words(lacking)} that the expert needs; it has "
+                f"{join_words(available) or 'none'}. Build the cube with them (tesela mosaic)."
             )
     if cube.months != series.months:
         raise InputError(
-            f"{cube.path}: its months are {join_words(cube.months)}, the expert's {join_words(series.months)}. "
-            f"Build a cube of the same months, in this order."
+            f"{cube.path}: its months are {join_words(cube.months)}, but the expert needs {join_words(series.months)}. "
+            f"Build a cube of these months, in this order."
         )
 
 
-def _check_wishes(expert: Expert, cube: Cube, *, uncertainty: bool, imputed: bool) -> None:
-    """Try the expert on one pixel without observations, before the work begins."""
+def _check_options(expert: Expert, cube: Cube, *, uncertainty: bool, imputed: bool) -> None:
+    """Run the expert on one pixel without observations, to see which outputs it has."""
     network = expert.network
     assert isinstance(network, UnmixingNetwork)
     side = 1 + 2 * network.margin_px
     series = series_of(expert.header)
     values = np.zeros((1, side, side, len(series.months), len(expert.header.bands)), np.float32)
     layers = np.zeros((1, side, side, len(series.layers)), np.float32)
-    found = unmix(expert.header, TorchRunner(network), values, layers)
+    unmixed = unmix(expert.header, TorchRunner(network), values, layers)
     summary = expert.header.architecture.summary
-    if uncertainty and found.deviation is None:
+    if uncertainty and unmixed.deviation is None:
         raise ExpertError(
-            f"The expert ({summary}) cannot say how unsure it is, nor was it calibrated: train it again, calibrate it "
+            f"The expert ({summary}) has no uncertainty and was not calibrated. Train it again, calibrate it "
             f"(tesela.training.unmixing.calibration), or leave the uncertainty out."
         )
-    if imputed and found.imputed is None:
+    if imputed and unmixed.imputed is None:
         raise ExpertError(
-            f"The expert ({summary}) fills no gaps: train BRITS, or leave the filled series out."
+            f"The expert ({summary}) does not fill gaps. Train BRITS, or leave the filled series out."
         )
 
 
 def describe_cube(cube: Cube) -> dict[str, object]:
-    """What the parts depend on of a cube."""
+    """Properties of a cube on which the parts depend."""
     return {
         "path": str(Path(cube.path).resolve()),
         "shape": [int(side) for side in cube.grid.shape],
@@ -247,7 +252,7 @@ def _assemble(
     cube: Cube,
     bands: tuple[str, ...],
 ) -> int:
-    """Write the parts into the output rasters; returns how many pixels were never observed."""
+    """Write the parts into the output rasters; return the number of pixels without any observation."""
     classes, uncertainty, imputed = outputs
     unseen = 0
     with ExitStack() as stack:
