@@ -65,6 +65,11 @@ def test_the_grid_sets_dotted_keys_and_selects_entries_by_their_names() -> None:
     assert grid[1].document["training"] == {"encoder": "y"}
     assert "training" not in document, "the recipe itself stays as it was"
     assert len({item.name for item in grid}) == 4
+    nested = {"training": {"epochs": 1}}
+    epochs = [
+        item.document["training"]["epochs"] for item in combine(nested, [parse_axis("training.epochs=2,3")])
+    ]
+    assert (epochs, nested["training"]["epochs"]) == ([2, 3], 1), "sections are not shared"
     with pytest.raises(RecipeError, match=re.escape("Unknown entry of scenes 'jule': did you mean 'july'?")):
         combine(document, [parse_axis("scenes=jule,april")])
     with pytest.raises(RecipeError, match="give the number of seeds"):
@@ -325,6 +330,27 @@ def test_lower_is_better_where_the_headline_says_so(recipe: Path, monkeypatch: p
     made = compare_recipe(recipe, vary=["model.bonus=0,5"])
     assert made.comparison.best.labels == ("5",)
     assert made.comparison.headline.name == "MAE"
+
+
+def test_minutes_are_those_of_all_stages_in_their_manifests(recipe: Path) -> None:
+    compare_recipe(recipe, vary=["model.bonus=0,5"])
+    for file in recipe.parent.rglob("compare/shared/*/manifest.json"):
+        seconds = 60.0 if file.parent.name.startswith("make") else 30.0
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"seconds": seconds}))
+    again = compare_recipe(recipe, vary=["model.bonus=0,5"]).comparison
+    assert [entry.minutes for entry in again.entries] == [1.5, 1.5], "a shared stage counts in each run"
+
+
+def test_the_page_lists_settings_without_a_significant_difference(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noise = {0: [40.0, 60, 50, 45, 55], 5: [60.0, 40, 50, 55, 45], 9: [10.0, 10, 9, 8, 7]}
+    monkeypatch.setattr(FakeChain, "blocks", lambda self: shares(noise[self.recipe.model.bonus]))
+    page = compare_recipe(recipe, vary=["model.bonus=0,5,9"]).files["html"].read_text(encoding="utf-8")
+    assert "Best IoU: 9 " in page
+    assert "no significant difference" not in page, "both others differ on each block"
+    page = compare_recipe(recipe, vary=["model.bonus=0,5"]).files["html"].read_text(encoding="utf-8")
+    assert "no significant difference from it (p &gt; 0.05): 0." in page
 
 
 def test_wrong_keys_and_values_are_reported_before_anything_runs(recipe: Path) -> None:
