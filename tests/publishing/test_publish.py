@@ -140,8 +140,8 @@ def cascade_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def read(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return found
+    document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return document
 
 
 def shipped_schemas() -> dict[str, Any]:
@@ -189,8 +189,8 @@ def test_items_are_valid_stac(item: dict[str, Any]) -> None:
     not SCHEMAS.is_dir(), reason=f"no schemas of the STAC extensions in {SCHEMAS} (TESELA_SCHEMAS)"
 )
 def test_items_are_valid_under_each_of_their_extensions(item: dict[str, Any]) -> None:
-    found = [read(path) for path in SCHEMAS.glob("*.json")]
-    schemas = shipped_schemas() | {schema["$id"].rstrip("#"): schema for schema in found}
+    extra = [read(path) for path in SCHEMAS.glob("*.json")]
+    schemas = shipped_schemas() | {schema["$id"].rstrip("#"): schema for schema in extra}
     for address in item["stac_extensions"]:
         assert problems(item, address, schemas) == [], address
 
@@ -201,24 +201,26 @@ def test_items_of_experts_are_read_by_the_models_of_the_extensions_own_package(
 ) -> None:
     from stac_model.schema import MLModelProperties
 
-    found = read(publish(request.getfixturevalue(f"{kind}_file"), tmp_path, PUBLICATION).item)["properties"]
-    told = {key: value for key, value in found.items() if key.startswith("mlm:")}
-    for output in told["mlm:output"]:  # stac-model takes these four fields of a class, the extension all
+    properties = read(publish(request.getfixturevalue(f"{kind}_file"), tmp_path, PUBLICATION).item)[
+        "properties"
+    ]
+    extension = {key: value for key, value in properties.items() if key.startswith("mlm:")}
+    for output in extension["mlm:output"]:  # stac-model takes these four fields of a class, the extension all
         output["classification:classes"] = [
             {key: item[key] for key in ("value", "name", "description", "color_hint") if key in item}
             for item in output["classification:classes"]
         ]
-    again = json.loads(MLModelProperties.model_validate(told).model_dump_json(by_alias=True))
-    for ours, theirs in zip(told["mlm:input"], again["mlm:input"], strict=True):
+    again = json.loads(MLModelProperties.model_validate(extension).model_dump_json(by_alias=True))
+    for ours, theirs in zip(extension["mlm:input"], again["mlm:input"], strict=True):
         assert {key: theirs[key] for key in ours if key != "resize_type"} == {
             key: value for key, value in ours.items() if key != "resize_type"
         }
-    for ours, theirs in zip(told["mlm:output"], again["mlm:output"], strict=True):
+    for ours, theirs in zip(extension["mlm:output"], again["mlm:output"], strict=True):
         assert {key: theirs[key] for key in ours} == ours
-    rest = told.keys() - {"mlm:input", "mlm:output"}
-    assert {key: again[key] for key in rest} == {key: told[key] for key in rest}
+    rest = extension.keys() - {"mlm:input", "mlm:output"}
+    assert {key: again[key] for key in rest} == {key: extension[key] for key in rest}
     with pytest.raises(ValueError, match="mlm:tasks"):
-        MLModelProperties.model_validate(told | {"mlm:tasks": ["guessing"]})
+        MLModelProperties.model_validate(extension | {"mlm:tasks": ["guessing"]})
 
 
 def test_an_item_without_a_time_is_not_valid_stac(item: dict[str, Any]) -> None:
@@ -230,11 +232,11 @@ def test_pystac_reads_an_item_as_it_was_meant(map_file: Path, tmp_path: Path) ->
     import pystac
     from pystac.extensions.projection import ProjectionExtension
 
-    found = pystac.Item.from_file(str(publish(map_file, tmp_path / "out", PUBLICATION).item))
-    assert found.id == "map"
-    assert found.common_metadata.start_datetime is not None
-    assert found.common_metadata.start_datetime.isoformat() == "2018-07-01T00:00:00+00:00"
-    asset = found.assets["data"]
+    item = pystac.Item.from_file(str(publish(map_file, tmp_path / "out", PUBLICATION).item))
+    assert item.id == "map"
+    assert item.common_metadata.start_datetime is not None
+    assert item.common_metadata.start_datetime.isoformat() == "2018-07-01T00:00:00+00:00"
+    asset = item.assets["data"]
     projected = ProjectionExtension.ext(asset)
     assert projected.code == "EPSG:32630"
     assert projected.shape == [600, 800]
@@ -290,7 +292,7 @@ def test_a_raster_that_is_no_cog_is_refused_and_nothing_is_written(tmp_path: Pat
     profile = {"driver": "GTiff", "width": 1200, "height": 1200, "count": 1, "dtype": "uint8"}
     with rasterio.open(path, "w", crs="EPSG:32630", transform=GRID.affine, **profile):
         pass
-    with pytest.raises(InputError, match=r"plain.tif: is no cloud-optimised GeoTIFF .*rio cogeo create"):
+    with pytest.raises(InputError, match=r"plain.tif: is not a cloud-optimised GeoTIFF .*rio cogeo create"):
         publish(path, tmp_path / "out", PUBLICATION)
     assert not (tmp_path / "out").exists()
 
@@ -299,9 +301,9 @@ def test_the_item_of_an_expert_says_how_to_feed_it_and_what_comes_out(
     expert_file: Path, tmp_path: Path
 ) -> None:
     made = publish(expert_file, tmp_path, Publication("North", license="MIT"))
-    found = read(made.item)
-    properties = found["properties"]
-    assert found["geometry"] is None
+    item = read(made.item)
+    properties = item["properties"]
+    assert item["geometry"] is None
     assert properties["datetime"] == "2026-05-01T00:00:00Z"
     assert properties["mlm:tasks"] == ["semantic-segmentation"]
     assert properties["mlm:framework_version"] == "2.15.0"
@@ -314,14 +316,14 @@ def test_the_item_of_an_expert_says_how_to_feed_it_and_what_comes_out(
     ]
     assert given["result"]["shape"] == [-1, 3, 64, 64]
     assert [item["value"] for item in given["classification:classes"]] == [0, 1, 2, 7]
-    assert found["assets"]["model"]["raster:bands"] == [{"name": "red"}, {"name": "nir"}]
+    assert item["assets"]["model"]["raster:bands"] == [{"name": "red"}, {"name": "nir"}]
     net = UnetArchitecture(2, 3, encoder="mobilenet_v2", decoder_channels=(8, 8, 8, 8, 8))
     assert properties["mlm:total_parameters"] == sum(item.numel() for item in net.build().parameters())
 
 
 def test_the_item_of_an_unmixing_expert_names_months_and_layers(unmixer_file: Path, tmp_path: Path) -> None:
-    found = read(publish(unmixer_file, tmp_path, PUBLICATION).item)
-    properties = found["properties"]
+    item = read(publish(unmixer_file, tmp_path, PUBLICATION).item)
+    properties = item["properties"]
     assert properties["mlm:tasks"] == ["regression"]
     series, layers = properties["mlm:input"]
     assert series["input"]["shape"] == [-1, 3, 2]
@@ -329,14 +331,14 @@ def test_the_item_of_an_unmixing_expert_names_months_and_layers(unmixer_file: Pa
     assert layers["bands"] == ["altitude"]
     assert layers["value_scaling"] == [{"type": "z-score", "mean": 500.0, "stddev": 200.0}]
     assert properties["mlm:output"][0]["result"]["shape"] == [-1, 3]
-    assert [band["name"] for band in found["assets"]["model"]["raster:bands"]] == ["red", "nir", "altitude"]
+    assert [band["name"] for band in item["assets"]["model"]["raster:bands"]] == ["red", "nir", "altitude"]
     card = (tmp_path / "south.md").read_text(encoding="utf-8")
     assert "tesela unmix south.safetensors CUBE" in card
     assert "| altitude | 500 | 200 |" in card
     assert "RMSE of the shares 0.12." in card
 
 
-def test_a_published_cascade_can_be_applied_and_says_who_is_asked_where(
+def test_a_published_cascade_can_be_applied_and_its_card_lists_the_gates(
     cascade_file: Path, tmp_path: Path
 ) -> None:
     from tesela.mapping.cascade import read_cascade
@@ -398,15 +400,15 @@ def test_the_iso_record_is_read_back_by_owslib(map_file: Path, tmp_path: Path) -
     from owslib.iso import MD_Metadata
 
     publish(map_file, tmp_path, PUBLICATION)
-    found = MD_Metadata(etree.parse(tmp_path / "map.iso.xml"))
-    about = found.identification[0]
-    assert found.identifier == "map"
+    record = MD_Metadata(etree.parse(tmp_path / "map.iso.xml"))
+    about = record.identification[0]
+    assert record.identifier == "map"
     assert about.title == PUBLICATION.title
     assert "l <Land>" in about.abstract
     assert about.contact[0].organization == "Agency & Sons <x>"
     assert about.contact[0].email == "maps@agency.example"
     assert (about.temporalextent_start, about.temporalextent_end) == ("2018-07-01", "2018-07-31")
-    assert found.referencesystem.code == "http://www.opengis.net/def/crs/EPSG/0/32630"
+    assert record.referencesystem.code == "http://www.opengis.net/def/crs/EPSG/0/32630"
     west, south = float(about.bbox.minx), float(about.bbox.miny)
     assert (west, south) == pytest.approx(footprint(GRID)[1][:2])
     words = [word.name for group in about.keywords for word in group.keywords]
@@ -414,7 +416,7 @@ def test_the_iso_record_is_read_back_by_owslib(map_file: Path, tmp_path: Path) -
     assert about.uselimitation == ["CC-BY-4.0"]
     assert about.distance == ["10"]
     assert about.uom == ["m"]
-    assert found.contact[0].organization == "Agency & Sons <x>"
+    assert record.contact[0].organization == "Agency & Sons <x>"
     assert about.keywords[-1].thesaurus["date"] == "2008-06-01"
 
 
@@ -429,7 +431,7 @@ def test_the_metadata_control_file_lacks_nothing_but_the_address_of_the_contact(
     assert validate_mcf(document)
 
 
-def test_a_system_without_a_code_is_told_in_full(tmp_path: Path) -> None:
+def test_a_system_without_a_code_is_written_in_full(tmp_path: Path) -> None:
     grid = GeoBox((20, 30), Affine(463.3, 0, 0, 0, -463.3, 4.2e6), "+proj=sinu +R=6371007.181 +units=m")
     source = write_map(tmp_path / "work" / "m.tif", np.ones((20, 30), np.uint8), grid, legend=LEGEND)
     made = publish(source.path, tmp_path, PUBLICATION)
@@ -570,7 +572,7 @@ def test_what_is_no_period_is_refused(text: str) -> None:
         ),
     ],
 )
-def test_what_cannot_be_published_is_told_in_one_line(
+def test_what_cannot_be_published_is_reported_in_one_line(
     make: Callable[[Path], object], message: str, map_file: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(InputError, match=message):
@@ -587,12 +589,12 @@ def test_a_check_of_a_cog_passes_silently(map_file: Path) -> None:
     check_cog(map_file)
 
 
-def test_the_command_publishes_and_says_what_is_missing(
+def test_the_command_publishes_and_reports_what_is_missing(
     map_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["publish", str(map_file), "-o", str(tmp_path / "out"), "--date", "2018"]) == 0
     printed = capsys.readouterr().out
-    assert "note: no provider is told" in printed
+    assert "note: no provider is given" in printed
     assert f"item  {tmp_path / 'out' / 'map.json'}" in printed
     assert main(["publish", str(map_file), "-o", str(tmp_path / "out"), "--date", "2018", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["item"].endswith("map.json")

@@ -39,7 +39,7 @@ def cascade_card(cascade: Cascade, publication: Publication, *, name: str) -> st
         ("Legend", f"{legend.address}, {len(legend)} classes at the finest level"),
         ("Pixel size", f"{pixel:g} m" if pixel else "in degrees"),
         ("Licence", publication.license),
-        ("Provider", publication.provider or "not told"),
+        ("Provider", publication.provider or "not given"),
         *([("Contact", publication.contact)] if publication.contact else []),
     ]
     sections = [
@@ -49,11 +49,11 @@ def cascade_card(cascade: Cascade, publication: Publication, *, name: str) -> st
         table(("", ""), facts),
         "## Use",
         f"```\ntesela predict {name} SCENE -o map.tif\n```",
-        f"The scene must have the bands {', '.join(cascade.bands)}, found by name.",
+        f"The scene must have bands of these names: {', '.join(cascade.bands)}.",
         "## Experts",
-        "Each is asked only where the one above it gives one of the classes named, surely enough.",
+        "Each expert maps only pixels where the expert above it predicts one of these classes with enough confidence.",
         table(
-            ("expert", "network", "legend", "asked on", "least probability", "card"),
+            ("expert", "network", "legend", "gate", "least probability", "card"),
             [_member_row(member) for member in cascade.members],
         ),
         "\n".join(
@@ -73,28 +73,28 @@ def cascade_card(cascade: Cascade, publication: Publication, *, name: str) -> st
             ],
         ),
         "## Limits",
-        "An expert never sees what the one above it ruled out: mistakes add up down the cascade, and the scores above, "
-        "of each expert by itself on its validation split, do not tell those of the map. Judge it on a reference of "
-        "its own (`tesela assess`).",
+        "An expert never maps pixels that the expert above it ruled out, so errors add up down the cascade. The scores "
+        "above are those of each expert by itself on its validation split, not those of the map. Assess the map on a "
+        "reference of its own (`tesela assess`).",
     ]
     return "\n\n".join(sections) + "\n"
 
 
 def _member_row(member: Member) -> tuple[object, ...]:
     header, gate = member.expert.header, member.gate
-    asked = "all ground" if gate is None else f"{gate.parent}: {', '.join(gate.classes)}"
+    pixels = "whole scene" if gate is None else f"{gate.parent}: {', '.join(gate.classes)}"
     least = "-" if gate is None else f"{gate.min_confidence:g}"
     card = f"[{slug(member.name)}.md]({slug(member.name)}.md)"
-    return (member.name, header.architecture.summary, header.legend.address, asked, least, card)
+    return (member.name, header.architecture.summary, header.legend.address, pixels, least, card)
 
 
 def expert_name(member: str) -> str:
-    """Name of a member's file in a published cascade."""
+    """File name of a member in a published cascade."""
     return f"{slug(member)}.safetensors"
 
 
 def expert_files(path: Path) -> dict[str, Path]:
-    """Files of the experts that a cascade's file names, by member; `read_cascade` has read it before."""
+    """Files of the experts of a cascade's file, by member; `read_cascade` checks the file."""
     file = path / FILE if path.is_dir() else path
     tables = tomllib.loads(file.read_text(encoding="utf-8"))["experts"]
     return {
@@ -103,7 +103,7 @@ def expert_files(path: Path) -> dict[str, Path]:
 
 
 def cascade_text(cascade: Cascade) -> str:
-    """TOML of a cascade whose experts stand beside it under `expert_name`."""
+    """TOML of a cascade whose experts are beside it under `expert_name`."""
     lines = [f"name = {json.dumps(cascade.name)}"]
     for member in cascade.members:
         lines += ["", "[[experts]]", f"path = {json.dumps(expert_name(member.name))}"]
@@ -126,27 +126,27 @@ def cascade_item(
     Parameters
     ----------
     experts : mapping
-        File of each member, by its name; they stand beside the Item under `expert_name`.
+        File of each member, by its name; they are beside the Item under `expert_name`.
     publication : Publication
-        Without a date, the day on which the last expert was trained counts.
+        Without a date, the day of the last training is used.
 
     Returns
     -------
     dict
-        JSON document, as that of `expert_item`.
+        JSON document, as in `expert_item`.
     """
     headers = {member.name: member.expert.header for member in cascade.members}
     date = publication.date or max(header.provenance.date for header in headers.values())
     publication = replace(publication, date=date)
     settings: dict[str, object] = {}
     for member in cascade.members:
-        told = hyperparameters(member.expert.header) | _gate_settings(member.gate)
-        settings |= {f"{slug(member.name)}.{key}": value for key, value in told.items()}
+        own = hyperparameters(member.expert.header) | _gate_settings(member.gate)
+        settings |= {f"{slug(member.name)}.{key}": value for key, value in own.items()}
     summary = ", ".join(f"{name} ({header.architecture.summary})" for name, header in headers.items())
     side = cascade.members[0].expert.header.patch_size_px
     output = {
         "name": "map",
-        "description": "One value per pixel: the finest class that the experts asked there agree upon.",
+        "description": "One value per pixel: the class of the finest expert that maps it.",
         "tasks": ["semantic-segmentation"],
         "result": {
             "shape": [-1, side, side],

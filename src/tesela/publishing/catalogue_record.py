@@ -29,16 +29,16 @@ _PREFIXES = {
 
 def complete_record(text: str, *, system: str, pixel_m: float, thesaurus_date: str) -> str:
     """
-    Add to a record what its template leaves out.
+    Add to a record what its template lacks.
 
-    The raster's system (the template names that of the extent, degrees), the spatial resolution, the contact of the
-    record itself, which ISO 19115 demands and which is that of the data, and the day of the thesaurus. The empty
-    description of a vector goes.
+    These are the coordinate reference system of the raster (the template has that of the extent, in degrees), the
+    spatial resolution, the contact of the record itself, which ISO 19115 requires and which is that of the data, and
+    the date of the thesaurus. The empty description of a vector is removed.
 
     Parameters
     ----------
     text : str
-        ISO 19139 as pygeometa writes it.
+        ISO 19139 from pygeometa.
     system : str
         Address or definition of the coordinate reference system.
     pixel_m : float
@@ -66,11 +66,11 @@ def _add_contact(root: Element) -> None:
 
 def _add_resolution(root: Element, pixel_m: float) -> None:
     about = _one(root, f".//{_GMD}MD_DataIdentification")
-    place = list(about).index(_one(about, f"{_GMD}spatialRepresentationType")) + 1
+    position = list(about).index(_one(about, f"{_GMD}spatialRepresentationType")) + 1
     resolution = Element(f"{_GMD}spatialResolution")
     distance = SubElement(SubElement(resolution, f"{_GMD}MD_Resolution"), f"{_GMD}distance")
     SubElement(distance, f"{_GCO}Distance", uom="m").text = f"{pixel_m:.10g}"
-    about.insert(place, resolution)
+    about.insert(position, resolution)
 
 
 def _set_date(date: Element, day: str) -> None:
@@ -83,13 +83,13 @@ def _set_date(date: Element, day: str) -> None:
 
 
 def _one(element: Element, path: str) -> Element:
-    found = element.find(path)
-    assert found is not None, path
-    return found
+    match = element.find(path)
+    assert match is not None, path
+    return match
 
 
 INSPIRE = "GEMET - INSPIRE themes, version 1.0"
-"""Thesaurus of the theme keyword that INSPIRE asks for."""
+"""Thesaurus of the theme keyword that INSPIRE requires."""
 INSPIRE_DATE = "2008-06-01"
 """Day of its publication."""
 
@@ -105,8 +105,8 @@ def catalogue_record(
     """
     ISO 19139 text of a raster's record, written by pygeometa.
 
-    It tells title, abstract, time, extent, system, resolution, rights, contact, the INSPIRE theme ("Land cover", of
-    images "Orthoimagery"), and as lineage the settings and inputs of the steps of the recipe.
+    It holds title, abstract, time, extent, reference system, resolution, rights, contact and the INSPIRE theme ("Land
+    cover", or "Orthoimagery" for images). Its lineage lists settings and inputs of the steps of the recipe.
 
     Parameters
     ----------
@@ -139,7 +139,7 @@ def make_mcf(
     """Return the record in pygeometa's metadata control format (MCF)."""
     begin, end = publication.period
     theme = "Orthoimagery" if legend is None else "Land cover"
-    place = {"crs": 4326, "bbox": footprint(grid)[1]}
+    extent = {"crs": 4326, "bbox": footprint(grid)[1]}
     keywords: dict[str, object] = {
         "default": {"keywords": [theme.lower(), *publication.keywords], "keywords_type": "theme"},
         "inspire": {
@@ -167,7 +167,7 @@ def make_mcf(
             "dates": {"publication": publication.day},
             "keywords": keywords,
             "topiccategory": ["imageryBaseMapsEarthCover"],
-            "extents": {"spatial": [place], "temporal": [{"begin": begin, "end": end}]},
+            "extents": {"spatial": [extent], "temporal": [{"begin": begin, "end": end}]},
             "license": {"name": publication.license},
             "rights": publication.license,
             "maintenancefrequency": "unknown",
@@ -194,8 +194,8 @@ def make_mcf(
 
 def _contact(publication: Publication) -> dict[str, str]:
     address = f"mailto:{publication.contact}" if publication.contact else ""
-    told = {"organization": publication.provider, "email": publication.contact, "url": address}
-    return {key: text for key, text in told.items() if text}
+    contact = {"organization": publication.provider, "email": publication.contact, "url": address}
+    return {key: text for key, text in contact.items() if text}
 
 
 def _abstract(grid: GeoBox, legend: Legend | None) -> str:

@@ -16,7 +16,7 @@ from tesela.models.unmixing_header import LIMIT, SeriesScaling
 
 MLM = "https://stac-extensions.github.io/mlm/v1.5.2/schema.json"
 RASTER_BANDS = "https://stac-extensions.github.io/raster/v1.1.0/schema.json"
-"""Of the ways in which MLM lets the bands be named, the one that STAC 1.1 allows for any kind of band."""
+"""Where the bands are named; the one option of MLM that STAC 1.1 allows for any kind of band."""
 
 _TASKS = {"segmentation": "semantic-segmentation", "unmixing": "regression"}
 """From the task of an expert to its name in the extension."""
@@ -28,26 +28,26 @@ def expert_item(
     path: str | Path, publication: Publication, *, beside: tuple[Path, ...] = ()
 ) -> dict[str, object]:
     """
-    STAC 1.1 Item of an expert: tasks, input bands with their scaling, classes put out, settings and scores.
+    STAC 1.1 Item of an expert: tasks, input bands with their scaling, output classes, settings and scores.
 
     Parameters
     ----------
     path : str or Path
-        The ``.safetensors`` file; the Item is meant to stand in the same folder.
+        The ``.safetensors`` file; the Item belongs in the same folder.
     publication : Publication
-        Without a date, the day of the training counts.
+        Without a date, the day of the training is used.
     beside : tuple of paths
         Further files in that folder, such as the model card.
 
     Returns
     -------
     dict
-        JSON document. Its geometry is null: an expert is bound to its bands and pixel size, not to a place.
+        JSON document. Its geometry is null, because an expert depends on bands and pixel size, not on a location.
 
     Raises
     ------
     ExpertError
-        If the file is no expert.
+        If the file is not an expert.
     InputError
         If there is no date.
     """
@@ -77,13 +77,13 @@ def expert_item(
 
 
 def task_of(header: ExpertHeader) -> str:
-    """Task of an expert as the extension names it."""
+    """Name of an expert's task in the extension."""
     return _TASKS.get(header.task, header.task)
 
 
 def model_properties(name: str, architecture: str, experts: Mapping[Path, ExpertHeader]) -> dict[str, object]:
-    """What the extension wants to know of a model made of one or several experts, apart from input and output."""
-    found: dict[str, object] = {
+    """Properties of a model of one or several experts for the extension, without input and output."""
+    properties: dict[str, object] = {
         "mlm:name": _model_name(name),
         "mlm:architecture": architecture,
         "mlm:tasks": list(dict.fromkeys(map(task_of, experts.values()))),
@@ -96,12 +96,12 @@ def model_properties(name: str, architecture: str, experts: Mapping[Path, Expert
     weights = {
         str(header.training["weights"]) for header in experts.values() if header.training.get("weights")
     }
-    found["mlm:pretrained"] = bool(weights)
+    properties["mlm:pretrained"] = bool(weights)
     if weights:
-        found["mlm:pretrained_source"] = ", ".join(sorted(weights))
-    told = {header.provenance.versions.get("torch", "") for header in experts.values()}
-    version = re.match(r"\d+\.\d+\.\d+", max(told))
-    return found | ({"mlm:framework_version": version[0]} if version else {})
+        properties["mlm:pretrained_source"] = ", ".join(sorted(weights))
+    versions = {header.provenance.versions.get("torch", "") for header in experts.values()}
+    version = re.match(r"\d+\.\d+\.\d+", max(versions))
+    return properties | ({"mlm:framework_version": version[0]} if version else {})
 
 
 def model_asset(name: str, title: str, header: ExpertHeader) -> dict[str, object]:
@@ -118,7 +118,7 @@ def model_asset(name: str, title: str, header: ExpertHeader) -> dict[str, object
 
 
 def count_parameters(path: Path) -> int:
-    """Weights of the network in an expert's file, from its table of contents; running statistics do not count."""
+    """Number of weights in an expert's file, from its table of contents, without running statistics."""
     from safetensors import safe_open
 
     with safe_open(path, framework="numpy") as file:
@@ -127,7 +127,7 @@ def count_parameters(path: Path) -> int:
 
 
 def image_input(header: ExpertHeader, *, name: str = "image") -> dict[str, object]:
-    """Input of an expert that maps scenes."""
+    """Input of an expert for segmentation."""
     size = header.patch_size_px
     return {
         "name": name,

@@ -1,4 +1,4 @@
-"""The model card: an expert's header as a page for people."""
+"""The model card: the header of an expert as a readable page."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def model_card(header: ExpertHeader, publication: Publication, *, name: str) -> 
         ("Legend", f"{header.legend.address}, {len(header.legend)} classes"),
         ("Pixel size", pixel),
         ("Window", f"{header.patch_size_px} px"),
-        ("Trained", made.date or "not told"),
+        ("Trained", made.date or "not given"),
         ("Licence", publication.license),
-        ("Provider", publication.provider or "not told"),
+        ("Provider", publication.provider or "not given"),
     ]
     if series is not None:
         facts.append(("Months", ", ".join(map(str, series.months))))
@@ -51,7 +51,7 @@ def model_card(header: ExpertHeader, publication: Publication, *, name: str) -> 
         table(("", ""), facts),
         "## Use",
         f"```\n{use}\n```",
-        f"The {given} must have the bands below, found by name, in the same physical quantity"
+        f"The {given} must have bands of the names below, in the same physical quantity"
         + (
             f", and pixels of {pixel} within a factor of 1.5."
             if header.pixel_size_m and series is None
@@ -82,9 +82,9 @@ def model_card(header: ExpertHeader, publication: Publication, *, name: str) -> 
             ("setting", "value"), [(key, _setting(value)) for key, value in sorted(header.training.items())]
         ),
         "## Limits",
-        "The scores are those of the validation split, which chose the best epoch: judge maps of other ground on a "
-        "reference of their own (`tesela assess`). What the network saw is told by place and season of its training "
-        "data; elsewhere expect less. Classes without a score were not in it.",
+        "The scores are those of the validation split, which also chose the best epoch. Assess maps of other areas on "
+        "a reference of their own (`tesela assess`). Expect lower scores outside the area and season of the training "
+        "data. Classes without a score were not in the validation split.",
         "## Provenance",
         table(
             ("", ""),
@@ -107,9 +107,9 @@ def _setting(value: object) -> str:
 
 def scores_line(scores: Mapping[str, object]) -> str:
     """Scores of an expert in one sentence."""
-    told = [f"{name} {_score(scores[key])}" for key, name in _SCORES.items() if key in scores]
+    parts = [f"{name} {_score(scores[key])}" for key, name in _SCORES.items() if key in scores]
     where = f" on {_cell(scores['patches'])} validation patches" if "patches" in scores else ""
-    return f"{', '.join(told)}{where}." if told else "The header tells no scores."
+    return f"{', '.join(parts)}{where}." if parts else "The header has no scores."
 
 
 def _of_class(scores: Mapping[str, object], key: str, code: str) -> str:
@@ -119,7 +119,7 @@ def _of_class(scores: Mapping[str, object], key: str, code: str) -> str:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Table in Markdown; no cell can break it."""
+    """Table in Markdown; special characters in cells are escaped."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines)
 

@@ -1,4 +1,4 @@
-"""The product: a map, an expert or a cascade in a folder of its own, with everything that a catalogue asks for."""
+"""The product: a map, an expert or a cascade in its own folder, with all records for a catalogue."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Product:
     files: tuple[Path, ...]
     """All files of the product, the Item last."""
     notes: tuple[str, ...] = ()
-    """What a catalogue may miss."""
+    """Missing information that a catalogue may require."""
 
 
 def publish(
@@ -48,12 +48,12 @@ def publish(
         Class map, abundance map or image (a COG), expert (``.safetensors``), or cascade (``.toml``, or a folder with
         ``cascade.toml``).
     beside : sequence of paths
-        Further files of the product: confidence, polygons, report.
+        Other files of the product: confidence, polygons, report.
 
     Raises
     ------
     InputError
-        If the raster is no valid COG, a file is missing, or no date is known.
+        If the raster is not a valid COG, a file is missing, or there is no date.
     """
     source, target = Path(path), Path(folder)
     names = [Path(item).name for item in (source, *beside)]
@@ -74,16 +74,16 @@ def check_cog(path: str | Path) -> None:
     Raises
     ------
     InputError
-        Names what is wrong.
+        If it is not one; the message lists the reasons.
     """
     from rio_cogeo.cogeo import cog_validate
 
     with open_dataset(path):
-        pass  # tells a missing file from a broken one
+        pass  # distinguishes a missing file from a broken one
     valid, errors, warnings = cog_validate(str(path), strict=True, quiet=True)
     if not valid:
         raise InputError(
-            f"{path}: is no cloud-optimised GeoTIFF ({join_words([*errors, *warnings])}). Make it one: "
+            f"{path}: is not a cloud-optimised GeoTIFF ({join_words([*errors, *warnings])}). Make it one: "
             f"rio cogeo create {path} OUT.tif --overview-resampling mode."
         )
 
@@ -108,12 +108,12 @@ def _publish_raster(source: Path, folder: Path, publication: Publication, beside
     item = raster_item(source, publication, beside=[*(copy.path for copy in copied[1:]), record_file])
     record = catalogue_record(source, grid, legend, publication=publication, steps=steps)
     notes = tuple(
-        f"no {what} is told, which INSPIRE catalogues ask for ({option})"
-        for what, option, told in (
+        f"no {what} is given, which INSPIRE catalogues require ({option})"
+        for what, option, text in (
             ("provider", "--provider", publication.provider),
             ("contact", "--contact", publication.contact),
         )
-        if not told
+        if not text
     )
     return _write(folder, source.stem, copied, texts={record_file: record}, item=item, notes=notes)
 
@@ -195,7 +195,7 @@ def _write(
     twice = sorted({each for each in names if names.count(each) > 1})
     if twice:
         raise InputError(
-            f"{join_words(twice)}: is written for the product, and a file of it has this name; rename it."
+            f"{join_words(twice)}: is written for the product, but one of its files has this name; rename that file."
         )
     files = [copy.write(folder) for copy in copies]
     for path, text in (*texts.items(), (item_file, json.dumps(item, indent=2, ensure_ascii=False) + "\n")):
