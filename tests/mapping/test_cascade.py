@@ -23,7 +23,7 @@ from tesela.mapping.cascade_runner import SOFT_LEAST, CascadeRules
 from tesela.mapping.engines import make_engine
 from tesela.mapping.shared_backbone import shared_stages
 from tesela.mapping.window_cover import WindowSizes, cover_mask, guess_costs, usual_costs
-from tesela.mapping.windows import Footprint, WindowPlan, make_strips
+from tesela.mapping.windows import Footprint, Strip, WindowPlan, make_strips
 from tesela.models.expert import Expert, ExpertHeader, save_expert
 from tesela.models.segmentation.unet import UnetArchitecture
 
@@ -285,6 +285,95 @@ def test_a_cover_holds_every_gated_pixel_once_and_costs_no_more_than_any_fixed_s
         )
     assert hits.max() <= 1
     assert not (gated & (hits == 0)).any()
+
+
+def one_window() -> tuple[Strip, WindowSizes]:
+    """A scene of 256 x 256 px in one window, which may be cut into windows that keep 96 or 64 px."""
+    plan = WindowPlan.fit((256, 256), window_px=256, margin_px=32, multiple_px=32)
+    footprint = Footprint(bands=1, stored_bytes=1, classes=2, layers=1, block_rows=64)
+    ((strip,),) = make_strips(plan, footprint, memory=1 << 28)
+    return strip, WindowSizes.of(plan, multiple_px=32)
+
+
+def test_fewer_pixels_than_the_least_get_no_window() -> None:
+    strip, sizes = one_window()
+    mask = np.zeros((256, 256), np.bool_)
+    mask[100, 100:107] = True
+    assert cover_mask(mask, strip, sizes=sizes, costs=guess_costs(sizes), least_px=8) == ([], 7)
+    mask[101, 100] = True
+    tiles, isolated = cover_mask(mask, strip, sizes=sizes, costs=guess_costs(sizes), least_px=8)
+    assert (len(tiles), isolated) == (1, 0)
+    assert tiles[0].size == len(sizes) - 1
+
+
+def test_isolated_pixels_in_the_window_of_others_are_not_counted() -> None:
+    strip, sizes = one_window()
+    mask = np.ones((256, 256), np.bool_)
+    mask[:100, :100] = False
+    mask[5, 5] = True
+    tiles, isolated = cover_mask(mask, strip, sizes=sizes, costs=guess_costs(sizes), least_px=8)
+    assert [tile.size for tile in tiles] == [0]
+    assert isolated == 0
+
+
+def test_of_two_covers_of_equal_cost_the_one_of_fewer_windows_is_taken() -> None:
+    strip, sizes = one_window()
+    mask = np.zeros((256, 256), np.bool_)
+    mask[10:20, 10:20] = mask[200:210, 200:210] = True
+    costs = (1.0, 0.5, *[0.5] * (len(sizes) - 2))
+    tiles, _ = cover_mask(mask, strip, sizes=sizes, costs=costs, least_px=0)
+    assert [tile.size for tile in tiles] == [0]
+    tiles, _ = cover_mask(mask, strip, sizes=sizes, costs=(1.01, *costs[1:]), least_px=0)
+    assert [tile.size for tile in tiles] == [1, 1]
+
+
+class Certain(torch.nn.Module):
+    """The same probabilities at every pixel."""
+
+    stride = 32
+
+    def __init__(self, *p: float) -> None:
+        super().__init__()
+        self.register_buffer("scores", torch.log(torch.tensor(p)))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        scores = self.scores
+        assert isinstance(scores, torch.Tensor)
+        return scores[None, :, None, None].expand(len(images), -1, *images.shape[2:])
+
+
+@pytest.mark.parametrize(
+    ("soft", "min_confidence", "value", "confidence"),
+    [
+        (False, 0.5, 5, 38),  # other: 0.5 x 0.75; a gate opens at its least confidence
+        (False, 0.51, 1, 50),
+        (True, 0.5, 5, 38),
+        (True, 0.51, 1, 50),
+        (True, 0.0, 5, 38),  # 0.1 by default
+    ],
+)
+def test_a_gate_opens_from_its_least_confidence_on_and_confidence_multiplies(
+    tmp_path: Path, soft: bool, min_confidence: float, value: int, confidence: int
+) -> None:
+    write_scene(tmp_path / "scene.tif", (40, 40))
+    gate = Gate("context", ("water",), min_confidence)
+    cascade = Cascade(
+        "certain",
+        (
+            Member("context", make_expert(Certain(0.5, 0.25, 0.25), legend=CONTEXT)),
+            Member("canopy", make_expert(Certain(0.25, 0.75), legend=CANOPY), gate),
+        ),
+    )
+    predict_cascade(
+        cascade,
+        open_scene(tmp_path / "scene.tif"),
+        tmp_path / "map.tif",
+        precision="fp32",
+        rules=CascadeRules(soft=soft),
+        confidence=tmp_path / "confidence.tif",
+    )
+    assert np.unique(read_map(tmp_path / "map.tif")).tolist() == [value]
+    assert np.unique(read_map(tmp_path / "confidence.tif")).tolist() == [confidence]
 
 
 def backboned(classes: int, seed: int, *, shared: torch.nn.Module | None, stages: int) -> torch.nn.Module:

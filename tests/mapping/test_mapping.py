@@ -26,7 +26,7 @@ from tesela.core.errors import ExpertError, GridError, InputError, RecipeError
 from tesela.io.maps import MapReader
 from tesela.io.scenes import open_scene
 from tesela.mapping.engine_benchmark import choose_engine
-from tesela.mapping.predict import predict_map
+from tesela.mapping.predict import check_pixel_size, predict_map
 from tesela.mapping.reading import prefetch
 from tesela.mapping.windows import Footprint, WindowPlan, make_strips
 
@@ -61,6 +61,12 @@ def test_windows_waste_less_than_one_stride_each(length: int, window: int) -> No
     count = len(plan.row_spans)
     assert count == max(1, math.ceil((length - 64) / (window - 64)))
     assert plan.height_px * count - (length + 64 * (count - 1)) < 32 * count
+
+
+def test_margins_are_rounded_up_so_that_windows_start_at_multiples_of_the_stride() -> None:
+    plan = WindowPlan.fit((900, 900), window_px=256, margin_px=20, multiple_px=32)
+    assert plan.margin_px == 32
+    assert all(span.start % 32 == 0 for span in plan.row_spans)
 
 
 def test_a_window_smaller_than_its_margins_is_refused() -> None:
@@ -208,6 +214,20 @@ def test_pixels_of_another_size_than_in_training_are_refused(tmp_path: Path) -> 
     write_scene(tmp_path / "scene.tif", (40, 40), transform=rasterio.Affine(30, 0, 500000, 0, -30, 4100000))
     with pytest.raises(GridError, match="are 30 m, but the expert was trained on 10 m"):
         predict_map(make_expert(), open_scene(tmp_path / "scene.tif"), tmp_path / "map.tif")
+
+
+@pytest.mark.parametrize(("side_m", "accepted"), [(6.6, False), (6.7, True), (15, True), (15.2, False)])
+def test_pixels_may_be_half_as_large_again_as_in_training(
+    tmp_path: Path, side_m: float, accepted: bool
+) -> None:
+    transform = rasterio.Affine(side_m, 0, 500000, 0, -side_m, 4100000)
+    write_scene(tmp_path / "scene.tif", (40, 40), transform=transform)
+    scene = open_scene(tmp_path / "scene.tif")
+    if accepted:
+        check_pixel_size(make_expert(), scene)
+    else:
+        with pytest.raises(GridError, match="but the expert was trained on 10 m"):
+            check_pixel_size(make_expert(), scene)
 
 
 def test_a_truncated_scene_is_refused_and_leaves_no_map(tmp_path: Path) -> None:
