@@ -96,9 +96,10 @@ def run(out: Path) -> None:
 
 def kill_at(moment: str, out: Path) -> None:
     tests = Path(__file__).parent
+    paths = (str(tests.parents[1]), os.environ.get("PYTHONPATH"))
     done = subprocess.run(
         [sys.executable, "-c", JOB.format(tests=str(tests)), moment, str(out)],
-        env=os.environ | {"PYTHONPATH": str(tests.parents[1]), "OMP_NUM_THREADS": "1"},
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         timeout=400,
