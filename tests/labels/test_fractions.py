@@ -220,6 +220,11 @@ def test_rounded_shares_sum_to_one_and_move_less_than_a_step(classes: int, seed:
     assert np.abs(steps[:, ~empty] - shares[:, ~empty] * 10_000).max() < 1
 
 
+def test_the_largest_remainders_are_rounded_up() -> None:
+    shares = np.array([0.33332, 0.33336, 0.33332])[:, np.newaxis, np.newaxis]
+    assert round_shares(shares).ravel().tolist() == [3333, 3334, 3333]
+
+
 def test_shares_that_do_not_sum_to_one_are_not_rounded() -> None:
     with pytest.raises(InputError, match=r"sum to between 0\.7 and 0\.7; they must sum to 1"):
         round_shares(np.full((1, 1, 1), 0.7))
