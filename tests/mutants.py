@@ -528,7 +528,7 @@ MUTANTS = (
         "share = valid.float() if weight is None else weight[target.squeeze(1)] * valid",
         "share = torch.ones_like(valid.float()) if weight is None else weight[target.squeeze(1)]",
         "pixels without a label count in the loss",
-        f"{LOSSES}::test_a_perfect_answer_costs_nothing_and_ignored_pixels_teach_nothing",
+        f"{LOSSES}::test_a_perfect_prediction_has_no_loss_and_ignored_pixels_no_gradient",
         f"{LOSSES}::test_cross_entropy_is_torchs_where_both_say_the_same",
     ),
     # experts

@@ -43,9 +43,9 @@ def loss_of(answer: NetworkOutput, given_series: Tensors, *, published: bool) ->
     values, mask, _ = given_series
     targets = torch.softmax(torch.randn(PIXELS, CLASSES, generator=torch.Generator().manual_seed(1)), -1)
     chosen = UnmixingSettings(model="brits", published=published).resolved
-    known = torch.ones(PIXELS, dtype=torch.bool)
+    labelled = torch.ones(PIXELS, dtype=torch.bool)
     return unmixing_loss(
-        answer, targets, values=values, mask=mask, labelled=known, parents=None, settings=chosen
+        answer, targets, values=values, mask=mask, labelled=labelled, parents=None, settings=chosen
     )
 
 
@@ -58,12 +58,12 @@ def test_answer_loss_and_gradients_are_those_of_the_equations(
     torch.manual_seed(0)
     network = Brits(BANDS, CLASSES, layers=layers, sigmoid=not published)
     given_series = series(missing, layers=layers)
-    found = []
+    results = []
     for answer in (network.answer(*given_series), reference_answer(network, *given_series)):
         loss = loss_of(answer, given_series, published=published)
         gradients = torch.autograd.grad(loss, list(network.parameters()), allow_unused=True)
-        found.append((answer, loss, gradients))
-    (fast, fast_loss, fast_slopes), (slow, slow_loss, slow_slopes) = found
+        results.append((answer, loss, gradients))
+    (fast, fast_loss, fast_slopes), (slow, slow_loss, slow_slopes) = results
     assert (fast.shares - slow.shares).abs().max() <= 1e-6
     assert fast.imputed is not None
     assert slow.imputed is not None
@@ -93,8 +93,8 @@ def test_the_slopes_of_the_fused_kernels_are_right() -> None:
 @given(st.lists(st.booleans(), min_size=1, max_size=14))
 def test_months_since_count_back_to_the_last_observation_in_both_directions(seen: list[bool]) -> None:
     for order in (seen, seen[::-1]):
-        found = months_since(torch.tensor(order, dtype=torch.float32)[:, None])[:, 0].tolist()
-        for step, months in enumerate(found):
+        counted = months_since(torch.tensor(order, dtype=torch.float32)[:, None])[:, 0].tolist()
+        for step, months in enumerate(counted):
             before = [back for back in range(1, step + 1) if order[step - back]]
             assert months == (before[0] if before else step + 1)
 
@@ -182,8 +182,8 @@ def test_published_checkpoints_repeat_the_published_predictions(level: int, clas
         series = {name: np.array(item, np.float32)[None] for name, item in document["ts_data"].items()}
         layers = np.array([list(document["ancillary_data"].values())], np.float32)
         values = np.where(series["masks"] > 0, series["values"] / np.float32(10_000), np.nan)
-        found = unmix(expert.header, TorchRunner(expert.network), values, layers).shares[0]  # type: ignore[arg-type]
-        assert np.abs(found - np.array(shares[:classes], np.float64)).max() <= 1e-6
+        predicted = unmix(expert.header, TorchRunner(expert.network), values, layers).shares[0]  # type: ignore[arg-type]
+        assert np.abs(predicted - np.array(shares[:classes], np.float64)).max() <= 1e-6
 
 
 def test_other_files_are_no_published_checkpoints(tmp_path: Path) -> None:

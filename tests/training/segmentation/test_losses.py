@@ -48,7 +48,7 @@ def test_dice_of_a_case_done_by_hand() -> None:
 
 
 @pytest.mark.parametrize("kind", ["ce", "dice", "ce_dice"])
-def test_a_perfect_answer_costs_nothing_and_ignored_pixels_teach_nothing(kind: str) -> None:
+def test_a_perfect_prediction_has_no_loss_and_ignored_pixels_no_gradient(kind: str) -> None:
     logits, labels = some_scores()
     logits.requires_grad_()
     segmentation_loss(logits, labels, kind=kind, label_smoothing=0.1).backward()
@@ -86,8 +86,8 @@ def test_patches_with_rare_classes_are_drawn_more_often() -> None:
 
 
 def test_scores_of_a_matrix_done_by_hand() -> None:
-    labels, found = torch.tensor([0, 0, 0, 1, 255]), torch.tensor([0, 0, 1, 1, 2])
-    counts = count_pairs(labels, found, classes=4).numpy()
+    labels, predicted = torch.tensor([0, 0, 0, 1, 255]), torch.tensor([0, 0, 1, 1, 2])
+    counts = count_pairs(labels, predicted, classes=4).numpy()
     assert counts[:2, :2].tolist() == [[2, 1], [0, 1]]
     scores = validation_scores(counts)
     assert scores.accuracy == 3 / 4

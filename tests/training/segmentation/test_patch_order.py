@@ -29,15 +29,15 @@ def test_few_patches_make_one_small_batch() -> None:
 
 
 def test_devices_share_the_patches_without_overlap(monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn, judged = [], []
+    drawn, validated = [], []
     for rank in range(3):
         monkeypatch.setattr("tesela.training.segmentation.data._rank", lambda rank=rank: rank)
         drawn.append(list(TrainSampler(14, batch_size=2, seed=5, devices=3)))
-        judged.append(list(ValidationSampler(7, devices=3)))
+        validated.append(list(ValidationSampler(7, devices=3)))
     assert [len(item) for item in drawn] == [4, 4, 4]
     assert len({index for item in drawn for index in item}) == 12
-    assert [len(item) for item in judged] == [3, 3, 3]
-    assert sorted(index for item in judged for index in item) == list(range(9))  # 7 and 8 are padding
+    assert [len(item) for item in validated] == [3, 3, 3]
+    assert sorted(index for item in validated for index in item) == list(range(9))  # 7 and 8 are padding
 
 
 class TwoPatches:
@@ -58,13 +58,13 @@ def test_padding_has_no_labels_and_memory_changes_nothing() -> None:
 
 def test_the_eight_positions_of_a_square_are_all_different_and_form_a_group() -> None:
     square = torch.arange(9).reshape(3, 3)
-    found = {tuple(rotate_and_flip(square, position).flatten().tolist()) for position in range(8)}
-    assert len(found) == 8
+    positions = {tuple(rotate_and_flip(square, position).flatten().tolist()) for position in range(8)}
+    assert len(positions) == 8
     again = {
         tuple(rotate_and_flip(rotate_and_flip(square, 5), position).flatten().tolist())
         for position in range(8)
     }
-    assert again == found
+    assert again == positions
 
 
 def test_image_and_labels_turn_together_and_nodata_stays_zero() -> None:

@@ -18,8 +18,13 @@ QUICK = SegmentationSettings(encoder="resnet18", epochs=4, batch_size=4, learnin
 
 
 def test_published_settings_are_those_of_the_paper() -> None:
-    found = SegmentationSettings(published=True, encoder="resnet101", epochs=3).resolved
-    assert (found.optimizer, found.epochs, found.patience, found.weights) == ("adam", 100, 0, "imagenet")
+    resolved = SegmentationSettings(published=True, encoder="resnet101", epochs=3).resolved
+    assert (resolved.optimizer, resolved.epochs, resolved.patience, resolved.weights) == (
+        "adam",
+        100,
+        0,
+        "imagenet",
+    )
     assert SegmentationSettings(published=True, weights="mine.pth").resolved.weights == "mine.pth"
     assert QUICK.resolved == QUICK
     with pytest.raises(SettingsError, match="the paper used resnet50 and resnet101"):

@@ -1,4 +1,4 @@
-"""Training, whole: classes that can be learnt, killed, interrupted and resumed."""
+"""Whole trainings: they learn, and they resume when they were killed or interrupted."""
 
 import contextlib
 import csv
@@ -186,7 +186,7 @@ def test_a_killed_training_resumes_and_ends_with_the_same_bytes(table: PatchTabl
     logs = [(out.parent / "logs" / "a" / "metrics.csv").read_text() for out in (killed, whole)]
     assert logs[0] == logs[1]
     assert not (tmp_path / "killed" / ".training").exists()
-    assert noise == b""  # a quiet training says nothing: no greetings, no warnings of libraries
+    assert noise == b""  # a quiet training prints nothing: no greetings, no warnings of libraries
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")

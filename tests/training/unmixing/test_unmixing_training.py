@@ -30,10 +30,10 @@ def loss(*, parents: torch.Tensor | None = None, rebuilt: torch.Tensor | None = 
     values = torch.zeros(2, 2, 1)
     mask = torch.tensor([[[1.0], [0.0]], [[1.0], [1.0]]])
     output = NetworkOutput(shares=shares, heads=shares[None], rebuilt=rebuilt)
-    found = unmixing_loss(
+    value = unmixing_loss(
         output, targets, values=values, mask=mask, labelled=LABELLED, parents=parents, settings=SETTINGS
     )
-    return float(found)
+    return float(value)
 
 
 def test_the_loss_is_that_of_the_labelled_pixels() -> None:
