@@ -1,4 +1,4 @@
-"""The application: its commands, and how errors reach a person."""
+"""The application: its commands and the report of errors."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-"""All commands; their modules load heavy libraries only when a command runs."""
+"""All commands; heavy libraries are imported only when a command runs."""
 
 
 _INTERRUPTED = 130
-"""What Typer exits with after Ctrl+C."""
+"""Exit status of Typer after Ctrl+C."""
 
 
 def _print_version(wanted: bool) -> None:
@@ -81,7 +81,7 @@ for _module in _COMMANDS:
     _module.add_commands(app)
 
 _FORMER = {name: calls for module in _COMMANDS for name, calls in getattr(module, "FORMER", {}).items()}
-"""Calls that have moved, by command; see `tesela.cli.output.replacement`."""
+"""Former calls by command; see `tesela.cli.output.replacement`."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -98,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if moved is not None:
         print(f"tesela: {moved}", file=sys.stderr)
         return 2
-    os.environ.setdefault("CPL_LOG", os.devnull)  # GDAL's notices are no part of what a person reads
+    os.environ.setdefault("CPL_LOG", os.devnull)  # keep GDAL's notices off the screen
     warnings.filterwarnings("ignore", message="Dataset has no geotransform")  # our own error reports it
     try:
         app(words, prog_name="tesela")

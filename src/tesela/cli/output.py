@@ -1,4 +1,4 @@
-"""How results reach a person: tables, JSON, progress; the options that all commands share; former calls."""
+"""Output of commands as tables, JSON and progress bars; options shared by commands; former calls."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ import typer
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results only, no progress.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")]
 Out = Annotated[str, typer.Option("--out", "-o", help="File or folder to write.")]
-Memory = Annotated[str, typer.Option(help="Budget of the pixels held at a time, beside a network.")]
+Memory = Annotated[
+    str, typer.Option(help="Memory for the pixels held at a time, in addition to that of a network.")
+]
 Cluster = Annotated[
     str | None, typer.Option(help="local, or the address of a Dask scheduler: tcp://host:8786.")
 ]
@@ -27,7 +29,7 @@ def print_json(document: object) -> None:
 def print_table(
     rows: Sequence[Sequence[object]], *, header: Sequence[str], right: Sequence[int] = ()
 ) -> None:
-    """Print rows in columns; those of `right` are aligned to the right."""
+    """Print rows in columns; columns in `right` are right-aligned."""
     texts = [[str(cell) for cell in row] for row in (header, *rows)]
     widths = [max(len(row[column]) for row in texts) for column in range(len(header))]
     for number, row in enumerate(texts):
@@ -42,7 +44,7 @@ def print_table(
 
 @contextmanager
 def progress_bar(text: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    """Progress bar on stderr; gives a function of (done, total)."""
+    """Progress bar on stderr; yields a function of (done, total)."""
     if quiet or not sys.stderr.isatty():
         yield lambda done, total: None
         return
@@ -57,7 +59,7 @@ def progress_bar(text: str, *, quiet: bool) -> Iterator[Callable[[int, int], Non
 
 def counted(number: int, noun: str, plural: str = "") -> str:
     """
-    A number and what it counts.
+    A number with its noun, singular or plural.
 
     Examples
     --------
@@ -68,21 +70,21 @@ def counted(number: int, noun: str, plural: str = "") -> str:
 
 
 def split_names(text: str | None) -> list[str] | None:
-    """Names of a comma-separated option, or None where it was not given."""
+    """Names of a comma-separated option, or None where it is not given."""
     return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
 
 
 def replacement(words: Sequence[str], former: Mapping[str, Mapping[str, str]]) -> str | None:
     """
-    One line that names the new call where a call uses a form that has moved, or None.
+    One line that names the new call for a former one, or None for a current call.
 
     Parameters
     ----------
     words : sequence of str
         Words of the call, without the program's name.
     former : mapping
-        By command: its former flags and the call that replaces each, in order of precedence. The flag "" is a
-        file as the first argument of a command that is a group today.
+        By command, its former flags and the call that replaces each, in order of precedence. The flag "" is a
+        file as first argument of a command that is now a group.
 
     Examples
     --------
