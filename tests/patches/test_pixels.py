@@ -16,7 +16,7 @@ from tesela.io.abundance import AbundanceMap, AbundanceWriter
 from tesela.io.cube import Cube, open_cube
 from tesela.io.cube_writer import CubeWriter
 from tesela.io.legends import load_legend
-from tesela.patches.pixel_split import split_pixels
+from tesela.patches.pixel_split import _drawn, split_pixels
 from tesela.patches.pixels import NO_SPLIT, PixelTable, read_pixel_table, read_pixels
 
 ROWS = [
@@ -177,19 +177,25 @@ def test_no_block_is_in_two_splits_and_the_buffer_holds(
     assert buffer_m > 0 or counts["none"] == 0
 
 
-def test_a_buffer_removes_pixels_of_the_earlier_split_only() -> None:
-    row = GeoBox((1, 30), GRID.affine, GRID.crs)  # three blocks of ten pixels of 500 m
+@pytest.mark.parametrize(("buffer_m", "removed"), [(1000, 1), (1001, 2)])
+def test_a_buffer_removes_pixels_of_the_earlier_split_only(buffer_m: float, removed: int) -> None:
+    # three blocks of ten pixels of 500 x 100 m; centres are 500, 1000, ... m from those of another block
+    row = GeoBox((1, 30), Affine(500, 0, 400_000, 0, -100, 4_100_000), "EPSG:25830")
     plain = split_pixels(table_on(row), block_m=(5000, 500), balanced=False, seed=1).splits
-    names = [int(plain[at]) for at in (5, 15, 25)]
-    assert sorted(names) == [0, 1, 2]
-    kept = split_pixels(table_on(row), block_m=(5000, 500), balanced=False, seed=1, buffer_m=1200).splits
+    assert sorted(plain[[5, 15, 25]].tolist()) == [0, 1, 2]
+    made = split_pixels(table_on(row), block_m=(5000, 500), balanced=False, seed=1, buffer_m=buffer_m)
     expected = plain.copy()
     for border in (10, 20):
-        before, after = plain[border - 1], plain[border]
-        # pixel centres are 500 and 1000 m from the first pixel of the other split
-        at = slice(border - 2, border) if before < after else slice(border, border + 2)
-        expected[at] = NO_SPLIT
-    assert kept.tolist() == expected.tolist()
+        earlier_is_left = plain[border - 1] < plain[border]
+        expected[slice(border - removed, border) if earlier_is_left else slice(border, border + removed)] = (
+            NO_SPLIT
+        )
+    assert made.splits.tolist() == expected.tolist()
+
+
+def test_blocks_drawn_at_random_meet_the_shares() -> None:
+    drawn = _drawn(np.full(10, 100), (0.6, 0.2, 0.2), seed=0)
+    assert np.bincount(drawn).tolist() == [6, 2, 2]
 
 
 def test_the_published_shares_are_reached() -> None:

@@ -19,8 +19,9 @@ from odc.geo.geobox import GeoBox
 
 from tesela.core import Band, GridError, InputError, LandClass, Legend, Scene
 from tesela.patches import QUALITIES, PatchTable, split_patches, summarise
-from tesela.patches.areas import separate_splits
-from tesela.patches.balance import allocate_groups, largest_remainder
+from tesela.patches.areas import one_split_each, separate_splits, touched_blocks
+from tesela.patches.balance import MISSING_CLASS_COST, allocate_groups, largest_remainder
+from tesela.patches.split import _cost
 from tesela.patches.strips import footprints
 
 LEGEND = Legend("demo", tuple(LandClass(n, code, code, f"#0000{n:02x}") for n, code in enumerate("abcd", 1)))
@@ -304,6 +305,35 @@ def test_separate_splits_moves_the_patch_with_most_conflicts() -> None:
     assert separate_splits(squares, splits, buffer_m=8).tolist() == ["train", "none", "train", "val"]
     # 9 m: of the two patches with two conflicts the one of the larger split is moved, then of the other pair, too
     assert separate_splits(squares, splits, buffer_m=9).tolist() == ["none", "test", "none", "val"]
+
+
+def test_a_patch_gets_the_one_split_that_it_overlaps() -> None:
+    patch = np.array([0, 0, 1, 1, 2, 3, 3])
+    split = np.array(["train", "none", "train", "test", "none", "val", "val"], object)
+    assert one_split_each(patch, split, count=5).tolist() == ["train", "none", "none", "val", "none"]
+
+
+def test_a_patch_on_a_border_touches_both_blocks() -> None:
+    squares = np.array([shapely.box(7, 0, 17, 10), shapely.box(20, 0, 30, 10)], object)
+    patch, block, part = touched_blocks(squares, side_m=10, anchor=(0, 0))
+    assert patch.tolist() == [0, 0, 1]
+    assert block.tolist() == [0, 1, 2]
+    assert part.tolist() == pytest.approx([0.3, 0.7, 1])
+
+
+def test_the_cost_of_a_split_counts_unused_patches_missing_classes_and_empty_splits() -> None:
+    classes = np.array([[1.0, 0], [1, 0], [1, 0], [1, 1]])
+    fractions = (0.5, 0.25, 0.25)
+
+    def cost(*splits: str) -> float:
+        return _cost(classes, np.array(splits, object), fractions)
+
+    # shares of class 1 and of the patches are met; class 2 is in one split only
+    second = (0.5**2 + 0.25**2 + 0.75**2) + 2 * MISSING_CLASS_COST
+    assert cost("train", "train", "val", "test") == pytest.approx(second)
+    # a patch less in train: 0.25 of class 1 and of the patches, which weigh as much as both classes
+    assert cost("train", "none", "val", "test") == pytest.approx(second + 0.25**2 + 2 * 0.25**2)
+    assert cost("train", "train", "test", "test") > 100
 
 
 def test_fractions_become_whole_numbers_by_largest_remainder() -> None:
