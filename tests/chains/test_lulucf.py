@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import geopandas as gpd
@@ -188,6 +189,8 @@ def test_the_table_holds_each_score_once_and_survives_json() -> None:
     again = Table.from_dict(json.loads(json.dumps(table.to_dict())))
     assert again == table
     assert len(table.lines()) == 2 + 8
+    worse = Table((*rows[:2], *(replace(item, miou=0.1) for item in rows[2:4]), *rows[4:]), ("loss", "none"))
+    assert worse.metrics()[0].overall == 0.1, "unbiased patches, where there are some"
     headline, *_, own = table.metrics()
     assert (headline.name, headline.overall, own.name) == ("IoU", table.rows[0].miou, "context IoU")
     assert headline.by_class == pytest.approx({"Tree cover": 6 / 9, "No tree cover": 1 / 4}, abs=1e-6)
