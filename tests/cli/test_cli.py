@@ -16,7 +16,7 @@ import typer
 
 import tesela
 from repository import ROOT
-from tesela.cli import account, app, assess, main, review
+from tesela.cli import account, app, assess, main, maps, review
 
 UTM = {"crs": "EPSG:25830", "transform": rasterio.Affine(10, 0, 500000, 0, -10, 4100000)}
 
@@ -330,6 +330,7 @@ def test_the_version_is_printed_without_a_command(capsys: pytest.CaptureFixture[
         ("assess map.tif reference.tif --seed 1 -o report", "tesela sample draw MAP -o POINTS.gpkg --seed N"),
         ("account a.tif b.tif --years 1,2 --draw-samples 9 --minimum 5", "tesela sample changes MAP_A MAP_B"),
         ("account a.tif b.tif --change-layer 5ha --confidence c,d", "tesela change-layer MAP_A MAP_B"),
+        ("generalise map.tif --ledger log.csv -o out.tif", "tesela generalise MAP --change-log FILE"),
         ("review patches.parquet --rank --folds 4", "tesela review rank TABLE"),
         ("review patches.parquet --agreement", "tesela review agreement TABLE"),
         ("review --export a.csv patches.parquet", "tesela review export TABLE -o FILE"),
@@ -347,7 +348,7 @@ def test_a_former_call_is_answered_with_the_new_command(
 
 def test_every_former_call_names_a_command_and_options_that_exist() -> None:
     options = {name: {opt for item in command.params for opt in item.opts} for name, command in commands()}
-    for module in (account, assess, review):
+    for module in (account, assess, maps, review):
         for former, calls in module.FORMER.items():
             for flag, call in calls.items():
                 words = call.split()
