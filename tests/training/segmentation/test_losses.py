@@ -95,3 +95,10 @@ def test_scores_of_a_matrix_done_by_hand() -> None:
     assert scores.f1 == (pytest.approx(4 / 5), pytest.approx(2 / 3), None, None)
     assert scores.miou == pytest.approx(7 / 12)
     assert validation_scores(np.zeros((3, 3), np.int64)).macro_f1 == 0
+
+
+def test_patches_are_drawn_by_the_mean_weight_of_their_labelled_pixels() -> None:
+    shares = np.array([[0.5, 0.5], [0.25, 0.25], [0.8, 0.0], [0.0, 0.05]])
+    common, rare = class_weights(shares.sum(0))
+    wanted = np.array([(common + rare) / 2, (common + rare) / 2, common, rare], float)
+    assert patch_weights(shares) == pytest.approx(wanted / wanted.sum())
