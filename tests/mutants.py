@@ -238,7 +238,7 @@ MUTANTS = (
         "confidence[i, j] /= total",
         "confidence[i, j] = 1 / total",
         "the confidence of a cascade forgets the expert above",
-        f"{CASCADE}::test_a_cascade_equals_its_gates_applied_afterwards",
+        f"{CASCADE}::test_confidence_is_the_product_of_the_probabilities_on_the_way",
     ),
     mutant(
         "mapping/gates.py",

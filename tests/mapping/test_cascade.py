@@ -21,6 +21,7 @@ from tesela.mapping.cascade import Cascade, Gate, Member, read_cascade
 from tesela.mapping.cascade_map import predict_cascade, share_backbones
 from tesela.mapping.cascade_runner import SOFT_LEAST, CascadeRules
 from tesela.mapping.engines import make_engine
+from tesela.mapping.gates import assign_child
 from tesela.mapping.shared_backbone import shared_stages
 from tesela.mapping.window_cover import WindowSizes, cover_mask, guess_costs, usual_costs
 from tesela.mapping.windows import Footprint, Strip, WindowPlan, make_strips
@@ -179,6 +180,16 @@ def test_a_cascade_equals_its_gates_applied_afterwards(tmp_path: Path, levels: b
     water = expected == 1
     assert np.abs(confidence[water] - 100 * context[water]).max() <= 0.51
     assert (confidence[expected == 0] == 255).all()
+
+
+def test_confidence_is_the_product_of_the_probabilities_on_the_way() -> None:
+    scores = np.log(np.array([[[3.0, 1.0], [1.0, 1.0]]], np.float32))  # probabilities 0.75 and 0.5
+    table = np.zeros((256, 2), np.uint8)
+    table[7] = (70, 71)
+    values, confidence = np.full((1, 2), 7, np.uint8), np.full((1, 2), 0.5, np.float32)
+    assign_child(scores, (0, 0), np.array([[True, False]]), table, values, confidence)
+    assert values.tolist() == [[70, 7]]
+    assert confidence == pytest.approx(np.array([[0.375, 0.5]]))
 
 
 def test_soft_mode_takes_the_most_probable_product(tmp_path: Path) -> None:
