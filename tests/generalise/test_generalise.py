@@ -143,6 +143,55 @@ def test_maps_too_large_for_memory_give_the_same_from_a_scratch_file(
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
+@pytest.mark.parametrize(("mmu_m2", "kept"), [(200.0, True), (201.0, False), (200 * (1 + 1e-12), True)])
+def test_an_area_meets_the_unit_if_it_is_at_least_as_large(tmp_path: Path, mmu_m2: float, kept: bool) -> None:
+    values = picture("""
+        1111
+        1221
+        1111""")
+    out, _ = generalise_map(written(tmp_path, values), tmp_path / "out.tif", mmu_m2=mmu_m2)
+    assert (read_all(out) == 2).any() == kept
+
+
+def test_an_exempt_class_may_be_narrow_but_not_under_the_unit(tmp_path: Path) -> None:
+    values = np.ones((40, 60), np.uint8)
+    values[20:22, 5:25] = values[20:22, 40:42] = 2  # a river of 40 px, a pond of 4
+    options = {"mmu_m2": 1000.0, "min_width_m": 100.0}
+    out, _ = generalise_map(written(tmp_path, values), tmp_path / "a.tif", exempt=["c2"], **options)  # type: ignore[arg-type]
+    expected = values.copy()
+    expected[:, 40:42] = 1
+    assert (read_all(out) == expected).all()
+    out, _ = generalise_map(written(tmp_path, values), tmp_path / "b.tif", **options)  # type: ignore[arg-type]
+    assert (read_all(out) == 1).all()
+
+
+def test_auto_uses_the_table_of_the_legend(tmp_path: Path) -> None:
+    legend = load_legend("corine-2")
+    forest, scrub, water = (legend[code].value for code in ("31", "32", "51"))
+    values = np.full((5, 6), water, np.uint8)
+    values[:, 3:] = scrub
+    values[2, 2] = forest  # three sides touch water, one scrub; scrub has the better rank
+    source = written(tmp_path, values, legend)
+    for priority, value in (("auto", scrub), (None, water)):
+        out, _ = generalise_map(source, tmp_path / "out.tif", mmu_m2=200, priority=priority)
+        assert read_all(out)[2, 2] == value
+
+
+def test_an_area_at_the_edge_and_beside_nodata_is_reported_as_cut_by_the_edge(tmp_path: Path) -> None:
+    values = picture("""
+        2.111
+        11111
+        11.31""")
+    _, log = generalise_map(written(tmp_path, values), tmp_path / "out.tif", mmu_m2=300)
+    assert [(item.code, item.reason) for item in log.below] == [("c2", "edge"), ("c3", "edge")]
+    values = picture("""
+        11111
+        12.11
+        11111""")
+    _, log = generalise_map(written(tmp_path, values), tmp_path / "out.tif", mmu_m2=300)
+    assert [(item.code, item.reason) for item in log.below] == [("c2", "nodata")]
+
+
 def test_an_area_of_one_class_alone_is_named_as_such(tmp_path: Path) -> None:
     source = written(tmp_path, np.full((5, 4), 7, np.uint8))
     out, log = generalise_map(source, tmp_path / "out.tif", mmu_m2=250_000, edges="merge")

@@ -56,6 +56,32 @@ def test_a_mosaic_keeps_the_shares_of_its_rule(tmp_path: Path) -> None:
     assert not (mosaicked(tmp_path, parcels(1, 2), strict)[0] == 5).any()
 
 
+@pytest.mark.parametrize(("most_single", "made"), [(0.5, True), (0.49, False)])
+def test_a_class_that_covers_most_of_a_group_makes_no_mosaic(
+    tmp_path: Path, most_single: float, made: bool
+) -> None:
+    rule = MosaicRule("c5", RULE.parts, most_single=most_single)
+    assert (mosaicked(tmp_path, parcels(1, 2), rule)[0] == 5).any() == made
+
+
+def test_a_group_cut_by_the_edge_is_a_mosaic_only_if_edges_are_merged(tmp_path: Path) -> None:
+    board = parcels(1, 2)[4:-4, 4:-4]
+    for edges, small in (("keep", False), ("merge", True)):
+        source = written(tmp_path, np.ascontiguousarray(board[:8, :8]))
+        out, _ = generalise_map(source, tmp_path / "o.tif", mmu_m2=6000, mosaic=[RULE], edges=edges)
+        assert (read_all(out) == 5).all() == small
+
+
+def test_a_group_is_used_by_one_rule_only(tmp_path: Path) -> None:
+    values = np.hstack([parcels(1, 2)[:, :-4], parcels(3, 4)[:, 4:]])
+    rules = [MosaicRule("c5", (Share(("c1", "c2")),)), MosaicRule("c6", (Share(("c3", "c4", "c5")),))]
+    source = written(tmp_path, values)
+    out, _ = generalise_map(source, tmp_path / "out.tif", mmu_m2=20_000, mosaic=rules)
+    made = read_all(out)
+    assert (made[4:-4, 4:28] == 5).all()
+    assert (made[4:-4, 28:-4] == 6).all()
+
+
 def test_corine_has_mosaic_rules_and_other_legends_are_refused(tmp_path: Path) -> None:
     legend = load_legend("corine-2")
     table = np.zeros(10, np.uint8)

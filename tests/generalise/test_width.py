@@ -94,6 +94,21 @@ def test_a_strip_between_two_areas_goes_to_the_better_one() -> None:
     assert (given_away[18:] == 2).all()
 
 
+def test_of_two_neighbours_at_the_same_distance_the_one_on_more_sides_gets_a_pixel() -> None:
+    values = np.full((41, 60), 2, np.uint8)
+    values[:20] = 1
+    values[20, 10:41] = 3  # class 1 above, class 2 below and at both ends
+    widened = drop_narrow_parts(values, width_px=3)
+    assert (widened[20, 11:40] == 1).all()
+    assert widened[20, [10, 40]].tolist() == [2, 2]
+
+
+def test_the_side_of_a_disc_does_not_depend_on_rounding_errors() -> None:
+    assert 0.1 + 0.2 > 0.3
+    assert Disc((0.1 + 0.2) * 10).side_px == Disc(3.0).side_px == 3
+    assert Disc(3.001).side_px == 4
+
+
 def test_exempt_classes_stay_narrow_and_gain_no_pixels() -> None:
     values = strip_of(5)
     values[19:22, 5:-5] = 3  # a narrow strip along the river
