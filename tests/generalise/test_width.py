@@ -67,6 +67,16 @@ def test_right_angled_corners_are_not_narrow() -> None:
     assert (drop_narrow_parts(values, width_px=10) == values).all()
 
 
+@pytest.mark.parametrize(("height", "stays"), [(2, True), (3, False)])
+def test_a_bump_goes_if_it_is_higher_than_what_the_disc_leaves_of_a_corner(height: int, stays: bool) -> None:
+    assert Disc(10).corner_steps == 2
+    body = np.ones((40, 60), np.uint8)
+    body[10:30, 5:45] = 2
+    values = body.copy()
+    values[20:23, 45 : 45 + height] = 2
+    assert (drop_narrow_parts(values, width_px=10) == (values if stays else body)).all()
+
+
 def test_a_narrow_arm_goes_and_the_body_stays() -> None:
     values = np.ones((40, 60), np.uint8)
     values[10:30, 5:25] = 2
@@ -143,6 +153,15 @@ def test_the_width_does_not_depend_on_strips_or_threads(
     whole = drop_narrow_parts(values, width_px=width_px, ranks=ranks, edges=edges, plan=Plan(1 << 20, 1))
     plan = Plan(strip_px, threads)
     assert (drop_narrow_parts(values, width_px=width_px, ranks=ranks, edges=edges, plan=plan) == whole).all()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_strips_of_a_few_rows_give_the_width_of_the_whole_noisy_map(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    values = np.kron(random.integers(1, 4, (45, 45)), np.ones((2, 2))).astype(np.uint8)
+    values[random.random(values.shape) < 0.05] = 1
+    whole = drop_narrow_parts(values, width_px=5, plan=Plan(1 << 20, 1))
+    assert (drop_narrow_parts(values, width_px=5, plan=Plan(1, 1)) == whole).all()
 
 
 @settings(max_examples=100, deadline=None)
