@@ -281,8 +281,8 @@ MUTANTS = (
         "generalise/merging.py",
         "not (rules.keep_cut and regions.flags[x] != 0)",
         "not rules.keep_cut",
-        "areas cut by the edge are not told from the others",
-        f"{UNIT}::test_areas_cut_by_the_edge_are_kept_or_merged",
+        "all areas are kept as if the edge cut them",
+        f"{UNIT}::test_an_area_under_the_unit_goes_to_the_longest_shared_border",
     ),
     mutant(
         "generalise/opening.py",
@@ -464,7 +464,7 @@ MUTANTS = (
         "numeric = [row[j] for j in unmanaged if not isinstance(row[j], str)]",
         "numeric = []",
         "total unmanaged land is a notation key where there is some",
-        f"{TABLE41}::test_unmanaged_land_small_areas_and_net_changes_are_written_as_they_are",
+        f"{TABLE41}::test_all_unmanaged_land_of_a_row_is_added_up",
     ),
     mutant(
         "accounting/change_uncertainty.py",

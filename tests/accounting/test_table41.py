@@ -161,6 +161,15 @@ def test_unmanaged_land_small_areas_and_net_changes_are_written_as_they_are(tmp_
         assert parts.read("docProps/core.xml").count(b"2000-01-01T00:00:00Z") == 2
 
 
+def test_all_unmanaged_land_of_a_row_is_added_up(tmp_path: Path) -> None:
+    codes = list(CATEGORIES)
+    forest, grass = codes.index("forest_land_unmanaged"), codes.index("grassland_unmanaged")
+    table = table_of(2021, {(0, 0): 5.0, (0, grass): 0.25, (forest, forest): 2.0, (forest, grass): 0.5}, {})
+    sheet = openpyxl.load_workbook(write_table41(tmp_path / "t.xlsx", [table]))["Table4.1"]
+    assert [sheet.cell(9 + row, 12).value for row in range(3)] == [0.25, 2.5, 0]
+    assert sheet.cell(18, 12).value == 2.75  # final area
+
+
 def test_absent_categories_have_the_key_that_was_given() -> None:
     trajectories = trajectories_of(np.zeros(4, np.uint8), np.zeros(4, np.uint8), years=(2000, 2001))
     codes = list(CATEGORIES)

@@ -394,6 +394,10 @@ def test_a_tensor_of_another_shape_is_named(path: Path) -> None:
             {"architecture": HEADER.architecture.to_dict() | {"bands": True}},
             r"bands is True, a whole number from 1 to 2048",
         ),
+        (
+            {"architecture": HEADER.architecture.to_dict() | {"classes": 4}},
+            r"the network has 4 classes, legend 'tree-2' 3",
+        ),
         ({"provenance": None}, r"a table was needed"),
         ({"patch_size_px": -1}, r"must be positive"),
     ],
