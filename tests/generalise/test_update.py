@@ -218,6 +218,20 @@ def test_a_polygon_is_compared_with_those_of_its_class() -> None:
     assert likelihood.likely.tolist() == [0] * 9 + [1] * 11
 
 
+def test_a_polygon_does_not_make_its_own_mix_usual() -> None:
+    areas = np.array([[10.0, 0], [0, 1000.0], [0, 10.0], [0, 10.0]])  # the second is nearly all of its class
+    likelihood = error_likelihood(areas, np.eye(2), np.array([0, 0, 1, 1]), evaluated=np.ones(4, bool))
+    assert likelihood.urgency.argmax() == 1
+    assert likelihood.evidence[1] > 1
+
+
+def test_the_usual_share_of_a_small_class_is_shrunk_to_that_of_all() -> None:
+    areas = np.array([[10.0, 0], [0, 10.0], [0, 10.0], [0, 10.0]])
+    likelihood = error_likelihood(areas, np.eye(2), np.array([0, 0, 1, 1]), evaluated=np.ones(4, bool))
+    # medians 0.5 of two polygons and 1 of two, and 1 of all with the weight of five
+    assert likelihood.usual == pytest.approx([6 / 7, 6 / 7, 1, 1])
+
+
 def test_with_one_class_there_is_no_evidence_for_another() -> None:
     areas = np.array([[9.0, 1.0], [2.0, 8.0]])
     likelihood = error_likelihood(areas, np.eye(2), np.array([0, 0]), evaluated=np.ones(2, bool))
