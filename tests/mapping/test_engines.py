@@ -148,11 +148,12 @@ def test_a_resumed_job_keeps_its_engine(tmp_path: Path) -> None:
 
 
 class Slanted(torch.nn.Module):
-    """Uses a pixel and the one above it, so each flip and rotation has other scores."""
+    """Uses the pixels above and twice to the left, so all eight flips and rotations differ."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         above = torch.nn.functional.pad(images, (0, 0, 1, 0))[:, :, :-1]
-        return torch.cat([images[:, :1], above[:, 1:]], 1)
+        left = torch.nn.functional.pad(images, (2, 0, 0, 0))[:, :, :, :-2]
+        return torch.cat([left[:, :1], above[:, 1:]], 1)
 
 
 def test_augmentation_is_the_mean_probability_of_the_eight_flips_and_rotations() -> None:
