@@ -77,7 +77,9 @@ OTHER: dict[str, Any] = {
     "region_field": "OTHER",
     "source": "esa-worldcover",
     "encoder": "resnet18",
-    "network": "other",
+    "budget": "3 min",
+    "window_sides_px": [3, 9],
+    "prior": 0.5,
     "weights": "weights.safetensors",
     "cluster": "local",
     "parent": "middle",
@@ -117,6 +119,8 @@ OTHER: dict[str, Any] = {
 
 def other_value(key: Key, value: Any) -> Any:
     """Another valid value of a key than its present one: from the table, else by its kind."""
+    if value == "unet":  # `model` of class maps; that of abundances has other names
+        return "boosting"
     for start in range(len(key.path)):
         text = ".".join(key.path[start:])
         if text in OTHER:

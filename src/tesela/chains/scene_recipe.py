@@ -10,7 +10,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
 from tesela.core.errors import TeselaError, join_words
-from tesela.models.segmentation.networks import SEGMENTATION_NETWORKS
+from tesela.models.segmentation.networks import SEGMENTATION_NETWORKS, TREE_FORMS
 from tesela.models.segmentation.unet import UnetArchitecture, encoder_name
 from tesela.recipes.schema import Recipe
 from tesela.recipes.sections import (
@@ -42,12 +42,15 @@ def _check_training(settings: SegmentationSettings, info: ValidationInfo) -> Seg
 
 
 def _network_problems(settings: SegmentationSettings, folder: Path | None) -> Iterator[str]:
-    encoder, weights = settings.encoder, settings.weights
+    encoder = settings.encoder
+    weights = None if settings.weights == "random" else settings.weights
     local = weights is not None and Path(weights).suffix in WEIGHT_FILES
     if local and folder is not None and not (folder / str(weights)).is_file():
         yield f"weights: no file {weights}"
     named = None if local else weights
-    network = SEGMENTATION_NETWORKS[settings.network]
+    if settings.model in TREE_FORMS:
+        return
+    network = SEGMENTATION_NETWORKS["unet" if settings.model == "auto" else settings.model]
     usual = network is UnetArchitecture and encoder in USUAL_ENCODERS
     if usual and named in (None, "imagenet"):
         return

@@ -75,6 +75,10 @@ def predict(
     blend: Annotated[
         str, typer.Option(help="none, or hann: overlapping windows are weighted instead of cropped.")
     ] = "none",
+    prior: Annotated[
+        float | None,
+        typer.Option(help="Strength of the adjustment by class frequencies; default: that of the training."),
+    ] = None,
     memory: Memory = "512 MiB",
     confidence: Annotated[
         str | None, typer.Option(help="File for the highest probability, in per cent.")
@@ -126,6 +130,7 @@ def predict(
             "--entropy": entropy,
             "--probabilities": probabilities,
             "--cluster": cluster,
+            "--prior": prior is not None,
         }
         if any(given.values()):
             names = ", ".join(name for name, value in given.items() if value)
@@ -158,6 +163,7 @@ def predict(
             precision=precision,
             tta=tta,
             blend=blend,
+            prior=prior,
             memory=memory,
             confidence=confidence,
             entropy=entropy,

@@ -68,6 +68,23 @@ def parse_memory_bytes(text: str | int) -> int:
     return int(_parse(text, units, kind="amount of memory", example="256 MiB", bare="b"))
 
 
+def parse_duration_s(text: str | float) -> float:
+    """
+    Read a duration in seconds; a bare number is seconds.
+
+    Raises
+    ------
+    RecipeError
+        If the unit is not s, min or h, or the number is negative.
+
+    Examples
+    --------
+    >>> parse_duration_s("10 min")
+    600.0
+    """
+    return _parse(text, {"s": 1.0, "min": 60.0, "h": 3600.0}, kind="duration", example="10 min", bare="s")
+
+
 def _parse(text: str | float, units: dict[str, float], *, kind: str, example: str, bare: str) -> float:
     """Number x unit; a number without a unit is in the unit `bare`."""
     match = _QUANTITY.fullmatch(str(text))

@@ -34,6 +34,7 @@ from tesela.mapping.predict import (
     check_filled,
     check_pixel_size,
     fingerprint_network,
+    margin_px,
     stride_px,
 )
 from tesela.mapping.reading import Scaler, StripReader, prefetch, read_trial
@@ -114,7 +115,8 @@ def predict_cascade(
         check_pixel_size(member.expert, scene)
     stride = math.lcm(*(stride_px(member.expert.network) for member in cascade.members))
     shape = (int(scene.grid.shape[0]), int(scene.grid.shape[1]))
-    plan = WindowPlan.fit(shape, window_px=window_px, margin_px=overlap_px // 2, multiple_px=stride)
+    margin = max(overlap_px // 2, *(margin_px(member.expert.network) for member in cascade.members))
+    plan = WindowPlan.fit(shape, window_px=window_px, margin_px=margin, multiple_px=stride)
     sizes = WindowSizes.of(plan, multiple_px=stride)
     panels = make_strips(plan, _footprint(cascade, scene, rules), memory=parse_memory_bytes(memory))
     with PartStore(out) as store, steady_memory():

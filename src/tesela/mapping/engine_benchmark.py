@@ -68,6 +68,9 @@ def choose_engine(
         raise RecipeError(unknown_name("engine", engine, ("auto", *KINDS)))
     if precision != "auto" and precision not in PRECISIONS:
         raise RecipeError(unknown_name("precision", precision, ("auto", *PRECISIONS)))
+    traceable = bool(getattr(network, "traceable", True))
+    if not traceable and engine in ("compile", "openvino"):
+        raise RecipeError(f"Engine '{engine}' does not run trees; take torch or auto.")
     if engine != "auto" and precision != "auto":
         return make_engine(network, f"{engine}-{precision}"), EngineBenchmark()
     gpu = torch.cuda.is_available() and engine in ("auto", "cuda")
@@ -77,9 +80,15 @@ def choose_engine(
         raise RecipeError("Precision 'fp16' needs a GPU, and torch finds none here; use bf16, fp32 or auto.")
     exact = make_engine(network, f"{plain}-{'fp32' if precision == 'auto' else precision}")
     side = trial[0].shape[0] * trial[0].shape[1] if trial else 0
-    if windows * side < _WORTH * 2 * _CROP_PX**2 or (len(wanted) == 1 and engine != "auto"):
+    if (
+        next(network.parameters(), None) is None
+        or windows * side < _WORTH * 2 * _CROP_PX**2
+        or (len(wanted) == 1 and engine != "auto")
+    ):
         return exact, EngineBenchmark()
-    return _Trial(network, exact, trial, windows).run(wanted, others=engine == "auto" and not gpu)
+    return _Trial(network, exact, trial, windows).run(
+        wanted, others=engine == "auto" and not gpu and traceable
+    )
 
 
 class _Trial:

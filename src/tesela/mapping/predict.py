@@ -28,7 +28,7 @@ from tesela.mapping.engines import Engine, make_engine
 from tesela.mapping.pipeline import Layers, MapJob, run_strips
 from tesela.mapping.reading import read_trial
 from tesela.mapping.windows import Footprint, Strip, WindowPlan, make_strips
-from tesela.models.expert import Expert
+from tesela.models.expert import Expert, with_prior
 
 Progress = Callable[[int, int], None]
 """Called with the windows done and the windows in total."""
@@ -67,6 +67,7 @@ def predict_map(
     precision: str = "auto",
     tta: str = "none",
     blend: str = "none",
+    prior: float | None = None,
     memory: str | int = "512 MiB",
     confidence: str | Path | None = None,
     entropy: str | Path | None = None,
@@ -96,6 +97,8 @@ def predict_map(
     blend : {"none", "hann"}
         "hann": windows that overlap by `overlap_px` are weighted by Hann's window instead of cropped. It costs
         more and is no better, see `docs/mapping.md`.
+    prior : float, optional
+        Strength of the logit adjustment by class frequencies, 0 for none; default: that of the training.
     memory : str or int
         Memory of the pipeline beside the network, such as "256 MiB", or bytes; see
         `tesela.mapping.windows.Footprint` for its parts.
@@ -104,7 +107,7 @@ def predict_map(
         probabilities in steps of 1/254; 255 is nodata.
     cluster : str, optional
         "local", or the address of a Dask scheduler ("tcp://host:8786") whose workers share the file system; see
-        `tesela.io.cluster`.
+        `tesela.io.parts`.
     progress : callable, optional
         Called with the windows done and the windows in total.
 
@@ -129,6 +132,9 @@ def predict_map(
         )
     if overlap_px < 0:
         raise RecipeError(f"The overlap is {overlap_px} px; it is at least 0.")
+    if prior is not None:
+        expert = with_prior(expert, prior)
+        header = expert.header
     scene = scene.select(header.bands)
     check_outputs([out, confidence, entropy, probabilities], inputs=[band.path for band in scene.bands])
     check_pixel_size(expert, scene)
@@ -188,9 +194,8 @@ def plan_windows(
     """Windows of an expert's network over a scene."""
     shape = (int(scene.grid.shape[0]), int(scene.grid.shape[1]))
     stride = stride_px(expert.network)
-    return WindowPlan.fit(
-        shape, window_px=window_px, margin_px=overlap_px // 2, multiple_px=stride, square=square
-    )
+    margin = max(overlap_px // 2, margin_px(expert.network))
+    return WindowPlan.fit(shape, window_px=window_px, margin_px=margin, multiple_px=stride, square=square)
 
 
 def measure_footprint(job: MapJob, *, batch: int) -> Footprint:
@@ -209,6 +214,11 @@ def measure_footprint(job: MapJob, *, batch: int) -> Footprint:
 def stride_px(network: torch.nn.Module) -> int:
     """The sides of a network's input must be multiples of this; 1 where the network defines none."""
     return int(getattr(network, "stride", 1))
+
+
+def margin_px(network: torch.nn.Module) -> int:
+    """Least margin of a network, such as half a window of trees; 0 where the network does not name one."""
+    return int(getattr(network, "margin_px", 0))
 
 
 def check_pixel_size(expert: Expert, scene: Scene) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,31 @@ class Expert:
     def scaled(self, images: NDArray[np.floating]) -> NDArray[np.float32]:
         """Scale images as the network was taught; see `ExpertHeader.scaled`."""
         return self.header.scaled(images)
+
+
+def with_prior(expert: Expert, strength: float) -> Expert:
+    """
+    The expert with another strength of its logit adjustment by class frequencies.
+
+    Raises
+    ------
+    ExpertError
+        If the expert does not hold the class frequencies of its training.
+    """
+    import torch
+
+    header = expert.header
+    network = copy.deepcopy(expert.network)
+    add = getattr(network, "add_to_scores", None)
+    if not header.frequencies or add is None:
+        raise ExpertError(
+            "This expert does not hold the class frequencies of its training, so its prior cannot be changed. Train "
+            "it again, or leave out --prior."
+        )
+    shares = np.array(header.frequencies)
+    logs = np.where(shares > 0, np.log(np.maximum(shares, 1e-9)), 0)
+    add(torch.from_numpy(((header.prior - strength) * logs).astype(np.float32)))
+    return Expert(replace(header, prior=strength), network)
 
 
 def save_expert(path: str | Path, expert: Expert) -> Path:

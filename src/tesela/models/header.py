@@ -12,7 +12,7 @@ from tesela.core.errors import ExpertError, join_words, unknown_name
 from tesela.core.legend import Legend
 from tesela.core.standardisation import Standardisation
 from tesela.models.architecture import Architecture
-from tesela.models.segmentation.networks import SEGMENTATION_NETWORKS
+from tesela.models.segmentation.networks import OTHER_MODELS, SEGMENTATION_NETWORKS
 from tesela.models.unmixers import UNMIXERS
 from tesela.models.unmixing_header import SeriesScaling, Variance, read_variances
 
@@ -55,6 +55,10 @@ class ExpertHeader:
     """Months, ancillary layers and prior of an expert for unmixing."""
     variance: tuple[Variance, ...] = ()
     """Calibrated variance of the shares, by level of the legend, the coarsest first; empty: not fitted."""
+    frequencies: tuple[float, ...] = ()
+    """Share of each class among the training pixels; empty in older files."""
+    prior: float = 0.0
+    """Strength of the logit adjustment that the weights contain: score k is lower by prior x ln(frequency k)."""
     training: Mapping[str, object] = field(default_factory=dict)
     """Settings of the training recipe."""
     scores: Mapping[str, object] = field(default_factory=dict)
@@ -111,6 +115,7 @@ class ExpertHeader:
             "pixel_size_m": self.pixel_size_m,
             **({} if self.series is None else {"series": self.series.to_dict()}),
             **({"variance": [[one.own, one.mixed] for one in self.variance]} if self.variance else {}),
+            **({"frequencies": list(self.frequencies), "prior": self.prior} if self.frequencies else {}),
             "training": dict(self.training),
             "scores": dict(self.scores),
             "provenance": {
@@ -152,6 +157,8 @@ class ExpertHeader:
                 task=str(document["task"]),
                 series=SeriesScaling.from_dict(_table(document["series"])) if "series" in document else None,
                 variance=read_variances(document.get("variance", document.get("doubt", []))),
+                frequencies=tuple(float(str(item)) for item in _list(document.get("frequencies", []))),
+                prior=float(str(document.get("prior", 0.0))),
                 training=_table(document["training"]),
                 scores=_table(document["scores"]),
                 provenance=Provenance(
@@ -178,7 +185,7 @@ def read_architecture(document: object) -> Architecture:
     """
     if not isinstance(document, Mapping):
         raise ExpertError(f"architecture is {document!r}, a table of settings was needed.")
-    families: dict[str, type[Architecture]] = {**SEGMENTATION_NETWORKS, **UNMIXERS}
+    families: dict[str, type[Architecture]] = {**SEGMENTATION_NETWORKS, **OTHER_MODELS, **UNMIXERS}
     kind = str(document.get("kind"))
     if kind not in families:
         raise ExpertError(unknown_name("architecture", kind, families))
@@ -205,6 +212,11 @@ def _problems(header: ExpertHeader) -> Iterator[str]:
             f"the variance is {header.variance}; "
             f"{header.legend.depth} pairs of finite numbers from 0 on were needed"
         )
+    shares = np.array(header.frequencies)
+    if shares.size and (shares.size != len(header.legend) or not ((shares >= 0) & (shares <= 1)).all()):
+        yield f"frequencies are {list(header.frequencies)}; one from 0 to 1 for each class was needed"
+    if not -10 <= header.prior <= 10:
+        yield f"prior is {header.prior}; a number from -10 to 10 was needed"
     if header.series is not None:
         yield from header.series.problems(len(header.legend))
 

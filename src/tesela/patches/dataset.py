@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from tesela.core.errors import InputError
+from tesela.core.grid import window_grid
 from tesela.core.legend import IGNORE
 from tesela.core.scene import Scene
 from tesela.core.standardisation import Standardisation
@@ -25,7 +26,7 @@ class Patch(NamedTuple):
     """One patch, as input of a network."""
 
     image: Tensor
-    """(bands, size, size) float32, standardised; 0 where there is no data."""
+    """(bands, size, size) float32, standardised, with a margin on each side where one is asked for; 0 without data."""
     labels: Tensor
     """(size, size) int64, positions in the legend; 255 is ignored."""
 
@@ -46,6 +47,7 @@ class PatchDataset(Dataset[Patch]):
         bands: Sequence[str] | None = None,
         mean: Sequence[float] | NDArray[np.float64] | None = None,
         std: Sequence[float] | NDArray[np.float64] | None = None,
+        margin_px: int = 0,
     ) -> None:
         rows = table.of_split(split)
         self.table = table
@@ -54,7 +56,7 @@ class PatchDataset(Dataset[Patch]):
             (str(scene), int(row), int(col))
             for scene, row, col in zip(rows["scene"], rows["row"], rows["col"], strict=True)
         ]
-        self._windows = _Windows(table, bands)
+        self._windows = _Windows(table, bands, margin_px=margin_px)
         self.bands = self._windows.bands
         self.standardisation = Standardisation.of(self.bands, mean, std)
 
@@ -113,10 +115,11 @@ def band_statistics(
 class _Windows:
     """Reads the windows of patches; each process opens its own files."""
 
-    def __init__(self, table: PatchTable, bands: Sequence[str] | None) -> None:
+    def __init__(self, table: PatchTable, bands: Sequence[str] | None, *, margin_px: int = 0) -> None:
         first = next(iter(table.scenes.values()))
         self.bands = first.band_names if bands is None else tuple(bands)
         self._table = table
+        self._margin = margin_px
         self._scenes: dict[str, Scene] = {
             name: scene.select(self.bands) for name, scene in table.scenes.items()
         }
@@ -136,13 +139,16 @@ class _Windows:
             self._maps[path] = MapReader(ClassMap(path, grid, self._table.legend))
         values = self._maps[path].read(self._table.grid_of(scene, row, col))
         labels = self._table.legend.index_table[values]
-        labels[~np.isfinite(image).all(axis=0)] = IGNORE
+        inner = slice(self._margin, self._margin + self._table.size_px)
+        labels[~np.isfinite(image[:, inner, inner]).all(axis=0)] = IGNORE
         return image, labels
 
     def read_image(self, scene: str, row: int, col: int) -> NDArray[np.float32]:
-        """Imagery (bands, size, size), NaN without data."""
+        """Imagery (bands, size, size), with its margin, NaN without data."""
         if self._owner != os.getpid():  # forked: open files of our own
             self._images, self._maps, self._owner = {}, {}, os.getpid()
         if scene not in self._images:
             self._images[scene] = SceneReader(self._scenes[scene])
-        return self._images[scene].read(self._table.grid_of(scene, row, col))
+        side, margin = self._table.size_px + 2 * self._margin, self._margin
+        grid = window_grid(self._table.scenes[scene].grid, row - margin, col - margin, side, side)
+        return self._images[scene].read(grid)

@@ -50,19 +50,19 @@ class PointwiseArchitecture:
 def test_a_registered_network_is_trained_and_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(SEGMENTATION_NETWORKS, "pointwise", PointwiseArchitecture)
     table = make_patch_table(tmp_path / "scene", size_px=20)  # a U-Net needs multiples of 32
-    settings = replace(QUICK, network="pointwise", epochs=10, learning_rate=0.3, ema=0.5, seed=1)
+    settings = replace(QUICK, model="pointwise", epochs=10, learning_rate=0.3, ema=0.5, seed=1)
     expert = load_expert(train_segmentation(table, tmp_path / "a.safetensors", settings=settings, quiet=True))
     assert expert.header.architecture == PointwiseArchitecture(2, 4)
-    assert expert.header.training["network"] == "pointwise"
+    assert expert.header.training["model"] == "pointwise"
     assert expert.header.scores["macro_f1"] > 0.8
     assert isinstance(expert.network, torch.nn.Conv2d)
 
 
 def test_an_unknown_network_names_the_nearest(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"Unknown network 'unet2'.*unet"):
-        SegmentationSettings(network="unet2")
+    with pytest.raises(SettingsError, match=r"Unknown model 'unet2'.*unet"):
+        SegmentationSettings(model="unet2")
     table = make_patch_table(tmp_path / "scene", size_px=20)
-    with pytest.raises(InputError, match="20 px wide, but network 'unet' needs a multiple of 32 px"):
+    with pytest.raises(InputError, match="20 px wide, but model 'unet' needs a multiple of 32 px"):
         train_segmentation(table, tmp_path / "a.safetensors", settings=QUICK, quiet=True)
 
 

@@ -71,6 +71,23 @@ class EncoderDecoder(nn.Module):
         scores: torch.Tensor = self.head(self.decoder(features))  # (b, classes, rows, cols)
         return scores
 
+    @torch.no_grad()
+    def add_to_scores(self, values: torch.Tensor) -> None:
+        """
+        Add a number to all scores of each class, for good.
+
+        Raises
+        ------
+        ExpertError
+            If the head has no bias to add it to.
+        """
+        last = [module for module in self.head.modules() if isinstance(module, nn.Conv2d)][-1]
+        if last.bias is None:
+            raise ExpertError(
+                "The head of this network has no bias, so its scores cannot be adjusted; set prior = 0."
+            )
+        last.bias += values.to(last.bias)
+
     def _check(self, shape: tuple[int, ...]) -> None:
         if len(shape) != 4 or shape[1] != self.bands:
             raise ExpertError(

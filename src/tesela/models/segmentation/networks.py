@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self
 
 from tesela.models.architecture import Architecture
+from tesela.models.segmentation.class_trees import FORMS, ClassTreesArchitecture
+from tesela.models.segmentation.fused import FusedArchitecture
 from tesela.models.segmentation.unet import UnetArchitecture
 
 if TYPE_CHECKING:
@@ -40,4 +42,13 @@ class SegmentationArchitecture(Architecture, Protocol):
 
 
 SEGMENTATION_NETWORKS: dict[str, type[SegmentationArchitecture]] = {"unet": UnetArchitecture}
-"""Networks by the name that `SegmentationSettings.network` and the header of an expert give them."""
+"""Networks by the name that `SegmentationSettings.model` and the header of an expert give them."""
+
+TREE_FORMS = FORMS
+"""Trees by the name that `SegmentationSettings.model` gives them."""
+
+OTHER_MODELS: dict[str, type[Architecture]] = {
+    "class_trees": ClassTreesArchitecture,
+    "fused": FusedArchitecture,
+}
+"""Models for class maps that no gradient trains, by the name that the header of an expert gives them."""

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
-from tesela.core.errors import unknown_name
-from tesela.models.segmentation.networks import SEGMENTATION_NETWORKS
+from tesela.core.errors import TeselaError, unknown_name
+from tesela.core.units import parse_duration_s
+from tesela.models.segmentation.feature_spec import MOST_SIDE_PX
+from tesela.models.segmentation.networks import SEGMENTATION_NETWORKS, TREE_FORMS
 from tesela.training.settings import SettingsError, out_of_range
 
 PUBLISHED_ENCODERS = ("resnet50", "resnet101")
@@ -19,21 +21,36 @@ class SegmentationSettings:
     """
     How a segmentation network is trained.
 
-    The defaults are ours. `published` follows Demir and Musaoglu [DemirMusaoglu2023]_: a U-Net with a ResNet50 or
-    ResNet101 encoder that was pretrained on ImageNet, Adam, and 100 epochs without early stopping. Settings that they
-    do not report (learning rate and its schedule, loss, augmentation) stay as set here.
+    The defaults are ours. `published` is the recipe of Demir and Musaoglu [DemirMusaoglu2023]_ as they state it: a
+    U-Net with a ResNet50 or ResNet101 encoder from ImageNet, Adam, 100 epochs. What they do not report is left plain:
+    cross-entropy without weights of classes, a constant learning rate, no augmentation, no averaged weights, no early
+    stopping, no adjustment by class frequencies. With `weights = "random"` it starts from scratch, offline.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {
         "extra": "forbid"
     }  # an unknown key of a recipe is a mistake
 
-    network: str = "unet"
-    """Name of a network in `tesela.models.segmentation.networks`."""
+    model: str = "unet"
+    """A network ("unet", see `tesela.models.segmentation.networks`), trees ("boosting", "forest"), or "auto": trees and
+    a network are trained, fused and compared on the validation patches, as the budget allows."""
+    objective: Literal["accuracy", "macro_f1", "both"] = "both"
+    """Score on the validation patches by which the strength of `prior` and the models of "auto" are chosen."""
+    prior: float | Literal["auto"] = "auto"
+    """Strength of the logit adjustment by class frequencies [Menon2021]_: 0 for none, 1 to weight all classes equally;
+    auto: chosen on the validation patches."""
+    budget: str = ""
+    """Processor time of the whole training, such as "10 min"; the epochs are fitted to it. Empty: `epochs` counts."""
+    pixels: int = 60_000
+    """Training pixels of trees, spread over the patches."""
+    trees: int = 300
+    """Most trees; boosting takes as many as the validation patches ask for."""
+    window_sides_px: tuple[int, ...] = (3, 7, 15, 31)
+    """Odd sides of the windows over which trees see means, deviations and extremes; none: the pixel alone."""
     encoder: str = "resnet50"
     """Encoder of segmentation_models_pytorch or timm."""
     weights: str | None = None
-    """Pretrained weights of the encoder: a name such as "imagenet", or a local file; None for random ones."""
+    """Pretrained weights of the encoder: a name such as "imagenet", or a local file; None or "random": none."""
     decoder: Literal["full", "small"] = "full"
     """Decoder channels: 256 to 16, as smp has them, or about half of them, for small encoders on a CPU."""
     epochs: int = 60
@@ -90,22 +107,36 @@ class SegmentationSettings:
     @property
     def resolved(self) -> SegmentationSettings:
         """The settings with those that `published` implies."""
+        weights = None if self.weights == "random" else self.weights
         if not self.published:
-            return self
+            return replace(self, weights=weights)
         return replace(
             self,
-            optimizer="adam",
-            epochs=PUBLISHED_EPOCHS,
-            patience=0,
-            weight_decay=0.0,
-            network="unet",
+            model="unet",
             decoder="full",
-            weights=self.weights or "imagenet",
+            weights=weights if self.weights else "imagenet",
+            epochs=PUBLISHED_EPOCHS,
+            optimizer="adam",
+            weight_decay=0.0,
+            schedule="constant",
+            warmup=0.0,
+            loss="ce",
+            label_smoothing=0.0,
+            imbalance_strategy="none",
+            flips_and_rotations=False,
+            brightness=0.0,
+            contrast=0.0,
+            ema=0.0,
+            clip=0.0,
+            patience=0,
+            prior=0.0,
         )
 
 
 _RANGES: dict[str, tuple[float, float]] = {
     "epochs": (1, 100_000),
+    "pixels": (100, 100_000_000),
+    "trees": (1, 10_000),
     "batch_size": (1, 65_536),
     "learning_rate": (1e-9, 10),
     "weight_decay": (0, 10),
@@ -123,8 +154,18 @@ _RANGES: dict[str, tuple[float, float]] = {
 
 def _problems(settings: SegmentationSettings) -> Iterator[str]:
     yield from out_of_range(settings, _RANGES)
-    if settings.network not in SEGMENTATION_NETWORKS:
-        yield unknown_name("network", settings.network, SEGMENTATION_NETWORKS).rstrip(".")
+    models = (*SEGMENTATION_NETWORKS, *TREE_FORMS, "auto")
+    if settings.model not in models:
+        yield unknown_name("model", settings.model, models).rstrip(".")
+    if settings.prior != "auto" and not -1 <= settings.prior <= 2:
+        yield f"prior is {settings.prior:g}, but must be from -1 to 2, or 'auto'"
+    if any(side < 3 or side % 2 == 0 or side > MOST_SIDE_PX for side in settings.window_sides_px):
+        yield f"window_sides_px is {list(settings.window_sides_px)}, but all must be odd, from 3 to {MOST_SIDE_PX}"
+    if settings.budget:
+        try:
+            parse_duration_s(settings.budget)
+        except TeselaError as error:
+            yield f"budget: {error}".rstrip(".")
     if settings.devices != "auto" and settings.devices < 1:
         yield f"devices is {settings.devices}, but must be 1 or more, or 'auto'"
     if settings.published and settings.encoder not in PUBLISHED_ENCODERS:

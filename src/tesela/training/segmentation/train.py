@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 import lightning.pytorch as lightning
 import numpy as np
@@ -18,9 +15,14 @@ from numpy.typing import NDArray
 
 from tesela.core.errors import InputError, join_words
 from tesela.models.expert import Expert, ExpertHeader, Provenance, save_expert
-from tesela.models.segmentation.networks import SEGMENTATION_NETWORKS, SegmentationArchitecture
+from tesela.models.segmentation.networks import (
+    SEGMENTATION_NETWORKS,
+    TREE_FORMS,
+    SegmentationArchitecture,
+)
 from tesela.patches.dataset import PatchDataset, band_statistics
 from tesela.patches.table import PatchTable
+from tesela.training.segmentation.budget import fit_epochs
 from tesela.training.segmentation.data import (
     Patches,
     TrainSampler,
@@ -28,6 +30,7 @@ from tesela.training.segmentation.data import (
     make_loader,
     take_to_memory,
 )
+from tesela.training.segmentation.finish import adjust_expert, library_versions, score_table
 from tesela.training.segmentation.losses import class_weights, patch_weights
 from tesela.training.segmentation.settings import SegmentationSettings
 from tesela.training.segmentation.task import SegmentationTask
@@ -39,9 +42,8 @@ from tesela.training.segmentation.trainer import (
     freeze_idle,
     interruptible,
 )
+from tesela.training.segmentation.trees import train_trees
 from tesela.training.shell import TrainingFolder
-
-_LIBRARIES = ("tesela", "torch", "lightning", "segmentation-models-pytorch", "timm", "numpy")
 
 
 def train_segmentation(
@@ -55,7 +57,7 @@ def train_segmentation(
     fingerprints: Mapping[str, str] | None = None,
 ) -> Path:
     """
-    Train a network on the patches of split "train", keep the weights with the best score on "val", write one expert.
+    Train a model on the patches of split "train", keep what scores best on "val", write one expert.
 
     Parameters
     ----------
@@ -65,7 +67,7 @@ def train_segmentation(
         The ``.safetensors`` file to write.
     settings : SegmentationSettings, optional
     bands : sequence of str, optional
-        Bands that the network uses, in its order; default: all of the first scene.
+        Bands that the model uses, in its order; default: all of the first scene.
     log_dir, quiet
         See `fit_expert`.
     fingerprints : mapping of str to str, optional
@@ -82,8 +84,17 @@ def train_segmentation(
         If a split has no patches, a scene lacks a band, patches have the wrong size, or a band has no data.
     """
     chosen = (settings or SegmentationSettings()).resolved
+    if chosen.model == "auto":
+        from tesela.training.segmentation.auto import train_auto
+
+        return train_auto(
+            table, out, settings=chosen, bands=bands, log_dir=log_dir, quiet=quiet, fingerprints=fingerprints
+        )
+    if chosen.model in TREE_FORMS:
+        expert = train_trees(table, settings=chosen, bands=bands, fingerprints=fingerprints)
+        return save_expert(out, expert)
     plan = functools.partial(
-        SEGMENTATION_NETWORKS[chosen.network].plan,
+        SEGMENTATION_NETWORKS[chosen.model].plan,
         classes=len(table.legend),
         encoder=chosen.encoder,
         decoder=chosen.decoder,
@@ -91,7 +102,7 @@ def train_segmentation(
     stride = plan(bands=1).stride  # before anything long: the encoder exists, both splits have patches
     if table.size_px % stride:
         raise InputError(
-            f"The patches are {table.size_px} px wide, but network '{chosen.network}' needs a multiple of {stride} px. "
+            f"The patches are {table.size_px} px wide, but model '{chosen.model}' needs a multiple of {stride} px. "
             f"Cut them again (tesela patches --size {max(1, round(table.size_px / stride)) * stride})."
         )
     table.of_split("val")
@@ -116,6 +127,7 @@ def train_segmentation(
         settings=settings or SegmentationSettings(),
         log_dir=log_dir,
         quiet=quiet,
+        finish=functools.partial(adjust_expert, table=table, settings=chosen),
     )
 
 
@@ -129,6 +141,7 @@ def fit_expert(
     settings: SegmentationSettings,
     log_dir: str | Path | None = None,
     quiet: bool = False,
+    finish: Callable[[Expert], Expert] = lambda expert: expert,
 ) -> Path:
     """
     Train the network that a header describes, and write the expert.
@@ -152,6 +165,8 @@ def fit_expert(
         Folder of ``metrics.csv`` and TensorBoard's events; default: ``logs/NAME`` beside the expert.
     quiet : bool
         Show no progress bar.
+    finish : callable
+        Called with the trained expert; what it returns is written.
 
     Returns
     -------
@@ -173,6 +188,8 @@ def fit_expert(
     work = {"header": header.to_dict(), "settings": asdict(chosen), "sizes": [len(train), len(val)]}
     folder = TrainingFolder.open(target, work=work | {"shares": np.asarray(shares).tolist()})
     try:
+        if chosen.budget:
+            chosen = fit_epochs(plan, train, settings=chosen, folder=folder)
         state = folder.read()
         if state is None or not state["finished"]:
             logs = Path(log_dir) if log_dir else target.parent / "logs" / target.stem
@@ -198,10 +215,10 @@ def fit_expert(
     complete = replace(
         header,
         training=asdict(settings),
-        scores=_score_table(state["scores"], codes=header.legend.codes, patches=len(val)),
-        provenance=replace(header.provenance, seed=chosen.seed, date=folder.day, versions=_versions()),
+        scores=score_table(state["scores"], codes=header.legend.codes, patches=len(val)),
+        provenance=replace(header.provenance, seed=chosen.seed, date=folder.day, versions=library_versions()),
     )
-    save_expert(target, Expert(complete, network))
+    save_expert(target, finish(Expert(complete, network)))
     folder.remove()
     return target
 
@@ -283,25 +300,3 @@ def _open_logs(logs: Path, *, begin: bool) -> None:
                 old.unlink()
     except OSError as error:
         raise InputError(f"{logs}: cannot be written ({error.strerror}).") from error
-
-
-def _score_table(scores: Mapping[str, Any], *, codes: Sequence[str], patches: int) -> dict[str, object]:
-    def by_class(values: Sequence[float | None]) -> dict[str, float]:
-        return {code: round(value, 6) for code, value in zip(codes, values, strict=True) if value is not None}
-
-    return {
-        **{name: round(float(scores[name]), 6) for name in ("accuracy", "miou", "macro_f1")},
-        "iou": by_class(scores["iou"]),
-        "f1": by_class(scores["f1"]),
-        "absent": [code for code, value in zip(codes, scores["iou"], strict=True) if value is None],
-        "epoch": int(scores["epoch"]),
-        "patches": patches,
-    }
-
-
-def _versions() -> dict[str, str]:
-    versions = {}
-    for name in _LIBRARIES:
-        with contextlib.suppress(PackageNotFoundError):
-            versions[name] = version(name)
-    return versions

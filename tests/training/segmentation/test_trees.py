@@ -1,0 +1,181 @@
+"""Trees, fused experts and what is chosen on the validation patches."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from segmentation_scene import QUICK, make_patch_table
+from tesela.core.errors import InputError
+from tesela.mapping.predict import predict_map
+from tesela.models.expert import load_expert, read_header
+from tesela.patches.table import PatchTable
+from tesela.training.segmentation.auto import pool_weights
+from tesela.training.segmentation.boosting import BoostingSettings, boost, cross_entropy
+from tesela.training.segmentation.settings import SegmentationSettings
+from tesela.training.segmentation.train import train_segmentation
+from tesela.training.segmentation.validation import (
+    ValidationPixels,
+    bootstrap_difference,
+    choose_prior,
+    class_frequencies,
+    objective_of,
+)
+
+TREES = SegmentationSettings(model="boosting", trees=30, pixels=4000, window_sides_px=(3, 7), seed=1)
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> PatchTable:
+    return make_patch_table(tmp_path_factory.mktemp("scene"))
+
+
+@pytest.mark.parametrize("model", ["boosting", "forest"])
+def test_trees_learn_and_give_the_same_bytes_again(table: PatchTable, tmp_path: Path, model: str) -> None:
+    settings = replace(TREES, model=model)
+    files = [train_segmentation(table, tmp_path / f"{k}.safetensors", settings=settings) for k in range(2)]
+    header = read_header(files[0])
+    assert header.scores["macro_f1"] > 0.95
+    assert header.training["model"] == model
+    assert header.architecture.kind == "class_trees"
+    np.testing.assert_allclose(header.frequencies, class_frequencies(table))
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_a_map_by_trees_has_no_seams(table: PatchTable, tmp_path: Path) -> None:
+    expert = load_expert(train_segmentation(table, tmp_path / "a.safetensors", settings=TREES))
+    scene = next(iter(table.scenes.values()))
+    small = predict_map(expert, scene, tmp_path / "small.tif", window_px=64, overlap_px=0)
+    whole = predict_map(expert, scene, tmp_path / "whole.tif", window_px=1024)
+    import rasterio
+
+    with rasterio.open(small.map.path) as one, rasterio.open(whole.map.path) as other:
+        np.testing.assert_array_equal(one.read(), other.read())
+        assert (one.read(1)[:3, :5] == 0).all()  # nodata stays nodata
+
+
+def test_auto_tries_trees_a_network_and_both_and_keeps_one(table: PatchTable, tmp_path: Path) -> None:
+    settings = replace(QUICK, model="auto", epochs=3, trees=20, pixels=3000, window_sides_px=(3,))
+    out = train_segmentation(table, tmp_path / "a.safetensors", settings=settings, quiet=True)
+    tried = read_header(out).scores["tried"]
+    assert [row["model"] for row in tried] == ["boosting", "unet", "unet x boosting"]
+    assert sum(row["chosen"] for row in tried) == 1
+    best = max((row["accuracy"] + row["macro_f1"]) / 2 for row in tried)
+    chosen = next(row for row in tried if row["chosen"])
+    assert (chosen["accuracy"] + chosen["macro_f1"]) / 2 >= best - 0.004
+    assert load_expert(out).header.training["model"] == "auto"
+    assert not list((tmp_path / ".training").glob("*.auto"))
+
+
+def test_a_small_budget_leaves_the_network_out(table: PatchTable, tmp_path: Path) -> None:
+    settings = replace(QUICK, model="auto", budget="10 s", trees=10, pixels=2000, window_sides_px=(3,))
+    out = train_segmentation(table, tmp_path / "a.safetensors", settings=settings, quiet=True)
+    assert [row["model"] for row in read_header(out).scores["tried"]] == ["boosting"]
+
+
+def test_the_epochs_of_a_network_are_fitted_to_the_budget(table: PatchTable, tmp_path: Path) -> None:
+    few, many = (
+        read_header(
+            train_segmentation(
+                table,
+                tmp_path / f"{seconds}.safetensors",
+                settings=replace(QUICK, budget=f"{seconds} s", epochs=1000),
+                quiet=True,
+            )
+        )
+        for seconds in (1, 8)
+    )
+    assert 1 <= few.scores["epoch"] < 1000
+    log = (tmp_path / "logs" / "8" / "metrics.csv").read_text().splitlines()
+    assert len((tmp_path / "logs" / "1" / "metrics.csv").read_text().splitlines()) < len(log)
+    assert many.training["budget"] == "8 s"
+
+
+def test_boosting_takes_the_trees_with_the_least_validation_loss() -> None:
+    rng = np.random.default_rng(0)
+    values = rng.integers(-1000, 1000, (4, 3000)).astype(np.int16)
+    classes = (values[2] > 200).astype(int)
+    noisy = np.where(rng.random(3000) < 0.2, 1 - classes, classes)
+    made = boost(
+        values[:, :2000],
+        noisy[:2000],
+        count=2,
+        settings=BoostingSettings(trees=200, depth=3, features=1.0, patience=10),
+        validation=(values[:, 2000:], noisy[2000:]),
+    )
+    assert len(made.feature) < 200
+    assert made.gain.argmax() == 2
+    scores = made.scores(values[:, 2000:])
+    assert cross_entropy(scores, noisy[2000:]) == pytest.approx(made.loss, abs=1e-5)
+    assert (scores.argmax(1) == classes[2000:]).mean() > 0.97
+
+
+def pixels_of(scores: list[list[float]], classes: list[int]) -> ValidationPixels:
+    patches = np.arange(len(classes)) // 10
+    return ValidationPixels(np.array(scores, np.float32), np.array(classes), patches)
+
+
+def test_the_prior_is_the_smallest_strength_that_serves_the_objective() -> None:
+    """Class b is a tenth of the pixels, and its score is short by ln(9) / 2 wherever it is right."""
+    gap = float(np.log(9) * 0.45)
+    scores = [[0.0, -4.0]] * 90 + [[0.0, -gap]] * 10
+    pixels = pixels_of(scores, [0] * 90 + [1] * 10)
+    frequencies = np.array([0.9, 0.1])
+    assert (
+        choose_prior(pixels, frequencies, objective="macro_f1") == 0.5
+    )  # 0.5 x ln(9) is the first that exceeds it
+    assert choose_prior(pixels_of([[0.0, -4.0]] * 100, [0] * 100), frequencies, objective="both") == 0.0
+
+
+def test_objectives_are_those_counted_by_hand() -> None:
+    counts = np.array([[8, 0], [1, 1]])
+    assert objective_of(counts, "accuracy") == 0.9
+    assert objective_of(counts, "macro_f1") == pytest.approx((16 / 17 + 2 / 3) / 2)
+    assert objective_of(counts, "both") == pytest.approx((0.9 + (16 / 17 + 2 / 3) / 2) / 2)
+
+
+def test_the_interval_of_a_model_against_itself_is_empty_and_a_better_one_lies_above_zero() -> None:
+    rng = np.random.default_rng(0)
+    right = np.stack([np.diag(rng.integers(5, 9, 2)) for _ in range(12)])
+    wrong = right[:, ::-1]
+    assert bootstrap_difference(right, right, objective="accuracy") == (0.0, 0.0)
+    assert bootstrap_difference(right, wrong, objective="accuracy")[0] == 1.0
+
+
+def test_a_useless_member_gets_no_weight() -> None:
+    rng = np.random.default_rng(0)
+    classes = rng.integers(0, 2, 4000)
+    good = np.log(np.where(classes[:, None] == np.arange(2), 0.8, 0.2)).astype(np.float32)
+    good[rng.random(4000) < 0.2] = good[rng.random(4000) < 0.2][0][::-1]
+    noise = np.log(rng.dirichlet((1, 1), 4000)).astype(np.float32)
+    patches = np.arange(4000) // 100
+    weights = pool_weights([ValidationPixels(item, classes, patches) for item in (good, noise)])
+    assert weights[0] >= 0.75
+    assert weights[1] == 0.0
+
+
+def test_trees_without_labels_are_refused(table: PatchTable, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="val"):
+        train_segmentation(
+            table.with_splits(np.full(len(table), "train", object)),
+            tmp_path / "a.safetensors",
+            settings=TREES,
+        )
+
+
+def test_the_published_recipe_is_plain_and_can_start_from_scratch() -> None:
+    plain = SegmentationSettings(published=True, weights="random").resolved
+    assert (plain.loss, plain.imbalance_strategy, plain.ema, plain.prior) == ("ce", "none", 0.0, 0.0)
+    assert (plain.optimizer, plain.epochs, plain.patience, plain.flips_and_rotations) == (
+        "adam",
+        100,
+        0,
+        False,
+    )
+    assert plain.weights is None
+    assert SegmentationSettings(published=True).resolved.weights == "imagenet"
+    assert json.dumps(plain.__dict__)
