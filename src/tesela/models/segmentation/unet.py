@@ -60,14 +60,17 @@ class UnetArchitecture:
         channels = SMALL_DECODER_CHANNELS if decoder == "small" else DECODER_CHANNELS
         return cls(bands, classes, encoder=encoder, decoder_channels=channels)
 
-    def build(self, *, weights: str | Path | None = None) -> EncoderDecoder:
-        """Make the network, with random weights, or with pretrained ones of the encoder."""
+    def build(
+        self, *, weights: str | Path | None = None, band_names: Sequence[str] | None = None
+    ) -> EncoderDecoder:
+        """Make the network, with random weights, or with pretrained ones of the encoder; see `make_unet`."""
         return make_unet(
             encoder=self.encoder,
             bands=self.bands,
             classes=self.classes,
             decoder_channels=self.decoder_channels,
             weights=weights,
+            band_names=band_names,
         )
 
     def to_dict(self) -> dict[str, object]:
@@ -95,6 +98,7 @@ def make_unet(
     classes: int,
     weights: str | Path | None = None,
     decoder_channels: Sequence[int] = DECODER_CHANNELS,
+    band_names: Sequence[str] | None = None,
 ) -> EncoderDecoder:
     """
     Make a U-Net of segmentation_models_pytorch [Ronneberger2015]_, with random or pretrained encoder weights.
@@ -107,11 +111,14 @@ def make_unet(
     bands, classes : int
         Channels of the input and of the output.
     weights : str or Path, optional
-        None for random weights; a name such as "imagenet" to download (and cache) what smp or timm offer for
-        the encoder; or a local ``.safetensors`` or ``.pth`` file. The first convolution is spread over the
-        bands, see `tesela.models.segmentation.weights.load_encoder_weights`.
+        None for random weights; a name such as "imagenet" for what smp or timm offer for the encoder, from an
+        installed package (``tf_efficientnet_lite0``, extra ``start``), the cache or downloaded; or a local
+        ``.safetensors`` or ``.pth`` file. The first convolution is spread over the bands, see
+        `tesela.models.segmentation.weights.load_encoder_weights`.
     decoder_channels : sequence of 5 int
         Channels of the decoder's stages, coarse to fine.
+    band_names : sequence of str, optional
+        Names of the bands, by which pretrained weights are matched to them.
 
     Raises
     ------
@@ -127,12 +134,17 @@ def make_unet(
     import segmentation_models_pytorch as smp
 
     from tesela.models.segmentation.encoder_decoder import EncoderDecoder
+    from tesela.models.segmentation.weight_bands import RGB
     from tesela.models.segmentation.weights import load_encoder_weights, pretrained_weights
 
     if bands < 1 or classes < 1 or len(decoder_channels) != 5 or min(decoder_channels) < 1:
         raise ExpertError(
             f"A U-Net needs 1 band or more, 1 class or more and 5 decoder channels; "
             f"got {bands}, {classes} and {list(decoder_channels)}."
+        )
+    if band_names is not None and len(band_names) != bands:
+        raise ExpertError(
+            f"A U-Net of {bands} bands got {len(band_names)} band names ({join_words(band_names)})."
         )
     name = encoder_name(encoder)
     try:
@@ -159,9 +171,15 @@ def make_unet(
         path = Path(weights)
         if path.suffix not in {".safetensors", ".pth", ".pt", ".bin"}:
             tensors = pretrained_weights(name, str(weights))
-            load_encoder_weights(network.encoder, tensors, source=f"'{weights}' weights of {encoder}")
+            load_encoder_weights(
+                network.encoder,
+                tensors,
+                source=f"'{weights}' weights of {encoder}",
+                bands=band_names or (),
+                weight_bands=RGB,
+            )
         else:
-            load_encoder_weights(network.encoder, path, source=str(path))
+            load_encoder_weights(network.encoder, path, source=str(path), bands=band_names or ())
     return network
 
 
