@@ -1,0 +1,1 @@
+"""Parts of `real_accuracy.py`: sets, splits, rivals, ours, scores."""
