@@ -36,9 +36,9 @@ from rasterio.errors import NotGeoreferencedWarning
 
 from tesela.simulate.server.catalogue import Acquisition, write_acquisition
 from tesela.sources.areas import Area
+from tesela.sources.mosaic.compositing import cloud_distance, is_clear
 from tesela.sources.mosaic.job import Mosaic
 from tesela.sources.mosaic.mosaic import write_mosaics
-from tesela.sources.mosaic.tiles import cloud_distance, is_clear
 from tesela.sources.periods import Period, parse_periods
 from tesela.sources.providers import find_catalogue
 from tesela.sources.sentinel2.sensor import SPEC

@@ -26,6 +26,7 @@ TESELA = [sys.executable, "-c", "import sys; from tesela.cli import main; sys.ex
 
 
 def tesela(*words: str) -> None:
+    """Run a command."""
     subprocess.run([*TESELA, *words, "--quiet"], check=True)
 
 
@@ -52,6 +53,7 @@ def wait_for(page: Page, condition: str) -> None:
 
 
 def take(page: Page, name: str) -> None:
+    """Write what the page shows as a picture."""
     if name.endswith(".jpg"):
         page.screenshot(path=IMAGES / name, type="jpeg", quality=88)
     else:
@@ -60,6 +62,7 @@ def take(page: Page, name: str) -> None:
 
 
 def press(page: Page, *keys: str) -> None:
+    """Press keys of the review page, each when the verdict before it is saved."""
     for key in keys:
         page.keyboard.press(key)
         wait_for(page, "!document.getElementById('saved').textContent.startsWith('saving')")

@@ -16,8 +16,14 @@ from PIL import Image
 
 from report_page import write_scene, write_training_log
 from tesela.assessment.assessment import Assessment, Generalised, assess
-from tesela.assessment.overview import commonest, make_overview, share_wrong
-from tesela.assessment.pictures import DIFFERENCE, class_picture, difference_picture
+from tesela.assessment.pictures import (
+    DIFFERENCE,
+    class_picture,
+    commonest,
+    difference_picture,
+    make_overview,
+    share_wrong,
+)
 from tesela.assessment.report import write_report
 from tesela.core.errors import InputError
 from tesela.core.legend import LandClass, Legend
@@ -112,7 +118,7 @@ def test_a_large_map_is_reduced_the_same_in_windows_and_whole(
     assert whole.pixels_per_cell == 7
     assert whole.map_values.shape == whole.wrong.shape == (9, 12)
     assert whole.map_values.tolist() == commonest(stripes(4), 7).tolist()
-    monkeypatch.setattr("tesela.assessment.overview._WINDOW_PX", 16)
+    monkeypatch.setattr("tesela.assessment.pictures._WINDOW_PX", 16)
     parts = make_overview(assessment, *sides, size_px=12)
     np.testing.assert_array_equal(parts.map_values, whole.map_values)
     np.testing.assert_array_equal(parts.reference_values, whole.reference_values)
@@ -122,8 +128,8 @@ def test_a_large_map_is_reduced_the_same_in_windows_and_whole(
 def test_a_huge_map_is_sampled_first(
     assessment: Assessment, sides: tuple[ClassMap, ClassMap], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tesela.assessment.overview._EXACT_PX", 79)
-    monkeypatch.setattr("tesela.assessment.overview._SAMPLE_PX", 40)
+    monkeypatch.setattr("tesela.assessment.pictures._EXACT_PX", 79)
+    monkeypatch.setattr("tesela.assessment.pictures._SAMPLE_PX", 40)
     overview = make_overview(assessment, *sides, size_px=20)
     assert overview.pixels_per_cell == 4
     assert overview.map_values.shape == (15, 20)

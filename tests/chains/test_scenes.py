@@ -14,7 +14,7 @@ import rasterio
 import shapely
 from affine import Affine
 
-from tesela.chains.class_map_scores import count_mflops_per_px
+from tesela.chains.metrics import count_mflops_per_px
 from tesela.chains.run import build_chain
 from tesela.chains.scenes import SceneChain
 from tesela.chains.targets import area_of, evaluated_split

@@ -19,8 +19,7 @@ from hypothesis import strategies as st
 
 from tesela.assessment.confusion import Confusion
 from tesela.assessment.scores import score
-from tesela.chains.class_map_scores import mean_iou
-from tesela.chains.metrics import Blocks, Metric
+from tesela.chains.metrics import Blocks, Metric, mean_iou
 from tesela.cli import main
 from tesela.comparison.compare import compare_recipe
 from tesela.comparison.parameter_grid import Choice, combine, parse_axis

@@ -19,7 +19,7 @@ from modis_composites import bytes_of, write_varied
 from mosaic_scenes import GRID, catalogue_of, mosaic, seen
 from pointwise import make_expert, write_scene
 from tesela.core.errors import InputError, RecipeError
-from tesela.io.cluster import FREE_PORT
+from tesela.io.parts import FREE_PORT
 from tesela.io.scenes import open_scene
 from tesela.mapping.predict import predict_map
 from tesela.models.expert import Expert
@@ -124,7 +124,7 @@ def test_an_error_on_a_worker_is_raised_unchanged(tmp_path: Path, cluster: Any) 
 
 def test_a_scheduler_that_does_not_answer_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_scene(tmp_path / "scene.tif", (64, 64))
-    monkeypatch.setattr("tesela.io.cluster.REPLY_S", 1.0)
+    monkeypatch.setattr("tesela.io.parts.REPLY_S", 1.0)
     with pytest.raises(RecipeError, match="No Dask scheduler answers"):
         predict_map(
             make_expert(),

@@ -22,10 +22,19 @@ from tesela.simulate.server.server import ProviderServer
 from tesela.sources.areas import make_area
 from tesela.sources.catalogue import find_items
 from tesela.sources.modis.files import modis_addresses
-from tesela.sources.mosaic.compositing import RULES, best, median, medoid, scores
+from tesela.sources.mosaic.compositing import (
+    RULES,
+    best,
+    cloud_distance,
+    harmonise,
+    is_clear,
+    median,
+    medoid,
+    scores,
+    tile_side,
+)
 from tesela.sources.mosaic.mosaic import write_mosaics
 from tesela.sources.mosaic.scenes import group_observations, newest_processing
-from tesela.sources.mosaic.tiles import cloud_distance, harmonise, is_clear, tile_side
 from tesela.sources.periods import Period, parse_periods
 from tesela.sources.providers import Catalogue, TokenSigner, find_catalogue
 from tesela.sources.sensor import Granule, RejectedScene, choose_bands, parse_masked

@@ -23,8 +23,7 @@ from tesela.assessment.document import (
     rule_text,
 )
 from tesela.assessment.findings import findings
-from tesela.assessment.overview import Overview
-from tesela.assessment.pictures import DIFFERENCE, band_name, draw_borders, draw_reliability
+from tesela.assessment.pictures import DIFFERENCE, Overview, band_name, draw_borders, draw_reliability
 from tesela.pages.curves import Panel, draw_panel
 from tesela.pages.environment import names_apart, page_environment
 from tesela.pages.scene_picture import png_bytes, webp_bytes

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 
 from tesela.assessment.assessment import Assessment, Generalised
 from tesela.assessment.document import ReportDocument
-from tesela.assessment.overview import Overview, make_overview
 from tesela.assessment.page import ReportPictures, render_page
-from tesela.assessment.pictures import class_picture, difference_picture, draw_matrix
+from tesela.assessment.pictures import Overview, class_picture, difference_picture, draw_matrix, make_overview
 from tesela.core.legend import Legend
 from tesela.core.scene import Scene
 from tesela.io.manifest import write_whole

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 from tesela.assessment.assessment import assess
-from tesela.chains.class_map_scores import count_blocks, count_mflops_per_px
-from tesela.chains.metrics import Blocks
+from tesela.chains.metrics import Blocks, count_blocks, count_mflops_per_px
 from tesela.chains.scene_recipe import WEIGHT_FILES, SceneRecipe
 from tesela.chains.targets import (
     Target,

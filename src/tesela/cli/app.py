@@ -13,7 +13,6 @@ import typer
 from tesela.cli import (
     account,
     assess,
-    compare,
     data,
     experts,
     legend,
@@ -23,7 +22,6 @@ from tesela.cli import (
     recipe,
     review,
     sample,
-    view,
 )
 from tesela.cli.output import replacement
 
@@ -64,7 +62,6 @@ def options(
 
 _COMMANDS = (
     recipe,
-    compare,
     legend,
     mosaic,
     data,
@@ -75,7 +72,6 @@ _COMMANDS = (
     account,
     publish,
     review,
-    view,
 )
 for _module in _COMMANDS:
     _module.add_commands(app)

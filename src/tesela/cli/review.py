@@ -1,4 +1,4 @@
-"""`tesela review`: the review page, its results, the agreement of reviewers, and the ranking of labels."""
+"""`tesela review` and `tesela view`: the local pages, and the results of a review."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tesela.cli.output import Json, Quiet, print_json, print_table
+from tesela.cli.data import BandNames, Nodata
+from tesela.cli.output import Json, Quiet, print_json, print_table, split_names
 
 if TYPE_CHECKING:
     from tesela.web.review_results import ReviewResults
@@ -26,7 +27,7 @@ Reviewed = Annotated[
 
 
 def add_commands(app: typer.Typer) -> None:
-    """Add the group to the application."""
+    """Add the commands to the application."""
     group = typer.Typer(
         name="review",
         help="Review the labels of patches, or interpret the points of a sample.",
@@ -38,6 +39,7 @@ def add_commands(app: typer.Typer) -> None:
     group.command("agreement")(agreement)
     group.command("rank")(rank)
     app.add_typer(group)
+    app.command()(view)
 
 
 def serve(
@@ -197,6 +199,64 @@ def rank(
             right=[1],
         )
     print(f"patches  {table}")
+
+
+def view(
+    map_file: Annotated[str, typer.Argument(metavar="MAP", help="Class map.")],
+    image: Annotated[
+        str | None, typer.Option(help="Scene to show beside it; files of one scene joined by commas.")
+    ] = None,
+    reference: Annotated[
+        str | None, typer.Option(help="Class raster to compare with, in any legend.")
+    ] = None,
+    confidence: Annotated[str | None, typer.Option(help="Confidence raster, see `tesela predict`.")] = None,
+    history: Annotated[
+        list[str] | None,
+        typer.Option(help="Map of another year, with the year in its file name; repeatable."),
+    ] = None,
+    bands: BandNames = None,
+    nodata: Nodata = None,
+    legend: Annotated[
+        str | None, typer.Option(help="Legend of class rasters without their own, such as corine-2.")
+    ] = None,
+    port: Annotated[int, typer.Option(help="Port of the page; 0 for any free port.")] = 8080,
+    host: Annotated[
+        str, typer.Option(help="Address of the page; the default is for this machine only.")
+    ] = "127.0.0.1",
+    quiet: Quiet = False,
+) -> None:
+    """
+    Show a map of any size in the browser, on a local page that needs no network.
+
+    Example: tesela view map.tif --image scene.tif --reference clc.tif --confidence confidence.tif --history map2018.tif
+    """
+    from tesela.io.legends import load_legend
+    from tesela.io.scenes import open_scene
+    from tesela.web.server import serve as serve_page
+    from tesela.web.view import slow_files, view_app
+
+    scene = None
+    if image is not None:
+        scene = open_scene(image, bands=split_names(bands), nodata=nodata, nonfinite="nodata")
+    app = view_app(
+        map_file,
+        scene=scene,
+        reference=reference,
+        confidence=confidence,
+        history=history or (),
+        legend=None if legend is None else load_legend(legend),
+        host=host,
+    )
+    files = [map_file, reference, confidence, *(history or ()), *(image.split(",") if image else ())]
+    for path in [] if quiet else slow_files([path for path in files if path]):
+        print(f"note: {path} has no overviews, so it is slow to display as a whole (gdaladdo adds them)")
+
+    def announce(address: str) -> None:
+        print(f"page  {address}", flush=True)
+        if not quiet:
+            print("Stop with Ctrl+C.", flush=True)
+
+    serve_page(app, host=host, port=port, announce=announce)
 
 
 def _read_results(path: str) -> ReviewResults:

@@ -10,94 +10,11 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from tesela.generalise.flooding import continue_classes, give_narrow
-from tesela.generalise.labelling import find, label_regions
-from tesela.generalise.opening import Disc, find_narrow, open_classes
+from tesela.generalise.labelling import PieceCounter, StripMoves, count_moves
+from tesela.generalise.opening import Disc, find_narrow, list_pixels, open_classes
 from tesela.generalise.strips import Plan, Strip
 from tesela.generalise.unit import NO_CLASSES, NO_PRIORITY, Tally
 from tesela.io.scratch import ScratchRaster
-
-
-@dataclass(frozen=True)
-class Moves:
-    """Pixels that changed class in a strip, and their connected pieces."""
-
-    pixels: NDArray[np.int64]
-    codes: NDArray[np.uint16]
-    """Class before x 256 + class after, of each piece."""
-    top: NDArray[np.int32]
-    bottom: NDArray[np.int32]
-
-
-def count_moves(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> Moves:
-    """Compare a strip before and after."""
-    codes: NDArray[np.uint16] = np.zeros(before.shape, np.uint16)
-    pixels = np.zeros((256, 256), np.int64)
-    _code_moves(before, after, codes, pixels)
-    labels, count = label_regions(codes)
-    piece_codes = np.zeros(count, np.uint16)
-    _piece_codes(labels, codes, piece_codes)
-    return Moves(pixels, piece_codes, labels[0].copy(), labels[-1].copy())
-
-
-class Pieces:
-    """Counts connected pieces of pixels with the same change, across strips."""
-
-    def __init__(self) -> None:
-        self._codes: list[NDArray[np.uint16]] = []
-        self._seams: list[tuple[NDArray[np.int32], NDArray[np.int32], int, int]] = []
-        self._bottom: tuple[NDArray[np.int32], int] | None = None
-        self._count = 0
-
-    def add(self, moves: Moves) -> None:
-        """Add the next strip below."""
-        first = self._count
-        if self._bottom is not None:
-            self._seams.append((self._bottom[0], moves.top, self._bottom[1], first))
-        self._bottom = (moves.bottom, first)
-        self._codes.append(moves.codes)
-        self._count += len(moves.codes)
-
-    def areas(self) -> NDArray[np.int64]:
-        """Pieces by class value before and after, (256, 256)."""
-        codes = np.concatenate(self._codes) if self._codes else np.empty(0, np.uint16)
-        parent = np.arange(len(codes), dtype=np.int64)
-        for above, below, first_above, first_below in self._seams:
-            _join_pieces(parent, codes, above, below, first_above, first_below)
-        single = codes[parent == np.arange(len(codes))]
-        return np.bincount(single.astype(np.int64), minlength=1 << 16).reshape(256, 256)
-
-
-@njit(nogil=True, cache=True)
-def _code_moves(before, after, codes, pixels):  # type: ignore[no-untyped-def]
-    rows, cols = before.shape
-    for y in range(rows):
-        for x in range(cols):
-            a, b = before[y, x], after[y, x]
-            pixels[a, b] += 1
-            if a != b:
-                codes[y, x] = np.uint16(a) * np.uint16(256) + np.uint16(b)
-
-
-@njit(nogil=True, cache=True)
-def _piece_codes(labels, codes, piece_codes):  # type: ignore[no-untyped-def]
-    rows, cols = labels.shape
-    for y in range(rows):
-        for x in range(cols):
-            if labels[y, x] >= 0:
-                piece_codes[labels[y, x]] = codes[y, x]
-
-
-@njit(nogil=True, cache=True)
-def _join_pieces(parent, codes, above, below, first_above, first_below):  # type: ignore[no-untyped-def]
-    for x in range(above.size):
-        if above[x] >= 0 and below[x] >= 0:
-            a, b = above[x] + first_above, below[x] + first_below
-            if codes[a] == codes[b]:
-                a, b = find(parent, a), find(parent, b)
-                if a != b:
-                    parent[max(a, b)] = min(a, b)
-
 
 Pixel = TypeVar("Pixel", bound=np.generic)
 
@@ -159,7 +76,7 @@ def widen(source: ScratchRaster, target: ScratchRaster, *, rule: WidthRule, plan
     """Apply `drop_narrow_parts` to a raster of any size, from one scratch raster to another."""
     strips = _tall(plan).strips(source.shape)
 
-    def work(strip: Strip) -> Moves:
+    def work(strip: Strip) -> StripMoves:
         window = _Window.around(strip, source, rule)
         narrow = window.narrow(rule)
         given = give_narrow(window.values, narrow, rule.ranks, rule.exempt, rule.disc.side_px)
@@ -172,7 +89,7 @@ def widen(source: ScratchRaster, target: ScratchRaster, *, rule: WidthRule, plan
         return count_moves(before, after)
 
     pixels = np.zeros((256, 256), np.int64)
-    pieces = Pieces()
+    pieces = PieceCounter()
     for moves in plan.each(work, strips):
         pixels += moves.pixels
         pieces.add(moves)
@@ -245,3 +162,146 @@ class _Window:
         opened = open_classes(filled, rule.disc.half_runs, rule.disc.side_px)
         narrow: NDArray[np.bool_] = find_narrow(self.values, opened, rule.disc.corner_steps, rule.exempt)
         return narrow
+
+
+@njit(nogil=True, cache=True)
+def continue_classes(values: NDArray[np.uint8], steps: int) -> NDArray[np.uint8]:
+    """Grow the classes into nodata by `steps` pixels; where two meet, the lower value wins."""
+    rows, cols = values.shape
+    filled = values.copy()
+    queued = np.zeros((rows, cols), np.bool_)
+    for y in range(rows):
+        for x in range(cols):
+            if values[y, x] == 0 and (
+                (y > 0 and values[y - 1, x] != 0)
+                or (y + 1 < rows and values[y + 1, x] != 0)
+                or (x > 0 and values[y, x - 1] != 0)
+                or (x + 1 < cols and values[y, x + 1] != 0)
+            ):
+                queued[y, x] = True
+    front = list_pixels(queued)
+    count = front.size
+    for _ in range(steps):
+        grown = np.empty(count, np.uint8)
+        for k in range(count):
+            y, x = front[k] // cols, front[k] % cols
+            best = 255
+            for t in range(4):
+                v, u = y + (t == 0) - (t == 1), x + (t == 2) - (t == 3)
+                if 0 <= v < rows and 0 <= u < cols and filled[v, u] != 0:
+                    best = min(best, filled[v, u])
+            grown[k] = best
+        after = np.empty(4 * count, np.int64)
+        size = 0
+        for k in range(count):
+            y, x = front[k] // cols, front[k] % cols
+            filled[y, x] = grown[k]
+        for k in range(count):
+            y, x = front[k] // cols, front[k] % cols
+            for t in range(4):
+                v, u = y + (t == 0) - (t == 1), x + (t == 2) - (t == 3)
+                if 0 <= v < rows and 0 <= u < cols and filled[v, u] == 0 and not queued[v, u]:
+                    queued[v, u] = True
+                    after[size] = v * cols + u
+                    size += 1
+        front, count = after, size
+    return filled
+
+
+@njit(nogil=True, cache=True)
+def give_narrow(values, narrow, ranks, exempt, steps):  # type: ignore[no-untyped-def]
+    """
+    Give each narrow pixel the class of wide pixels within `steps` pixels, through narrow pixels of its class.
+
+    Offers spread from pixel to pixel in rounds, all pixels of a round at once. An offer is a class; the lowest rank
+    wins, then the earliest round.
+
+    Parameters
+    ----------
+    values : (rows, cols) array of uint8
+    narrow : (rows, cols) array of bool
+    ranks : (256, 256) array of int32
+    exempt : (256,) array of bool
+        Class values that get no pixels.
+
+    Returns
+    -------
+    (rows, cols) array of uint8
+    """
+    rows, cols = values.shape
+    given = values.copy()
+    taken = np.zeros((rows, cols), np.bool_)  # narrow pixels with an offer, which `given` holds
+    queued = np.zeros((rows, cols), np.bool_)
+    for y in range(rows):
+        for x in range(cols):
+            if narrow[y, x] and (
+                (y > 0 and not narrow[y - 1, x])
+                or (y + 1 < rows and not narrow[y + 1, x])
+                or (x > 0 and not narrow[y, x - 1])
+                or (x + 1 < cols and not narrow[y, x + 1])
+            ):
+                queued[y, x] = True
+    front = list_pixels(queued)
+    count = front.size
+    for step in range(1, steps + 1):
+        changed = np.empty(count, np.int64)
+        offers = np.empty(count, np.uint8)
+        size = 0
+        for k in range(count):
+            y, x = front[k] // cols, front[k] % cols
+            queued[y, x] = False
+            own = values[y, x]
+            best = _best_offer(y, x, step == 1, values, narrow, given, taken, ranks[own], exempt)
+            if best != 0 and (not taken[y, x] or ranks[own, best] < ranks[own, given[y, x]]):
+                changed[size] = front[k]
+                offers[size] = best
+                size += 1
+        for k in range(size):
+            y, x = changed[k] // cols, changed[k] % cols
+            given[y, x] = offers[k]
+            taken[y, x] = True
+        front = np.empty(4 * size, np.int64)
+        count = 0
+        for k in range(size):
+            y, x = changed[k] // cols, changed[k] % cols
+            for t in range(4):
+                v, u = y + (t == 0) - (t == 1), x + (t == 2) - (t == 3)
+                inside = 0 <= v < rows and 0 <= u < cols
+                if inside and narrow[v, u] and not queued[v, u] and values[v, u] == values[y, x]:
+                    queued[v, u] = True
+                    front[count] = v * cols + u
+                    count += 1
+    return given
+
+
+@njit(nogil=True, cache=True)
+def _best_offer(y, x, from_wide, values, narrow, given, taken, rank, exempt):  # type: ignore[no-untyped-def]
+    """Best class that a neighbour offers: wide neighbours in round one, narrow ones later."""
+    rows, cols = values.shape
+    own = values[y, x]
+    offered = np.zeros(4, np.uint8)
+    for t in range(4):
+        v, u = y + (t == 0) - (t == 1), x + (t == 2) - (t == 3)
+        if not (0 <= v < rows and 0 <= u < cols) or values[v, u] == 0:
+            continue
+        if from_wide:
+            if not narrow[v, u] and values[v, u] != own and not exempt[values[v, u]]:
+                offered[t] = values[v, u]
+        elif narrow[v, u] and values[v, u] == own and taken[v, u]:
+            offered[t] = given[v, u]
+    best = np.uint8(0)
+    most = 0
+    for t in range(4):
+        kind = offered[t]
+        if kind == 0:
+            continue
+        votes = 0
+        for s in range(4):
+            votes += offered[s] == kind
+        if (
+            best == 0
+            or rank[kind] < rank[best]
+            or (rank[kind] == rank[best] and (votes > most or (votes == most and kind < best)))
+        ):
+            best, most = kind, votes
+    return best

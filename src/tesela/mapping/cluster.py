@@ -11,8 +11,7 @@ from pathlib import Path
 import torch
 
 from tesela.core.errors import TeselaError
-from tesela.io.cluster import run_tasks, worker_threads
-from tesela.io.parts import PartStore
+from tesela.io.parts import PartStore, run_tasks, worker_threads
 from tesela.mapping.augmentation import TestTimeAugmentation
 from tesela.mapping.engines import Engine, make_engine
 from tesela.mapping.pipeline import MapJob, run_strips
@@ -49,7 +48,7 @@ def run_on_cluster(
 
     The expert is written once beside the parts. Each worker process loads it for its first strip, and keeps it. A
     task is a strip: its worker reads the strip's windows with their margins, and writes the part whole. Address,
-    errors and lost workers: see `tesela.io.cluster.run_tasks`.
+    errors and lost workers: see `tesela.io.parts.run_tasks`.
     """
     if not strips:
         return

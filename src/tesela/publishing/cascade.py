@@ -11,15 +11,16 @@ from pathlib import Path
 from tesela.core.publication import Publication
 from tesela.io.stac_items import CLASSIFICATION, class_list, common_properties, item_frame, other_assets, slug
 from tesela.mapping.cascade import FILE, Cascade, Gate, Member
-from tesela.publishing.expert_item import (
+from tesela.publishing.expert import (
     MLM,
     RASTER_BANDS,
     hyperparameters,
     image_input,
     model_asset,
     model_properties,
+    scores_line,
+    table,
 )
-from tesela.publishing.model_card import scores_line, table
 
 
 def cascade_card(cascade: Cascade, publication: Publication, *, name: str) -> str:

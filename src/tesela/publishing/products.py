@@ -16,8 +16,7 @@ from tesela.io.raster import grid_of, open_dataset
 from tesela.io.stac_items import legend_of, raster_item, slug
 from tesela.models.expert import read_header
 from tesela.publishing.catalogue_record import catalogue_record
-from tesela.publishing.expert_item import expert_item
-from tesela.publishing.model_card import model_card
+from tesela.publishing.expert import expert_item, model_card
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from tesela.core.errors import TeselaError
 from tesela.core.grid import window_grid
 from tesela.io.abundance import round_shares
-from tesela.io.cluster import run_tasks
 from tesela.io.cube import Cube
-from tesela.io.parts import PartStore
+from tesela.io.parts import PartStore, run_tasks
 from tesela.mapping.abundance.engines import choose_runner
 from tesela.models.expert import Expert, load_expert, save_expert
 from tesela.models.inference import Runner, Unmixed, margin_of, series_of, unmix
@@ -158,7 +157,7 @@ def run_blocks(
     advance: Callable[[Block], None],
 ) -> None:
     """
-    Make the parts of these blocks on the workers of a Dask scheduler; see `tesela.io.cluster.run_tasks`.
+    Make the parts of these blocks on the workers of a Dask scheduler; see `tesela.io.parts.run_tasks`.
 
     The expert is written once beside the parts; each worker process loads it for its first block.
     """

@@ -14,12 +14,11 @@ from odc.geo.geobox import GeoBox
 
 from tesela.core.errors import InputError, TeselaError, join_words, unknown_name
 from tesela.core.grid import window_grid
-from tesela.io.cluster import run_tasks
 from tesela.io.cube import Cube, open_cube
 from tesela.io.cube_writer import CubeWriter, check_target
 from tesela.io.http import RetryPolicy
 from tesela.io.manifest import write_whole
-from tesela.io.parts import PartStore
+from tesela.io.parts import PartStore, run_tasks
 from tesela.io.remote import is_remote
 from tesela.io.sinusoidal import SINUSOIDAL, TILE_PX, modis_tile
 from tesela.sources.ancillary import Ancillary
@@ -262,7 +261,7 @@ def run_blocks(
     Make blocks on the workers of a Dask scheduler.
 
     Each worker process reads the files itself. For the address, errors and lost workers see
-    `tesela.io.cluster.run_tasks`.
+    `tesela.io.parts.run_tasks`.
     """
     if not blocks:
         return

@@ -21,9 +21,9 @@ from tesela.io.parts import PartStore
 from tesela.io.remote import Rasters
 from tesela.io.stac_items import raster_item
 from tesela.sources.areas import Area
+from tesela.sources.mosaic.compositing import CompositeOptions, tile_side
 from tesela.sources.mosaic.parts import MosaicTile, TilePlan, run_on_cluster, unpack
 from tesela.sources.mosaic.scenes import Scenes
-from tesela.sources.mosaic.tiles import CompositeOptions, tile_side
 from tesela.sources.periods import Period
 from tesela.sources.providers import Catalogue
 from tesela.sources.sensor import RejectedScene, Sensor

@@ -15,10 +15,9 @@ from tesela.io.manifest import Manifest
 from tesela.io.remote import Rasters
 from tesela.sources.areas import Area
 from tesela.sources.catalogue import Item, find_items
-from tesela.sources.mosaic.compositing import RULES
+from tesela.sources.mosaic.compositing import RULES, CompositeOptions
 from tesela.sources.mosaic.job import Mosaic, MosaicJob, describe_area
 from tesela.sources.mosaic.scenes import choose_scenes
-from tesela.sources.mosaic.tiles import CompositeOptions
 from tesela.sources.periods import Period
 from tesela.sources.providers import Catalogue
 from tesela.sources.sensor import Sensor, choose_bands, parse_masked

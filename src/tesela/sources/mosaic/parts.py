@@ -14,13 +14,12 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from tesela.core.errors import TeselaError
-from tesela.io.cluster import run_tasks
 from tesela.io.http import RetryPolicy
 from tesela.io.images import NOT_COUNTED
-from tesela.io.parts import PartStore
+from tesela.io.parts import PartStore, run_tasks
 from tesela.io.remote import Rasters
 from tesela.sources.areas import Area
-from tesela.sources.mosaic.tiles import CompositeOptions, compose_tile
+from tesela.sources.mosaic.compositing import CompositeOptions, compose_tile
 from tesela.sources.periods import Period
 from tesela.sources.providers import Catalogue
 from tesela.sources.sensor import Granule, Sensor
@@ -90,7 +89,7 @@ def run_on_cluster(
     advance: Callable[[int], None],
 ) -> None:
     """
-    Make tiles on the workers of a Dask scheduler; address and errors as `tesela.io.cluster.run_tasks`.
+    Make tiles on the workers of a Dask scheduler; address and errors as `tesela.io.parts.run_tasks`.
 
     Each worker process reads from the servers of the catalogue with `workers` threads and the same retries.
     """
