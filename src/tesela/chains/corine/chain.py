@@ -14,9 +14,8 @@ from tesela.assessment.confusion import Confusion
 from tesela.assessment.files import assess_generalised
 from tesela.assessment.report import write_report
 from tesela.assessment.scores import Scores, score
-from tesela.chains.class_map_scores import read_metrics, summary_lines, total_scores
 from tesela.chains.corine.recipe import CorineRecipe
-from tesela.chains.metrics import Metric
+from tesela.chains.metrics import Metric, read_metrics, summary_lines, total_scores
 from tesela.chains.scenes import SceneChain
 from tesela.chains.targets import AREAS, Target, Training, evaluated_split
 from tesela.core.legend import Legend
