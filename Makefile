@@ -53,7 +53,7 @@ docs: $(STAMP) ## docs/cli.md from the help texts, API pages into site/
 	$(BIN)/typer tesela.cli utils docs --name tesela --output docs/cli.md
 	$(BIN)/pdoc --docformat numpy --output-directory site tesela
 
-constraints: $(STAMP) ## Pin anew what pyproject.toml asks for, all extras
+constraints: $(STAMP) ## Pin the dependencies of pyproject.toml again, all extras
 	$(BIN)/uv pip compile --python $(BIN)/python --quiet --all-extras --no-annotate --no-header --upgrade \
 	  --output-file constraints.txt pyproject.toml
 

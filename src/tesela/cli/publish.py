@@ -27,14 +27,14 @@ def publish(
     date: Annotated[
         str | None,
         typer.Option(
-            help="What time it shows: 2018, 2018-07, 2018-07-15 or 2018-04/2018-09; default: what the recipe says."
+            help="What time it shows: 2018, 2018-07, 2018-07-15 or 2018-04/2018-09; default: the date in the recipe."
         ),
     ] = None,
     description: Annotated[str, typer.Option(help="A paragraph for people.")] = "",
     license: Annotated[str, typer.Option(help="SPDX identifier, such as CC-BY-4.0.")] = "other",
     provider: Annotated[str, typer.Option(help="Organisation that answers for it.")] = "",
     contact: Annotated[str, typer.Option(help="Its e-mail address.")] = "",
-    keywords: Annotated[str | None, typer.Option(help="Words to be found by, comma-separated.")] = None,
+    keywords: Annotated[str | None, typer.Option(help="Search words, comma-separated.")] = None,
     include: Annotated[
         list[str] | None, typer.Option(help="Further file of the product: confidence, polygons, report.")
     ] = None,

@@ -241,7 +241,7 @@ class Legend:
         Raises
         ------
         LegendError
-            Says which row is wrong.
+            Names the row that is wrong.
         """
         by_level: dict[int, list[LandClass]] = {}
         for number, row in enumerate(rows, start=2):

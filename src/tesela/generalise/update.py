@@ -205,13 +205,13 @@ def _verdicts(
     shares = np.where(likelihood.own, 0.0, measured.shares)
     other, which = shares.max(axis=1), shares.argmax(axis=1)
     area, score = measured.scored[np.arange(len(which)), which].T
-    sure = np.divide(score, area, out=np.full(len(area), 100.0), where=area > 0) >= rule.confidence
+    confident = np.divide(score, area, out=np.full(len(area), 100.0), where=area > 0) >= rule.confidence
     own = np.asarray(columns["own_share"], np.float64)
     loss, better = likelihood.usual - own, likelihood.evidence > 0
     holds = (loss <= rule.slack) & (own >= rule.least) & ~better
     if rule.part_ha is not None:
         holds &= np.asarray(columns["other_ha"], np.float64) < rule.part_ha
-    changed = (loss >= rule.lost) & (other >= rule.changed) & sure & better
+    changed = (loss >= rule.lost) & (other >= rule.changed) & confident & better
     verdicts = np.where(changed, "changed", np.where(holds, "holds", "doubtful"))
     return np.where(evaluated, verdicts, "unseen").astype(object)
 

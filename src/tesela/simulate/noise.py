@@ -147,7 +147,7 @@ def balance(scores: NDArray[np.float32], shares: Sequence[float]) -> NDArray[np.
     Returns
     -------
     (classes,) array of float32
-        Additions of mean 0, found in 60 small steps; classes without suitable sites stay rarer.
+        Additions of mean 0, approached in 60 small steps; classes without suitable sites stay rarer.
     """
     wanted = np.asarray(shares, np.float64) / np.sum(shares)
     bias = np.zeros(len(wanted))
