@@ -15,7 +15,7 @@ from tesela.mapping.predict import predict_map
 from tesela.models.expert import load_expert, read_header
 from tesela.patches.table import PatchTable
 from tesela.training.segmentation.auto import pool_weights
-from tesela.training.segmentation.boosting import BoostingSettings, boost, cross_entropy
+from tesela.training.segmentation.boosting import BoostingSettings, boost
 from tesela.training.segmentation.settings import SegmentationSettings
 from tesela.training.segmentation.train import train_segmentation
 from tesela.training.segmentation.validation import (
@@ -95,23 +95,29 @@ def test_the_epochs_of_a_network_are_fitted_to_the_budget(table: PatchTable, tmp
     assert many.training["budget"] == "8 s"
 
 
-def test_boosting_takes_the_trees_with_the_least_validation_loss() -> None:
+def test_boosting_finds_the_feature_and_the_threshold_behind_noisy_labels() -> None:
     rng = np.random.default_rng(0)
     values = rng.integers(-1000, 1000, (4, 3000)).astype(np.int16)
     classes = (values[2] > 200).astype(int)
     noisy = np.where(rng.random(3000) < 0.2, 1 - classes, classes)
-    made = boost(
-        values[:, :2000],
-        noisy[:2000],
-        count=2,
-        settings=BoostingSettings(trees=200, depth=3, features=1.0, patience=10),
-        validation=(values[:, 2000:], noisy[2000:]),
-    )
-    assert len(made.feature) < 200
+    settings = BoostingSettings(trees=20, depth=1, features=1.0)
+    made = boost(values[:, :2000], noisy[:2000], count=2, settings=settings)
     assert made.gain.argmax() == 2
-    scores = made.scores(values[:, 2000:])
-    assert cross_entropy(scores, noisy[2000:]) == pytest.approx(made.loss, abs=1e-5)
-    assert (scores.argmax(1) == classes[2000:]).mean() > 0.97
+    assert np.abs(np.median(made.threshold[made.feature == 2]) - 200) < 40
+    assert (made.scores(values[:, 2000:]).argmax(1) == classes[2000:]).mean() > 0.97
+    np.testing.assert_allclose(np.exp(made.baseline), np.bincount(noisy[:2000]) / 2000, atol=1e-6)
+
+
+def test_boosting_stops_at_its_deadline() -> None:
+    values = np.arange(-50, 50, dtype=np.int16)[None]
+    made = boost(
+        values,
+        (values[0] > 0).astype(int),
+        count=2,
+        settings=BoostingSettings(trees=50),
+        deadline=lambda: True,
+    )
+    assert len(made.feature) == 1
 
 
 def pixels_of(scores: list[list[float]], classes: list[int]) -> ValidationPixels:

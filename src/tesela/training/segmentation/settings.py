@@ -43,8 +43,8 @@ class SegmentationSettings:
     """Processor time of the whole training, such as "10 min"; the epochs are fitted to it. Empty: `epochs` counts."""
     pixels: int = 60_000
     """Training pixels of trees, spread over the patches."""
-    trees: int = 300
-    """Most trees; boosting takes as many as the validation patches ask for."""
+    trees: int = 150
+    """Number of trees."""
     window_sides_px: tuple[int, ...] = (3, 7, 15, 31)
     """Odd sides of the windows over which trees see means, deviations and extremes; none: the pixel alone."""
     encoder: str = "resnet50"

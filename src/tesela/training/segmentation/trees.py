@@ -43,7 +43,7 @@ def train_trees(
     fingerprints: Mapping[str, str] | None = None,
 ) -> Expert:
     """
-    Train trees on pixels of the patches of split "train", with their number and adjustment chosen on "val".
+    Train trees on pixels of the patches of split "train", with their adjustment chosen on "val".
 
     Parameters
     ----------
@@ -61,16 +61,12 @@ def train_trees(
     names = tuple(next(iter(table.scenes.values())).band_names if bands is None else bands)
     mean, std = band_statistics(table, "train", bands=names)
     spec = default_features(names, sides_px=settings.window_sides_px, texture=bool(settings.window_sides_px))
-    train, val = (
-        draw_pixels(
-            table, split, spec=spec, bands=names, mean=mean, std=std, pixels=count, seed=settings.seed
-        )
-        for split, count in (("train", settings.pixels), ("val", settings.pixels // 3))
+    pixels = draw_pixels(
+        table, "train", spec=spec, bands=names, mean=mean, std=std, pixels=settings.pixels, seed=settings.seed
     )
     network = fit_trees(
         settings.model,
-        train,
-        val,
+        pixels,
         spec=spec,
         classes=len(table.legend),
         mean=mean,
@@ -95,9 +91,9 @@ def train_trees(
             fingerprints=dict(fingerprints or {}),
         ),
     )
-    pixels = validate_model(network, table, header.standardisation, seed=settings.seed)
-    header = replace(header, scores=scores_of(pixels, codes=table.legend.codes))
-    return adjust_expert(Expert(header, network), table=table, settings=settings, pixels=pixels)
+    validation = validate_model(network, table, header.standardisation, seed=settings.seed)
+    header = replace(header, scores=scores_of(validation, codes=table.legend.codes))
+    return adjust_expert(Expert(header, network), table=table, settings=settings, pixels=validation)
 
 
 def _deadline(budget: str) -> Callable[[], bool]:
@@ -168,8 +164,7 @@ def crop_features(
 
 def fit_trees(
     form: str,
-    train: TreePixels,
-    val: TreePixels,
+    pixels: TreePixels,
     *,
     spec: FeatureSpec,
     classes: int,
@@ -185,16 +180,15 @@ def fit_trees(
     Parameters
     ----------
     form : {"boosting", "forest"}
-    trees : int
-        Most trees; boosting takes as many as the validation pixels ask for.
+    deadline : callable
+        True when no more boosted trees must be grown.
     """
     fit = _fit_boosting if form == "boosting" else _fit_forest
-    importance = fit(train, val, spec, classes, min(trees, _FIRST_TREES), seed, deadline)[2]
+    importance = fit(pixels, spec, classes, min(trees, _FIRST_TREES), seed, deadline)[2]
     kept = np.sort(np.argsort(-importance, kind="stable")[:KEPT_FEATURES])
-    small = TreePixels(train.values[kept], train.classes), TreePixels(val.values[kept], val.classes)
-    architecture, arrays, _ = fit(
-        *small, spec.select([int(item) for item in kept]), classes, trees, seed, deadline
-    )
+    chosen = TreePixels(pixels.values[kept], pixels.classes)
+    small = spec.select([int(item) for item in kept])
+    architecture, arrays, _ = fit(chosen, small, classes, trees, seed, deadline)
     return ClassTrees(architecture).fill({**arrays, "mean": mean, "std": std})
 
 
@@ -202,8 +196,7 @@ _Fit = tuple[ClassTreesArchitecture, Mapping[str, NDArray[Any]], NDArray[np.floa
 
 
 def _fit_boosting(
-    train: TreePixels,
-    val: TreePixels,
+    pixels: TreePixels,
     spec: FeatureSpec,
     classes: int,
     trees: int,
@@ -214,11 +207,10 @@ def _fit_boosting(
         trees=trees, seed=seed, features=0.3 if len(spec.features) > KEPT_FEATURES else 0.5
     )
     made = boost(
-        train.values,
-        train.classes,
+        pixels.values,
+        pixels.classes,
         count=classes,
         settings=settings,
-        validation=(val.values, val.classes),
         deadline=deadline,
     )
     architecture = ClassTreesArchitecture(
@@ -234,8 +226,7 @@ def _fit_boosting(
 
 
 def _fit_forest(
-    train: TreePixels,
-    val: TreePixels,
+    pixels: TreePixels,
     spec: FeatureSpec,
     classes: int,
     trees: int,
@@ -245,13 +236,13 @@ def _fit_forest(
     from sklearn.ensemble import ExtraTreesClassifier
 
     forest = ExtraTreesClassifier(
-        min(trees, 100),
+        trees,
         min_samples_leaf=_FOREST_LEAF,
         max_depth=_FOREST_DEPTH,
         max_features=0.3,
         n_jobs=-1,
         random_state=seed,
-    ).fit(train.values.T.astype(np.float32), train.classes)
+    ).fit(pixels.values.T.astype(np.float32), pixels.classes)
     arrays = forest_arrays(forest, classes=classes)
     architecture = ClassTreesArchitecture(
         spec.bands,
