@@ -99,6 +99,7 @@ OTHER: dict[str, Any] = {
     "series": "other.zarr",
     "layers": {"other": "other.tif"},
     "paths": ["other.tif"],
+    "derive": ["slope", "position"],
     "modis": ["other.tif"],
     "bands": ["B04"],
     "species": ["24"],

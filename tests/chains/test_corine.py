@@ -122,7 +122,7 @@ def test_the_commented_recipe_is_valid_and_shows_the_defaults() -> None:
     text = resources.files("tesela.chains").joinpath("corine", "template.toml").read_text(encoding="utf-8")
     recipe = check_recipe(tomllib.loads(text), where="corine.toml")
     assert recipe.legend == "corine-2"
-    uncommented = re.sub(r"^# (\w+ = )", r"\1", text, flags=re.MULTILINE)
+    uncommented = re.sub(r"^# (\[\[|\w+ = )", r"\1", text, flags=re.MULTILINE)
     document = tomllib.loads(uncommented)
     assert isinstance(CorineRecipe.model_validate(document), CorineRecipe), "commented keys must be known too"
 
@@ -140,10 +140,14 @@ def test_a_recipe_runs_from_imagery_to_report_and_then_skips(
         name = "tiny"
         out = "run"
         legend = "corine-1"
-        bands = ["B08", "B04", "B03"]
+        bands = ["B08", "B04", "B03", "slope", "position"]
         [[scenes]]
         name = "july"
         paths = ["region/scene_july.tif"]
+        [[layers]]
+        name = "terrain"
+        paths = ["region/altitude.tif"]
+        kind = "elevation"
         [reference]
         path = "region/reference.gpkg"
         field = "CODE_18"
@@ -162,7 +166,7 @@ def test_a_recipe_runs_from_imagery_to_report_and_then_skips(
         assert main(["run", str(tmp_path / "r.toml"), "--quiet", "--json"]) == 0
     assert keys_by_section(CorineRecipe) - reads == set(), "the chain reads all keys"
     document = json.loads(capsys.readouterr().out)
-    assert document["done"] == ["label", "patches", "train", "map", "assess"]
+    assert document["done"] == ["label", "layers", "patches", "train", "map", "assess"]
     assert 0 < document["accuracy"] <= 1
     assert 0 < document["generalised"]["accuracy"] <= 1
     report = json.loads(Path(document["reports"][0]).with_name("assessment.json").read_text(encoding="utf-8"))

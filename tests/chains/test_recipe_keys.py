@@ -23,6 +23,10 @@ RECIPES = {
         [[scenes]]
         name = "a"
         paths = ["a.tif"]
+        [[layers]]
+        name = "terrain"
+        paths = ["dem.tif"]
+        kind = "elevation"
         [reference]
         path = "b.gpkg"
     """,
@@ -32,6 +36,10 @@ RECIPES = {
         [[scenes]]
         name = "a"
         paths = ["a.tif"]
+        [[layers]]
+        name = "terrain"
+        paths = ["dem.tif"]
+        kind = "elevation"
         [reference]
         path = "b.gpkg"
         [[experts]]
@@ -64,6 +72,11 @@ RECIPES = {
 
 BESIDE: dict[str, dict[tuple[str, ...], Any]] = {
     "cube.path": {("cube",): {"path": "cube.zarr"}},
+    "bands": {("layers",): []},
+    **{
+        f"layers.{name}": {("layers",): [{"name": "soil", "paths": ["dem.tif"], "kind": "raster"}]}
+        for name in ("bands", "resampling")
+    },
     "patches.unbiased": {("patches",): {"split": "quality", "reviewed": "reviewed.parquet"}},
 }
 """Keys that need others beside them."""
@@ -90,7 +103,15 @@ REFUSED = {
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with all files that the recipes name, and a second network to choose."""
     monkeypatch.setitem(SEGMENTATION_NETWORKS, "other", SEGMENTATION_NETWORKS["unet"])
-    names = ("a.tif", "b.gpkg", "other.tif", "other.gpkg", "reviewed.parquet", "weights.safetensors")
+    names = (
+        "a.tif",
+        "b.gpkg",
+        "dem.tif",
+        "other.tif",
+        "other.gpkg",
+        "reviewed.parquet",
+        "weights.safetensors",
+    )
     for name in names:
         (tmp_path / name).touch()
     for name in ("modis", "cube.zarr", "other.zarr"):
@@ -106,6 +127,7 @@ def every_key() -> list[tuple[str, Key]]:
 def test_all_kinds_of_keys_are_tested() -> None:
     texts = {f"{chain} {key.text}" for chain, key in every_key()}
     assert {
+        "corine layers.neighbourhood",
         "corine patches.reviewed",
         "corine mapping.tta",
         "corine assessment.mmu",

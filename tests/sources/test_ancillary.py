@@ -9,8 +9,9 @@ from odc.geo.geobox import GeoBox
 
 from tesela.core import GridError, InputError
 from tesela.io.images import write_bands
-from tesela.sources import ancillary
-from tesela.sources.ancillary import average_onto, slope_deg, terrain_layers
+from tesela.sources import source_raster, terrain
+from tesela.sources.ancillary import average_onto, terrain_layers
+from tesela.sources.terrain import slope_deg
 
 UTM = "EPSG:25830"
 
@@ -57,7 +58,7 @@ def test_a_plane_has_one_slope_everywhere(tmp_path: Path) -> None:
 def test_a_slope_in_degrees_of_longitude_counts_the_parallel() -> None:
     step = 1 / 3600
     grid = GeoBox((5, 5), Affine(step, 0, -4, 0, -step, 60 + 2.5 * step), "EPSG:4326")
-    rise = ancillary.METRES_PER_DEGREE * step * 0.5  # cos 60 degrees: as high as a pixel is wide
+    rise = terrain.METRES_PER_DEGREE * step * 0.5  # cos 60 degrees: as high as a pixel is wide
     east = (np.arange(5) * rise).astype(np.float32)[np.newaxis].repeat(5, axis=0)
     assert slope_deg(east, grid)[2, 2] == pytest.approx(45, abs=0.01)
 
@@ -67,7 +68,7 @@ def test_the_size_of_the_pieces_changes_nothing(tmp_path: Path, monkeypatch: pyt
     path = write(tmp_path / "dem.tif", rng.normal(500, 90, (90, 90)).astype(np.float32), grid_of(90, 90, 10))
     cells = GeoBox((6, 6), Affine(137, 0, 500_031, 0, -137, 4_099_990), UTM)
     whole = terrain_layers(path, cells)
-    monkeypatch.setattr(ancillary, "_SOURCE_PX", 30)
+    monkeypatch.setattr(source_raster, "_SOURCE_PX", 30)
     pieces = terrain_layers(path, cells)
     for name, layer in whole.items():
         assert pieces[name] == pytest.approx(layer, rel=1e-5, nan_ok=True)

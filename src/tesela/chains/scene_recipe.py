@@ -15,12 +15,14 @@ from tesela.models.segmentation.unet import UnetArchitecture, encoder_name
 from tesela.recipes.schema import Recipe
 from tesela.recipes.sections import (
     AssessmentSection,
+    LayerSection,
     MappingSection,
     NoSeed,
     PatchSection,
     SceneSection,
     recipe_folder,
 )
+from tesela.sources.scene_layers import SceneLayer
 from tesela.training.segmentation.settings import SegmentationSettings
 
 WEIGHT_FILES = (".safetensors", ".pth", ".pt", ".bin")
@@ -84,8 +86,9 @@ class SceneRecipe(Recipe):
     """What the recipes of both chains hold; each adds its legends, its reference and its sections."""
 
     bands: list[str] | None = Field(None, min_length=1)
-    """Bands that the networks use, in their order; default: all bands of the first scene."""
+    """Bands that the experts use, in their order; default: all bands of the first scene, then those of the layers."""
     scenes: list[SceneSection] = Field(min_length=1)
+    layers: list[LayerSection] = Field(default_factory=list)
     patches: PatchSection = PatchSection()
     training: NetworkSettings = SegmentationSettings()
     mapping: MappingSection = MappingSection()
@@ -95,6 +98,34 @@ class SceneRecipe(Recipe):
     def _scene_names_differ(self) -> SceneRecipe:
         check_names("scene name", [scene.name for scene in self.scenes])
         return self
+
+    @model_validator(mode="after")
+    def _layers_are_used(self) -> SceneRecipe:
+        check_names("layer name", [layer.name for layer in self.layers])
+        layers = self.scene_layers(Path())
+        check_names("band of the layers", [name for layer in layers for name in layer.band_names])
+        for layer in layers if self.bands else ():
+            if not set(layer.band_names) & set(self.bands or ()):
+                raise ValueError(
+                    f"bands: names no band of layer '{layer.name}' ({', '.join(layer.band_names)}); add those to use, "
+                    f"or leave the layer out"
+                )
+        return self
+
+    def scene_layers(self, folder: Path) -> tuple[SceneLayer, ...]:
+        """Layers that become bands of each scene."""
+        return tuple(
+            SceneLayer(
+                layer.name,
+                tuple(folder / path for path in layer.paths),
+                layer.kind,
+                derive=tuple(layer.derive) if layer.kind == "elevation" else (),
+                neighbourhood_m=layer.neighbourhood,
+                bands=tuple(layer.bands or ()),
+                nearest=layer.resampling == "nearest",
+            )
+            for layer in self.layers
+        )
 
     def training_settings(self) -> SegmentationSettings:
         """Settings of the training, with the seed of the recipe."""

@@ -29,6 +29,7 @@ from tesela.patches.split import split_patches
 from tesela.patches.table import PatchTable, make_patches, read_patches
 from tesela.recipes.sections import HOW_ONLY, SceneSection
 from tesela.recipes.stages import Stage
+from tesela.sources.scene_layers import check_layers, write_scene_layers
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -36,12 +37,14 @@ if TYPE_CHECKING:
 _LEAST_LABELLED = 0.02
 """Least labelled share of the patches of further experts, whose labels may be rare."""
 
+_ALL = ("train", "map", "both")
+
 Recipe = TypeVar("Recipe", bound=SceneRecipe)
 
 
 class SceneChain(ABC, Generic[Recipe]):
     """
-    Stages of one recipe: label, patches, one or more trainings, map, assess.
+    Stages of one recipe: label, layers where there are some, patches, one or more trainings, map, assess.
 
     A chain states its targets and trainings, how it maps its scenes and how it assesses the maps.
     """
@@ -128,6 +131,7 @@ class SceneChain(ABC, Generic[Recipe]):
                 self.label,
                 address,
             ),
+            *self._layer_stages(scenes),
             Stage(
                 "patches",
                 self.out / "patches",
@@ -178,6 +182,14 @@ class SceneChain(ABC, Generic[Recipe]):
             ),
         )
 
+    def _layer_stages(self, scenes: Sequence[object]) -> tuple[Stage, ...]:
+        """The stage that brings layers onto the grids of the scenes; none where the recipe has no layers."""
+        layers = [layer.model_dump() for layer in self.recipe.layers]
+        if not layers:
+            return ()
+        settings = {"scenes": scenes, "layers": layers}
+        return (Stage("layers", self.out / "layers", settings, self._layer_inputs, self.layers),)
+
     def map_settings(self) -> Mapping[str, object]:
         """Further settings on which maps depend."""
         return {}
@@ -218,7 +230,7 @@ class SceneChain(ABC, Generic[Recipe]):
         write_labels(
             self.reference_file(target, section),
             target.label_file(section),
-            like=self.open_scene(section).grid,
+            like=self.open_images(section).grid,
             legend=target.legend,
             source=reference.source_in(self.folder),
             field=reference.field,
@@ -230,6 +242,17 @@ class SceneChain(ABC, Generic[Recipe]):
         """Reference of an expert on a scene."""
         own = None if target.own_reference else section.reference
         return self.folder / (own or target.reference.path)
+
+    def layers(self) -> Sequence[Path]:
+        """Bring the layers of the recipe onto the grid of each scene, as one file a scene."""
+        layers = self.recipe.scene_layers(self.folder)
+        scenes = [self.open_images(section) for section in self.recipe.scenes]
+        for scene in scenes:
+            check_layers(scene, layers)
+        return [
+            write_scene_layers(scene, layers, self.layer_file(section))
+            for scene, section in zip(scenes, self.recipe.scenes, strict=True)
+        ]
 
     def patches(self) -> Sequence[Path]:
         """Cut patches and split them by the first expert's labels; the others follow its split, patch by patch."""
@@ -320,7 +343,15 @@ class SceneChain(ABC, Generic[Recipe]):
         return self.out / "report" / "summary.json"
 
     def open_scene(self, section: SceneSection) -> Scene:
-        """Scene of a section of the recipe."""
+        """Scene of a section of the recipe: its images, then its layers."""
+        scene = self.open_images(section)
+        if not self.recipe.layers:
+            return scene
+        layers = open_scene(self.layer_file(section))
+        return replace(scene, bands=(*scene.bands, *layers.bands))
+
+    def open_images(self, section: SceneSection) -> Scene:
+        """Scene of a section of the recipe without its layers, which need not be written yet."""
         scene = open_scene(
             [self.folder / path for path in section.paths],
             bands=section.bands,
@@ -337,8 +368,16 @@ class SceneChain(ABC, Generic[Recipe]):
         return [section for section in self.recipe.scenes if section.use in uses]
 
     def images(self, uses: Sequence[str]) -> list[Path]:
-        """Files of the scenes of some uses."""
+        """Files of the scenes of some uses, their layers too."""
+        layers = [self.layer_file(section) for section in self.sections(uses)] if self.recipe.layers else []
+        return [*self._images_alone(uses), *layers]
+
+    def _images_alone(self, uses: Sequence[str]) -> list[Path]:
         return [self.folder / path for section in self.sections(uses) for path in section.paths]
+
+    def layer_file(self, section: SceneSection) -> Path:
+        """Layers of a scene on its grid."""
+        return self.out / "layers" / f"{section.name}.tif"
 
     def label_files(self, uses: Sequence[str]) -> list[Path]:
         """Labels that exist of the scenes of some uses."""
@@ -352,7 +391,11 @@ class SceneChain(ABC, Generic[Recipe]):
     def _reference_inputs(self) -> list[Path]:
         files = [file for target in self.targets for file in target.reference.files(self.folder)]
         files += [self.folder / section.reference for section in self.recipe.scenes if section.reference]
-        return [*dict.fromkeys([*files, *self.legend_files()]), *self.images(("train", "map", "both"))]
+        return [*dict.fromkeys([*files, *self.legend_files()]), *self._images_alone(_ALL)]
+
+    def _layer_inputs(self) -> list[Path]:
+        files = [path for layer in self.recipe.scene_layers(self.folder) for path in layer.paths]
+        return [*files, *self._images_alone(_ALL)]
 
     def _patch_inputs(self) -> list[Path]:
         settings = self.recipe.patches

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from rasterio.errors import RasterioError
+from rasterio.windows import Window
 
 from tesela.core.errors import GridError, InputError
 from tesela.io.cog import CogWriter
@@ -89,23 +91,7 @@ def write_bands(
         )
     if len(names) != len(values):
         raise InputError(f"{path}: {len(values)} bands but {len(names)} names; give one name per band.")
-    profile = {
-        "driver": "GTiff",
-        "width": grid.shape[1],
-        "height": grid.shape[0],
-        "count": len(values),
-        "dtype": values.dtype.name,
-        "crs": raster_crs(grid),
-        "transform": grid.affine,
-        "nodata": nodata,
-        "tiled": True,
-        "blockxsize": 256,
-        "blockysize": 256,
-        "compress": "DEFLATE",
-        "predictor": 3 if values.dtype.kind == "f" else 2,
-        "interleave": "band",
-        "BIGTIFF": "IF_SAFER",
-    }
+    profile = _profile(grid, len(values), values.dtype, nodata)
     with write_whole(path) as part:
         try:
             with rasterio.open(part, "w", **profile) as data:
@@ -117,3 +103,57 @@ def write_bands(
         except (RasterioError, TypeError) as error:
             raise InputError(f"{path}: cannot be written ({error}).") from error
     return Path(path)
+
+
+def write_band_windows(
+    path: str | Path,
+    windows: Iterable[tuple[int, int, NDArray[np.float32]]],
+    grid: GeoBox,
+    *,
+    names: Sequence[str],
+) -> Path:
+    """
+    Write bands of float32 by windows, as `write_bands`; one window at a time is in memory.
+
+    Parameters
+    ----------
+    windows : iterable of (row, column, (bands, rows, cols) array of float32)
+        Windows that do not overlap; NaN is nodata, and so are pixels in no window.
+    names : sequence of str
+        One per band.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be written.
+    """
+    profile = _profile(grid, len(names), np.dtype(np.float32), np.nan)
+    with write_whole(path) as part:
+        try:
+            with rasterio.open(part, "w", **profile) as data:
+                data.descriptions = tuple(names)
+                for row, col, values in windows:
+                    data.write(values, window=Window(col, row, values.shape[2], values.shape[1]))
+        except RasterioError as error:
+            raise InputError(f"{path}: cannot be written ({error}).") from error
+    return Path(path)
+
+
+def _profile(grid: GeoBox, bands: int, dtype: np.dtype[Any], nodata: float | None) -> dict[str, object]:
+    return {
+        "driver": "GTiff",
+        "width": grid.shape[1],
+        "height": grid.shape[0],
+        "count": bands,
+        "dtype": dtype.name,
+        "crs": raster_crs(grid),
+        "transform": grid.affine,
+        "nodata": nodata,
+        "tiled": True,
+        "blockxsize": 256,
+        "blockysize": 256,
+        "compress": "DEFLATE",
+        "predictor": 3 if dtype.kind == "f" else 2,
+        "interleave": "band",
+        "BIGTIFF": "IF_SAFER",
+    }

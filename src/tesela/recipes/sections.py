@@ -17,7 +17,7 @@ from pydantic import (
 )
 
 from tesela.core.crosswalk import Crosswalk
-from tesela.core.errors import TeselaError
+from tesela.core.errors import TeselaError, join_words
 from tesela.core.legend import Legend
 from tesela.core.units import parse_area_m2, parse_length_m, parse_memory_bytes
 from tesela.io.legends import load_crosswalk, load_legend
@@ -152,6 +152,47 @@ class SceneSection(Section):
     """Scenes to train on need a reference; scenes to map do not."""
     reference: InputFile | None = None
     """Reference of this scene, where it is another file than that of ``[reference]``."""
+
+
+class LayerSection(Section):
+    """One ``[[layers]]`` entry: further bands of all scenes."""
+
+    name: str
+    """Short name, for messages; of heights and of a raster of one band also the name of the band."""
+    paths: list[InputFile] = Field(min_length=1)
+    """Rasters in any CRS that together cover the scenes, such as the sheets of an elevation model."""
+    kind: Literal["elevation", "height", "raster"]
+    """Elevation, heights above the ground (nDSM), or any other raster."""
+    derive: list[Literal["altitude", "slope", "aspect", "position"]] = Field(
+        ["altitude", "slope", "aspect", "position"], min_length=1
+    )
+    """Bands that are derived from elevation; the aspect as sine and cosine."""
+    neighbourhood: Metres = 1000.0
+    """Side of the square with whose mean elevation "position" compares."""
+    bands: list[str] | None = Field(None, min_length=1)
+    """Names of the bands of a raster, in the order of the file; default: one band with the name of the layer."""
+    resampling: Literal["average", "nearest"] = "average"
+    """Average the pixels of a raster, or interpolate larger ones; or take the nearest one, for classes."""
+
+    @model_validator(mode="after")
+    def _keys_fit_the_kind(self) -> LayerSection:
+        kinds = {
+            "derive": "elevation",
+            "neighbourhood": "elevation",
+            "bands": "raster",
+            "resampling": "raster",
+        }
+        given = self.model_fields_set
+        strange = [key for key, kind in kinds.items() if key in given and kind != self.kind]
+        if strange:
+            raise ValueError(f"{join_words(strange)}: not for kind = '{self.kind}'; leave it out")
+        if "neighbourhood" in given and "position" not in self.derive:
+            raise ValueError("neighbourhood: only position has one, and derive lacks it; leave it out")
+        if self.neighbourhood <= 0:
+            raise ValueError("neighbourhood: must be more than 0 m")
+        if len(set(self.derive)) < len(self.derive):
+            raise ValueError(f"derive: names {join_words(self.derive)}, each one may stand once")
+        return self
 
 
 class ReferenceSection(Section):

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import rasterio
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
-from rasterio.enums import Resampling
-from rasterio.warp import reproject
-from rasterio.windows import Window
 
 from tesela.core.errors import GridError, InputError, join_words
-from tesela.core.grid import bounds_in, crs_of, window_grid, windows
-from tesela.io.pixel_values import read_pixel_values
-from tesela.io.raster import grid_of, open_dataset, raster_crs
+from tesela.core.grid import bounds_in, crs_of, windows
+from tesela.io.raster import grid_of, open_dataset
+from tesela.sources.source_raster import SourceRaster
+from tesela.sources.terrain import slope_deg
 
 PUBLISHED = (
     "longitude",
@@ -148,16 +145,6 @@ def place_layers(grid: GeoBox) -> tuple[NDArray[np.float32], NDArray[np.float32]
     return np.asarray(longitude, np.float32), np.asarray(latitude, np.float32)
 
 
-_SOURCE_PX = 3072
-"""Largest side of a source window: 36 MiB of float32."""
-
-_MARGIN_PX = 3
-"""Source pixels read around a window, for slopes and interpolation."""
-
-METRES_PER_DEGREE = 6_371_007.181 * np.pi / 180
-"""Along a meridian of the sphere of MODIS."""
-
-
 def average_onto(path: str | Path, grid: GeoBox, *, band: int = 1) -> NDArray[np.float32]:
     """
     Mean of a raster in each cell of a grid, weighted by area; interpolated where cells are smaller than pixels.
@@ -187,7 +174,9 @@ def average_onto(path: str | Path, grid: GeoBox, *, band: int = 1) -> NDArray[np
     --------
     >>> average_onto("dem.tif", cube_grid)                                   # doctest: +SKIP
     """
-    return _onto(path, grid, band=band, derive=None)
+    with SourceRaster([path], bands=(band,)) as source:
+        mean: NDArray[np.float32] = source.onto(grid)[0]
+    return mean
 
 
 def terrain_layers(dem: str | Path, grid: GeoBox) -> dict[str, NDArray[np.float32]]:
@@ -213,124 +202,10 @@ def terrain_layers(dem: str | Path, grid: GeoBox) -> dict[str, NDArray[np.float3
     InputError, GridError
         As `average_onto`.
     """
-    return {
-        "altitude": _onto(dem, grid, band=1, derive=None),
-        "slope": _onto(dem, grid, band=1, derive=slope_deg),
-    }
+    with SourceRaster([dem], bands=(1,)) as source:
+        altitude, slope = source.onto(grid, _altitude_and_slope)
+    return {"altitude": altitude, "slope": slope}
 
 
-def slope_deg(altitude_m: NDArray[np.float32], grid: GeoBox) -> NDArray[np.float32]:
-    """
-    Slope of the terrain by Horn's method, in degrees; NaN at the border and next to missing pixels.
-
-    Parameters
-    ----------
-    altitude_m : (rows, cols) array of float32
-    grid : GeoBox
-        Grid of the pixels; in degrees, the width of a pixel follows its parallel.
-
-    Examples
-    --------
-    >>> from affine import Affine
-    >>> east = np.arange(5, dtype=np.float32)[np.newaxis].repeat(5, axis=0) * 10
-    >>> slope_deg(east, GeoBox((5, 5), Affine(10, 0, 0, 0, -10, 0), "EPSG:25830"))[2, 2].item()
-    45.0
-    """
-    high = abs(float(grid.affine.e))
-    wide = np.full((altitude_m.shape[0], 1), abs(float(grid.affine.a)), np.float64)
-    if grid.crs is not None and not grid.crs.projected:
-        rows = np.arange(altitude_m.shape[0])[:, np.newaxis] + 0.5
-        latitude = float(grid.affine.f) + float(grid.affine.e) * rows
-        wide = wide * METRES_PER_DEGREE * np.cos(np.radians(latitude))
-        high *= METRES_PER_DEGREE
-    z = altitude_m.astype(np.float64)
-    smooth_y = z[:-2] + 2 * z[1:-1] + z[2:]
-    smooth_x = z[:, :-2] + 2 * z[:, 1:-1] + z[:, 2:]
-    east = (smooth_y[:, 2:] - smooth_y[:, :-2]) / (8 * wide[1:-1])
-    south = (smooth_x[2:] - smooth_x[:-2]) / (8 * high)
-    out = np.full(altitude_m.shape, np.nan, np.float32)
-    out[1:-1, 1:-1] = np.degrees(np.arctan(np.hypot(east, south)))
-    return out
-
-
-Derive = Callable[[NDArray[np.float32], GeoBox], NDArray[np.float32]]
-
-
-def _onto(path: str | Path, grid: GeoBox, *, band: int, derive: Derive | None) -> NDArray[np.float32]:
-    out = np.full(tuple(grid.shape), np.nan, np.float32)
-    with open_dataset(path) as data:
-        if not 1 <= band <= data.count:
-            raise InputError(f"{path}: has no band {band}; it has {data.count}.")
-        own = grid_of(data)
-        reached = False
-        cells = _cells_at_once(own, grid)
-        for row, col, window in windows(grid, cells):
-            source = _window_of(own, window)
-            if source is None:
-                continue
-            reached = True
-            top, left, rows, cols = source
-            piece = window_grid(own, top, left, rows, cols)
-            raw, valid = read_pixel_values(data, [band], piece, nodata=data.nodata, continuous=True)
-            values = raw[0].astype(np.float32) * np.float32(data.scales[band - 1])
-            values += np.float32(data.offsets[band - 1])
-            values[~valid[0] | ~np.isfinite(values)] = np.nan
-            if derive is not None:
-                values = derive(values, piece)
-            shape = (int(window.shape[0]), int(window.shape[1]))
-            out[row : row + shape[0], col : col + shape[1]] = _average(values, piece, window)
-    if not reached:
-        raise GridError(f"{path}: does not reach the grid. Give a raster of the same area.")
-    return out
-
-
-def _average(values: NDArray[np.float32], own: GeoBox, grid: GeoBox) -> NDArray[np.float32]:
-    out = np.full(tuple(grid.shape), np.nan, np.float32)
-    shrinks = _ratio(own, grid) > 1.5
-    with rasterio.Env():
-        reproject(
-            values,
-            out,
-            src_transform=own.affine,
-            src_crs=raster_crs(own),
-            src_nodata=np.nan,
-            dst_transform=grid.affine,
-            dst_crs=raster_crs(grid),
-            dst_nodata=np.nan,
-            resampling=Resampling.average if shrinks else Resampling.bilinear,
-            init_dest_nodata=True,
-        )
-    return out
-
-
-def _ratio(own: GeoBox, grid: GeoBox) -> float:
-    """Number of pixels of `own` along the side of a cell of `grid`."""
-    left, bottom, right, top = bounds_in(grid, str(own.crs.to_wkt() if own.crs else ""))
-    rows, cols = grid.shape
-    across = (right - left) / abs(float(own.resolution.x)) / cols
-    down = (top - bottom) / abs(float(own.resolution.y)) / rows
-    return max(across, down)
-
-
-def _cells_at_once(own: GeoBox, grid: GeoBox) -> int:
-    """Side of the windows of `grid` that keep the windows of `own` small."""
-    middle = window_grid(grid, grid.shape[0] // 2, grid.shape[1] // 2, 1, 1)
-    return int(np.clip(_SOURCE_PX / _ratio(own, middle), 1, 256))
-
-
-def _window_of(own: GeoBox, grid: GeoBox) -> tuple[int, int, int, int] | None:
-    """Row, column, rows and columns of `own` that `grid` needs; None if they do not overlap."""
-    left, bottom, right, top = bounds_in(grid, str(own.crs.to_wkt() if own.crs else ""))
-    corners = [~own.affine * point for point in ((left, top), (right, bottom))]
-    cols, rows = (sorted(side) for side in zip(*corners, strict=True))
-    needed = Window.from_slices(
-        (int(np.floor(rows[0])) - _MARGIN_PX, int(np.ceil(rows[1])) + _MARGIN_PX),
-        (int(np.floor(cols[0])) - _MARGIN_PX, int(np.ceil(cols[1])) + _MARGIN_PX),
-        boundless=True,
-    )
-    top_row, left_col = max(0, int(needed.row_off)), max(0, int(needed.col_off))
-    bottom_row = min(int(own.shape[0]), int(needed.row_off + needed.height))
-    right_col = min(int(own.shape[1]), int(needed.col_off + needed.width))
-    if bottom_row <= top_row or right_col <= left_col:
-        return None
-    return top_row, left_col, bottom_row - top_row, right_col - left_col
+def _altitude_and_slope(values: NDArray[np.float32], grid: GeoBox) -> NDArray[np.float32]:
+    return np.stack([values[0], slope_deg(values[0], grid)])

@@ -127,7 +127,7 @@ class CorineChain(SceneChain[CorineRecipe]):
                 assessments[section.name],
                 map=predicted,
                 reference=labels,
-                scene=self.open_scene(section),
+                scene=self.open_images(section),
                 title=f"{self.recipe.name}: {section.name}",
                 facts=self._facts(section, table),
                 training_log=self._training_log(),

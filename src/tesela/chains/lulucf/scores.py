@@ -159,7 +159,7 @@ def _write_report(
         assessment,
         map=predicted,
         reference=reference,
-        scene=chain.open_scene(section),
+        scene=chain.open_images(section),
         title=f"{chain.recipe.name}: {section.name}",
         facts={
             **_facts(chain, table),
