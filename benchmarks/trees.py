@@ -3,9 +3,9 @@ Trees for class maps: training and mapping beside scikit-learn, LightGBM and Cat
 
     .venv/bin/python benchmarks/trees.py [--pixels 20000] [--rounds 5]
 
-Lanjaron, level 1, six bands, window features of 3, 7, 15 and 31 px, blocks of 64 px to train and test. LightGBM and CatBoost are
- measured where they are installed. Mapping times are of the scene of 0.24 Mpx: ours compute their features
-too, the others get them for nothing. Prints one JSON document.
+Lanjaron, level 1, six bands, window features of 3, 7, 15 and 31 px, blocks of 64 px to train and test. LightGBM and
+CatBoost are measured where they are installed. Mapping times are those of the scene of 0.24 Mpx: ours include the
+features, the others get them for nothing. Prints one JSON document.
 """
 
 from __future__ import annotations

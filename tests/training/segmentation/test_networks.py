@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -36,7 +36,9 @@ class PointwiseArchitecture:
     def plan(cls, *, bands: int, classes: int, encoder: str, decoder: str) -> PointwiseArchitecture:
         return cls(bands, classes)
 
-    def build(self, *, weights: str | Path | None = None) -> torch.nn.Module:
+    def build(
+        self, *, weights: str | Path | None = None, band_names: Sequence[str] | None = None
+    ) -> torch.nn.Module:
         return torch.nn.Conv2d(self.bands, self.classes, 1)
 
     def to_dict(self) -> dict[str, object]:

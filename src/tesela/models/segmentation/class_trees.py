@@ -11,7 +11,7 @@ from tesela.models.architecture import MOST_CHANNELS, MOST_CLASSES, choice, whol
 from tesela.models.segmentation.feature_spec import FeatureSpec
 
 if TYPE_CHECKING:
-    from tesela.models.segmentation.tree_network import ClassTrees
+    from torch import nn
 
 FORMS = ("boosting", "forest")
 """Boosting: symmetric trees, one feature and threshold a level, a score for each class in each leaf.
@@ -51,7 +51,7 @@ class ClassTreesArchitecture:
         """Rows and columns of the input must be a multiple of this."""
         return 1
 
-    def build(self) -> ClassTrees:
+    def build(self) -> nn.Module:
         """Make the trees, all empty."""
         from tesela.models.segmentation.tree_network import ClassTrees
 

@@ -12,7 +12,7 @@ from tesela.models.segmentation.class_trees import ClassTreesArchitecture
 from tesela.models.segmentation.unet import UnetArchitecture
 
 if TYPE_CHECKING:
-    from tesela.models.segmentation.fused_network import FusedNetwork
+    from torch import nn
 
 Member = UnetArchitecture | ClassTreesArchitecture
 
@@ -54,7 +54,7 @@ class FusedArchitecture:
         """Rows and columns of the input must be a multiple of this."""
         return lcm(*(member.stride for member in self.members))
 
-    def build(self) -> FusedNetwork:
+    def build(self) -> nn.Module:
         """Make all members, with random weights, and equal weights of the members."""
         from tesela.models.segmentation.fused_network import FusedNetwork
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self
 
@@ -37,8 +38,10 @@ class SegmentationArchitecture(Architecture, Protocol):
             If the network has no such encoder.
         """
 
-    def build(self, *, weights: str | Path | None = None) -> nn.Module:
-        """Make the network, with random weights, or with pretrained ones of the encoder."""
+    def build(
+        self, *, weights: str | Path | None = None, band_names: Sequence[str] | None = None
+    ) -> nn.Module:
+        """Make the network, with random weights, or with pretrained ones of the encoder, matched to bands by name."""
 
 
 SEGMENTATION_NETWORKS: dict[str, type[SegmentationArchitecture]] = {"unet": UnetArchitecture}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.resources
+import importlib.util
 import io
 import itertools
 import logging
@@ -255,7 +256,7 @@ def pretrained_weights(encoder: str, name: str) -> dict[str, torch.Tensor]:
             donor = smp.encoders.get_encoder(encoder, in_channels=3, weights=options)
     except (OSError, RuntimeError, ValueError) as error:
         plain = encoder.removeprefix("tu-")
-        if _has_package(encoder):
+        if has_packaged_weights(encoder):
             offline = "Install tesela's extra 'start', which holds them; or fetch"
         else:
             offline = f"Take encoder '{START_ENCODER}' with tesela's extra 'start', which holds its weights; or fetch"
@@ -270,7 +271,7 @@ def pretrained_weights(encoder: str, name: str) -> dict[str, torch.Tensor]:
 
 def packaged_weights(encoder: str) -> dict[str, torch.Tensor] | None:
     """ImageNet weights of an encoder under timm's names, from an installed package; None if there is no such one."""
-    if not _has_package(encoder):
+    if not has_packaged_weights(encoder):
         return None
     try:
         file = importlib.resources.files(START_PACKAGE) / _START_FILE
@@ -282,8 +283,10 @@ def packaged_weights(encoder: str) -> dict[str, torch.Tensor] | None:
     return {_timm_name(name, expanded=expanded): tensor for name, tensor in tensors.items()}
 
 
-def _has_package(encoder: str) -> bool:
-    return encoder.removeprefix("tu-") in (START_ENCODER, f"{START_ENCODER}.in1k")
+def has_packaged_weights(encoder: str) -> bool:
+    """Whether an installed package holds ImageNet weights of an encoder."""
+    named = encoder.removeprefix("tu-") in (START_ENCODER, f"{START_ENCODER}.in1k")
+    return named and importlib.util.find_spec(START_PACKAGE) is not None
 
 
 def _timm_name(name: str, *, expanded: Set[str]) -> str:

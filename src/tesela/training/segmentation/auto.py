@@ -16,6 +16,7 @@ from tesela.core.units import parse_duration_s
 from tesela.models.expert import Expert, load_expert, save_expert
 from tesela.models.segmentation.fused import FusedArchitecture, Member
 from tesela.models.segmentation.fused_network import FusedNetwork
+from tesela.models.segmentation.weights import has_packaged_weights
 from tesela.patches.table import PatchTable
 from tesela.training.segmentation.finish import adjust_expert, scores_of
 from tesela.training.segmentation.settings import SegmentationSettings
@@ -187,10 +188,16 @@ def choose_candidate(
 
 
 def _sized(settings: SegmentationSettings, table: PatchTable) -> SegmentationSettings:
-    """Settings with an encoder and a decoder for the number of labelled pixels, unless they name an encoder."""
+    """
+    Settings with an encoder and a decoder for the number of labelled pixels, unless they name an encoder.
+
+    Small data start from the ImageNet weights of EfficientNet-Lite0 where the extra `start` is installed.
+    """
     pixels = len(table.of_split("train")) * table.size_px**2
     if settings.encoder != SegmentationSettings.encoder or pixels >= _SMALL_PIXELS:
         return settings
+    if settings.weights is None and has_packaged_weights("tf_efficientnet_lite0"):
+        return replace(settings, encoder="tf_efficientnet_lite0", weights="imagenet", decoder="small")
     return replace(settings, encoder="resnet18", decoder="small")
 
 
