@@ -43,7 +43,7 @@ from tesela.core.legend import Legend
 from tesela.core.scene import Scene
 from tesela.io.fingerprints import fingerprint
 from tesela.io.legends import load_crosswalk, load_legend
-from tesela.io.manifest import Manifest, write_whole
+from tesela.io.manifest import Manifest, write_text
 from tesela.io.maps import ClassMap
 from tesela.io.tables import write_csv
 from tesela.sampling.error_matrix import Sample
@@ -287,6 +287,5 @@ def _write(accounts: Accounts, rows: Mapping[str, list[Row]], *, title: str) -> 
     }
     sheets["Notes"] = [("note",), *((note,) for note in accounts.notes)]
     write_table41(files["table41"], accounts.tables, title=title, sheets=sheets)
-    with write_whole(files["accounts"]) as part:
-        part.write_text(json.dumps(accounts.to_dict(), indent=1) + "\n", encoding="utf-8")
+    write_text(files["accounts"], json.dumps(accounts.to_dict(), indent=1) + "\n")
     write_account_page(files["page"], accounts, title=title)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tesela.accounting.accounts import Accounts
 from tesela.accounting.change_uncertainty import ChangeEstimates
-from tesela.io.manifest import write_whole
+from tesela.io.manifest import write_text
 from tesela.pages.environment import hectares_text, page_environment
 from tesela.sampling.estimates import Estimate
 
@@ -49,8 +49,7 @@ def write_account_page(out: str | Path, accounts: Accounts, *, title: str = "") 
             names={path.name for key, path in accounts.files.items() if key != "page"},
         )
     )
-    with write_whole(out) as part:
-        part.write_text(text, encoding="utf-8")
+    write_text(out, text)
     return Path(out)
 
 

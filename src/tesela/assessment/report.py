@@ -13,7 +13,7 @@ from tesela.assessment.page import ReportPictures, render_page
 from tesela.assessment.pictures import Overview, class_picture, difference_picture, draw_matrix, make_overview
 from tesela.core.legend import Legend
 from tesela.core.scene import Scene
-from tesela.io.manifest import write_whole
+from tesela.io.manifest import write_text, write_whole
 from tesela.io.maps import ClassMap
 from tesela.pages.curves import read_curves
 from tesela.pages.scene_picture import enlarged, png_bytes, scene_picture, shown_bands
@@ -81,10 +81,8 @@ def write_report(
             part.write_bytes(png_bytes(enlarged(picture)))
     with write_whole(folder / "matrix.png") as part:
         draw_matrix(document, part)
-    with write_whole(folder / "assessment.json") as part:
-        part.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    with write_whole(folder / "report.html") as part:
-        part.write_text(render_page(document, pictures), encoding="utf-8")
+    write_text(folder / "assessment.json", json.dumps(document, indent=1, allow_nan=False) + "\n")
+    write_text(folder / "report.html", render_page(document, pictures))
     return folder / "report.html"
 
 

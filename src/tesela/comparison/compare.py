@@ -16,7 +16,7 @@ from tesela.comparison.page import write_page
 from tesela.comparison.parameter_grid import Axis, Combination, combine, digest, parse_axis
 from tesela.comparison.significance import compare_blocks, score_interval
 from tesela.core.errors import RecipeError, TeselaError
-from tesela.io.manifest import Manifest, write_whole
+from tesela.io.manifest import Manifest, write_text
 from tesela.recipes.schema import Recipe, check_recipe, read_document
 from tesela.recipes.stages import run_stages
 
@@ -107,8 +107,7 @@ def _plan(item: Combination, number: int, *, where: str, folder: Path, target: P
 def _run(recipe: Recipe, folder: Path, target: Path, *, quiet: bool, report: Report) -> Comparable:
     chain = build_chain(recipe, folder, quiet=quiet)
     _share_stages(chain, target / "shared")
-    with write_whole(Path(recipe.out) / "recipe.json") as part:
-        part.write_text(recipe.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    write_text(Path(recipe.out) / "recipe.json", recipe.model_dump_json(indent=1) + "\n")
     run_stages(chain.stages, report=report)
     return cast(Comparable, chain)
 
@@ -163,10 +162,8 @@ def _compare(
 
 def _write(comparison: Comparison, target: Path) -> dict[str, Path]:
     files = {kind: target / f"compare.{kind}" for kind in ("csv", "json", "png", "html")}
-    with write_whole(files["csv"]) as part:
-        part.write_text(comparison.to_csv(), encoding="utf-8")
-    with write_whole(files["json"]) as part:
-        part.write_text(json.dumps(comparison.to_dict(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    write_text(files["csv"], comparison.to_csv())
+    write_text(files["json"], json.dumps(comparison.to_dict(), indent=1, allow_nan=False) + "\n")
     write_page(comparison, page=files["html"], picture=files["png"])
     return files
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from tesela.chains.metrics import Metric
 from tesela.comparison.comparison import Comparison, Entry, best_of, p_text
-from tesela.io.manifest import write_whole
+from tesela.io.manifest import write_text, write_whole
 from tesela.pages.environment import page_environment
 
 _MOST_TILES = 24
@@ -38,8 +38,7 @@ def write_page(comparison: Comparison, *, page: Path, picture: Path) -> None:
             more_tiles=max(0, len(comparison.tiles) - _MOST_TILES),
         )
     )
-    with write_whole(page) as part:
-        part.write_text(text, encoding="utf-8")
+    write_text(page, text)
 
 
 def _finding(comparison: Comparison) -> str:

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 
 from tesela.core.errors import InputError
 from tesela.core.legend import Legend
-from tesela.io.manifest import write_whole
+from tesela.io.manifest import write_text, write_whole
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -148,10 +148,7 @@ def write_layer(path: str | Path, frame: gpd.GeoDataFrame, *, layer: str, style:
         frame.to_parquet(part, index=False, write_covering_bbox=True, schema_version="1.1.0")
     if style is not None:
         shared = target.with_suffix(".tif").exists()  # whose style of the same name stays
-        with write_whole(
-            target.with_name(f"{target.name}.qml") if shared else target.with_suffix(".qml")
-        ) as part:
-            part.write_text(style, encoding="utf-8")
+        write_text(target.with_name(f"{target.name}.qml") if shared else target.with_suffix(".qml"), style)
     return target
 
 

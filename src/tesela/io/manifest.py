@@ -52,10 +52,7 @@ class Manifest:
         document["written"] = self.written or time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         document["versions"] = dict(self.versions) or _versions()
         path = folder / name
-        with write_whole(path) as part:
-            part.write_text(
-                json.dumps(document, indent=2, sort_keys=True, default=str) + "\n", encoding="utf-8"
-            )
+        write_text(path, json.dumps(document, indent=2, sort_keys=True, default=str) + "\n")
         return path
 
     @classmethod
@@ -133,6 +130,13 @@ def write_whole(path: str | Path) -> Iterator[Path]:
         raise InputError(f"{target}: cannot be written ({error.strerror or error}).") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def write_text(path: str | Path, text: str) -> Path:
+    """Write a text file in UTF-8, whole or not at all, see `write_whole`."""
+    with write_whole(path) as part:
+        part.write_text(text, encoding="utf-8")
+    return Path(path)
 
 
 def _plain(value: object) -> object:

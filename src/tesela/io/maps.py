@@ -18,7 +18,7 @@ from tesela.core.errors import GridError, InputError, LegendError
 from tesela.core.grid import windows
 from tesela.core.legend import NODATA, Legend
 from tesela.io.cog import BLOCK_PX, CogWriter
-from tesela.io.manifest import write_whole
+from tesela.io.manifest import write_text
 from tesela.io.pixel_values import read_pixel_values
 from tesela.io.raster import Closing, grid_of, open_dataset
 from tesela.io.scratch import check_outputs
@@ -154,8 +154,7 @@ class MapWriter(CogWriter):
             (self.path.with_name(self.path.name + ".aux.xml"), attribute_xml(self.legend, self.counts)),
             (self.path.with_suffix(".qml"), qml_style(self.legend)),
         ):
-            with write_whole(target) as part:
-                part.write_text(text, encoding="utf-8")
+            write_text(target, text)
 
 
 class ScoreWriter(CogWriter):

@@ -19,7 +19,7 @@ from tesela.io.abundance import AbundanceMap, AbundanceWriter
 from tesela.io.cube import Cube, open_cube
 from tesela.io.cube_writer import CubeWriter
 from tesela.io.legends import load_legend
-from tesela.io.manifest import write_whole
+from tesela.io.manifest import write_text, write_whole
 from tesela.io.msmtu_tables import (
     CLASS_CODES,
     PARTITIONS,
@@ -223,8 +223,7 @@ def write_msmtu(pixels: PublishedPixels, folder: str | Path) -> Path:
                 "backward": {"values": plain[::-1].tolist(), "masks": masks[::-1].astype(int).tolist()},
             }
         }
-        with write_whole(root / "ts_files" / f"{number:07d}.json") as part:
-            part.write_text(json.dumps(document), encoding="utf-8")
+        write_text(root / "ts_files" / f"{number:07d}.json", json.dumps(document))
     for level, shares in pixels.shares.items():
         codes = list(CLASS_CODES[level])
         for code, name in enumerate(PARTITIONS):

@@ -20,6 +20,14 @@ from numpy.typing import NDArray
 from tesela.core.errors import InputError, RecipeError, TeselaError
 from tesela.core.machine import lock_file
 
+Task = TypeVar("Task")
+
+REPLY_S = 30.0
+"""A scheduler must reply within so many seconds."""
+
+FREE_PORT = {"dashboard_address": "localhost:0"}
+"""For a scheduler, which otherwise takes port 8787 even without a dashboard, so that two runs at once would collide."""
+
 _CODEC = pa.Codec("zstd", 1)
 """The smallest result of the fast codecs: class maps shrink to a fifth at 500 MB a second."""
 
@@ -136,15 +144,6 @@ class PartStore:
                 f"{self.output}: cannot be written ({error.strerror}). Make room on the disk and run the same command "
                 f"again: finished parts are kept in {self.folder.name}."
             ) from error
-
-
-Task = TypeVar("Task")
-
-REPLY_S = 30.0
-"""A scheduler must reply within so many seconds."""
-
-FREE_PORT = {"dashboard_address": "localhost:0"}
-"""For a scheduler, which otherwise takes port 8787 even without a dashboard, so that two runs at once would collide."""
 
 
 def run_tasks(

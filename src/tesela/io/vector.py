@@ -28,6 +28,12 @@ Bounds = tuple[float, float, float, float]
 """Left, bottom, right, top in the units of a CRS."""
 
 
+def bounds_text(bounds: Bounds) -> str:
+    """Bounds as people read them: degrees with four digits, metres with none."""
+    digits = 4 if max(abs(side) for side in bounds) <= 360 else 0
+    return " ".join(f"{side:.{digits}f}" for side in bounds)
+
+
 @dataclass(frozen=True)
 class VectorLayer:
     """A layer of polygons in a file; its features are read later, by window."""

@@ -15,7 +15,7 @@ from tesela.core.errors import GridError, InputError
 from tesela.core.grid import crs_of, windows
 from tesela.core.legend import NODATA, Legend
 from tesela.io.maps import ClassMap, MapWriter
-from tesela.io.vector import Bounds
+from tesela.io.vector import Bounds, bounds_text
 from tesela.labels.codes import make_code_book
 from tesela.labels.polygons import PolygonLabels
 from tesela.labels.rasters import RasterLabels
@@ -166,12 +166,7 @@ def _check_overlap(extent: Bounds, like: GeoBox, reference: str | Path) -> None:
     if extent[0] < right and extent[2] > left and extent[1] < top and extent[3] > bottom:
         return
     raise GridError(
-        f"{reference} is at {_words(extent)}, the scene at {_words((left, bottom, right, top))} "
+        f"{reference} is at {bounds_text(extent)}, the scene at {bounds_text((left, bottom, right, top))} "
         f"(left, bottom, right, top in {like.crs}): they do not overlap. Check the coordinate systems of "
         f"both, or give the reference of this area."
     )
-
-
-def _words(bounds: Bounds) -> str:
-    digits = 4 if max(abs(side) for side in bounds) <= 360 else 0
-    return " ".join(f"{side:.{digits}f}" for side in bounds)

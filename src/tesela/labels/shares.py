@@ -17,7 +17,7 @@ from tesela.core.errors import GridError, InputError
 from tesela.core.grid import crs_of, window_grid
 from tesela.core.outlines import CellPlane
 from tesela.io.raster import grid_of, open_dataset
-from tesela.io.vector import Bounds, code_texts, open_layer, read_layer
+from tesela.io.vector import Bounds, bounds_text, code_texts, open_layer, read_layer
 from tesela.labels.codes import Mixture, make_code_book
 from tesela.labels.polygons import PolygonLabels, choose_field
 from tesela.labels.rasters import RasterLabels
@@ -311,13 +311,8 @@ def _overlap(one: Bounds, other: Bounds) -> bool:
 
 def _apart(reference: str | Path, extent: Bounds, plane: CellPlane) -> GridError:
     wanted = plane.bounds(margin=0.0)
-    where = "elsewhere" if wanted is None else f"at {_words(wanted)}"
+    where = "elsewhere" if wanted is None else f"at {bounds_text(wanted)}"
     return GridError(
-        f"{reference} is at {_words(extent)}, the cells {where} (left, bottom, right, top in the CRS of the "
+        f"{reference} is at {bounds_text(extent)}, the cells {where} (left, bottom, right, top in the CRS of the "
         f"reference): they do not overlap. Check the coordinate systems of both."
     )
-
-
-def _words(bounds: Bounds) -> str:
-    digits = 4 if max(abs(side) for side in bounds) <= 360 else 0
-    return " ".join(f"{side:.{digits}f}" for side in bounds)

@@ -8,6 +8,7 @@ import os
 import platform
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from tesela.core.errors import InputError
 from tesela.core.machine import cache_folder
-from tesela.io.manifest import write_whole
+from tesela.io.manifest import write_text
 from tesela.mapping.engines import Engine
 from tesela.mapping.windows import Span, Strip, WindowPlan
 from tesela.models.expert import Expert
@@ -51,11 +52,8 @@ def usual_costs(expert: Expert, engine: Engine, sizes: WindowSizes) -> tuple[flo
     if isinstance(costs, list) and len(costs) == len(sizes):
         return tuple(float(cost) for cost in costs)
     measured = measure_costs(engine, sizes, bands=len(header.bands))
-    try:
-        with write_whole(file) as part:
-            part.write_text(json.dumps({**_read(file), key: measured}, indent=1), encoding="utf-8")
-    except (InputError, OSError):
-        pass  # the folder cannot be written; the costs are measured again next time
+    with suppress(InputError, OSError):  # if not written, costs are measured again next time
+        write_text(file, json.dumps({**_read(file), key: measured}, indent=1))
     return measured
 
 

@@ -22,6 +22,9 @@ RASTER_BANDS = "https://stac-extensions.github.io/raster/v1.1.0/schema.json"
 _TASKS = {"segmentation": "semantic-segmentation", "unmixing": "regression"}
 """From the task of an expert to its name in the extension."""
 
+_SCORES = {"accuracy": "accuracy", "miou": "mIoU", "macro_f1": "macro F1", "val_rmse": "RMSE of the shares"}
+_BY_CLASS = {"iou": "IoU", "f1": "F1"}
+
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
@@ -214,10 +217,6 @@ def _model_name(text: str) -> str:
     """Name in the letters that the extension allows: three or more, a letter first, no sign last."""
     name = re.sub(r"[^a-zA-Z0-9_.\- ]", "-", text).strip("_.- ")
     return name if re.fullmatch(r"[a-zA-Z].+[a-zA-Z0-9]", name) else f"expert {name or 0}"
-
-
-_SCORES = {"accuracy": "accuracy", "miou": "mIoU", "macro_f1": "macro F1", "val_rmse": "RMSE of the shares"}
-_BY_CLASS = {"iou": "IoU", "f1": "F1"}
 
 
 def model_card(header: ExpertHeader, publication: Publication, *, name: str) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from tesela.core.errors import InputError, join_words
 from tesela.core.publication import Publication
 from tesela.io.fingerprints import file_hash
-from tesela.io.manifest import imagery_dates, read_lineage, write_whole
+from tesela.io.manifest import imagery_dates, read_lineage, write_text, write_whole
 from tesela.io.raster import grid_of, open_dataset
 from tesela.io.stac_items import legend_of, raster_item, slug
 from tesela.models.expert import read_header
@@ -198,7 +198,6 @@ def _write(
         )
     files = [copy.write(folder) for copy in copies]
     for path, text in (*texts.items(), (item_file, json.dumps(item, indent=2, ensure_ascii=False) + "\n")):
-        with write_whole(path) as part:
-            part.write_text(text, encoding="utf-8")
+        write_text(path, text)
         files.append(path)
     return Product(item_file, tuple(files), notes)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tesela.core.errors import InputError, RecipeError, unknown_name
-from tesela.io.manifest import write_whole
+from tesela.io.manifest import write_text
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,5 @@ def write_template(chain: str, path: Path) -> Path:
     if path.exists():
         raise InputError(f"{path} exists and is not overwritten. Name another file (-o).")
     text = resources.files("tesela.chains").joinpath(chain, "template.toml").read_text(encoding="utf-8")
-    with write_whole(path) as part:
-        part.write_text(text, encoding="utf-8")
+    write_text(path, text)
     return path

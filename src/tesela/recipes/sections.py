@@ -230,6 +230,21 @@ class ReferenceSection(Section):
         path = self.crosswalk if folder is None else folder / self.crosswalk
         return load_crosswalk(self.source, legend, path=path)
 
+    def check_crosswalk(self, legend: str, folder: Path | None) -> None:
+        """
+        Check that the crosswalk leads to a legend, if the folder of the recipe is given.
+
+        Raises
+        ------
+        ValueError
+            If it does not, or there is no such legend.
+        """
+        if folder is not None:
+            try:
+                self.load_crosswalk(read_legend(legend, folder), folder)
+            except TeselaError as error:
+                raise ValueError(f"reference.crosswalk: {error}") from None
+
     def source_in(self, folder: Path) -> str:
         """Legend of the codes; a CSV with its whole path."""
         return _in_folder(self.source, folder)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tesela.core.legend import Legend
-from tesela.io.manifest import write_whole
+from tesela.io.manifest import write_text
 from tesela.pages.environment import count_text, page_environment
 from tesela.sampling.estimates import AccuracyEstimates, Estimate
 
@@ -39,8 +39,7 @@ def write_sample_page(
     """
     folder = Path(out_dir)
     document = {"title": title, "facts": dict(facts or {}), **estimates.to_dict()}
-    with write_whole(folder / "accuracy.json") as part:
-        part.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    write_text(folder / "accuracy.json", json.dumps(document, indent=1, allow_nan=False) + "\n")
     sample = estimates.sample
     items = {item.code: item for item in legend.classes}
     text = (
@@ -70,8 +69,7 @@ def write_sample_page(
             matrix=_matrix(estimates),
         )
     )
-    with write_whole(folder / "accuracy.html") as part:
-        part.write_text(text, encoding="utf-8")
+    write_text(folder / "accuracy.html", text)
     return folder / "accuracy.html"
 
 

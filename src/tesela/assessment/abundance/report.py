@@ -15,7 +15,7 @@ from tesela.assessment.abundance.document import AbundanceReportDocument, LevelF
 from tesela.assessment.abundance.scores import NAMES, SCORES, score_lines
 from tesela.core.errors import InputError
 from tesela.io.abundance import open_abundance
-from tesela.io.manifest import write_whole
+from tesela.io.manifest import write_text, write_whole
 from tesela.pages.environment import names_apart, page_environment
 from tesela.patches.pixels import read_pixel_table
 
@@ -137,12 +137,8 @@ def write_abundance_report(
     for name, content in pictures.items():
         with write_whole(folder / f"{name}.png") as part:
             part.write_bytes(content)
-    with write_whole(folder / "assessment.json") as part:
-        part.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    with write_whole(folder / "report.html") as part:
-        part.write_text(
-            render_page(document, pictures, cell_px=assessment.overview.cell_px), encoding="utf-8"
-        )
+    write_text(folder / "assessment.json", json.dumps(document, indent=1, allow_nan=False) + "\n")
+    write_text(folder / "report.html", render_page(document, pictures, cell_px=assessment.overview.cell_px))
     return folder / "report.html"
 
 

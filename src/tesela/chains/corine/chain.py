@@ -19,7 +19,7 @@ from tesela.chains.metrics import Metric, read_metrics, summary_lines, total_sco
 from tesela.chains.scenes import SceneChain
 from tesela.chains.targets import AREAS, Target, Training, evaluated_split
 from tesela.core.legend import Legend
-from tesela.io.manifest import write_whole
+from tesela.io.manifest import write_text
 from tesela.io.maps import ClassMap, open_map
 from tesela.models.expert import read_header
 from tesela.patches.table import PatchTable, read_patches
@@ -168,8 +168,7 @@ class CorineChain(SceneChain[CorineRecipe]):
             document["generalised"] = {"rule": next(iter(after.values())).rule, **total_scores(scores)}
         document["maps"] = [str(self.map_file(item)) for item in self.sections(("map", "both"))]
         document["reports"] = [str(file) for file in reports]
-        with write_whole(self.summary_file) as part:
-            part.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+        write_text(self.summary_file, json.dumps(document, indent=2) + "\n")
 
     def _scores_of(self, assessments: Iterable[Assessment]) -> Scores:
         return score(sum((item.confusion for item in assessments), Confusion.empty(self.legend)))

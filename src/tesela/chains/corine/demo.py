@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tesela.chains.demo import keep_simulated
-from tesela.io.manifest import write_whole
+from tesela.io.manifest import write_text
 from tesela.simulate.region.region import write_region
 from tesela.simulate.region.spectra import BANDS, SEASONS
 
@@ -100,6 +100,4 @@ def write_corine_demo(
         decoder=settings.decoder,
         epochs=settings.epochs,
     )
-    with write_whole(recipe) as part:
-        part.write_text(text, encoding="utf-8")
-    return recipe
+    return write_text(recipe, text)

@@ -8,7 +8,6 @@ from typing import Literal
 from pydantic import ValidationInfo, model_validator
 
 from tesela.chains.scene_recipe import SceneRecipe
-from tesela.core.errors import TeselaError
 from tesela.core.legend import Legend
 from tesela.recipes.sections import (
     AssessmentSection,
@@ -42,12 +41,7 @@ class CorineRecipe(SceneRecipe):
 
     @model_validator(mode="after")
     def _crosswalk_leads_to_the_legend(self, info: ValidationInfo) -> CorineRecipe:
-        folder = recipe_folder(info)
-        if folder is not None:
-            try:
-                self.reference.load_crosswalk(self.load_legend(folder), folder)
-            except TeselaError as error:
-                raise ValueError(f"reference.crosswalk: {error}") from None
+        self.reference.check_crosswalk(self.legend, recipe_folder(info))
         return self
 
     def load_legend(self, folder: Path | None) -> Legend:

@@ -15,7 +15,7 @@ from tesela.chains.metrics import Metric
 from tesela.chains.scenes import SceneChain
 from tesela.chains.targets import Target, Training
 from tesela.core.errors import RecipeError, join_words
-from tesela.io.manifest import write_whole
+from tesela.io.manifest import write_text
 from tesela.io.maps import ClassMap, open_map
 from tesela.labels.siose import label_sheet
 from tesela.recipes.sections import SceneSection, legend_file
@@ -156,8 +156,7 @@ class LulucfChain(SceneChain[LulucfRecipe]):
             if expert.parent is not None:
                 lines += [f"parent = {json.dumps(expert.parent)}", f"classes = {json.dumps(expert.classes)}"]
                 lines += [f"min_confidence = {expert.min_confidence}"]
-        with write_whole(file) as part:
-            part.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        write_text(file, "\n".join(lines) + "\n")
         return file
 
     def assess(self) -> Sequence[Path]:

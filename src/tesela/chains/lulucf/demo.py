@@ -10,7 +10,7 @@ import numpy as np
 
 from tesela.chains.demo import keep_simulated
 from tesela.io.legends import load_legend
-from tesela.io.manifest import write_whole
+from tesela.io.manifest import write_text
 from tesela.io.scenes import SceneReader, open_scene
 from tesela.labels.siose import label_siose
 from tesela.patches.table import PatchTable, make_patches
@@ -102,9 +102,7 @@ def write_lulucf_demo(
         decoder=settings.decoder,
         epochs=settings.epochs,
     )
-    with write_whole(recipe) as part:
-        part.write_text(text, encoding="utf-8")
-    return recipe
+    return write_text(recipe, text)
 
 
 def review_sheet(files: SheetFiles, *, size_px: int) -> PatchTable:

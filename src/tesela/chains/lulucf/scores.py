@@ -20,7 +20,7 @@ from tesela.chains.lulucf.table import Row, Table
 from tesela.chains.targets import AREAS, area_of, evaluated_split
 from tesela.core.grid import windows
 from tesela.core.legend import IGNORE, NODATA, Legend
-from tesela.io.manifest import write_whole
+from tesela.io.manifest import write_text
 from tesela.io.maps import ClassMap, MapReader, MapWriter, open_map
 from tesela.mapping.cascade import Cascade, read_cascade
 from tesela.models.expert import Expert, load_expert
@@ -76,8 +76,7 @@ def assess_chain(chain: LulucfChain) -> list[Path]:
         "maps": [str(path) for path in maps],
         "reports": [str(path) for path in (*pages[:1], *reports)],
     }
-    with write_whole(chain.summary_file) as part:
-        part.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    write_text(chain.summary_file, json.dumps(document, indent=2) + "\n")
     return [*pages, *reports, *(Path(item.path) for item in references.values()), chain.summary_file]
 
 

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from tesela.assessment.scores import Scores
 from tesela.chains.metrics import Metric
-from tesela.io.manifest import write_whole
+from tesela.io.manifest import write_text
 from tesela.pages.environment import page_environment
 
 _SCORES = {"accuracy": "pixel accuracy", "miou": "mIoU", "macro_f1": "macro F1"}
@@ -144,10 +144,8 @@ class Table:
     def write(self, folder: Path, *, title: str, facts: Mapping[str, str]) -> list[Path]:
         """Write ``table.html``, one page that opens offline, and ``table.json``."""
         page, numbers = folder / "table.html", folder / "table.json"
-        with write_whole(page) as part:
-            part.write_text(self.to_html(title=title, facts=facts), encoding="utf-8")
-        with write_whole(numbers) as part:
-            part.write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
+        write_text(page, self.to_html(title=title, facts=facts))
+        write_text(numbers, json.dumps(self.to_dict(), indent=2) + "\n")
         return [page, numbers]
 
     def to_html(self, *, title: str, facts: Mapping[str, str]) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tesela.chains.demo import keep_simulated
-from tesela.io.manifest import write_whole
+from tesela.io.manifest import write_text
 from tesela.simulate.region.modis import CLIMATE, write_coarse_region
 
 
@@ -85,6 +85,4 @@ def write_unmixing_demo(
         block=f"{settings.block_m:.0f}",
         epochs=settings.epochs,
     )
-    with write_whole(recipe) as part:
-        part.write_text(text, encoding="utf-8")
-    return recipe
+    return write_text(recipe, text)

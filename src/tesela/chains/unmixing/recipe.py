@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, model_validator
 
-from tesela.core.errors import TeselaError
 from tesela.core.legend import Legend
 from tesela.recipes.schema import Recipe
 from tesela.recipes.sections import (
@@ -141,12 +140,7 @@ class UnmixingRecipe(Recipe):
 
     @model_validator(mode="after")
     def _crosswalk_leads_to_the_legend(self, info: ValidationInfo) -> UnmixingRecipe:
-        folder = recipe_folder(info)
-        if folder is not None:
-            try:
-                self.reference.load_crosswalk(self.load_legend(folder), folder)
-            except TeselaError as error:
-                raise ValueError(f"reference.crosswalk: {error}") from None
+        self.reference.check_crosswalk(self.legend, recipe_folder(info))
         return self
 
     def load_legend(self, folder: Path | None) -> Legend:

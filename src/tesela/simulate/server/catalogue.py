@@ -17,7 +17,7 @@ from odc.geo.geobox import GeoBox
 
 from tesela.core.errors import InputError, unknown_name
 from tesela.core.grid import bounds_in
-from tesela.io.manifest import write_whole
+from tesela.io.manifest import write_text
 from tesela.io.raster import raster_crs
 from tesela.simulate.region.landscape import make_landscape
 from tesela.simulate.region.sensors import simulate_image
@@ -165,8 +165,7 @@ def write_static_catalogue(folder: str | Path) -> Path:
         "description": "Images of a virtual region",
         "links": [{"rel": "root", "href": "./catalog.json"}, *links],
     }
-    with write_whole(root / "catalog.json") as part:
-        part.write_text(json.dumps(document, indent=1), encoding="utf-8")
+    write_text(root / "catalog.json", json.dumps(document, indent=1))
     return root / "catalog.json"
 
 
@@ -280,8 +279,7 @@ def _write_document(
         "assets": assets,
         "links": [],
     }
-    with write_whole(root / "items" / f"{name}.json") as part:
-        part.write_text(json.dumps(item, indent=1), encoding="utf-8")
+    write_text(root / "items" / f"{name}.json", json.dumps(item, indent=1))
     return item
 
 

@@ -17,7 +17,7 @@ from tesela.core.grid import window_grid
 from tesela.io.cube import Cube, open_cube
 from tesela.io.cube_writer import CubeWriter, check_target
 from tesela.io.http import RetryPolicy
-from tesela.io.manifest import write_whole
+from tesela.io.manifest import write_text
 from tesela.io.parts import PartStore, run_tasks
 from tesela.io.remote import is_remote
 from tesela.io.sinusoidal import SINUSOIDAL, TILE_PX, modis_tile
@@ -266,8 +266,7 @@ def run_blocks(
     if not blocks:
         return
     listed = store.folder.resolve() / "composites.json"
-    with write_whole(listed) as part:
-        part.write_text(json.dumps([_document(item) for item in work.composites]), encoding="utf-8")
+    write_text(listed, json.dumps([_document(item) for item in work.composites]))
     task = _Task(replace(work, composites=()), str(listed), str(store.output.resolve()))
     run_tasks(address, blocks, partial(_make_block, task=task), store=store, advance=advance)
 

@@ -24,6 +24,25 @@ Stack = NDArray[np.uint16]
 Rule = Callable[[Stack, NDArray[np.float32]], NDArray[np.uint16]]
 """From a stack and the (observations, rows, cols) scores of its pixels to (bands, rows, cols)."""
 
+FAR_M = 1000.0
+"""Longest cloud distance that the rule `best` distinguishes; each tile is read with this margin."""
+
+
+@dataclass(frozen=True)
+class CompositeOptions:
+    """How observations become a mosaic."""
+
+    bands: tuple[str, ...]
+    rule: str
+    masked: tuple[int, ...]
+    """Classes of the mask that are left out."""
+    buffer_m: float = 60.0
+
+    @property
+    def reach_m(self) -> float:
+        """Distance within which a cloud can change the value of a pixel."""
+        return max(self.buffer_m, FAR_M) if self.rule == "best" else self.buffer_m
+
 
 @numba.njit(cache=True, nogil=True)
 def median(stack: Stack, score: NDArray[np.float32]) -> NDArray[np.uint16]:
@@ -121,26 +140,6 @@ def scores(
     """
     near = np.exp(-0.5 * (days / np.float32(half_days)) ** 2)
     return np.asarray(distance_m / np.float32(most_m) + near[:, np.newaxis, np.newaxis], np.float32)
-
-
-FAR_M = 1000.0
-"""Longest cloud distance that the rule `best` distinguishes; each tile is read with this margin."""
-
-
-@dataclass(frozen=True)
-class CompositeOptions:
-    """How observations become a mosaic."""
-
-    bands: tuple[str, ...]
-    rule: str
-    masked: tuple[int, ...]
-    """Classes of the mask that are left out."""
-    buffer_m: float = 60.0
-
-    @property
-    def reach_m(self) -> float:
-        """Distance within which a cloud can change the value of a pixel."""
-        return max(self.buffer_m, FAR_M) if self.rule == "best" else self.buffer_m
 
 
 @dataclass(frozen=True, eq=False)

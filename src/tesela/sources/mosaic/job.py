@@ -16,7 +16,7 @@ import numpy as np
 from tesela.core.grid import windows
 from tesela.core.publication import Publication
 from tesela.io.images import NOT_COUNTED, CountWriter, MosaicWriter
-from tesela.io.manifest import write_whole
+from tesela.io.manifest import write_text
 from tesela.io.parts import PartStore
 from tesela.io.remote import Rasters
 from tesela.io.stac_items import raster_item
@@ -262,8 +262,7 @@ class MosaicJob:
             for one in self.scenes.granules
             if one.link
         ]
-        with write_whole(self.item) as part:
-            part.write_text(json.dumps(item, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_text(self.item, json.dumps(item, indent=2, ensure_ascii=False) + "\n")
 
 
 def describe_area(area: Area) -> dict[str, object]:
