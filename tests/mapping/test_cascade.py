@@ -21,7 +21,7 @@ from tesela.mapping.cascade import Cascade, Gate, Member, read_cascade
 from tesela.mapping.cascade_map import predict_cascade, share_backbones
 from tesela.mapping.cascade_runner import SOFT_LEAST, CascadeRules
 from tesela.mapping.engines import make_engine
-from tesela.mapping.gates import assign_child
+from tesela.mapping.kernels import assign_child
 from tesela.mapping.shared_backbone import shared_stages
 from tesela.mapping.window_cover import WindowSizes, cover_mask, guess_costs, usual_costs
 from tesela.mapping.windows import Footprint, Strip, WindowPlan, make_strips

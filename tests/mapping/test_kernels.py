@@ -6,8 +6,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tesela.mapping.gates import assign_child, keep_parent, share_probability
-from tesela.mapping.kernels import pick_classes, scale_window, weigh_classes
+from tesela.mapping.kernels import (
+    assign_child,
+    keep_parent,
+    pick_classes,
+    scale_window,
+    share_probability,
+    weigh_classes,
+)
 
 VALUES = np.zeros(256, np.uint8)
 VALUES[:3] = 10, 20, 30

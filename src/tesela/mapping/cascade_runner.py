@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tesela.mapping.cascade import Cascade, Member
 from tesela.mapping.engines import KINDS, Engine
-from tesela.mapping.gates import assign_child, keep_parent, share_probability
+from tesela.mapping.kernels import assign_child, keep_parent, share_probability
 from tesela.mapping.reading import Scaler
 from tesela.mapping.shared_backbone import SharedBackboneEngine
 from tesela.mapping.window_cover import Tile, WindowSizes, cover_mask
