@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tesela.core.errors import InputError, join_words
-from tesela.io.manifest import write_whole
+from tesela.io.manifest import write_text
 from tesela.io.msmtu import BANDS
 
 _SCALE = 10_000.0
@@ -102,8 +102,7 @@ def write_timespec(series: LabelledSeries, folder: str | Path) -> Path:
                     },
                 }
             )
-        with write_whole(root / f"{k + 1}{name}.json") as part:
-            part.write_text(json.dumps({"Pixels": pixels}), encoding="utf-8")
+        write_text(root / f"{k + 1}{name}.json", json.dumps({"Pixels": pixels}))
     return root
 
 
@@ -163,9 +162,7 @@ def _read_months(parent: Path, files: Sequence[Path]) -> NDArray[np.float32]:
     for file in files:
         match = _MONTH.search(file.stem)
         if match is None:
-            raise InputError(
-                f"{file}: its name holds no month, such as 2000_03; other names beside it do."
-            )
+            raise InputError(f"{file}: its name holds no month, such as 2000_03; other names beside it do.")
         rows = _read_rows(file)
         bands = [name for name in rows[0] if _BAND.fullmatch((name or "").removeprefix("sur_"))]
         number = int(match[1]) * _MONTHS + int(match[2])
