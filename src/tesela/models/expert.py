@@ -37,7 +37,7 @@ class Expert:
     network: torch.nn.Module
 
     def scaled(self, images: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Scale images as the network was taught; see `ExpertHeader.scaled`."""
+        """Scale images as in training; see `ExpertHeader.scaled`."""
         return self.header.scaled(images)
 
 

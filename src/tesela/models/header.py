@@ -77,7 +77,7 @@ class ExpertHeader:
 
     def scaled(self, images: NDArray[np.floating]) -> NDArray[np.float32]:
         """
-        Scale images as the network was taught: ``(x - mean) / std``, and 0, the mean, where there is no data.
+        Scale images as in training: ``(x - mean) / std``, and 0, the mean, where there is no data.
 
         Parameters
         ----------

@@ -155,8 +155,8 @@ def default_features(
     by_name = {name.lower(): position for position, name in enumerate(bands)}
 
     def find(name: str, suffix: str) -> int | None:
-        found = (by_name.get(f"{other}{suffix}") for other in _NAMES[name])
-        return next((position for position in found if position is not None), None)
+        positions = (by_name.get(f"{other}{suffix}") for other in _NAMES[name])
+        return next((position for position in positions if position is not None), None)
 
     pairs = []
     for suffix in suffixes:

@@ -146,14 +146,27 @@ class ClassTrees(nn.Module):
             width = [(0, 0)] * (arrays[name].ndim - 1) + [(0, padded - made.classes)]
             arrays[name] = np.ascontiguousarray(np.pad(arrays[name], width))
         if made.form == "forest":
-            arrays["depth"] = np.array([made.depth], np.int32)
+            arrays |= _pack_forest(arrays)
         self._arrays = arrays
         return arrays
 
 
+def _pack_forest(arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Each node as one number (left child, feature, threshold), read at once; and the levels of each tree."""
+    left, own = arrays["left"].astype(np.int64), np.arange(len(arrays["left"]))
+    threshold = arrays["threshold"].astype(np.int64) & 0xFFFF
+    packed = (left << 32) | (arrays["feature"].astype(np.int64) << 16) | threshold
+    depth = np.zeros(len(left), np.int32)
+    for node in np.flatnonzero(left != own):  # children stand behind their parents
+        depth[left[node]] = depth[left[node] + 1] = depth[node] + 1
+    ends = np.append(arrays["root"][1:], len(left))
+    levels = [depth[start:end].max(initial=0) for start, end in zip(arrays["root"], ends, strict=True)]
+    return {"packed": packed, "levels": np.array(levels, np.int32)}
+
+
 _READ: dict[str, Sequence[str]] = {
     "boosting": ("feature", "threshold", "leaf", "baseline"),
-    "forest": ("feature", "threshold", "left", "root", "leaf", "baseline", "depth"),
+    "forest": ("packed", "root", "levels", "leaf", "baseline"),
 }
 """Buffers that a kernel reads, in its order."""
 
@@ -206,17 +219,21 @@ def _forest_kernel(padded: int) -> Any:
         return _KERNELS[key]
 
     @numba.njit(cache=True, nogil=True, error_model="numpy")
-    def run(layers, valid, table, first, out, feature, threshold, left, root, leaf, baseline, depth):  # type: ignore[no-untyped-def]
+    def run(layers, valid, table, first, out, packed, root, levels, leaf, baseline):  # type: ignore[no-untyped-def]
         rows, cols = out.shape[:2]
         features = np.empty((len(table), cols), np.int16)
         node = np.empty(_BLOCK, np.int32)
+        pixels = np.empty((_BLOCK, len(table)), np.int16)  # the features of one pixel lie together
         state = start_rows(layers, valid, table, first)
-        levels, trees = depth[0], len(root)
+        trees = len(root)
         for y in range(rows):
             next_row(layers, valid, table, first + y, state, features)
             for begin in range(0, cols, _BLOCK):
                 size = min(_BLOCK, cols - begin)
                 scores = out[y, begin : begin + size]
+                for i in range(size):
+                    for f in range(len(table)):
+                        pixels[i, f] = features[f, begin + i]
                 for i in range(size):
                     for k in range(padded):
                         scores[i, k] = 0
@@ -224,11 +241,12 @@ def _forest_kernel(padded: int) -> Any:
                     for i in range(size):
                         node[i] = root[tree]
                     for _ in range(
-                        levels
-                    ):  # leaves are their own left child, and nothing exceeds their threshold
+                        levels[tree]
+                    ):  # a leaf is its own left child, and no feature exceeds its threshold
                         for i in range(size):
-                            at = node[i]
-                            node[i] = left[at] + np.int32(features[feature[at], begin + i] > threshold[at])
+                            one = packed[node[i]]
+                            value = pixels[i, (one >> 16) & 0xFFFF]
+                            node[i] = np.int32(one >> 32) + np.int32(value > np.int16(one & 0xFFFF))
                     for i in range(size):
                         row = leaf[node[i]]
                         for k in range(padded):

@@ -100,7 +100,12 @@ def feature_rows(layers, valid, table, first, out):  # type: ignore[no-untyped-d
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def start_rows(layers, valid, table, first):  # type: ignore[no-untyped-def]
-    """Running sums of the columns over the rows before `first`, one entry for each layer and side that is needed."""
+    """
+    Running sums of the columns over the rows before `first`.
+
+    There is one sum for each layer and side that a mean or a deviation needs, one of squares where it is a deviation,
+    and one count of pixels with data for each side.
+    """
     rows, _, cols = layers.shape
     count = len(table)
     group = np.full(count, -1, np.int32)  # position of the sums that a feature reads
@@ -114,60 +119,92 @@ def start_rows(layers, valid, table, first):  # type: ignore[no-untyped-def]
             if group[f] < 0:
                 group[f] = sums
                 sums += 1
-    owner = np.empty(sums, np.int32)  # the first feature of each group
-    for f in range(count - 1, -1, -1):
+    layer_of = np.zeros(sums, np.int32)
+    half_of = np.zeros(sums, np.int32)
+    squared = np.zeros(sums, np.bool_)
+    side_of = np.zeros(sums, np.int32)
+    halves = np.zeros(sums, np.int32)
+    sides = 0
+    for f in range(count):
         if group[f] >= 0:
-            owner[group[f]] = f
+            s = group[f]
+            layer_of[s], half_of[s] = table[f, 0], table[f, 2] // 2
+            squared[s] |= table[f, 1] == 2
+    for s in range(sums):
+        side_of[s] = -1
+        for k in range(sides):
+            if halves[k] == half_of[s]:
+                side_of[s] = k
+        if side_of[s] < 0:
+            halves[sides] = half_of[s]
+            side_of[s] = sides
+            sides += 1
     total = np.zeros((sums, cols), np.int32)
     square = np.zeros((sums, cols), np.int64)
-    number = np.zeros((sums, cols), np.int32)
+    number = np.zeros((sides, cols), np.int32)
     for s in range(sums):
-        half = table[owner[s], 2] // 2
-        for y in range(max(0, first - half - 1), min(rows, first + half)):
-            if y >= first - half - 1:
-                _add_row(layers[y, table[owner[s], 0]], valid[y], 1, total[s], square[s], number[s])
-    return group, owner, total, square, number
+        for y in range(max(0, first - half_of[s] - 1), min(rows, first + half_of[s])):
+            _add_row(layers[y, layer_of[s]], valid[y], 1, total[s], square[s], squared[s])
+    for k in range(sides):
+        for y in range(max(0, first - halves[k] - 1), min(rows, first + halves[k])):
+            for x in range(cols):
+                number[k, x] += valid[y, x]
+    return group, (layer_of, half_of, side_of, squared), halves[:sides], total, square, number
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _add_row(values, there, sign, total, square, number):  # type: ignore[no-untyped-def]
+def _add_row(values, there, sign, total, square, squared):  # type: ignore[no-untyped-def]
     for x in range(len(values)):
-        value = np.int32(values[x]) * np.int32(there[x])
-        total[x] += sign * value
-        square[x] += sign * np.int64(value) * np.int64(value)
-        number[x] += sign * np.int32(there[x])
+        total[x] += sign * np.int32(values[x]) * np.int32(there[x])
+    if squared:
+        for x in range(len(values)):
+            value = np.int64(values[x]) * np.int64(there[x])
+            square[x] += sign * value * value
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def next_row(layers, valid, table, y, state, out):  # type: ignore[no-untyped-def]
     """Features of row `y`, (features, cols); rows come in order after `start_rows`."""
-    group, owner, total, square, number = state
+    group, of, halves, total, square, number = state
+    layer_of, half_of, side_of, squared = of
     rows, _, cols = layers.shape
-    means = np.empty((len(owner), cols), np.int16)
-    deviations = np.empty((len(owner), cols), np.int16)
-    run1, run2, run3 = (
-        np.zeros(cols + 1, np.int64),
-        np.zeros(cols + 1, np.int64),
-        np.zeros(cols + 1, np.int32),
-    )
-    for s in range(len(owner)):
-        layer, half = table[owner[s], 0], table[owner[s], 2] // 2
+    sums = len(layer_of)
+    means = np.empty((sums, cols), np.int16)
+    deviations = np.empty((sums, cols), np.int16)
+    weight = np.empty((len(halves), cols), np.float64)  # 1 / pixels with data in the window
+    run = np.zeros(cols + 1, np.int64)
+    squares = np.zeros(cols + 1, np.int64)
+    for k in range(len(halves)):
+        half = halves[k]
         if y + half < rows:
-            _add_row(layers[y + half, layer], valid[y + half], 1, total[s], square[s], number[s])
+            for x in range(cols):
+                number[k, x] += valid[y + half, x]
         if y - half - 1 >= 0:
-            _add_row(layers[y - half - 1, layer], valid[y - half - 1], -1, total[s], square[s], number[s])
+            for x in range(cols):
+                number[k, x] -= valid[y - half - 1, x]
         for x in range(cols):
-            run1[x + 1] = run1[x] + total[s, x]
-            run2[x + 1] = run2[x] + square[s, x]
-            run3[x + 1] = run3[x] + number[s, x]
+            run[x + 1] = run[x] + number[k, x]
         for x in range(cols):
-            low, high = max(0, x - half), min(cols, x + half + 1)
-            n = run3[high] - run3[low]
-            scale = 1.0 / max(n, 1)
-            mu = (run1[high] - run1[low]) * scale
-            spread = (run2[high] - run2[low]) * scale - mu * mu
-            means[s, x] = np.int16(np.rint(mu))
-            deviations[s, x] = np.int16(np.rint(np.sqrt(max(spread, 0.0))))
+            weight[k, x] = 1.0 / max(run[min(cols, x + half + 1)] - run[max(0, x - half)], 1)
+    for s in range(sums):
+        layer, half, share = layer_of[s], half_of[s], weight[side_of[s]]
+        if y + half < rows:
+            _add_row(layers[y + half, layer], valid[y + half], 1, total[s], square[s], squared[s])
+        if y - half - 1 >= 0:
+            _add_row(layers[y - half - 1, layer], valid[y - half - 1], -1, total[s], square[s], squared[s])
+        for x in range(cols):
+            run[x + 1] = run[x] + total[s, x]
+        for x in range(cols):
+            sum_of = run[min(cols, x + half + 1)] - run[max(0, x - half)]
+            means[s, x] = np.int16(np.rint(sum_of * share[x]))
+        if squared[s]:
+            for x in range(cols):
+                squares[x + 1] = squares[x] + square[s, x]
+            for x in range(cols):
+                low, high = max(0, x - half), min(cols, x + half + 1)
+                mean = (run[high] - run[low]) * share[x]
+                spread = (squares[high] - squares[low]) * share[x] - mean * mean
+                deviations[s, x] = np.int16(np.rint(np.sqrt(max(spread, 0.0))))
     for f in range(len(table)):
         layer, kind, half = table[f, 0], table[f, 1], table[f, 2] // 2
         row = out[f]

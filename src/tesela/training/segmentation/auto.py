@@ -154,7 +154,7 @@ def pool_weights(pixels: Sequence[ValidationPixels]) -> tuple[float, ...]:
 def choose_candidate(
     candidates: Sequence[Candidate], frequencies: NDArray[np.float64], *, settings: SegmentationSettings
 ) -> tuple[Candidate, list[dict[str, object]]]:
-    """The candidate to keep, and the table of what was tried; each is judged with its own best adjustment."""
+    """The candidate to keep, and the table of what was tried; each has its own best adjustment."""
     logs = log_frequencies(frequencies)
     counts, priors = [], []
     for item in candidates:
