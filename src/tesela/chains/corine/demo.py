@@ -61,6 +61,7 @@ min_labelled = 0.3
 fractions = [0.6, 0.15, 0.25]
 
 [training]
+model = "auto"
 encoder = "{encoder}"
 decoder = "{decoder}"
 epochs = {epochs}
