@@ -28,10 +28,12 @@ from tesela.chains.targets import follow_splits, take_qualities
 from tesela.comparison.compare import compare_recipe
 from tesela.core.errors import InputError, RecipeError
 from tesela.core.scene import Scene
+from tesela.io.images import write_bands
 from tesela.io.legends import load_legend
 from tesela.io.maps import MapReader, open_map
+from tesela.io.scenes import open_scene
 from tesela.mapping.cascade import Cascade, Gate, Member
-from tesela.models.expert import Expert, ExpertHeader
+from tesela.models.expert import Expert, ExpertHeader, read_header
 from tesela.models.segmentation.unet import UnetArchitecture
 from tesela.patches.table import PatchTable
 from tesela.recipes.schema import check_recipe
@@ -209,12 +211,18 @@ def test_one_recipe_makes_experts_cascade_map_and_table_and_then_rests(
     monkeypatch.setitem(lulucf_demo.SIZES, "small", size)
     file = lulucf_demo.write_lulucf_demo(tmp_path, size="small", seed=0)
     text = file.read_text(encoding="utf-8").replace('imbalance = ["loss", "none"]', 'imbalance = ["loss"]')
+    grid = open_scene(next((tmp_path / "sheet").glob("PNOA_*.tif"))).grid.zoom_out(4)
+    heights = np.random.default_rng(0).gamma(1, 5, (1, *grid.shape)).astype(np.float32)
+    write_bands(tmp_path / "ndsm.tif", heights, grid, names=("height",))
+    text += '[[layers]]\nname = "height"\npaths = ["ndsm.tif"]\nkind = "height"\n'
+    text += '[[layers]]\nname = "dem"\npaths = ["ndsm.tif"]\nkind = "elevation"\nderive = ["slope"]\n'
     file.write_text(text, encoding="utf-8")
     with recorded_reads(monkeypatch) as reads:
         done = run_recipe(file, quiet=True)
     assert keys_by_section(LulucfRecipe) - reads == NOT_READ, "the chain reads all keys"
     assert done.run.done == [
         "label",
+        "layers",
         "patches",
         "train-context",
         "train-canopy",
@@ -222,6 +230,8 @@ def test_one_recipe_makes_experts_cascade_map_and_table_and_then_rests(
         "map",
         "assess",
     ]
+    expert = read_header(tmp_path / "experts" / "loss" / "species" / "species.safetensors")
+    assert expert.bands[-2:] == ("height", "slope")
     table = Table.from_dict(json.loads((tmp_path / "report" / "table.json").read_text(encoding="utf-8")))
     assert table.names == ("context", "canopy", "species", "cascade")
     assert table.areas == ("test patches", "unbiased patches")
