@@ -48,8 +48,8 @@ from tesela.models.brits.network import Brits, Rits, months_since
 from tesela.models.brits.reference import brits_cost, reference_answer
 from tesela.models.expert import Expert, ExpertHeader
 from tesela.models.output import NetworkOutput
-from tesela.models.unmixing_header import SeriesScaling
 from tesela.models.unmixers import BritsArchitecture
+from tesela.models.unmixing_header import SeriesScaling
 from tesela.patches.pixels import NO_SPLIT, PixelTable, read_pixel_table
 
 STEPS, BANDS, CLASSES, LAYERS = 12, 7, 4, 9

@@ -43,8 +43,8 @@ from tesela.mapping.cascade import Cascade, Gate, Member
 from tesela.mapping.cascade_map import CascadePrediction
 from tesela.mapping.cascade_runner import CascadeRules
 from tesela.mapping.window_cover import WindowSizes
-from tesela.models.segmentation.unet import DECODER_CHANNELS, UnetArchitecture
 from tesela.models.expert import Expert, ExpertHeader
+from tesela.models.segmentation.unet import DECODER_CHANNELS, UnetArchitecture
 
 FIXED = {"engine": "torch", "precision": "bf16"}
 NARROW = (64, 48, 32, 16, 16)

@@ -60,8 +60,8 @@ def prepare(folder: Path) -> tuple[Path, Path]:
     import torch
 
     from mapping.work import header, write_texture
-    from tesela.models.segmentation.unet import UnetArchitecture
     from tesela.models.expert import Expert, save_expert
+    from tesela.models.segmentation.unet import UnetArchitecture
 
     architecture = UnetArchitecture(3, 12, encoder="resnet18", decoder_channels=(32, 16, 16, 8, 8))
     torch.manual_seed(0)

@@ -172,7 +172,9 @@ def single(**options: object) -> Maker:
 def ours(table: PixelTable, seed: int, epochs: int, kept: dict[str, Expert]) -> list[Expert]:
     """Mean of a dense and a convolutional network with neighbours, and of the forest with neighbours."""
     found = [
-        train_unmixing(table, UnmixingSettings(model="mlp", context=2, ensemble_size=3, epochs=epochs, seed=seed)),
+        train_unmixing(
+            table, UnmixingSettings(model="mlp", context=2, ensemble_size=3, epochs=epochs, seed=seed)
+        ),
         train_unmixing(table, UnmixingSettings(model="tempcnn", context=2, epochs=epochs, seed=seed)),
         kept["forest-1-100"],
     ]

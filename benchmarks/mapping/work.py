@@ -13,8 +13,8 @@ from rasterio.windows import Window
 
 from tesela.core.legend import LandClass, Legend
 from tesela.io.legends import load_legend
-from tesela.models.segmentation.unet import DECODER_CHANNELS, UnetArchitecture
 from tesela.models.expert import Expert, ExpertHeader, load_expert, save_expert
+from tesela.models.segmentation.unet import DECODER_CHANNELS, UnetArchitecture
 
 CLASSES = 12
 BANDS = ("B04", "B08", "B11")
