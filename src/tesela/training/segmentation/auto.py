@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import time
+import hashlib
+import json
+import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
 
@@ -38,8 +40,11 @@ _WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25)
 _SMALL_PIXELS = 3_000_000
 """Labelled training pixels below which the network is a small one."""
 
+_TREES_SHARE = 0.2
+"""Share of the budget in which trees must be grown."""
+
 _LEAST_BUDGET_S = 20.0
-"""A network is trained if this much of the budget is left."""
+"""A network is trained if its share of the budget is at least this."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,6 @@ class Candidate:
     name: str
     expert: Expert
     pixels: ValidationPixels
-    cpu_s: float
 
 
 def train_auto(
@@ -71,38 +75,36 @@ def train_auto(
     Parameters
     ----------
     settings : SegmentationSettings
-        With `budget` the network gets what the trees leave of it.
+        With `budget` the trees get a fifth of it, the network the rest.
     log_dir, quiet, fingerprints
         See `tesela.training.segmentation.train.train_segmentation`.
     """
     from tesela.training.segmentation.train import train_segmentation
 
     target = Path(out)
-    begun = time.process_time()
+    shares = _share_budget(settings.budget)
     trees = train_trees(
-        table, settings=replace(settings, model="boosting", prior=0.0), bands=bands, fingerprints=fingerprints
+        table,
+        settings=replace(settings, model="boosting", prior=0.0, budget=shares[0]),
+        bands=bands,
+        fingerprints=fingerprints,
     )
     standardisation = trees.header.standardisation
     pixels = validate_model(trees.network, table, standardisation, seed=settings.seed)
-    candidates = [Candidate("boosting", trees, pixels, time.process_time() - begun)]
-    left = parse_duration_s(settings.budget) - candidates[0].cpu_s if settings.budget else None
-    if left is None or left >= _LEAST_BUDGET_S:
-        begun = time.process_time()
-        network_file = target.parent / ".training" / f"{target.stem}.auto" / "network.safetensors"
-        chosen = replace(
-            _sized(settings, table), model="unet", prior=0.0, budget="" if left is None else f"{left:.0f} s"
-        )
+    candidates = [Candidate("boosting", trees, pixels)]
+    if not settings.budget or parse_duration_s(shares[1]) >= _LEAST_BUDGET_S:
+        network_file = _folder(target, table, settings, bands) / "network.safetensors"
+        chosen = replace(_sized(settings, table), model="unet", prior=0.0, budget=shares[1])
         if not network_file.exists():
             train_segmentation(
                 table, network_file, settings=chosen, bands=bands, log_dir=log_dir, quiet=quiet
             )
         network = load_expert(network_file)
         pixels = validate_model(network.network, table, standardisation, seed=settings.seed)
-        seconds = time.process_time() - begun
-        candidates.append(Candidate("unet", network, pixels, seconds))
+        candidates.append(Candidate("unet", network, pixels))
         fused = fuse_experts([trees, network], [item.pixels for item in candidates], settings.seed)
         pixels = validate_model(fused.network, table, standardisation, seed=settings.seed)
-        candidates.append(Candidate("unet x boosting", fused, pixels, seconds + candidates[0].cpu_s))
+        candidates.append(Candidate("unet x boosting", fused, pixels))
     winner, tried = choose_candidate(candidates, class_frequencies(table), settings=settings)
     header = replace(
         winner.expert.header,
@@ -113,7 +115,8 @@ def train_auto(
         Expert(header, winner.expert.network), table=table, settings=settings, pixels=winner.pixels
     )
     save_expert(target, expert)
-    _remove(target.parent / ".training" / f"{target.stem}.auto")
+    for folder in (target.parent / ".training").glob(f"{target.stem}.auto-*"):
+        shutil.rmtree(folder, ignore_errors=True)
     return target
 
 
@@ -154,7 +157,7 @@ def pool_weights(pixels: Sequence[ValidationPixels]) -> tuple[float, ...]:
 def choose_candidate(
     candidates: Sequence[Candidate], frequencies: NDArray[np.float64], *, settings: SegmentationSettings
 ) -> tuple[Candidate, list[dict[str, object]]]:
-    """The candidate to keep, and the table of what was tried; each has its own best adjustment."""
+    """The candidate to keep, the cheapest first, and the table of what was tried; each has its own best adjustment."""
     logs = log_frequencies(frequencies)
     counts, priors = [], []
     for item in candidates:
@@ -165,7 +168,7 @@ def choose_candidate(
         counts.append(item.pixels.counts((item.pixels.scores - np.float32(strength) * logs).argmax(1)))
     results = [objective_of(item.sum(0), settings.objective) for item in counts]
     good = [k for k, result in enumerate(results) if result >= max(results) - TOLERANCE]
-    winner = min(good, key=lambda k: candidates[k].cpu_s)
+    winner = min(good)
     tried: list[dict[str, object]] = []
     for k, item in enumerate(candidates):
         total = counts[k].sum(0)
@@ -176,7 +179,6 @@ def choose_candidate(
             {
                 "model": item.name,
                 "summary": item.expert.header.architecture.summary,
-                "cpu_s": round(item.cpu_s, 1),
                 "prior": priors[k],
                 "accuracy": round(objective_of(total, "accuracy"), 4),
                 "macro_f1": round(objective_of(total, "macro_f1"), 4),
@@ -185,6 +187,14 @@ def choose_candidate(
             }
         )
     return candidates[winner], tried
+
+
+def _share_budget(budget: str) -> tuple[str, str]:
+    """Budgets of the trees and of the network; empty where there is none."""
+    if not budget:
+        return "", ""
+    seconds = parse_duration_s(budget)
+    return f"{_TREES_SHARE * seconds:.0f} s", f"{(1 - _TREES_SHARE) * seconds:.0f} s"
 
 
 def _sized(settings: SegmentationSettings, table: PatchTable) -> SegmentationSettings:
@@ -201,7 +211,11 @@ def _sized(settings: SegmentationSettings, table: PatchTable) -> SegmentationSet
     return replace(settings, encoder="resnet18", decoder="small")
 
 
-def _remove(folder: Path) -> None:
-    import shutil
-
-    shutil.rmtree(folder, ignore_errors=True)
+def _folder(
+    target: Path, table: PatchTable, settings: SegmentationSettings, bands: Sequence[str] | None
+) -> Path:
+    """Where the network is kept until the choice is made; other settings or patches have another folder."""
+    rows = table.frame[["patch_id", "split"]].to_numpy(str).tolist()
+    work = json.dumps([asdict(settings), table.size_px, list(bands or ()), rows], sort_keys=True)
+    digest = hashlib.sha256(work.encode()).hexdigest()[:12]
+    return target.parent / ".training" / f"{target.stem}.auto-{digest}"
