@@ -149,7 +149,7 @@ def default_features(
     --------
     >>> spec = default_features(("red", "nir"), sides_px=(3,))
     >>> spec.differences, len(spec.features), spec.margin_px
-    (((1, 0),), 17, 1)
+    (((1, 0),), 18, 1)
     """
     suffixes = dict.fromkeys(name[len(name.split("_")[0]) :].lower() for name in bands)
     by_name = {name.lower(): position for position, name in enumerate(bands)}
