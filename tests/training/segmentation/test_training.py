@@ -274,7 +274,7 @@ def test_a_bar_shows_the_scores_unless_quiet(
 
 
 def test_patches_of_a_wrong_size_or_without_validation_are_refused(table: PatchTable, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="50 px wide, but network 'unet' needs a multiple of 32 px"):
+    with pytest.raises(InputError, match="50 px wide, but model 'unet' needs a multiple of 32 px"):
         train_segmentation(replace(table, size_px=50), tmp_path / "a.safetensors", settings=QUICK)
     only_train = table.with_splits(["train"] * len(table))
     with pytest.raises(InputError, match="No patch is in split 'val'"):

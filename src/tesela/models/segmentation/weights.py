@@ -256,7 +256,7 @@ def pretrained_weights(encoder: str, name: str) -> dict[str, torch.Tensor]:
             donor = smp.encoders.get_encoder(encoder, in_channels=3, weights=options)
     except (OSError, RuntimeError, ValueError) as error:
         plain = encoder.removeprefix("tu-")
-        if has_packaged_weights(encoder):
+        if _is_packaged(encoder):
             offline = "Install tesela's extra 'start', which holds them; or fetch"
         else:
             offline = f"Take encoder '{START_ENCODER}' with tesela's extra 'start', which holds its weights; or fetch"
@@ -271,7 +271,7 @@ def pretrained_weights(encoder: str, name: str) -> dict[str, torch.Tensor]:
 
 def packaged_weights(encoder: str) -> dict[str, torch.Tensor] | None:
     """ImageNet weights of an encoder under timm's names, from an installed package; None if there is no such one."""
-    if not has_packaged_weights(encoder):
+    if not _is_packaged(encoder):
         return None
     try:
         file = importlib.resources.files(START_PACKAGE) / _START_FILE
@@ -285,8 +285,12 @@ def packaged_weights(encoder: str) -> dict[str, torch.Tensor] | None:
 
 def has_packaged_weights(encoder: str) -> bool:
     """Whether an installed package holds ImageNet weights of an encoder."""
-    named = encoder.removeprefix("tu-") in (START_ENCODER, f"{START_ENCODER}.in1k")
-    return named and importlib.util.find_spec(START_PACKAGE) is not None
+    return _is_packaged(encoder) and importlib.util.find_spec(START_PACKAGE) is not None
+
+
+def _is_packaged(encoder: str) -> bool:
+    """Whether the extra `start` holds ImageNet weights of an encoder."""
+    return encoder.removeprefix("tu-") in (START_ENCODER, f"{START_ENCODER}.in1k")
 
 
 def _timm_name(name: str, *, expanded: Set[str]) -> str:
