@@ -184,29 +184,37 @@ def _boosting_kernel(padded: int) -> Any:
         rows, cols = out.shape[:2]
         trees, depth = feature.shape
         features = np.empty((len(table), cols), np.int16)
-        place = np.empty(_BLOCK, np.int16)
+        place = np.empty(_BLOCK, np.uint8)  # unsigned: no index is checked for counting from the end
+        block = np.zeros((len(table), _BLOCK), np.int16)
+        scores = np.empty((_BLOCK, padded), np.float32)
         state = start_rows(layers, valid, table, first)
         for y in range(rows):
             next_row(layers, valid, table, first + y, state, features)
             for begin in range(0, cols, _BLOCK):
                 size = min(_BLOCK, cols - begin)
-                scores = out[y, begin : begin + size]
-                for i in range(size):
+                for f in range(len(table)):
+                    row = features[f]
+                    for i in range(size):
+                        block[f, i] = row[begin + i]
+                for i in range(_BLOCK):
                     for k in range(padded):
                         scores[i, k] = baseline[k]
                 for tree in range(trees):
-                    for i in range(size):
+                    for i in range(_BLOCK):
                         place[i] = 0
                     for level in range(depth):
-                        values = features[feature[tree, level], begin : begin + size]
-                        least, bit = threshold[tree, level], np.int16(1 << level)
-                        for i in range(size):
-                            place[i] |= bit if values[i] > least else np.int16(0)
+                        values, least = block[feature[tree, level]], threshold[tree, level]
+                        bit = np.uint8(1 << level)
+                        for i in range(_BLOCK):
+                            place[i] |= bit if values[i] > least else np.uint8(0)
                     leaves = leaf[tree]
-                    for i in range(size):
-                        row = leaves[place[i]]
+                    for i in range(_BLOCK):
+                        chosen = leaves[place[i]]
                         for k in range(padded):
-                            scores[i, k] += row[k]
+                            scores[i, k] += chosen[k]
+                for i in range(size):
+                    for k in range(padded):
+                        out[y, begin + i, k] = scores[i, k]
 
     _KERNELS[key] = run
     return run
@@ -223,6 +231,7 @@ def _forest_kernel(padded: int) -> Any:
         rows, cols = out.shape[:2]
         features = np.empty((len(table), cols), np.int16)
         node = np.empty(_BLOCK, np.int32)
+        scores = np.empty((_BLOCK, padded), np.float32)
         pixels = np.empty((_BLOCK, len(table)), np.int16)  # the features of one pixel lie together
         state = start_rows(layers, valid, table, first)
         trees = len(root)
@@ -230,7 +239,6 @@ def _forest_kernel(padded: int) -> Any:
             next_row(layers, valid, table, first + y, state, features)
             for begin in range(0, cols, _BLOCK):
                 size = min(_BLOCK, cols - begin)
-                scores = out[y, begin : begin + size]
                 for i in range(size):
                     for f in range(len(table)):
                         pixels[i, f] = features[f, begin + i]
@@ -248,13 +256,13 @@ def _forest_kernel(padded: int) -> Any:
                             value = pixels[i, (one >> 16) & 0xFFFF]
                             node[i] = np.int32(one >> 32) + np.int32(value > np.int16(one & 0xFFFF))
                     for i in range(size):
-                        row = leaf[node[i]]
+                        at = node[i]
                         for k in range(padded):
-                            scores[i, k] += row[k]
+                            scores[i, k] += leaf[at, k]
                 for i in range(size):
                     for k in range(padded):
                         mean = max(scores[i, k] / trees, np.float32(1e-6))
-                        scores[i, k] = np.log(mean) + baseline[k]
+                        out[y, begin + i, k] = np.log(mean) + baseline[k]
 
     _KERNELS[key] = run
     return run
