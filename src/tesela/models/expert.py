@@ -41,6 +41,11 @@ class Expert:
         return self.header.scaled(images)
 
 
+def log_frequencies(frequencies: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Logarithms; 0 for a class without training pixels, which no adjustment may raise."""
+    return np.where(frequencies > 0, np.log(np.maximum(frequencies, 1e-9)), 0).astype(np.float32)
+
+
 def with_prior(expert: Expert, strength: float) -> Expert:
     """
     The expert with another strength of its logit adjustment by class frequencies.
@@ -60,9 +65,8 @@ def with_prior(expert: Expert, strength: float) -> Expert:
             "This expert does not hold the class frequencies of its training, so its prior cannot be changed. Train "
             "it again, or leave out --prior."
         )
-    shares = np.array(header.frequencies)
-    logs = np.where(shares > 0, np.log(np.maximum(shares, 1e-9)), 0)
-    add(torch.from_numpy(((header.prior - strength) * logs).astype(np.float32)))
+    logs = log_frequencies(np.array(header.frequencies))
+    add(torch.from_numpy(np.float32(header.prior - strength) * logs))
     return Expert(replace(header, prior=strength), network)
 
 

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from tesela.core.units import parse_duration_s
-from tesela.models.expert import Expert, load_expert, save_expert
+from tesela.models.expert import Expert, load_expert, log_frequencies, save_expert
 from tesela.models.segmentation.fused import FusedArchitecture, Member
 from tesela.models.segmentation.fused_network import FusedNetwork
 from tesela.models.segmentation.weights import has_packaged_weights
@@ -29,7 +29,6 @@ from tesela.training.segmentation.validation import (
     bootstrap_difference,
     choose_prior,
     class_frequencies,
-    log_frequencies,
     objective_of,
     validate_model,
 )

@@ -8,7 +8,9 @@ from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from tesela.models.expert import Expert, with_prior
+import numpy as np
+
+from tesela.models.expert import Expert, log_frequencies, with_prior
 from tesela.patches.table import PatchTable
 from tesela.training.segmentation.settings import SegmentationSettings
 from tesela.training.segmentation.task import validation_scores
@@ -55,7 +57,8 @@ def adjust_expert(
     if strength == 0:
         return expert
     adjusted = with_prior(expert, strength)
-    shifted = validate_model(adjusted.network, table, header.standardisation, seed=settings.seed)
+    moved = pixels.scores - np.float32(strength) * log_frequencies(frequencies)
+    shifted = replace(pixels, scores=moved)
     return Expert(
         replace(adjusted.header, scores=dict(header.scores) | scores_of(shifted, codes=header.legend.codes)),
         adjusted.network,

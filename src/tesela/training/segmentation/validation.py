@@ -11,6 +11,7 @@ from torch import nn
 
 from tesela.core.legend import IGNORE
 from tesela.core.standardisation import Standardisation
+from tesela.models.expert import log_frequencies
 from tesela.patches.dataset import PatchDataset
 from tesela.patches.table import PatchTable
 
@@ -87,11 +88,6 @@ def class_frequencies(table: PatchTable, split: str = "train") -> NDArray[np.flo
     """Share of each class among the labelled pixels of a split."""
     shares = table.of_split(split)[table.share_columns].to_numpy(float).sum(axis=0)
     return np.asarray(shares / max(shares.sum(), 1e-12))
-
-
-def log_frequencies(frequencies: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Logarithms; 0 for a class without training pixels, which no adjustment may raise."""
-    return np.where(frequencies > 0, np.log(np.maximum(frequencies, 1e-9)), 0).astype(np.float32)
 
 
 def objective_of(counts: NDArray[np.int64], objective: str) -> float:
