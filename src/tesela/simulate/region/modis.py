@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,8 +23,8 @@ from tesela.io.sinusoidal import modis_grid
 from tesela.simulate.noise import fractal
 from tesela.simulate.region.landscape import Landscape, make_landscape
 from tesela.simulate.region.sensors import simulate_image
-from tesela.simulate.region.spectra import BANDS, SEASONS
-from tesela.simulate.region.surface import lay_surface
+from tesela.simulate.region.spectra import BANDS, KINDS, MATERIALS, REFLECTANCE, SEASONS
+from tesela.simulate.region.surface import Surface, lay_surface
 
 _MODIS = (
     {"B04": 1.0},
@@ -36,8 +37,24 @@ _MODIS = (
 )
 """Each MODIS band as a mixture of the bands of the virtual region; 1240 nm lies between two."""
 
-_MID_DAYS = (105.0, 196.0, 258.0)
-"""Day of year of the three seasons of the region: April, July, September."""
+_MID_DAYS = (15.0, 105.0, 196.0, 258.0)
+"""Day of year of the four seasons: January, April, July, September."""
+
+_WINTER: dict[str, tuple[str, float, str]] = {
+    "cereal": ("grass", 0.45, "soil"),
+    "fallow": ("grass", 0.30, "soil"),
+    "sunflower": ("stubble", 0.20, "soil"),
+    "maize": ("stubble", 0.35, "soil"),
+    "alfalfa": ("grass", 0.35, "soil"),
+    "vegetables": ("crop", 0.25, "soil"),
+    "vine": ("grass", 0.25, "soil"),
+    "orchard": ("grass", 0.40, "soil"),
+    "meadow": ("grass", 0.70, "soil"),
+    "grassland": ("grass", 0.45, "soil"),
+    "broadleaf": ("stubble", 0.60, "shrub"),
+    "garden": ("grass", 0.55, "soil"),
+}
+"""Cover, its share and what is below it in January, by kind; the other kinds look as in April."""
 
 _DRYNESS = (0.22, -0.12, 0.10, 0.14, -0.02, 0.18, 0.26)
 """Increase of the brightness of each band where rain is half of the average."""
@@ -52,7 +69,7 @@ class CoarseView:
 
     grid: GeoBox
     seasons: NDArray[np.float32]
-    """(3, 7, rows, cols) reflectance in April, July and September; NaN at the edge of the region."""
+    """(4, 7, rows, cols) reflectance in January, April, July and September; NaN at the edge of the region."""
     altitude_m: NDArray[np.float32]
     rain_mm: NDArray[np.float32]
     late_days: NDArray[np.float32]
@@ -85,8 +102,10 @@ def view_coarsely(landscape: Landscape, grid: GeoBox) -> CoarseView:
     seasons = []
     for season in SEASONS:
         image = simulate_image(landscape, season, surface=surface, clouds="none")
-        fine = np.tensordot(mixing, image.values.astype(np.float32) / np.float32(10_000), axes=1)
-        seasons.append(cells.mix(fine))
+        bands = image.values.astype(np.float32) / np.float32(10_000)
+        if season == "april":
+            seasons.append(cells.mix(np.tensordot(mixing, _winter(bands, surface), axes=1)))
+        seasons.append(cells.mix(np.tensordot(mixing, bands, axes=1)))
     altitude = cells.mix(landscape.altitude_m[np.newaxis])[0]
     rng = np.random.default_rng([landscape.seed, 30])
     shape = (int(grid.shape[0]), int(grid.shape[1]))
@@ -96,6 +115,18 @@ def view_coarsely(landscape: Landscape, grid: GeoBox) -> CoarseView:
     return CoarseView(
         grid, np.stack(seasons), altitude, np.asarray(rain, np.float32), np.asarray(late, np.float32)
     )
+
+
+def _winter(april: NDArray[np.float32], surface: Surface) -> NDArray[np.float32]:
+    """(bands, rows, cols) reflectance in January: fields are sown or bare, and trees without leaves."""
+    number = {name: k for k, name in enumerate(MATERIALS)}
+    out = april.copy()
+    for kind, (top, share, below) in _WINTER.items():
+        here = surface.kind == KINDS.index(kind)
+        ground = surface.soil[here] if below == "soil" else np.full(int(here.sum()), number[below])
+        hidden = np.clip(share * (1 + np.float32(0.5) * surface.vigour[here]), 0, 1)
+        out[:, here] = (hidden * REFLECTANCE[number[top]][:, None]) + (1 - hidden) * REFLECTANCE[ground].T
+    return out
 
 
 class _Response:
@@ -145,14 +176,15 @@ class _Response:
 
 
 def _season_weights(day: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(3, rows, cols) part of each season on a day, linear between their middles, round the year."""
-    anchors = np.array([_MID_DAYS[2] - 365, *_MID_DAYS, _MID_DAYS[0] + 365])
-    owner = np.array([2, 0, 1, 2, 0])
+    """(4, rows, cols) part of each season on a day, linear between their middles, round the year."""
+    count = len(_MID_DAYS)
+    anchors = np.array([_MID_DAYS[-1] - 365, *_MID_DAYS, _MID_DAYS[0] + 365])
+    owner = np.array([count - 1, *range(count), 0])
     date = (day - anchors[0]) % 365 + anchors[0]
-    right = np.clip(np.searchsorted(anchors, date, side="right"), 1, 4)
+    right = np.clip(np.searchsorted(anchors, date, side="right"), 1, count + 1)
     part = (date - anchors[right - 1]) / (anchors[right] - anchors[right - 1])
-    out = np.zeros((3, *day.shape), np.float32)
-    for season in range(3):
+    out = np.zeros((count, *day.shape), np.float32)
+    for season in range(count):
         out[season] += np.where(owner[right - 1] == season, 1 - part, 0)
         out[season] += np.where(owner[right] == season, part, 0)
     return out
@@ -169,6 +201,9 @@ CLIMATE = ("precipitation", "evapotranspiration", "temperature_ave", "temperatur
 
 _CLOUDY = (0.55, 0.50, 0.50, 0.45, 0.35, 0.20, 0.08, 0.10, 0.25, 0.40, 0.50, 0.55)
 """Share of the area under clouds in a composite, by month."""
+
+_LASTING = 0.85
+"""Part of the variance of clouds that is the same all month: weather and relief keep some areas hidden for weeks."""
 
 _FILL = -28_672
 _CLEAR, _CLOUD = 0b01_001_000, 0b01_001_001
@@ -199,7 +234,8 @@ def write_coarse_region(
     Make a landscape and write a year of its MODIS images.
 
     Cells mix the pixels of the known truth through the response of the sensor. Clouds come in blocks, mostly in
-    winter; band 6 of Aqua misses every fourth row, as in reality. Seasons come later with altitude and dry land is
+    winter, and may stay for a whole month, which leaves a gap; band 6 of Aqua misses every fourth row, as in reality.
+    In January fields are sown or bare and trees without leaves. Seasons come later with altitude and dry land is
     brighter, which makes elevation and climate useful. All numbers are ours.
 
     Parameters
@@ -229,22 +265,42 @@ def write_coarse_region(
 
 def _write_composites(folder: Path, view: CoarseView, *, seed: int, year: int) -> tuple[Path, ...]:
     rng = np.random.default_rng([seed, 31])
+    shape = (int(view.grid.shape[0]), int(view.grid.shape[1]))
+    cell_m = abs(float(view.grid.resolution.x))
+    lasting = [
+        fractal(
+            np.random.default_rng([seed, 33, month]),
+            shape,
+            pixel_m=cell_m,
+            longest_m=16_000,
+            shortest_m=1_500,
+        )
+        for month in range(1, 13)
+    ]
     made = []
     for start in range(1, 366, 8):
         first = datetime.date(year, 1, 1) + datetime.timedelta(days=start - 1)
         for satellite in ("MOD", "MYD"):
-            layers = _composite(view, rng, satellite=satellite, start=start, month=first.month)
+            stay = lasting[first.month - 1]
+            layers = _composite(view, rng, stay, satellite=satellite, start=start, month=first.month)
             path = folder / f"{satellite}09A1_{first:%Y_%m_%d}.tif"
             made.append(write_bands(path, layers, view.grid, names=LAYERS, date=f"{first}"))
     return tuple(made)
 
 
 def _composite(
-    view: CoarseView, rng: np.random.Generator, *, satellite: str, start: int, month: int
+    view: CoarseView,
+    rng: np.random.Generator,
+    lasting: NDArray[np.float32],
+    *,
+    satellite: str,
+    start: int,
+    month: int,
 ) -> NDArray[np.int32]:
     shape = (int(view.grid.shape[0]), int(view.grid.shape[1]))
     cell_m = abs(float(view.grid.resolution.x))
-    field = fractal(rng, shape, pixel_m=cell_m, longest_m=16_000, shortest_m=1_500)
+    passing = fractal(rng, shape, pixel_m=cell_m, longest_m=16_000, shortest_m=1_500)
+    field = np.float32(math.sqrt(_LASTING)) * lasting + np.float32(math.sqrt(1 - _LASTING)) * passing
     hidden = field > np.quantile(field, 1 - _CLOUDY[month - 1])
     days = start + np.minimum(rng.integers(0, 8, (shape[0] // 6 + 1, shape[1] // 6 + 1)), max(0, 365 - start))
     seen = np.kron(days, np.ones((6, 6), np.int64))[: shape[0], : shape[1]]
