@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
 def scale_window(
     raw: NDArray[np.generic],
     corner: tuple[int, int],
@@ -17,6 +16,7 @@ def scale_window(
     nodata: NDArray[np.float64],
     out: NDArray[np.float32],
     valid: NDArray[np.bool_],
+    groups: NDArray[np.int64] | None = None,
 ) -> int:
     """
     Cut a window from stored numbers, standardise it for the network, and mark its valid pixels.
@@ -28,46 +28,73 @@ def scale_window(
     corner : (int, int)
         Row and column of the window in `raw`; the window may reach past the end.
     bands : (bands,) array of int64
-        Layers of `raw` that the network takes, in its order.
+        Layers of `raw` that the network takes, in its order; -1 for one that the scene lacks.
     gain, bias : (bands,) arrays of float32
         Standardised = raw x gain + bias, see `tesela.core.standardisation`.
     nodata : (bands,) array of float64
         Nodata number, NaN for none; numbers that are not finite are never valid.
     out : (height, width, bands) array of float32
-        Filled; 0 where a number is not valid and past the end.
+        Filled; 0 where a number of the date is not valid and past the end.
     valid : (height, width) array of bool
-        Filled: True where all bands are valid.
+        Filled: True where all static bands and all bands of one date at least are valid.
+    groups : (bands,) array of int64, optional
+        Number of the date of each band, -1 for a static one; default: all are of one date.
 
     Returns
     -------
     int
         Number of valid pixels.
     """
+    if groups is None:
+        groups = np.zeros(len(bands), np.int64)
+    count: int = _scale_window(raw, corner, bands, gain, bias, nodata, groups, out, valid)
+    return count
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _scale_window(raw, corner, bands, gain, bias, nodata, groups, out, valid):  # type: ignore[no-untyped-def]
     height, width = valid.shape
     row, col = corner
     inside = min(width, raw.shape[2] - col)
+    dates = groups.max() + 1
+    whole = np.empty((dates + 1, width), np.bool_)  # by date, then of the static bands
     count = 0
     for i in range(height):
         good = valid[i]
+        good[:] = False
         if row + i >= raw.shape[1]:
-            good[:] = False
             out[i] = 0
             continue
-        good[:inside] = True
-        good[inside:] = False
         out[i, inside:] = 0
+        whole[:] = True
         # one plain loop per band, which the compiler vectorises
         for b in range(bands.size):
+            part = whole[groups[b] if groups[b] >= 0 else dates]
+            if bands[b] < 0:
+                part[:] = False
+                continue
             numbers = raw[bands[b], row + i]
             missing = nodata[b]
             for j in range(inside):
                 value = np.float32(numbers[col + j])
-                good[j] &= (value - value == 0) & (np.float64(numbers[col + j]) != missing)
+                part[j] &= (value - value == 0) & (np.float64(numbers[col + j]) != missing)
+        static = whole[dates]
+        for date in range(dates):
+            part = whole[date]
+            for j in range(inside):
+                part[j] &= static[j]
+                good[j] |= part[j]
+        for j in range(inside):
+            static[j] = good[j]
         for b in range(bands.size):
+            part = whole[groups[b] if groups[b] >= 0 else dates]
+            if bands[b] < 0:
+                out[i, :inside, b] = 0
+                continue
             numbers = raw[bands[b], row + i]
             for j in range(inside):
                 scaled = np.float32(numbers[col + j]) * gain[b] + bias[b]
-                out[i, j, b] = scaled if good[j] else np.float32(0)
+                out[i, j, b] = scaled if part[j] else np.float32(0)
         for j in range(inside):
             count += good[j]
     return count

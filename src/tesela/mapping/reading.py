@@ -47,14 +47,15 @@ class Window:
 
 
 class Scaler:
-    """Cuts windows from stored numbers and standardises them for one network."""
+    """Cuts windows from stored numbers and standardises them for one network; bands that the scene lacks are gaps."""
 
     def __init__(self, reader: SceneReader, standardisation: Standardisation) -> None:
-        names = reader.scene.band_names
-        self._bands = np.array([names.index(name) for name in standardisation.bands])
+        places = {name: place for place, name in enumerate(reader.scene.band_names)}
+        self._bands = np.array([places.get(name, -1) for name in standardisation.bands])
         scale, offset, nodata = (form[self._bands] for form in reader.stored_form)
         self._gain, self._bias = standardisation.factors(scale, offset)
         self._nodata = nodata
+        self._groups = standardisation.groups
 
     def cut(
         self, raw: NDArray[np.generic], corner: tuple[int, int], shape: tuple[int, int]
@@ -65,11 +66,13 @@ class Scaler:
         Returns
         -------
         (rows, cols, bands) array of float32, (rows, cols) array of bool, int
-            The standardised window, the pixels with data in all bands, and their number.
+            The standardised window, the pixels with data, and their number.
         """
         image = np.empty((*shape, len(self._bands)), np.float32)
         valid = np.empty(shape, np.bool_)
-        count = scale_window(raw, corner, self._bands, self._gain, self._bias, self._nodata, image, valid)
+        count = scale_window(
+            raw, corner, self._bands, self._gain, self._bias, self._nodata, image, valid, self._groups
+        )
         return image, valid, count
 
 

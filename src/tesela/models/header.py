@@ -72,8 +72,9 @@ class ExpertHeader:
 
     @property
     def standardisation(self) -> Standardisation:
-        """Bands, means and standard deviations of the network's input."""
-        return Standardisation(self.bands, self.mean, self.std)
+        """Bands, means, standard deviations and dates of the network's input."""
+        dates: tuple[int, ...] = getattr(self.architecture, "band_dates", ())
+        return Standardisation(self.bands, self.mean, self.std, dates)
 
     def scaled(self, images: NDArray[np.floating]) -> NDArray[np.float32]:
         """

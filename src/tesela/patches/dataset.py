@@ -35,8 +35,9 @@ class PatchDataset(Dataset[Patch]):
     """
     Patches of one split.
 
-    Imagery is standardised by band, ``(x - mean) / std``. Each process opens its own files. Training keeps the
-    patches in memory (`training.segmentation.data`) and flips them (`training.segmentation.augment`).
+    Imagery is standardised by band, ``(x - mean) / std``. Pixels without data have no label: those that lack a band;
+    with `dates` (the number of the date of each band) those without a complete date. Each process opens its own
+    files. Training keeps the patches in memory (`training.segmentation.data`) and flips them.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class PatchDataset(Dataset[Patch]):
         bands: Sequence[str] | None = None,
         mean: Sequence[float] | NDArray[np.float64] | None = None,
         std: Sequence[float] | NDArray[np.float64] | None = None,
+        dates: Sequence[int] = (),
         margin_px: int = 0,
     ) -> None:
         rows = table.of_split(split)
@@ -58,7 +60,7 @@ class PatchDataset(Dataset[Patch]):
         ]
         self._windows = _Windows(table, bands, margin_px=margin_px)
         self.bands = self._windows.bands
-        self.standardisation = Standardisation.of(self.bands, mean, std)
+        self.standardisation = Standardisation.of(self.bands, mean, std, dates)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -67,6 +69,8 @@ class PatchDataset(Dataset[Patch]):
         """Patch by its number in the split."""
         image, labels = self._windows.read(*self.rows[index])
         ready = self.standardisation.apply(image)
+        inner = self._windows.inner
+        labels[~self.standardisation.complete(image[:, inner, inner]).any(axis=0)] = IGNORE
         return Patch(torch.from_numpy(ready), torch.from_numpy(labels.astype(np.int64)))
 
 
@@ -131,17 +135,19 @@ class _Windows:
         return self.__dict__ | {"_images": {}, "_maps": {}}
 
     def read(self, scene: str, row: int, col: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        """Imagery (bands, size, size); positions in the legend (size, size), 255 to ignore."""
+        """Imagery (bands, size, size), NaN without data; positions in the legend (size, size), 255 without label."""
         image = self.read_image(scene, row, col)
         path = self._table.labels[scene]
         if path not in self._maps:
             grid = self._table.scenes[scene].grid
             self._maps[path] = MapReader(ClassMap(path, grid, self._table.legend))
         values = self._maps[path].read(self._table.grid_of(scene, row, col))
-        labels = self._table.legend.index_table[values]
-        inner = slice(self._margin, self._margin + self._table.size_px)
-        labels[~np.isfinite(image[:, inner, inner]).all(axis=0)] = IGNORE
-        return image, labels
+        return image, self._table.legend.index_table[values]
+
+    @property
+    def inner(self) -> slice:
+        """Rows and columns of an image without its margin."""
+        return slice(self._margin, self._margin + self._table.size_px)
 
     def read_image(self, scene: str, row: int, col: int) -> NDArray[np.float32]:
         """Imagery (bands, size, size), with its margin, NaN without data."""

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from tesela.core.band_dates import group_by_date
 from tesela.core.grid import window_grid
 from tesela.core.scene import Scene
+from tesela.core.standardisation import Standardisation
 from tesela.io.maps import ClassMap, MapReader
 from tesela.io.scenes import SceneReader
 
@@ -72,11 +74,13 @@ def _strips(
 
 
 def _valid(images: SceneReader, grid: GeoBox) -> NDArray[np.bool_]:
-    """Where all bands have data, (rows, cols)."""
+    """Where all bands of one date at least, and all static bands, have data, (rows, cols)."""
     rows, cols = grid.shape
+    names = images.scene.band_names
+    rule = Standardisation.of(names, dates=group_by_date(names).of_bands)
     step = max(256, (_CHUNK_MIB << 20) // (4 * rows * len(images.scene.bands)))
     parts = [
-        np.isfinite(images.read(window_grid(grid, 0, col, rows, min(step, cols - col)))).all(axis=0)
+        rule.complete(images.read(window_grid(grid, 0, col, rows, min(step, cols - col)))).any(axis=0)
         for col in range(0, cols, step)
     ]
     return np.concatenate(parts, axis=1)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Self
 from tesela.core.errors import ExpertError, unknown_name
 from tesela.models.segmentation.class_trees import ClassTreesArchitecture
 from tesela.models.segmentation.unet import UnetArchitecture
+from tesela.models.segmentation.unet_dates import UnetDatesArchitecture
 
 if TYPE_CHECKING:
     from torch import nn
@@ -18,6 +19,7 @@ Member = UnetArchitecture | ClassTreesArchitecture
 
 _KINDS: dict[str, type[UnetArchitecture] | type[ClassTreesArchitecture]] = {
     "unet": UnetArchitecture,
+    "unet_dates": UnetDatesArchitecture,
     "class_trees": ClassTreesArchitecture,
 }
 _MOST_MEMBERS = 16
@@ -38,6 +40,12 @@ class FusedArchitecture:
     def classes(self) -> int:
         """Number of classes."""
         return self.members[0].classes
+
+    @property
+    def band_dates(self) -> tuple[int, ...]:
+        """Number of the date of each band, where all members take gaps of a date; else empty."""
+        dates = {getattr(member, "band_dates", ()) for member in self.members}
+        return dates.pop() if len(dates) == 1 else ()
 
     @property
     def kind(self) -> str:

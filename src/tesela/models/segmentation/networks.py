@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
 
 from tesela.models.architecture import Architecture
 from tesela.models.segmentation.class_trees import FORMS, ClassTreesArchitecture
 from tesela.models.segmentation.fused import FusedArchitecture
 from tesela.models.segmentation.unet import UnetArchitecture
+from tesela.models.segmentation.unet_dates import UnetDatesArchitecture
 
 if TYPE_CHECKING:
     from torch import nn
@@ -44,8 +45,37 @@ class SegmentationArchitecture(Architecture, Protocol):
         """Make the network, with random weights, or with pretrained ones of the encoder, matched to bands by name."""
 
 
-SEGMENTATION_NETWORKS: dict[str, type[SegmentationArchitecture]] = {"unet": UnetArchitecture}
+@runtime_checkable
+class BandNamed(Protocol):
+    """A network that is made for the names of its bands, not for their number alone."""
+
+    def of_bands(self, names: Sequence[str]) -> SegmentationArchitecture:
+        """The architecture for bands of these names."""
+
+
+SEGMENTATION_NETWORKS: dict[str, type[SegmentationArchitecture]] = {
+    "unet": UnetArchitecture,
+    "unet_dates": UnetDatesArchitecture,
+}
 """Networks by the name that `SegmentationSettings.model` and the header of an expert give them."""
+
+
+def plan_network(
+    model: str, *, band_names: Sequence[str], classes: int, encoder: str, decoder: str
+) -> SegmentationArchitecture:
+    """
+    Architecture of the network of a name for bands of these names.
+
+    Raises
+    ------
+    ExpertError, InputError
+        If the network has no such encoder, or cannot take these bands.
+    """
+    made = SEGMENTATION_NETWORKS[model].plan(
+        bands=len(band_names), classes=classes, encoder=encoder, decoder=decoder
+    )
+    return made.of_bands(band_names) if isinstance(made, BandNamed) else made
+
 
 TREE_FORMS = FORMS
 """Trees by the name that `SegmentationSettings.model` gives them."""

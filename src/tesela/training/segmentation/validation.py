@@ -64,6 +64,7 @@ def validate_model(
         bands=standardisation.bands,
         mean=standardisation.mean,
         std=standardisation.std,
+        dates=standardisation.dates,
         margin_px=margin,
     )
     each = max(1, _MOST_PIXELS // len(patches))
