@@ -58,8 +58,15 @@ TORCHGEO = {
     "sentinel2_resnet50_mi_ms-da5413d2.pth": 9,
     "sentinel2_resnet152_si_ms-4500c6cb.pth": 9,
     "sentinel2_resnet50_si_rgb-45fc6972.pth": 3,
+    "resnet50_sentinel2_all_seco_eco-a273eb78.pth": 12,
+    "resnet50_sentinel2_all_ndvi_seco_eco-3a74b167.pth": 9,
+    "closp-rn_s2_encoder-183922a5.pth": 13,
+    "geoclosp-rn_s1_encoder-e63ae1af.pth": 2,
+    "B13_rn50_softcon.pth": 13,
+    "B2_rn50_softcon.pth": 2,
+    "B3_rn18_moco_0099_ckpt.pth": 3,
 }
-"""Files of torchgeo's residual networks and their channels, after ``torchgeo/models/resnet.py``."""
+"""Files of residual networks and their channels, after ``torchgeo/models/resnet.py`` and SSL4EO-S12."""
 
 
 @pytest.fixture(scope="module")

@@ -22,6 +22,8 @@ STRIDE = 32
 DECODER_CHANNELS = (256, 128, 64, 32, 16)
 """Channels of the five decoder stages, coarse to fine: those of the published U-Net of smp."""
 
+_WEIGHT_FILES = (".safetensors", ".pth", ".pt", ".bin")
+
 SMALL_DECODER_CHANNELS = (128, 64, 48, 32, 16)
 """A narrower decoder, about a quarter less work with a small encoder."""
 
@@ -112,8 +114,9 @@ def make_unet(
         Channels of the input and of the output.
     weights : str or Path, optional
         None for random weights; a name such as "imagenet" for what smp or timm offer for the encoder, from an
-        installed package (``tf_efficientnet_lite0``, extra ``start``), the cache or downloaded; or a local
-        ``.safetensors`` or ``.pth`` file. The first convolution is spread over the bands, see
+        installed package (``tf_efficientnet_lite0``, extra ``start``), the cache or downloaded; a name of torchgeo's
+        for satellite imagery ("SENTINEL2_ALL_MOCO"), from the cache or downloaded; or a local ``.safetensors`` or
+        ``.pth`` file. The first convolution is spread over the bands, see
         `tesela.models.segmentation.weights.load_encoder_weights`.
     decoder_channels : sequence of 5 int
         Channels of the decoder's stages, coarse to fine.
@@ -134,6 +137,7 @@ def make_unet(
     import segmentation_models_pytorch as smp
 
     from tesela.models.segmentation.encoder_decoder import EncoderDecoder
+    from tesela.models.segmentation.known_weights import known_weights_file
     from tesela.models.segmentation.weight_bands import RGB
     from tesela.models.segmentation.weights import load_encoder_weights, pretrained_weights
 
@@ -168,8 +172,9 @@ def make_unet(
         net.encoder, net.decoder, net.segmentation_head, bands=bands, classes=classes, stride=STRIDE
     )
     if weights is not None:
-        path = Path(weights)
-        if path.suffix not in {".safetensors", ".pth", ".pt", ".bin"}:
+        known = None if Path(weights).suffix in _WEIGHT_FILES else known_weights_file(name, str(weights))
+        path = known or Path(weights)
+        if path.suffix not in _WEIGHT_FILES:
             tensors = pretrained_weights(name, str(weights))
             load_encoder_weights(
                 network.encoder,

@@ -46,18 +46,26 @@ _SATLAS = ("red", "green", "blue", "rededge1", "rededge2", "rededge3", "nir", "s
 _LANDSAT = ("blue", "green", "red", "nir", "swir1")
 _LANDSAT_8 = ("coastal", *_LANDSAT, "swir2")
 
+_SENTINEL_2_SURFACE = tuple(band for band in _SENTINEL_2 if band != "cirrus")
+_SECO_ECO_NDVI = ("blue", "green", "red", "rededge1", "rededge2", "rededge3", "nir", "nir08", "ndvi")
+
 KNOWN_FILES: tuple[tuple[str, tuple[str, ...]], ...] = (
-    (r"sentinel2_all_|ssl4eo-s12_ms_", _SENTINEL_2),
-    (r"sentinel2_rgb_|fmow_rgb_|sentinel2_.*_rgb-", RGB),
+    (r"sentinel2_all_ndvi_seco_eco", _SECO_ECO_NDVI),
+    (r"sentinel2_all_seco_eco|^b12_(rn|resnet)", _SENTINEL_2_SURFACE),
+    (r"sentinel2_all_|ssl4eo-s12_ms_|closp-rn_s2_|^b13_(rn|resnet)", _SENTINEL_2),
+    (r"sentinel2_rgb_|fmow_rgb_|sentinel2_.*_rgb-|^b3_(rn|resnet)", RGB),
     (r"sentinel2_resnet\d+_[ms]i_ms", _SATLAS),
-    (r"sentinel1_all_|ssl4eo-s12_sar_", ("vv", "vh")),
+    (r"sentinel1_all_|ssl4eo-s12_sar_|closp-rn_s1_|^b2_(rn|resnet)", ("vv", "vh")),
     (r"landsat_tm_toa_", (*_LANDSAT, "thermal1", "swir2")),
     (r"landsat_etm_toa_", (*_LANDSAT, "thermal1", "thermal2", "swir2", "pan")),
     (r"landsat_etm_sr_", (*_LANDSAT, "swir2")),
     (r"landsat_oli_tirs_toa_", (*_LANDSAT_8, "pan", "cirrus", "thermal1", "thermal2")),
     (r"landsat_oli_sr_", _LANDSAT_8),
 )
-"""Bands of the residual networks that torchgeo offers [Stewart2022]_, by the names under which it stores the files."""
+"""
+Bands of residual networks for satellite imagery, by the names of their files: those that torchgeo offers
+[Stewart2022]_, and those of SSL4EO-S12 (``B13_rn50_moco_...``) [Wang2023]_. The first pattern that fits counts.
+"""
 
 
 def common_name(band: str) -> str:

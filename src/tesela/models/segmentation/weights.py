@@ -22,6 +22,7 @@ import torch
 from torch import nn
 
 from tesela.core.errors import ExpertError, join_words
+from tesela.models.segmentation.known_weights import KNOWN_WEIGHTS
 from tesela.models.segmentation.weight_bands import (
     bands_in_metadata,
     bands_of_known_file,
@@ -247,12 +248,12 @@ def pretrained_weights(encoder: str, name: str) -> dict[str, torch.Tensor]:
         names = sorted(smp.encoders.encoders[encoder]["pretrained_settings"])
         if name not in names:
             raise ExpertError(
-                f"Weights '{name}': encoder '{encoder}' has {join_words(names) or 'none'} by name. "
+                f"Weights '{name}': encoder '{encoder}' has {join_words(weight_names(encoder)) or 'none'} by name. "
                 f"Give one of these or a local .safetensors or .pth file."
             )
         options = name
     try:
-        with _quiet_hub():
+        with quiet_hub():
             donor = smp.encoders.get_encoder(encoder, in_channels=3, weights=options)
     except (OSError, RuntimeError, ValueError) as error:
         plain = encoder.removeprefix("tu-")
@@ -267,6 +268,15 @@ def pretrained_weights(encoder: str, name: str) -> dict[str, torch.Tensor]:
         ) from error
     tensors: dict[str, torch.Tensor] = donor.state_dict()
     return tensors
+
+
+def weight_names(encoder: str) -> tuple[str, ...]:
+    """Names of weights of an encoder, in smp's spelling: those of smp or timm, then those for satellite imagery."""
+    import segmentation_models_pytorch as smp
+
+    photographs = smp.encoders.encoders
+    own = ["imagenet"] if encoder.startswith("tu-") else sorted(photographs[encoder]["pretrained_settings"])
+    return (*own, *KNOWN_WEIGHTS.get(encoder.removeprefix("tu-"), ()))
 
 
 def packaged_weights(encoder: str) -> dict[str, torch.Tensor] | None:
@@ -329,7 +339,7 @@ def _timm_name(name: str, *, expanded: Set[str]) -> str:
 
 
 @contextlib.contextmanager
-def _quiet_hub() -> Iterator[None]:
+def quiet_hub() -> Iterator[None]:
     """Ask the hub once whether it is there, where every file would retry for half a minute; keep it quiet."""
     from huggingface_hub import constants
 
@@ -364,10 +374,12 @@ def _match(
     own: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor]
 ) -> tuple[dict[str, torch.Tensor], list[str]]:
     """Pair names under the best prefixes; timm writes ``layers_0`` where others write ``layers.0``."""
-    prefixes = {""}
+    prefixes = {"": None}  # in the order of the file: of the two encoders of MoCo the trained one comes first
     for name in given:
         parts = name.split(".")
-        prefixes.update(".".join(parts[:depth]) + "." for depth in range(1, min(len(parts), 4)))
+        prefixes.update(
+            dict.fromkeys(".".join(parts[:depth]) + "." for depth in range(1, min(len(parts), 4)))
+        )
     best: dict[str, str] = {}
     for ours in ("", "model."):
         targets = {_plain(name.removeprefix(ours)): name for name in own if name.startswith(ours)}
