@@ -47,6 +47,11 @@ class ClassTreesArchitecture:
         return f"{name}, {self.trees} trees, {len(self.spec.features)} features"
 
     @property
+    def band_dates(self) -> tuple[int, ...]:
+        """Number of the date of each band; empty: all are of one date."""
+        return self.spec.band_dates
+
+    @property
     def stride(self) -> int:
         """Rows and columns of the input must be a multiple of this."""
         return 1

@@ -127,7 +127,8 @@ class DatesEncoder(nn.Module):
             level.reshape(batch, count, channels, rows, cols) * (1 + scale(self.seasons))[:, :, None, None]
         )
         values = values.reshape(batch, count, heads, channels // heads, rows, cols)
-        return (values * weights).sum(1).flatten(1, 2)
+        joined: torch.Tensor = (values * weights).sum(1).flatten(1, 2)
+        return joined
 
 
 def _seasons(days: Sequence[int]) -> torch.Tensor:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tesela.core.band_dates import STATIC, group_by_date, split_date
 from tesela.core.errors import ExpertError
 
 STATISTICS = ("value", "mean", "deviation", "minimum", "maximum", "gradient")
@@ -15,6 +16,12 @@ STATISTICS = ("value", "mean", "deviation", "minimum", "maximum", "gradient")
 
 STEPS = 256
 """Whole numbers per standard deviation of a band, and per 1/32 of a normalised difference."""
+
+MISSING = -32768
+"""A feature of a date without data, below all others: trees see that it is missing."""
+
+LARGEST = 8191
+"""Largest size of these numbers: 32 deviations of a band, a whole normalised difference."""
 
 MOST_SIDE_PX = 127
 MOST_FEATURES = 1024
@@ -39,13 +46,24 @@ class FeatureSpec:
     Layers are the standardised bands, normalised differences :math:`(a - b) / (|a| + |b|)` of two bands in their
     physical quantities, and the mean of the standardised bands. Each is rounded to whole numbers (`STEPS`), so sums
     over windows are exact: a pixel has the same features whatever window of the scene it is computed in. Pixels
-    without data (0 in every standardised band) count in no window.
+    without data (0 in every standardised band) count in no window. Of several dates, the same holds for each by itself:
+    a pixel without data at a date (0 in every band of it) counts in no window of that date, and where no pixel of a
+    window has data, the feature is `MISSING`. The mean of all bands is that of the dates with data.
     """
 
     bands: int
     differences: tuple[tuple[int, int], ...]
     """Positions of the two bands of each normalised difference."""
     features: tuple[Feature, ...]
+    band_dates: tuple[int, ...] = ()
+    """Number of the date of each band, `STATIC` for none; empty: all are of one date."""
+
+    @property
+    def planes(self) -> tuple[int, ...]:
+        """For each layer the plane of data that it belongs to: that of its date, or the last, of all dates together."""
+        last = max(self.band_dates, default=-1) + 1
+        dates = [last if date == STATIC else date for date in self.band_dates or (last,) * self.bands]
+        return (*dates, *(dates[a] if dates[a] == dates[b] else last for a, b in self.differences), last)
 
     @property
     def layers(self) -> int:
@@ -59,12 +77,16 @@ class FeatureSpec:
 
     def select(self, positions: Sequence[int]) -> FeatureSpec:
         """The features at some positions only."""
-        return FeatureSpec(self.bands, self.differences, tuple(self.features[item] for item in positions))
+        return replace(self, features=tuple(self.features[item] for item in positions))
 
     def table(self) -> NDArray[np.int32]:
-        """(features, 3): layer, position in `STATISTICS`, side; what the compiled kernels read."""
-        rows = [(item.layer, STATISTICS.index(item.statistic), item.side_px) for item in self.features]
-        return np.array(rows, np.int32).reshape(-1, 3)
+        """(features, 4): layer, position in `STATISTICS`, side, plane of data; what the compiled kernels read."""
+        planes = self.planes
+        rows = [
+            (item.layer, STATISTICS.index(item.statistic), item.side_px, planes[item.layer])
+            for item in self.features
+        ]
+        return np.array(rows, np.int32).reshape(-1, 4)
 
     def to_dict(self) -> dict[str, object]:
         """Document from which `from_dict` builds the same value."""
@@ -72,6 +94,7 @@ class FeatureSpec:
             "bands": self.bands,
             "differences": [list(pair) for pair in self.differences],
             "features": [[item.layer, item.statistic, item.side_px] for item in self.features],
+            **({"band_dates": list(self.band_dates)} if self.band_dates else {}),
         }
 
     @classmethod
@@ -91,9 +114,12 @@ class FeatureSpec:
                 Feature(int(layer), str(statistic), int(side))
                 for layer, statistic, side in document["features"]  # type: ignore[attr-defined]
             )
+            dates = tuple(int(item) for item in document.get("band_dates", ()))  # type: ignore[attr-defined]
         except (KeyError, TypeError, ValueError) as error:
             raise ExpertError(f"architecture: its features are wrong ({error}).") from None
-        spec = cls(bands, pairs, features)
+        if dates and (len(dates) != bands or set(dates) - {STATIC} != set(range(max(dates) + 1))):
+            raise ExpertError(f"architecture: the dates of its {bands} bands are wrong ({list(dates)[:20]}).")
+        spec = cls(bands, pairs, features, dates)
         if not 1 <= bands <= MOST_FEATURES or len(features) > MOST_FEATURES or len(pairs) > MOST_FEATURES:
             raise ExpertError("architecture: bands and features must be 1 to 1024.")
         if any(not 0 <= item < bands for pair in pairs for item in pair):
@@ -151,11 +177,12 @@ def default_features(
     >>> spec.differences, len(spec.features), spec.margin_px
     (((1, 0),), 18, 1)
     """
-    suffixes = dict.fromkeys(name[len(name.split("_")[0]) :].lower() for name in bands)
-    by_name = {name.lower(): position for position, name in enumerate(bands)}
+    by_name = {split_date(name): position for position, name in enumerate(bands)}
+    suffixes = dict.fromkeys(suffix for _, suffix in by_name)
+    dates = group_by_date(bands)
 
     def find(name: str, suffix: str) -> int | None:
-        positions = (by_name.get(f"{other}{suffix}") for other in _NAMES[name])
+        positions = (by_name.get((other, suffix)) for other in _NAMES[name])
         return next((position for position in positions if position is not None), None)
 
     pairs = []
@@ -174,4 +201,5 @@ def default_features(
             ]
         if side <= 3:
             features += [Feature(layer, "gradient", side) for layer in range(len(bands))]
-    return FeatureSpec(len(bands), tuple(pairs), tuple(features))
+    several = dates.of_bands if len(dates.names) > 1 else ()
+    return FeatureSpec(len(bands), tuple(pairs), tuple(features), several)

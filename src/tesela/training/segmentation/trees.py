@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tesela.core.band_dates import STATIC
 from tesela.core.errors import InputError
 from tesela.core.legend import IGNORE
 from tesela.core.units import parse_duration_s
@@ -28,6 +29,9 @@ from tesela.training.shell import today
 
 KEPT_FEATURES = 40
 """Features that the final trees see: those of the largest gain in a first training. More cost time and gain nothing."""
+
+HIDDEN_DATES = 0.1
+"""Share of the dates of a training patch that are hidden at random, as for `unet_dates`."""
 
 _FIRST_TREES = 60
 _FOREST_DEPTH = 16
@@ -128,18 +132,22 @@ def draw_pixels(
     """
     Draw labelled pixels, as many from each patch, and compute their features.
 
-    Windows reach beyond the patch into the scene: a pixel has the features that it has in a map.
+    Windows reach beyond the patch into the scene: a pixel has the features that it has in a map. Of several dates, some
+    are hidden in some patches (`HIDDEN_DATES`), so that trees know of gaps.
 
     Raises
     ------
     InputError
         If no pixel of the split has a label.
     """
-    patches = PatchDataset(table, split, bands=bands, mean=mean, std=std, margin_px=spec.margin_px)
+    dates, margin = spec.band_dates, spec.margin_px
+    patches = PatchDataset(table, split, bands=bands, mean=mean, std=std, dates=dates, margin_px=margin)
     each = max(1, -(-pixels // len(patches)))
     values, classes = [], []
     for index in range(len(patches)):
         image, labels = patches[index]
+        if dates:
+            _hide_dates(image.numpy(), labels.numpy(), dates, np.random.default_rng([seed, index, 1]))
         flat = labels.numpy().ravel()
         labelled = np.flatnonzero(flat != IGNORE)
         rng = np.random.default_rng([seed, index])
@@ -151,6 +159,21 @@ def draw_pixels(
     if not drawn.classes.size:
         raise InputError(f"No pixel of split '{split}' has a label.")
     return drawn
+
+
+def _hide_dates(
+    image: NDArray[np.float32], labels: NDArray[np.int64], dates: Sequence[int], rng: np.random.Generator
+) -> None:
+    """Hide some dates of a patch, but not all, in place; pixels without any date left lose their label."""
+    of_band = np.array(dates)
+    chances = rng.random(of_band.max() + 1)
+    hidden = (chances < HIDDEN_DATES) & (np.arange(len(chances)) != chances.argmax())
+    if not hidden.any():
+        return
+    image[np.isin(of_band, np.flatnonzero(hidden))] = 0
+    margin = (image.shape[-1] - labels.shape[-1]) // 2
+    inner = slice(margin, margin + labels.shape[-1])
+    labels[(image[of_band != STATIC][:, inner, inner] == 0).all(0)] = IGNORE
 
 
 def crop_features(
