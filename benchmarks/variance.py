@@ -25,7 +25,7 @@ from tesela.training.unmixing.train import train_unmixing
 
 TEST = 2
 MODELS: dict[str, UnmixingSettings] = {
-    "tempcnn, dirichlet": UnmixingSettings(dirichlet=True, epochs=60),
+    "tempcnn, dirichlet": UnmixingSettings(head="dirichlet", epochs=60),
     "tempcnn, 3 members": UnmixingSettings(ensemble_size=3, epochs=40),
     "brits": UnmixingSettings(model="brits", epochs=10),
     "forest": UnmixingSettings(model="forest", context=1, trees=60),

@@ -58,7 +58,7 @@ fractions = [0.5, 0.25, 0.25]
 [training]
 model = "mlp"
 context = 0
-dirichlet = true
+head = "dirichlet"
 epochs = 2
 batch_size = 128
 accelerator = "cpu"

@@ -6,9 +6,9 @@ import torch
 
 from tesela.models.context import TemporalAttention, TemporalConvolution
 from tesela.models.ensemble import Ensemble
-from tesela.models.inference import own_variance, unmix
+from tesela.models.inference import own_variance
 from tesela.models.mixing import LinearUnmixing
-from tesela.models.output import DirichletHead, NetworkOutput, UnmixingNetwork
+from tesela.models.output import DirichletHead, HurdleHead, NetworkOutput, UnmixingNetwork, sparsemax
 from tesela.models.trees import project_to_simplex, stack_features
 from tesela.models.unmixers import MixingArchitecture
 from tesela.training.unmixing.calibration import unmix_pixels
@@ -117,16 +117,32 @@ def test_months_without_observations_get_no_attention() -> None:
     assert weights[:, 4:7].max() < 1e-9
 
 
-def test_pixels_without_observations_have_the_largest_deviation() -> None:
+@pytest.mark.parametrize("head", ["softmax", "dirichlet", "sparsemax", "hurdle"])
+def test_every_head_learns_shares_that_sum_to_one(head: str) -> None:
     table = make_table()
-    expert = train_unmixing(table, UnmixingSettings(model="nnls"), quiet=True)
-    assert expert.header.series is not None
-    values = np.full((1, *table.values.shape[1:]), np.nan, np.float32)
+    plan = UnmixingSettings(model="mlp", context=0, head=head, epochs=15, batch_size=64, accelerator="cpu")  # type: ignore[arg-type]
+    expert = train_unmixing(table, plan, quiet=True)
+    seen = np.isfinite(table.values).any((1, 2)) & (table.splits == 2)
+    shares = unmix_pixels(expert, table, seen).shares
+    assert np.abs(shares.sum(1) - 1).max() < 1e-6
+    error = np.abs(shares - table.targets[seen]).mean()
+    usual = np.abs(table.targets[seen] - table.targets.mean(0)).mean()
+    assert error < 0.6 * usual
 
-    def run(values: np.ndarray, mask: np.ndarray, static: np.ndarray) -> NetworkOutput:
-        shares = torch.full((1, 3), 1 / 3)
-        return NetworkOutput(shares=shares, heads=shares[None])
 
-    unseen = unmix(expert.header, run, values, table.static[:1])  # type: ignore[arg-type]
-    prior = np.array(expert.header.series.prior)
-    assert unseen.deviation == pytest.approx(np.sqrt(prior * (1 - prior))[None], rel=1e-5)
+def test_sparsemax_is_the_projection_onto_the_simplex() -> None:
+    scores = np.random.default_rng(0).normal(0, 2, (200, 7))
+    shares = sparsemax(torch.from_numpy(scores)).numpy()
+    assert np.allclose(shares, project_to_simplex(scores), atol=1e-12)
+    assert (shares == 0).mean() > 0.3
+
+
+def test_a_class_below_the_hurdle_has_no_share_at_all() -> None:
+    head = HurdleHead(2, 3).eval()
+    with torch.no_grad():
+        head.out.weight.zero_()
+        head.out.bias.copy_(torch.tensor([0.0, 0.0, 0.0, 2.0, -4.0, 2.0]))
+    assert head(torch.zeros(1, 2)).shares.tolist() == [[0.5, 0.0, 0.5]]
+    with torch.no_grad():
+        head.out.bias[3:] = -4.0
+    assert head(torch.zeros(1, 2)).shares.sum().item() == pytest.approx(1), "at least one class remains"

@@ -19,12 +19,13 @@ from tesela.core.legend import sum_to_level
 from tesela.models.ensemble import join_experts
 from tesela.models.expert import Expert, ExpertHeader, load_expert, save_expert
 from tesela.models.header import read_architecture
-from tesela.models.inference import TorchRunner, unmix
+from tesela.models.inference import TorchRunner, prior_of, unmix
 from tesela.models.mixing import purest_endmembers, unmix_linear
 from tesela.models.trees import project_to_simplex
 from tesela.training.settings import SettingsError
 from tesela.training.unmixing.calibration import calibrate, fit_variance, unmix_pixels
 from tesela.training.unmixing.loop import load_start
+from tesela.training.unmixing.members import fit_weights
 from tesela.training.unmixing.pretraining import pretrain
 from tesela.training.unmixing.settings import UnmixingSettings
 from tesela.training.unmixing.train import train_unmixing
@@ -37,7 +38,12 @@ MODELS: dict[str, dict[str, object]] = {
     "mlp": {"model": "mlp", "context": 0},
     "attention": {"model": "ltae", "context": 0, "ensemble_size": 2},
     "convolution": {"model": "tempcnn", "context": 2, "mixup": 0.5},
-    "dirichlet, endmembers": {"model": "tempcnn", "context": 0, "dirichlet": True, "endmember_decoder": True},
+    "dirichlet, endmembers": {
+        "model": "tempcnn",
+        "context": 0,
+        "head": "dirichlet",
+        "endmember_decoder": True,
+    },
     "forest": {"model": "forest", "context": 1},
     "boosting": {"model": "boosting", "context": 0},
     "fclsu": {"model": "fclsu"},
@@ -68,11 +74,12 @@ def test_shares_are_not_negative_and_sum_to_one_for_any_input(name: str, data: s
     layers = data.draw(arrays.arrays(np.float32, (1, side, side, 2), elements=numbers))
     predicted = unmix(one.header, TorchRunner(one.network), values, layers)  # type: ignore[arg-type]
     assert predicted.shares.shape == (1, 3, 3, 3)
-    assert np.isfinite(predicted.shares).all()
-    assert (predicted.shares >= 0).all()
-    assert np.abs(predicted.shares.sum(-1) - 1).max() < 1e-6
+    assert (np.isnan(predicted.shares) == predicted.unseen[..., None]).all()
+    shares = predicted.shares[~predicted.unseen]
+    assert (shares >= 0).all()
+    assert np.abs(shares.sum(-1) - 1).max(initial=0) < 1e-6
     if predicted.deviation is not None:
-        assert np.isfinite(predicted.deviation).all()
+        assert np.isfinite(predicted.deviation[~predicted.unseen]).all()
 
 
 @pytest.mark.parametrize("name", [*MODELS, "joined"])
@@ -92,30 +99,32 @@ def test_extreme_series_get_valid_shares(name: str) -> None:
         "constant": whole * 0.25,
         "one observation": single,
     }
-    prior = np.array(one.header.series.prior, np.float32)  # type: ignore[union-attr]
     for kind, series in extremes.items():
         values = np.broadcast_to(series, (1, side, side, STEPS, BANDS)).copy()
         for layer in (np.nan, 0, 1e30):
             layers = np.full((1, side, side, 2), layer, np.float32)
             predicted = unmix(one.header, TorchRunner(one.network), values, layers)  # type: ignore[arg-type]
-            assert (predicted.shares >= 0).all()
-            assert np.abs(predicted.shares.sum(-1) - 1).max() < 1e-6
             unseen = kind in ("gap", "infinite")
             assert (predicted.unseen == unseen).all()
             if unseen:
-                assert (predicted.shares == prior).all()
+                assert np.isnan(predicted.shares).all()
+                continue
+            assert (predicted.shares >= 0).all()
+            assert np.abs(predicted.shares.sum(-1) - 1).max() < 1e-6
 
 
 @pytest.mark.parametrize("name", [*MODELS, "joined"])
-def test_pixels_never_observed_get_the_prior_and_are_marked(name: str) -> None:
+def test_pixels_never_observed_have_no_shares_and_are_marked(name: str) -> None:
     table, one = make_table(), expert(name)
     predicted = unmix_pixels(one, table)
     never = ~np.isfinite(table.values).any((1, 2))
     assert never.sum() == 4
     assert (predicted.unseen == never).all()
     assert one.header.series is not None
-    assert (predicted.shares[never] == np.array(one.header.series.prior, np.float32)).all()
-    assert np.allclose(one.header.series.prior, table.targets[table.splits == 0].mean(0), atol=1e-6)
+    assert np.isnan(predicted.shares[never]).all()
+    assert np.isfinite(predicted.shares[~never]).all()
+    assert predicted.deviation is None or np.isnan(predicted.deviation[never]).all()
+    assert np.allclose(prior_of(one.header), table.targets[table.splits == 0].mean(0), atol=1e-6)
 
 
 @pytest.mark.parametrize("name", [*MODELS, "joined"])
@@ -125,7 +134,7 @@ def test_a_saved_expert_predicts_the_same(name: str, tmp_path: Path) -> None:
     again = load_expert(save_expert(tmp_path / "expert.safetensors", one))
     assert again.header == one.header
     table = make_table(seed=1)
-    assert (unmix_pixels(again, table).shares == unmix_pixels(one, table).shares).all()
+    np.testing.assert_array_equal(unmix_pixels(again, table).shares, unmix_pixels(one, table).shares)
 
 
 def test_chosen_pixels_come_in_their_order() -> None:
@@ -133,7 +142,9 @@ def test_chosen_pixels_come_in_their_order() -> None:
     chosen = np.array([100, 7, 300, 8])
     for name in ("mlp", "convolution"):
         whole = unmix_pixels(expert(name), table).shares
-        assert np.allclose(unmix_pixels(expert(name), table, chosen).shares, whole[chosen], atol=1e-6)
+        assert np.allclose(
+            unmix_pixels(expert(name), table, chosen).shares, whole[chosen], atol=1e-6, equal_nan=True
+        )
 
 
 def without_variance(one: Expert) -> Expert:
@@ -192,12 +203,12 @@ def test_a_sample_of_pixels_holds_all_classes(monkeypatch: pytest.MonkeyPatch) -
 def test_the_deviation_of_a_sum_is_that_of_the_members_sums() -> None:
     table, one = make_table(), without_variance(expert("attention"))
     fine, coarse = unmix_pixels(one, table), unmix_pixels(one, table, level=1)
-    assert np.abs(coarse.shares[:, 0] - fine.shares[:, :2].sum(1)).max() < 1e-6
+    seen = ~fine.unseen
+    assert np.abs(coarse.shares[:, 0] - fine.shares[:, :2].sum(1))[seen].max() < 1e-6
     assert fine.deviation is not None
     assert coarse.deviation is not None
     # two classes that sum to 1 have equal deviations
-    assert np.abs(coarse.deviation[:, 0] - coarse.deviation[:, 1]).max() < 1e-6
-    seen = ~fine.unseen
+    assert np.abs(coarse.deviation[:, 0] - coarse.deviation[:, 1])[seen].max() < 1e-6
     assert np.abs(coarse.deviation[seen, 1] - fine.deviation[seen, 2]).max() < 1e-6
 
 
@@ -303,7 +314,8 @@ def test_pretrained_weights_start_a_training(model: str) -> None:
     network = train_unmixing(table, dataclasses.replace(plan, epochs=1)).network
     assert load_start(network, start) == len(start)  # type: ignore[arg-type]
     made = train_unmixing(table, plan, start=start)
-    assert np.isfinite(unmix_pixels(made, table).shares).all()
+    predicted = unmix_pixels(made, table)
+    assert np.isfinite(predicted.shares[~predicted.unseen]).all()
 
 
 def test_weights_of_an_expert_of_another_legend_start_a_training() -> None:
@@ -360,7 +372,7 @@ def test_wrong_settings_and_tables_are_refused() -> None:
         ({"kind": "unknown"}, "Unknown architecture 'unknown'"),
         ({"embedding": 10**9}, "embedding is 1000000000"),
         ({"encoder": "os.system"}, "Unknown encoder 'os.system'"),
-        ({"dirichlet": "yes"}, "dirichlet is 'yes', true or false"),
+        ({"head": "linear"}, "Unknown head .linear."),
         ({"months": 5}, "months is 5, a list"),
     ],
 )
@@ -377,3 +389,37 @@ def test_trees_that_point_outside_themselves_are_refused() -> None:
     network.load_state_dict({**one.network.state_dict(), "left": torch.zeros_like(broken)})
     with pytest.raises(ExpertError, match="point outside themselves"):
         unmix_pixels(Expert(one.header, network), table)
+
+
+def test_members_are_joined_by_weights_and_a_killed_training_keeps_the_finished_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, out = make_table(), tmp_path / "joined.safetensors"
+    plan = UnmixingSettings(**QUICK, members=("mlp", "mlp", "forest"), context=2)  # type: ignore[arg-type]
+    whole = train_unmixing(table, plan, out=out, quiet=True)
+    assert read_architecture(whole.header.architecture.to_dict()) == whole.header.architecture
+    weights = whole.header.scores["weights"]
+    assert sum(weights) == pytest.approx(1, abs=1e-3)  # type: ignore[arg-type]
+    first, second = whole.network.members[:2]  # type: ignore[index, union-attr]
+    assert not torch.equal(first.head.out.weight, second.head.out.weight), "each has its own seed"
+    assert "2 x mlp" in whole.header.architecture.summary
+    assert not (tmp_path / ".training").exists()
+    wanted = out.read_bytes()
+    out.unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr("tesela.training.unmixing.train.fit_classic", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError, match="by zero"):
+            train_unmixing(table, plan, out=out, quiet=True)
+    with monkeypatch.context() as patch:
+        patch.setattr("tesela.training.unmixing.train._train_networks", lambda *_, **__: 1 / 0)
+        train_unmixing(table, plan, out=out, quiet=True)
+    assert out.read_bytes() == wanted
+
+
+def test_the_weights_of_members_are_those_of_least_squares() -> None:
+    rng = np.random.default_rng(0)
+    predicted = rng.random((3, 200, 4))
+    truth = np.tensordot([0.2, 0.0, 0.8], predicted, axes=1)
+    assert fit_weights(predicted, truth) == pytest.approx((0.2, 0.0, 0.8), abs=1e-3)
+    with pytest.raises(ExpertError, match=r"2 experts got the weights 0\.5"):
+        join_experts([expert("mlp"), expert("forest")], weights=(0.5,))

@@ -236,6 +236,12 @@ def unmix(
     uncertainty: Annotated[
         str | None, typer.Option(help="File for the standard deviation of each share.")
     ] = None,
+    prior: Annotated[
+        str | None,
+        typer.Option(
+            help="File for the mean shares of the training pixels, in pixels without observations only."
+        ),
+    ] = None,
     imputed: Annotated[
         str | None, typer.Option(help="Cube for the series with their gaps filled (BRITS).")
     ] = None,
@@ -289,6 +295,7 @@ def unmix(
                 level=level,
                 classes=classes,
                 uncertainty=uncertainty,
+                prior=prior,
                 imputed=imputed,
                 engine=engine,
                 memory=memory,
@@ -308,9 +315,7 @@ def unmix(
             kept = f", {unmixing.resumed} blocks kept from an earlier run" if unmixing.resumed else ""
             print(f"{unmixing.pixels:,} px by {unmixing.engine}, {unmixing.seconds:.1f} s{kept}")
             if unmixing.unseen:
-                print(
-                    f"{unmixing.unseen:,} px without observations: their shares are the mean of the training pixels"
-                )
+                print(f"{unmixing.unseen:,} px without observations are nodata")
         print(f"map  {unmixing.map.path}")
 
 

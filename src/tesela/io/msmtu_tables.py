@@ -13,26 +13,15 @@ from numpy.typing import NDArray
 
 from tesela.core.errors import InputError, join_words
 from tesela.core.legend import Legend
-from tesela.io.legends import load_legend
+from tesela.io.legends import load_crosswalk, load_legend
 
 PARTITIONS = ("train", "validation", "test")
 
 CLASS_CODES: Mapping[int, Mapping[str, str]] = {
     1: {"1": "artificial", "2": "agricultural-lands", "4": "terrestrial-lands", "5": "wetlands"},
-    2: {
-        "1": "artificial",
-        "21": "annual-croplands",
-        "22": "greenhouses",
-        "23": "woody-croplands",
-        "31": "combinations-of-croplands-and-vegetation",
-        "35": "grasslands",
-        "41": "shrublands",
-        "42": "forest",
-        "47": "barelands",
-        "51": "wetlands",
-    },
+    2: {row.code: row.to for row in load_crosswalk("sipna-codes", load_legend("sipna-2")).rows},
 }
-"""Published class codes by level, and our codes of legend "sipna"."""
+"""Published class codes by level, and our codes of legend "sipna"; level 2 is the crosswalk sipna-codes__sipna."""
 
 _NUMBER, _LARGEST = "square_id", "Class_max"
 _COVERED = (0.5, 1.01)

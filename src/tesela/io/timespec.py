@@ -34,6 +34,8 @@ class LabelledSeries:
     """Names of the classes, in the order of the files."""
     labels: NDArray[np.int64]
     """(windows,) position of the class of each."""
+    pixels: NDArray[np.int64] | None = None
+    """(windows,) number of the pixel of each: all years of a pixel have one; None: each window is its own pixel."""
 
     def __len__(self) -> int:
         return len(self.values)
@@ -72,10 +74,12 @@ def read_timespec(folder: str | Path) -> LabelledSeries:
     short = [name for name, part in windows.items() if not len(part)]
     if short:
         raise InputError(f"{folder}: the series of {join_words(short)} are shorter than twelve months.")
+    years = [part.shape[1] // _MONTHS for parts in series.values() for part in parts for _ in part]
     return LabelledSeries(
         values=np.concatenate(list(windows.values())),
         classes=tuple(windows),
         labels=np.concatenate([np.full(len(part), k) for k, part in enumerate(windows.values())]),
+        pixels=np.repeat(np.arange(len(years)), years),
     )
 
 

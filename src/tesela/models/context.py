@@ -12,7 +12,7 @@ from torch import nn
 
 from tesela.core.errors import ExpertError
 from tesela.models.mixing import EndmemberDecoder
-from tesela.models.output import DirichletHead, NetworkOutput, ShareHead, Tensor, UnmixingNetwork
+from tesela.models.output import HEADS, NetworkOutput, Tensor, UnmixingNetwork
 from tesela.models.unmixers import EncoderArchitecture
 
 ACROSS = 64
@@ -187,7 +187,7 @@ class SeriesNetwork(UnmixingNetwork):
         self.neighbours = Neighbours(plan.embedding, plan.context) if plan.context else None
         width = plan.embedding + (CONTEXT_WIDTH if plan.context else 0)
         self.dropout = nn.Dropout(0.2)
-        self.head = (DirichletHead if plan.dirichlet else ShareHead)(width, plan.classes)
+        self.head = HEADS[plan.head](width, plan.classes)
         self.decoder = (
             EndmemberDecoder(plan.classes, len(plan.months), plan.bands) if plan.endmember_decoder else None
         )

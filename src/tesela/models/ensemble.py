@@ -1,4 +1,4 @@
-"""The ensemble: the mean of several networks, whose spread is an uncertainty."""
+"""The ensemble: the weighted mean of several networks, whose spread is an uncertainty."""
 
 from __future__ import annotations
 
@@ -8,17 +8,25 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from tesela.core.errors import ExpertError
+from tesela.core.errors import ExpertError, join_words
 from tesela.models.expert import Expert
 from tesela.models.output import NetworkOutput, Tensor, UnmixingNetwork
 from tesela.models.unmixers import EnsembleArchitecture, Unmixer
 
 
 class Ensemble(UnmixingNetwork):
-    """Mean shares of several networks; a network that uses fewer neighbours gets the middle of the window."""
+    """
+    Mean shares of several networks; a network that uses fewer neighbours gets the middle of the window.
 
-    def __init__(self, members: Sequence[UnmixingNetwork]) -> None:
+    Parameters
+    ----------
+    weights : sequence of float, optional
+        Weight of each network; they sum to 1. Default: all alike.
+    """
+
+    def __init__(self, members: Sequence[UnmixingNetwork], weights: Sequence[float] = ()) -> None:
         super().__init__()
+        self.weights = tuple(weights)
         self.members = nn.ModuleList(members)
         self.margin_px = max(member.margin_px for member in members)
 
@@ -34,16 +42,26 @@ class Ensemble(UnmixingNetwork):
         imputed = [one.imputed for one in outputs if one.imputed is not None]
         concentrations = [one.concentration for one in outputs if one.concentration is not None]
         return NetworkOutput(
-            shares=heads.mean(0),
+            shares=self._mean(heads),
             heads=heads,
             imputed=torch.stack(imputed).mean(0) if imputed and not self.margin_px else None,
             concentration=torch.stack(concentrations).mean(0) if concentrations else None,
         )
 
+    def _mean(self, heads: Tensor) -> Tensor:
+        if not self.weights:
+            return heads.mean(0)
+        return torch.einsum("m,m...->...", heads.new_tensor(self.weights), heads)
 
-def join_experts(experts: Sequence[Expert]) -> Expert:
+
+def join_experts(experts: Sequence[Expert], *, weights: Sequence[float] = ()) -> Expert:
     """
     Join experts of any models, trained on pixels of the same kind, into one that predicts their mean.
+
+    Parameters
+    ----------
+    weights : sequence of float, optional
+        Weight of each expert; they sum to 1. Default: all networks alike.
 
     Raises
     ------
@@ -57,9 +75,15 @@ def join_experts(experts: Sequence[Expert]) -> Expert:
                 raise ExpertError(
                     f"Experts of different {name} cannot be joined. Train them on the same pixels."
                 )
+    if weights and (len(weights) != len(experts) or min(weights) < 0 or abs(sum(weights) - 1) > 1e-3):
+        raise ExpertError(
+            f"{len(experts)} experts got the weights {join_words(weights)}; one each from 0, of sum 1, was needed."
+        )
+    shared: list[float] = []
     plans: list[Unmixer] = []
     networks: list[UnmixingNetwork] = []
-    for expert in experts:
+    for number, expert in enumerate(experts):
+        before = len(plans)
         plan, network = expert.header.architecture, expert.network
         if isinstance(plan, EnsembleArchitecture) and isinstance(network, Ensemble):
             plans += plan.members
@@ -69,10 +93,13 @@ def join_experts(experts: Sequence[Expert]) -> Expert:
             networks.append(network)
         else:
             raise ExpertError(f"An expert for {expert.header.task} ({plan.summary}) cannot join an ensemble.")
-    whole = Ensemble(networks)
+        if weights:
+            inner = getattr(plan, "weights", ()) or (1 / (len(plans) - before),) * (len(plans) - before)
+            shared += [round(float(weights[number]) * part, 6) for part in inner]
+    whole = Ensemble(networks, shared)
     header = replace(
         first,
-        architecture=EnsembleArchitecture(tuple(plans)),
+        architecture=EnsembleArchitecture(tuple(plans), tuple(shared)),
         patch_size_px=1 + 2 * whole.margin_px,
         variance=(),
         training={"members": [dict(expert.header.training) for expert in experts]},

@@ -25,11 +25,11 @@ class Unmixed:
     """Shares that an expert predicts for some pixels."""
 
     shares: Floats
-    """(..., classes): not negative, sum 1."""
+    """(..., classes): not negative, sum 1; NaN for pixels without a single observation."""
     deviation: Floats | None
     """(..., classes): standard deviation of each share; None if neither the network nor a calibration gives one."""
     unseen: NDArray[np.bool_]
-    """(...): pixels without a single observation, whose shares are the prior."""
+    """(...): pixels without a single observation."""
     imputed: Floats | None = None
     """(..., steps, bands): the series in its own unit, gaps filled; None if the network does not fill them."""
 
@@ -91,7 +91,7 @@ def unmix(
     """
     Apply an expert to series.
 
-    Values that are not finite are gaps. Pixels without any observation get the prior, the mean of the training pixels.
+    Values that are not finite are gaps. Pixels without any observation get NaN; see `prior_of`.
 
     Parameters
     ----------
@@ -124,20 +124,18 @@ def unmix(
     scaled, mask = scale_series(values, mean, std)
     output = run(scaled, mask, series.scaled_layers(layers))
     depth = header.legend.depth if level is None else level
-    prior = np.array(series.prior, np.float32)
     if depth < header.legend.depth:
         fold = level_matrix(header.legend, depth)
         output = output._replace(shares=output.shares @ fold, heads=output.heads @ fold)
-        prior = prior @ fold.numpy()
     shares = _normal(output.shares.numpy())
     trim = (mask.shape[1] - shares.shape[1]) // 2 if shares.ndim == 4 else 0
     inner = (slice(None), slice(trim, -trim), slice(trim, -trim)) if trim else ()
     unseen: NDArray[np.bool_] = np.logical_not(mask[inner].any((-2, -1)))
-    shares[unseen] = prior
     variance = header.variance[depth - 1] if header.variance else Variance()
     deviation = variance.deviation(shares, own_variance(output))
+    shares[unseen] = np.nan
     if deviation is not None:
-        deviation[unseen] = np.sqrt(prior * (1 - prior))
+        deviation[unseen] = np.nan
     imputed = None
     if output.imputed is not None:
         imputed = np.where(mask[inner] > 0, values[inner], output.imputed.numpy() * std + mean).astype(
@@ -145,6 +143,14 @@ def unmix(
         )
         imputed[unseen] = np.nan
     return Unmixed(shares, deviation, unseen, imputed)
+
+
+def prior_of(header: ExpertHeader, *, level: int | None = None) -> Floats:
+    """(classes,) mean shares of the training pixels: what is known of a pixel that was never observed."""
+    prior = np.array(series_of(header).prior, np.float32)
+    if level is not None and level < header.legend.depth:
+        prior = prior @ level_matrix(header.legend, level).numpy()
+    return prior
 
 
 def _normal(shares: NDArray[np.floating]) -> Floats:

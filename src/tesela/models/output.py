@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from typing import NamedTuple
 
@@ -31,6 +32,10 @@ class NetworkOutput(NamedTuple):
     """(...): sum of the Dirichlet's parameters; the larger, the smaller the variance."""
     rebuilt: Tensor | None = None
     """(..., steps, bands): the scaled series as a linear mixture of endmembers."""
+    presence: Tensor | None = None
+    """(..., classes): logit of the probability that the share is above 0, by `HurdleHead`."""
+    scores: Tensor | None = None
+    """(..., classes): the numbers that `SparsemaxHead` projects."""
 
 
 class UnmixingNetwork(nn.Module):
@@ -99,6 +104,72 @@ class DirichletHead(nn.Module):
         concentration = parameters.sum(-1, keepdim=True)
         shares = parameters / concentration
         return NetworkOutput(shares=shares, heads=shares[None], concentration=concentration[..., 0])
+
+
+class SparsemaxHead(nn.Module):
+    """Class shares by sparsemax [Martins2016]_: the nearest point of the simplex, where many shares are exactly 0."""
+
+    def __init__(self, width: int, classes: int) -> None:
+        super().__init__()
+        self.out = nn.Linear(width, classes)
+
+    def forward(self, embedded: Tensor) -> NetworkOutput:
+        """Shares of (..., width) embeddings."""
+        scores = self.out(embedded)
+        shares = sparsemax(scores)
+        return NetworkOutput(shares=shares, heads=shares[None], scores=scores)
+
+
+class HurdleHead(nn.Module):
+    r"""
+    Class shares behind a hurdle: is the class present, and if so, how much of it.
+
+    With :math:`q = \mathrm{sigmoid}(g)` for presence, shares are :math:`q_c e^{a_c} / \sum_k q_k e^{a_k}`. In
+    evaluation a class whose :math:`q` is below `LEAST_PRESENCE` has exactly 0, unless all are below.
+    """
+
+    def __init__(self, width: int, classes: int) -> None:
+        super().__init__()
+        self.out = nn.Linear(width, 2 * classes)
+
+    def forward(self, embedded: Tensor) -> NetworkOutput:
+        """Shares of (..., width) embeddings."""
+        amount, presence = self.out(embedded).chunk(2, -1)
+        logits = amount + functional.logsigmoid(presence)
+        if not self.training:
+            absent = presence < math.log(LEAST_PRESENCE / (1 - LEAST_PRESENCE))
+            logits = logits - 1e4 * (absent & ~absent.all(-1, keepdim=True)).to(logits.dtype)
+        shares = torch.softmax(logits, -1)
+        return NetworkOutput(shares=shares, heads=shares[None], presence=presence)
+
+
+LEAST_PRESENCE = 0.2
+"""Probability of being present below which `HurdleHead` gives a class no share."""
+
+HEADS: dict[str, type[nn.Module]] = {
+    "softmax": ShareHead,
+    "dirichlet": DirichletHead,
+    "sparsemax": SparsemaxHead,
+    "hurdle": HurdleHead,
+}
+"""Heads of encoders by name."""
+
+
+def sparsemax(scores: Tensor) -> Tensor:
+    """
+    Nearest point of the simplex, by Euclidean distance, to (..., classes) scores.
+
+    Examples
+    --------
+    >>> sparsemax(torch.tensor([0.5, 0.9, -3.0])).tolist()
+    [0.30000001192092896, 0.699999988079071, 0.0]
+    """
+    ordered = scores.sort(-1, descending=True).values
+    counts = torch.arange(1, scores.shape[-1] + 1, device=scores.device, dtype=scores.dtype)
+    excess = ordered.cumsum(-1) - 1
+    inside = (ordered * counts > excess).sum(-1, keepdim=True)
+    threshold = excess.gather(-1, inside - 1) / inside
+    return (scores - threshold).clamp_min(0)
 
 
 def parent_matrix(legend: Legend) -> Tensor | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Self
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 ENCODERS = ("mlp", "ltae", "tempcnn")
 """Pixel encoders by name; see `tesela.models.context`."""
+
+HEAD_NAMES = ("softmax", "dirichlet", "sparsemax", "hurdle")
+"""Heads of encoders by name; see `tesela.models.output`."""
 
 MOST_NODES = 1 << 26
 """Largest number of nodes of all trees that a file may ask for."""
@@ -44,12 +48,19 @@ _READERS: dict[str, Callable[[Mapping[str, object]], object]] = {
     "legacy": lambda document: choice(document, "legacy", ("", "deltas", "order")),
     "method": lambda document: choice(document, "method", ("fclsu", "nnls")),
     "sigmoid": lambda document: flag(document, "sigmoid"),
-    "dirichlet": lambda document: flag(document, "dirichlet"),
+    "head": lambda document: _read_head(document),
     "endmember_decoder": lambda document: flag(
         document, "endmember_decoder" if "endmember_decoder" in document else "mixture"
     ),  # "mixture": in files written before the key was renamed
 }
 """How each field of a file is read and checked."""
+
+
+def _read_head(document: Mapping[str, object]) -> str:
+    """Head of an encoder; files written before it had a name have a flag "dirichlet"."""
+    if "head" in document:
+        return choice(document, "head", HEAD_NAMES)
+    return "dirichlet" if flag(document, "dirichlet") else "softmax"
 
 
 class _Settings:
@@ -117,8 +128,8 @@ class EncoderArchitecture(_Settings):
     """Width of a pixel's embedding."""
     context: int = 0
     """Convolutions over neighbours, 3 x 3 each; 0: each pixel by itself."""
-    dirichlet: bool = False
-    """Predict the parameters of a Dirichlet distribution, whose width is an uncertainty."""
+    head: str = "softmax"
+    """How the embedding becomes shares: one of `HEAD_NAMES`."""
     endmember_decoder: bool = False
     """Reconstruct the series as a mixture of monthly endmember spectra, which can be read from the expert."""
 
@@ -128,7 +139,7 @@ class EncoderArchitecture(_Settings):
     def summary(self) -> str:
         """A few words for people."""
         around = f", {self.context} x 3 x 3 context" if self.context else ""
-        return f"{self.encoder}{around}{', Dirichlet' if self.dirichlet else ''}"
+        return f"{self.encoder}{around}{'' if self.head == 'softmax' else f', {self.head}'}"
 
     def build(self) -> UnmixingNetwork:
         """Make the network, with random weights."""
@@ -198,9 +209,11 @@ class TreesArchitecture(_Settings):
 
 @dataclass(frozen=True)
 class EnsembleArchitecture:
-    """The mean of several networks; see `tesela.models.ensemble.Ensemble`."""
+    """The weighted mean of several networks; see `tesela.models.ensemble.Ensemble`."""
 
     members: tuple[Unmixer, ...]
+    weights: tuple[float, ...] = ()
+    """Of each network; empty: all alike."""
 
     kind = "ensemble"
 
@@ -217,17 +230,22 @@ class EnsembleArchitecture:
     @property
     def summary(self) -> str:
         """A few words for people."""
-        return f"{len(self.members)} x {self.members[0].summary}"
+        counts = Counter(member.summary for member in self.members)
+        return " + ".join(name if count == 1 else f"{count} x {name}" for name, count in counts.items())
 
     def build(self) -> UnmixingNetwork:
         """Make the network, with random weights."""
         from tesela.models.ensemble import Ensemble
 
-        return Ensemble([member.build() for member in self.members])
+        return Ensemble([member.build() for member in self.members], self.weights)
 
     def to_dict(self) -> dict[str, object]:
         """Document from which `from_dict` builds the same value."""
-        return {"kind": self.kind, "members": [member.to_dict() for member in self.members]}
+        document: dict[str, object] = {
+            "kind": self.kind,
+            "members": [member.to_dict() for member in self.members],
+        }
+        return document | ({"weights": list(self.weights)} if self.weights else {})
 
     @classmethod
     def from_dict(cls, document: Mapping[str, object]) -> EnsembleArchitecture:
@@ -245,7 +263,20 @@ class EnsembleArchitecture:
             members.append(_MEMBERS[kind].from_dict(item))
         if len({(member.bands, member.classes) for member in members}) > 1:
             raise ExpertError("architecture: the members of an ensemble differ in bands or classes.")
-        return cls(tuple(members))
+        return cls(tuple(members), _read_weights(document.get("weights", []), len(members)))
+
+
+def _read_weights(numbers: object, count: int) -> tuple[float, ...]:
+    """Weights of the members of an ensemble; none, or one each from 0, of sum 1."""
+    if numbers == []:
+        return ()
+    fits = isinstance(numbers, list) and all(isinstance(item, int | float) for item in numbers)
+    weights = tuple(float(item) for item in numbers) if fits and isinstance(numbers, list) else ()
+    if len(weights) != count or min(weights) < 0 or not abs(sum(weights) - 1) < 1e-2:
+        raise ExpertError(
+            f"architecture: weights is {str(numbers)[:60]!r}, {count} numbers from 0 of sum 1 were needed."
+        )
+    return weights
 
 
 Unmixer = BritsArchitecture | EncoderArchitecture | MixingArchitecture | TreesArchitecture

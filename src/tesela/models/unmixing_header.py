@@ -25,7 +25,7 @@ class SeriesScaling:
     layer_mean: tuple[float, ...]
     layer_std: tuple[float, ...]
     prior: tuple[float, ...]
-    """Mean shares of the classes over the training pixels: the result where nothing was ever observed."""
+    """Mean shares of the classes over the training pixels: all that is known where nothing was ever observed."""
 
     def problems(self, classes: int) -> Iterator[str]:
         """List what does not fit together."""

@@ -53,11 +53,7 @@ def split_pixels(
     InputError
         If there are too few blocks, or no pixel is left for a split.
     """
-    wanted = tuple(float(part) for part in fractions)
-    if len(wanted) != len(SPLITS) or min(wanted) < 0 or abs(sum(wanted) - 1) > 1e-6:
-        raise InputError(
-            f"The fractions are {join_words(wanted)}; give three that sum to 1: train, val, test."
-        )
+    wanted = _check_fractions(fractions)
     if table.grid is None:
         raise GridError("The pixels have no grid, so there are no blocks. Read them from a cube.")
     width_m, height_m = pixel_size_m(table.grid)
@@ -93,6 +89,43 @@ def split_pixels(
             f"few for a buffer of {buffer_m:g} m. Use smaller blocks, or a smaller buffer."
         )
     return replace(table, splits=splits)
+
+
+def split_by_pixel(table: PixelTable, *, fractions: Sequence[float] = FRACTIONS, seed: int = 0) -> PixelTable:
+    """
+    Split series without positions at random into train, val and test, class by class.
+
+    All years of a pixel go into one split: they are so alike that a model would be tested on what it was trained on.
+
+    Parameters
+    ----------
+    table : PixelTable
+        Without grid; `rows` is the number of the pixel.
+
+    Raises
+    ------
+    InputError
+        If the fractions are wrong.
+    """
+    wanted = _check_fractions(fractions)
+    pixels, first = np.unique(table.rows, return_index=True)
+    largest = table.targets[first].argmax(1) if table.targets.shape[1] else np.zeros(len(pixels), np.intp)
+    rng = np.random.default_rng(seed)
+    chosen = np.empty(len(pixels), np.uint8)
+    for label in np.unique(largest):
+        mine = rng.permutation(np.flatnonzero(largest == label))
+        reached = (np.arange(len(mine)) + 0.5) / len(mine)
+        chosen[mine] = np.searchsorted(np.cumsum(wanted)[:-1], reached, side="right")
+    return replace(table, splits=chosen[np.searchsorted(pixels, table.rows)])
+
+
+def _check_fractions(fractions: Sequence[float]) -> tuple[float, ...]:
+    wanted = tuple(float(part) for part in fractions)
+    if len(wanted) != len(SPLITS) or min(wanted) < 0 or abs(sum(wanted) - 1) > 1e-6:
+        raise InputError(
+            f"The fractions are {join_words(wanted)}; give three that sum to 1: train, val, test."
+        )
+    return wanted
 
 
 def _drawn(sizes: NDArray[np.intp], wanted: Sequence[float], *, seed: int) -> NDArray[np.intp]:

@@ -46,9 +46,9 @@ class PixelTable:
     targets: NDArray[np.float32]
     """(pixels, classes) shares in the order of the legend, summing to 1; (pixels, 0) where there are none."""
     rows: NDArray[np.int32]
-    """(pixels,) row in `grid`; the number of the pixel where there is no grid."""
+    """(pixels,) row in `grid`; where there is no grid, the number of the pixel: several years of one have the same."""
     cols: NDArray[np.int32]
-    """(pixels,) column in `grid`; 0 where there is none."""
+    """(pixels,) column in `grid`; where there is none, the number of the year."""
     splits: NDArray[np.uint8]
     """(pixels,) 0 train, 1 val, 2 test, 255 none."""
     times: tuple[str, ...]
@@ -115,6 +115,14 @@ class PixelTable:
         if name not in SPLITS:
             raise InputError(unknown_name("split", name, SPLITS))
         return self.take(self.splits == SPLITS.index(name))
+
+    def with_splits_of(self, other: PixelTable) -> PixelTable:
+        """Take the splits of the pixels at the same rows and columns of another table; others are not used."""
+        known = dict(
+            zip(zip(other.rows.tolist(), other.cols.tolist(), strict=True), other.splits, strict=True)
+        )
+        places = zip(self.rows.tolist(), self.cols.tolist(), strict=True)
+        return replace(self, splits=np.array([known.get(place, NO_SPLIT) for place in places], np.uint8))
 
     def select_layers(self, names: Sequence[str]) -> PixelTable:
         """Keep these ancillary layers, in this order."""
@@ -312,12 +320,14 @@ def table_of_timespec(series: LabelledSeries) -> PixelTable:
             LandClass(k + 1, str(k + 1), name, _color(k, classes)) for k, name in enumerate(series.classes)
         ),
     )
+    pixels = np.arange(count) if series.pixels is None else series.pixels
+    first = np.searchsorted(pixels, pixels) if (np.diff(pixels) >= 0).all() else np.arange(count)
     return PixelTable(
         values=series.values,
         static=np.zeros((count, 0), np.float32),
         targets=np.eye(classes, dtype=np.float32)[series.labels],
-        rows=np.arange(count, dtype=np.int32),
-        cols=np.zeros(count, np.int32),
+        rows=pixels.astype(np.int32),
+        cols=(np.arange(count) - first).astype(np.int32),
         splits=np.full(count, NO_SPLIT, np.uint8),
         times=TIMES,
         bands=BANDS,

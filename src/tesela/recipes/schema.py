@@ -19,7 +19,7 @@ RENAMED = {
     "assessment.ground": "assessment.area",
     "training.balance": "training.imbalance_strategy",
     "training.turns": "training.flips_and_rotations",
-    "training.members": "training.ensemble_size",
+    "training.dirichlet": "training.head",
     "training.mixture": "training.endmember_decoder",
     "training.upper": "training.parent_weight",
 }

@@ -24,7 +24,7 @@ SETTINGS = UnmixingSettings(
     model="tempcnn",
     context=1,
     ensemble_size=2,
-    dirichlet=True,
+    head="dirichlet",
     endmember_decoder=True,
     mixup=0.3,
     epochs=4,
@@ -200,7 +200,7 @@ def test_patience_ends_a_training_early() -> None:
     table = make_table()
     plan = UnmixingSettings(
         model="mlp", context=0, epochs=40, batch_size=512, validate_every=1, patience=2,
-        learning_rate=1e-9, ema=0.0, dirichlet=False, month_mask=0.0, accelerator="cpu",
+        learning_rate=1e-9, ema=0.0, head="softmax", month_mask=0.0, accelerator="cpu",
     )  # fmt: skip
     scores = train_unmixing(table, replace(plan, learning_rate=0.5), quiet=True).header.scores
     (curve,), (epoch,) = scores["curve"], scores["epoch"]  # type: ignore[misc]

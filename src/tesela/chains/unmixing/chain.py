@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,18 @@ from tesela.core.units import parse_memory_bytes
 from tesela.io.abundance import AbundanceMap, open_abundance
 from tesela.io.cube import Cube, open_cube
 from tesela.io.manifest import write_whole
+from tesela.io.msmtu import PublishedPixels, read_msmtu, write_msmtu_cube, write_msmtu_shares
 from tesela.io.timespec import read_timespec
 from tesela.labels.fractions import write_fractions
 from tesela.models.expert import load_expert
 from tesela.patches.pixel_split import split_pixels
-from tesela.patches.pixels import PixelTable, read_pixel_table, read_pixels, table_of_timespec
+from tesela.patches.pixels import (
+    PixelTable,
+    read_pixel_table,
+    read_pixels,
+    table_of_msmtu,
+    table_of_timespec,
+)
 from tesela.recipes.sections import HOW_ONLY, legend_file
 from tesela.recipes.stages import Stage
 from tesela.sources.ancillary import Ancillary
@@ -66,7 +73,7 @@ class UnmixingChain:
             Stage(
                 "label",
                 self.out / "labels",
-                {"reference": recipe.reference.model_dump(), **legend},
+                {"reference": None if recipe.reference is None else recipe.reference.model_dump(), **legend},
                 lambda: [cube, *self._reference_files()],
                 self.label,
                 address,
@@ -84,7 +91,7 @@ class UnmixingChain:
                 "train",
                 self.out / "experts",
                 {
-                    "training": asdict(self._settings),
+                    "training": self._settings.to_dict(),
                     "pretraining": pretraining,
                     "name": recipe.name,
                     **legend,
@@ -109,7 +116,7 @@ class UnmixingChain:
                     "name": recipe.name,
                     "assessment": recipe.assessment.model_dump(),
                     "block": recipe.split.block,
-                    "reference": recipe.reference.path,
+                    "reference": None if recipe.reference is None else recipe.reference.path,
                     **legend,
                 },
                 lambda: [
@@ -136,13 +143,18 @@ class UnmixingChain:
         return open_cube(self.cube_file)
 
     def build(self) -> Sequence[Path]:
-        """Make the cube from MODIS composites and layers."""
+        """Make the cube from MODIS composites and layers, or from the published pixels."""
         section = self.recipe.cube
+        if section.msmtu is not None:
+            write_msmtu_cube(self._published, self.cube_file)
+            return [self.cube_file]
         write_modis_cube(
             [self.folder / path for path in section.modis],
             self.cube_file,
             months=section.months,
             climatology=section.climatology,
+            rule=section.quality,
+            merge=section.merge,
             ancillary=self._ancillary,
             memory_bytes=parse_memory_bytes(section.memory),
             cluster=section.cluster,
@@ -152,6 +164,9 @@ class UnmixingChain:
     def label(self) -> Sequence[Path]:
         """Shares of the reference's classes on the cube's pixels; a reference of shares is checked and copied."""
         reference = self.recipe.reference
+        if reference is None:
+            write_msmtu_shares(self._published, self.label_file, level=self.legend.depth)
+            return [self.label_file]
         path = self.folder / reference.path
         ready = _ready_shares(path)
         if ready is not None:
@@ -185,6 +200,9 @@ class UnmixingChain:
         split = self.recipe.split
         cube = self.cube
         table = read_pixels(cube, open_abundance(self.label_file), min_observed=split.min_observed)
+        if self.recipe.uses_partitions:
+            table = table.with_splits_of(table_of_msmtu(self._published, level=self.legend.depth))
+            return [table.select_layers(self.recipe.layers_of(cube.layers)).write(self.pixel_file)]
         table = split_pixels(
             table,
             block_m=split.block,
@@ -222,17 +240,20 @@ class UnmixingChain:
 
         settings = self.recipe.mapping
         classes = self.map_file.with_name("largest.tif") if settings.classes else None
+        prior = self.map_file.with_name("prior.tif") if settings.prior else None
         unmix_cube(
             load_expert(self.expert_file),
             self.cube,
             self.map_file,
             classes=classes,
             uncertainty=self._uncertainty_file if settings.uncertainty else None,
+            prior=prior,
             engine=settings.engine,
             memory=settings.memory,
             cluster=settings.cluster,
         )
-        return [self.map_file, *([classes] if classes else []), *self._uncertainty_files()]
+        others = [file for file in (classes, prior) if file is not None]
+        return [self.map_file, *others, *self._uncertainty_files()]
 
     def assess(self) -> Sequence[Path]:
         """Assess the map on pixels that the expert never saw."""
@@ -292,6 +313,10 @@ class UnmixingChain:
             errors=errors,
         )
 
+    @cached_property
+    def _published(self) -> PublishedPixels:
+        return read_msmtu(self.folder / str(self.recipe.cube.msmtu))
+
     def _document(self) -> dict[str, Any]:
         document: dict[str, Any] = json.loads(
             (self.report_folder / "assessment.json").read_text(encoding="utf-8")
@@ -327,7 +352,8 @@ class UnmixingChain:
 
     def _cube_sources(self) -> list[Path]:
         files: list[Path] = []
-        for path in self.recipe.cube.modis:
+        section = self.recipe.cube
+        for path in section.modis if section.msmtu is None else [section.msmtu]:
             source = self.folder / path
             files += (
                 sorted(file for file in source.rglob("*") if file.is_file()) if source.is_dir() else [source]
@@ -335,8 +361,9 @@ class UnmixingChain:
         return [*files, *self._ancillary.files]
 
     def _reference_files(self) -> list[Path]:
-        name = legend_file(self.recipe.legend)
-        return [*self.recipe.reference.files(self.folder), *([] if name is None else [self.folder / name])]
+        name, reference = legend_file(self.recipe.legend), self.recipe.reference
+        files = [] if reference is None else reference.files(self.folder)
+        return [*files, *([] if name is None else [self.folder / name])]
 
 
 def _ready_shares(path: Path) -> AbundanceMap | None:

@@ -55,7 +55,6 @@ fractions = [0.6, 0.15, 0.25]
 [training]
 model = "tempcnn"
 context = 2
-dirichlet = true
 epochs = {epochs}
 batch_size = 512
 

@@ -21,6 +21,8 @@ from tesela.recipes.sections import (
     recipe_folder,
 )
 from tesela.sources.ancillary import PUBLISHED
+from tesela.sources.modis.months import Merge
+from tesela.sources.modis.quality import QualityRule
 from tesela.training.unmixing.settings import CLASSIC, UnmixingSettings
 
 ANCILLARY = {
@@ -37,12 +39,18 @@ class CubeSection(Section):
 
     path: InputFile | None = None
     """A cube that exists; all other keys of the section are left out."""
+    msmtu: InputFile | None = None
+    """Unpacked folder of Andalusia-MSMTU, which holds the reference and the split, too."""
     modis: list[InputFile] = Field(default_factory=list)
     """Folders or files of MOD09A1 and MYD09A1."""
     months: tuple[str, str] | None = None
     """First and last month; default: those of the files."""
     climatology: bool = False
     """Average equal months of all years into twelve."""
+    merge: Merge = "satellites"
+    """Mean of the monthly means of both satellites, or of all observations."""
+    quality: QualityRule = QualityRule()
+    """Which observations count."""
     dem: InputFile | None = None
     """Elevation in metres; gives altitude and slope."""
     layers: dict[str, InputFile] = Field(default_factory=dict)
@@ -53,9 +61,12 @@ class CubeSection(Section):
 
     @model_validator(mode="after")
     def _one_source(self) -> CubeSection:
-        if (self.path is None) == (not self.modis):
-            raise ValueError("give either path, of a cube, or modis, the files to build one from")
-        if self.path is not None and (self.dem or self.layers or self.months or self.climatology):
+        given = (self.path is not None) + bool(self.modis) + (self.msmtu is not None)
+        if given != 1:
+            raise ValueError(
+                "give either path, of a cube, or modis, the files to build one from, or msmtu, the published folder"
+            )
+        if not self.modis and (self.dem or self.layers or self.months or self.climatology):
             raise ValueError(
                 "a cube has its months and layers; leave dem, layers, months and climatology out"
             )
@@ -82,6 +93,8 @@ class SplitSection(Section):
     """Give each split its part of every class; otherwise blocks are drawn at random, as published."""
     min_observed: float = Field(0.0, ge=0, le=1)
     """Least share of the values of a pixel that are not gaps."""
+    published: bool | None = None
+    """Use the published partitions of `cube.msmtu`; default: where that is given. False: blocks, as above."""
 
 
 class PretrainingSection(Section):
@@ -103,6 +116,8 @@ class UnmixSection(Section):
     """Write a map of the class with the largest share, too."""
     uncertainty: bool = False
     """Write the standard deviation of each share."""
+    prior: bool = False
+    """Write the mean shares of the training pixels, in pixels without observations only."""
 
 
 class AbundanceAssessmentSection(Section):
@@ -120,7 +135,8 @@ class UnmixingRecipe(Recipe):
     out: str = "runs/unmixing"
     legend: LegendName = "sipna-2"
     cube: CubeSection
-    reference: SharesSection
+    reference: SharesSection | None = None
+    """Left out with `cube.msmtu`, which has shares of its own."""
     ancillary: Literal["all", "none", "topographic", "climatic"] | list[str] = "all"
     """Layers that the model reads: all of the cube, a set of the published ablation, or names."""
     split: SplitSection = SplitSection()
@@ -139,9 +155,29 @@ class UnmixingRecipe(Recipe):
         return self
 
     @model_validator(mode="after")
+    def _one_reference(self) -> UnmixingRecipe:
+        if self.cube.msmtu is None:
+            if self.reference is None:
+                raise ValueError("reference is missing: the map or shares to train on")
+            if self.split.published:
+                raise ValueError("split.published needs cube.msmtu, whose partitions they are")
+        elif self.reference is not None:
+            raise ValueError("cube.msmtu has shares of its own: leave [reference] out")
+        elif self.legend not in ("sipna-1", "sipna-2"):
+            raise ValueError(f"cube.msmtu has shares of sipna-1 and sipna-2, but legend is {self.legend}")
+        return self
+
+    @model_validator(mode="after")
     def _crosswalk_leads_to_the_legend(self, info: ValidationInfo) -> UnmixingRecipe:
+        if self.reference is None:
+            return self
         self.reference.check_crosswalk(self.legend, recipe_folder(info))
         return self
+
+    @property
+    def uses_partitions(self) -> bool:
+        """Whether the published partitions are used."""
+        return self.cube.msmtu is not None and self.split.published is not False
 
     def load_legend(self, folder: Path | None) -> Legend:
         """Legend of the labels and the map."""

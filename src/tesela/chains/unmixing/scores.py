@@ -67,8 +67,12 @@ def describe_run(
         "Cube": f"{len(cube.times)} times x {len(cube.bands)} bands, {rows} x {cols} px",
         "Ancillary": ", ".join(table.layers) or "none",
         "Model": read_header(expert_file).architecture.summary,
-        "Reference": Path(recipe.reference.path).name,
-        "Split": f"blocks of {split.block[0] / 1000:g} x {split.block[1] / 1000:g} km, "
+        "Reference": Path(recipe.reference.path if recipe.reference else str(recipe.cube.msmtu)).name,
+        "Split": (
+            "published, "
+            if recipe.uses_partitions
+            else f"blocks of {split.block[0] / 1000:g} x {split.block[1] / 1000:g} km, "
+        )
         + ", ".join(f"{count} {name}" for name, count in table.counts.items() if count),
         "Evaluated on": "test pixels only" if recipe.assessment.area == "test" else "the whole map",
         "Seed": str(recipe.seed),

@@ -26,6 +26,9 @@ from tesela.models.unmixing_header import Floats
 DEVIATION_STEPS = 254
 """Standard deviations are stored in steps of one over this number."""
 
+DEVIATION_MISSING = 255
+"""Stored where there is no deviation."""
+
 _PIXELS_AT_ONCE = 16_384
 """Pixels of one call of a network."""
 
@@ -54,8 +57,9 @@ class BlockLayout:
         shares = np.moveaxis(unmixed.shares, -1, 0)
         layers = [round_shares(shares), unmixed.unseen[None].astype(np.uint16)]
         if self.deviation and unmixed.deviation is not None:
-            steps = np.rint(np.moveaxis(unmixed.deviation, -1, 0) * DEVIATION_STEPS)
-            layers.append(np.clip(steps, 0, DEVIATION_STEPS).astype(np.uint16))
+            spread = np.moveaxis(unmixed.deviation, -1, 0)
+            steps = np.clip(np.rint(np.nan_to_num(spread) * DEVIATION_STEPS), 0, DEVIATION_STEPS)
+            layers.append(np.where(np.isnan(spread), DEVIATION_MISSING, steps).astype(np.uint16))
         if self.series and unmixed.imputed is not None:
             rows, cols = unmixed.unseen.shape
             whole = np.ascontiguousarray(unmixed.imputed.reshape(rows, cols, self.series).transpose(2, 0, 1))

@@ -32,8 +32,9 @@ from tesela.mapping.abundance.blocks import (
 from tesela.mapping.abundance.engines import choose_runner
 from tesela.mapping.predict import fingerprint_network
 from tesela.models.expert import Expert
-from tesela.models.inference import TorchRunner, series_of, unmix
+from tesela.models.inference import TorchRunner, prior_of, series_of, unmix
 from tesela.models.output import UnmixingNetwork
+from tesela.models.unmixing_header import Floats
 
 Progress = Callable[[int, int], None]
 """Called with the pixels done and the pixels in total."""
@@ -46,9 +47,9 @@ class Unmixing:
     map: AbundanceMap
     engine: str
     pixels: int
-    """Pixels with shares."""
+    """All pixels."""
     unseen: int
-    """Pixels without any observation, which get the mean shares of the training pixels."""
+    """Pixels without any observation, which have no shares."""
     seconds: float
     resumed: int
     """Blocks that an earlier run left."""
@@ -62,6 +63,7 @@ def unmix_cube(
     level: int | None = None,
     classes: str | Path | None = None,
     uncertainty: str | Path | None = None,
+    prior: str | Path | None = None,
     imputed: str | Path | None = None,
     engine: str = "auto",
     memory: str | int = "512 MiB",
@@ -72,7 +74,7 @@ def unmix_cube(
     Apply an unmixing expert to a cube of any size.
 
     Finished blocks are kept beside the output. After a crash the same call continues, and writes the same bytes.
-    Pixels without any observation get the mean shares of the training pixels, and are counted.
+    Pixels without any observation are nodata in all outputs, and are counted.
 
     Parameters
     ----------
@@ -82,6 +84,9 @@ def unmix_cube(
         Coarser level of the expert's legend to write; its shares are sums over the classes below.
     classes, uncertainty : path, optional
         Rasters to write in the same pass: the class with the largest share, and the standard deviation of each share.
+    prior : path, optional
+        Abundance map to write of the pixels without any observation: the mean shares of the training pixels, nodata in
+        all other pixels.
     imputed : path, optional
         Cube to write with the gaps filled, for experts that fill them.
     engine : {"auto", "torch", "openvino"}
@@ -103,7 +108,7 @@ def unmix_cube(
     network = expert.network
     assert isinstance(network, UnmixingNetwork)
     legend = expert.header.legend if level is None else expert.header.legend.level(level)
-    check_outputs([out, classes, uncertainty, imputed], inputs=[cube.path])
+    check_outputs([out, classes, uncertainty, prior, imputed], inputs=[cube.path])
     if imputed is not None:
         check_target(Path(imputed))
     check_cube(expert, cube)
@@ -166,6 +171,7 @@ def unmix_cube(
             legend=legend,
             layout=layout,
             outputs=(classes, uncertainty, imputed),
+            prior=None if prior is None else (prior, prior_of(expert.header, level=level)),
             cube=cube,
             bands=expert.header.bands,
         )
@@ -249,6 +255,7 @@ def _assemble(
     legend: Legend,
     layout: BlockLayout,
     outputs: tuple[str | Path | None, str | Path | None, str | Path | None],
+    prior: tuple[str | Path, Floats] | None,
     cube: Cube,
     bands: tuple[str, ...],
 ) -> int:
@@ -262,6 +269,7 @@ def _assemble(
         if uncertainty is not None:
             one = ScoreWriter(uncertainty, grid, legend.codes, scale=1 / DEVIATION_STEPS, unit="share")
             spread = stack.enter_context(one)
+        usual = None if prior is None else stack.enter_context(AbundanceWriter(prior[0], grid, legend))
         filled = None
         if imputed is not None:
             writer = CubeWriter(
@@ -273,9 +281,13 @@ def _assemble(
             unseen += int(part.unseen.sum())
             shares.write(block.row, block.col, part.shares)
             if largest is not None:
-                largest.write(block.row, block.col, legend.value_table[part.shares.argmax(0)])
+                values = legend.value_table[part.shares.argmax(0)]
+                largest.write(block.row, block.col, np.where(part.unseen, 0, values).astype(values.dtype))
             if spread is not None:
                 spread.write(block.row, block.col, part.deviation.astype(np.uint8))
+            if usual is not None and prior is not None:
+                shares_there = np.where(part.unseen, prior[1][:, None, None], np.float32(np.nan))
+                usual.write_shares(block.row, block.col, shares_there)
             if filled is not None:
                 filled.write(
                     block.row, block.col, part.series.reshape(len(cube.times), len(bands), *block.shape)

@@ -23,8 +23,16 @@ from tesela.io.remote import is_remote
 from tesela.io.sinusoidal import SINUSOIDAL, TILE_PX, modis_tile
 from tesela.sources.ancillary import Ancillary
 from tesela.sources.modis.files import BANDS, Composite, LayerAddress, find_composites
-from tesela.sources.modis.months import SATELLITES, Merge, Work, make_block, open_rasters, steps_for, unpack
-from tesela.sources.modis.quality import BAND_COUNT, QualityRule
+from tesela.sources.modis.months import (
+    Merge,
+    Work,
+    bytes_per_cell,
+    make_block,
+    open_rasters,
+    steps_for,
+    unpack,
+)
+from tesela.sources.modis.quality import QualityRule
 from tesela.sources.providers import Catalogue
 
 
@@ -205,8 +213,7 @@ def _months(composites: Sequence[Composite], wanted: tuple[str, str] | None) -> 
 
 def _blocks(work: Work, memory_bytes: int) -> Iterable[tuple[int, int, int, int]]:
     """Row, column, rows and columns of blocks whose sums fit in the memory."""
-    per_pixel = len(SATELLITES) * len(work.months) * BAND_COUNT * 24
-    side = max(16, 16 * int(math.sqrt(memory_bytes / per_pixel) / 16))
+    side = max(16, 16 * int(math.sqrt(memory_bytes / bytes_per_cell(work)) / 16))
     rows, cols = work.grid.shape
     for row in range(0, rows, side):
         for col in range(0, cols, side):

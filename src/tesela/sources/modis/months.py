@@ -71,17 +71,21 @@ def _web(catalogue: Catalogue | None, patience: RetryPolicy | None) -> Web:
 def make_block(work: Work) -> NDArray[np.uint8]:
     """Values and counts of a block, packed: (times x bands, rows, 5 x cols) uint8."""
     sums, counts = _add_up(work)
-    values, seen = _means(sums, counts, merge=work.merge)
-    if work.climatology:
-        values, seen = _over_years(values, seen, work.months)
-    packed = np.concatenate(
-        [
-            np.ascontiguousarray(values.astype("<f4")).view(np.uint8),
-            np.minimum(seen, 255).astype(np.uint8),
-        ],
-        axis=-1,
-    )
-    return packed.reshape(-1, *packed.shape[2:])
+    number = np.array([int(month[5:]) for month in work.months])
+    rows, cols = work.grid.shape
+    packed = np.empty((len(work.times), BAND_COUNT, rows, 5 * cols), np.uint8)
+    for time in range(len(work.times)):  # one at a time: the means of all months are larger than their sums
+        taken = np.flatnonzero(number == time + 1) if work.climatology else np.array([time], np.intp)
+        means = [_means(sums[:, [month]], counts[:, [month]], merge=work.merge) for month in taken]
+        value = (
+            _nanmean(np.concatenate([values for values, _ in means]))
+            if means
+            else np.full((BAND_COUNT, rows, cols), np.nan)
+        )
+        seen = sum((part[0] for _, part in means), np.zeros((BAND_COUNT, rows, cols), np.int64))
+        packed[time, ..., : 4 * cols] = np.ascontiguousarray(value.astype("<f4")).view(np.uint8)
+        packed[time, ..., 4 * cols :] = np.minimum(seen, 255)
+    return packed.reshape(-1, rows, 5 * cols)
 
 
 def unpack(part: NDArray[np.uint8], times: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
@@ -90,6 +94,14 @@ def unpack(part: NDArray[np.uint8], times: int) -> tuple[NDArray[np.float32], ND
     cols = whole.shape[-1] // 5
     values = np.ascontiguousarray(whole[..., : 4 * cols]).view("<f4")
     return values.astype(np.float32, copy=False), whole[..., 4 * cols :]
+
+
+def bytes_per_cell(work: Work) -> int:
+    """Bytes that a cell of a block takes at the peak: sums and counts, the composite being read, and the result."""
+    sums = len(SATELLITES) * len(work.months) * BAND_COUNT * 6
+    reading = 330 * work.steps**2 + len(SATELLITES) * BAND_COUNT * 6
+    result = len(work.times) * BAND_COUNT * (4 + 1) * 3 + BAND_COUNT * 80
+    return sums + reading + result
 
 
 def _add_up(work: Work) -> tuple[NDArray[np.int32], NDArray[np.uint16]]:
@@ -160,15 +172,6 @@ def _means(
     means = np.full(sums.shape, np.nan)
     np.divide(sums * SCALE, counts, out=means, where=counts > 0)
     return _nanmean(means), counts.sum(axis=0, dtype=np.int64)
-
-
-def _over_years(
-    values: NDArray[np.float64], counts: NDArray[np.int64], months: Sequence[str]
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Mean over the years of each of the twelve months."""
-    number = np.array([int(month[5:]) for month in months])
-    means = [_nanmean(values[number == month]) for month in range(1, 13)]
-    return np.stack(means), np.stack([counts[number == month].sum(axis=0) for month in range(1, 13)])
 
 
 def _nanmean(values: NDArray[np.float64]) -> NDArray[np.float64]:

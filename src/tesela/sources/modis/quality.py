@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from tesela.core.errors import RecipeError, unknown_name
 
 BAND_COUNT = 7
 
@@ -23,6 +27,8 @@ class QualityRule:
 
     Rodriguez-Ortega et al. (2024) and TimeSpec4LULC do not state their bits; these defaults are ours.
     """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     modland: int = 1
     """Highest overall quality code allowed: 0 ideal, 1 less than ideal; 2 and 3 were not produced."""
@@ -43,6 +49,41 @@ class QualityRule:
     """Whether snow and ice are allowed: they are the true surface."""
     beside_cloud: bool = True
     """Whether pixels adjacent to a cloud are allowed."""
+
+
+def parse_rule(texts: Iterable[str]) -> QualityRule:
+    """
+    Read a rule from ``KEY=VALUE`` texts; keys that are not named keep their defaults.
+
+    Raises
+    ------
+    RecipeError
+        If a key is unknown, or a value is of another kind.
+
+    Examples
+    --------
+    >>> parse_rule(["aerosol=1", "shadow=true", "band_quality=0,7"])
+    QualityRule(modland=1, band_quality=(0, 7), cloud=(0, 3), shadow=True, internal_cloud=False, cirrus=1, aerosol=1, \
+snow=True, beside_cloud=True)
+    """
+    usual = asdict(QualityRule())
+    changed: dict[str, Any] = {}
+    for text in texts:
+        key, _, value = (part.strip() for part in text.partition("="))
+        if key not in usual:
+            raise RecipeError(unknown_name("key of the quality rule", key, usual))
+        kind = usual[key]
+        try:
+            if isinstance(kind, bool):
+                changed[key] = {"true": True, "false": False}[value.lower()]
+            elif isinstance(kind, tuple):
+                changed[key] = tuple(int(part) for part in value.split(","))
+            else:
+                changed[key] = int(value)
+        except (KeyError, ValueError):
+            wanted = "true or false" if isinstance(kind, bool) else "a number, or several with commas"
+            raise RecipeError(f"{key} is '{value}'; {wanted} was needed.") from None
+    return QualityRule(**changed)
 
 
 def band_quality(qc: NDArray[np.unsignedinteger], band: int) -> NDArray[np.uint8]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional
 
 from tesela.core.errors import ExpertError
 from tesela.models.context import SeriesNetwork
@@ -22,6 +23,10 @@ from tesela.training.unmixing.batches import TRAIN, VAL, Batch, PixelSource, tra
 from tesela.training.unmixing.settings import UnmixingSettings
 
 _LEAST_SHARE = 1e-6
+_PRESENCE = 1.0
+"""Weight of the cross-entropy of presence, beside that of the shares."""
+_SPARSEMAX = 2.0
+"""Weight of the loss of sparsemax, so that it is as large as the cross-entropy of shares."""
 
 
 class NetworkTraining:
@@ -248,6 +253,11 @@ def unmixing_loss(
     shares, wanted = output.shares[labelled], targets[labelled]
     loss = _divergence(output, shares, wanted, labelled) * settings.kl
     loss = loss + _squared(shares, wanted) * settings.mse
+    if output.presence is not None:
+        present = (wanted > 0).to(shares.dtype)
+        loss = loss + _PRESENCE * functional.binary_cross_entropy_with_logits(
+            output.presence[labelled], present
+        )
     if parents is not None and settings.parent_weight:
         above, wanted_above = shares @ parents, wanted @ parents
         part = (
@@ -278,7 +288,11 @@ def _published(
 
 
 def _divergence(output: NetworkOutput, shares: Tensor, wanted: Tensor, labelled: Tensor) -> Tensor:
-    """Cross-entropy of shares, or the negative log-likelihood of a Dirichlet."""
+    """Cross-entropy of shares, the loss of sparsemax, or the negative log-likelihood of a Dirichlet."""
+    if output.scores is not None:
+        # its gradient is the error of the shares, also of those that are exactly 0, where a logarithm has none
+        fixed = shares.detach()
+        return ((fixed - wanted) * output.scores[labelled]).sum(-1).mean() * _SPARSEMAX
     if output.concentration is None:
         return _cross_entropy(shares, wanted)
     classes = wanted.shape[-1]

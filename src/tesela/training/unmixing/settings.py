@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import ClassVar, Literal
 
 from tesela.training.settings import SettingsError, out_of_range
@@ -29,12 +29,18 @@ class UnmixingSettings:
 
     model: Literal["tempcnn", "ltae", "mlp", "brits", "forest", "boosting", "fclsu", "nnls"] = "tempcnn"
     """Pixel encoder, BRITS, or a baseline."""
+    members: tuple[
+        Literal["tempcnn", "ltae", "mlp", "brits", "forest", "boosting", "fclsu", "nnls"], ...
+    ] = ()
+    """Models to train and join into one expert in place of `model`, with weights fitted on the validation pixels. A
+    network and trees err in different places, so their mean is better than each. A name may come twice."""
     context: int = 2
     """Convolutions of 3 x 3 over neighbours, for encoders; for trees, pixels on each side. 0: none."""
     ensemble_size: int = 1
     """Networks of an ensemble, each from its own random start."""
-    dirichlet: bool = False
-    """Let encoders predict a Dirichlet distribution, whose width is an uncertainty."""
+    head: Literal["softmax", "dirichlet", "sparsemax", "hurdle"] = "softmax"
+    """How encoders make shares. "softmax" has the smallest errors; "dirichlet" predicts a distribution, whose width is
+    an uncertainty; "sparsemax" and "hurdle" give many classes exactly 0."""
     endmember_decoder: bool = False
     """Let encoders reconstruct the series from monthly endmember spectra, which can be read from the expert."""
     epochs: int = 60
@@ -81,6 +87,10 @@ class UnmixingSettings:
         if problems:
             raise SettingsError(f"Unmixing settings: {'; '.join(problems)}.")
 
+    def to_dict(self) -> dict[str, object]:
+        """All settings as plain values, for headers and checkpoints."""
+        return {**asdict(self), "members": list(self.members)}
+
     @property
     def resolved(self) -> UnmixingSettings:
         """The settings with those that `published` implies; the number of epochs stays as it is set."""
@@ -91,7 +101,7 @@ class UnmixingSettings:
             model="brits",
             context=0,
             ensemble_size=1,
-            dirichlet=False,
+            head="softmax",
             endmember_decoder=False,
             batch_size=PUBLISHED_BATCH,
             learning_rate=3e-3,
@@ -137,5 +147,9 @@ def _problems(settings: UnmixingSettings) -> Iterator[str]:
     yield from out_of_range(settings, _RANGES)
     if settings.kl + settings.mse == 0:
         yield "kl and mse are both 0, so the training would have no aim"
+    if len(settings.members) == 1:
+        yield f"members is '{settings.members[0]}' alone; name two models or more, or set model"
+    if settings.published and settings.members:
+        yield "published is true, but members are given: the paper trained one BRITS"
     if settings.published and settings.model not in ("brits", "tempcnn"):
         yield f"published is true, but model is '{settings.model}': the paper trained BRITS"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from tesela.training.unmixing.batches import TRAIN, VAL, PixelSource
 from tesela.training.unmixing.calibration import calibrate
 from tesela.training.unmixing.classic import fit_classic
 from tesela.training.unmixing.loop import NetworkTraining, digest
+from tesela.training.unmixing.members import remove_members, train_members
 from tesela.training.unmixing.settings import CLASSIC, UnmixingSettings
 
 _LEAST_STD = 1e-6
@@ -73,10 +74,11 @@ def train_unmixing(
     for code, name in ((TRAIN, "train"), (VAL, "val")):
         if not (table.splits == code).any():
             raise InputError(f"No pixel is in {name}. Split the table first (split_pixels).")
+    if chosen.members:
+        return _train_members(table, chosen, out=out, start=start, fingerprints=fingerprints, quiet=quiet)
     folder = None
     if out is not None:
-        work = {"table": _describe(table), "settings": asdict(chosen), "start": digest(start or {})}
-        folder = TrainingFolder.open(Path(out), work=work)
+        folder = TrainingFolder.open(Path(out), work=_work(table, chosen, start))
     try:
         expert = _train(table, chosen, folder, start=start, fingerprints=fingerprints, quiet=quiet)
     except BaseException:
@@ -86,6 +88,38 @@ def train_unmixing(
     if out is not None and folder is not None:
         save_expert(out, expert)
         folder.remove()
+    return expert
+
+
+def _work(
+    table: PixelTable, settings: UnmixingSettings, start: Mapping[str, Tensor] | None
+) -> dict[str, object]:
+    """Everything that decides the result of a training, as plain values."""
+    return {"table": _describe(table), "settings": settings.to_dict(), "start": digest(start or {})}
+
+
+def _train_members(
+    table: PixelTable,
+    settings: UnmixingSettings,
+    *,
+    out: str | Path | None,
+    start: Mapping[str, Tensor] | None,
+    fingerprints: Mapping[str, str] | None,
+    quiet: bool,
+) -> Expert:
+    """Train all members and join them into one expert."""
+
+    def train(own: UnmixingSettings, file: Path | None) -> Expert:
+        begin = None if own.model in CLASSIC else start
+        return train_unmixing(table, own, out=file, start=begin, fingerprints=fingerprints, quiet=quiet)
+
+    target = None if out is None else Path(out)
+    joined = train_members(table, settings, train, out=target, work=_work(table, settings, start))
+    header = replace(joined.header, training={**joined.header.training, "settings": settings.to_dict()})
+    expert = calibrate(Expert(header, joined.network), table)
+    if target is not None:
+        save_expert(target, expert)
+        remove_members(target)
     return expert
 
 
@@ -119,7 +153,7 @@ def _train(
         pixel_size_m=0.0 if table.grid is None or table.grid.crs is None else _pixel_m(table),
         task="unmixing",
         series=scaling,
-        training=asdict(settings),
+        training=settings.to_dict(),
         scores=scores,
         provenance=Provenance(
             seed=settings.seed,
@@ -200,7 +234,7 @@ def plan_network(table: PixelTable, settings: UnmixingSettings) -> Unmixer:
         layers,
         encoder=settings.model,
         context=settings.context,
-        dirichlet=settings.dirichlet,
+        head=settings.head,
         endmember_decoder=settings.endmember_decoder,
     )
 

@@ -1,0 +1,139 @@
+"""Experts of several models: each is trained by itself, and their shares are joined by weights from validation."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tesela.core.legend import Legend, sum_to_level
+from tesela.io.manifest import write_text
+from tesela.models.ensemble import join_experts
+from tesela.models.expert import Expert, load_expert
+from tesela.models.mixing import unmix_linear
+from tesela.patches.pixels import PixelTable
+from tesela.training.unmixing.batches import VAL
+from tesela.training.unmixing.calibration import unmix_pixels
+from tesela.training.unmixing.settings import CLASSIC, UnmixingSettings
+
+_TREE_CONTEXT_PX = 1
+"""Pixels on each side whose series trees get: with more, a forest takes longer and is no better."""
+
+
+def member_settings(settings: UnmixingSettings) -> tuple[UnmixingSettings, ...]:
+    """Settings of each member: its model, and a seed of its own where a model is named twice."""
+    plans = []
+    for number, model in enumerate(settings.members):
+        trees = model in CLASSIC
+        plans.append(
+            replace(
+                settings,
+                members=(),
+                model=model,
+                ensemble_size=1 if trees else settings.ensemble_size,
+                context=min(settings.context, _TREE_CONTEXT_PX) if trees else settings.context,
+                seed=settings.seed + 100_000 * settings.members[:number].count(model),
+            )
+        )
+    return tuple(plans)
+
+
+def train_members(
+    table: PixelTable,
+    settings: UnmixingSettings,
+    train: Callable[[UnmixingSettings, Path | None], Expert],
+    *,
+    out: Path | None,
+    work: Mapping[str, object],
+) -> Expert:
+    """
+    Train the members one after the other and join them; finished ones are kept in a folder beside the output.
+
+    Parameters
+    ----------
+    train : callable
+        Trains one member, and writes it to the path if that is given.
+    work : mapping
+        Plain values that describe the training; members of other work are trained again.
+    """
+    folder = None if out is None else _open_folder(out, work)
+    experts = []
+    for number, own in enumerate(member_settings(settings)):
+        file = None if folder is None else folder / f"{number}-{own.model}.safetensors"
+        experts.append(load_expert(file) if file is not None and file.exists() else train(own, file))
+    return join_weighted(experts, table)
+
+
+def remove_members(out: Path) -> None:
+    """Remove the folder of finished members."""
+    folder = _folder(out)
+    shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        folder.parent.rmdir()
+
+
+def join_weighted(experts: list[Expert], table: PixelTable) -> Expert:
+    """
+    Join experts with the weights that give the smallest squared error on the validation pixels, over all levels.
+
+    Parameters
+    ----------
+    table : PixelTable
+        With shares of the experts' legend and a split.
+    """
+    val = table.splits == VAL
+    legend = experts[0].header.legend
+    predicted = [unmix_pixels(expert, table, val) for expert in experts]
+    seen = ~predicted[0].unseen
+    columns = [_all_levels(one.shares[seen], legend) for one in predicted]
+    weights = fit_weights(np.stack(columns), _all_levels(table.targets[val][seen], legend))
+    joined = join_experts(experts, weights=weights)
+    mixed = np.tensordot(np.asarray(weights), np.stack([one.shares[seen] for one in predicted]), axes=1)
+    rmse = float(np.sqrt(((mixed - table.targets[val][seen]) ** 2).mean(0)).mean())
+    scores = {**joined.header.scores, "weights": list(weights), "val_rmse": round(rmse, 6)}
+    return Expert(replace(joined.header, scores=scores), joined.network)
+
+
+def fit_weights(predicted: NDArray[np.floating], truth: NDArray[np.floating]) -> tuple[float, ...]:
+    """
+    Weights from 0 that sum to 1 and give the smallest squared error.
+
+    Parameters
+    ----------
+    predicted : (members, ...) array of float
+    truth : (...) array of float
+
+    Examples
+    --------
+    >>> fit_weights(np.array([[0.0, 1.0], [1.0, 0.0]]), np.array([0.25, 0.75]))
+    (0.75, 0.25)
+    """
+    spectra = predicted.reshape(len(predicted), -1).astype(np.float64)
+    wanted = truth.reshape(1, -1).astype(np.float64)
+    found = unmix_linear(wanted, np.ones(wanted.shape, np.bool_), spectra)[0]
+    return tuple(round(float(weight), 4) for weight in found)
+
+
+def _all_levels(shares: NDArray[np.floating], legend: Legend) -> NDArray[np.floating]:
+    """(pixels, classes of all levels) shares."""
+    levels = [sum_to_level(shares.T, legend, depth).T for depth in range(1, legend.depth + 1)]
+    return np.concatenate(levels, axis=1)
+
+
+def _folder(out: Path) -> Path:
+    return out.parent / ".training" / f"{out.stem}.members"
+
+
+def _open_folder(out: Path, work: Mapping[str, object]) -> Path:
+    folder, text = _folder(out), json.dumps(work, sort_keys=True, default=str)
+    note = folder / "work.json"
+    if not note.exists() or note.read_text(encoding="utf-8") != text:
+        shutil.rmtree(folder, ignore_errors=True)
+        write_text(note, text)
+    return folder
