@@ -18,7 +18,7 @@ from tesela.models.segmentation.class_trees import ClassTreesArchitecture
 from tesela.models.segmentation.feature_spec import STEPS, Feature, FeatureSpec, default_features
 from tesela.models.segmentation.fused import FusedArchitecture
 from tesela.models.segmentation.tree_network import ClassTrees
-from tesela.models.segmentation.window_features import compute_features, quantise
+from tesela.models.segmentation.window_features import compute_features
 from tesela.training.segmentation.trees import forest_arrays
 
 LEGEND = Legend(
@@ -56,8 +56,8 @@ def test_features_of_a_small_image_are_those_counted_by_hand() -> None:
 def test_a_normalised_difference_is_taken_of_quantities() -> None:
     mean, std = np.array([0.1, 0.3], np.float32), np.array([0.05, 0.1], np.float32)
     image = ((np.array([0.2, 0.6], np.float32) - mean) / std).reshape(1, 1, 2)  # red 0.2, near infrared 0.6
-    layers, _ = quantise(image, default_features(("red", "nir"), sides_px=()), mean, std)
-    assert layers[0, 2, 0] == round(0.5 * 32 * STEPS)  # (0.6 - 0.2) / 0.8
+    layers = compute_features(image, default_features(("red", "nir"), sides_px=()), mean, std)
+    assert layers[2, 0, 0] == round(0.5 * 32 * STEPS)  # (0.6 - 0.2) / 0.8
 
 
 def test_bands_of_several_dates_are_differenced_within_their_date() -> None:

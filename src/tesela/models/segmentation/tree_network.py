@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Self
 
-import numba
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -14,10 +13,14 @@ from torch import nn
 
 from tesela.core.errors import ExpertError
 from tesela.models.segmentation.class_trees import ClassTreesArchitecture
-from tesela.models.segmentation.window_features import next_row, quantise, start_rows
-
-_BLOCK = 256
-"""Pixels that go through all trees together: their features and sums stay in the cache."""
+from tesela.models.segmentation.tree_kernels import (
+    boosting_scratch,
+    pack_boosting,
+    pack_forest,
+    run_boosting,
+    run_forest,
+)
+from tesela.models.segmentation.window_features import arrays_of
 
 _ROWS = 64
 """Least rows that a thread takes: the windows above its first row are summed once more."""
@@ -61,7 +64,7 @@ class ClassTrees(nn.Module):
             }
         for name, (shape, kind) in buffers.items():
             self.register_buffer(name, torch.zeros(shape, dtype=kind))
-        self._arrays: dict[str, NDArray[Any]] | None = None
+        self._arrays: dict[str, tuple[NDArray[Any], ...]] | None = None
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """
@@ -77,32 +80,36 @@ class ClassTrees(nn.Module):
         (batch, classes, rows, cols) tensor of float
         """
         planes = images.detach().cpu().float().permute(0, 2, 3, 1).contiguous().numpy()
-        scores = np.stack([self.scores(image) for image in planes])
-        return torch.from_numpy(scores).permute(0, 3, 1, 2).to(images.device)
+        scores = np.stack([self.planar_scores(image) for image in planes])
+        return torch.from_numpy(scores).to(images.device)
 
     def scores(self, image: NDArray[np.float32], *, threads: int | None = None) -> NDArray[np.float32]:
         """Scores of one (rows, cols, bands) image, (rows, cols, classes)."""
-        arrays = self._checked()
-        spec, rows = self.architecture.spec, image.shape[0]
-        layers, valid = quantise(image, spec, arrays["mean"], arrays["std"])
-        padded = -(-self.classes // 8) * 8
-        out = np.empty((*image.shape[:2], padded), np.float32)
-        table = spec.table()
-        kernel = _boosting_kernel(padded) if self.architecture.form == "boosting" else _forest_kernel(padded)
-        trees = [arrays[name] for name in _READ[self.architecture.form]]
+        return self.planar_scores(image, threads=threads).transpose(1, 2, 0)
+
+    def planar_scores(self, image: NDArray[np.float32], *, threads: int | None = None) -> NDArray[np.float32]:
+        """Scores of one (rows, cols, bands) image, (classes, rows, cols)."""
+        arrays, rows, cols = self._checked(), *image.shape[:2]
+        image = np.ascontiguousarray(image, np.float32)
+        plan, features = arrays_of(self.architecture.spec), len(self.architecture.spec.features)
+        out = np.empty((self.classes, rows, cols), np.float32)
+        kernel = run_boosting if self.architecture.form == "boosting" else run_forest
         workers = max(1, min(threads or torch.get_num_threads(), rows // _ROWS))
         edges = np.linspace(0, rows, workers + 1).astype(int)
 
         def work(part: int) -> None:
             first, last = int(edges[part]), int(edges[part + 1])
-            kernel(layers, valid, table, first, out[first:last], *trees)
+            scratch = boosting_scratch(features, cols, self.classes)
+            kernel(
+                image, *arrays["standardisation"], plan, first, out[:, first:last], scratch, *arrays["trees"]
+            )
 
         if workers == 1:
             work(0)
         else:
             with ThreadPoolExecutor(workers) as pool:
                 list(pool.map(work, range(workers)))
-        return out[..., : self.classes]
+        return out
 
     def fill(self, arrays: Mapping[str, NDArray[Any]]) -> Self:
         """Put the arrays of a training into the buffers."""
@@ -118,9 +125,9 @@ class ClassTrees(nn.Module):
         self.get_buffer("baseline").add_(values.to(torch.float32))
         self._arrays = None
 
-    def _checked(self) -> dict[str, NDArray[Any]]:
+    def _checked(self) -> dict[str, tuple[NDArray[Any], ...]]:
         """
-        The buffers as arrays, with the leaves padded to a multiple of eight classes.
+        The buffers as the kernels read them: those of the standardisation, and those of the trees.
 
         Raises
         ------
@@ -141,128 +148,13 @@ class ClassTrees(nn.Module):
             raise ExpertError(
                 "The trees of this expert point outside themselves. Train or get the expert again."
             )
-        padded = -(-made.classes // 8) * 8
-        for name in ("leaf", "baseline"):
-            width = [(0, 0)] * (arrays[name].ndim - 1) + [(0, padded - made.classes)]
-            arrays[name] = np.ascontiguousarray(np.pad(arrays[name], width))
-        if made.form == "forest":
-            arrays |= _pack_forest(arrays)
-        self._arrays = arrays
-        return arrays
-
-
-def _pack_forest(arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """Each node as one number (left child, feature, threshold), read at once; and the levels of each tree."""
-    left, own = arrays["left"].astype(np.int64), np.arange(len(arrays["left"]))
-    threshold = arrays["threshold"].astype(np.int64) & 0xFFFF
-    packed = (left << 32) | (arrays["feature"].astype(np.int64) << 16) | threshold
-    depth = np.zeros(len(left), np.int32)
-    for node in np.flatnonzero(left != own):  # children stand behind their parents
-        depth[left[node]] = depth[left[node] + 1] = depth[node] + 1
-    ends = np.append(arrays["root"][1:], len(left))
-    levels = [depth[start:end].max(initial=0) for start, end in zip(arrays["root"], ends, strict=True)]
-    return {"packed": packed, "levels": np.array(levels, np.int32)}
-
-
-_READ: dict[str, Sequence[str]] = {
-    "boosting": ("feature", "threshold", "leaf", "baseline"),
-    "forest": ("packed", "root", "levels", "leaf", "baseline"),
-}
-"""Buffers that a kernel reads, in its order."""
-
-_KERNELS: dict[tuple[str, int], Any] = {}
-
-
-def _boosting_kernel(padded: int) -> Any:
-    """Kernel for a number of classes, known when it is compiled."""
-    key = ("boosting", padded)
-    if key in _KERNELS:
-        return _KERNELS[key]
-
-    @numba.njit(cache=True, nogil=True, error_model="numpy")
-    def run(layers, valid, table, first, out, feature, threshold, leaf, baseline):  # type: ignore[no-untyped-def]
-        rows, cols = out.shape[:2]
-        trees, depth = feature.shape
-        features = np.empty((len(table), cols), np.int16)
-        place = np.empty(_BLOCK, np.uint8)  # unsigned: no index is checked for counting from the end
-        block = np.zeros((len(table), _BLOCK), np.int16)
-        scores = np.empty((_BLOCK, padded), np.float32)
-        state = start_rows(layers, valid, table, first)
-        for y in range(rows):
-            next_row(layers, valid, table, first + y, state, features)
-            for begin in range(0, cols, _BLOCK):
-                size = min(_BLOCK, cols - begin)
-                for f in range(len(table)):
-                    row = features[f]
-                    for i in range(size):
-                        block[f, i] = row[begin + i]
-                for i in range(_BLOCK):
-                    for k in range(padded):
-                        scores[i, k] = baseline[k]
-                for tree in range(trees):
-                    for i in range(_BLOCK):
-                        place[i] = 0
-                    for level in range(depth):
-                        values, least = block[feature[tree, level]], threshold[tree, level]
-                        bit = np.uint8(1 << level)
-                        for i in range(_BLOCK):
-                            place[i] |= bit if values[i] > least else np.uint8(0)
-                    leaves = leaf[tree]
-                    for i in range(_BLOCK):
-                        chosen = leaves[place[i]]
-                        for k in range(padded):
-                            scores[i, k] += chosen[k]
-                for i in range(size):
-                    for k in range(padded):
-                        out[y, begin + i, k] = scores[i, k]
-
-    _KERNELS[key] = run
-    return run
-
-
-def _forest_kernel(padded: int) -> Any:
-    """Kernel for a number of classes, known when it is compiled."""
-    key = ("forest", padded)
-    if key in _KERNELS:
-        return _KERNELS[key]
-
-    @numba.njit(cache=True, nogil=True, error_model="numpy")
-    def run(layers, valid, table, first, out, packed, root, levels, leaf, baseline):  # type: ignore[no-untyped-def]
-        rows, cols = out.shape[:2]
-        features = np.empty((len(table), cols), np.int16)
-        node = np.empty(_BLOCK, np.int32)
-        scores = np.empty((_BLOCK, padded), np.float32)
-        pixels = np.empty((_BLOCK, len(table)), np.int16)  # the features of one pixel lie together
-        state = start_rows(layers, valid, table, first)
-        trees = len(root)
-        for y in range(rows):
-            next_row(layers, valid, table, first + y, state, features)
-            for begin in range(0, cols, _BLOCK):
-                size = min(_BLOCK, cols - begin)
-                for i in range(size):
-                    for f in range(len(table)):
-                        pixels[i, f] = features[f, begin + i]
-                for i in range(size):
-                    for k in range(padded):
-                        scores[i, k] = 0
-                for tree in range(trees):
-                    for i in range(size):
-                        node[i] = root[tree]
-                    for _ in range(
-                        levels[tree]
-                    ):  # a leaf is its own left child, and no feature exceeds its threshold
-                        for i in range(size):
-                            one = packed[node[i]]
-                            value = pixels[i, (one >> 16) & 0xFFFF]
-                            node[i] = np.int32(one >> 32) + np.int32(value > np.int16(one & 0xFFFF))
-                    for i in range(size):
-                        at = node[i]
-                        for k in range(padded):
-                            scores[i, k] += leaf[at, k]
-                for i in range(size):
-                    for k in range(padded):
-                        mean = max(scores[i, k] / trees, np.float32(1e-6))
-                        out[y, begin + i, k] = np.log(mean) + baseline[k]
-
-    _KERNELS[key] = run
-    return run
+        if made.form == "boosting":
+            packed = pack_boosting(arrays["feature"], arrays["threshold"], arrays["leaf"])
+        else:
+            names = ("feature", "threshold", "left", "root", "leaf")
+            packed = pack_forest(*(arrays[name] for name in names))
+        self._arrays = {
+            "standardisation": (arrays["mean"], arrays["std"]),
+            "trees": (*packed.values(), arrays["baseline"]),
+        }
+        return self._arrays

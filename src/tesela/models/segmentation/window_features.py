@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from tesela.models.segmentation.feature_spec import LARGEST, STATISTICS, STEPS, FeatureSpec
+from tesela.models.segmentation.feature_spec import LARGEST, MISSING, STATISTICS, STEPS, FeatureSpec
 
-_HOLE = 16384
-"""Added to or taken from pixels without data where an extreme is looked for; more than `LARGEST`."""
+_NONE = np.int16(MISSING)
 
 
 @dataclass(frozen=True)
@@ -23,13 +23,15 @@ class FeaturePlan:
     """(normalised differences, 2): positions of bands."""
     layers: NDArray[np.bool_]
     """(layers,): whether a feature reads it."""
+    planes: NDArray[np.int32]
+    """(layers,): plane of data of each layer, `FeatureSpec.planes`."""
     sums: NDArray[np.int32]
-    """(sums, 6): layer, half of the side, position in `halves`, bits that values lose, rows of the mean and of the
+    """(sums, 6): layer, half of the side, position in `windows`, bits that values lose, rows of the mean and of the
     deviation among the features, -1 for none."""
-    halves: NDArray[np.int32]
-    """(sides,): half sides of the windows of sums."""
+    windows: NDArray[np.int32]
+    """(windows, 2): half of the side and plane of data of the windows of sums."""
     others: NDArray[np.int32]
-    """(others, 4): layer, position in `STATISTICS`, half of the side, row among the features."""
+    """(others, 5): layer, position in `STATISTICS`, half of the side, row among the features, plane of data."""
     margin_px: int
 
 
@@ -37,27 +39,30 @@ class FeaturePlan:
 def plan_features(spec: FeatureSpec) -> FeaturePlan:
     """Plan of a specification: windows that a mean and a deviation share are summed once."""
     sums: dict[tuple[int, int], list[int]] = {}
-    halves: list[int] = []
+    windows: list[tuple[int, int]] = []
     others = []
     used = np.zeros(spec.layers, np.bool_)
+    planes = spec.planes
     for row, item in enumerate(spec.features):
         used[item.layer] = True
         half = item.side_px // 2
         if item.statistic in ("mean", "deviation"):
-            if half not in halves:
-                halves.append(half)
+            window = (half, planes[item.layer])
+            if window not in windows:
+                windows.append(window)
             entry = sums.setdefault(
-                (item.layer, half), [item.layer, half, halves.index(half), lost_bits(item.side_px), -1, -1]
+                (item.layer, half), [item.layer, half, windows.index(window), lost_bits(item.side_px), -1, -1]
             )
             entry[4 if item.statistic == "mean" else 5] = row
         else:
-            others.append([item.layer, STATISTICS.index(item.statistic), half, row])
+            others.append([item.layer, STATISTICS.index(item.statistic), half, row, planes[item.layer]])
     return FeaturePlan(
         np.array(spec.differences, np.int32).reshape(-1, 2),
         used,
+        np.array(planes, np.int32),
         np.array(list(sums.values()), np.int32).reshape(-1, 6),
-        np.array(halves, np.int32),
-        np.array(others, np.int32).reshape(-1, 4),
+        np.array(windows, np.int32).reshape(-1, 2),
+        np.array(others, np.int32).reshape(-1, 5),
         spec.margin_px,
     )
 
@@ -100,32 +105,37 @@ def compute_features(
         np.ascontiguousarray(image, np.float32),
         np.asarray(mean, np.float32),
         np.asarray(std, np.float32),
-        *arrays_of(spec),
+        arrays_of(spec),
         first,
         out,
     )
     return out
 
 
-def arrays_of(spec: FeatureSpec) -> tuple[NDArray[np.int32], ...]:
-    """The plan of a specification in the order of the kernels' parameters."""
+def arrays_of(spec: FeatureSpec) -> tuple[Any, ...]:
+    """The plan of a specification as the kernels take it."""
     plan = plan_features(spec)
-    return plan.pairs, plan.layers, plan.sums, plan.halves, plan.others, plan.margin_px  # type: ignore[return-value]
+    return plan.pairs, plan.layers, plan.planes, plan.sums, plan.windows, plan.others, plan.margin_px
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _all_rows(image, mean, std, pairs, used, sums, halves, others, margin, first, out):  # type: ignore[no-untyped-def]
-    state = start_rows(image, mean, std, pairs, used, sums, halves, margin, first)
+def _all_rows(image, mean, std, plan, first, out):  # type: ignore[no-untyped-def]
+    state = start_rows(image, mean, std, plan, first)
     for step in range(out.shape[1]):
-        next_row(
-            image, mean, std, pairs, used, sums, halves, others, margin, first + step, state, out[:, step]
-        )
+        next_row(image, mean, std, plan, first + step, state, out[:, step])
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def start_rows(image, mean, std, pairs, used, sums, halves, margin, first):  # type: ignore[no-untyped-def]
+def start_rows(image, mean, std, plan, first):  # type: ignore[no-untyped-def]
     """
     Quantised rows around row `first`, and the sums of their columns up to the row before it.
+
+    Parameters
+    ----------
+    image : (rows, cols, bands) array of float32
+    mean, std : (bands,) arrays of float32
+    plan : tuple
+        `arrays_of`.
 
     Returns
     -------
@@ -134,59 +144,57 @@ def start_rows(image, mean, std, pairs, used, sums, halves, margin, first):  # t
         sums of the columns, of their squares, and the numbers of pixels with data. All have `margin` empty columns on
         both sides.
     """
+    pairs, used, planes, sums, windows, _, margin = plan
     rows, cols = image.shape[:2]
     width = cols + 2 * margin
     turn = 2 * margin + 2
     layers = np.zeros((turn + 1, len(used), width), np.int16)
-    there = np.zeros((turn + 1, width), np.int16)
+    there = np.zeros((turn + 1, planes.max() + 1, width), np.int16)
     total = np.zeros((len(sums), width), np.int32)
     square = np.zeros((len(sums), width), np.uint32)
-    number = np.zeros((len(halves), width), np.int32)
+    number = np.zeros((len(windows), width), np.int32)
     for y in range(max(0, first - margin - 1), min(rows, first + margin)):
         slot = y % turn
-        _quantise_row(image[y], mean, std, pairs, used, margin, layers[slot], there[slot])
+        _quantise_row(image[y], mean, std, pairs, used, planes, margin, layers[slot], there[slot])
         for s in range(len(sums)):
-            if first - sums[s, 1] - 1 <= y < first + sums[s, 1]:
-                _slide(
-                    layers[slot, sums[s, 0]],
-                    layers[turn, 0],
-                    sums[s, 3],
-                    total[s],
-                    square[s],
-                    sums[s, 5] >= 0,
-                )
-        for k in range(len(halves)):
-            if first - halves[k] - 1 <= y < first + halves[k]:
-                _count(there[slot], there[turn], number[k])
+            layer, half, bits, squared = sums[s, 0], sums[s, 1], sums[s, 3], sums[s, 5] >= 0
+            if first - half - 1 <= y < first + half:
+                _slide(layers[slot, layer], layers[turn, 0], bits, total[s], square[s], squared)
+        for k in range(len(windows)):
+            if first - windows[k, 0] - 1 <= y < first + windows[k, 0]:
+                _count(there[slot, windows[k, 1]], there[turn, 0], number[k])
     return layers, there, total, square, number
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _quantise_row(image, mean, std, pairs, used, margin, layers, there):  # type: ignore[no-untyped-def]
-    """Layers of a row (cols, bands) in whole numbers, (layers, width); 1 where there is data."""
+def _quantise_row(image, mean, std, pairs, used, planes, margin, layers, there):  # type: ignore[no-untyped-def]
+    """Layers of a row (cols, bands) as (layers, width), and 1 where a plane has data as (planes, width)."""
     cols, bands = image.shape
     most = np.float32(LARGEST)
-    planes = np.empty((bands, cols), np.float32)
-    amount = np.zeros(cols, np.float32)
+    values = np.empty((bands, cols), np.float32)
     total = np.zeros(cols, np.float32)
-    here = there[margin : margin + cols]
+    there[:] = 0
+    every = there[-1, margin : margin + cols]
     for band in range(bands):
-        plane = planes[band]
+        row, here = values[band], there[planes[band], margin : margin + cols]
         for x in range(cols):
-            plane[x] = image[x, band]
+            row[x] = image[x, band]
         for x in range(cols):
-            amount[x] += abs(plane[x])
-            total[x] += plane[x]
+            here[x] |= np.int16(1) if row[x] != 0 else np.int16(0)
+            total[x] += row[x]
         if used[band]:
             out = layers[band, margin : margin + cols]
             for x in range(cols):
-                out[x] = np.int16(min(max(np.rint(plane[x] * np.float32(STEPS)), -most), most))
-    for x in range(cols):
-        here[x] = np.int16(1) if amount[x] > 0 else np.int16(0)
+                out[x] = np.int16(min(max(np.rint(row[x] * np.float32(STEPS)), -most), most))
+    for plane in range(len(there) - 1):
+        here = there[plane, margin : margin + cols]
+        for x in range(cols):
+            every[x] |= here[x]
     for k in range(len(pairs)):
         if used[bands + k]:
             out = layers[bands + k, margin : margin + cols]
-            one, other = planes[pairs[k, 0]], planes[pairs[k, 1]]
+            here = there[planes[bands + k], margin : margin + cols]
+            one, other = values[pairs[k, 0]], values[pairs[k, 1]]
             gain, bias = std[pairs[k, 0]], mean[pairs[k, 0]]
             gain2, bias2 = std[pairs[k, 1]], mean[pairs[k, 1]]
             for x in range(cols):
@@ -197,9 +205,14 @@ def _quantise_row(image, mean, std, pairs, used, margin, layers, there):  # type
                 out[x] = np.int16(min(max(value, -most), most)) * here[x]
     if used[bands + len(pairs)]:
         out = layers[bands + len(pairs), margin : margin + cols]
-        gain = np.float32(STEPS) / np.float32(bands)
+        number = np.zeros(cols, np.int32)  # bands with data
+        for band in range(bands):
+            here = there[planes[band], margin : margin + cols]
+            for x in range(cols):
+                number[x] += here[x]
         for x in range(cols):
-            out[x] = np.int16(min(max(np.rint(total[x] * gain), -most), most))
+            value = np.rint(total[x] * np.float32(STEPS) / np.float32(max(number[x], 1)))
+            out[x] = np.int16(min(max(value, -most), most))
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -222,24 +235,25 @@ def _count(new, old, number):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def next_row(image, mean, std, pairs, used, sums, halves, others, margin, y, state, out):  # type: ignore[no-untyped-def]
-    """Features of row `y`, (features, cols or more); rows come in order after `start_rows`."""
+def next_row(image, mean, std, plan, y, state, out):  # type: ignore[no-untyped-def]
+    """Features of row `y`, (features, cols or more) array of int16; rows come in order after `start_rows`."""
+    pairs, used, planes, sums, windows, others, margin = plan
     layers, there, total, square, number = state
     rows, cols = image.shape[:2]
     turn = layers.shape[0] - 1
     width = cols + 2 * margin
     if y + margin < rows:
         slot = (y + margin) % turn
-        _quantise_row(image[y + margin], mean, std, pairs, used, margin, layers[slot], there[slot])
+        _quantise_row(image[y + margin], mean, std, pairs, used, planes, margin, layers[slot], there[slot])
     run = np.empty(width + 1, np.int32)
     squares = np.empty(width + 1, np.uint32)
-    pixels = np.empty((len(halves), cols), np.int32)  # with data in the window
-    share = np.empty((len(halves), cols), np.float32)  # 1 / pixels
-    for k in range(len(halves)):
-        half = halves[k]
+    pixels = np.empty((len(windows), cols), np.int32)  # with data in the window
+    share = np.empty((len(windows), cols), np.float32)  # 1 / pixels
+    for k in range(len(windows)):
+        half, plane = windows[k, 0], windows[k, 1]
         new = (y + half) % turn if y + half < rows else turn
         old = (y - half - 1) % turn if y - half - 1 >= 0 else turn
-        _count(there[new], there[old], number[k])
+        _count(there[new, plane], there[old, plane], number[k])
         _scan(number[k], run)
         low, high = run[margin - half :], run[margin + half + 1 :]
         count, part = pixels[k], share[k]
@@ -247,7 +261,7 @@ def next_row(image, mean, std, pairs, used, sums, halves, others, margin, y, sta
             count[x] = high[x] - low[x]
             part[x] = np.float32(1) / np.float32(max(count[x], 1))
     for s in range(len(sums)):
-        layer, half, side, bits = sums[s, 0], sums[s, 1], sums[s, 2], sums[s, 3]
+        layer, half, window, bits = sums[s, 0], sums[s, 1], sums[s, 2], sums[s, 3]
         squared = sums[s, 5] >= 0
         new = (y + half) % turn if y + half < rows else turn
         old = (y - half - 1) % turn if y - half - 1 >= 0 else turn
@@ -256,26 +270,26 @@ def next_row(image, mean, std, pairs, used, sums, halves, others, margin, y, sta
         if squared:
             _scan_both(total[s], square[s], run, squares)
             below, above = squares[margin - half :], squares[margin + half + 1 :]
-            _deviations(low, high, below, above, pixels[side], share[side], bits, out[sums[s, 5]])
+            _deviations(low, high, below, above, pixels[window], share[window], bits, out[sums[s, 5]])
         else:
             _scan(total[s], run)
         if sums[s, 4] >= 0:
-            _means(low, high, share[side], bits, out[sums[s, 4]])
+            _means(low, high, pixels[window], share[window], bits, out[sums[s, 4]])
+    here = y % turn
     for f in range(len(others)):
-        layer, kind, half = others[f, 0], others[f, 1], others[f, 2]
-        row = out[others[f, 3]]
-        here = y % turn
+        layer, kind, half, plane = others[f, 0], others[f, 1], others[f, 2], others[f, 4]
+        row = out[others[f, 3], :cols]
         if kind == 0:
-            values = layers[here, layer, margin:]
+            values, data = layers[here, layer, margin:], there[here, plane, margin:]
             for x in range(cols):
-                row[x] = values[x]
+                row[x] = values[x] if data[x] > 0 else _NONE
         elif kind == 5:
             up = (y - half) % turn if y - half >= 0 else turn
             down = (y + half) % turn if y + half < rows else turn
-            _gradients(layers, there, layer, (here, up, down), margin, half, row[:cols])
+            _gradients(layers[:, layer], there[:, plane], (here, up, down), margin, half, row)
         else:
             first, last = max(0, y - half), min(rows, y + half + 1)
-            _extremes(layers, there, layer, first, last, margin, half, kind == 4, row[:cols])
+            _extremes(layers[:, layer], there[:, plane], first, last, margin, half, kind == 4, row)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -300,10 +314,11 @@ def _scan_both(total, square, run, squares):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _means(low, high, share, bits, out):  # type: ignore[no-untyped-def]
+def _means(low, high, pixels, share, bits, out):  # type: ignore[no-untyped-def]
     scale = np.float32(1 << bits)
     for x in range(len(share)):
-        out[x] = np.int16(np.rint(np.float32(high[x] - low[x]) * share[x] * scale))
+        value = np.int16(np.rint(np.float32(high[x] - low[x]) * share[x] * scale))
+        out[x] = value if pixels[x] > 0 else _NONE
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -318,33 +333,35 @@ def _deviations(low, high, below, above, pixels, share, bits, out):  # type: ign
         lost = np.uint32(middle * np.int32(2 * whole - np.int32(pixels[x] * middle)))
         around = np.uint32(np.uint32(above[x] - below[x]) - lost)
         spread = np.float32(around) * share[x] - (mean - near) * (mean - near)
-        out[x] = np.int16(np.rint(np.sqrt(max(spread, np.float32(0))) * scale))
+        value = np.int16(np.rint(np.sqrt(max(spread, np.float32(0))) * scale))
+        out[x] = value if pixels[x] > 0 else _NONE
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _gradients(layers, there, layer, slots, margin, half, out):  # type: ignore[no-untyped-def]
+def _gradients(layer, there, slots, margin, half, out):  # type: ignore[no-untyped-def]
     here, up, down = slots
-    left, right = layers[here, layer, margin - half :], layers[here, layer, margin + half :]
-    above, below = layers[up, layer, margin:], layers[down, layer, margin:]
-    west, east = there[here, margin - half :], there[here, margin + half :]
+    left, right = layer[here, margin - half :], layer[here, margin + half :]
+    above, below = layer[up, margin:], layer[down, margin:]
+    west, east, own = there[here, margin - half :], there[here, margin + half :], there[here, margin:]
     north, south = there[up, margin:], there[down, margin:]
     for x in range(len(out)):
         dx = np.float32((np.int32(right[x]) - np.int32(left[x])) * np.int32(west[x] & east[x]))
         dy = np.float32((np.int32(below[x]) - np.int32(above[x])) * np.int32(north[x] & south[x]))
-        out[x] = np.int16(np.rint(np.sqrt(dx * dx + dy * dy)))
+        value = np.int16(np.rint(np.sqrt(dx * dx + dy * dy)))
+        out[x] = value if own[x] | west[x] | east[x] | north[x] | south[x] > 0 else _NONE
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _extremes(layers, there, layer, first, last, margin, half, largest, out):  # type: ignore[no-untyped-def]
-    """Smallest or largest value of the window, 0 where it has no data."""
-    turn = layers.shape[0] - 1
+def _extremes(layer, there, first, last, margin, half, largest, out):  # type: ignore[no-untyped-def]
+    """Smallest or largest value of the window."""
+    turn = layer.shape[0] - 1
     sign = np.int16(1) if largest else np.int16(-1)
     width = len(out) + 2 * half
-    best = np.full(width, np.int16(-_HOLE), np.int16)
+    best = np.full(width, _NONE, np.int16)
     for y in range(first, last):
-        values, data = layers[y % turn, layer, margin - half :], there[y % turn, margin - half :]
+        values, data = layer[y % turn, margin - half :], there[y % turn, margin - half :]
         for x in range(width):
-            value = np.int16(sign * values[x]) if data[x] > 0 else np.int16(-_HOLE)
+            value = np.int16(sign * values[x]) if data[x] > 0 else _NONE
             best[x] = max(best[x], value)
     # windows of 2, 4, 8... columns, then two of them that overlap
     wide, side = best.copy(), 1
@@ -357,4 +374,4 @@ def _extremes(layers, there, layer, first, last, margin, half, largest, out):  #
     further = wide[2 * half + 1 - side :]
     for x in range(len(out)):
         value = max(wide[x], further[x])
-        out[x] = np.int16(sign * value) if value > -_HOLE else np.int16(0)
+        out[x] = np.int16(sign * value) if value > _NONE else _NONE
