@@ -355,6 +355,7 @@ class SceneChain(ABC, Generic[Recipe]):
         scene = open_scene(
             [self.folder / path for path in section.paths],
             bands=section.bands,
+            dates=section.dates,
             scale=section.scale,
             offset=section.offset,
             nodata=section.nodata,

@@ -79,6 +79,10 @@ def predict(
         float | None,
         typer.Option(help="Strength of the adjustment by class frequencies; default: that of the training."),
     ] = None,
+    missing_dates: Annotated[
+        str,
+        typer.Option(help="error, or gap: map a scene that lacks dates of the expert, with gaps there."),
+    ] = "error",
     memory: Memory = "512 MiB",
     confidence: Annotated[
         str | None, typer.Option(help="File for the highest probability, in per cent.")
@@ -96,6 +100,10 @@ def predict(
     ] = 8,
     levels: Annotated[bool, typer.Option(help="Cascade: also write a map of each coarser level.")] = False,
     bands: BandNames = None,
+    dates: Annotated[
+        str | None,
+        typer.Option(help="Date of each file, comma-separated, put behind the names of its bands: B04_april."),
+    ] = None,
     scale: Scale = None,
     offset: Offset = None,
     nodata: Nodata = None,
@@ -121,7 +129,13 @@ def predict(
     from tesela.models.expert import load_expert
 
     opened = open_scene(
-        scene, bands=split_names(bands), scale=scale, offset=offset, nodata=nodata, nonfinite=nonfinite
+        scene,
+        bands=split_names(bands),
+        dates=split_names(dates),
+        scale=scale,
+        offset=offset,
+        nodata=nodata,
+        nonfinite=nonfinite,
     )
     if Path(expert).is_dir() or Path(expert).suffix == ".toml":
         given = {
@@ -147,6 +161,7 @@ def predict(
                 memory=memory,
                 rules=CascadeRules(soft=soft, isolated_px=isolated),
                 confidence=confidence,
+                missing_dates=missing_dates,
                 levels=levels,
                 progress=progress,
             )
@@ -163,6 +178,7 @@ def predict(
             precision=precision,
             tta=tta,
             blend=blend,
+            missing_dates=missing_dates,
             prior=prior,
             memory=memory,
             confidence=confidence,

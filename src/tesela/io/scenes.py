@@ -27,6 +27,7 @@ def open_scene(
     source: str | Path | Sequence[str | Path],
     *,
     bands: Sequence[str] | None = None,
+    dates: Sequence[str] | None = None,
     scale: float | None = None,
     offset: float | None = None,
     nodata: float | None = None,
@@ -42,7 +43,10 @@ def open_scene(
         Files whose bands follow each other; a single text may join several paths with commas. The grid is that
         of the file with the smallest pixels; the others are resampled to it on reading.
     bands : sequence of str, optional
-        Names in the order of the files; default: the names in the files, else "band1", "band2", ...
+        Names in the order of the files; default: the names in the files, else "band1", "band2", ... With `dates`
+        those of one file, or of all.
+    dates : sequence of str, optional
+        Date of each file ("2018-04-11", "april"), which is put behind the names of its bands: "B04_april".
     scale, offset : float, optional
         Quantity = number x scale + offset; default: those of the files, else 1 and 0.
     nodata : float, optional
@@ -78,6 +82,8 @@ def open_scene(
             f"scenes of their own."
         )
     _check_same_area(paths, grids)
+    if dates is not None:
+        bands = _dated_names(listed, bands, paths, dates)
     names = _band_names(listed, bands, paths)
     described = tuple(
         replace(
@@ -263,6 +269,35 @@ def _bands_of(data: rasterio.DatasetReader, path: str, *, first: int) -> Iterato
             scale=data.scales[index - 1],
             offset=data.offsets[index - 1],
         )
+
+
+def _dated_names(
+    listed: Sequence[Band], names: Sequence[str] | None, paths: Sequence[Path], dates: Sequence[str]
+) -> list[str]:
+    if len(dates) != len(paths) or len(set(dates)) != len(dates) or not all(dates):
+        raise InputError(
+            f"{len(dates)} dates were given for {len(paths)} files ({join_words(dates)}). Give each file a date of its "
+            f"own, in the order of the files."
+        )
+    by_path: dict[str, list[Band]] = {}
+    for band in listed:
+        by_path.setdefault(band.path, []).append(band)
+    if len(by_path) != len(paths):
+        raise InputError(f"A file stands twice in {join_words([path.name for path in paths])}; dates need one each.")
+    if names is not None and len(names) == len(listed):
+        own = list(names)
+    elif names is not None:
+        for path, bands in by_path.items():
+            if len(bands) != len(names):
+                raise InputError(
+                    f"{Path(path).name} has {len(bands)} bands, but {len(names)} names were given "
+                    f"({join_words(names)}). With dates, name the bands of one file; all files have the same."
+                )
+        own = list(names) * len(paths)
+    else:
+        own = [band.name if len(by_path[band.path]) > 1 else "band1" for band in listed]
+    of_path = {str(path): date for path, date in zip(paths, dates, strict=True)}
+    return [f"{name}_{of_path[band.path]}" for name, band in zip(own, listed, strict=True)]
 
 
 def _band_names(listed: Sequence[Band], names: Sequence[str] | None, paths: Sequence[Path]) -> list[str]:

@@ -28,6 +28,7 @@ from tesela.mapping.cascade import Cascade, Member
 from tesela.mapping.cascade_runner import CascadeRules, CascadeRunner, Group, Tally
 from tesela.mapping.engine_benchmark import choose_engine
 from tesela.mapping.engines import Engine, TorchEngine, make_engine
+from tesela.mapping.missing_dates import select_bands
 from tesela.mapping.predict import (
     Progress,
     by_rows,
@@ -75,6 +76,7 @@ def predict_cascade(
     memory: str | int = "512 MiB",
     rules: CascadeRules | None = None,
     confidence: str | Path | None = None,
+    missing_dates: str = "error",
     levels: bool = False,
     progress: Progress | None = None,
 ) -> CascadePrediction:
@@ -97,6 +99,8 @@ def predict_cascade(
         Hard gates, or probabilities multiplied down the tree; treatment of isolated pixels.
     confidence : path, optional
         Raster of the product of probabilities down to the class, in per cent.
+    missing_dates : {"error", "gap"}
+        As for `tesela.mapping.predict.predict_map`.
     levels : bool
         Also write the coarser levels of the legend, as separate maps beside `out` (``map_level1.tif``).
 
@@ -109,7 +113,8 @@ def predict_cascade(
     rules = rules or CascadeRules()
     if overlap_px < 0:
         raise RecipeError(f"The overlap is {overlap_px} px; it is at least 0.")
-    scene = scene.select(cascade.bands)
+    networks = [member.expert.header.standardisation for member in cascade.members]
+    scene = select_bands(scene, networks, missing_dates=missing_dates)
     check_outputs([out, confidence], inputs=[band.path for band in scene.bands])
     for member in cascade.members:
         check_pixel_size(member.expert, scene)

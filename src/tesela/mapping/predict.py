@@ -25,6 +25,7 @@ from tesela.mapping.augmentation import AUGMENTATIONS, BLENDS, Blend, TestTimeAu
 from tesela.mapping.cluster import run_on_cluster
 from tesela.mapping.engine_benchmark import EngineBenchmark, choose_engine
 from tesela.mapping.engines import Engine, make_engine
+from tesela.mapping.missing_dates import select_bands
 from tesela.mapping.pipeline import Layers, MapJob, run_strips
 from tesela.mapping.reading import read_trial
 from tesela.mapping.windows import Footprint, Strip, WindowPlan, make_strips
@@ -68,6 +69,7 @@ def predict_map(
     tta: str = "none",
     blend: str = "none",
     prior: float | None = None,
+    missing_dates: str = "error",
     memory: str | int = "512 MiB",
     confidence: str | Path | None = None,
     entropy: str | Path | None = None,
@@ -99,6 +101,8 @@ def predict_map(
         more and is no better, see `docs/mapping.md`.
     prior : float, optional
         Strength of the logit adjustment by class frequencies, 0 for none; default: that of the training.
+    missing_dates : {"error", "gap"}
+        Whether the scene may lack dates of the expert, which are gaps then; see `tesela.mapping.missing_dates`.
     memory : str or int
         Memory of the pipeline beside the network, such as "256 MiB", or bytes; see
         `tesela.mapping.windows.Footprint` for its parts.
@@ -135,7 +139,7 @@ def predict_map(
     if prior is not None:
         expert = with_prior(expert, prior)
         header = expert.header
-    scene = scene.select(header.bands)
+    scene = select_bands(scene, [header.standardisation], missing_dates=missing_dates)
     check_outputs([out, confidence, entropy, probabilities], inputs=[band.path for band in scene.bands])
     check_pixel_size(expert, scene)
     plan = plan_windows(expert, scene, window_px=window_px, overlap_px=overlap_px, square=tta != "none")
@@ -265,7 +269,7 @@ def describe_job(
     return {
         "network": fingerprint_network(network),
         "legend": list(job.legend.values),
-        "scaling": [job.standardisation.mean, job.standardisation.std],
+        "scaling": [job.standardisation.mean, job.standardisation.std, job.standardisation.dates],
         "scene": job.scene.to_dict(),
         "files": {path: file_state(path) for path in sorted({band.path for band in job.scene.bands})},
         "windows": [job.plan.height_px, job.plan.width_px, job.plan.margin_px],

@@ -142,7 +142,9 @@ class SceneSection(Section):
     paths: list[InputFile] = Field(min_length=1)
     """GeoTIFFs of the same area. The bands of the files follow each other."""
     bands: list[str] | None = None
-    """Names of all bands in the order of the files; default: the names in the files."""
+    """Names of all bands in the order of the files; default: the names in the files. With `dates` those of one file."""
+    dates: list[str] | None = Field(None, min_length=1)
+    """Date of each file, such as "2018-04-11" or "april", which is put behind the names of its bands."""
     scale: float | None = None
     offset: float | None = None
     nodata: float | None = None
@@ -302,6 +304,8 @@ class MappingSection(Section):
     memory: Memory = "256 MiB"
     cluster: str | None = None
     """"local", or the address of a Dask scheduler whose workers map the strips."""
+    missing_dates: Literal["error", "gap"] = "error"
+    """Whether scenes may lack dates of the expert, which are gaps then."""
     confidence: bool = False
     entropy: bool = False
     probabilities: bool = False

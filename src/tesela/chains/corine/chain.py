@@ -92,6 +92,7 @@ class CorineChain(SceneChain[CorineRecipe]):
                 blend=settings.blend,
                 memory=settings.memory,
                 cluster=settings.cluster,
+                missing_dates=settings.missing_dates,
                 confidence=rasters.get("confidence"),
                 entropy=rasters.get("entropy"),
                 probabilities=rasters.get("probabilities"),

@@ -132,6 +132,7 @@ class LulucfChain(SceneChain[LulucfRecipe]):
                     memory=settings.memory,
                     rules=CascadeRules(soft=settings.soft, isolated_px=settings.isolated_px),
                     confidence=confidence,
+                    missing_dates=settings.missing_dates,
                     levels=settings.levels,
                 )
                 files += [out, *([] if confidence is None else [confidence])]
