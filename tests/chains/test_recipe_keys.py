@@ -29,6 +29,8 @@ RECIPES = {
         kind = "elevation"
         [reference]
         path = "b.gpkg"
+        [pretraining]
+        budget = "1 min"
     """,
     "lulucf": """
         chain = "lulucf"
@@ -57,6 +59,8 @@ RECIPES = {
         classes = ["forest"]
         [experts.reference]
         path = "b.gpkg"
+        [pretraining]
+        budget = "1 min"
     """,
     "unmixing": """
         chain = "unmixing"
@@ -65,6 +69,7 @@ RECIPES = {
         [reference]
         path = "b.gpkg"
         [pretraining]
+        kind = "gaps"
         epochs = 3
     """,
 }
@@ -72,11 +77,31 @@ RECIPES = {
 
 BESIDE: dict[str, dict[tuple[str, ...], Any]] = {
     "cube.path": {("cube",): {"path": "cube.zarr"}},
+    "cube.msmtu": {("cube",): {"msmtu": "modis"}, ("reference",): None},
+    "split.published": {("cube",): {"msmtu": "modis"}, ("reference",): None},
+    "pretraining.kind": {("pretraining",): {"kind": "gaps", "series": "other.zarr"}},
+    **{
+        f"cube.stack.{name}": {("cube",): {"stack": {"files": ["a.tif"]}}}
+        for name in (
+            "files",
+            "bands",
+            "dates",
+            "period",
+            "mask",
+            "scale",
+            "offset",
+            "nodata",
+            "grid",
+        )
+    },
     "bands": {("layers",): []},
     **{
         f"layers.{name}": {("layers",): [{"name": "soil", "paths": ["dem.tif"], "kind": "raster"}]}
         for name in ("bands", "resampling")
     },
+    "pretraining.scenes": {("layers",): []},
+    "training.model": {("pretraining",): None},
+    "training.published": {("pretraining",): None},
     "patches.unbiased": {("patches",): {"split": "quality", "reviewed": "reviewed.parquet"}},
 }
 """Keys that need others beside them."""
@@ -93,7 +118,7 @@ REFUSED = {
     "training.seed": "seed of the training is that of the recipe",
     **{
         f"lulucf mapping.{name}": f"a cascade cannot be mapped with {name}"
-        for name in ("tta", "blend", "cluster", "entropy", "probabilities")
+        for name in ("tta", "blend", "transfer", "cluster", "entropy", "probabilities")
     },
 }
 """Keys that are answered with one line, since they would be ignored."""

@@ -15,7 +15,7 @@ from odc.geo.geobox import GeoBox
 from recipe_keys import keys_by_section, recorded_reads
 from tesela.chains.run import build_chain, run_recipe
 from tesela.chains.unmixing.chain import read_series
-from tesela.chains.unmixing.recipe import UnmixingRecipe
+from tesela.chains.unmixing.recipe import StackSection, UnmixingRecipe
 from tesela.core.errors import InputError, RecipeError
 from tesela.io.abundance import AbundanceWriter, open_abundance
 from tesela.io.cube_writer import CubeWriter
@@ -35,8 +35,9 @@ GRID = GeoBox((30, 24), Affine(500, 0, 400_000, 0, -500, 4_100_000), "EPSG:25830
 NOT_READ = {
     *(
         ("CubeSection", key)
-        for key in ("modis", "months", "climatology", "dem", "layers", "memory", "cluster")
+        for key in ("modis", "months", "climatology", "dem", "layers", "memory", "cluster", "stack")
     ),
+    *(("StackSection", key) for key in StackSection.model_fields),
     *(("SharesSection", key) for key in ("layer", "field")),
     *(("PretrainingSection", key) for key in ("series", "epochs")),
 }

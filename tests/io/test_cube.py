@@ -72,10 +72,53 @@ def test_xarray_opens_it_with_names_and_place(written: Path) -> None:
     import odc.geo.xr  # noqa: F401 - gives datasets their grid
 
     data = open_cube(written).to_xarray()
-    assert data["values"].dims == ("time", "band", "y", "x")
-    july = data["values"].sel(time="2013-07", band="b02").to_numpy()
+    assert data.series.dims == ("time", "band", "y", "x")
+    july = data.series.sel(time="2013-07-01", band="b02").to_numpy()
     np.testing.assert_array_equal(july, series()[6, 1])
     assert data.odc.geobox == GRID
+
+
+def test_programs_find_dates_axes_and_a_known_system_by_the_cf_conventions(written: Path) -> None:
+    import odc.geo.xr  # noqa: F401 - gives datasets their grid
+    import xarray as xr
+
+    data = xr.open_zarr(written)  # as anyone opens it: consolidated, with no option
+    assert data.time.dtype.kind == "M"
+    assert [f"{day:%Y-%m-%d}" for day in data.time.to_index()[:2]] == ["2013-01-01", "2013-02-01"]
+    assert data.month.to_numpy().tolist() == list(range(1, 13))
+    assert data.series.resample(time="QS").mean().sizes["time"] == 4
+    assert "MODIS Sinusoidal" in data.spatial_ref.attrs["crs_wkt"]
+    assert data.spatial_ref.attrs["grid_mapping_name"] == "sinusoidal"
+    assert (data.x.attrs["standard_name"], data.y.attrs["axis"]) == ("projection_x_coordinate", "Y")
+    assert data.odc.geobox == GRID
+    assert "consolidated_metadata" in json.loads((written / "zarr.json").read_text())
+
+
+def test_months_of_no_certain_year_are_dates_of_the_first_one(tmp_path: Path) -> None:
+    months = tuple(f"{month:02d}" for month in range(1, 13))
+    with CubeWriter(
+        tmp_path / "a.zarr", GRID, times=months, bands=("ndvi",), notes={"months": ["2012-01", "2013-12"]}
+    ) as writer:
+        writer.write(0, 0, series(bands=1))
+    cube = open_cube(tmp_path / "a.zarr")
+    assert cube.times == months
+    assert str(cube.to_xarray().time.to_numpy()[6])[:10] == "2012-07-01"
+
+
+def test_a_cube_of_the_first_version_opens_still(written: Path, tmp_path: Path) -> None:
+    old = tmp_path / "old.zarr"
+    shutil.copytree(written, old)
+    (old / "series").rename(old / "values")
+    header = json.loads((old / "zarr.json").read_text())
+    document = json.loads(header["attributes"]["tesela"]) | {"version": 1}
+    del header["consolidated_metadata"]
+    header["attributes"]["tesela"] = document  # an object then, not text
+    (old / "zarr.json").write_text(json.dumps(header))
+    np.testing.assert_array_equal(open_cube(old).read(), series())
+    document["version"] = 9
+    (old / "zarr.json").write_text(json.dumps(header))
+    with pytest.raises(InputError, match="cube of version 9, but this Tesela reads up to 2"):
+        open_cube(old)
 
 
 def test_a_series_may_have_any_length(tmp_path: Path) -> None:
@@ -109,20 +152,22 @@ def test_a_folder_that_is_no_cube_is_told(tmp_path: Path, written: Path) -> None
     import zarr
 
     zarr.open_group(str(tmp_path / "other.zarr"), mode="w", zarr_format=3)
-    with pytest.raises(InputError, match="is no cube that this version reads"):
+    with pytest.raises(InputError, match=r"no cube of Tesela\. Make one of it: tesela mosaic stack"):
         open_cube(tmp_path / "other.zarr")
     shutil.copytree(written, tmp_path / "torn.zarr")
-    chunk = tmp_path / "torn.zarr" / "values" / "c" / "0" / "0" / "0" / "0"
+    chunk = tmp_path / "torn.zarr" / "series" / "c" / "0" / "0" / "0" / "0"
     chunk.write_bytes(chunk.read_bytes()[:100])
-    with pytest.raises(InputError, match="chunk of 'values' cannot be read"):
+    with pytest.raises(InputError, match="chunk of 'series' cannot be read"):
         open_cube(tmp_path / "torn.zarr").read()
     attributes = json.loads((tmp_path / "torn.zarr" / "zarr.json").read_text())
-    place = attributes["attributes"]["tesela"]["grid"]
-    place["shape"][0] += 1
+    document = json.loads(attributes["attributes"]["tesela"])
+    document["grid"]["shape"][0] += 1
+    attributes["attributes"]["tesela"] = json.dumps(document)
     (tmp_path / "torn.zarr" / "zarr.json").write_text(json.dumps(attributes))
     with pytest.raises(InputError, match=r"its arrays have the shapes .*, its attributes need"):
         open_cube(tmp_path / "torn.zarr")
-    del attributes["attributes"]["tesela"]["grid"]
+    del document["grid"]
+    attributes["attributes"]["tesela"] = json.dumps(document)
     (tmp_path / "torn.zarr" / "zarr.json").write_text(json.dumps(attributes))
     with pytest.raises(InputError, match=r"KeyError\('grid'\) is missing or wrong"):
         open_cube(tmp_path / "torn.zarr")

@@ -132,7 +132,7 @@ def edit_chunk_of_a_cube(folder: Path) -> Iterator[Path]:
     with CubeWriter(path, GRID, times=("2018-01",), bands=("red",)) as cube:
         cube.write(0, 0, np.ones((1, 1, 64, 64), np.float32))
     yield path
-    chunk = next(file for file in sorted(path.rglob("*")) if file.is_file() and "values/c" in file.as_posix())
+    chunk = next(file for file in sorted(path.rglob("*")) if file.is_file() and "series/c" in file.as_posix())
     content = bytearray(chunk.read_bytes())
     content[len(content) // 2] ^= 1
     chunk.write_bytes(content)

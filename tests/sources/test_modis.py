@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 from affine import Affine
 from hypothesis import given
 from hypothesis import strategies as st
@@ -320,8 +321,61 @@ def test_mistakes_in_names_are_reported(tmp_path: Path) -> None:
     (tmp_path / "x").mkdir()
     hdf = tmp_path / "x" / "MOD09A1.A2013001.h17v05.061.hdf"
     hdf.write_bytes(b"not really")
-    with pytest.raises(InputError, match="this GDAL does not read HDF4, which the wheels"):
+    try:
+        import pyhdf.SD  # noqa: F401 - only whether it is there
+
+        message = "the file is broken"
+    except ImportError:
+        message = "this GDAL does not read HDF4, which the wheels"
+    with pytest.raises(InputError, match=message):
         find_composites([tmp_path / "x"])
+
+
+def test_hdf4_is_read_by_pyhdf_where_gdal_cannot(tmp_path: Path) -> None:
+    hdf = pytest.importorskip("pyhdf.SD", reason="pyhdf is not installed")
+    with rasterio.Env() as environment:
+        if "HDF4" in environment.drivers():
+            pytest.skip("this GDAL reads HDF4 itself")
+    path = tmp_path / "MOD09A1.A2013001.h17v05.061.hdf"
+    file = hdf.SD(str(path), hdf.SDC.WRITE | hdf.SDC.CREATE)
+    left, top = GRID.affine.c, GRID.affine.f
+    right, bottom = GRID.affine * (GRID.shape[1], GRID.shape[0])
+    file.attr("StructMetadata.0").set(
+        hdf.SDC.CHAR,
+        f"GROUP=GRID_1\nUpperLeftPointMtrs=({left:.6f},{top:.6f})\nLowerRightMtrs=({right:.6f},{bottom:.6f})\n"
+        "Projection=GCTP_SNSOID\n",
+    )
+    quality = np.full(GRID.shape, 0b11 << 30, np.int64)  # both corrections done: the sign of an int32
+    quality[0] = 0b1100 << 2  # a dead detector of band 1
+    for name in LAYERS:
+        kind, numpy_kind = (
+            (hdf.SDC.UINT32, np.uint32) if name.endswith("qc_500m") else (hdf.SDC.INT16, np.int16)
+        )
+        values = {"sur_refl_qc_500m": quality, "sur_refl_state_500m": 0b01_001_000, "sur_refl_day_of_year": 9}
+        array = file.create(name, kind, tuple(GRID.shape))
+        array[:] = np.broadcast_to(values.get(name, 1500), GRID.shape).astype(numpy_kind)
+        array.endaccess()
+    file.end()
+    for _ in range(2):  # the second time from the GeoTIFF beside it
+        cube = write_modis_cube([tmp_path], tmp_path / "cube.zarr")
+    assert cube.grid.affine.almost_equals(GRID.affine, 1e-3)
+    values = cube.read()
+    assert np.isnan(values[0, 0, 0]).all()
+    np.testing.assert_allclose(values[0, 0, 1:], 0.15, rtol=1e-6)
+    np.testing.assert_allclose(values[0, 1:], 0.15, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_reflectances_in_place_of_the_numbers_are_refused(tmp_path: Path, kind: type) -> None:
+    write_composite(tmp_path)
+    path = next(tmp_path.glob("*sur_refl_b01*.tif"))
+    with rasterio.open(path) as data:
+        profile, values = data.profile, data.read() * 1e-4
+    path.unlink()
+    with rasterio.open(path, "w", **profile | {"dtype": np.dtype(kind).name, "nodata": None}) as data:
+        data.write(values.astype(kind))
+    with pytest.raises(InputError, match="holds reflectances of 0 to 1; the numbers of the product"):
+        build(tmp_path)
 
 
 def test_the_command_makes_a_cube_beside_its_files_again_and_replaces_nothing_else(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tesela.cli.data import Nodata, Offset, Scale
 from tesela.cli.output import (
     Cluster,
     Json,
@@ -34,6 +35,9 @@ Where = Annotated[
         help="earth-search, planetary-computer, cdse; the address of a STAC API; a catalog.json or folder.",
     ),
 ]
+AreaLayer = Annotated[
+    str | None, typer.Option("--area-layer", help="Layer of the polygons of --area, if the file has several.")
+]
 Crs = Annotated[str | None, typer.Option(help="Such as EPSG:25830; default: the UTM zone of the area.")]
 Tries = Annotated[int, typer.Option(help="Number of tries for a request that fails.")]
 Timeout = Annotated[float, typer.Option(help="Seconds without a response that count as a failure.")]
@@ -49,6 +53,7 @@ def add_commands(app: typer.Typer) -> None:
     )
     group.command("sentinel-2")(sentinel_2)
     group.command("modis")(modis)
+    group.command("stack")(stack)
     group.command("layer")(layer)
     app.add_typer(group)
 
@@ -57,6 +62,7 @@ def sentinel_2(
     out: Out,
     year: Annotated[int, typer.Option(help="Year of the images.")],
     area: AreaBox = None,
+    area_layer: AreaLayer = None,
     like: Like = None,
     months: Annotated[
         str, typer.Option(help="One mosaic per month, 4,7,9; or of several months, 6-8.")
@@ -114,7 +120,7 @@ def sentinel_2(
     with progress_bar("mosaic", quiet=quiet or as_json) as progress:
         made = write_mosaics(
             find_catalogue(catalogue),
-            make_area(area, like=like, crs=crs, resolution_m=resolution),
+            make_area(area, layer=area_layer, like=like, crs=crs, resolution_m=resolution),
             out,
             periods=parse_periods(months, year),
             bands=bands,
@@ -166,7 +172,14 @@ def _print(one: Mosaic, *, quiet: bool) -> None:
 
 def modis(
     out: Out,
+    folder: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[FOLDER]...", help="Folders or files of MOD09A1 and MYD09A1, in place of a catalogue."
+        ),
+    ] = None,
     area: AreaBox = None,
+    area_layer: AreaLayer = None,
     like: Like = None,
     first: Annotated[str | None, typer.Option(help="First month, such as 2012-01.")] = None,
     last: Annotated[str | None, typer.Option(help="Last month, such as 2013-12.")] = None,
@@ -177,6 +190,18 @@ def modis(
     climatology: Annotated[
         bool, typer.Option("--climatology", help="Average the same months of all years to twelve.")
     ] = False,
+    quality: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Which observations count: aerosol=1, shadow=true, band_quality=0,7; may be repeated."
+        ),
+    ] = None,
+    merge: Annotated[
+        str,
+        typer.Option(
+            help="Mean of both satellites' means: satellites; or of all observations: observations."
+        ),
+    ] = "satellites",
     dem: Annotated[str | None, typer.Option(help="Elevation raster; adds altitude and slope.")] = None,
     layer: Annotated[
         list[str] | None, typer.Option(help="NAME=RASTER, averaged over each cell; may be repeated.")
@@ -193,7 +218,7 @@ def modis(
 
     A folder of files needs neither area nor months. After a crash, run the same command again to continue.
 
-    Example: tesela mosaic modis --area=-6,37,-5,38 --first 2012-01 --last 2013-12 --climatology -o cube.zarr
+    Example: tesela mosaic modis FOLDER --climatology -o cube.zarr
     """
     from pathlib import Path
 
@@ -205,10 +230,11 @@ def modis(
     from tesela.sources.areas import make_area
     from tesela.sources.modis.cube import write_modis_cube
     from tesela.sources.modis.files import holds_items, modis_addresses
+    from tesela.sources.modis.quality import parse_rule
     from tesela.sources.periods import month_span
     from tesela.sources.providers import find_catalogue
 
-    extent = None if area is None and like is None else make_area(area, like=like)
+    extent = None if area is None and like is None else make_area(area, layer=area_layer, like=like)
     grid = None if extent is None else modis_grid(extent.grid)
     where = find_catalogue(catalogue)
     months = None if first is None or last is None else (first, last)
@@ -216,7 +242,9 @@ def modis(
         raise InputError("Give both the first and the last month: --first 2012-01 and --last 2013-12.")
     patience = RetryPolicy(tries=tries, timeout_s=timeout)
     sources: list[str]
-    if where.is_remote or holds_items(where.address) or Path(where.address).is_file():
+    if folder:
+        sources = folder
+    elif where.is_remote or holds_items(where.address) or Path(where.address).is_file():
         if extent is None or first is None or last is None:
             raise InputError("A catalogue needs an area and months: --area, --first 2012-01, --last 2013-12.")
         begin, end = month_span(first, last)
@@ -225,13 +253,7 @@ def modis(
         )
     else:
         sources = [where.address]
-    pairs = [item.partition("=")[::2] for item in layer or ()]
-    for name, path in pairs:
-        if not name or not path:
-            raise InputError(f"'{name or path}' is not a layer: write --layer NAME=RASTER.")
-        if [key for key, _ in pairs].count(name) > 1:
-            raise InputError(f"Layer '{name}' has two rasters: give each layer its own name.")
-    rasters = dict(pairs)
+    rasters = parse_layers(layer)
     with progress_bar("cube", quiet=quiet or as_json) as progress:
         cube = write_modis_cube(
             sources,
@@ -239,6 +261,8 @@ def modis(
             grid=grid,
             months=months,
             climatology=climatology,
+            rule=parse_rule(quality or ()),
+            merge=merge,  # type: ignore[arg-type]  # checked there
             ancillary=Ancillary(dem=dem, rasters=rasters),
             memory_bytes=parse_memory_bytes(memory),
             catalogue=where,
@@ -252,11 +276,113 @@ def modis(
     print(f"cube  {out}  {len(cube.times)} months, {cube.grid.shape[0]} x {cube.grid.shape[1]} cells")
 
 
+def stack(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCE...",
+            help="Rasters with dates in their names or in those of their bands; folders; NetCDF; Zarr.",
+        ),
+    ],
+    out: Out,
+    bands: Annotated[
+        str | None, typer.Option(help="Bands to take, comma-separated; or new names for all of them.")
+    ] = None,
+    dates: Annotated[
+        str | None,
+        typer.Option(help="Dates in order, where no name has one: 2010-01..2010-12, or 2010-01,2010-03."),
+    ] = None,
+    period: Annotated[
+        str, typer.Option(help="month: the mean of each month's images; image: every date by itself.")
+    ] = "month",
+    climatology: Annotated[
+        bool, typer.Option("--climatology", help="Average the same months of all years to twelve.")
+    ] = False,
+    mask: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Pixels to leave out: SCL=0,1,3,8,9,10 by value, QA_PIXEL:1,3,4 by bit; may be repeated."
+        ),
+    ] = None,
+    scale: Scale = None,
+    offset: Offset = None,
+    nodata: Nodata = None,
+    like: Like = None,
+    dem: Annotated[str | None, typer.Option(help="Elevation raster; adds altitude and slope.")] = None,
+    layer: Annotated[
+        list[str] | None, typer.Option(help="NAME=RASTER, averaged over each cell; may be repeated.")
+    ] = None,
+    memory: Memory = "256 MiB",
+    cluster: Cluster = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """
+    Make a monthly cube of any images with dates: Sentinel-2, Landsat, VIIRS, an index.
+
+    After a crash, run the same command again to continue.
+
+    Example: tesela mosaic stack ndvi_2010.tif --nodata 0 --scale 0.01 -o cube.zarr
+    """
+    from tesela.core.units import parse_memory_bytes
+    from tesela.io.cube import open_grid
+    from tesela.sources.ancillary import Ancillary
+    from tesela.sources.stack.cube import write_stack_cube
+    from tesela.sources.stack.dates import parse_dates
+    from tesela.sources.stack.reading import Unit, parse_mask
+
+    with progress_bar("cube", quiet=quiet or as_json) as progress:
+        cube = write_stack_cube(
+            sources,
+            out,
+            bands=split_names(bands),
+            dates=parse_dates(split_names(dates) or ()),
+            period=period,  # type: ignore[arg-type]  # checked there
+            climatology=climatology,
+            unit=Unit(scale, offset, nodata),
+            masks=[parse_mask(text) for text in mask or ()],
+            grid=None if like is None else open_grid(like),
+            ancillary=Ancillary(dem=dem, rasters=parse_layers(layer)),
+            memory_bytes=parse_memory_bytes(memory),
+            cluster=cluster,
+            progress=progress,
+        )
+    rows, cols = (int(side) for side in cube.grid.shape)
+    if as_json:
+        print_json({"cube": out, "times": list(cube.times), "bands": list(cube.bands), "shape": [rows, cols]})
+        return
+    print(
+        f"cube  {out}  {cube.times[0]} to {cube.times[-1]}: {counted(len(cube.times), 'time')} of "
+        f"{', '.join(cube.bands)}, {rows} x {cols} cells"
+    )
+
+
+def parse_layers(texts: list[str] | None) -> dict[str, str]:
+    """
+    Read rasters by name of the layer, as `--layer NAME=RASTER` gives them.
+
+    Raises
+    ------
+    InputError
+        If one has no name or file, or two have the same name.
+    """
+    from tesela.core.errors import InputError
+
+    pairs = [item.partition("=")[::2] for item in texts or ()]
+    for name, path in pairs:
+        if not name or not path:
+            raise InputError(f"'{name or path}' is not a layer: write --layer NAME=RASTER.")
+        if [key for key, _ in pairs].count(name) > 1:
+            raise InputError(f"Layer '{name}' has two rasters: give each layer its own name.")
+    return dict(pairs)
+
+
 def layer(
     out: Out,
     collection: Annotated[str, typer.Option(help="Collection, such as cop-dem-glo-30, esa-worldcover.")],
     asset: Annotated[str, typer.Option(help="Asset of its items, such as data, map.")],
     area: AreaBox = None,
+    area_layer: AreaLayer = None,
     like: Like = None,
     catalogue: Where = "planetary-computer",
     year: Annotated[int | None, typer.Option(help="Year of the items; default: all.")] = None,
@@ -287,7 +413,7 @@ def layer(
     with progress_bar("layer", quiet=quiet or as_json) as progress:
         path = write_layer_mosaic(
             find_catalogue(catalogue),
-            make_area(area, like=like, crs=crs, resolution_m=resolution),
+            make_area(area, layer=area_layer, like=like, crs=crs, resolution_m=resolution),
             out,
             collection=collection,
             asset=asset,

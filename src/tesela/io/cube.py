@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +23,13 @@ if TYPE_CHECKING:
     import xarray as xr
     import zarr
 
-VERSION = 1
+VERSION = 2
+SERIES = "series"
+"""Name of the array of the values."""
+
+_NAME_OF = {1: "values", 2: SERIES}
+"""Name of that array by version: xarray has an attribute `values` of its own."""
+
 _MONTH = re.compile(r"(?:\d{4}-)?(\d{2})(?:-\d{2})?")
 
 
@@ -31,8 +38,9 @@ class Cube:
     """
     Series and layers of the pixels of a grid, as a Zarr folder that xarray opens too.
 
-    The folder holds `values` (time, band, y, x) float32 with NaN for gaps, `counts` (time, band, y, x) uint8 with
-    the observations behind each value, and `layers` (layer, y, x) float32 with what does not change in time.
+    The folder holds `series` (time, band, y, x) float32 with NaN for gaps, `counts` (time, band, y, x) uint8 with
+    the observations behind each value, and `layers` (layer, y, x) float32 with what does not change in time; `time` as
+    dates, `month` beside it, and the CRS as the CF conventions write them.
     """
 
     path: str
@@ -61,7 +69,7 @@ class Cube:
     @property
     def chunk_px(self) -> int:
         """Side of the squares in which the folder is stored: windows of whole squares are read fastest."""
-        return int(self._array("values").chunks[2])
+        return int(self._array(self._series).chunks[2])
 
     def read(self, grid: GeoBox | None = None) -> NDArray[np.float32]:
         """
@@ -79,7 +87,7 @@ class Cube:
         InputError
             If a chunk is broken.
         """
-        return np.asarray(self._read("values", grid, outside=np.nan), np.float32)
+        return np.asarray(self._read(self._series, grid, outside=np.nan), np.float32)
 
     def read_counts(self, grid: GeoBox | None = None) -> NDArray[np.uint8]:
         """Observations behind each value of a window, (time, band, rows, cols) uint8; as `read`."""
@@ -112,6 +120,10 @@ class Cube:
 
         data: xr.Dataset = xr.open_zarr(self.path, consolidated=False, decode_coords="all")
         return data
+
+    @cached_property
+    def _series(self) -> str:
+        return _series_name(self._group)
 
     @cached_property
     def _group(self) -> zarr.Group:
@@ -156,11 +168,15 @@ def open_cube(path: str | Path) -> Cube:
         If there is no such folder, or it is no cube of Tesela.
     """
     group = _open_group(path)
-    document = dict(group.attrs).get("tesela")
-    if not isinstance(document, dict) or document.get("version") != VERSION:
+    document = _document(group)
+    if document is None:
         raise InputError(
-            f"{path}: is no cube that this version reads (no 'tesela' of version {VERSION} in its attributes). "
-            f"Build it again (tesela mosaic)."
+            f"{path}: is a Zarr folder, but no cube of Tesela. Make one of it: tesela mosaic stack {path} -o cube.zarr"
+        )
+    if document.get("version") not in _NAME_OF:
+        raise InputError(
+            f"{path}: is a cube of version {document.get('version')}, but this Tesela reads up to {VERSION}. "
+            f"Update Tesela, or build the cube again (tesela mosaic)."
         )
     from affine import Affine
 
@@ -175,7 +191,7 @@ def open_cube(path: str | Path) -> Cube:
             document["notes"],
         )
         series = (len(cube.times), len(cube.bands), *cube.grid.shape)
-        wanted = {"values": series, "counts": series}
+        wanted = {_series_name(group): series, "counts": series}
         if cube.layers:
             wanted["layers"] = (len(cube.layers), *cube.grid.shape)
         shapes = {name: tuple(array_of(group, name).shape) for name in wanted}
@@ -233,6 +249,23 @@ def _open_group(path: str | Path) -> zarr.Group:
         raise InputError(f"{path}: {what}; a cube is a Zarr folder, written by `tesela mosaic`.") from None
     except (ValueError, KeyError) as error:
         raise InputError(f"{path}: the Zarr folder is broken ({error}). Build the cube again.") from None
+
+
+def _document(group: zarr.Group) -> dict[str, Any] | None:
+    """What Tesela stored with a cube: JSON as text since version 2; None if the folder is no cube."""
+    stored = dict(group.attrs).get("tesela")
+    try:
+        document = json.loads(stored) if isinstance(stored, str) else stored
+    except ValueError:
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def _series_name(group: zarr.Group) -> str:
+    """Name of the array of the values, by the version of the cube."""
+    document = _document(group)
+    assert document is not None
+    return _NAME_OF[document["version"]]
 
 
 def array_of(group: zarr.Group, name: str) -> zarr.Array[Any]:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 import tempfile
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+import pyproj
 from numpy.typing import DTypeLike, NDArray
 from odc.geo.geobox import GeoBox
 
 from tesela.core.errors import GridError, InputError, join_words
-from tesela.io.cube import VERSION, Cube, array_of, month_of
+from tesela.io.cube import SERIES, VERSION, Cube, array_of, month_of
+from tesela.io.sinusoidal import named_wkt
 
 if TYPE_CHECKING:
     import zarr
@@ -88,6 +92,7 @@ class CubeWriter:
             if kind is None:
                 made = self._folder / self.path.name
                 self._group.attrs["digest"] = _digest(made)
+                _consolidate(made)
                 replace_folder(self._folder / self.path.name, self.path)
         finally:
             shutil.rmtree(self._folder, ignore_errors=True)
@@ -111,7 +116,7 @@ class CubeWriter:
         """
         if counts is None:
             counts = np.isfinite(values).astype(np.uint8)
-        self._write("values", row, col, values.astype(np.float32, copy=False))
+        self._write(SERIES, row, col, values.astype(np.float32, copy=False))
         self._write("counts", row, col, np.minimum(counts, 255).astype(np.uint8))
 
     def write_layers(self, row: int, col: int, layers: NDArray[np.floating]) -> None:
@@ -194,6 +199,21 @@ def _chunk_px(series: int) -> int:
     return side
 
 
+_COORDINATES = "month spatial_ref"
+"""Coordinates beside those of the axes; with the CRS among them, xarray keeps it without being asked."""
+
+
+def _consolidate(folder: Path) -> None:
+    """Copy the metadata of all arrays into `zarr.json`, so that programs open the cube by one request."""
+    import zarr
+
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore"
+        )  # zarr: "not part of the specification yet"; GDAL, xarray, zarr-python read it
+        zarr.consolidate_metadata(str(folder), zarr_format=3)
+
+
 def _create(folder: Path, cube: Cube, chunk_px: int, units: str) -> zarr.Group:
     import zarr
     from zarr.codecs import BloscCodec
@@ -204,7 +224,12 @@ def _create(folder: Path, cube: Cube, chunk_px: int, units: str) -> zarr.Group:
     chunks = (min(chunk_px, rows), min(chunk_px, cols))
 
     def create(
-        name: str, lead: tuple[int, ...], dims: tuple[str, ...], dtype: DTypeLike, fill: float
+        name: str,
+        lead: tuple[int, ...],
+        dims: tuple[str, ...],
+        dtype: DTypeLike,
+        fill: float,
+        **attributes: str,
     ) -> None:
         group.create_array(
             name,
@@ -214,33 +239,56 @@ def _create(folder: Path, cube: Cube, chunk_px: int, units: str) -> zarr.Group:
             fill_value=fill,
             dimension_names=(*dims, "y", "x"),
             compressors=BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle"),
-            attributes={
-                "grid_mapping": "spatial_ref",
-                **({"units": units} if name == "values" and units else {}),
-            },
+            attributes={"grid_mapping": "spatial_ref", **attributes},
         )
 
-    create("values", series, ("time", "band"), "float32", np.nan)
-    create("counts", series, ("time", "band"), "uint8", 0)
+    named = {"long_name": "series of each pixel; NaN for gaps", **({"units": units} if units else {})}
+    create(SERIES, series, ("time", "band"), "float32", np.nan, coordinates=_COORDINATES, **named)
+    create(
+        "counts",
+        series,
+        ("time", "band"),
+        "uint8",
+        0,
+        coordinates=_COORDINATES,
+        long_name="observations behind each value",
+    )
     if cube.layers:
-        create("layers", (len(cube.layers),), ("layer",), "float32", np.nan)
-    for name, texts in (("time", cube.times), ("band", cube.bands), ("layer", cube.layers)):
+        create(
+            "layers",
+            (len(cube.layers),),
+            ("layer",),
+            "float32",
+            np.nan,
+            long_name="layers that do not change",
+            coordinates="spatial_ref",
+        )
+    for name, texts in (("band", cube.bands), ("layer", cube.layers)):
         if texts:
             _coordinate(group, name, np.array(texts, np.dtypes.StringDType()), "str")
+    _coordinate(group, "time", days_of(cube.times, cube.notes), "int64", **_time_attributes(cube.times))
+    _coordinate(group, "month", np.array(cube.months, np.int8), "int8", "time", long_name="month, 1 to 12")
     affine = cube.grid.affine
-    _coordinate(group, "x", affine.c + affine.a * (np.arange(cols) + 0.5), "float64")
-    _coordinate(group, "y", affine.f + affine.e * (np.arange(rows) + 0.5), "float64")
     assert cube.grid.crs is not None
-    wkt = cube.grid.crs.to_wkt()
+    for name, first, step, count in (("x", affine.c, affine.a, cols), ("y", affine.f, affine.e, rows)):
+        content = first + step * (np.arange(count) + 0.5)
+        _coordinate(group, name, content, "float64", **_axis_attributes(name, cube.grid))
+    wkt = named_wkt(cube.grid.crs)
     transform = " ".join(repr(float(v)) for v in (affine.c, affine.a, affine.b, affine.f, affine.d, affine.e))
     group.create_array(
         "spatial_ref",
         shape=(),
         dtype="int32",
-        attributes={"crs_wkt": wkt, "spatial_ref": wkt, "GeoTransform": transform},
+        attributes={
+            **pyproj.CRS.from_wkt(wkt).to_cf(),
+            "crs_wkt": wkt,
+            "spatial_ref": wkt,
+            "GeoTransform": transform,
+        },
         dimension_names=(),
     )
-    group.attrs["tesela"] = {
+    group.attrs["Conventions"] = "CF-1.11"
+    document = {
         "version": VERSION,
         "grid": {
             "shape": [int(rows), int(cols)],
@@ -252,9 +300,52 @@ def _create(folder: Path, cube: Cube, chunk_px: int, units: str) -> zarr.Group:
         "layers": list(cube.layers),
         "notes": dict(cube.notes),
     }
+    group.attrs["tesela"] = json.dumps(document)  # as text, which NetCDF can hold too
     return group
 
 
-def _coordinate(group: zarr.Group, name: str, content: NDArray[Any], dtype: str) -> None:
-    array = group.create_array(name, shape=content.shape, dtype=dtype, dimension_names=(name,))
+def days_of(times: Sequence[str], notes: Mapping[str, Any]) -> NDArray[np.int64]:
+    """
+    Days since 1970-01-01 of the times of a cube; of a month its first day.
+
+    Months of no certain year get the first year of `notes["months"]`, 2001 if there is none.
+    """
+    span = notes.get("months")
+    year = str(span[0])[:4] if isinstance(span, list | tuple) and len(str(span[0])) >= 7 else "2001"
+    dates = [time if len(time) > 2 else f"{year}-{time}" for time in times]
+    return np.array(dates, "datetime64[D]").astype(np.int64)
+
+
+def _time_attributes(times: Sequence[str]) -> dict[str, str]:
+    attributes = {
+        "units": "days since 1970-01-01",
+        "calendar": "proleptic_gregorian",
+        "standard_name": "time",
+        "axis": "T",
+    }
+    if any(len(time) == 2 for time in times):
+        attributes["comment"] = "means of equal months of several years; the year is that of the first"
+    return attributes
+
+
+def _axis_attributes(name: str, grid: GeoBox) -> dict[str, str]:
+    """CF attributes of a coordinate, so that programs find the axes by them."""
+    assert grid.crs is not None
+    if grid.crs.geographic:
+        kind, unit = ("longitude", "degrees_east") if name == "x" else ("latitude", "degrees_north")
+    else:
+        kind, unit = f"projection_{name}_coordinate", str(grid.crs.units[0] or "m")
+    return {"standard_name": kind, "units": "m" if unit == "metre" else unit, "axis": name.upper()}
+
+
+def _coordinate(
+    group: zarr.Group, name: str, content: NDArray[Any], dtype: str, dim: str = "", **attributes: str
+) -> None:
+    array = group.create_array(
+        name,
+        shape=content.shape,
+        dtype=dtype,
+        dimension_names=(dim or name,),
+        attributes=dict(attributes),
+    )
     array[:] = content

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import pyproj
 import rasterio
 from odc.geo.geobox import GeoBox
 from rasterio.errors import RasterioIOError
@@ -73,8 +74,12 @@ def grid_of(data: rasterio.DatasetReader) -> GeoBox:
         raise GridError(
             f"{data.name}: has no geotransform. Georeference it (gdal_translate -a_ullr ...), then try again."
         )
+    shape = (data.height, data.width)
     code = data.crs.to_epsg()
-    return GeoBox((data.height, data.width), data.transform, f"EPSG:{code}" if code else data.crs.to_wkt())
+    try:
+        return GeoBox(shape, data.transform, f"EPSG:{code}" if code else data.crs.to_wkt())
+    except pyproj.exceptions.CRSError:  # a code that GDAL's tables have and those of pyproj lack
+        return GeoBox(shape, data.transform, data.crs.to_wkt())
 
 
 def raster_crs(grid: GeoBox) -> rasterio.CRS:

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import math
 
+import pyproj
 from affine import Affine
+from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 
 from tesela.core.grid import bounds_in
 
-SINUSOIDAL = "+proj=sinu +lon_0=0 +x_0=0 +y_0=0 +R=6371007.181 +units=m +no_defs"
-"""CRS of the MODIS land products: a sphere."""
+_METRE = 'LENGTHUNIT["metre",1]'
+_DEGREE = 'ANGLEUNIT["degree",0.0174532925199433]'
+
+SINUSOIDAL = (
+    'PROJCRS["MODIS Sinusoidal",BASEGEOGCRS["MODIS sphere",DATUM["Not specified (MODIS sphere)",'
+    f'ELLIPSOID["MODIS sphere",6371007.181,0,{_METRE}]],PRIMEM["Greenwich",0,{_DEGREE}]],'
+    f'CONVERSION["Sinusoidal",METHOD["Sinusoidal"],PARAMETER["Longitude of natural origin",0,{_DEGREE}],'
+    f'PARAMETER["False easting",0,{_METRE}],PARAMETER["False northing",0,{_METRE}]],'
+    f'CS[Cartesian,2],AXIS["(E)",east,ORDER[1],{_METRE}],AXIS["(N)",north,ORDER[2],{_METRE}]]'
+)
+"""CRS of the MODIS land products, a sphere; it has no EPSG code, so it is written with its name."""
 
 TILE_M = 2 * math.pi * 6_371_007.181 / 36
 """Side of a tile: 1 111 950.52 m; there are 36 x 18."""
@@ -40,3 +51,17 @@ def modis_grid(like: GeoBox) -> GeoBox:
     rows = math.floor(-top / pixel), math.ceil(-bottom / pixel)
     shape = (rows[1] - rows[0], cols[1] - cols[0])
     return GeoBox(shape, Affine(pixel, 0, cols[0] * pixel, 0, -pixel, -rows[0] * pixel), SINUSOIDAL)
+
+
+def named_wkt(crs: CRS) -> str:
+    """
+    WKT of a CRS; that of the MODIS products is named, which files often call "unknown" or "unnamed".
+
+    Examples
+    --------
+    >>> named_wkt(CRS("+proj=sinu +R=6371007.181 +units=m"))[:26]
+    'PROJCRS["MODIS Sinusoidal"'
+    """
+    if crs.epsg is None and crs.proj == pyproj.CRS.from_wkt(SINUSOIDAL):
+        return SINUSOIDAL
+    return str(crs.to_wkt())

@@ -13,15 +13,16 @@ from tesela.assessment.abundance.assessment import AbundanceAssessment, assess_a
 from tesela.assessment.abundance.report import is_abundance, write_abundance_report
 from tesela.assessment.abundance.scores import score_lines
 from tesela.chains.metrics import Blocks, Metric
-from tesela.chains.unmixing.recipe import UnmixingRecipe
+from tesela.chains.unmixing.recipe import StackSection, UnmixingRecipe
 from tesela.chains.unmixing.scores import describe_run, level_metrics, mflops_of, rmse_blocks
 from tesela.core.errors import InputError
 from tesela.core.legend import Legend
 from tesela.core.units import parse_memory_bytes
 from tesela.io.abundance import AbundanceMap, open_abundance
-from tesela.io.cube import Cube, open_cube
+from tesela.io.cube import Cube, open_cube, open_grid
 from tesela.io.manifest import write_whole
 from tesela.io.msmtu import PublishedPixels, read_msmtu, write_msmtu_cube, write_msmtu_shares
+from tesela.io.series_table import read_series_table
 from tesela.io.timespec import read_timespec
 from tesela.labels.fractions import write_fractions
 from tesela.models.expert import load_expert
@@ -31,12 +32,16 @@ from tesela.patches.pixels import (
     read_pixel_table,
     read_pixels,
     table_of_msmtu,
+    table_of_series,
     table_of_timespec,
 )
 from tesela.recipes.sections import HOW_ONLY, legend_file
 from tesela.recipes.stages import Stage
 from tesela.sources.ancillary import Ancillary
 from tesela.sources.modis.cube import write_modis_cube
+from tesela.sources.stack.cube import write_stack_cube
+from tesela.sources.stack.dates import parse_dates
+from tesela.sources.stack.reading import Unit, parse_mask
 from tesela.training.unmixing.settings import UnmixingSettings
 
 
@@ -61,7 +66,8 @@ class UnmixingChain:
         """Stages in order: cube (where it is not given), label, pixels, train, map, assess."""
         recipe = self.recipe
         cube, address, legend = self.cube_file, self.legend.address, {"legend": self.legend.to_rows()}
-        pretraining = None if recipe.pretraining is None else recipe.pretraining.model_dump()
+        section = recipe.pretraining
+        pretraining = None if section is None or section.kind == "none" else section.model_dump()
         build = Stage(
             "cube",
             self.out / "cube",
@@ -161,6 +167,23 @@ class UnmixingChain:
         )
         return [self.cube_file]
 
+    def _build_of_stack(self, stack: StackSection) -> None:
+        section = self.recipe.cube
+        write_stack_cube(
+            [self.folder / path for path in stack.files],
+            self.cube_file,
+            bands=stack.bands,
+            dates=parse_dates(stack.dates),
+            period=stack.period,
+            climatology=section.climatology,
+            unit=Unit(stack.scale, stack.offset, stack.nodata),
+            masks=[parse_mask(text) for text in stack.mask],
+            grid=None if stack.grid is None else open_grid(self.folder / stack.grid),
+            ancillary=self._ancillary,
+            memory_bytes=parse_memory_bytes(section.memory),
+            cluster=section.cluster,
+        )
+
     def label(self) -> Sequence[Path]:
         """Shares of the reference's classes on the cube's pixels; a reference of shares is checked and copied."""
         reference = self.recipe.reference
@@ -219,18 +242,23 @@ class UnmixingChain:
 
         table = read_pixel_table(self.pixel_file)
         start = None
-        if self.recipe.pretraining is not None:
-            from tesela.training.unmixing.pretraining import pretrain
+        section = self.recipe.pretraining
+        if section is not None and section.kind != "none":
+            from tesela.training.unmixing.pretraining import pretrain, read_start
 
-            series = self._pretraining_series or self.cube_file
-            start = pretrain(
-                read_series(series),
-                self._settings,
-                like=table,
-                epochs=self.recipe.pretraining.epochs,
-                out=self.expert_file,
-                quiet=self.quiet,
-            )
+            if section.weights is not None:
+                start = read_start(self.folder / section.weights, self._settings)
+            else:
+                start = pretrain(
+                    read_series(self._pretraining_series or self.cube_file),
+                    self._settings,
+                    kind=section.kind,
+                    like=table,
+                    epochs=section.epochs,
+                    purity=section.purity,
+                    out=self.expert_file,
+                    quiet=self.quiet,
+                )
         train_unmixing(table, self._settings, out=self.expert_file, start=start, quiet=self.quiet)
         return [self.expert_file]
 
@@ -348,7 +376,10 @@ class UnmixingChain:
         return None if section is None or section.series is None else self.folder / section.series
 
     def _pretraining_files(self) -> list[Path]:
-        return [] if self._pretraining_series is None else [self._pretraining_series]
+        section = self.recipe.pretraining
+        if section is None or section.kind == "none":
+            return []
+        return [self.folder / path for path in (section.series, section.weights) if path is not None]
 
     def _cube_sources(self) -> list[Path]:
         files: list[Path] = []
@@ -373,12 +404,13 @@ def _ready_shares(path: Path) -> AbundanceMap | None:
 
 def read_series(path: Path) -> PixelTable:
     """
-    Read pixels with series to pretrain on; labels are not needed.
+    Read pixels with series to pretrain on.
 
     Parameters
     ----------
     path : Path
-        A pixel table (.safetensors), a cube (Zarr folder), or a folder with the files of TimeSpec4LULC.
+        A folder with the files of TimeSpec4LULC, a table of series (.csv), a pixel table (.safetensors), or a cube
+        (Zarr folder), which has no classes.
 
     Raises
     ------
@@ -387,11 +419,13 @@ def read_series(path: Path) -> PixelTable:
     """
     if path.suffix == ".safetensors":
         return read_pixel_table(path)
+    if path.suffix.lower() == ".csv":
+        return table_of_series(read_series_table(path))
     if (path / "zarr.json").exists():
         return read_pixels(open_cube(path))
     if path.is_dir():
         return table_of_timespec(read_timespec(path))
     raise InputError(
-        f"{path} holds no series to pretrain on; give a pixel table (.safetensors), a cube, or a folder of "
-        f"TimeSpec4LULC."
+        f"{path} holds no series to pretrain on; give a folder of TimeSpec4LULC, a table of series (.csv), a pixel "
+        f"table (.safetensors), or a cube."
     )

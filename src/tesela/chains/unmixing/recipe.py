@@ -34,8 +34,29 @@ ANCILLARY = {
 """The sets of the published ablation: none, the four of position and terrain, the five of climate, all nine."""
 
 
+class StackSection(Section):
+    """``[cube.stack]``: images of any sensor with dates, see `tesela.sources.stack`."""
+
+    files: list[InputFile] = Field(min_length=1)
+    """Rasters with dates in their names or in those of their bands, folders of such, NetCDF or Zarr."""
+    bands: list[str] | None = None
+    """Bands to take, or new names for all of them."""
+    dates: list[str] = Field(default_factory=list)
+    """Dates in order, where no name has one; "2010-01..2010-12" for months."""
+    period: Literal["month", "image"] = "month"
+    """Times of the cube: the mean of each month's images, or every date."""
+    mask: list[str] = Field(default_factory=list)
+    """Pixels to leave out: "SCL=0,1,3,8,9,10" by value, "QA_PIXEL:1,3,4" by bit."""
+    scale: float | None = None
+    offset: float | None = None
+    """Quantity = pixel value x scale + offset; default: as the files declare."""
+    nodata: float | None = None
+    grid: InputFile | None = None
+    """Raster or cube that gives the cells; default: the pixels of the first image."""
+
+
 class CubeSection(Section):
-    """``[cube]``: the series and layers, from MODIS files or from a cube."""
+    """``[cube]``: the series and layers, from MODIS files, from a stack, or from a cube."""
 
     path: InputFile | None = None
     """A cube that exists; all other keys of the section are left out."""
@@ -43,6 +64,8 @@ class CubeSection(Section):
     """Unpacked folder of Andalusia-MSMTU, which holds the reference and the split, too."""
     modis: list[InputFile] = Field(default_factory=list)
     """Folders or files of MOD09A1 and MYD09A1."""
+    stack: StackSection | None = None
+    """Images of any other sensor, or an index."""
     months: tuple[str, str] | None = None
     """First and last month; default: those of the files."""
     climatology: bool = False
@@ -98,11 +121,28 @@ class SplitSection(Section):
 
 
 class PretrainingSection(Section):
-    """``[pretraining]``: series without labels to learn from first."""
+    """``[pretraining]``: other series to learn from first."""
 
+    kind: Literal["classes", "gaps", "both", "none"] = "classes"
+    """Learn the classes of pure series, as published; to predict hidden months; both; "none": train from scratch."""
     series: InputFile | None = None
-    """A pixel table, another cube, or a folder of TimeSpec4LULC; default: all pixels of the recipe's cube."""
+    """A folder of TimeSpec4LULC, a CSV of series, a pixel table, or a cube. Default, with "gaps": the recipe's cube."""
+    weights: InputFile | None = None
+    """Expert or published checkpoint whose weights the training starts with, in place of series."""
     epochs: int = Field(20, ge=1)
+    """Passes over the series."""
+    purity: float = Field(0.9, ge=0.5, le=1)
+    """Least share of a class in a pixel that counts as one of that class."""
+
+    @model_validator(mode="after")
+    def _has_series(self) -> PretrainingSection:
+        if self.weights is not None and self.series is not None:
+            raise ValueError("give either series to pretrain on, or weights that are pretrained")
+        if self.kind in ("classes", "both") and self.series is None and self.weights is None:
+            raise ValueError(
+                f'kind = "{self.kind}" needs series with classes: name them, or set kind = "gaps" for those of the cube'
+            )
+        return self
 
 
 class UnmixSection(Section):
@@ -147,7 +187,9 @@ class UnmixingRecipe(Recipe):
 
     @model_validator(mode="after")
     def _can_be_pretrained(self) -> UnmixingRecipe:
-        if self.pretraining is not None and self.training.resolved.model in CLASSIC:
+        models = self.training.members or (self.training.resolved.model,)
+        wanted = self.pretraining is not None and self.pretraining.kind != "none"
+        if wanted and all(model in CLASSIC for model in models):
             raise ValueError(
                 f"a model '{self.training.model}' is fitted at once and cannot be pretrained: leave [pretraining] out, "
                 f"or take brits or an encoder"

@@ -20,6 +20,7 @@ from tesela.io.manifest import NAME
 from tesela.io.raster import open_dataset
 from tesela.sources.areas import Area
 from tesela.sources.catalogue import find_items
+from tesela.sources.modis.hdf4 import convert_hdf4
 from tesela.sources.providers import Catalogue
 
 COLLECTIONS = {"planetary-computer": "modis-09A1-061"}
@@ -190,10 +191,14 @@ def _subdatasets(address: str) -> dict[str, LayerAddress]:
             has_hdf4 = "HDF4" in environment.drivers()
         if has_hdf4:
             raise InputError(f"{address}: the file is broken. Download it again.") from None
-        raise InputError(
-            f"{address}: this GDAL does not read HDF4, which the wheels of rasterio leave out. Use the GeoTIFFs "
-            f"of the same product, or a rasterio whose GDAL reads it (conda-forge: rasterio and libgdal-hdf4)."
-        ) from None
+        try:
+            converted = str(convert_hdf4(path, LAYERS))
+        except ImportError:
+            raise InputError(
+                f"{address}: this GDAL does not read HDF4, which the wheels of rasterio leave out. Install pyhdf (pip "
+                f"install pyhdf), use the GeoTIFFs of the product, or a rasterio whose GDAL reads it (conda-forge)."
+            ) from None
+        return {name: LayerAddress(converted, number) for number, name in enumerate(LAYERS, start=1)}
     return {
         name.rsplit(":", 1)[-1]: LayerAddress(name) for name in names if name.rsplit(":", 1)[-1] in LAYERS
     }

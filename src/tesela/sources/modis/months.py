@@ -141,6 +141,13 @@ def _observe(
 
 
 def _whole_numbers(values: NDArray[np.generic], layer: LayerAddress) -> NDArray[np.int64]:
+    if values.dtype.kind == "f":
+        known = values[np.isfinite(values)]
+        if known.size and np.abs(known).max() <= 2 and (known != np.rint(known)).any():
+            raise InputError(
+                f"{layer.address}: holds reflectances of 0 to 1; the numbers of the product are needed, reflectance x "
+                f"10000. Export them without scaling, or make a cube of them with tesela mosaic stack."
+            )
     if values.dtype == np.float32:
         raise InputError(
             f"{layer.address}: holds float32, which cannot hold the quality bits. Export it as integers or float64."

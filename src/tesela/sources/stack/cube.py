@@ -1,0 +1,326 @@
+"""Cubes from stacks: images of any sensor with dates become monthly series, block by block."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+
+from tesela.core.errors import GridError, InputError, TeselaError, join_words, unknown_name
+from tesela.core.grid import bounds_in, crs_of, crs_text, window_grid
+from tesela.io.cube import Cube, open_cube
+from tesela.io.cube_writer import CubeWriter, check_target
+from tesela.io.parts import PartStore, run_tasks
+from tesela.sources.ancillary import Ancillary
+from tesela.sources.stack.planes import Plane, check_once, choose_bands, find_planes
+from tesela.sources.stack.reading import MaskRule, PlaneReader, Unit
+
+Period = Literal["month", "image"]
+"""What a time of the cube is: the mean of all images of a month, or of a date."""
+
+
+def write_stack_cube(
+    sources: Iterable[str | Path],
+    out: str | Path,
+    *,
+    bands: Sequence[str] | None = None,
+    dates: Sequence[str] = (),
+    period: Period = "month",
+    climatology: bool = False,
+    unit: Unit | None = None,
+    masks: Sequence[MaskRule] = (),
+    grid: GeoBox | None = None,
+    ancillary: Ancillary | None = None,
+    memory_bytes: int = 256 << 20,
+    cluster: str | None = None,
+    progress: Callable[[int, int], None] = lambda done, of: None,
+) -> Cube:
+    """
+    Make a cube of any rasters with dates: one file a date, bands with dates, NetCDF, or Zarr.
+
+    A value is the mean of the images of its month that have data there. Images of another grid are averaged over
+    larger cells and interpolated in smaller ones; masks apply to their own pixels before.
+
+    Parameters
+    ----------
+    sources, dates
+        As in `find_planes`.
+    out : path
+        Folder of the cube. A run that was killed continues from its last block.
+    bands : sequence of str, optional
+        As in `choose_bands`.
+    period : {"month", "image"}
+        Times of the cube: months, or the dates of the images.
+    climatology : bool
+        Average equal months of all years into twelve.
+    unit : Unit, optional
+        Scale, offset and nodata, where the files do not declare them or declare them wrongly.
+    masks : sequence of MaskRule
+        Pixels to leave out.
+    grid : GeoBox, optional
+        Cells; default: the pixels of the first image, extended over all images.
+    ancillary : Ancillary, optional
+        Additional layers; default: longitude and latitude.
+    memory_bytes : int
+        Memory for the sums, counts and means of a block.
+    cluster : str, optional
+        "local", or the address of a Dask scheduler whose workers make the blocks; the cube is the same.
+
+    Raises
+    ------
+    InputError
+        If no date or band is found, or a file is broken.
+    GridError
+        If an image has no CRS, or none reaches the grid.
+    """
+    check_target(Path(out))
+    if period not in ("month", "image"):
+        raise InputError(unknown_name("period", period, ("month", "image")))
+    names = [rule.band for rule in masks]
+    planes = choose_bands(find_planes(sources, dates=dates), bands, masks=names)
+    check_once(planes)
+    series = [plane for plane in planes if plane.band not in names]
+    job = StackJob(
+        planes=tuple(replace(plane, address=_absolute(plane.address)) for plane in planes),
+        bands=tuple(dict.fromkeys(plane.band for plane in series)),
+        times=_times(series, period=period, climatology=climatology),
+        period=period,
+        unit=unit or Unit(),
+        masks=tuple(masks),
+    )
+    with _reader(job) as reader:
+        whole = _whole_grid(series, reader) if grid is None else grid
+        shrinks = reader.shrinks(job.planes[0], whole)
+        if grid is not None:
+            _check_reach(series, reader, grid)
+    layers = Ancillary() if ancillary is None else ancillary
+    layers.check(whole)
+    writer = CubeWriter(
+        out,
+        whole,
+        times=job.times,
+        bands=job.bands,
+        layers=layers.names,
+        notes=_notes(job, series),
+    )
+    side = _block_side(job, memory_bytes, writer.chunk_px)
+    windows = [
+        (row, col, min(side, int(whole.shape[0]) - row), min(side, int(whole.shape[1]) - col))
+        for row in range(0, int(whole.shape[0]), side)
+        for col in range(0, int(whole.shape[1]), side)
+    ]
+    blocks = [StackBlock(at, window_grid(whole, *window), shrinks) for at, window in enumerate(windows)]
+    with PartStore(out) as store:
+        store.start({**_plan(job, whole), "blocks": [len(blocks), side], "layers": list(layers.names)})
+        _make(job, blocks, store, cluster=cluster, progress=progress)
+        with writer:
+            for number, (row, col, rows, cols) in enumerate(windows):
+                writer.write(row, col, *_unpack(store.read(number), (len(job.times), len(job.bands))))
+                if layers.names:
+                    writer.write_layers(row, col, layers.read(window_grid(whole, row, col, rows, cols)))
+        store.remove()
+    return open_cube(out)
+
+
+@dataclass(frozen=True)
+class StackJob:
+    """What all blocks share."""
+
+    planes: tuple[Plane, ...]
+    bands: tuple[str, ...]
+    times: tuple[str, ...]
+    period: Period
+    unit: Unit
+    masks: tuple[MaskRule, ...]
+
+
+@dataclass(frozen=True)
+class StackBlock:
+    """One block: its number, its cells, and whether they average several pixels."""
+
+    number: int
+    grid: GeoBox
+    shrinks: bool
+
+
+def make_block(
+    job: StackJob, reader: PlaneReader, block: StackBlock
+) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """Means and numbers of images, (times, bands, rows, cols) each; NaN where there is none."""
+    shape = (len(job.bands), int(block.grid.shape[0]), int(block.grid.shape[1]))
+    values = np.full((len(job.times), *shape), np.nan, np.float32)
+    counts = np.zeros((len(job.times), *shape), np.uint8)
+    masks = {rule.band for rule in job.masks}
+    for number, time in enumerate(job.times):
+        sums, seen = np.zeros(shape), np.zeros(shape, np.int32)
+        for plane in job.planes:
+            if plane.band in masks or _time_of(plane.date, job) != time:
+                continue
+            read = reader.read(plane, block.grid, shrinks=block.shrinks)
+            known = np.isfinite(read)
+            band = job.bands.index(plane.band)
+            sums[band][known] += read[known]
+            seen[band] += known
+        np.divide(sums, seen, out=values[number], where=seen > 0, casting="same_kind")
+        counts[number] = np.minimum(seen, 255)
+    return values, counts
+
+
+def _make(
+    job: StackJob,
+    blocks: Sequence[StackBlock],
+    store: PartStore,
+    *,
+    cluster: str | None,
+    progress: Callable[[int, int], None],
+) -> None:
+    """Make the missing blocks, here or on a cluster."""
+    left = [block for block in blocks if not store.has(block.number)]
+    done = len(blocks) - len(left)
+    progress(done, len(blocks))
+
+    def advance(_: int) -> None:
+        nonlocal done
+        done += 1
+        progress(done, len(blocks))
+
+    if cluster is not None and left:
+        work = partial(_on_worker, job=job, output=str(store.output.resolve()))
+        run_tasks(cluster, left, work, store=store, advance=advance)
+        return
+    with _reader(job) as reader:
+        for block in left:
+            store.write(block.number, _pack(*make_block(job, reader, block)))
+            advance(block.number)
+
+
+def _on_worker(block: StackBlock, *, job: StackJob, output: str) -> int | TeselaError:
+    """Make one block on a worker; see `run_tasks`."""
+    store = PartStore(output)  # not entered: the client has its lock
+    try:
+        if not store.has(block.number):
+            store.write(block.number, _pack(*make_block(job, _cached_reader(job), block)))
+    except TeselaError as error:
+        return type(error)(str(error))
+    return block.number
+
+
+def _reader(job: StackJob) -> PlaneReader:
+    return PlaneReader(job.planes, job.unit, job.masks)
+
+
+@lru_cache(maxsize=1)
+def _cached_reader(job: StackJob) -> PlaneReader:
+    """The open files of a worker process."""
+    return _reader(job)
+
+
+def _times(planes: Sequence[Plane], *, period: Period, climatology: bool) -> tuple[str, ...]:
+    if climatology:
+        return tuple(f"{month:02d}" for month in range(1, 13))
+    dates = {plane.date for plane in planes}
+    if period == "image":
+        return tuple(sorted(dates))
+    if any(len(date) == 2 for date in dates):
+        return tuple(sorted(date if len(date) == 2 else date[:7] for date in dates))
+    months = sorted(int(date[:4]) * 12 + int(date[5:7]) - 1 for date in dates)
+    return tuple(f"{at // 12:04d}-{at % 12 + 1:02d}" for at in range(months[0], months[-1] + 1))
+
+
+def _time_of(date: str, job: StackJob) -> str:
+    """Time of the cube to which an image of a date belongs."""
+    if len(job.times[0]) == 2:
+        return date[5:7] or date
+    return date if job.period == "image" else date[:7]
+
+
+def _whole_grid(planes: Sequence[Plane], reader: PlaneReader) -> GeoBox:
+    """Pixels of the first image, extended over all others; images of other pixels are warped to these."""
+    first = reader.grid(planes[0])
+    wkt = crs_of(first).to_wkt()
+    rows, cols = [0, int(first.shape[0])], [0, int(first.shape[1])]
+    seen = set()
+    for plane in planes:
+        if plane.address in seen:
+            continue
+        seen.add(plane.address)
+        own = reader.grid(plane)
+        if own == first:
+            continue
+        left, bottom, right, top = bounds_in(own, wkt)
+        corners = [~first.affine * corner for corner in ((left, top), (right, bottom))]
+        cols += [math.floor(corners[0][0] + 1e-3), math.ceil(corners[1][0] - 1e-3)]
+        rows += [math.floor(corners[0][1] + 1e-3), math.ceil(corners[1][1] - 1e-3)]
+    return window_grid(first, min(rows), min(cols), max(rows) - min(rows), max(cols) - min(cols))
+
+
+def _check_reach(planes: Sequence[Plane], reader: PlaneReader, grid: GeoBox) -> None:
+    left, bottom, right, top = grid.extent.boundingbox
+    wkt = crs_of(grid).to_wkt()
+    for plane in {plane.address: plane for plane in planes}.values():
+        box = bounds_in(reader.grid(plane), wkt)
+        if box[0] < right and box[2] > left and box[1] < top and box[3] > bottom:
+            return
+    raise GridError(
+        f"No image reaches the grid; the first one is {planes[0].address}. Check the coordinate systems of both."
+    )
+
+
+def _block_side(job: StackJob, memory_bytes: int, chunk_px: int) -> int:
+    """Side of the blocks: whole chunks of the cube whose values fit in the memory."""
+    per_pixel = len(job.times) * len(job.bands) * (4 + 1 + 5) + len(job.bands) * 24 + 64
+    side = chunk_px
+    while (2 * side) ** 2 * per_pixel <= memory_bytes and side < 4096:
+        side *= 2
+    return side
+
+
+def _pack(values: NDArray[np.float32], counts: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Values and counts as one array of bytes, (times x bands, rows, 5 x cols)."""
+    plain = np.ascontiguousarray(values.astype("<f4")).view(np.uint8)
+    packed = np.concatenate([plain, counts], axis=-1)
+    return packed.reshape(-1, *packed.shape[2:])
+
+
+def _unpack(part: NDArray[np.uint8], lead: tuple[int, int]) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    whole = part.reshape(*lead, *part.shape[1:])
+    cols = whole.shape[-1] // 5
+    values = np.ascontiguousarray(whole[..., : 4 * cols]).view("<f4")
+    return values.astype(np.float32, copy=False), whole[..., 4 * cols :]
+
+
+def _notes(job: StackJob, planes: Sequence[Plane]) -> dict[str, object]:
+    dates = sorted(plane.date for plane in planes)
+    return {
+        "source": join_words(sorted({Path(plane.address).name for plane in planes})[:3]),
+        "images": len({(plane.address, plane.date) for plane in planes}),
+        "months": [dates[0][:7], dates[-1][:7]],
+        "period": job.period,
+        "masks": [asdict(rule) for rule in job.masks],
+        "unit": asdict(job.unit),
+    }
+
+
+def _plan(job: StackJob, grid: GeoBox) -> dict[str, object]:
+    """Inputs of the blocks; files are compared by name."""
+    return {
+        "planes": [list(asdict(plane).values()) for plane in job.planes],
+        "times": list(job.times),
+        "bands": list(job.bands),
+        "masks": [asdict(rule) for rule in job.masks],
+        "unit": asdict(job.unit),
+        "grid": [*(int(side) for side in grid.shape), *list(grid.affine)[:6], crs_text(grid)],
+    }
+
+
+def _absolute(address: str) -> str:
+    """Absolute path of a file: workers run in other folders; names of subdatasets stay as they are."""
+    path = Path(address)
+    return str(path.resolve()) if path.exists() else address
