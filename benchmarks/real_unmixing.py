@@ -1,13 +1,19 @@
 """
 Unmixing on real data: twelve monthly MODIS NDVI composites and exact CORINE shares of Lombardy.
 
-    .venv/bin/python benchmarks/real_unmixing.py [--seeds 0 1 2] [--epochs 40] [--published-epochs 200]
+    .venv/bin/python benchmarks/real_unmixing.py [--seeds 0 1 2 3 4] [--rows ours ...] [--epochs 40]
+        [--published-epochs 200] [--minutes 0] [--gaps 0 0.2 0.4] [--out real_unmixing.json]
 
 Needs ../shared/data/modis_clc_lombardy (or TESELA_DATA). The shares of each 500 m cell are exact areas of a 100 m map:
 four classes at level 1, eight at a merged level 2. Blocks of 18 x 15 km are shared out to train, validation and test.
 Of each training and validation pixel 0, 20 or 40 % of the months are hidden, by lot; test pixels are judged with 0,
 20 and 40 % hidden. All models get the same pixels. BRITS as published is trained at each level by itself, as in the
-paper, with its settings and epochs; all others are trained at level 2, and level 1 is the sum. Prints JSON.
+paper, with its settings and epochs; all others are trained at level 2, and level 1 is the sum.
+
+Rows whose names begin with "trees" are challengers from scikit-learn that are no models of Tesela: extra trees on the
+series of 3 x 3 pixels, and the same with means and deviations over 5, 9 and 17 pixels. "tempcnn + trees, wide" is the
+plain average of the network and these trees. With --minutes no row begins after so many processor minutes. Prints JSON;
+with --out the file is written after each row.
 """
 
 from __future__ import annotations
@@ -19,20 +25,21 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import rasterio
 import torch
+from numpy.typing import NDArray
 
 from tesela.assessment.abundance.scores import SCORES, AbundanceSums
 from tesela.core.legend import Legend
 from tesela.io.legends import load_legend
 from tesela.io.raster import grid_of
 from tesela.labels.fractions import read_fractions
-from tesela.models.ensemble import join_experts
 from tesela.models.expert import Expert
 from tesela.patches.pixel_split import split_pixels
 from tesela.patches.pixels import NO_SPLIT, PixelTable
@@ -57,33 +64,53 @@ PARENTS = {"1": "Artificial", "2": "Agricultural", "3": "Forest and semi natural
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--published-epochs", type=int, default=PUBLISHED_EPOCHS)
-    parser.add_argument("--models", nargs="+", default=list(MODELS))
+    parser.add_argument("--rows", nargs="+", default=list(MODELS), choices=list(MODELS))
+    parser.add_argument("--gaps", type=float, nargs="+", default=list(GAPS))
+    parser.add_argument("--minutes", type=float, default=0, help="processor time in all; 0: no limit")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", help="JSON file, written after each row")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    data = Path(os.environ.get("TESELA_DATA", "../shared/data")).resolve() / "modis_clc_lombardy"
-    if not data.exists():
-        sys.exit(f"No data at {data}: set TESELA_DATA to the folder that holds modis_clc_lombardy.")
-    pixels = read_table(data)
-    runs = []
+    pixels = read_table(data_folder())
+    runs: list[dict[str, object]] = []
     for seed in options.seeds:
         table = split_pixels(pixels, seed=seed)
         taught = hide_months(table, seed=seed)
         kept: dict[str, Expert] = {}
-        for name in options.models:
+        for name in options.rows:
+            if options.minutes and time.process_time() > 60 * options.minutes:
+                break
             begun = time.process_time()
             epochs = options.published_epochs if name == PUBLISHED else options.epochs
             experts = MODELS[name](taught, seed, epochs, kept)
             seconds = time.process_time() - begun
-            for gap in GAPS:
+            for gap in options.gaps:
                 judged = judge(experts, table, gap=gap, seed=seed)
                 runs.append({"model": name, "seed": seed, "gap": gap, "cpu_s": round(seconds, 1), **judged})
-            curves = [expert.header.scores.get("curve") for expert in experts]
-            print(json.dumps({"runs": runs[-len(GAPS) :], "curves": curves}), file=sys.stderr, flush=True)
-    print(json.dumps({"pixels": table.counts, "runs": runs, "means": means(runs)}, indent=2))
+            notes = [
+                {key: expert.header.scores.get(key) for key in ("curve", "weights")}
+                for expert in experts
+                if isinstance(expert, Expert)
+            ]
+            print(
+                json.dumps({"runs": runs[-len(options.gaps) :], "notes": notes}), file=sys.stderr, flush=True
+            )
+            text = json.dumps({"pixels": table.counts, "runs": runs, "means": means(runs)}, indent=2)
+            if options.out:
+                Path(options.out).write_text(text + "\n", encoding="utf-8")
+    if not options.out:
+        print(text)
+
+
+def data_folder() -> Path:
+    """Folder of the MODIS series and CORINE of Lombardy."""
+    data = Path(os.environ.get("TESELA_DATA", "../shared/data")).resolve() / "modis_clc_lombardy"
+    if not data.exists():
+        sys.exit(f"No data at {data}: set TESELA_DATA to the folder that holds modis_clc_lombardy.")
+    return data
 
 
 def legend_of() -> Legend:
@@ -149,7 +176,15 @@ def hide_months(table: PixelTable, *, seed: int, gap: float | None = None) -> Pi
     return replace(table, values=np.where(hidden[..., None], np.float32(np.nan), table.values))
 
 
-Maker = Callable[[PixelTable, int, int, dict[str, Expert]], list[Expert]]
+class Predictor(Protocol):
+    """Predicts the shares of pixels of a table."""
+
+    def __call__(self, table: PixelTable, chosen: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """(pixels, classes) shares of the chosen pixels."""
+        ...
+
+
+Maker = Callable[[PixelTable, int, int, dict[str, Expert]], Sequence[Expert | Predictor]]
 
 
 def published(table: PixelTable, seed: int, epochs: int, kept: dict[str, Expert]) -> list[Expert]:
@@ -169,16 +204,80 @@ def single(**options: object) -> Maker:
     return make
 
 
-def ours(table: PixelTable, seed: int, epochs: int, kept: dict[str, Expert]) -> list[Expert]:
-    """Mean of a dense and a convolutional network with neighbours, and of the forest with neighbours."""
-    found = [
-        train_unmixing(
-            table, UnmixingSettings(model="mlp", context=2, ensemble_size=3, epochs=epochs, seed=seed)
-        ),
-        train_unmixing(table, UnmixingSettings(model="tempcnn", context=2, epochs=epochs, seed=seed)),
-        kept["forest-1-100"],
-    ]
-    return [join_experts(found)]
+class WideTrees:
+    """
+    Extra trees on the series of 3 x 3 pixels, with the means and deviations of the year's series over wider windows.
+
+    Parameters
+    ----------
+    sides : tuple of int
+        Sides of the windows in pixels; none: the 3 x 3 series alone.
+    """
+
+    def __init__(self, table: PixelTable, seed: int, *, sides: tuple[int, ...]) -> None:
+        from sklearn.ensemble import ExtraTreesRegressor
+
+        self.sides = sides
+        train = table.splits == 0
+        trees = ExtraTreesRegressor(100, min_samples_leaf=3, max_features=1 / 3, n_jobs=1, random_state=seed)
+        self.trees = trees.fit(self.features(table)[train], table.targets[train])
+
+    def __call__(self, table: PixelTable, chosen: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """See `Predictor`."""
+        shares = np.maximum(self.trees.predict(self.features(table)[chosen]), 0)
+        return (shares / shares.sum(1, keepdims=True)).astype(np.float32)
+
+    def features(self, table: PixelTable) -> NDArray[np.float32]:
+        """(pixels, features); gaps are -1."""
+        assert table.grid is not None
+        rows, cols = (int(side) for side in table.grid.shape)
+        image = np.full((table.values.shape[1], rows, cols), np.nan, np.float32)
+        image[:, table.rows, table.cols] = table.values[..., 0].T
+        padded = np.pad(image, ((0, 0), (1, 1), (1, 1)), constant_values=np.nan)
+        columns = [padded[:, table.rows + y, table.cols + x].T for y in range(3) for x in range(3)]
+        for side in self.sides:
+            mean, deviation = window_moments(image, side)
+            columns += [mean[:, table.rows, table.cols].T, deviation[:, table.rows, table.cols].T]
+        return np.nan_to_num(np.concatenate(columns, axis=1), nan=-1)
+
+
+def window_moments(image: NDArray[np.float32], side: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Mean and deviation of the observed values of each band in a square window."""
+    from scipy.ndimage import uniform_filter
+
+    seen = np.isfinite(image)
+    filled = np.where(seen, image, 0).astype(np.float64)
+    size = (1, side, side)
+    weight = uniform_filter(seen.astype(np.float64), size, mode="constant")
+    first, second = (uniform_filter(part, size, mode="constant") for part in (filled, filled**2))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = first / weight
+        deviation = np.sqrt(np.maximum(second / weight - mean**2, 0))
+    return mean.astype(np.float32), deviation.astype(np.float32)
+
+
+def trees(*sides: int) -> Maker:
+    """Challenger of extra trees with windows of these sides."""
+
+    def make(table: PixelTable, seed: int, epochs: int, kept: dict[str, Expert]) -> list[Predictor]:
+        made = WideTrees(table, seed, sides=sides)
+        kept["-".join(map(str, ("trees", *sides)))] = made  # type: ignore[assignment]
+        return [made]
+
+    return make
+
+
+def averaged(table: PixelTable, seed: int, epochs: int, kept: dict[str, Expert]) -> list[Predictor]:
+    """Plain average of the network with neighbours and the trees with wide windows."""
+    plan = UnmixingSettings(model="tempcnn", context=2, epochs=epochs, seed=seed)
+    network = kept.get("tempcnn-2") or train_unmixing(table, plan, quiet=True)
+    wide = kept.get("trees-5-9-17") or WideTrees(table, seed, sides=(5, 9, 17))
+
+    def predict(table: PixelTable, chosen: NDArray[np.bool_]) -> NDArray[np.float32]:
+        own = unmix_pixels(network, table, chosen).shares
+        return (own + wide(table, chosen)) / 2  # type: ignore[operator]
+
+    return [predict]
 
 
 PUBLISHED = "brits as published"
@@ -189,22 +288,32 @@ MODELS: dict[str, Maker] = {
     "random forest": single(model="forest", context=0, trees=100),
     "random forest, 3 x 3": single(model="forest", context=1, trees=100),
     "boosting": single(model="boosting", context=0, trees=100),
-    "ours": ours,
+    "tempcnn, 5 x 5": single(model="tempcnn", context=2),
+    "tempcnn, 5 x 5, dirichlet": single(model="tempcnn", context=2, head="dirichlet"),
+    "ours": single(members=("mlp", "mlp", "mlp", "tempcnn", "forest"), context=2, trees=100),
+    "trees, 3 x 3": trees(),
+    "trees, wide": trees(5, 9, 17),
+    "tempcnn + trees, wide": averaged,
     PUBLISHED: published,
     "brits, ours": single(model="brits"),
 }
 
 
-def judge(experts: list[Expert], table: PixelTable, *, gap: float, seed: int) -> dict[str, dict[str, float]]:
+def judge(
+    experts: Sequence[Expert | Predictor], table: PixelTable, *, gap: float, seed: int
+) -> dict[str, dict[str, float]]:
     """Scores on the test pixels, at both levels."""
     shown = hide_months(table, seed=10 + seed, gap=gap)
     test = table.splits == 2
     found = {}
     for level in (1, 2):
         expert = experts[min(level, len(experts)) - 1]
-        shares = unmix_pixels(expert, shown, test).shares
-        wanted = table.take(test)
-        if expert.header.legend.depth > level:
+        shares = (
+            unmix_pixels(expert, shown, test).shares if isinstance(expert, Expert) else expert(shown, test)
+        )
+        seen = np.isfinite(shares).all(1)  # pixels of which all months are hidden have none
+        wanted, shares = table.take(np.flatnonzero(test)[seen]), shares[seen]
+        if shares.shape[1] > len(table.at_level(level).legend or ()):
             shares = replace(wanted, targets=shares).at_level(level).targets
         coarse = wanted.at_level(level)
         assert coarse.legend is not None

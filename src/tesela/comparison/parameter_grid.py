@@ -52,6 +52,17 @@ class Combination:
         return f"{words[:80]}-{digest(self.document)[:8]}"
 
 
+_KINDS = {
+    "pretraining": {
+        "none": "from scratch",
+        "classes": "fine-tuned",
+        "gaps": "fine-tuned, gaps",
+        "both": "fine-tuned, both",
+    }
+}
+"""Sections whose `kind` is varied by the name of the section, and the names of their rows, as the paper has them."""
+
+
 def parse_axis(text: str) -> Axis:
     """
     Read ``KEY=A,B``.
@@ -80,6 +91,8 @@ def parse_axis(text: str) -> Axis:
         choices = [Choice(_label(value), value) for value in tomllib.loads(f"x = [{values}]")["x"]]
     except tomllib.TOMLDecodeError:
         choices = [_bare(word.strip()) for word in values.split(",")]
+    rows = _KINDS.get(key, {})
+    choices = [Choice(rows.get(item.label, item.label), item.value) for item in choices]
     labels = [choice.label for choice in choices]
     if len(set(labels)) < len(labels):
         raise RecipeError(
@@ -133,6 +146,9 @@ def _set(document: dict[str, Any], key: str, value: object) -> None:
         if not isinstance(section, dict):
             raise RecipeError(f"{key} cannot be varied: {part} is no section of the recipe.")
     old = section.get(last)
+    if isinstance(value, str) and (isinstance(old, dict) or key in _KINDS):
+        section[last] = {**(old or {}), "kind": value}  # a section is varied by its kind
+        return
     if isinstance(old, list) and old and all(isinstance(item, dict) and "name" in item for item in old):
         value = list(_chosen(old, key, value if isinstance(value, list) else [value]))
     elif isinstance(old, list) and isinstance(value, str):

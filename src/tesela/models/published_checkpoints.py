@@ -8,6 +8,7 @@ repeats that.
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -75,12 +76,7 @@ def open_published_checkpoint(path: str | Path, *, legend: Legend, legacy: str =
     ExpertError
         If the file is no such checkpoint, or the legend has another number of classes.
     """
-    try:
-        document = torch.load(path, map_location="cpu", weights_only=True)
-        state: Mapping[str, torch.Tensor] = document["state_dict"]
-        ahead, back = (_direction(state, name) for name in ("rits_f", "rits_b"))
-    except (OSError, RuntimeError, KeyError, TypeError, ValueError, EOFError) as error:
-        raise ExpertError(f"{path}: is no published checkpoint of BRITS ({error}).") from None
+    ahead, back = _directions(path)
     classes, hidden = ahead["out.weight"].shape
     if classes != len(legend):
         raise ExpertError(
@@ -118,6 +114,41 @@ def open_published_checkpoint(path: str | Path, *, legend: Legend, legacy: str =
         ),
     )
     return Expert(header, network.eval().requires_grad_(False))
+
+
+def checkpoint_weights(path: str | Path) -> dict[str, torch.Tensor]:
+    """
+    Weights of a published checkpoint under our names, to start a training with.
+
+    Raises
+    ------
+    ExpertError
+        If the file is no such checkpoint.
+    """
+    return {
+        f"{name}.{key}": item
+        for name, tensors in zip(("ahead", "back"), _directions(path), strict=True)
+        for key, item in tensors.items()
+    }
+
+
+def _directions(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """Tensors of both directions of a file; no code in it is run."""
+    try:
+        document = torch.load(path, map_location="cpu", weights_only=True)
+        state: Mapping[str, torch.Tensor] = document["state_dict"]
+        return _direction(state, "rits_f"), _direction(state, "rits_b")
+    except (
+        OSError,
+        RuntimeError,
+        KeyError,
+        TypeError,
+        ValueError,
+        EOFError,
+        pickle.UnpicklingError,
+    ) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ExpertError(f"{path}: is no published checkpoint of BRITS ({reason}).") from None
 
 
 def _direction(state: Mapping[str, torch.Tensor], name: str) -> dict[str, torch.Tensor]:

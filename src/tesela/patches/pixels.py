@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import colorsys
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from tesela.io.cube import Cube, month_of
 from tesela.io.legends import load_legend
 from tesela.io.manifest import write_whole
 from tesela.io.msmtu import BANDS, TIMES, PublishedPixels, rebuild_grid
+from tesela.io.series_table import SeriesTable
 from tesela.io.timespec import LabelledSeries
 from tesela.patches.table import NONE, SPLITS
 
@@ -311,26 +313,62 @@ def table_of_msmtu(pixels: PublishedPixels, *, level: int = 2) -> PixelTable:
     return table.take(np.flatnonzero(np.isfinite(table.targets).all(axis=1)))
 
 
+def table_of_series(series: SeriesTable) -> PixelTable:
+    """Labelled series of a CSV, each with one class as the whole pixel; without layers and grid."""
+    return _of_classes(
+        series.values,
+        series.labels,
+        series.pixels,
+        legend=_legend_of("series", series.classes),
+        times=tuple(f"{month:02d}" for month in series.months),
+        bands=series.bands,
+    )
+
+
 def table_of_timespec(series: LabelledSeries) -> PixelTable:
     """Windows of TimeSpec4LULC, each with one class as the whole pixel; without layers and grid."""
-    count, classes = len(series), len(series.classes)
-    legend = Legend(
-        "timespec4lulc",
-        tuple(
-            LandClass(k + 1, str(k + 1), name, _color(k, classes)) for k, name in enumerate(series.classes)
-        ),
-    )
-    pixels = np.arange(count) if series.pixels is None else series.pixels
-    first = np.searchsorted(pixels, pixels) if (np.diff(pixels) >= 0).all() else np.arange(count)
-    return PixelTable(
-        values=series.values,
-        static=np.zeros((count, 0), np.float32),
-        targets=np.eye(classes, dtype=np.float32)[series.labels],
-        rows=pixels.astype(np.int32),
-        cols=(np.arange(count) - first).astype(np.int32),
-        splits=np.full(count, NO_SPLIT, np.uint8),
+    return _of_classes(
+        series.values,
+        series.labels,
+        np.arange(len(series)) if series.pixels is None else series.pixels,
+        legend=_legend_of("timespec4lulc", series.classes),
         times=TIMES,
         bands=BANDS,
+    )
+
+
+def _legend_of(name: str, classes: Sequence[str]) -> Legend:
+    return Legend(
+        name,
+        tuple(LandClass(k + 1, str(k + 1), text, _color(k, len(classes))) for k, text in enumerate(classes)),
+    )
+
+
+def _of_classes(
+    values: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    pixels: NDArray[np.integer],
+    *,
+    legend: Legend,
+    times: tuple[str, ...],
+    bands: tuple[str, ...],
+) -> PixelTable:
+    """Series of one class each, with the number of their pixel as row and that of the year as column."""
+    count = len(values)
+    seen: Counter[int] = Counter()
+    years = np.empty(count, np.int32)
+    for number, pixel in enumerate(pixels.tolist()):
+        years[number] = seen[pixel]
+        seen[pixel] += 1
+    return PixelTable(
+        values=values,
+        static=np.zeros((count, 0), np.float32),
+        targets=np.eye(len(legend), dtype=np.float32)[labels],
+        rows=pixels.astype(np.int32),
+        cols=years,
+        splits=np.full(count, NO_SPLIT, np.uint8),
+        times=times,
+        bands=bands,
         layers=(),
         legend=legend,
     )

@@ -154,6 +154,9 @@ class UnmixingChain:
         if section.msmtu is not None:
             write_msmtu_cube(self._published, self.cube_file)
             return [self.cube_file]
+        if section.stack is not None:
+            self._build_of_stack(section.stack)
+            return [self.cube_file]
         write_modis_cube(
             [self.folder / path for path in section.modis],
             self.cube_file,
@@ -384,7 +387,10 @@ class UnmixingChain:
     def _cube_sources(self) -> list[Path]:
         files: list[Path] = []
         section = self.recipe.cube
-        for path in section.modis if section.msmtu is None else [section.msmtu]:
+        named = [*section.modis, *([] if section.msmtu is None else [section.msmtu])]
+        if section.stack is not None:
+            named += [*section.stack.files, *([] if section.stack.grid is None else [section.stack.grid])]
+        for path in named:
             source = self.folder / path
             files += (
                 sorted(file for file in source.rglob("*") if file.is_file()) if source.is_dir() else [source]

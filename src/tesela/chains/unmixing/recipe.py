@@ -84,15 +84,21 @@ class CubeSection(Section):
 
     @model_validator(mode="after")
     def _one_source(self) -> CubeSection:
-        given = (self.path is not None) + bool(self.modis) + (self.msmtu is not None)
+        given = (
+            (self.path is not None) + bool(self.modis) + (self.stack is not None) + (self.msmtu is not None)
+        )
         if given != 1:
             raise ValueError(
-                "give either path, of a cube, or modis, the files to build one from, or msmtu, the published folder"
+                "give either path, of a cube, or modis or stack, the files to build one from, or msmtu, the published "
+                "folder"
             )
-        if not self.modis and (self.dem or self.layers or self.months or self.climatology):
+        made = bool(self.modis) or self.stack is not None
+        if not made and (self.dem or self.layers or self.months or self.climatology):
             raise ValueError(
                 "a cube has its months and layers; leave dem, layers, months and climatology out"
             )
+        if self.stack is not None and self.months:
+            raise ValueError("months are of modis; a stack has those of its images")
         return self
 
 

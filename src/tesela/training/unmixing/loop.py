@@ -61,8 +61,7 @@ class NetworkTraining:
         self.generator = np.random.default_rng(settings.seed)
         self.device = torch.device("cuda" if choose_accelerator(settings.accelerator) == "gpu" else "cpu")
         self.network = plan.build().to(self.device)
-        if start is not None:
-            load_start(self.network, start)
+        loaded = frozenset() if start is None else load_start(self.network, start)
         if isinstance(self.network, SeriesNetwork) and self.network.decoder is not None:
             train = source.chosen(TRAIN)
             observed = source.mask[train].numpy() > 0
@@ -71,7 +70,9 @@ class NetworkTraining:
         self.average = MovingAverage(self.network, decay=settings.ema) if settings.ema else None
         kind = torch.optim.Adam if settings.published else torch.optim.AdamW
         self.optimizer = kind(
-            self.network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
+            rate_groups(self.network, loaded, settings),
+            settings.learning_rate,
+            weight_decay=settings.weight_decay,
         )
         self.steps_per_epoch = max(1, math.ceil(len(source.chosen(TRAIN)) / settings.batch_size))
         self.stopping = EarlyStopping(settings.patience, larger_is_better=False)
@@ -147,7 +148,7 @@ class NetworkTraining:
         total = chosen.epochs * self.steps_per_epoch
         progress = (self.epoch - 1) / chosen.epochs if chosen.published else self.step / total
         for group in self.optimizer.param_groups:
-            group["lr"] = chosen.learning_rate * _rate(progress, chosen.warmup)
+            group["lr"] = group["relative"] * chosen.learning_rate * _rate(progress, chosen.warmup)
         values, mask = batch.inner
         loss = unmixing_loss(
             self.network.answer(batch.values, batch.shown, batch.static),
@@ -176,14 +177,26 @@ def _rate(progress: float, warmup: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
 
 
-def load_start(network: UnmixingNetwork, start: Mapping[str, Tensor]) -> int:
-    """Load the weights whose names and shapes fit; returns the number of tensors."""
+def rate_groups(
+    network: UnmixingNetwork, loaded: frozenset[str], settings: UnmixingSettings
+) -> list[dict[str, Any]]:
+    """Groups of parameters by learning rate relative to the settings': pretrained ones, and new ones."""
+    named = list(network.named_parameters())
+    groups = [
+        ([item for name, item in named if name in loaded], settings.body_rate),
+        ([item for name, item in named if name not in loaded], 1.0),
+    ]
+    return [{"params": items, "relative": relative} for items, relative in groups if items]
+
+
+def load_start(network: UnmixingNetwork, start: Mapping[str, Tensor]) -> frozenset[str]:
+    """Load the weights whose names and shapes fit; returns their names."""
     own = network.state_dict()
     fitting = {name: item for name, item in start.items() if name in own and own[name].shape == item.shape}
     if not fitting:
         raise ExpertError("No tensor of the pretrained network fits. Pretrain the model that is trained.")
     network.load_state_dict(fitting, strict=False)
-    return len(fitting)
+    return frozenset(fitting)
 
 
 # -- the state of random numbers, and of the data -----------------------------------------------------

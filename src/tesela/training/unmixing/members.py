@@ -17,7 +17,9 @@ from tesela.io.manifest import write_text
 from tesela.models.ensemble import join_experts
 from tesela.models.expert import Expert, load_expert
 from tesela.models.mixing import unmix_linear
+from tesela.models.output import Tensor
 from tesela.patches.pixels import PixelTable
+from tesela.training.shell import PRETRAINING
 from tesela.training.unmixing.batches import VAL
 from tesela.training.unmixing.calibration import unmix_pixels
 from tesela.training.unmixing.settings import CLASSIC, UnmixingSettings
@@ -70,10 +72,24 @@ def train_members(
     return join_weighted(experts, table)
 
 
+def member_weights(model: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights to start the members of one model with, under names of their own; see `weights_of_member`."""
+    return {f"{model}:{name}": item for name, item in weights.items()}
+
+
+def weights_of_member(model: str, weights: Mapping[str, Tensor] | None) -> dict[str, Tensor] | None:
+    """Weights of `member_weights` for one model; None if there are none."""
+    start = f"{model}:"
+    own = {name[len(start) :]: item for name, item in (weights or {}).items() if name.startswith(start)}
+    return own or None
+
+
 def remove_members(out: Path) -> None:
     """Remove the folder of finished members."""
     folder = _folder(out)
     shutil.rmtree(folder, ignore_errors=True)
+    for pretraining in folder.parent.glob(f"{out.stem}.*.{PRETRAINING}"):
+        shutil.rmtree(pretraining, ignore_errors=True)
     with contextlib.suppress(OSError):
         folder.parent.rmdir()
 

@@ -48,6 +48,9 @@ class UnmixingSettings:
     batch_size: int = 512
     """Pixels per step; networks with context take them in tiles of 16 x 16."""
     learning_rate: float = 2e-3
+    body_rate: float = 0.3
+    """Learning rate of pretrained weights, relative to that of the new head: at the full rate the first steps, which
+    follow a random head, undo part of what they learned."""
     weight_decay: float = 0.01
     warmup: float = 0.05
     """Share of all steps over which the learning rate rises; a half cosine down to zero follows."""
@@ -124,6 +127,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "epochs": (1, 100_000),
     "batch_size": (1, 1 << 20),
     "learning_rate": (1e-9, 10),
+    "body_rate": (1e-6, 1),
     "weight_decay": (0, 10),
     "warmup": (0, 0.9),
     "clip": (0, 1e6),

@@ -24,7 +24,7 @@ from tesela.training.unmixing.batches import TRAIN, VAL, PixelSource
 from tesela.training.unmixing.calibration import calibrate
 from tesela.training.unmixing.classic import fit_classic
 from tesela.training.unmixing.loop import NetworkTraining, digest
-from tesela.training.unmixing.members import remove_members, train_members
+from tesela.training.unmixing.members import remove_members, train_members, weights_of_member
 from tesela.training.unmixing.settings import CLASSIC, UnmixingSettings
 
 _LEAST_STD = 1e-6
@@ -110,7 +110,7 @@ def _train_members(
     """Train all members and join them into one expert."""
 
     def train(own: UnmixingSettings, file: Path | None) -> Expert:
-        begin = None if own.model in CLASSIC else start
+        begin = weights_of_member(own.model, start)
         return train_unmixing(table, own, out=file, start=begin, fingerprints=fingerprints, quiet=quiet)
 
     target = None if out is None else Path(out)
