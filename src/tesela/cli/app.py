@@ -19,6 +19,7 @@ from tesela.cli import (
     maps,
     mosaic,
     publish,
+    published,
     recipe,
     review,
     sample,
@@ -71,6 +72,7 @@ _COMMANDS = (
     sample,
     account,
     publish,
+    published,
     review,
 )
 for _module in _COMMANDS:
