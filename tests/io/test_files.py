@@ -17,9 +17,9 @@ from tesela.io import (
     load_legend,
     open_layer,
     read_layer,
-    vector,
     write_whole,
 )
+from tesela.io.vector import parquet
 
 CSV = """level,value,code,name,color,parent
 1,1,a,Ä,#ff0000,
@@ -205,7 +205,7 @@ def test_a_covered_geoparquet_is_never_read_whole(tmp_path: Path, monkeypatch: p
     def whole(path: str) -> gpd.GeoDataFrame:
         raise AssertionError(f"{path} was read whole")
 
-    monkeypatch.setattr(vector, "_whole_parquet", whole)
+    monkeypatch.setattr(parquet, "_whole", whole)
     layer = open_layer(path)
     assert (layer.count, layer.bounds) == (9, (0, 0, 90, 10))
     assert read_layer(layer, bounds=(25, 2, 45, 3))["code"].tolist() == [2, 3, 4]

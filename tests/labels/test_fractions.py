@@ -408,11 +408,11 @@ def test_a_raster_has_no_field_and_an_abundance_map_is_no_byte_raster(tmp_path: 
         open_abundance(tmp_path / "m.tif")
 
 
-def test_overlapping_polygons_show_in_the_cover() -> None:
+def test_the_later_of_two_overlapping_polygons_has_the_area_under_both() -> None:
     twice = np.array([shapely.box(0, 0, 10, 10), shapely.box(5, 0, 10, 10)])
     fractions = polygon_fractions(twice, np.array([0, 1]), 2, grid=grid(1, 1))
-    assert fractions.cover.item() == 1.5
-    assert fractions.shares[:, 0, 0] == pytest.approx([2 / 3, 1 / 3])
+    assert fractions.cover.item() == 1
+    assert fractions.shares[:, 0, 0] == pytest.approx([0.5, 0.5])
 
 
 # --- counted pixels, as published ---

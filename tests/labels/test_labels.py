@@ -258,14 +258,18 @@ def test_unknown_codes_are_named_and_nothing_is_written(tmp_path: Path) -> None:
     assert sorted(item.name for item in tmp_path.iterdir()) == ["r.gpkg"]
 
 
-def test_polygons_without_a_code_are_an_error_unless_the_crosswalk_leaves_them_out(tmp_path: Path) -> None:
+def test_polygons_without_a_code_have_no_class_and_are_told_unless_the_crosswalk_has_null(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     path = layer(tmp_path / "r.gpkg", [on_ground(0, 0, 1, 3), on_ground(1, 0, 3, 3)], ["a", None])
-    with pytest.raises(LegendError, match="holds the codes null"):
-        drawn(path, tmp_path)
+    assert drawn(path, tmp_path) == [[1, 0, 0]] * 3
+    assert "1 polygon without a code in the field 'code' (feature 2): without a class" in caplog.text
+    caplog.clear()
     crosswalk = Crosswalk.from_rows(
         "mine", LEGEND, [{"from": "a", "to": "c"}, {"from": "null", "to": "nodata"}]
     )
     assert drawn(path, tmp_path, crosswalk=crosswalk) == [[3, 0, 0]] * 3
+    assert not caplog.text
 
 
 def test_a_crosswalk_to_another_legend_is_an_error(tmp_path: Path) -> None:

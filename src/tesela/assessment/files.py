@@ -23,9 +23,8 @@ from tesela.io.legends import load_crosswalk, load_legend
 from tesela.io.manifest import Manifest
 from tesela.io.maps import ClassMap, open_map
 from tesela.io.scenes import open_scene
-from tesela.io.vector import open_layer, read_layer
+from tesela.io.vector import is_vector, layer_of, open_layer, read_layer, separate_layer
 from tesela.labels import write_labels
-from tesela.labels.masks import is_vector
 from tesela.pages.pdf import BROWSERS, find_browser, print_page
 
 if TYPE_CHECKING:
@@ -114,8 +113,10 @@ def assess_files(
         A class map in the map's legend, or polygons or a raster, which are first written on the map's grid.
     out : path
         Folder of the report; its ``manifest.json`` lists inputs and settings.
-    field, layer, source, crosswalk
+    field, source, crosswalk
         How to read the reference; see `tesela.labels.write_labels`.
+    layer : str, optional
+        Layer of the polygons in `reference`, `within` and `regions`; needed for files with several.
     legend : str, optional
         Legend of the map, if its file does not name it.
     within : path, optional
@@ -138,8 +139,15 @@ def assess_files(
     folder = Path(out)
     map = open_map(map_file, legend=None if legend is None else load_legend(legend))
     edges = EDGES_PX if borders_m is None else _in_pixels(map, borders_m)
-    areas = None if within is None else read_areas(within)
-    parts = None if regions is None else read_layer(open_layer(regions))
+    reference_layer = layer_of(reference, layer) if is_vector(reference) else None
+    if layer is not None and not any(
+        layer_of(path, layer) for path in (reference, within, regions) if path is not None and is_vector(path)
+    ):
+        raise InputError(
+            f"No file given has several layers of polygons, one of which --layer {layer} would name; leave it out."
+        )
+    areas = None if within is None else read_areas(within, layer=layer_of(within, layer))
+    parts = None if regions is None else read_regions(regions, layer=layer_of(regions, layer))
     given = {
         "Map": map_file,
         "Reference": reference,
@@ -151,7 +159,7 @@ def assess_files(
     inputs = {name: str(path) for name, path in given.items() if path is not None}
     with ExitStack() as stack:
         labels = None
-        if field is None and layer is None and source is None and crosswalk is None:
+        if field is None and source is None and crosswalk is None:
             labels = _open_directly(reference, map.legend)
         if labels is None:
             translation = None
@@ -165,7 +173,7 @@ def assess_files(
                 source=source,
                 field=field,
                 crosswalk=translation,
-                layer=layer,
+                layer=reference_layer,
             )
         depth = map.legend.depth if level is None else level
         compare = partial(
@@ -294,7 +302,16 @@ def _in_pixels(map: ClassMap, lengths_m: Sequence[float]) -> tuple[float, ...]:
     return tuple(length / side_m for length in lengths_m)
 
 
-def read_areas(path: str | Path) -> gpd.GeoDataFrame:
+def read_regions(path: str | Path, *, layer: str | None = None) -> gpd.GeoDataFrame:
+    """Polygons that get their own scores; ground under two belongs to the later one in the file."""
+    opened = open_layer(path, layer=layer)
+    frame = read_layer(opened)
+    apart: gpd.GeoDataFrame = frame.set_geometry(separate_layer(opened, frame), crs=frame.crs)
+    opened.report()
+    return apart
+
+
+def read_areas(path: str | Path, *, layer: str | None = None) -> gpd.GeoDataFrame:
     """
     Polygons to which an assessment is confined; of a patch table, those of its test split.
 
@@ -303,7 +320,7 @@ def read_areas(path: str | Path) -> gpd.GeoDataFrame:
     InputError
         If there are none.
     """
-    frame = read_layer(open_layer(path))
+    frame = read_layer(open_layer(path, layer=layer))
     if "split" in frame.columns:
         frame = frame[frame["split"] == "test"]
     if frame.empty:

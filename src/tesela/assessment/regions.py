@@ -12,9 +12,9 @@ from odc.geo.geobox import GeoBox
 
 from tesela.assessment.confusion import Confusion
 from tesela.assessment.scores import Scores, score
-from tesela.core.errors import InputError, unknown_name
+from tesela.core.errors import InputError
 from tesela.io.pixel_areas import areas_on, numbers_on
-from tesela.io.vector import code_texts
+from tesela.io.vector import code_texts, find_field
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -84,10 +84,8 @@ def _named(areas: gpd.GeoDataFrame, field: str | None) -> tuple[list[str], NDArr
         numbers = np.arange(1, len(areas) + 1, dtype=np.int32)
     else:
         fields = [str(name) for name in areas.columns if name != areas.geometry.name]
-        by_lower = {name.lower(): name for name in fields}
-        if field.lower() not in by_lower:
-            raise InputError(f"Regions: {unknown_name('field', field, fields)}")
-        positions, unique = pd.factorize(code_texts(areas[by_lower[field.lower()]]))
+        name = find_field(field, fields, where="Regions")
+        positions, unique = pd.factorize(code_texts(areas[name]))
         names, numbers = [str(item) for item in unique], (positions + 1).astype(np.int32)
     if not names or len(names) > _MOST:
         raise InputError(

@@ -24,7 +24,7 @@ from tesela.cli import (
     review,
     sample,
 )
-from tesela.cli.output import replacement
+from tesela.cli.output import notes_on_stderr, replacement
 
 app = typer.Typer(
     name="tesela",
@@ -99,7 +99,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("CPL_LOG", os.devnull)  # keep GDAL's notices off the screen
     warnings.filterwarnings("ignore", message="Dataset has no geotransform")  # our own error reports it
     try:
-        app(words, prog_name="tesela")
+        with notes_on_stderr():
+            app(words, prog_name="tesela")
     except SystemExit as end:
         if end.code == _INTERRUPTED:
             print("Interrupted. Run the same command again to continue.", file=sys.stderr)

@@ -42,6 +42,9 @@ def assess(
     field: Annotated[
         str | None, typer.Option(help="Field of the polygons that holds the class code.")
     ] = None,
+    layer: Annotated[
+        str | None, typer.Option(help="Layer of the polygons, in every file that has several.")
+    ] = None,
     source: Annotated[
         str | None, typer.Option(help="Legend of the reference's codes; default: that of MAP.")
     ] = None,
@@ -103,6 +106,7 @@ def assess(
             reference,
             out,
             field=field,
+            layer=layer,
             source=source,
             legend=legend,
             level=level,

@@ -171,6 +171,7 @@ def patches(
         str | None, typer.Option(help="Polygon layer of the region split; default: the scenes.")
     ] = None,
     region_field: Annotated[str | None, typer.Option(help="Field with the names of the regions.")] = None,
+    layer: Annotated[str | None, typer.Option(help="Layer of --regions, if the file has several.")] = None,
     shares: Annotated[str, typer.Option(help="Shares of train, validation and test.")] = "0.6,0.2,0.2",
     unbiased: Annotated[
         float, typer.Option(help="With --split quality: share to hold out in random blocks of all qualities.")
@@ -216,6 +217,7 @@ def patches(
         buffer_m=parse_length_m(buffer),
         regions=regions,
         region_field=region_field,
+        layer=layer,
         unbiased=unbiased,
     )
     path = table.write(out)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Annotated
 
 import typer
+
+from tesela.core.notes import LOG
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results only, no progress.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")]
@@ -55,6 +58,34 @@ def progress_bar(text: str, *, quiet: bool) -> Iterator[Callable[[int, int], Non
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task(text, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+class _Lines(logging.Handler):
+    """Prints each line once on stderr."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if text not in self._seen:
+            self._seen.add(text)
+            print(f"note: {text}", file=sys.stderr)
+
+
+@contextmanager
+def notes_on_stderr() -> Iterator[None]:
+    """Print notes on stderr while a command runs, each line once."""
+    handler = _Lines()
+    before = LOG.propagate
+    LOG.addHandler(handler)
+    LOG.propagate = False
+    try:
+        yield
+    finally:
+        LOG.removeHandler(handler)
+        LOG.propagate = before
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:

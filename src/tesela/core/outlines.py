@@ -14,6 +14,7 @@ from odc.geo.geobox import GeoBox
 
 from tesela.core.errors import GridError
 from tesela.core.grid import crs_of, window_grid
+from tesela.core.polygons import only_polygons
 
 TOLERANCE_CELLS = 1e-5
 """Largest distance of a reprojected edge from its true curve, in cells; it makes shares exact to about 1e-5."""
@@ -41,7 +42,7 @@ class Outlines:
     @classmethod
     def from_shapes(cls, shapes: NDArray[np.object_]) -> Self:
         """Take the polygons out of shapely geometries; other kinds, and None, are skipped."""
-        shapes = _only_polygons(shapes)
+        shapes = only_polygons(shapes)
         corners = shapely.get_num_coordinates(shapes).astype(np.int64)
         parted = (shapely.get_type_id(shapes) != 3) | (shapely.get_num_interior_rings(shapes) > 0)
         rings, holes, owner = _rings_of(shapes[parted])
@@ -206,19 +207,6 @@ def _cut(shapes: NDArray[np.object_], box: tuple[float, float, float, float]) ->
     if far.size:
         shapes = shapes.copy()
         shapes[far] = shapely.intersection(shapely.make_valid(shapes[far]), shapely.box(*box))
-    return shapes
-
-
-def _only_polygons(shapes: NDArray[np.object_]) -> NDArray[np.object_]:
-    """Polygons and multipolygons as they are, of collections the polygons, and all else as an empty polygon."""
-    odd = np.flatnonzero(~np.isin(shapely.get_type_id(shapes), (3, 6)))
-    if odd.size:
-        shapes = shapes.copy()
-        for index in odd:
-            parts = np.array([] if shapes[index] is None else [shapes[index]], object)
-            while (shapely.get_type_id(parts) > 3).any():  # collections of collections
-                parts = shapely.get_parts(parts)
-            shapes[index] = shapely.MultiPolygon(list(parts[shapely.get_type_id(parts) == 3]))
     return shapes
 
 

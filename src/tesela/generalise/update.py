@@ -10,16 +10,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tesela.core.crosswalk import TO_NODATA, Crosswalk
-from tesela.core.errors import GridError, InputError
+from tesela.core.errors import GridError, InputError, LegendError
 from tesela.core.grid import unit_m
 from tesela.core.legend import Legend
 from tesela.generalise.error_likelihood import ErrorLikelihood, error_likelihood
 from tesela.generalise.polygon_areas import PolygonAreas, measure_polygons
 from tesela.io.layers import Category, category_style, write_layer
-from tesela.io.legends import list_legends, load_crosswalk, load_legend
+from tesela.io.legends import codes_without_class, list_legends, load_crosswalk, load_legend
 from tesela.io.maps import ClassMap
 from tesela.io.scratch import check_outputs
-from tesela.io.vector import VectorLayer, code_texts, open_layer, read_layer
+from tesela.io.vector import (
+    NO_CODE,
+    VectorLayer,
+    code_texts,
+    new_names,
+    open_layer,
+    read_layer,
+    separate_layer,
+)
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -98,8 +106,9 @@ def update_polygons(
         old_class (the map's class for the old code), own_share and usual_share (of that class, here and in most
         polygons of the old class), majority and purity (the class with the largest share, and that share), likely
         (the class whose polygons usually look like this one), other_ha (largest area of one other class),
-        confidence, seen, area_ha and one share_CODE for each class of the map. An old field of the same name gets
-        the suffix ``_old``. Shares are exact areas divided by the mapped part of the polygon.
+        confidence, seen, area_ha and one share_CODE for each class of the map. An old field of the same name, case
+        ignored, gets the suffix ``_old``, ``_old2`` and so on. Shares are exact areas divided by the mapped part of
+        the polygon. Invalid polygons are mended, and ground under two polygons belongs to the later one in the file.
     field : str
         Field of the old codes.
     crosswalk : Crosswalk, optional
@@ -151,7 +160,10 @@ def evaluate_polygons(
     codes = code_texts(frame[name])
     crosswalk = crosswalk or _find_crosswalk(codes, source.legend, codes_from)
     code_shares, kinds = _kinds(codes, crosswalk, source.legend, where=f"Field '{name}' of {polygons.path}")
-    measured = measure_polygons(frame.geometry.to_numpy(), polygons.crs, source, confidence=confidence)
+    if NO_CODE not in crosswalk.codes:
+        polygons.repairs.add_without_code(name, frame.index[codes == NO_CODE])
+    measured = measure_polygons(separate_layer(polygons, frame), polygons.crs, source, confidence=confidence)
+    polygons.report()
     if not (measured.seen > 0).any():
         raise GridError(
             f"{polygons.path} does not overlap {source.path}: no polygon has a mapped pixel. Check the "
@@ -165,10 +177,11 @@ def evaluate_polygons(
     ranks = np.empty(len(order), np.int64)
     ranks[order] = np.arange(1, len(order) + 1)
     table = {"rank": ranks, "urgency": likelihood.urgency, "verdict": columns.pop("verdict")} | columns
-    taken = {
-        item: f"{item}_old" for item in frame.columns if item.lower() in table
-    }  # GeoPackage ignores case
-    kept = frame.rename(columns=taken)
+    shape = frame.geometry.name
+    old = [str(item) for item in frame.columns if item != shape]
+    kept = frame.rename(columns=new_names(old, taken=table))
+    if shape != "geometry":
+        kept = kept.rename_geometry("geometry")
     return kept.assign(**table).iloc[order].reset_index(drop=True)
 
 
@@ -226,7 +239,8 @@ def _kinds(
             "Use a crosswalk to that legend."
         )
     present, number = np.unique(codes.astype(str), return_inverse=True)
-    crosswalk.values_of(present.tolist(), where=where)
+    empty = {NO_CODE, *codes_without_class(_legend_of(crosswalk.source))}
+    crosswalk.values_of([code for code in present.tolist() if code not in empty], where=where)
     shares = np.zeros((len(present), len(legend)))
     rows = {code: row for row, code in enumerate(present.tolist())}
     for item in crosswalk.rows:
@@ -234,6 +248,13 @@ def _kinds(
             shares[rows[item.code], legend.codes.index(item.to)] += item.share
     kinds, kind = np.unique(shares, axis=0, return_inverse=True)
     return kinds, kind.ravel()[number]
+
+
+def _legend_of(source: str) -> Legend | None:
+    try:
+        return load_legend(source)
+    except LegendError:  # the crosswalk of a user
+        return None
 
 
 def _find_crosswalk(codes: NDArray[np.object_], legend: Legend, codes_from: str | None) -> Crosswalk:
@@ -244,7 +265,8 @@ def _find_crosswalk(codes: NDArray[np.object_], legend: Legend, codes_from: str 
     while level is not None and level.depth >= legend.depth:
         crosswalks.append(Crosswalk.identity(level, legend.depth))
         level = level.upper
-    return min(crosswalks, key=lambda item: len(item.missing(codes)))
+    present = set(codes.tolist()) - {NO_CODE, *codes_without_class(legend)}
+    return min(crosswalks, key=lambda item: len(item.missing(present)))
 
 
 def _pixel_ha(source: ClassMap) -> float:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
+
+import numpy as np
 
 from tesela.core.errors import InputError
 from tesela.core.legend import Legend
 from tesela.io.manifest import write_text, write_whole
+from tesela.io.vector.fields import new_names
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -118,7 +122,9 @@ def write_layer(path: str | Path, frame: gpd.GeoDataFrame, *, layer: str, style:
     Write a table with geometry as the only layer of a GeoPackage, or as a GeoParquet, that appears whole or
     not at all.
 
-    The same table gives the same bytes: the file carries no time of writing.
+    The same table gives the same bytes: the file carries no time of writing. Fields whose names the formats use
+    themselves, or that differ in case alone, are renamed by `tesela.io.vector.new_names`; values that they cannot
+    hold, such as lists and durations, become text.
 
     Parameters
     ----------
@@ -141,6 +147,7 @@ def write_layer(path: str | Path, frame: gpd.GeoDataFrame, *, layer: str, style:
         raise InputError(
             f"{path}: polygons are written as GeoPackage or GeoParquet; end the name in .gpkg or .parquet."
         )
+    frame = _writable(frame)
     if kind == ".gpkg":
         _write_gpkg(target, frame, layer=layer, style=style)
         return target
@@ -150,6 +157,48 @@ def write_layer(path: str | Path, frame: gpd.GeoDataFrame, *, layer: str, style:
         shared = target.with_suffix(".tif").exists()  # whose style of the same name stays
         write_text(target.with_name(f"{target.name}.qml") if shared else target.with_suffix(".qml"), style)
     return target
+
+
+def _writable(frame: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
+    """The table with names and values that every format holds, its geometries in the column `geometry`."""
+    shape = str(frame.geometry.name)
+    fields = [str(name) for name in frame.columns if name != shape]
+    frame = frame.rename(columns=new_names(fields))
+    if shape != "geometry":
+        frame = frame.rename_geometry("geometry")
+    plain = {name: _plain(frame[name]) for name in frame.columns if name != "geometry"}
+    return frame.assign(**{name: column for name, column in plain.items() if column is not None})
+
+
+def _plain(column: pd.Series[Any]) -> pd.Series[Any] | None:
+    """The column with values that GeoPackage can hold; None if it has them already."""
+    import pandas as pd
+
+    dtype = column.dtype
+    if isinstance(dtype, pd.CategoricalDtype):
+        return column.astype(object)
+    if dtype.kind in "mc" or isinstance(dtype, pd.PeriodDtype):
+        return column.astype(str).where(column.notna(), None)
+    if dtype == np.uint64:
+        return column.astype(np.float64 if (column > np.iinfo(np.int64).max).any() else np.int64)
+    if not pd.api.types.is_object_dtype(dtype):
+        return None
+    kinds = pd.api.types.infer_dtype(column, skipna=True)
+    if kinds in ("string", "empty", "bytes", "date", "datetime", "boolean"):
+        return None if kinds != "empty" else column.where(column.notna(), None)
+    if kinds in ("integer", "floating", "decimal", "mixed-integer-float"):
+        return column.astype(np.float64)
+    return column.map(_text, na_action="ignore")
+
+
+def _text(value: object) -> object:
+    if value is None or (isinstance(value, float) and np.isnan(value)):
+        return None
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    return (
+        json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, list | dict) else str(value)
+    )
 
 
 def write_layers(path: str | Path, layers: Mapping[str, pd.DataFrame]) -> Path:

@@ -102,6 +102,15 @@ def load_crosswalk(source: str, target: Legend, *, path: str | Path | None = Non
     return crosswalk if target.depth == finest.depth else crosswalk.to_level(target.depth)
 
 
+def codes_without_class(legend: Legend | None) -> tuple[str, ...]:
+    """Codes that layers and rasters in a legend hold beside its classes, such as 999 for no data in CORINE."""
+    return _CORINE_EXTRAS if legend is not None and legend.name == "corine" else ()
+
+
+_CORINE_EXTRAS = ("48", "49", "50", "128", "-128", "255", "990", "995", "999")
+"""EEA: NODATA, unclassified land and water as grid codes; nodata and unclassified of rasters; codes of polygons."""
+
+
 def list_priorities() -> tuple[str, ...]:
     """Names of the shipped priority tables."""
     return tuple(sorted(_shipped("priorities")))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,12 +12,11 @@ from numpy.typing import NDArray
 from tesela.core.crosswalk import TO_NODATA, Crosswalk, CrosswalkRow
 from tesela.core.errors import LegendError, join_words
 from tesela.core.legend import NODATA, LandClass, Legend
-from tesela.io.legends import load_crosswalk, load_legend
+from tesela.io.legends import codes_without_class, load_crosswalk, load_legend
+from tesela.io.vector import NO_CODE, VectorLayer, code_texts
 
-_CORINE_EXTRAS = {"48": "NODATA", "49": "unclassified land", "50": "unclassified water", "128": "nodata"}
-_CORINE_EXTRAS |= {"-128": "nodata", "255": "unclassified", "999": "NODATA", "990": "unclassified land"}
-_CORINE_EXTRAS |= {"995": "unclassified water"}
-"""Values of EEA products other than the 44 classes: grid codes of the rasters, then codes of the polygons."""
+if TYPE_CHECKING:
+    import geopandas as gpd
 
 
 @dataclass(frozen=True)
@@ -34,17 +34,17 @@ class CodeBook:
 
     def values_of(self, codes: Sequence[str], *, where: str) -> NDArray[np.uint8]:
         """
-        Translate codes to values.
+        Translate codes to values; a missing code has no class, unless the crosswalk has a row from "null".
 
         Raises
         ------
         LegendError
             If a code is unknown: nothing becomes nodata silently.
         """
-        strange = sorted({code for code in codes if code not in self.by_code})
+        strange = sorted({code for code in codes if code not in self.by_code} - {NO_CODE})
         if strange:
             raise LegendError(self._unknown(strange, where=where))
-        return np.array([self.by_code[code] for code in codes], np.uint8)
+        return np.array([self.by_code.get(code, NODATA) for code in codes], np.uint8)
 
     def reading_of(self, numbers: Iterable[int], *, where: str) -> Mapping[int, int]:
         """
@@ -117,8 +117,7 @@ def make_code_book(
         crosswalk = load_crosswalk(str(source), legend)
     drawn_in = _shipped_legend(source or crosswalk.source)
     name = f"crosswalk {crosswalk.source} -> {legend.address}"
-    extras = drawn_in is not None and drawn_in.name == "corine"
-    return _book(legend, name, [(crosswalk.main_target, drawn_in)], extras=extras)
+    return _book(legend, name, [(crosswalk.main_target, drawn_in)], extras=codes_without_class(drawn_in))
 
 
 def _is_own(source: str, legend: Legend) -> bool:
@@ -146,14 +145,18 @@ def _own_book(legend: Legend, source: str | None) -> CodeBook:
         levels = levels[:1]
     targets = [{code: item.ancestor(code, legend.depth).value for code in item.codes} for item in levels]
     name = f"legend '{source or legend.name}'"
-    return _book(legend, name, list(zip(targets, levels, strict=True)), extras=legend.name == "corine")
+    return _book(legend, name, list(zip(targets, levels, strict=True)), extras=codes_without_class(legend))
 
 
 def _book(
-    legend: Legend, name: str, levels: Sequence[tuple[Mapping[str, int], Legend | None]], *, extras: bool
+    legend: Legend,
+    name: str,
+    levels: Sequence[tuple[Mapping[str, int], Legend | None]],
+    *,
+    extras: tuple[str, ...],
 ) -> CodeBook:
-    nothing = dict.fromkeys(_CORINE_EXTRAS, NODATA) if extras else {}
-    by_code = dict(nothing)
+    nothing = dict.fromkeys(extras, NODATA)
+    by_code: dict[str, int] = {}
     readings = []
     for targets, drawn_in in levels:
         by_code |= targets
@@ -163,7 +166,28 @@ def _book(
             listed = [item for item in drawn_in.classes if item.code in targets]
             ways.append(empty | {item.value: targets[item.code] for item in listed})
         readings.append(tuple(ways))
+    by_code |= {
+        code: NODATA for code in nothing if code not in by_code
+    }  # last: messages list the classes first
     return CodeBook(legend, name, by_code, tuple(readings))
+
+
+def polygon_values(
+    book: CodeBook, polygons: gpd.GeoDataFrame, field: str, layer: VectorLayer
+) -> NDArray[np.uint8]:
+    """
+    Values of the legend for polygons of a layer; those without a code are counted in `layer.repairs`.
+
+    Raises
+    ------
+    LegendError
+        If a code is unknown.
+    """
+    codes, numbers = np.unique(code_texts(polygons[field]).astype(str), return_inverse=True)
+    values = book.values_of(codes.tolist(), where=f"Field '{field}' of {layer.path}")
+    if NO_CODE not in book.by_code:
+        layer.repairs.add_without_code(field, polygons.index[codes[numbers] == NO_CODE])
+    return np.asarray(values[numbers], np.uint8)
 
 
 @dataclass(frozen=True)

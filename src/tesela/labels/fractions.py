@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -17,9 +19,13 @@ from tesela.core.errors import GridError, InputError
 from tesela.core.grid import windows
 from tesela.core.legend import Legend
 from tesela.core.outlines import TOLERANCE_CELLS, CellPlane
+from tesela.core.polygons import mend_polygons, separate_polygons
 from tesela.io.abundance import AbundanceMap, AbundanceWriter
+from tesela.io.cube import Cube
+from tesela.io.vector import is_vector
 from tesela.labels.codes import Mixture, make_mixture
-from tesela.labels.masks import is_vector
+from tesela.labels.registration import Shift, estimate_shift
+from tesela.labels.sensor_shares import SensorShares, check_psf, shifted_grid
 from tesela.labels.shares import CountedShares, PolygonShares, RasterShares
 
 MIN_COVER = 0.5
@@ -36,7 +42,7 @@ class Fractions:
     shares: NDArray[np.float64]
     """(classes, rows, cols) share of the covered area of each cell; sums to 1, NaN where none is covered."""
     cover: NDArray[np.float64]
-    """(rows, cols) share of each cell that the reference covers; above 1 where its polygons overlap."""
+    """(rows, cols) share of each cell that the reference covers."""
 
     @classmethod
     def from_areas(cls, areas: NDArray[np.float64]) -> Fractions:
@@ -58,6 +64,10 @@ class ShareReader(Protocol):
         """(planes, rows, cols) area of each plane in each cell of a window, in cells."""
         ...
 
+    def close(self) -> None:
+        """Close the file, and report what reading mended."""
+        ...
+
 
 def polygon_fractions(
     shapes: NDArray[np.object_],
@@ -74,7 +84,8 @@ def polygon_fractions(
     Parameters
     ----------
     shapes : (polygons,) array of shapely geometries
-        Valid polygons and multipolygons; holes are respected.
+        Polygons and multipolygons; holes are respected. Invalid ones are mended, and area under two belongs to
+        the later one.
     classes : (polygons,) array of int
         Position of each polygon's class, 0 to `count` - 1; negative: left out.
     count : int
@@ -95,7 +106,8 @@ def polygon_fractions(
     [[0.75, 0.25]]
     """
     plane = CellPlane.between(crs or _crs_of(grid), grid, tolerance=tolerance)
-    outlines = plane.outlines(np.asarray(shapes, object))
+    given = separate_polygons(mend_polygons(np.asarray(shapes, object)).shapes)
+    outlines = plane.outlines(given.shapes)
     planes = np.asarray(classes, np.int64)[outlines.owners]
     rows, cols = grid.shape
     areas = polygon_areas(
@@ -114,10 +126,13 @@ def read_fractions(
     crosswalk: Crosswalk | None = None,
     layer: str | None = None,
     count_m: float | None = None,
+    psf: str = "none",
+    shift: tuple[float, float] = (0.0, 0.0),
 ) -> Fractions:
     """Class shares of all cells of a grid at once; parameters and errors are those of `write_fractions`."""
     mixture = make_mixture(legend, source=source, crosswalk=crosswalk)
-    reader = _open(reference, mixture, like=like, source=source, field=field, layer=layer, count_m=count_m)
+    opened = partial(_open, reference, mixture, source=source, field=field, layer=layer, count_m=count_m)
+    reader = _as_seen(opened, like, psf=psf, shift=shift)
     shares = np.empty((len(legend), *like.shape))
     cover = np.empty(tuple(like.shape))
     for row, col, block in _blocks(reader, mixture, like):
@@ -138,6 +153,8 @@ def write_fractions(
     crosswalk: Crosswalk | None = None,
     layer: str | None = None,
     count_m: float | None = None,
+    psf: str = "none",
+    shift: tuple[float, float] = (0.0, 0.0),
     min_cover: float = MIN_COVER,
 ) -> AbundanceMap:
     """
@@ -150,8 +167,8 @@ def write_fractions(
     Parameters
     ----------
     reference : str or Path
-        GeoPackage, GeoParquet, Shapefile or another vector file, or a class raster, in any CRS. Polygons
-        should be valid and not overlap: area under two polygons counts twice.
+        GeoPackage, GeoParquet, Shapefile or another vector file, or a class raster, in any CRS. Invalid
+        polygons are mended; area under two polygons belongs to the later one in the file.
     out : str or Path
         Abundance map: one band per class, uint16 x 1/10000.
     like : GeoBox
@@ -170,6 +187,11 @@ def write_fractions(
     count_m : float, optional
         Count the centres of pixels of this side in metres (10 in Rodriguez-Ortega et al. 2024); default: exact
         areas.
+    psf : {"none", "modis"}
+        Weigh the ground as the sensor does: "modis" is a triangle two cells wide along the rows. Default: the cell.
+    shift : (float, float)
+        Rows and columns, in cells, by which the image lies beside the reference, see
+        `tesela.labels.registration.estimate_shift`; the cells are moved by it.
     min_cover : float
         Cells are nodata where the reference covers less of them.
 
@@ -183,7 +205,8 @@ def write_fractions(
         If a code is unknown to the crosswalk.
     """
     mixture = make_mixture(legend, source=source, crosswalk=crosswalk)
-    reader = _open(reference, mixture, like=like, source=source, field=field, layer=layer, count_m=count_m)
+    opened = partial(_open, reference, mixture, source=source, field=field, layer=layer, count_m=count_m)
+    reader = _as_seen(opened, like, psf=psf, shift=shift)
     filled = 0
     with AbundanceWriter(out, like, legend) as writer:
         for row, col, block in _blocks(reader, mixture, like):
@@ -197,6 +220,37 @@ def write_fractions(
                 f"codes go to nodata. Check the reference, the field, the crosswalk and min_cover."
             )
     return AbundanceMap(str(out), like, legend)
+
+
+def shift_of(
+    cube: Cube,
+    reference: str | Path,
+    *,
+    legend: Legend,
+    source: str | None = None,
+    field: str | None = None,
+    crosswalk: Crosswalk | None = None,
+    layer: str | None = None,
+    psf: str = "none",
+) -> Shift:
+    """Shift between a cube and a reference, see `tesela.labels.registration.estimate_shift`; others as above."""
+    mixture = make_mixture(legend, source=source, crosswalk=crosswalk)
+
+    def opened(like: GeoBox) -> ShareReader:
+        return _open(reference, mixture, like=like, source=source, field=field, layer=layer, count_m=None)
+
+    return estimate_shift(cube, opened, mixture, psf=psf)
+
+
+def _as_seen(
+    opened: Callable[..., ShareReader], like: GeoBox, *, psf: str, shift: tuple[float, float]
+) -> ShareReader:
+    """Reader of the cells as the sensor sees them; of exact cells, the reader itself."""
+    check_psf(psf)
+    cells = shifted_grid(like, shift) if any(shift) else like
+    if psf == "none":
+        return opened(like=cells)
+    return SensorShares(lambda grid: opened(like=grid), cells)
 
 
 def _open(
@@ -232,9 +286,10 @@ def _open(
 
 
 def _blocks(reader: ShareReader, mixture: Mixture, like: GeoBox) -> Iterator[tuple[int, int, Fractions]]:
-    for row, col, grid in windows(like, min(_BLOCK_CELLS, reader.block_cells)):
-        areas = reader.read(row, col, (int(grid.shape[0]), int(grid.shape[1])))
-        yield row, col, Fractions.from_areas(mixture.classes(areas))
+    with closing(reader):
+        for row, col, grid in windows(like, min(_BLOCK_CELLS, reader.block_cells)):
+            areas = reader.read(row, col, (int(grid.shape[0]), int(grid.shape[1])))
+            yield row, col, Fractions.from_areas(mixture.classes(areas))
 
 
 def _crs_of(grid: GeoBox) -> str:

@@ -15,29 +15,13 @@ from tesela.core.errors import GridError, InputError
 from tesela.core.grid import crs_of, windows
 from tesela.core.legend import NODATA, Legend
 from tesela.io.maps import ClassMap, MapWriter
-from tesela.io.vector import Bounds, bounds_text
+from tesela.io.vector import Bounds, bounds_text, is_vector
 from tesela.labels.codes import make_code_book
 from tesela.labels.polygons import PolygonLabels
 from tesela.labels.rasters import RasterLabels
 
 WINDOW_PX = 2048
 """Side of the windows of a mask; memory depends on it, not on the size of the scene."""
-
-_VECTORS = frozenset(
-    {
-        ".gpkg",
-        ".parquet",
-        ".geoparquet",
-        ".shp",
-        ".geojson",
-        ".json",
-        ".fgb",
-        ".gml",
-        ".kml",
-        ".gdb",
-        ".sqlite",
-    }
-)
 
 
 class LabelReader(Protocol):
@@ -56,11 +40,6 @@ class LabelReader(Protocol):
     def read(self, grid: GeoBox) -> NDArray[np.uint8]:
         """Class values on a window, (rows, cols) uint8; 0 where the reference has no class."""
         ...
-
-
-def is_vector(reference: str | Path) -> bool:
-    """Whether a reference is a file of polygons, by its suffix; every other file is a raster."""
-    return Path(reference).suffix.lower() in _VECTORS
 
 
 def open_reference(

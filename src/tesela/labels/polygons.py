@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyproj
@@ -17,12 +16,10 @@ from rasterio.features import rasterize
 from tesela.core.errors import GridError, InputError, join_words
 from tesela.core.grid import pixel_offset
 from tesela.core.legend import NODATA
+from tesela.core.polygons import only_polygons
 from tesela.io.raster import Closing
-from tesela.io.vector import Bounds, VectorLayer, code_texts, open_layer, read_layer
-from tesela.labels.codes import CodeBook
-
-if TYPE_CHECKING:
-    import geopandas as gpd
+from tesela.io.vector import Bounds, VectorLayer, count_overlaps, open_layer, read_layer
+from tesela.labels.codes import CodeBook, polygon_values
 
 _CODE_FIELD = re.compile(r"(clc_?)?code_?\d{2,4}", re.IGNORECASE)
 """Names of the class field in CORINE layers: CODE_18, Code_12, CLC_CODE_2018."""
@@ -41,6 +38,7 @@ class PolygonLabels(Closing):
     A pixel takes the class of the polygon that contains its centre (GDAL's rule). A centre on an edge belongs to
     the polygon on its left, or to the lower one of two above each other; a partition labels every pixel once.
     Where polygons overlap, the later one in the file wins. The class of a pixel does not depend on the window.
+    What was mended, left out or decided is reported when the reader is closed.
     """
 
     def __init__(
@@ -62,7 +60,8 @@ class PolygonLabels(Closing):
         self._reach = self._bounds_of(like, margin_px=max(like.shape))
 
     def close(self) -> None:
-        """Do nothing: the file is opened for each window."""
+        """Report what reading mended; the file is opened for each window."""
+        self.layer.report()
 
     def extent(self) -> Bounds:
         """Bounds of the layer in the grid's CRS."""
@@ -86,7 +85,8 @@ class PolygonLabels(Closing):
         if corner is None:
             raise GridError("The window is not aligned to the pixels of the labels' grid; give one that is.")
         polygons = read_layer(self.layer, bounds=self._bounds_of(grid, margin_px=1), columns=[self.field])
-        values = self._values(polygons)
+        values = polygon_values(self.book, polygons, self.field, self.layer)
+        count_overlaps(self.layer, polygons)
         shapes = self._on_pixels(polygons.geometry.to_numpy(), corner)
         pairs = zip(shapes, values.tolist(), strict=True)
         drawn = [(shape, value) for shape, value in pairs if not shape.is_empty]
@@ -95,16 +95,8 @@ class PolygonLabels(Closing):
             rasterize(drawn, out=out)
         return out
 
-    def _values(self, polygons: gpd.GeoDataFrame) -> NDArray[np.uint8]:
-        codes = code_texts(polygons[self.field])
-        where = f"Field '{self.field}' of {self.layer.path}"
-        unique, numbers = np.unique(codes.astype(str), return_inverse=True)
-        values: NDArray[np.uint8] = self.book.values_of(unique.tolist(), where=where)[numbers]
-        return values
-
     def _on_pixels(self, shapes: NDArray[np.object_], corner: tuple[int, int]) -> NDArray[np.object_]:
         """Polygons in pixel coordinates (column, row) of the window whose corner lies at `corner`."""
-        shapes = shapely.force_2d(_only_polygons(shapes))
         if self._to_grid is not None:
             shapes = self._densified(shapes)
         to_pixel = ~self.like.affine
@@ -134,7 +126,7 @@ class PolygonLabels(Closing):
         if far.any():
             shapes = shapes.copy()
             shapes[far] = shapely.intersection(shapely.make_valid(shapes[far]), shapely.box(*self._reach))
-            shapes = _only_polygons(shapes)
+            shapes = only_polygons(shapes)
         return shapes if self._segment is None else np.asarray(shapely.segmentize(shapes, self._segment))
 
     def _bounds_of(self, grid: GeoBox, *, margin_px: int) -> Bounds:
@@ -212,15 +204,3 @@ def _segment_length(
     curvature = float(np.nanmax(squares))
     pixel = min(math.hypot(like.affine.a, like.affine.d), math.hypot(like.affine.b, like.affine.e))
     return math.sqrt(_ERROR_PX * pixel / curvature) if curvature > 0 else None
-
-
-def _only_polygons(shapes: NDArray[np.object_]) -> NDArray[np.object_]:
-    """Polygons and multipolygons as they are, the polygons of collections, empty shapes for other geometries."""
-    kinds = shapely.get_type_id(shapes)
-    if np.isin(kinds, (3, 6)).all():
-        return shapes
-    shapes = shapes.copy()
-    for index in np.flatnonzero(~np.isin(kinds, (3, 6))):
-        parts = () if shapes[index] is None else tuple(shapely.get_parts(shapes[index]))
-        shapes[index] = shapely.MultiPolygon([part for part in parts if isinstance(part, shapely.Polygon)])
-    return shapes

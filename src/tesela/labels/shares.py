@@ -17,8 +17,8 @@ from tesela.core.errors import GridError, InputError
 from tesela.core.grid import crs_of, window_grid
 from tesela.core.outlines import CellPlane
 from tesela.io.raster import grid_of, open_dataset
-from tesela.io.vector import Bounds, bounds_text, code_texts, open_layer, read_layer
-from tesela.labels.codes import Mixture, make_code_book
+from tesela.io.vector import Bounds, bounds_text, open_layer, read_layer, separate_layer
+from tesela.labels.codes import Mixture, make_code_book, polygon_values
 from tesela.labels.polygons import PolygonLabels, choose_field
 from tesela.labels.rasters import RasterLabels
 
@@ -36,7 +36,11 @@ _MOST_STEP = 64
 
 
 class PolygonShares:
-    """Reads areas of classes from a layer of polygons; holds only those that a window touches."""
+    """
+    Reads areas of classes from a layer of polygons; holds only those that a window touches.
+
+    Ground under two polygons belongs to the later one in the file.
+    """
 
     def __init__(
         self,
@@ -72,11 +76,8 @@ class PolygonShares:
         """
         plane = self._plane.window(row, col, shape)
         polygons = read_layer(self.layer, bounds=plane.bounds(), columns=[self.field])
-        codes, numbers = np.unique(code_texts(polygons[self.field]).astype(str), return_inverse=True)
-        where = f"Field '{self.field}' of {self.layer.path}"
-        values = self._book.values_of(codes.tolist(), where=where)[numbers]
-        planes = self._mixture.plane_of[values]
-        outlines = plane.outlines(polygons.geometry.to_numpy()[planes >= 0])
+        planes = self._mixture.plane_of[polygon_values(self._book, polygons, self.field, self.layer)]
+        outlines = plane.outlines(separate_layer(self.layer, polygons)[planes >= 0])
         return polygon_areas(
             outlines.points,
             outlines.starts,
@@ -84,6 +85,10 @@ class PolygonShares:
             planes=planes[planes >= 0][outlines.owners],
             shape=(len(self._mixture.legend), *shape),
         )
+
+    def close(self) -> None:
+        """Report what reading mended; the file is opened for each window."""
+        self.layer.report()
 
 
 class RasterShares:
@@ -144,6 +149,10 @@ class RasterShares:
                 f"the grid (gdal_translate -projwin)."
             )
         return pixel_areas(values, self._mixture.plane_of, control=control, step=reach, shape=out_shape)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._reader.close()
 
     @property
     def _step(self) -> int:
@@ -263,6 +272,10 @@ class CountedShares:
                 f"areas."
             )
         return counts / pixels
+
+    def close(self) -> None:
+        """Close the file, and report what reading mended."""
+        self._labels.close()
 
     @property
     def _step(self) -> int:

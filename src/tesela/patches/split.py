@@ -43,6 +43,7 @@ class _Plan:
     anchor: str
     regions: str | Path | None
     region_field: str | None
+    layer: str | None
     assign: Mapping[str, str] | None
     unbiased: float
 
@@ -67,6 +68,7 @@ def split_patches(
     anchor: str = "scene",
     regions: str | Path | None = None,
     region_field: str | None = None,
+    layer: str | None = None,
     assign: Mapping[str, str] | None = None,
     unbiased: float = 0.0,
 ) -> PatchTable:
@@ -96,6 +98,8 @@ def split_patches(
     region_field : str, optional
         Field with the names of the regions; polygons of one name are one region. Regions named train, val and
         test become these splits.
+    layer : str, optional
+        Layer of `regions`; needed when the file has several.
     assign : mapping of str to str, optional
         Split of each region or scene, by its name; the others are not used.
     unbiased : float
@@ -119,7 +123,7 @@ def split_patches(
             "share from 0 to below 1, and the split 'quality'; the test patches of other splits are unbiased anyway."
         )
     plan = _Plan(
-        _fractions(fractions), seed, block_m, buffer_m, anchor, regions, region_field, assign, unbiased
+        _fractions(fractions), seed, block_m, buffer_m, anchor, regions, region_field, layer, assign, unbiased
     )
     footprints = np.asarray(metric_footprints(table).to_numpy(), object)
     splits, required = _METHODS[how](table, footprints, plan)
@@ -338,11 +342,12 @@ def _regions_of(
         raise InputError(
             "A split by the polygons of a layer needs the field that names them (--region-field)."
         )
-    layer = open_layer(plan.regions)
+    layer = open_layer(plan.regions, layer=plan.layer)
     field = layer.require_field(plan.region_field)
     series = metric_footprints(table)
     bounds = series.to_crs(layer.crs).total_bounds
     polygons = read_layer(layer, bounds=tuple(bounds.tolist()), columns=[field]).to_crs(series.crs)
+    layer.report()
     polygons = polygons[polygons[field].notna()]
     patch, polygon = shared_pairs(footprints, shapely.make_valid(polygons.geometry.to_numpy()))
     if not len(patch):

@@ -16,7 +16,7 @@ from rasterio.features import geometry_mask
 from tesela.core.errors import GridError, InputError
 from tesela.core.grid import bounds_in
 from tesela.io.scenes import open_scene
-from tesela.io.vector import open_layer, read_layer
+from tesela.io.vector import open_layer, parse_address, read_layer
 
 if TYPE_CHECKING:
     import shapely
@@ -48,6 +48,7 @@ class Area:
 def make_area(
     area: str | Path | None = None,
     *,
+    layer: str | None = None,
     like: str | Path | None = None,
     crs: str | None = None,
     resolution_m: float | None = None,
@@ -59,6 +60,8 @@ def make_area(
     ----------
     area : str or path
         "west,south,east,north" in degrees, or a file of polygons in any CRS.
+    layer : str, optional
+        Layer of the polygons; needed when the file has several.
     like : path, optional
         A raster that gives the grid; alone, or with polygons that cut it.
     crs : str, optional
@@ -91,7 +94,7 @@ def make_area(
         if box is not None:
             shapes = gpd.GeoSeries([shapely.segmentize(shapely.box(*box), 0.05)], crs="EPSG:4326")
         else:
-            shapes = _read_polygons(area)
+            shapes = _read_polygons(area, layer)
     if like is not None:
         if crs is not None or resolution_m is not None:
             raise InputError("--like gives the grid: leave out --crs and --resolution, or --like.")
@@ -125,13 +128,14 @@ def _union(shapes: object, grid: GeoBox) -> shapely.Geometry:
     return outline
 
 
-def _read_polygons(path: str | Path) -> object:
-    if not Path(path).exists():
+def _read_polygons(path: str | Path, layer: str | None) -> object:
+    file = parse_address(path).file
+    if file is not None and not file.exists():
         raise InputError(
             f"Area '{path}' is neither four numbers (west,south,east,north in degrees) nor a file of polygons."
         )
-    frame = read_layer(open_layer(path), columns=[])
-    shapes = frame.geometry[frame.geometry.geom_type.isin(("Polygon", "MultiPolygon"))]
+    frame = read_layer(open_layer(path, layer=layer, option="--area-layer"), columns=[])
+    shapes = frame.geometry[~frame.geometry.is_empty]
     if not len(shapes):
         raise InputError(f"{path}: contains no polygons, which an area needs.")
     return shapes

@@ -45,8 +45,8 @@ def read_sheet(outlines: str | Path, number: str, *, crs: str) -> BaseGeometry:
         If the layer has no field of sheet numbers, or no such sheet.
     """
     layer = open_layer(outlines)
-    names = {name.lower(): name for name in layer.fields}
-    field = next((names[name.lower()] for name in _FIELDS if name.lower() in names), None)
+    names = {name.casefold(): name for name in layer.fields}
+    field = next((names[name.casefold()] for name in _FIELDS if name.casefold() in names), None)
     if field is None:
         raise InputError(
             f"{outlines}: no field holds sheet numbers (it has {join_words(layer.fields)}; supported are "

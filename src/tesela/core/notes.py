@@ -1,0 +1,17 @@
+"""Notes: lines that tell a person what was found in an input and what was made of it."""
+
+from __future__ import annotations
+
+import logging
+
+LOG = logging.getLogger("tesela.notes")
+"""Logger of all notes."""
+
+
+def note(text: str) -> None:
+    """
+    Report one line: on stderr in a command, through the logger ``tesela.notes`` (level WARNING) in a program.
+
+    A note says what was found, how much of it, and what was done; what cannot be used at all is an error.
+    """
+    LOG.warning("%s", text)

@@ -1,0 +1,192 @@
+"""Layers that GDAL reads, through pyogrio: GeoPackage, shapefile, GeoJSON, file geodatabase and all others."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tesela.core.errors import InputError, join_words, unknown_name
+from tesela.io.vector.address import VectorAddress
+from tesela.io.vector.dbf import shapefile_encoding
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Bounds = tuple[float, float, float, float]
+"""Left, bottom, right, top in the units of a CRS."""
+
+_NO_AREA = ("Point", "LineString", "Curve", "CircularString", "CompoundCurve")
+
+
+@dataclass(frozen=True)
+class LayerFacts:
+    """What a source says of a layer before its features are read."""
+
+    layer: str
+    crs: str
+    """WKT; empty where the layer has none."""
+    bounds: Bounds
+    fields: tuple[str, ...]
+    count: int
+    encoding: str | None = None
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features as a source gives them."""
+
+    table: pd.DataFrame
+    """Attributes, in the order of the source."""
+    wkb: NDArray[np.object_]
+    """(n,) well-known binary, None without a geometry."""
+    numbers: NDArray[np.int64]
+    """(n,) number of each feature in its source."""
+
+
+def list_area_layers(address: VectorAddress) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """
+    Names of the layers that may hold polygons, and of all layers.
+
+    Raises
+    ------
+    InputError
+        If GDAL cannot read the file.
+    """
+    import pyogrio
+
+    with _quiet(address.text):
+        listed = [(str(name), str(kind or "")) for name, kind in pyogrio.list_layers(address.source)]
+    areas = [name for name, kind in listed if kind and not _is_linear(kind)]
+    return tuple(areas), tuple(name for name, _ in listed)
+
+
+def _is_linear(kind: str) -> bool:
+    """Whether a declared type is of points or lines: "3D Measured Multi Curve", "LineString Z"."""
+    plain = kind.replace("2.5D", "").replace("3D", "").replace("Measured", "").replace("Multi", "")
+    name = "".join(plain.split())
+    return name in _NO_AREA or name.rstrip("ZM") in _NO_AREA
+
+
+def open_gdal(address: VectorAddress, layer: str | None, *, option: str = "--layer") -> LayerFacts:
+    """
+    Describe a layer.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or it is ambiguous which layer is meant.
+    """
+    import pyogrio
+
+    areas, names = list_area_layers(address)
+    if layer is None and len(areas) != 1:
+        listed = f"{address.text}: has {len(areas)} polygon layers ({join_words(areas) or 'none'})"
+        if not areas:
+            raise InputError(f"{listed}; a reference needs polygons.")
+        raise InputError(f"{listed}; name one ({option} {areas[0]}, or {address.text}|layername={areas[0]}).")
+    chosen = areas[0] if layer is None else layer
+    if chosen not in names:
+        alike = [name for name in names if name.casefold() == chosen.casefold()]
+        if len(alike) != 1:
+            raise InputError(f"{address.text}: {unknown_name('layer', chosen, areas or names)}")
+        chosen = alike[0]
+    encoding = None
+    if address.file is not None and address.source.lower().endswith((".shp", ".dbf")):
+        encoding = shapefile_encoding(address.source, address.file)
+    with _quiet(address.text):
+        info = pyogrio.read_info(
+            address.source, layer=chosen, encoding=encoding, force_feature_count=True, force_total_bounds=True
+        )
+    bounds = info["total_bounds"]
+    left, bottom, right, top = (0.0, 0.0, 0.0, 0.0) if bounds is None else (float(side) for side in bounds)
+    return LayerFacts(
+        layer=chosen,
+        crs=info["crs"] or "",
+        bounds=(left, bottom, right, top),
+        fields=tuple(str(name) for name in info["fields"]),
+        count=int(info["features"]),
+        encoding=encoding,
+    )
+
+
+def read_gdal(
+    address: VectorAddress,
+    layer: str,
+    *,
+    bounds: Bounds | None,
+    columns: list[str] | None,
+    encoding: str | None,
+) -> Features:
+    """
+    Features whose envelope touches the bounds, by number.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read.
+    """
+    import pyogrio
+
+    with _quiet(address.text):
+        if address.source.lower().endswith(".fgb"):  # GDAL 3.12 fails with Arrow where no feature matches
+            _, fids, shapes, values = pyogrio.raw.read(
+                address.source, layer=layer, bbox=bounds, columns=columns, return_fids=True
+            )
+            return _by_number(_frame(_["fields"], values), shapes, fids)
+        meta, table = pyogrio.raw.read_arrow(
+            address.source,
+            layer=layer,
+            bbox=bounds,
+            columns=columns,
+            encoding=encoding,
+            return_fids=True,
+        )
+        names = list(table.column_names)
+        # A field can be called like the column of numbers or of geometries: ogr2ogr leaves OGC_FID behind.
+        shape_at = len(names) - 1 - names[::-1].index(meta["geometry_name"] or "wkb_geometry")
+        number_at = names.index(meta["fid_column"] or "OGC_FID")
+        shapes = np.empty(table.num_rows, object)
+        shapes[:] = table.column(shape_at).to_pylist()
+        numbers = table.column(number_at).to_numpy()
+        kept = [at for at in range(len(names)) if at not in (shape_at, number_at)]
+        return _by_number(table.select(kept).to_pandas(), shapes, numbers)
+
+
+def _frame(names: NDArray[np.object_], values: list[NDArray[np.generic]]) -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.DataFrame(dict(zip([str(name) for name in names], values, strict=True)))
+
+
+def _by_number(table: pd.DataFrame, shapes: object, numbers: object) -> Features:
+    """Features in the order of the file: a spatial index gives them in its own."""
+    fids = np.asarray(numbers, np.int64)
+    order = np.argsort(fids, kind="stable")
+    wkb = np.empty(len(fids), object)
+    wkb[:] = list(shapes)  # type: ignore[call-overload]
+    return Features(table.iloc[order].reset_index(drop=True), wkb[order], fids[order])
+
+
+@contextmanager
+def _quiet(path: str) -> Iterator[None]:
+    """Keep GDAL's warnings off the screen, and raise its errors, and those of text, as `InputError`."""
+    from pyogrio.errors import DataLayerError, DataSourceError
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        warnings.simplefilter("ignore", UserWarning)
+        try:
+            yield
+        except UnicodeDecodeError:
+            raise InputError(
+                f"{path}: its text is not in the encoding that it declares; convert it (ogr2ogr -oo ENCODING=CP1252)."
+            ) from None
+        except (DataSourceError, DataLayerError, ValueError, OSError) as error:
+            reason = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
+            raise InputError(f"{path}: not a vector file that GDAL can read ({reason}).") from None

@@ -1,0 +1,195 @@
+"""The one door for polygons: a layer is described first, and its features are read later, by window."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tesela.core.errors import GridError, InputError
+from tesela.core.polygons import find_overlaps, mend_polygons, separate_polygons
+from tesela.io.vector.address import VectorAddress, parse_address
+from tesela.io.vector.decode import decode_shapes
+from tesela.io.vector.fields import find_field
+from tesela.io.vector.gdal import Bounds, Features, list_area_layers, open_gdal, read_gdal
+from tesela.io.vector.parquet import open_parquet, read_parquet
+from tesela.io.vector.repairs import Repairs
+
+if TYPE_CHECKING:
+    import geopandas as gpd
+
+
+def bounds_text(bounds: Bounds) -> str:
+    """Bounds as people read them: degrees with four digits, metres with none."""
+    digits = 4 if max(abs(side) for side in bounds) <= 360 else 0
+    return " ".join(f"{side:.{digits}f}" for side in bounds)
+
+
+@dataclass(frozen=True)
+class VectorLayer:
+    """A layer of polygons; its features are read later, by window."""
+
+    path: str
+    """As given, without the layer."""
+    layer: str
+    """Layer name; empty for formats with one layer."""
+    crs: str
+    """CRS as WKT."""
+    bounds: Bounds
+    fields: tuple[str, ...]
+    count: int
+    address: VectorAddress = field(repr=False)
+    encoding: str | None = None
+    """Text encoding of a shapefile, where it matters."""
+    repairs: Repairs = field(default_factory=Repairs, repr=False, compare=False)
+    """What reading mended so far."""
+
+    def require_field(self, name: str) -> str:
+        """
+        Name of a field as the file writes it: the exact name wins before case is ignored.
+
+        Raises
+        ------
+        InputError
+            If there is no such field.
+        """
+        return find_field(name, self.fields, where=self.path)
+
+    def report(self) -> None:
+        """Report what reading mended, left out and decided, once."""
+        self.repairs.report(self.path)
+
+
+def open_layer(path: str | Path, *, layer: str | None = None, option: str = "--layer") -> VectorLayer:
+    """
+    Describe a layer of a GeoPackage, GeoParquet, Shapefile or any other file that GDAL reads, zipped or not.
+
+    Parameters
+    ----------
+    path : str or Path
+        See `tesela.io.vector.address.parse_address`.
+    layer : str, optional
+        Needed when the file has several layers of polygons.
+    option : str
+        What names the layer on the command line, for messages.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or broken, or the layer is not there.
+    GridError
+        If the layer has no CRS.
+    """
+    address = parse_address(path)
+    wanted = layer or address.layer
+    if address.file is not None and not address.file.exists():
+        raise InputError(f"{address.text}: no such file.")
+    if address.is_parquet and wanted is not None:
+        raise InputError(f"{address.text}: a GeoParquet has no layers; leave the layer out (--layer).")
+    facts = open_parquet(address.source) if address.is_parquet else open_gdal(address, wanted, option=option)
+    if not facts.crs:
+        raise GridError(
+            f"{address.text}: the layer has no coordinate system. Assign the right one (ogr2ogr -a_srs EPSG:....), "
+            f"then try again."
+        )
+    return VectorLayer(
+        path=address.text,
+        layer=facts.layer,
+        crs=facts.crs,
+        bounds=facts.bounds,
+        fields=facts.fields,
+        count=facts.count,
+        address=address,
+        encoding=facts.encoding,
+    )
+
+
+def layer_of(path: str | Path | None, layer: str | None) -> str | None:
+    """
+    The layer to read from one of several files to which one name was given (``--layer``).
+
+    A file with one layer of polygons needs no name, and may have another one.
+
+    Examples
+    --------
+    >>> layer_of(None, "clc18")
+    """
+    if path is None or layer is None:
+        return None
+    address = parse_address(path)
+    if address.layer is not None or address.is_parquet or (address.file and not address.file.exists()):
+        return None
+    areas, names = list_area_layers(address)
+    return None if len(areas) == 1 and layer not in names else layer
+
+
+def read_layer(
+    layer: VectorLayer, *, bounds: Bounds | None = None, columns: Sequence[str] | None = None
+) -> gpd.GeoDataFrame:
+    """
+    Features whose envelope touches `bounds` (in the layer's CRS), with these columns only.
+
+    Every geometry is a valid polygon or multipolygon in two dimensions, or empty: curves become chords, collections
+    are taken apart, invalid polygons get the area of `shapely.make_valid`. `VectorLayer.repairs` counts them; a
+    whole layer is reported at once, windows by `VectorLayer.report`. Polygons may still overlap, see
+    `separate_layer`.
+
+    Returns
+    -------
+    GeoDataFrame
+        In the layer's CRS and in the order of the file; the index holds the numbers of the features.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or a geometry is damaged.
+    """
+    import geopandas as gpd
+
+    features = _features(layer, bounds, None if columns is None else list(dict.fromkeys(columns)))
+    decoded = decode_shapes(features.wkb, where=layer.path, numbers=features.numbers)
+    mended = mend_polygons(decoded.shapes)
+    if mended.not_finite.size:
+        raise InputError(
+            f"{layer.path}: feature {features.numbers[mended.not_finite[0]]} has a coordinate that is not a number; "
+            "delete the feature, or draw it again."
+        )
+    layer.repairs.add("curved", features.numbers[decoded.curved])
+    layer.repairs.add("broken", features.numbers[decoded.broken])
+    layer.repairs.add_mended(mended, features.numbers, told=decoded.broken)
+    if bounds is None:
+        layer.report()
+    taken = {str(name) for name in features.table.columns}
+    name = next(text for text in ("geometry", "shape", "area_shape", "tesela_shape") if text not in taken)
+    table = features.table.set_axis(features.numbers).rename_axis("fid")
+    shapes = gpd.GeoSeries(mended.shapes, index=table.index, crs=layer.crs)
+    return gpd.GeoDataFrame(table.assign(**{name: shapes}), geometry=name, crs=layer.crs)
+
+
+def separate_layer(layer: VectorLayer, frame: gpd.GeoDataFrame) -> NDArray[np.object_]:
+    """
+    Polygons of a frame of `read_layer` without overlaps: ground under two belongs to the later one in the file.
+
+    The overlaps are counted in `VectorLayer.repairs`.
+    """
+    apart = separate_polygons(frame.geometry.to_numpy())
+    if len(apart.pairs):
+        layer.repairs.add_overlaps(frame.index.to_numpy()[apart.pairs], apart.shared, layer.crs)
+    return apart.shapes
+
+
+def count_overlaps(layer: VectorLayer, frame: gpd.GeoDataFrame) -> None:
+    """Count the overlaps of a frame in `VectorLayer.repairs`, for what draws the polygons in their order anyhow."""
+    pairs, shared = find_overlaps(frame.geometry.to_numpy())
+    if len(pairs):
+        layer.repairs.add_overlaps(frame.index.to_numpy()[pairs], shared, layer.crs)
+
+
+def _features(layer: VectorLayer, bounds: Bounds | None, columns: list[str] | None) -> Features:
+    if layer.address.is_parquet:
+        return read_parquet(layer.address.source, bounds=bounds, columns=columns)
+    return read_gdal(layer.address, layer.layer, bounds=bounds, columns=columns, encoding=layer.encoding)
