@@ -19,7 +19,11 @@ from tesela.mapping.engine_benchmark import choose_engine
 from tesela.mapping.engines import KINDS, make_engine
 from tesela.mapping.numerics import keep_fine_exact
 from tesela.mapping.predict import predict_map
-from tesela.models.segmentation.unet import make_unet
+from tesela.models.segmentation.class_trees import ClassTreesArchitecture
+from tesela.models.segmentation.feature_spec import Feature, FeatureSpec
+from tesela.models.segmentation.fused import FusedArchitecture
+from tesela.models.segmentation.fused_network import FusedNetwork
+from tesela.models.segmentation.unet import UnetArchitecture, make_unet
 
 NAMES = [f"{kind}-{precision}" for kind, item in KINDS.items() for precision in item.precisions]
 
@@ -49,6 +53,30 @@ def test_all_engines_give_the_scores_of_the_network(network: torch.nn.Module, na
     assert (engine.classes(images) == scores.argmax(-1)).all()
     tolerance = {"fp32": 1e-4, "bf16": 0.1, "fp16": 0.02}[precision] * float(np.abs(expected).max())
     assert np.abs(scores - expected).max() < tolerance
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if not name.startswith(("cuda", "compile"))])
+def test_members_of_a_fused_expert_run_by_themselves(network: torch.nn.Module, name: str) -> None:
+    """The engine compiles the network as it is alone, and adds the scores of the trees."""
+    if KINDS[name.partition("-")[0]].missing():
+        pytest.skip(KINDS[name.partition("-")[0]].missing())
+    spec = FeatureSpec(2, (), (Feature(0, "value"), Feature(1, "mean", 3)))
+    trees = ClassTreesArchitecture(2, 5, "boosting", 1, 2, 0, spec)
+    built = trees.build()
+    built.fill({"feature": np.array([[0, 1]]), "leaf": np.arange(20, dtype=np.float32).reshape(1, 4, 5) / 4})
+    unet = UnetArchitecture(2, 5, "resnet18", (16, 16, 8, 8, 8))
+    fused = FusedNetwork(FusedArchitecture((unet, trees)), [network, built])
+    fused.weight.copy_(torch.tensor([0.5, 1.25]))
+    images = np.random.default_rng(0).standard_normal((1, 64, 96, 2), np.float32)
+    alone = make_engine(network, name).scores(images)
+    engine = make_engine(fused, name)
+    assert fused.traceable
+    assert engine.name == name
+    parts = (torch.from_numpy(alone), torch.from_numpy(built.scores(images[0])[None]))
+    expected = sum(w * torch.log_softmax(part, -1) for w, part in zip((0.5, 1.25), parts, strict=True))
+    scores = engine.scores(images)
+    np.testing.assert_allclose(scores, expected.numpy(), atol=1e-4)
+    assert (engine.classes(images) == scores.argmax(-1)).all()
 
 
 def test_in_bf16_the_convolutions_next_to_the_image_stay_fp32(network: torch.nn.Module) -> None:

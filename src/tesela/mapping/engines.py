@@ -21,6 +21,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import torch
 
 from tesela.core.errors import RecipeError, unknown_name
+from tesela.mapping.joined_engine import JoinedEngine, runs_by_members
 from tesela.mapping.numerics import ExactHead, keep_fine_exact
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -232,6 +233,8 @@ def make_engine(network: torch.nn.Module, name: str) -> Engine:
     """
     Engine by its full name, such as "torch-bf16".
 
+    On a processor each member of a fused expert runs by itself: networks by this engine, trees by their own kernels.
+
     Raises
     ------
     RecipeError
@@ -244,6 +247,13 @@ def make_engine(network: torch.nn.Module, name: str) -> Engine:
     missing = KINDS[kind].missing()
     if missing:
         raise RecipeError(f"Engine '{name}' cannot be used: {missing}.")
+    if kind != "cuda" and runs_by_members(network):
+        members: Any = network.members
+        engines = [
+            make_engine(member, name if getattr(member, "traceable", True) else "torch-fp32")
+            for member in members
+        ]
+        return JoinedEngine(network, engines, name)
     return KINDS[kind].make(network, precision)
 
 

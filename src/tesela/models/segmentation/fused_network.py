@@ -18,13 +18,12 @@ from tesela.models.segmentation.fused import FusedArchitecture
 class FusedNetwork(nn.Module):
     """Members that see the same image, and the weights by which their logarithms of probability are added."""
 
-    traceable = False
-    """Trees are compiled already: no other compiler takes them."""
-
     def __init__(self, architecture: FusedArchitecture, members: Sequence[nn.Module]) -> None:
         super().__init__()
         self.bands, self.classes, self.stride = architecture.bands, architecture.classes, architecture.stride
         self.members = nn.ModuleList(members)
+        self.traceable = any(getattr(member, "traceable", True) for member in members)
+        """Whether a compiler gains anything: engines run the members one by one, and trees are compiled already."""
         self.margin_px = max(int(getattr(member, "margin_px", 0)) for member in members)
         self.weight: torch.Tensor
         self.register_buffer("weight", torch.ones(len(members)))
@@ -33,9 +32,13 @@ class FusedNetwork(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Scores (batch, classes, rows, cols) of (batch, bands, rows, cols) standardised images."""
+        return self.join([member(images) for member in self.members])
+
+    def join(self, scores: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Scores of the expert from those of its members, each (batch, classes, rows, cols)."""
         total: torch.Tensor | None = None
-        for member, weight in zip(self.members, self.weight, strict=True):
-            part = weight * torch.log_softmax(member(images).float(), 1)
+        for part, weight in zip(scores, self.weight, strict=True):
+            part = weight * torch.log_softmax(part.float(), 1)
             total = part if total is None else total + part
         assert total is not None
         return total + self.bias[:, None, None]
