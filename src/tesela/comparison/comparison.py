@@ -14,6 +14,7 @@ import numpy as np
 from tesela.chains.metrics import Metric
 from tesela.comparison.parameter_grid import Axis
 from tesela.comparison.significance import Difference
+from tesela.core.plain_text import cell_text
 
 
 @dataclass(frozen=True)
@@ -124,14 +125,13 @@ class Comparison:
         low_high = (f"{self.headline.key} low", f"{self.headline.key} high")
         head = [part for name in totals for part in (name, f"{name} sd")]
         classes = [f"{metric}: {name}" for metric, name in names]
-        writer.writerow(
-            [axis.key for axis in self.axes] + head + [*low_high, "minutes", "MFLOPs/px", *classes]
-        )
+        names_of = [axis.key for axis in self.axes] + head + [*low_high, "minutes", "MFLOPs/px", *classes]
+        writer.writerow([cell_text(name) for name in names_of])
         for entry in self.entries:
             cells = [part for name in totals for part in (entry.mean(name), entry.spread(name))]
             cells += [*entry.interval, entry.minutes, entry.mflops_per_px]
             cells += [entry.mean(metric, name) for metric, name in names]
-            writer.writerow([*entry.labels, *(_text(cell) for cell in cells)])
+            writer.writerow([*map(cell_text, entry.labels), *(_text(cell) for cell in cells)])
         return text.getvalue()
 
     def to_table(self, level: int | None) -> tuple[list[str], list[list[str]]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tesela.chains.metrics import Metric
+from tesela.comparison.class_bars import draw_class_bars
 from tesela.comparison.comparison import Comparison, Entry, best_of, p_text
 from tesela.io.manifest import write_text, write_whole
 from tesela.pages.environment import page_environment
@@ -22,6 +23,7 @@ def write_page(comparison: Comparison, *, page: Path, picture: Path) -> None:
     """Write the chart as PNG, and the page, which holds the chart and opens offline."""
     with write_whole(picture) as part:
         _draw(comparison, part)
+    bars = draw_class_bars(comparison)
     text = (
         page_environment("tesela.comparison")
         .get_template("comparison.html.j2")
@@ -30,6 +32,7 @@ def write_page(comparison: Comparison, *, page: Path, picture: Path) -> None:
             c=comparison,
             finding=_finding(comparison),
             picture=base64.b64encode(picture.read_bytes()).decode("ascii"),
+            bars="" if bars is None else base64.b64encode(bars).decode("ascii"),
             summary=_summary(comparison),
             others=[_level_table(comparison, level) for level in comparison.levels[1:]],
             by_class=[_class_table(comparison, metric) for metric in comparison.metrics if metric.by_class],

@@ -147,6 +147,12 @@ class PixelTable:
         mask[self.rows[chosen], self.cols[chosen]] = True
         return mask
 
+    def split_map(self, shape: tuple[int, int]) -> NDArray[np.uint8]:
+        """(rows, cols) split of each pixel of a grid of that shape; 255 where there is none."""
+        splits = np.full(shape, NO_SPLIT, np.uint8)
+        splits[self.rows, self.cols] = self.splits
+        return splits
+
     def positions(self) -> NDArray[np.int32]:
         """(rows, cols) position in the table of each pixel of the grid, -1 where there is none."""
         if self.grid is None:

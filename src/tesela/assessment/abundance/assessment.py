@@ -15,6 +15,7 @@ from odc.geo.geobox import GeoBox
 
 from tesela.assessment.abundance.calibration import ShareCalibration
 from tesela.assessment.abundance.document import AbundanceDocument, make_document
+from tesela.assessment.abundance.remaining import RemainingErrors
 from tesela.assessment.abundance.scores import AbundanceSums, intervals
 from tesela.core.errors import GridError, InputError
 from tesela.core.grid import pixel_offset, pixel_size_m, windows
@@ -64,6 +65,7 @@ class AbundanceAssessment:
     levels: Mapping[int, AbundanceSums]
     """Sums at coarser levels of the legend, by depth."""
     overview: Overview
+    remaining: RemainingErrors
     calibration: ShareCalibration | None = None
 
     @property
@@ -85,6 +87,7 @@ class AbundanceAssessment:
             intervals=self.intervals,
             levels=self.levels,
             blocks=dict(zip(self.block_names, self.block_sums, strict=True)),
+            remaining=self.remaining.to_dict(),
             calibration=None if self.calibration is None else self.calibration.to_dict(),
         )
 
@@ -176,6 +179,7 @@ class _Collector:
         }
         self.density = np.zeros((count, DENSITY_BINS, DENSITY_BINS), np.int64)
         self.calibration: ShareCalibration | None = None
+        self.remaining = RemainingErrors.empty(map.legend)
         drawn = (math.ceil(rows / self.cell_px), math.ceil(cols / self.cell_px))
         self.drawn = np.zeros((2 * count + 2, *drawn))
         self.counts = np.zeros((3, *drawn))
@@ -192,6 +196,7 @@ class _Collector:
         """Add a window; returns RMSE and RRMSE of its evaluated pixels, (2, rows, cols), NaN elsewhere."""
         legend = self.map.legend
         t, p = truth[:, evaluated].T, estimate[:, evaluated].T
+        self.remaining += RemainingErrors.of(legend, truth, estimate, evaluated)
         down = self.down[row : row + truth.shape[1], np.newaxis]
         across = self.across[np.newaxis, col : col + truth.shape[2]]
         number = (down * (self.across[-1] + 1) + across)[evaluated]
@@ -262,6 +267,7 @@ class _Collector:
             density=self.density,
             levels=self.levels,
             overview=overview,
+            remaining=self.remaining,
             calibration=self.calibration,
         )
 

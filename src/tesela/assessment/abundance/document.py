@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tesela.assessment.abundance.calibration import CalibrationFigures
+from tesela.assessment.abundance.remaining import RemainingFigures
 from tesela.assessment.abundance.scores import SCORES, AbundanceSums
 
 
@@ -59,6 +60,8 @@ class AbundanceDocument(LevelFigures):
     levels: dict[str, LevelFigures]
     """Coarser levels, by depth."""
     by_block: dict[str, BlockFigures]
+    remaining: dict[str, list[RemainingFigures]]
+    """Parts of pixels and errors by kind of pixel, and by the largest class of the reference."""
     calibration: CalibrationFigures | None
 
 
@@ -77,6 +80,7 @@ def make_document(
     intervals: tuple[NDArray[np.float64], NDArray[np.float64]],
     levels: Mapping[int, AbundanceSums],
     blocks: Mapping[str, AbundanceSums],
+    remaining: dict[str, list[RemainingFigures]],
     calibration: CalibrationFigures | None,
 ) -> AbundanceDocument:
     """
@@ -109,6 +113,7 @@ def make_document(
         "by_block": {
             name: {"evaluated_px": block.evaluated_px, **_means(block)} for name, block in blocks.items()
         },
+        "remaining": remaining,
         "calibration": calibration,
     }
 

@@ -173,6 +173,77 @@ def draw_errors(assessment: AbundanceAssessment) -> bytes:
     return png_of(figure)
 
 
+def draw_remaining(assessment: AbundanceAssessment) -> bytes:
+    """Parts of all pixels and of all errors, by kind of pixel and by the largest class of the reference."""
+    remaining = assessment.remaining
+    groups = [remaining.by_kind, remaining.by_class]
+    figure = new_figure(_WIDE, 1.2 + 0.42 * max(map(len, groups)))
+    parts = (
+        ("pixels", "pixels", "#c9c4b8"),
+        ("absolute", "absolute error", "#7fb0cc"),
+        ("squared", "squared error", _ACCENT),
+    )
+    for number, (group, title) in enumerate(
+        zip(groups, ("By kind of pixel", "By the largest class of the reference"), strict=True)
+    ):
+        axes = figure.add_subplot(1, 2, number + 1)
+        where = np.arange(len(group))[::-1]
+        for k, (key, label, color) in enumerate(parts):
+            values = [100 * row[key] for row in group]  # type: ignore[literal-required]
+            axes.barh(where + 0.27 * (1 - k), values, height=0.24, color=color, label=label)
+            for y, value in zip(where + 0.27 * (1 - k), values, strict=True):
+                axes.text(value + 1, y, f"{value:.0f}", va="center", fontsize=7, color=_SOFT)
+        axes.set_yticks(where, [_two_lines(row["name"]) for row in group])
+        plain_axes(axes)
+        axes.tick_params(axis="y", labelsize=8.5, colors=_INK)
+        axes.grid(axis="x", color=_GRID, linewidth=0.6)
+        axes.set_axisbelow(True)
+        axes.set_title(f"{title}, %", loc="left", fontsize=10, color=_INK)
+    figure.legend(
+        *axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8, frameon=False
+    )
+    return png_of(figure)
+
+
+def draw_split(splits: NDArray[np.uint8], *, cell_px: int) -> bytes:
+    """
+    Map of the split, as figure 10 of Rodriguez-Ortega et al. (2024).
+
+    Parameters
+    ----------
+    splits : (rows, cols) array of uint8
+        0 train, 1 val, 2 test, 255 none.
+    cell_px : int
+        Every so many pixels one is drawn.
+    """
+    from matplotlib.colors import ListedColormap
+    from matplotlib.patches import Patch
+
+    shown = splits[::cell_px, ::cell_px]
+    ratio = shown.shape[0] / shown.shape[1]
+    wide = min(6.0, 6.5 / ratio)
+    figure = new_figure(wide + 1.8, wide * ratio + 0.7)
+    axes = figure.add_subplot(1, 1, 1)
+    colors = (("#b9cfdc", "train"), ("#e5b25d", "validation"), ("#a44a3f", "test"))
+    axes.imshow(
+        np.ma.masked_greater(shown, 2),
+        cmap=ListedColormap([color for color, _ in colors]),
+        vmin=-0.5,
+        vmax=2.5,
+        interpolation="nearest",
+    )
+    axes.set_facecolor(_NO_DATA)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.spines[:].set_color(_GRID)
+    handles = [
+        Patch(color=color, label=f"{name}, {int((splits == code).sum()):,} px")
+        for code, (color, name) in enumerate(colors)
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=9, frameon=False)
+    return png_of(figure)
+
+
 def draw_calibration(calibration: ShareCalibration) -> bytes:
     """
     RMSE over claimed standard deviation; on the dashed line the two are equal.

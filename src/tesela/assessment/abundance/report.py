@@ -8,6 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tesela.assessment.abundance import figures
 from tesela.assessment.abundance.assessment import AbundanceAssessment, assess_abundance
 from tesela.assessment.abundance.calibration import LEVELS
@@ -73,9 +76,8 @@ def assess_abundance_files(
         Standard deviation of each share, for its calibration.
     """
     map = open_abundance(map_file)
-    chosen = None
-    if within is not None:
-        chosen = read_pixel_table(within).split_mask("test", map.grid.shape.yx)
+    table = None if within is None else read_pixel_table(within)
+    chosen = None if table is None else table.split_mask("test", map.grid.shape.yx)
     assessment = assess_abundance(
         map,
         open_abundance(reference),
@@ -84,7 +86,13 @@ def assess_abundance_files(
         errors=Path(out) / "errors.tif",
     )
     facts = {"Map": str(map_file), "Reference": str(reference)}
-    report = write_abundance_report(out, assessment, title=title, facts=facts)
+    report = write_abundance_report(
+        out,
+        assessment,
+        title=title,
+        facts=facts,
+        splits=None if table is None else table.split_map(map.grid.shape.yx),
+    )
     return AbundanceAssessmentFiles(assessment, report)
 
 
@@ -102,6 +110,7 @@ def write_abundance_report(
     title: str = "Abundance map assessment",
     facts: Mapping[str, str] | None = None,
     notes: Sequence[str] = (),
+    splits: NDArray[np.uint8] | None = None,
 ) -> Path:
     """
     Write the report of an abundance map into a folder.
@@ -112,12 +121,15 @@ def write_abundance_report(
         Where the map comes from, one line each: model, cube, reference, split.
     notes : sequence of str
         What a reader must know to use the figures.
+    splits : (rows, cols) array of uint8, optional
+        Split of each pixel, for its map: 0 train, 1 val, 2 test, 255 none.
 
     Returns
     -------
     Path
         ``report.html``. In the same folder are ``assessment.json`` and ``density.png``, ``classes.png``,
-        ``abundances.png``, ``errors.png`` and, for a map with standard deviations, ``calibration.png``.
+        ``abundances.png``, ``errors.png``, ``remaining.png``, with `splits` ``split.png`` and, for a map with standard
+        deviations, ``calibration.png``.
     """
     folder = Path(out_dir)
     pictures = {
@@ -125,7 +137,10 @@ def write_abundance_report(
         "classes": figures.draw_classes(assessment),
         "abundances": figures.draw_abundances(assessment),
         "errors": figures.draw_errors(assessment),
+        "remaining": figures.draw_remaining(assessment),
     }
+    if splits is not None:
+        pictures["split"] = figures.draw_split(splits, cell_px=assessment.overview.cell_px)
     if assessment.calibration is not None:
         pictures["calibration"] = figures.draw_calibration(assessment.calibration)
     document: AbundanceReportDocument = {

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -168,6 +170,33 @@ class NetworkTraining:
         if self.average is not None:
             self.average.update(self.network)
         return loss.detach()
+
+
+_TIMED_STEPS = 3
+
+
+def epoch_seconds(
+    plan: Unmixer, source: PixelSource, settings: UnmixingSettings, parents: Tensor | None
+) -> float:
+    """Processor seconds of an epoch with its part of the validations, by a few steps of a network of random weights."""
+    training = NetworkTraining(plan, source, replace(settings, epochs=1_000), parents)
+    training.epoch = 1
+    training.network.train()
+    margin = training.network.margin_px
+    batches = training_batches(source, settings, margin_px=margin, generator=training.generator)
+    begun, steps = 0.0, 0
+    for number, batch in enumerate(batches):
+        if number == 1 or not begun:  # the first step also sets up
+            begun, steps = time.process_time(), 0
+        training._run_step(batch.to(training.device))
+        steps += 1
+        if number == _TIMED_STEPS:
+            break
+    step = (time.process_time() - begun) / steps
+    begun = time.process_time()
+    validate(training.validated, source, parents)
+    validation = time.process_time() - begun
+    return step * training.steps_per_epoch + validation / settings.validate_every
 
 
 def _rate(progress: float, warmup: float) -> float:

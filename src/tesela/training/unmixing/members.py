@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -13,16 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tesela.core.legend import Legend, sum_to_level
-from tesela.io.manifest import write_text
+from tesela.core.units import parse_duration_s
 from tesela.models.ensemble import join_experts
 from tesela.models.expert import Expert, load_expert
 from tesela.models.mixing import unmix_linear
 from tesela.models.output import Tensor
 from tesela.patches.pixels import PixelTable
-from tesela.training.shell import PRETRAINING
+from tesela.training.shell import PRETRAINING, TrainingFolder
 from tesela.training.unmixing.batches import VAL
 from tesela.training.unmixing.calibration import unmix_pixels
 from tesela.training.unmixing.settings import CLASSIC, UnmixingSettings
+
+_PART = "members"
+"""Part of the training's folder that holds the finished members."""
 
 _TREE_CONTEXT_PX = 1
 """Pixels on each side whose series trees get: with more, a forest takes longer and is no better."""
@@ -31,6 +33,8 @@ _TREE_CONTEXT_PX = 1
 def member_settings(settings: UnmixingSettings) -> tuple[UnmixingSettings, ...]:
     """Settings of each member: its model, and a seed of its own where a model is named twice."""
     plans = []
+    networks = max(1, sum(model not in CLASSIC for model in settings.members))
+    share = f"{parse_duration_s(settings.budget) / networks:g} s" if settings.budget else ""
     for number, model in enumerate(settings.members):
         trees = model in CLASSIC
         plans.append(
@@ -38,6 +42,7 @@ def member_settings(settings: UnmixingSettings) -> tuple[UnmixingSettings, ...]:
                 settings,
                 members=(),
                 model=model,
+                budget="" if trees else share,
                 ensemble_size=1 if trees else settings.ensemble_size,
                 context=min(settings.context, _TREE_CONTEXT_PX) if trees else settings.context,
                 seed=settings.seed + 100_000 * settings.members[:number].count(model),
@@ -64,7 +69,7 @@ def train_members(
     work : mapping
         Plain values that describe the training; members of other work are trained again.
     """
-    folder = None if out is None else _open_folder(out, work)
+    folder = None if out is None else TrainingFolder.open(out, work=work, part=_PART).path
     experts = []
     for number, own in enumerate(member_settings(settings)):
         file = None if folder is None else folder / f"{number}-{own.model}.safetensors"
@@ -86,7 +91,7 @@ def weights_of_member(model: str, weights: Mapping[str, Tensor] | None) -> dict[
 
 def remove_members(out: Path) -> None:
     """Remove the folder of finished members."""
-    folder = _folder(out)
+    folder = out.parent / ".training" / f"{out.stem}.{_PART}"
     shutil.rmtree(folder, ignore_errors=True)
     for pretraining in folder.parent.glob(f"{out.stem}.*.{PRETRAINING}"):
         shutil.rmtree(pretraining, ignore_errors=True)
@@ -140,16 +145,3 @@ def _all_levels(shares: NDArray[np.floating], legend: Legend) -> NDArray[np.floa
     """(pixels, classes of all levels) shares."""
     levels = [sum_to_level(shares.T, legend, depth).T for depth in range(1, legend.depth + 1)]
     return np.concatenate(levels, axis=1)
-
-
-def _folder(out: Path) -> Path:
-    return out.parent / ".training" / f"{out.stem}.members"
-
-
-def _open_folder(out: Path, work: Mapping[str, object]) -> Path:
-    folder, text = _folder(out), json.dumps(work, sort_keys=True, default=str)
-    note = folder / "work.json"
-    if not note.exists() or note.read_text(encoding="utf-8") != text:
-        shutil.rmtree(folder, ignore_errors=True)
-        write_text(note, text)
-    return folder

@@ -164,9 +164,7 @@ def pure_pixels(table: PixelTable, *, purity: float = PURITY) -> PixelTable:
     labels = np.searchsorted(classes, table.targets.argmax(1))
     legend = Legend(
         "pure",
-        tuple(
-            LandClass(k + 1, str(k + 1), names[old], "#808080") for k, old in enumerate(classes)
-        ),
+        tuple(LandClass(k + 1, str(k + 1), names[old], "#808080") for k, old in enumerate(classes)),
     )
     return replace(table, targets=np.eye(len(classes), dtype=np.float32)[labels], legend=legend)
 

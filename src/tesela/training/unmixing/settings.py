@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import ClassVar, Literal
 
+from tesela.core.errors import RecipeError
+from tesela.core.units import parse_duration_s
 from tesela.training.settings import SettingsError, out_of_range
 
 PUBLISHED_EPOCHS = 200
@@ -45,6 +47,9 @@ class UnmixingSettings:
     """Let encoders reconstruct the series from monthly endmember spectra, which can be read from the expert."""
     epochs: int = 60
     """Passes over the training pixels."""
+    budget: str = ""
+    """Processor time of the training, such as "10 min": sets the epochs, with the schedule fitted to them, and is
+    shared evenly by the networks of an ensemble and by members. Forests and linear models take what they take."""
     batch_size: int = 512
     """Pixels per step; networks with context take them in tiles of 16 x 16."""
     learning_rate: float = 2e-3
@@ -149,6 +154,13 @@ _RANGES: dict[str, tuple[float, float]] = {
 
 def _problems(settings: UnmixingSettings) -> Iterator[str]:
     yield from out_of_range(settings, _RANGES)
+    if settings.budget:
+        try:
+            parse_duration_s(settings.budget)
+        except RecipeError as error:
+            yield f"budget: {str(error).rstrip('.')}"
+        if settings.published:
+            yield "published is true, but a budget is given: the paper trains 200 epochs"
     if settings.kl + settings.mse == 0:
         yield "kl and mse are both 0, so the training would have no aim"
     if len(settings.members) == 1:

@@ -14,16 +14,18 @@ from numpy.typing import NDArray
 from tesela.core.errors import InputError
 from tesela.core.legend import Legend
 from tesela.core.machine import steady_memory
+from tesela.core.units import parse_duration_s
 from tesela.models.expert import Expert, ExpertHeader, Provenance, save_expert
 from tesela.models.output import Tensor, UnmixingNetwork, parent_matrix
 from tesela.models.unmixers import BritsArchitecture, EncoderArchitecture, EnsembleArchitecture, Unmixer
 from tesela.models.unmixing_header import SeriesScaling
 from tesela.patches.pixels import PixelTable
+from tesela.training.budget import epochs_within
 from tesela.training.shell import ProgressLine, TrainingFolder, today
 from tesela.training.unmixing.batches import TRAIN, VAL, PixelSource
 from tesela.training.unmixing.calibration import calibrate
 from tesela.training.unmixing.classic import fit_classic
-from tesela.training.unmixing.loop import NetworkTraining, digest
+from tesela.training.unmixing.loop import NetworkTraining, digest, epoch_seconds
 from tesela.training.unmixing.members import remove_members, train_members, weights_of_member
 from tesela.training.unmixing.settings import CLASSIC, UnmixingSettings
 
@@ -176,6 +178,13 @@ def _train_networks(
 ) -> tuple[Unmixer | EnsembleArchitecture, UnmixingNetwork, dict[str, object]]:
     """Train the networks of an ensemble one after the other, from the start or from the checkpoint in the folder."""
     plan, size = plan_network(source.table, settings), settings.ensemble_size
+    if settings.budget:
+
+        def seconds() -> float:
+            return epoch_seconds(plan, source, settings, parent_matrix(legend))
+
+        within = parse_duration_s(settings.budget) / size
+        settings = replace(settings, epochs=epochs_within(within, seconds, folder=folder), patience=0)
     state = (None if folder is None else folder.read()) or {"fits": [], "running": None}
     fits: list[dict[str, Any]] = state["fits"]
     line = ProgressLine(quiet=quiet)
