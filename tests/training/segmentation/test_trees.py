@@ -14,17 +14,10 @@ from tesela.core.errors import InputError
 from tesela.mapping.predict import predict_map
 from tesela.models.expert import load_expert, read_header
 from tesela.patches.table import PatchTable
-from tesela.training.segmentation.auto import pool_weights
 from tesela.training.segmentation.boosting import BoostingSettings, boost
 from tesela.training.segmentation.settings import SegmentationSettings
 from tesela.training.segmentation.train import train_segmentation
-from tesela.training.segmentation.validation import (
-    ValidationPixels,
-    bootstrap_difference,
-    choose_prior,
-    class_frequencies,
-    objective_of,
-)
+from tesela.training.segmentation.validation import class_frequencies
 
 TREES = SegmentationSettings(model="boosting", trees=30, pixels=4000, window_sides_px=(3, 7), seed=1)
 
@@ -58,15 +51,16 @@ def test_a_map_by_trees_has_no_seams(table: PatchTable, tmp_path: Path) -> None:
         assert (one.read(1)[:3, :5] == 0).all()  # nodata stays nodata
 
 
-def test_auto_tries_trees_a_network_and_both_and_keeps_one(table: PatchTable, tmp_path: Path) -> None:
+def test_auto_tries_trees_and_a_network_and_keeps_one(table: PatchTable, tmp_path: Path) -> None:
     settings = replace(QUICK, model="auto", epochs=3, trees=20, pixels=3000, window_sides_px=(3,))
     out = train_segmentation(table, tmp_path / "a.safetensors", settings=settings, quiet=True)
     tried = read_header(out).scores["tried"]
-    assert [row["model"] for row in tried] == ["boosting", "unet", "unet x boosting"]
+    assert {"boosting", "unet"} <= {row["model"] for row in tried}
     assert sum(row["chosen"] for row in tried) == 1
-    best = max((row["accuracy"] + row["macro_f1"]) / 2 for row in tried)
     chosen = next(row for row in tried if row["chosen"])
-    assert (chosen["accuracy"] + chosen["macro_f1"]) / 2 >= best - 0.004
+    assert chosen["less_than_chosen"] == [0.0, 0.0]
+    assert chosen["macro_f1"] > 0.95
+    assert all(row["less_than_chosen"][0] <= 0 for row in tried)  # none is measurably better
     assert load_expert(out).header.training["model"] == "auto"
     assert not list((tmp_path / ".training").glob("*.auto-*"))
 
@@ -74,7 +68,11 @@ def test_auto_tries_trees_a_network_and_both_and_keeps_one(table: PatchTable, tm
 def test_a_small_budget_leaves_the_network_out(table: PatchTable, tmp_path: Path) -> None:
     settings = replace(QUICK, model="auto", budget="10 s", trees=10, pixels=2000, window_sides_px=(3,))
     out = train_segmentation(table, tmp_path / "a.safetensors", settings=settings, quiet=True)
-    assert [row["model"] for row in read_header(out).scores["tried"]] == ["boosting"]
+    assert {row["model"] for row in read_header(out).scores["tried"]} <= {
+        "boosting",
+        "forest",
+        "boosting x forest",
+    }
 
 
 def test_the_epochs_of_a_network_are_fitted_to_the_budget(table: PatchTable, tmp_path: Path) -> None:
@@ -118,50 +116,6 @@ def test_boosting_stops_at_its_deadline() -> None:
         deadline=lambda: True,
     )
     assert len(made.feature) == 1
-
-
-def pixels_of(scores: list[list[float]], classes: list[int]) -> ValidationPixels:
-    patches = np.arange(len(classes)) // 10
-    return ValidationPixels(np.array(scores, np.float32), np.array(classes), patches)
-
-
-def test_the_prior_is_the_smallest_strength_that_serves_the_objective() -> None:
-    """Class b is a tenth of the pixels, and its score is short by ln(9) / 2 wherever it is right."""
-    gap = float(np.log(9) * 0.45)
-    scores = [[0.0, -4.0]] * 90 + [[0.0, -gap]] * 10
-    pixels = pixels_of(scores, [0] * 90 + [1] * 10)
-    frequencies = np.array([0.9, 0.1])
-    assert (
-        choose_prior(pixels, frequencies, objective="macro_f1") == 0.5
-    )  # 0.5 x ln(9) is the first that exceeds it
-    assert choose_prior(pixels_of([[0.0, -4.0]] * 100, [0] * 100), frequencies, objective="both") == 0.0
-
-
-def test_objectives_are_those_counted_by_hand() -> None:
-    counts = np.array([[8, 0], [1, 1]])
-    assert objective_of(counts, "accuracy") == 0.9
-    assert objective_of(counts, "macro_f1") == pytest.approx((16 / 17 + 2 / 3) / 2)
-    assert objective_of(counts, "both") == pytest.approx((0.9 + (16 / 17 + 2 / 3) / 2) / 2)
-
-
-def test_the_interval_of_a_model_against_itself_is_empty_and_a_better_one_lies_above_zero() -> None:
-    rng = np.random.default_rng(0)
-    right = np.stack([np.diag(rng.integers(5, 9, 2)) for _ in range(12)])
-    wrong = right[:, ::-1]
-    assert bootstrap_difference(right, right, objective="accuracy") == (0.0, 0.0)
-    assert bootstrap_difference(right, wrong, objective="accuracy")[0] == 1.0
-
-
-def test_a_useless_member_gets_no_weight() -> None:
-    rng = np.random.default_rng(0)
-    classes = rng.integers(0, 2, 4000)
-    good = np.log(np.where(classes[:, None] == np.arange(2), 0.8, 0.2)).astype(np.float32)
-    good[rng.random(4000) < 0.2] = good[rng.random(4000) < 0.2][0][::-1]
-    noise = np.log(rng.dirichlet((1, 1), 4000)).astype(np.float32)
-    patches = np.arange(4000) // 100
-    weights = pool_weights([ValidationPixels(item, classes, patches) for item in (good, noise)])
-    assert weights[0] >= 0.75
-    assert weights[1] == 0.0
 
 
 def test_trees_without_labels_are_refused(table: PatchTable, tmp_path: Path) -> None:

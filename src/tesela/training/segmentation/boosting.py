@@ -15,12 +15,14 @@ and a leaf the score :math:`\eta\, G_k / (H_k + \lambda)`. Maps run such trees w
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from tesela.models.segmentation.tree_vectors import NUMBERS, add_numbers
 
 BINS = 64
 """Values between which thresholds are looked for, by feature."""
@@ -109,22 +111,20 @@ def boost(
         if grown and deadline():
             break
         chosen = np.flatnonzero(rng.random(number) < settings.pixels)
-        gradient, curvature = _gradients(scores[chosen], target[chosen], weight[chosen])
-        part = np.ascontiguousarray(binned[:, chosen])
+        slopes = _gradients(scores, target, weight, chosen)
         place = np.zeros(len(chosen), np.int64)
         features, thresholds = np.zeros(settings.depth, np.int32), np.zeros(settings.depth, np.int16)
         for level in range(settings.depth):
             some = rng.choice(len(values), looked, replace=False)
-            gains, bins = _best_splits(part, place, gradient, curvature, some, 1 << level, settings.ridge)
+            gains, bins = _best_splits(binned, chosen, place, slopes, some, 1 << level, count, settings.ridge)
             winner = int(gains.argmax())
             feature = int(some[winner])
             features[level] = feature
             thresholds[level] = edges[feature][min(bins[winner], len(edges[feature]) - 1)]
             gain[feature] += max(0.0, float(gains[winner]))
-            place |= (part[feature] > bins[winner]).astype(np.int64) << level
-        leaf = _leaf_scores(place, gradient, curvature, 1 << settings.depth, settings.ridge) * np.float32(
-            settings.rate
-        )
+            place |= (binned[feature, chosen] > bins[winner]).astype(np.int64) << level
+        leaf = _leaf_scores(place, slopes, count, 1 << settings.depth, settings.ridge)
+        leaf *= np.float32(settings.rate)
         _add_leaves(values, features, thresholds, leaf, scores)
         grown.append((features, thresholds, leaf))
     return Boosted(
@@ -133,6 +133,18 @@ def boost(
         np.stack([item[2] for item in grown]),
         baseline,
         gain,
+    )
+
+
+def average_boosted(series: Sequence[Boosted]) -> Boosted:
+    """The mean of the scores of several series of trees, as one series."""
+    number = len(series)
+    return Boosted(
+        np.concatenate([item.feature for item in series]),
+        np.concatenate([item.threshold for item in series]),
+        np.concatenate([item.leaf / np.float32(number) for item in series]),
+        np.mean([item.baseline for item in series], axis=0, dtype=np.float32),
+        np.sum([item.gain for item in series], axis=0),
     )
 
 
@@ -145,59 +157,58 @@ def _bin(
     edges = [np.unique(np.quantile(row[some], share).astype(np.int16)) for row in values]
     binned = np.empty(values.shape, np.uint8)
     for position, (row, edge) in enumerate(zip(values, edges, strict=True)):
-        binned[position] = np.searchsorted(edge, row, side="left")
+        table = np.searchsorted(edge, np.arange(-32768, 32768, dtype=np.int16), side="left").astype(np.uint8)
+        binned[position] = table[row.view(np.uint16) ^ np.uint16(0x8000)]
     return edges, binned
 
 
 @numba.njit(cache=True, parallel=True, error_model="numpy")
-def _gradients(scores, target, weight):  # type: ignore[no-untyped-def]
-    number, count = scores.shape
-    gradient = np.empty((number, count), np.float32)
-    curvature = np.empty((number, count), np.float32)
-    for i in numba.prange(number):
+def _gradients(scores, target, weight, chosen):  # type: ignore[no-untyped-def]
+    """Gradients of all classes, then curvatures, (chosen pixels, numbers): a multiple of `NUMBERS`, the rest 0."""
+    count = scores.shape[1]
+    slopes = np.zeros((len(chosen), -(-2 * count // NUMBERS) * NUMBERS), np.float32)
+    for j in numba.prange(len(chosen)):
+        i = chosen[j]
         top = scores[i].max()
         total = np.float32(0)
         for k in range(count):
-            gradient[i, k] = np.exp(scores[i, k] - top)
-            total += gradient[i, k]
+            slopes[j, k] = np.exp(scores[i, k] - top)
+            total += slopes[j, k]
         for k in range(count):
-            p = gradient[i, k] / total
-            gradient[i, k] = weight[i] * ((np.float32(1) if k == target[i] else np.float32(0)) - p)
-            curvature[i, k] = weight[i] * max(p * (1 - p), np.float32(1e-6))
-    return gradient, curvature
+            p = slopes[j, k] / total
+            slopes[j, k] = weight[i] * ((np.float32(1) if k == target[i] else np.float32(0)) - p)
+            slopes[j, count + k] = weight[i] * max(p * (1 - p), np.float32(1e-6))
+    return slopes
 
 
 @numba.njit(cache=True, parallel=True, error_model="numpy")
-def _best_splits(binned, place, gradient, curvature, some, leaves, ridge):  # type: ignore[no-untyped-def]
+def _best_splits(binned, chosen, place, slopes, some, leaves, count, ridge):  # type: ignore[no-untyped-def]
     """For each of some features, the best gain over no split and the bin that reaches it."""
-    number, count = gradient.shape
+    number, width = slopes.shape
     gains = np.zeros(len(some))
     bins = np.zeros(len(some), np.int64)
     for item in numba.prange(len(some)):
         row = binned[some[item]]
-        cells = np.zeros((leaves, BINS, 2 * count), np.float32)
+        cells = np.zeros((leaves, BINS, width), np.float32)
+        to, source = cells.ctypes.data, slopes.ctypes.data
         for i in range(number):
-            cell = cells[place[i], row[i]]
-            for k in range(count):
-                cell[k] += gradient[i, k]
-                cell[count + k] += curvature[i, k]
+            cell = to + 4 * width * (place[i] * BINS + np.int64(row[chosen[i]]))
+            for first in range(0, width, NUMBERS):
+                add_numbers(cell + 4 * first, source + 4 * (i * width + first))
         score = np.zeros(BINS)
+        low, curve = np.empty(BINS), np.empty(BINS)  # sums up to and with each bin
         before = 0.0
-        whole, low = np.zeros(2 * count), np.zeros(2 * count)
         for one in range(leaves):
-            whole[:] = 0
-            for b in range(BINS):
-                for k in range(2 * count):
-                    whole[k] += cells[one, b, k]
             for k in range(count):
-                before += whole[k] * whole[k] / (whole[count + k] + ridge)
-            low[:] = 0
-            for b in range(BINS - 1):
-                for k in range(2 * count):
-                    low[k] += cells[one, b, k]
-                for k in range(count):
-                    rest, curve = whole[k] - low[k], max(whole[count + k] - low[count + k], 0.0)
-                    score[b] += low[k] * low[k] / (low[count + k] + ridge) + rest * rest / (curve + ridge)
+                whole, bend = 0.0, 0.0
+                for b in range(BINS):
+                    whole += cells[one, b, k]
+                    bend += cells[one, b, count + k]
+                    low[b], curve[b] = whole, bend
+                before += whole * whole / (bend + ridge)
+                for b in range(BINS):
+                    rest, other = whole - low[b], max(bend - curve[b], 0.0)
+                    score[b] += low[b] * low[b] / (curve[b] + ridge) + rest * rest / (other + ridge)
         at = np.argmax(score[: BINS - 1])
         gains[item] = score[at] - before
         bins[item] = at
@@ -205,14 +216,14 @@ def _best_splits(binned, place, gradient, curvature, some, leaves, ridge):  # ty
 
 
 @numba.njit(cache=True, error_model="numpy")
-def _leaf_scores(place, gradient, curvature, leaves, ridge):  # type: ignore[no-untyped-def]
-    number, count = gradient.shape
+def _leaf_scores(place, slopes, count, leaves, ridge):  # type: ignore[no-untyped-def]
+    number = len(place)
     sums = np.zeros((leaves, count))
     curves = np.zeros((leaves, count))
     for i in range(number):
         for k in range(count):
-            sums[place[i], k] += gradient[i, k]
-            curves[place[i], k] += curvature[i, k]
+            sums[place[i], k] += slopes[i, k]
+            curves[place[i], k] += slopes[i, count + k]
     return (sums / (curves + ridge)).astype(np.float32)
 
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from tesela.core.band_dates import STATIC
@@ -21,10 +22,11 @@ from tesela.models.segmentation.tree_network import ClassTrees
 from tesela.models.segmentation.window_features import compute_features
 from tesela.patches.dataset import PatchDataset, band_statistics
 from tesela.patches.table import PatchTable
-from tesela.training.segmentation.boosting import BoostingSettings, boost
+from tesela.training.segmentation.boosting import BoostingSettings, average_boosted, boost
 from tesela.training.segmentation.finish import adjust_expert, library_versions, scores_of
+from tesela.training.segmentation.imagery import training_imagery
 from tesela.training.segmentation.settings import SegmentationSettings
-from tesela.training.segmentation.validation import validate_model
+from tesela.training.segmentation.validation import ValidationPixels, validate_model
 from tesela.training.shell import today
 
 KEPT_FEATURES = 40
@@ -34,7 +36,11 @@ HIDDEN_DATES = 0.1
 """Share of the dates of a training patch that are hidden at random, as for `unet_dates`."""
 
 _FIRST_TREES = 60
+_SERIES = 2
+"""Series of boosted trees."""
 _FOREST_DEPTH = 16
+_FOREST_STEP = 10
+"""Trees of a forest that are grown between two looks at the clock."""
 _FOREST_LEAF = 5
 """Least pixels of a leaf of a forest."""
 
@@ -61,23 +67,37 @@ def train_trees(
     InputError
         If a split has no patches or no labels, or a band has no data.
     """
+    expert, pixels = train_unadjusted(table, settings=settings, bands=bands, fingerprints=fingerprints)
+    return adjust_expert(expert, table=table, settings=settings, pixels=pixels)
+
+
+def train_unadjusted(
+    table: PatchTable,
+    *,
+    settings: SegmentationSettings,
+    bands: Sequence[str] | None = None,
+    fingerprints: Mapping[str, str] | None = None,
+) -> tuple[Expert, ValidationPixels]:
+    """Trees as by `train_trees`, not adjusted by class frequencies, and their scores on the validation patches."""
+    deadline = _deadline(settings.budget)
     table.of_split("val")
     names = tuple(next(iter(table.scenes.values())).band_names if bands is None else bands)
     mean, std = band_statistics(table, "train", bands=names)
     spec = default_features(names, sides_px=settings.window_sides_px, texture=bool(settings.window_sides_px))
-    pixels = draw_pixels(
+    drawn = draw_pixels(
         table, "train", spec=spec, bands=names, mean=mean, std=std, pixels=settings.pixels, seed=settings.seed
     )
-    network = fit_trees(
+    spec, drawn = keep_features(drawn, spec, classes=len(table.legend), seed=settings.seed, deadline=deadline)
+    network = fit_chosen(
         settings.model,
-        pixels,
+        drawn,
         spec=spec,
         classes=len(table.legend),
         mean=mean,
         std=std,
         trees=settings.trees,
         seed=settings.seed,
-        deadline=_deadline(settings.budget),
+        deadline=deadline,
     )
     header = ExpertHeader(
         architecture=network.architecture,
@@ -87,6 +107,7 @@ def train_trees(
         std=tuple(float(item) for item in std),
         patch_size_px=table.size_px,
         pixel_size_m=next(iter(table.scenes.values())).pixel_size_m,
+        imagery=training_imagery(table, bands=names, mean=mean, std=std, seed=settings.seed),
         training=asdict(settings),
         provenance=Provenance(
             seed=settings.seed,
@@ -95,9 +116,9 @@ def train_trees(
             fingerprints=dict(fingerprints or {}),
         ),
     )
-    validation = validate_model(network, table, header.standardisation, seed=settings.seed)
-    header = replace(header, scores=scores_of(validation, codes=table.legend.codes))
-    return adjust_expert(Expert(header, network), table=table, settings=settings, pixels=validation)
+    pixels = validate_model(network, table, header.standardisation, seed=settings.seed)
+    header = replace(header, scores=scores_of(pixels, codes=table.legend.codes))
+    return Expert(header, network), pixels
 
 
 def _deadline(budget: str) -> Callable[[], bool]:
@@ -185,7 +206,24 @@ def crop_features(
     return features[:, margin : features.shape[1] - margin, margin : features.shape[2] - margin]
 
 
-def fit_trees(
+def keep_features(
+    pixels: TreePixels,
+    spec: FeatureSpec,
+    *,
+    classes: int,
+    seed: int,
+    deadline: Callable[[], bool] = lambda: False,
+) -> tuple[FeatureSpec, TreePixels]:
+    """The `KEPT_FEATURES` that gain most in a first boosting on all features, and the pixels with these only."""
+    if len(spec.features) <= KEPT_FEATURES:
+        return spec, pixels
+    settings = BoostingSettings(trees=_FIRST_TREES, seed=seed, features=0.3)
+    gain = boost(pixels.values, pixels.classes, count=classes, settings=settings, deadline=deadline).gain
+    kept = np.sort(np.argsort(-gain, kind="stable")[:KEPT_FEATURES])
+    return spec.select(kept.tolist()), TreePixels(np.ascontiguousarray(pixels.values[kept]), pixels.classes)
+
+
+def fit_chosen(
     form: str,
     pixels: TreePixels,
     *,
@@ -198,24 +236,26 @@ def fit_trees(
     deadline: Callable[[], bool] = lambda: False,
 ) -> ClassTrees:
     """
-    Fit trees on drawn pixels, first on all features, then on the `KEPT_FEATURES` that gained most.
+    Fit trees on all features of drawn pixels.
 
     Parameters
     ----------
     form : {"boosting", "forest"}
+    spec : FeatureSpec
+        What the features are.
+    mean, std : (bands,) array of float64
+        Standardisation of the bands.
     deadline : callable
-        True when no more boosted trees must be grown.
+        True when no more trees must be grown.
     """
-    fit = _fit_boosting if form == "boosting" else _fit_forest
-    importance = fit(pixels, spec, classes, min(trees, _FIRST_TREES), seed, deadline)[2]
-    kept = np.sort(np.argsort(-importance, kind="stable")[:KEPT_FEATURES])
-    chosen = TreePixels(pixels.values[kept], pixels.classes)
-    small = spec.select([int(item) for item in kept])
-    architecture, arrays, _ = fit(chosen, small, classes, trees, seed, deadline)
+    if form == "boosting":
+        architecture, arrays = _fit_boosting(pixels, spec, classes, trees, seed, deadline)
+    else:
+        architecture, arrays = _fit_forest(pixels, spec, classes, trees, seed, deadline)
     return ClassTrees(architecture).fill({**arrays, "mean": mean, "std": std})
 
 
-_Fit = tuple[ClassTreesArchitecture, Mapping[str, NDArray[Any]], NDArray[np.float64]]
+_Fit = tuple[ClassTreesArchitecture, Mapping[str, NDArray[Any]]]
 
 
 def _fit_boosting(
@@ -226,26 +266,31 @@ def _fit_boosting(
     seed: int,
     deadline: Callable[[], bool],
 ) -> _Fit:
-    settings = BoostingSettings(
-        trees=trees, seed=seed, features=0.3 if len(spec.features) > KEPT_FEATURES else 0.5
-    )
-    made = boost(
-        pixels.values,
-        pixels.classes,
-        count=classes,
-        settings=settings,
-        deadline=deadline,
+    """Several series of trees, whose scores are averaged: less noise than one series of as many trees."""
+    series = min(_SERIES, trees)
+    made = average_boosted(
+        [
+            boost(
+                pixels.values,
+                pixels.classes,
+                count=classes,
+                settings=BoostingSettings(
+                    trees=trees // series + (number < trees % series), seed=seed + 1000 * number, features=0.4
+                ),
+                deadline=deadline,
+            )
+            for number in range(series)
+        ]
     )
     architecture = ClassTreesArchitecture(
-        spec.bands, classes, "boosting", len(made.feature), settings.depth, 0, spec
+        spec.bands, classes, "boosting", len(made.feature), BoostingSettings.depth, 0, spec
     )
-    arrays: dict[str, NDArray[Any]] = {
+    return architecture, {
         "feature": made.feature,
         "threshold": made.threshold,
         "leaf": made.leaf,
         "baseline": made.baseline,
     }
-    return architecture, arrays, made.gain
 
 
 def _fit_forest(
@@ -258,14 +303,19 @@ def _fit_forest(
 ) -> _Fit:
     from sklearn.ensemble import ExtraTreesClassifier
 
+    values = pixels.values.T.astype(np.float32)
     forest = ExtraTreesClassifier(
-        trees,
+        0,
         min_samples_leaf=_FOREST_LEAF,
         max_depth=_FOREST_DEPTH,
         max_features=0.3,
-        n_jobs=-1,
+        n_jobs=torch.get_num_threads(),
         random_state=seed,
-    ).fit(pixels.values.T.astype(np.float32), pixels.classes)
+        warm_start=True,
+    )
+    while forest.n_estimators < trees and (not forest.n_estimators or not deadline()):
+        forest.set_params(n_estimators=min(trees, forest.n_estimators + _FOREST_STEP))
+        forest.fit(values, pixels.classes)
     arrays = forest_arrays(forest, classes=classes)
     architecture = ClassTreesArchitecture(
         spec.bands,
@@ -276,7 +326,7 @@ def _fit_forest(
         len(arrays["feature"]),
         spec,
     )
-    return architecture, arrays, np.asarray(forest.feature_importances_)
+    return architecture, arrays
 
 
 def forest_arrays(forest: Any, *, classes: int) -> dict[str, NDArray[Any]]:

@@ -1,0 +1,89 @@
+"""The weights with which models for class maps are joined, fitted on the validation patches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tesela.training.segmentation.validation import ValidationPixels
+
+SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
+"""Factors of the joined scores that are tried: below 1 the probabilities move towards each other."""
+
+_STEPS = 10
+"""Weights are multiples of one tenth."""
+
+_MOST_PIXELS = 30_000
+
+
+def fit_pool(members: Sequence[ValidationPixels], *, most_pixels: int = _MOST_PIXELS) -> tuple[float, ...]:
+    """
+    Weights of the members' logarithms of probability.
+
+    Of all weights that sum to 1, in tenths, those nearest to equal ones are taken whose cross-entropy is not
+    measurably above the least: by more than one standard error of the difference over the blocks of the validation
+    patches. Few areas so leave the weights equal, and a useless member gets none. Then all are scaled, by one of
+    `SCALES`, to the least cross-entropy.
+
+    Parameters
+    ----------
+    members : sequence of ValidationPixels
+        Scores of the same pixels.
+    most_pixels : int
+        Pixels, drawn at random, that are looked at.
+
+    Returns
+    -------
+    tuple of float
+        One weight for each member.
+    """
+    first = members[0]
+    some = np.random.default_rng(0).permutation(len(first.classes))[:most_pixels]
+    scores = [item.scores[some] for item in members]
+    classes = first.classes[some]
+    blocks, block = np.unique(first.block[some], return_inverse=True)
+    weights = list(_simplex(len(members), _STEPS))
+    losses = np.empty((len(weights), len(SCALES), len(blocks)))
+    for w, weight in enumerate(weights):
+        joined: NDArray[np.float32] = np.zeros_like(scores[0])
+        for part, item in zip(scores, weight, strict=True):
+            joined += np.float32(item) * part
+        for s, scale in enumerate(SCALES):
+            losses[w, s] = np.bincount(block, _cross_entropy(np.float32(scale) * joined, classes))
+    losses /= len(classes)
+    own_scale = losses.sum(2).argmin(1)
+    by_block = losses[np.arange(len(weights)), own_scale]
+    best = int(by_block.sum(1).argmin())
+    behind = by_block - by_block[best]
+    error = behind.std(1) * np.sqrt(len(blocks))  # of a sum over the blocks
+    good = [k for k in range(len(weights)) if behind[k].sum() <= error[k] + 1e-12]
+    equal = 1 / len(members)
+    chosen = min(good, key=lambda k: (sum((item - equal) ** 2 for item in weights[k]), by_block[k].sum()))
+    return tuple(round(SCALES[own_scale[chosen]] * item, 4) for item in weights[chosen])
+
+
+def _simplex(members: int, steps: int) -> list[tuple[float, ...]]:
+    """All weights of so many members that are multiples of 1 / `steps` and sum to 1."""
+    if members == 1:
+        return [(steps / _STEPS,)]
+    return [
+        (first / _STEPS, *rest) for first in range(steps + 1) for rest in _simplex(members - 1, steps - first)
+    ]
+
+
+def _cross_entropy(scores: NDArray[np.float32], classes: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Cross-entropy of each pixel, (pixels,)."""
+    top = scores.max(1)
+    norm = np.log(np.exp(scores - top[:, None]).sum(1)) + top
+    return np.asarray(norm - scores[np.arange(len(scores)), classes], np.float64)
+
+
+def pool_scores(members: Sequence[ValidationPixels], weights: Sequence[float]) -> NDArray[np.float32]:
+    """Logarithms of the joined class probabilities, (pixels, classes)."""
+    total = np.zeros_like(members[0].scores)
+    for item, weight in zip(members, weights, strict=True):
+        total += np.float32(weight) * item.scores
+    top = total.max(1, keepdims=True)
+    return np.asarray(total - top - np.log(np.exp(total - top).sum(1, keepdims=True)), np.float32)

@@ -1,0 +1,97 @@
+"""What is chosen on the validation patches: adjustments by class frequencies, weights of members, models."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tesela.training.segmentation.pool import fit_pool, pool_scores
+from tesela.training.segmentation.validation import (
+    USUAL_PRIOR,
+    ValidationPixels,
+    choose_prior,
+    difference_interval,
+    objective_of,
+)
+
+
+def pixels_of(scores: NDArray[np.floating], classes: NDArray[np.integer], *, each: int) -> ValidationPixels:
+    """Pixels in blocks of `each`."""
+    block = np.arange(len(classes)) // each
+    return ValidationPixels(np.asarray(scores, np.float32), np.asarray(classes), block, block)
+
+
+def rare_class(blocks: int, gap: float) -> ValidationPixels:
+    """Blocks of 90 pixels of class a and 10 of class b, whose score is short by `gap` wherever b is right."""
+    scores = np.tile(np.array([[0.0, -4.0]] * 90 + [[0.0, -gap]] * 10), (blocks, 1))
+    return pixels_of(scores, np.tile([0] * 90 + [1] * 10, blocks), each=100)
+
+
+def test_the_prior_is_the_nearest_to_the_usual_that_brings_the_rare_class_back() -> None:
+    """Strengths from 0.7 on exceed 0.65 ln(9); all blocks say so, so 0.2 and 0.5 are measurably worse."""
+    pixels = rare_class(12, float(np.log(9) * 0.65))
+    assert choose_prior(pixels, np.array([0.9, 0.1]), objective="macro_f1") == 0.7
+    assert choose_prior(pixels, np.array([0.9, 0.1]), objective="accuracy") == 0.7
+
+
+def test_the_prior_is_the_usual_one_where_the_patches_do_not_say() -> None:
+    pixels = pixels_of(np.array([[0.0, -9.0]] * 100), np.zeros(100, int), each=10)
+    for objective, usual in USUAL_PRIOR.items():
+        assert choose_prior(pixels, np.array([0.9, 0.1]), objective=objective) == usual
+
+
+def test_objectives_are_those_counted_by_hand() -> None:
+    counts = np.array([[8, 0], [1, 1]])
+    macro = (16 / 17 + 2 / 3) / 2
+    assert objective_of(counts, "accuracy") == 0.9
+    assert objective_of(counts, "macro_f1") == pytest.approx(macro)
+    assert objective_of(np.stack([counts, counts]), "both") == pytest.approx([(0.9 + macro) / 2] * 2)
+    assert (
+        objective_of(np.array([[5, 0], [0, 0]]), "macro_f1") == 1
+    )  # a class that no label holds does not count
+
+
+def test_the_interval_of_a_model_against_itself_is_empty_and_a_better_one_lies_above_zero() -> None:
+    rng = np.random.default_rng(0)
+    right = np.stack([np.diag(rng.integers(5, 9, 2)) for _ in range(12)])
+    wrong = right[:, ::-1]
+    assert difference_interval(right, right, objective="accuracy") == (0.0, 0.0)
+    assert difference_interval(right, wrong, objective="accuracy")[0] == 1.0
+
+
+def log_shares(classes: NDArray[np.int64], right: NDArray[np.bool_], share: float) -> NDArray[np.float64]:
+    """Scores that give `share` to the class, or to the other one where they are not right."""
+    named = np.where(right, classes, 1 - classes)
+    return np.log(np.where(named[:, None] == np.arange(2), share, 1 - share))
+
+
+def test_a_useless_member_gets_no_weight() -> None:
+    rng = np.random.default_rng(0)
+    classes = rng.integers(0, 2, 8000)
+    good = log_shares(classes, rng.random(8000) < 0.9, 0.9)
+    noise = np.log(rng.dirichlet((1, 1), 8000))
+    weights = fit_pool([pixels_of(item, classes, each=100) for item in (good, noise)])
+    assert weights[0] >= 0.75
+    assert weights[1] <= 0.1 * weights[0]
+
+
+def test_members_of_equal_worth_share_the_weight_and_independent_ones_count_more_than_one() -> None:
+    rng = np.random.default_rng(1)
+    classes = rng.integers(0, 2, 8000)
+    members = [
+        pixels_of(log_shares(classes, rng.random(8000) < 0.8, 0.8), classes, each=100) for _ in range(2)
+    ]
+    weights = fit_pool(members)
+    assert weights[0] == weights[1]
+    assert sum(weights) == 2.0  # two independent witnesses: the sum of their logarithms, not the mean
+    joined = pool_scores(members, weights)
+    np.testing.assert_allclose(np.exp(joined).sum(1), 1, rtol=1e-5)
+
+
+def test_few_blocks_leave_the_weights_equal() -> None:
+    rng = np.random.default_rng(2)
+    classes = rng.integers(0, 2, 300)
+    near = log_shares(classes, rng.random(300) < 0.8, 0.8), log_shares(classes, rng.random(300) < 0.78, 0.8)
+    weights = fit_pool([pixels_of(item, classes, each=100) for item in near])
+    assert weights[0] == weights[1]
