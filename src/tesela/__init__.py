@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tesela.assessment.assessment import assess as assess
     from tesela.assessment.report import write_report as write_report
     from tesela.chains.run import run_recipe as run_recipe
+    from tesela.chains.transfer import adapt_expert as adapt_expert
     from tesela.core.crosswalk import Crosswalk as Crosswalk
     from tesela.core.errors import ExpertError as ExpertError
     from tesela.core.errors import GridError as GridError
@@ -77,6 +78,7 @@ _HOME = {
     "SegmentationSettings": "tesela.training.segmentation.settings",
     "TeselaError": "tesela.core.errors",
     "UnmixingSettings": "tesela.training.unmixing.settings",
+    "adapt_expert": "tesela.chains.transfer",
     "assess": "tesela.assessment.assessment",
     "convert_map": "tesela.io.maps",
     "find_catalogue": "tesela.sources.providers",

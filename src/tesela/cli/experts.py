@@ -22,6 +22,7 @@ from tesela.cli.output import (
 
 if TYPE_CHECKING:
     from tesela.assessment.abundance.endmembers import EndmemberFiles
+    from tesela.chains.transfer import Transfer
     from tesela.mapping.abundance.unmix import Unmixing
     from tesela.mapping.cascade_map import CascadePrediction
     from tesela.mapping.predict import Prediction
@@ -79,6 +80,19 @@ def predict(
         float | None,
         typer.Option(help="Strength of the adjustment by class frequencies; default: that of the training."),
     ] = None,
+    transfer: Annotated[
+        str,
+        typer.Option(
+            help="Adapt the expert to a scene of another region, without labels: none, auto, shift, scene or "
+            "self_training."
+        ),
+    ] = "none",
+    adapted: Annotated[
+        str | None, typer.Option(help="File (.safetensors) for the expert that --transfer has adapted.")
+    ] = None,
+    any_scene: Annotated[
+        bool, typer.Option("--any-scene", help="Map also a scene of another scale or unit than the training.")
+    ] = False,
     missing_dates: Annotated[
         str,
         typer.Option(help="error, or gap: map a scene that lacks dates of the expert, with gaps there."),
@@ -120,13 +134,14 @@ def predict(
     """
     from pathlib import Path
 
+    from tesela.chains.transfer import adapt_expert
     from tesela.core.errors import RecipeError
     from tesela.io.scenes import open_scene
     from tesela.mapping.cascade import read_cascade
     from tesela.mapping.cascade_map import predict_cascade
     from tesela.mapping.cascade_runner import CascadeRules
     from tesela.mapping.predict import predict_map
-    from tesela.models.expert import load_expert
+    from tesela.models.expert import load_expert, save_expert
 
     opened = open_scene(
         scene,
@@ -145,6 +160,7 @@ def predict(
             "--probabilities": probabilities,
             "--cluster": cluster,
             "--prior": prior is not None,
+            "--transfer": transfer != "none",
         }
         if any(given.values()):
             names = ", ".join(name for name, value in given.items() if value)
@@ -163,13 +179,24 @@ def predict(
                 confidence=confidence,
                 missing_dates=missing_dates,
                 levels=levels,
+                any_scene=any_scene,
                 progress=progress,
             )
         _show_cascade(cascaded, quiet=quiet, as_json=as_json)
         return
+    if adapted is not None and transfer == "none":
+        raise RecipeError(
+            "--adapted writes the adapted expert: also give --transfer, such as --transfer auto."
+        )
+    loaded, steps = load_expert(expert), None
+    if transfer != "none":
+        steps = adapt_expert(loaded, opened, method=transfer, any_scene=any_scene)
+        loaded = steps.expert
+        if adapted is not None:
+            save_expert(adapted, loaded)
     with progress_bar("mapping", quiet=quiet or as_json) as progress:
         prediction = predict_map(
-            load_expert(expert),
+            loaded,
             opened,
             out,
             window_px=window,
@@ -180,6 +207,7 @@ def predict(
             blend=blend,
             missing_dates=missing_dates,
             prior=prior,
+            any_scene=any_scene,
             memory=memory,
             confidence=confidence,
             entropy=entropy,
@@ -187,10 +215,10 @@ def predict(
             cluster=cluster,
             progress=progress,
         )
-    _show_prediction(prediction, quiet=quiet, as_json=as_json)
+    _show_prediction(prediction, steps, quiet=quiet, as_json=as_json)
 
 
-def _show_prediction(prediction: Prediction, *, quiet: bool, as_json: bool) -> None:
+def _show_prediction(prediction: Prediction, steps: Transfer | None, *, quiet: bool, as_json: bool) -> None:
     if as_json:
         print_json(
             {
@@ -204,9 +232,13 @@ def _show_prediction(prediction: Prediction, *, quiet: bool, as_json: bool) -> N
                 "pixels": prediction.pixels,
                 "seconds": round(prediction.seconds, 2),
                 "resumed_parts": prediction.resumed,
+                "distance": None if prediction.distance is None else prediction.distance.to_dict(),
+                **({} if steps is None else {"transfer": steps.to_dict()}),
             }
         )
         return
+    if not quiet and steps is not None:
+        print(f"adapted  {steps.summary}")
     if not quiet:
         kept = f", {prediction.resumed} parts kept from an earlier run" if prediction.resumed else ""
         windows = counted(prediction.windows, "window")

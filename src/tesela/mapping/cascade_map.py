@@ -39,6 +39,7 @@ from tesela.mapping.predict import (
     stride_px,
 )
 from tesela.mapping.reading import Scaler, StripReader, prefetch, read_trial
+from tesela.mapping.scene_distance import check_imagery
 from tesela.mapping.shared_backbone import SharedBackboneEngine, can_carry, shared_stages
 from tesela.mapping.window_cover import WindowSizes, guess_costs, usual_costs
 from tesela.mapping.windows import Footprint, Strip, WindowPlan, make_strips
@@ -78,6 +79,7 @@ def predict_cascade(
     confidence: str | Path | None = None,
     missing_dates: str = "error",
     levels: bool = False,
+    any_scene: bool = False,
     progress: Progress | None = None,
 ) -> CascadePrediction:
     """
@@ -93,7 +95,7 @@ def predict_cascade(
     ----------
     cascade : Cascade
         See `tesela.mapping.cascade.read_cascade`.
-    window_px, overlap_px, engine, precision, memory
+    window_px, overlap_px, engine, precision, memory, any_scene
         As for `tesela.mapping.predict.predict_map`.
     rules : CascadeRules, optional
         Hard gates, or probabilities multiplied down the tree; treatment of isolated pixels.
@@ -118,6 +120,7 @@ def predict_cascade(
     check_outputs([out, confidence], inputs=[band.path for band in scene.bands])
     for member in cascade.members:
         check_pixel_size(member.expert, scene)
+    check_imagery(cascade.members[0].expert.header, scene, any_scene=any_scene)
     stride = math.lcm(*(stride_px(member.expert.network) for member in cascade.members))
     shape = (int(scene.grid.shape[0]), int(scene.grid.shape[1]))
     margin = max(overlap_px // 2, *(margin_px(member.expert.network) for member in cascade.members))

@@ -28,6 +28,7 @@ from tesela.mapping.engines import Engine, make_engine
 from tesela.mapping.missing_dates import select_bands
 from tesela.mapping.pipeline import Layers, MapJob, run_strips
 from tesela.mapping.reading import read_trial
+from tesela.mapping.scene_distance import SceneDistance, check_imagery
 from tesela.mapping.windows import Footprint, Strip, WindowPlan, make_strips
 from tesela.models.expert import Expert, with_prior
 
@@ -55,6 +56,8 @@ class Prediction:
     """Measurements behind the choice of the engine; empty where none were made."""
     mapping_seconds: float = 0.0
     """Seconds after the engine was chosen."""
+    distance: SceneDistance | None = None
+    """How far the scene lies from the training imagery; None where the expert does not describe it."""
 
 
 def predict_map(
@@ -70,6 +73,7 @@ def predict_map(
     blend: str = "none",
     prior: float | None = None,
     missing_dates: str = "error",
+    any_scene: bool = False,
     memory: str | int = "512 MiB",
     confidence: str | Path | None = None,
     entropy: str | Path | None = None,
@@ -101,6 +105,8 @@ def predict_map(
         more and is no better, see `docs/mapping.md`.
     prior : float, optional
         Strength of the logit adjustment by class frequencies, 0 for none; default: that of the training.
+    any_scene : bool
+        Map also a scene whose imagery cannot be of the same kind as that of the training.
     missing_dates : {"error", "gap"}
         Whether the scene may lack dates of the expert, which are gaps then; see `tesela.mapping.missing_dates`.
     memory : str or int
@@ -118,7 +124,8 @@ def predict_map(
     Raises
     ------
     InputError
-        If the scene lacks a band, cannot be read or has no data at all, or the output cannot be written.
+        If the scene lacks a band, has another scale than the training, cannot be read or has no data at all, or the
+        output cannot be written.
     GridError
         If the scene's pixels are more than 1.5 times larger or smaller than those of the training.
     RecipeError
@@ -142,6 +149,7 @@ def predict_map(
     scene = select_bands(scene, [header.standardisation], missing_dates=missing_dates)
     check_outputs([out, confidence, entropy, probabilities], inputs=[band.path for band in scene.bands])
     check_pixel_size(expert, scene)
+    distance = check_imagery(header, scene, any_scene=any_scene)
     plan = plan_windows(expert, scene, window_px=window_px, overlap_px=overlap_px, square=tta != "none")
     augmentation = TestTimeAugmentation(flips=tta == "d4")
     if blend == "hann":
@@ -189,6 +197,7 @@ def predict_map(
         resumed=sum(map(len, panels)) - sum(map(len, waiting)),
         trial=trial,
         mapping_seconds=time.perf_counter() - chosen_at,
+        distance=distance,
     )
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tesela.core.errors import ExpertError, join_words, unknown_name
 from tesela.core.legend import Legend
 from tesela.core.standardisation import Standardisation
+from tesela.core.training_imagery import TrainingImagery
 from tesela.models.architecture import Architecture
 from tesela.models.segmentation.networks import OTHER_MODELS, SEGMENTATION_NETWORKS
 from tesela.models.unmixers import UNMIXERS
@@ -59,6 +60,8 @@ class ExpertHeader:
     """Share of each class among the training pixels; empty in older files."""
     prior: float = 0.0
     """Strength of the logit adjustment that the weights contain: score k is lower by prior x ln(frequency k)."""
+    imagery: TrainingImagery | None = None
+    """What the bands of the training pixels look like; None in older files."""
     training: Mapping[str, object] = field(default_factory=dict)
     """Settings of the training recipe."""
     scores: Mapping[str, object] = field(default_factory=dict)
@@ -117,6 +120,7 @@ class ExpertHeader:
             **({} if self.series is None else {"series": self.series.to_dict()}),
             **({"variance": [[one.own, one.mixed] for one in self.variance]} if self.variance else {}),
             **({"frequencies": list(self.frequencies), "prior": self.prior} if self.frequencies else {}),
+            **({} if self.imagery is None else {"imagery": self.imagery.to_dict()}),
             "training": dict(self.training),
             "scores": dict(self.scores),
             "provenance": {
@@ -160,6 +164,7 @@ class ExpertHeader:
                 variance=read_variances(document.get("variance", document.get("doubt", []))),
                 frequencies=tuple(float(str(item)) for item in _list(document.get("frequencies", []))),
                 prior=float(str(document.get("prior", 0.0))),
+                imagery=TrainingImagery.from_dict(_table(document["imagery"])) if "imagery" in document else None,
                 training=_table(document["training"]),
                 scores=_table(document["scores"]),
                 provenance=Provenance(
@@ -218,6 +223,8 @@ def _problems(header: ExpertHeader) -> Iterator[str]:
         yield f"frequencies are {list(header.frequencies)}; one from 0 to 1 for each class was needed"
     if not -10 <= header.prior <= 10:
         yield f"prior is {header.prior}; a number from -10 to 10 was needed"
+    if header.imagery is not None:
+        yield from header.imagery.problems(count)
     if header.series is not None:
         yield from header.series.problems(len(header.legend))
 

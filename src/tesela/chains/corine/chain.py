@@ -21,6 +21,7 @@ from tesela.chains.targets import AREAS, Target, Training, evaluated_split
 from tesela.core.legend import Legend
 from tesela.io.manifest import write_text
 from tesela.io.maps import ClassMap, open_map
+from tesela.mapping.scene_distance import check_imagery
 from tesela.models.expert import read_header
 from tesela.patches.table import PatchTable, read_patches
 from tesela.recipes.sections import SceneSection, legend_file
@@ -72,7 +73,8 @@ class CorineChain(SceneChain[CorineRecipe]):
 
     def map(self) -> Sequence[Path]:
         """Map each scene with the expert."""
-        from tesela.mapping.predict import predict_map  # loads torch, seconds
+        from tesela.chains.transfer import adapt_expert  # loads torch, seconds
+        from tesela.mapping.predict import predict_map
         from tesela.models.expert import load_expert
 
         settings = self.recipe.mapping
@@ -80,9 +82,19 @@ class CorineChain(SceneChain[CorineRecipe]):
         files = []
         for section in self.sections(("map", "both")):
             out, rasters = self.map_file(section), self._rasters(section)
+            scene, adapted = self.open_scene(section), expert
+            if section.use == "map" and settings.transfer != "none":
+                made = adapt_expert(
+                    expert,
+                    scene,
+                    method=settings.transfer,
+                    seed=self.recipe.seed,
+                    any_scene=settings.any_scene,
+                )
+                adapted = made.expert
             predict_map(
-                expert,
-                self.open_scene(section),
+                adapted,
+                scene,
                 out,
                 window_px=settings.window_px,
                 overlap_px=settings.overlap_px,
@@ -90,6 +102,7 @@ class CorineChain(SceneChain[CorineRecipe]):
                 precision=settings.precision,
                 tta=settings.tta,
                 blend=settings.blend,
+                any_scene=settings.any_scene,
                 memory=settings.memory,
                 cluster=settings.cluster,
                 missing_dates=settings.missing_dates,
@@ -145,9 +158,13 @@ class CorineChain(SceneChain[CorineRecipe]):
         """Where a map comes from, for its report."""
         recipe, scene, expert = self.recipe, self.open_scene(section), read_header(self.expert_file)
         whole = self._whole_map(section)
+        distance = check_imagery(expert, scene, any_scene=True, advise=False)
+        adapted = section.use == "map" and recipe.mapping.transfer != "none"
         return {
             "Scene": f"{scene.name} {scene.date}".strip() + f", {len(scene.bands)} bands, {scene.grid.crs}",
             "Network": f"{expert.architecture.summary}, {len(expert.bands)} bands",
+            **({} if distance is None else {"Imagery": distance.summary}),
+            **({"Transfer": recipe.mapping.transfer} if adapted else {}),
             "Legend": expert.legend.address,
             "Reference": self.reference_file(self.targets[0], section).name,
             "Evaluated on": "the whole map" if whole else f"{AREAS[evaluated_split(table)]} only",

@@ -134,6 +134,7 @@ class LulucfChain(SceneChain[LulucfRecipe]):
                     confidence=confidence,
                     missing_dates=settings.missing_dates,
                     levels=settings.levels,
+                    any_scene=settings.any_scene,
                 )
                 files += [out, *([] if confidence is None else [confidence])]
                 files += [Path(level.path) for level in prediction.levels]

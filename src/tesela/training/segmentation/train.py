@@ -31,6 +31,7 @@ from tesela.training.segmentation.data import (
     take_to_memory,
 )
 from tesela.training.segmentation.finish import adjust_expert, library_versions, score_table
+from tesela.training.segmentation.imagery import training_imagery
 from tesela.training.segmentation.losses import class_weights, patch_weights
 from tesela.training.segmentation.settings import SegmentationSettings
 from tesela.training.segmentation.task import SegmentationTask
@@ -116,6 +117,7 @@ def train_segmentation(
         std=tuple(float(item) for item in std),
         patch_size_px=table.size_px,
         pixel_size_m=next(iter(table.scenes.values())).pixel_size_m,
+        imagery=training_imagery(table, bands=train.bands, mean=mean, std=std, seed=chosen.seed),
         provenance=Provenance(fingerprints=dict(fingerprints or {})),
     )
     return fit_expert(

@@ -1,0 +1,109 @@
+"""Transfer: an expert of one region, adapted to a scene of another without labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from tesela.core.errors import ExpertError, RecipeError, unknown_name
+from tesela.core.scene import Scene
+from tesela.mapping.alignment import ALIGNMENTS, align, with_alignment
+from tesela.mapping.scene_distance import (
+    SceneDistance,
+    check_imagery,
+    measure_distance,
+    sample_pixels,
+    sample_windows,
+)
+from tesela.models.expert import Expert
+from tesela.training.segmentation.transfer import can_self_train, self_train
+
+METHODS = ("auto", *ALIGNMENTS, "self_training")
+"""See docs/transfer.md."""
+
+LEAST_GAP = 1.0
+"""Trees are trained further where the log likelihood of a pixel, after the alignment, stays this far below that of the
+training pixels. In nearer scenes self-training costs a point of accuracy or two."""
+
+_SIDE_PX = 96
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """An adapted expert, and what was done."""
+
+    expert: Expert
+    alignment: str
+    """One of `tesela.mapping.alignment.ALIGNMENTS`."""
+    self_trained: bool
+    before: SceneDistance
+    after: SceneDistance
+
+    @property
+    def summary(self) -> str:
+        """One line for people."""
+        steps = {
+            "none": "bands as they are",
+            "shift": "bands shifted",
+            "scene": "bands standardised by the scene",
+        }
+        trained = ", trees trained further on the scene" if self.self_trained else ""
+        return (
+            f"{steps[self.alignment]}{trained}; {self.before.far:.0%} of the pixels unlike the training before, "
+            f"{self.after.far:.0%} after"
+        )
+
+    def to_dict(self) -> dict[str, object]:
+        """What was done, for JSON."""
+        return {
+            "alignment": self.alignment,
+            "self_trained": self.self_trained,
+            "unlike_training_before": round(self.before.far, 4),
+            "unlike_training_after": round(self.after.far, 4),
+        }
+
+
+def adapt_expert(
+    expert: Expert, scene: Scene, *, method: str = "auto", seed: int = 0, any_scene: bool = False
+) -> Transfer:
+    """
+    Adapt an expert to a scene without labels.
+
+    Parameters
+    ----------
+    method : {"auto", "none", "shift", "scene", "self_training"}
+        "shift" and "scene" change the standardisation only, see `tesela.mapping.alignment`; "self_training" shifts the
+        bands where that brings them nearer, and trains trees further. "auto" takes the alignment that makes the scene
+        most likely under the mixture of the training pixels, and trains trees further where the scene stays further
+        away than `LEAST_GAP`.
+    any_scene : bool
+        Go on where the imagery cannot be of the same kind; see `tesela.mapping.scene_distance.check_imagery`.
+
+    Raises
+    ------
+    ExpertError
+        If the expert does not describe its training imagery, or self-training is asked of a network.
+    InputError
+        If the imagery of the scene cannot be of the same kind, or has no data.
+    """
+    if method not in METHODS:
+        raise RecipeError(unknown_name("transfer method", method, METHODS))
+    header = expert.header
+    before = check_imagery(header, scene, any_scene=any_scene, advise=False)
+    imagery = header.imagery
+    if imagery is None or before is None:
+        raise ExpertError(
+            "This expert does not describe its training imagery, or the scene has no data: it cannot be adapted. Train "
+            "the expert again, or leave out --transfer."
+        )
+    chosen = scene.select(header.bands)
+    pixels = sample_pixels(chosen)
+    alignment = align(header, pixels, method=method if method in ALIGNMENTS else "auto")
+    adapted = Expert(with_alignment(header, alignment), expert.network)
+    gap = imagery.likelihood - alignment.likelihoods[alignment.method]
+    further = method == "self_training" or (method == "auto" and gap > LEAST_GAP and can_self_train(expert))
+    if further:
+        margin = int(getattr(expert.network, "margin_px", 0))
+        adapted = self_train(adapted, sample_windows(chosen, side_px=_SIDE_PX + 2 * margin), seed=seed)
+    training = {**header.training, "transfer": {"method": method, "alignment": alignment.method}}
+    adapted = Expert(replace(adapted.header, training=training), adapted.network)
+    return Transfer(adapted, alignment.method, further, before, measure_distance(adapted.header, pixels))
