@@ -51,8 +51,7 @@ def select_bands(scene: Scene, networks: Sequence[Standardisation], *, missing_d
                     f"other bands. A date is whole or missing: add the band, or leave the date out."
                 )
         missing += [name for bands in whole for name in bands]
-    if set(lacking) - set(missing):
-        return scene.select(names)  # raises: a band that belongs to no date
+    scene.select([name for name in names if name not in missing])  # raises: a band that belongs to no date
     if missing_dates == "error":
         labels = join_words(list(dict.fromkeys(split_date(name)[1] for name in lacking)))
         raise InputError(

@@ -19,6 +19,7 @@ from tesela.models.segmentation.networks import (
     SEGMENTATION_NETWORKS,
     TREE_FORMS,
     SegmentationArchitecture,
+    plan_network,
 )
 from tesela.patches.dataset import PatchDataset, band_statistics
 from tesela.patches.table import PatchTable
@@ -94,25 +95,29 @@ def train_segmentation(
     if chosen.model in TREE_FORMS:
         expert = train_trees(table, settings=chosen, bands=bands, fingerprints=fingerprints)
         return save_expert(out, expert)
-    plan = functools.partial(
-        SEGMENTATION_NETWORKS[chosen.model].plan,
+    names = tuple(next(iter(table.scenes.values())).band_names if bands is None else bands)
+    plan = plan_network(  # before anything long: the encoder exists, both splits have patches
+        chosen.model,
+        band_names=names,
         classes=len(table.legend),
         encoder=chosen.encoder,
         decoder=chosen.decoder,
     )
-    stride = plan(bands=1).stride  # before anything long: the encoder exists, both splits have patches
+    stride = plan.stride
     if table.size_px % stride:
         raise InputError(
             f"The patches are {table.size_px} px wide, but model '{chosen.model}' needs a multiple of {stride} px. "
             f"Cut them again (tesela patches --size {max(1, round(table.size_px / stride)) * stride})."
         )
     table.of_split("val")
-    mean, std = band_statistics(table, "train", bands=bands)
-    train, val = (PatchDataset(table, split, bands=bands, mean=mean, std=std) for split in ("train", "val"))
+    mean, std = band_statistics(table, "train", bands=names)
+    dates = getattr(plan, "band_dates", ())
+    read = functools.partial(PatchDataset, table, bands=names, mean=mean, std=std, dates=dates)
+    train, val = read("train"), read("val")
     header = ExpertHeader(
-        architecture=plan(bands=len(train.bands)),
+        architecture=plan,
         legend=table.legend,
-        bands=tuple(train.bands),
+        bands=names,
         mean=tuple(float(item) for item in mean),
         std=tuple(float(item) for item in std),
         patch_size_px=table.size_px,
