@@ -13,6 +13,7 @@ from tesela.core.publication import Publication
 from tesela.io.stac_items import CLASSIFICATION, class_list, common_properties, item_frame, other_assets
 from tesela.models.expert import read_header
 from tesela.models.header import ExpertHeader
+from tesela.models.tried import COLUMNS, tried_rows
 from tesela.models.unmixing_header import LIMIT, SeriesScaling
 
 MLM = "https://stac-extensions.github.io/mlm/v1.5.2/schema.json"
@@ -284,6 +285,7 @@ def model_card(header: ExpertHeader, publication: Publication, *, name: str) -> 
                 for item in header.legend.classes
             ],
         ),
+        *_tried(header.scores),
         "## Training",
         table(
             ("setting", "value"), [(key, _setting(value)) for key, value in sorted(header.training.items())]
@@ -299,6 +301,12 @@ def model_card(header: ExpertHeader, publication: Publication, *, name: str) -> 
         ),
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def _tried(scores: Mapping[str, object]) -> list[str]:
+    """What `model = "auto"` compared, where it did."""
+    rows = tried_rows(scores)
+    return ["## Models compared", "Scores on the validation patches.", table(COLUMNS, rows)] if rows else []
 
 
 def _score(value: object) -> str:

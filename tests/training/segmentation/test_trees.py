@@ -58,9 +58,9 @@ def test_auto_tries_trees_and_a_network_and_keeps_one(table: PatchTable, tmp_pat
     assert {"boosting", "unet"} <= {row["model"] for row in tried}
     assert sum(row["chosen"] for row in tried) == 1
     chosen = next(row for row in tried if row["chosen"])
-    assert chosen["less_than_chosen"] == [0.0, 0.0]
+    assert chosen["lead_over_chosen"] == [0.0, 0.0]
     assert chosen["macro_f1"] > 0.95
-    assert all(row["less_than_chosen"][0] <= 0 for row in tried)  # none is measurably better
+    assert all(row["lead_over_chosen"][0] <= 0 for row in tried)  # none is measurably better
     assert load_expert(out).header.training["model"] == "auto"
     assert not list((tmp_path / ".training").glob("*.auto-*"))
 

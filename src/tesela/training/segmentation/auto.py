@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from tesela.core.units import parse_duration_s
 from tesela.models.expert import Expert, load_expert, log_frequencies, save_expert
+from tesela.models.tried import tried_text
 from tesela.patches.table import PatchTable
 from tesela.training.segmentation.finish import adjust_expert, scores_of
 from tesela.training.segmentation.members import join_experts
@@ -103,6 +105,8 @@ def train_auto(
         Expert(header, winner.expert.network), table=table, settings=settings, pixels=winner.pixels
     )
     save_expert(target, expert)
+    if not quiet:
+        sys.stderr.write(tried_text(expert.header.scores) + "\n")
     for folder in (target.parent / ".training").glob(f"{target.stem}.auto-*"):
         shutil.rmtree(folder, ignore_errors=True)
     return target
@@ -164,7 +168,7 @@ def choose_candidate(
                 "prior": priors[k],
                 "accuracy": round(float(objective_of(total, "accuracy")), 4),
                 "macro_f1": round(float(objective_of(total, "macro_f1")), 4),
-                "less_than_chosen": [round(low, 4), round(high, 4)],
+                "lead_over_chosen": [round(low, 4), round(high, 4)],
                 "chosen": k == winner,
             }
         )
