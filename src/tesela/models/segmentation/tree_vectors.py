@@ -28,6 +28,9 @@ LANES = 8
 TOGETHER = 4
 """`add_leaf_rows` takes so many trees at once; their number is a multiple of it."""
 
+NUMBERS = 16
+"""Numbers that `add_numbers` adds."""
+
 _HALF = 32
 _I16, _I32, _I64 = ir.IntType(16), ir.IntType(32), ir.IntType(64)
 _VECTOR, _ROW = ir.VectorType(_I16, _HALF), ir.VectorType(_I16, LANES)
@@ -214,3 +217,18 @@ def add_leaf_rows(typing, places, trees, leaves, leaf, sums):  # type: ignore[no
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 5), generate
+
+
+@intrinsic
+def add_numbers(typing, target, source):  # type: ignore[no-untyped-def]
+    """Add the 16 float32 at address `source` to those at address `target`."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        target, source = (
+            builder.inttoptr(item, ir.VectorType(ir.FloatType(), NUMBERS).as_pointer()) for item in arguments
+        )
+        total = builder.fadd(builder.load(target, align=4), builder.load(source, align=4))
+        builder.store(total, target, align=4)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), generate
