@@ -32,7 +32,7 @@ class DatesEncoder(nn.Module):
     Parameters
     ----------
     encoder : torch.nn.Module
-        Of smp: (batch, bands of one date and static ones, rows, cols) to features of strides 1 to 32.
+        Of smp: (batch, bands of one date, static ones and two of its day, rows, cols) to features of strides 1 to 32.
     dates : sequence of sequence of int
         Positions of the bands of each date, the same number for all.
     static : sequence of int
@@ -83,10 +83,12 @@ class DatesEncoder(nn.Module):
         if self.training and count > 1:
             series = series * _shown(series)[:, :, None, None, None]
         there = (series != 0).any(2).to(series.dtype)  # (b, dates, r, c)
+        batch, _, rows, cols = images.shape
+        day = self.seasons[:, [0, _HARMONICS]].to(series.dtype)  # sine and cosine of the year
+        seen = [series, day[None, :, :, None, None].expand(batch, -1, -1, rows, cols)]
         if self._static:
-            static = images[:, None, self._static].expand(-1, count, -1, -1, -1)
-            series = torch.cat([series, static], 2)
-        features = self.encoder(series.flatten(0, 1))
+            seen.insert(1, images[:, None, self._static].expand(-1, count, -1, -1, -1))
+        features = self.encoder(torch.cat(seen, 2).flatten(0, 1))
         if count == 1:
             return [images, *features[1:]]
         weights = self._weigh(features[-1], there)

@@ -86,19 +86,21 @@ class UnetDatesArchitecture(UnetArchitecture):
         """
         Make the network, with random weights, or with pretrained ones of the encoder.
 
-        Weights are matched to the bands of one date, as for a U-Net of that date.
+        Weights are matched to the bands of one date, as for a U-Net of that date; two further bands are the sine and
+        cosine of its day of the year.
         """
         from tesela.models.segmentation.dates_encoder import DatesEncoder
         from tesela.models.segmentation.encoder_decoder import EncoderDecoder
 
         seen = (*self.date_positions[0], *self.static_positions)
+        names = None if band_names is None else [*(band_names[place] for place in seen), "season", "season"]
         single = make_unet(
             encoder=self.encoder,
-            bands=len(seen),
+            bands=len(seen) + 2,
             classes=self.classes,
             decoder_channels=self.decoder_channels,
             weights=weights,
-            band_names=None if band_names is None else [band_names[place] for place in seen],
+            band_names=names,
         )
         encoder = DatesEncoder(
             single.encoder, dates=self.date_positions, static=self.static_positions, days=self.days

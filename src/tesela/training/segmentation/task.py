@@ -92,11 +92,13 @@ class SegmentationTask(lightning.LightningModule):
         if self.average is not None:
             self.average.update(self.network)
 
+    def on_train_batch_start(self, batch: object, batch_idx: int) -> None:
+        """Seed the random numbers of dropout: a step of a resumed training draws the same ones."""
+        seeds = np.random.SeedSequence([self.settings.seed, self.current_epoch, batch_idx])
+        torch.manual_seed(int(seeds.generate_state(1)[0]))
+
     def on_train_epoch_start(self) -> None:
-        """Seed the random numbers of dropout."""
-        torch.manual_seed(
-            int(np.random.SeedSequence([self.settings.seed, self.current_epoch]).generate_state(1)[0])
-        )
+        """Log the learning rate."""
         self.log("learning_rate", self.optimizers().param_groups[0]["lr"])  # type: ignore[union-attr]
 
     # -- validation -----------------------------------------------------------------------------------
