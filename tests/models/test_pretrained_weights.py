@@ -182,26 +182,29 @@ def test_a_unet_starts_from_the_package(encoder: str, classifier: torch.nn.Modul
     assert torch.allclose(deepest, x, atol=1e-4)
 
 
-def test_photograph_channels_go_to_the_bands_of_their_colours() -> None:
-    bands = ("blue", "green", "red", "nir", "swir1", "swir2")
-    network = make_unet(encoder=START_ENCODER, bands=6, classes=2, weights="imagenet", band_names=bands)
+@pytest.mark.parametrize("names", [None, ("blue", "green", "red", "nir")])
+def test_channels_of_photographs_repeat_whatever_the_names_of_bands(names: tuple[str, ...] | None) -> None:
+    network = make_unet(encoder=START_ENCODER, bands=4, classes=2, weights="imagenet", band_names=names)
     tensors = packaged_weights(START_ENCODER)
     assert tensors is not None
+    rgb = tensors["conv_stem.weight"]
+    stem = network.encoder.state_dict()["model.conv_stem.weight"]
+    assert torch.allclose(stem, rgb[:, [0, 1, 2, 0]] * 0.75)
+
+
+def test_photograph_channels_of_a_file_go_to_the_bands_of_their_colours(tmp_path: Path) -> None:
+    bands = ("blue", "green", "red", "nir", "swir1", "swir2")
+    tensors = packaged_weights(START_ENCODER)
+    assert tensors is not None
+    file = tmp_path / "w.safetensors"
+    save_file({name: item.contiguous() for name, item in tensors.items()}, file, {"bands": "red,green,blue"})
+    network = make_unet(encoder=START_ENCODER, bands=6, classes=2, weights=file, band_names=bands)
     rgb = tensors["conv_stem.weight"]
     stem = network.encoder.state_dict()["model.conv_stem.weight"]
     for band, channel in enumerate((2, 1, 0)):
         assert torch.allclose(stem[:, band], rgb[:, channel] / 2)
     for band in (3, 4, 5):
         assert torch.allclose(stem[:, band], rgb.mean(1) / 2)
-
-
-def test_without_names_of_bands_channels_repeat() -> None:
-    network = make_unet(encoder=START_ENCODER, bands=4, classes=2, weights="imagenet")
-    tensors = packaged_weights(START_ENCODER)
-    assert tensors is not None
-    rgb = tensors["conv_stem.weight"]
-    stem = network.encoder.state_dict()["model.conv_stem.weight"]
-    assert torch.allclose(stem, rgb[:, [0, 1, 2, 0]] * 0.75)
 
 
 def test_no_other_encoder_takes_the_package() -> None:

@@ -77,6 +77,9 @@ def plan_network(
     return made.of_bands(band_names) if isinstance(made, BandNamed) else made
 
 
+PRETRAINED_MODELS = ("unet", "auto")
+"""Names of `SegmentationSettings.model` whose encoder can be pretrained without labels."""
+
 TREE_FORMS = FORMS
 """Trees by the name that `SegmentationSettings.model` gives them."""
 

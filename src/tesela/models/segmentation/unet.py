@@ -121,7 +121,8 @@ def make_unet(
     decoder_channels : sequence of 5 int
         Channels of the decoder's stages, coarse to fine.
     band_names : sequence of str, optional
-        Names of the bands, by which pretrained weights are matched to them.
+        Names of the bands, by which files of weights and those for satellite imagery are matched to them. The channels
+        of photographs ("imagenet") repeat over the bands in order.
 
     Raises
     ------
@@ -138,7 +139,6 @@ def make_unet(
 
     from tesela.models.segmentation.encoder_decoder import EncoderDecoder
     from tesela.models.segmentation.known_weights import known_weights_file
-    from tesela.models.segmentation.weight_bands import RGB
     from tesela.models.segmentation.weights import load_encoder_weights, pretrained_weights
 
     if bands < 1 or classes < 1 or len(decoder_channels) != 5 or min(decoder_channels) < 1:
@@ -176,13 +176,7 @@ def make_unet(
         path = known or Path(weights)
         if path.suffix not in _WEIGHT_FILES:
             tensors = pretrained_weights(name, str(weights))
-            load_encoder_weights(
-                network.encoder,
-                tensors,
-                source=f"'{weights}' weights of {encoder}",
-                bands=band_names or (),
-                weight_bands=RGB,
-            )
+            load_encoder_weights(network.encoder, tensors, source=f"'{weights}' weights of {encoder}")
         else:
             load_encoder_weights(network.encoder, path, source=str(path), bands=band_names or ())
     return network
