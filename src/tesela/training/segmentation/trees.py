@@ -202,8 +202,9 @@ def crop_features(
 ) -> NDArray[np.int16]:
     """Features of an image without its margin, (features, rows, cols)."""
     margin = spec.margin_px
-    features = compute_features(image, spec, mean.astype(np.float32), std.astype(np.float32))
-    return features[:, margin : features.shape[1] - margin, margin : features.shape[2] - margin]
+    inner = slice(margin, image.shape[0] - margin)
+    features = compute_features(image, spec, mean.astype(np.float32), std.astype(np.float32), rows=inner)
+    return features[:, :, margin : image.shape[1] - margin]
 
 
 def keep_features(
