@@ -9,7 +9,7 @@ CHROMIUM := /usr/bin/chromium
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format mutants bench docs constraints system
+.PHONY: help demo test check format mutants bench docs constraints system postgis
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,3 +63,11 @@ system: ## Debian as root: install Chromium, with which the report page is teste
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null \
 	    || echo "Chromium could not be installed: the browser tests will be skipped."; \
 	else echo "Chromium is missing and this is not root on Debian: the browser tests will be skipped."; fi
+
+postgis: ## Debian as root: install PostgreSQL with PostGIS, with which its tests run
+	@if ls /usr/share/postgresql/*/extension/postgis.control >/dev/null 2>&1; then echo "PostGIS is there."; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+	    postgresql $$(apt-cache --names-only search '^postgresql-[0-9]+-postgis-3$$' | sort | tail -n 1 | cut -d' ' -f1) \
+	    >/dev/null || echo "PostGIS could not be installed: its tests will be skipped."; \
+	else echo "PostGIS is missing and this is not root on Debian: its tests will be skipped."; fi

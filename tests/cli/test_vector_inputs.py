@@ -232,7 +232,7 @@ def test_third_revision_and_awkward_fields_are_written_back(run: Run) -> None:
     for old, new in (("update.gpkg", "second.parquet"), ("second.parquet", "third.gpkg")):
         code, text = run("update", old, "map.tif", "--field", "CODE_18", "-o", new)
         assert code == 0, text
-    third = gpd.read_file("third.gpkg", engine="pyogrio")
+    third = gpd.read_file("third.gpkg", layer="update", engine="pyogrio")
     assert {"rank", "rank_old", "rank_old2", "verdict_old2"} <= set(third.columns)
     names = [name.casefold() for name in third.columns]
     assert len(names) == len(set(names))

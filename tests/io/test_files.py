@@ -146,10 +146,9 @@ def test_legends_that_are_not_there_are_told(tmp_path: Path) -> None:
     with pytest.raises(LegendError, match=r"legend file .*gone\.csv does not exist"):
         load_legend(tmp_path / "gone.csv")
     (tmp_path / "latin.csv").write_bytes(CSV.encode("latin-1"))
-    with pytest.raises(LegendError, match=r"latin\.csv is not UTF-8 text"):
-        load_legend(tmp_path / "latin.csv")
+    assert load_legend(f"{tmp_path}/latin.csv-1").names == ("Ä", "B")
     (tmp_path / "empty.csv").write_text("")
-    with pytest.raises(LegendError, match="levels must run from 1"):
+    with pytest.raises(LegendError, match="has no column value, code, name; its first row is empty"):
         load_legend(tmp_path / "empty.csv")
 
 

@@ -307,7 +307,7 @@ def test_mistakes_in_responses_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="sample_id 1 is there twice"):
         read_sample(path, source, responses=tmp_path / "twice.csv")
     responses.to_csv(tmp_path / "a.csv", index=False)
-    with pytest.raises(InputError, match="Unknown field 'truth'"):
+    with pytest.raises(InputError, match="has no column truth"):
         read_sample(path, source, responses=tmp_path / "a.csv", field="truth")
     with pytest.raises(InputError, match="The sample has no responses"):
         read_sample(path, source)

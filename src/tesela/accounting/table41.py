@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from tesela.accounting.trajectories import Trajectories
 from tesela.core.errors import InputError, LegendError, join_words, unknown_name
 from tesela.core.legend import Legend
+from tesela.core.plain_text import cell_text, check_text
 from tesela.io.manifest import write_whole
 
 if TYPE_CHECKING:
@@ -157,6 +158,10 @@ def write_table41(
     """
     from openpyxl import Workbook
 
+    check_text(title, what="The title")
+    for values in (row for rows in (sheets or {}).values() for row in rows):
+        for value in values:
+            check_text(str(value), what="The text")
     if not tables:
         raise InputError("Table 4.1 needs at least one inventory year, that is two maps of different years.")
     book = Workbook()
@@ -169,6 +174,8 @@ def write_table41(
         _fill(book.create_sheet(f"{SHEET} {table.year}"), table, title=title)
     for name, rows in (sheets or {}).items():
         _fill_rows(book.create_sheet(name), rows)
+    for page in book.worksheets:
+        _without_formulas(page)
     with write_whole(path) as part:
         part.write_bytes(_same_bytes(book))
     return Path(path)
@@ -287,6 +294,15 @@ def _fill_rows(sheet: Worksheet, rows: Sequence[Sequence[object]]) -> None:
     sheet.freeze_panes = "A2"
     sheet.print_title_rows = "1:1"
     _fit_page(sheet)
+
+
+def _without_formulas(sheet: Worksheet) -> None:
+    """Make text of all text: a class may be called "=1+1"."""
+    for row in sheet.iter_rows():
+        for cell in row:
+            if isinstance(cell.value, str) and cell_text(cell.value) != cell.value:
+                cell.data_type = "s"
+                cell.quotePrefix = True
 
 
 def _fit_page(sheet: Worksheet) -> None:

@@ -17,6 +17,7 @@ from tesela.assessment.borders import EDGES_PX, pixel_side_m
 from tesela.assessment.report import write_report
 from tesela.core.errors import GridError, InputError, LegendError
 from tesela.core.legend import Legend
+from tesela.core.plain_text import check_text
 from tesela.generalise.generalise import generalise_map
 from tesela.io.fingerprints import fingerprint
 from tesela.io.legends import load_crosswalk, load_legend
@@ -136,6 +137,7 @@ def assess_files(
         Print the report as PDF as well, with the machine's Chromium; without one, a note gives the reason.
     """
     started = time.perf_counter()
+    check_text(title, what="The title")
     folder = Path(out)
     map = open_map(map_file, legend=None if legend is None else load_legend(legend))
     edges = EDGES_PX if borders_m is None else _in_pixels(map, borders_m)

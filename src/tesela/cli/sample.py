@@ -97,8 +97,10 @@ def draw(
             header=["stratum", "name", "pixels", "share", "points"],
             right=(2, 3, 4),
         )
+    target = "" if size is not None else f" (target {0.01 if target_error is None else target_error:g})"
     print(
-        f"{drawn.design.points} points, expected standard error of overall accuracy {drawn.expected_se:.4f}"
+        f"{drawn.design.points} points, expected standard error of overall accuracy "
+        f"{drawn.expected_se:.4f}{target}"
     )
     print(f"sample    {drawn.file}")
 

@@ -55,6 +55,12 @@ class Crosswalk:
                 f"Crosswalk {self.source} -> {self.target.address}: "
                 f"{unknown_name('target code', unknown[0], (*self.target.codes, TO_NODATA))}"
             )
+        outside = [f"{row.code} -> {row.to} ({row.share:g})" for row in self.rows if not 0 <= row.share <= 1]
+        if outside:
+            raise LegendError(
+                f"Crosswalk {self.source} -> {self.target.address}: the shares of {join_words(outside)} are not parts "
+                f"of 1. Write shares from 0 to 1 that sum to 1 for each code."
+            )
         sums: dict[str, float] = {}
         for row in self.rows:
             sums[row.code] = sums.get(row.code, 0.0) + row.share
@@ -178,7 +184,7 @@ class Crosswalk:
                     f"but holds '{code}' and '{to}'. Write '{TO_NODATA}' where a code is to be left out."
                 )
             try:
-                share = float(row.get("share") or 1)
+                share = float((row.get("share") or "1").strip().replace(",", "."))
             except ValueError:
                 raise LegendError(
                     f"Crosswalk {source} -> {target.address}, line {number}: share '{row['share']}' is not a number; "

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tesela.core.errors import LegendError, join_words, unknown_name
+from tesela.core.plain_text import has_control_characters
 
 NODATA = 0
 """Value of pixels without a class, in every class raster of the package."""
@@ -309,6 +310,14 @@ def _problems(legend: Legend) -> Iterable[str]:
     outside = [item.value for item in legend.classes if not 1 <= item.value <= 254]
     if outside:
         yield f"value {join_words(outside)} is outside 1 to 254 (0 is nodata)"
+    odd = [
+        repr(text)
+        for item in legend.classes
+        for text in (item.code, item.name)
+        if has_control_characters(text)
+    ]
+    if odd:
+        yield f"{join_words(odd)} holds control characters; write it anew without them"
     wrong = [item.color for item in legend.classes if not _COLOR.fullmatch(item.color)]
     if wrong:
         yield f"colour {join_words(wrong)} is not of the form #rrggbb"

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tesela.core.legend import NODATA, Legend
+from tesela.core.plain_text import cell_text
 from tesela.generalise.unit import Tally
 from tesela.io.manifest import write_whole
 
@@ -148,7 +149,9 @@ class ChangeLog:
                 with part.open("w", encoding="utf-8", newline="") as file:
                     table = csv.DictWriter(file, _COLUMNS, lineterminator="\n")
                     table.writeheader()
-                    table.writerows(self.to_rows())
+                    table.writerows(
+                        {key: cell_text(cell) for key, cell in row.items()} for row in self.to_rows()
+                    )
         return target
 
 

@@ -16,7 +16,9 @@ import numpy as np
 from tesela.core.errors import InputError
 from tesela.core.legend import Legend
 from tesela.io.manifest import write_text, write_whole
+from tesela.io.vector.address import DATABASE, parse_address
 from tesela.io.vector.fields import new_names
+from tesela.io.vector.postgis import write_postgis
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -117,7 +119,9 @@ _DATE = "2018-01-01T00:00:00.000Z"
 """Time of writing stored in every GeoPackage: the same content gives the same bytes."""
 
 
-def write_layer(path: str | Path, frame: gpd.GeoDataFrame, *, layer: str, style: str | None = None) -> Path:
+def write_layer(
+    path: str | Path, frame: gpd.GeoDataFrame, *, layer: str, style: str | None = None
+) -> str | Path:
     """
     Write a table with geometry as the only layer of a GeoPackage, or as a GeoParquet, that appears whole or
     not at all.
@@ -129,7 +133,8 @@ def write_layer(path: str | Path, frame: gpd.GeoDataFrame, *, layer: str, style:
     Parameters
     ----------
     path : str or Path
-        Ends in ``.gpkg``, or in ``.parquet`` or ``.geoparquet``.
+        Ends in ``.gpkg``, or in ``.parquet`` or ``.geoparquet``; or a table of a PostGIS database,
+        ``postgresql://host/database|layername=schema.table``, which has no style.
     layer : str
         Name of the layer; a GeoParquet has none.
     style : str, optional
@@ -141,6 +146,10 @@ def write_layer(path: str | Path, frame: gpd.GeoDataFrame, *, layer: str, style:
     InputError
         If the file cannot be written, or the format is another.
     """
+    if str(path).startswith(DATABASE):
+        address = parse_address(path)
+        write_postgis(address.source, _writable(frame), table=address.layer or layer)
+        return f"{address.text}|layername={address.layer or layer}"
     target = Path(path)
     kind = target.suffix.lower()
     if kind not in (".gpkg", ".parquet", ".geoparquet"):

@@ -12,6 +12,7 @@ from pathlib import Path
 from tesela.core.crosswalk import Crosswalk
 from tesela.core.errors import LegendError, join_words, unknown_name
 from tesela.core.legend import Legend
+from tesela.io.rows import read_rows
 
 _ADDRESS = re.compile(r"(?P<name>.+)-(?P<depth>[1-9])")
 
@@ -54,7 +55,8 @@ def load_legend(name: str | Path) -> Legend:
     if match and match["name"] in _shipped(""):
         return _load_shipped(match["name"]).level(int(match["depth"]))
     if text.endswith(".csv"):
-        return Legend.from_rows(Path(text).stem, read_csv(Path(text), kind="legend"))
+        rows = read_rows(text, columns=("value", "code", "name"), kind="legend", error=LegendError)
+        return Legend.from_rows(Path(text).stem, rows)
     if match and match["name"].endswith(".csv"):
         return load_legend(match["name"]).level(int(match["depth"]))
     raise LegendError(
@@ -81,7 +83,8 @@ def load_crosswalk(source: str, target: Legend, *, path: str | Path | None = Non
         If there is no such crosswalk, or the table is wrong.
     """
     if path is not None:
-        return Crosswalk.from_rows(source, target, read_csv(Path(path), kind="crosswalk"))
+        table = read_rows(path, columns=("from", "to"), kind="crosswalk", error=LegendError)
+        return Crosswalk.from_rows(source, target, table)
     match = _ADDRESS.fullmatch(source)
     name = match["name"] if match and source not in _shipped("") else source
     own = _own_tree(source, name, target)
@@ -129,7 +132,7 @@ def read_priority(source: str | Path) -> list[dict[str, str]]:
     if text in list_priorities():
         return parse_csv(_shipped("priorities")[text].read_text(encoding="utf-8"))
     if text.endswith(".csv"):
-        return read_csv(Path(text), kind="priority table")
+        return read_rows(text, kind="priority table", error=LegendError)
     raise LegendError(
         f"{unknown_name('priority table', text, list_priorities())} A table of your own is given as a path that "
         f"ends in .csv."
@@ -144,16 +147,6 @@ def _own_tree(source: str, name: str, target: Legend) -> Legend | None:
         return None
     legend = load_legend(source)
     return legend if legend.name == target.name else None
-
-
-def read_csv(path: Path, *, kind: str) -> list[dict[str, str]]:
-    """Rows of a user's CSV; `kind` names it in messages."""
-    try:
-        return parse_csv(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise LegendError(f"The {kind} file {path} does not exist.") from None
-    except UnicodeDecodeError:
-        raise LegendError(f"The {kind} file {path} is not UTF-8 text: save it as a UTF-8 CSV.") from None
 
 
 def parse_csv(text: str) -> list[dict[str, str]]:

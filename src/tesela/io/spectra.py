@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from tesela.core.errors import InputError, join_words
+from tesela.core.plain_text import cell_text
 from tesela.core.spectra import Spectra
 from tesela.io.manifest import write_whole
 
@@ -24,7 +25,7 @@ def write_spectra(path: str | Path, spectra: Spectra) -> Path:
         for name, series in zip(spectra.names, spectra.values, strict=True):
             for month, values in zip(spectra.months, series, strict=True):
                 writer.writerows(
-                    (name, month or "", band, f"{value:.6g}")
+                    (cell_text(name), month or "", cell_text(band), f"{value:.6g}")
                     for band, value in zip(spectra.bands, values, strict=True)
                     if np.isfinite(value)
                 )

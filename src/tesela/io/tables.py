@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tesela.core.errors import InputError, unknown_name
+from tesela.core.plain_text import cell_text
 from tesela.io.manifest import write_whole
 
 if TYPE_CHECKING:
@@ -107,11 +108,11 @@ def read_table(path: str | Path, *, layer: str | None = None) -> pd.DataFrame:
 
 
 def write_csv(path: str | Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Path:
-    """Write a CSV with a header, whole or not at all; floats as short as they round-trip."""
+    """Write a CSV with a header, whole or not at all; floats as short as they round-trip, no text as a formula."""
     with write_whole(path) as part, part.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(rows)
+        writer.writerow([cell_text(name) for name in columns])
+        writer.writerows([cell_text(cell) for cell in row] for row in rows)
     return Path(path)
 
 

@@ -63,9 +63,7 @@ class SamplingDesign:
         """Standard error of overall accuracy at the expected user's accuracies, one for all strata or by code."""
         sizes = np.array([item.size_px for item in self.strata], np.float64)
         drawn = np.array([item.points for item in self.strata], np.float64)
-        users = _expected(expected, tuple(item.code for item in self.strata))
-        parts = (sizes / sizes.sum()) ** 2 * (1 - drawn / sizes) * users * (1 - users) / drawn
-        return float(np.sqrt(parts.sum()))
+        return expected_error(drawn, sizes, _expected(expected, tuple(item.code for item in self.strata)))
 
     def to_dict(self) -> dict[str, object]:
         """Document of the design, for JSON."""
@@ -108,7 +106,8 @@ def plan_sample(
     points : int, optional
         Points of the whole sample; alternative to `target_se`.
     target_se : float, optional
-        Target standard error of overall accuracy, such as 0.01.
+        Target standard error of overall accuracy, such as 0.01: the smallest sample whose allocation, with its
+        minimum, reaches it.
     expected : float or mapping
         Expected user's accuracy, for all strata or by code.
     rule : {"simple", "proportional", "equal", "neyman"}
@@ -143,10 +142,7 @@ def plan_sample(
     users = _expected(expected, codes)
     if points is None:
         assert target_se is not None
-        points = math.ceil(
-            sample_size(pixels / pixels.sum(), users, target_se=target_se, population_px=pixels.sum())
-        )
-        points = max(points, int(np.minimum(pixels, minimum).sum()))
+        points = _points_for(target_se, pixels, users, rule=rule, minimum=minimum)
     allocated = allocate(points, pixels, rule=rule, minimum=minimum, expected=users)
     return SamplingDesign(
         strata=tuple(
@@ -157,6 +153,55 @@ def plan_sample(
         seed=seed,
         pixel_area_m2=pixel_area_m2,
     )
+
+
+def expected_error(
+    drawn: NDArray[np.floating], sizes_px: NDArray[np.floating], expected: NDArray[np.float64]
+) -> float:
+    """
+    Standard error of overall accuracy, with the finite population correction.
+
+    Parameters
+    ----------
+    drawn, sizes_px : (H,) arrays
+        Points and pixels of the strata.
+    expected : (H,) array
+        Expected user's accuracies, 0 to 1.
+    """
+    weights = sizes_px / sizes_px.sum()
+    return float(np.sqrt((weights**2 * (1 - drawn / sizes_px) * expected * (1 - expected) / drawn).sum()))
+
+
+def _points_for(
+    target_se: float, pixels: NDArray[np.int64], users: NDArray[np.float64], *, rule: Rule, minimum: int
+) -> int:
+    """
+    The smallest number of points whose allocation reaches the target error.
+
+    The formula of Olofsson et al. (2014) gives the size under Neyman's rule without a minimum; other rules, and a
+    minimum that takes points from the large strata, need more.
+    """
+    low = int(np.minimum(pixels, max(minimum, 2)).sum())
+    formula = sample_size(
+        pixels / pixels.sum(), users, target_se=target_se, population_px=float(pixels.sum())
+    )
+    low = max(low, math.floor(formula))
+    sizes = pixels.astype(np.float64)
+
+    def reaches(points: int) -> bool:
+        drawn = allocate(points, pixels, rule=rule, minimum=minimum, expected=users).astype(np.float64)
+        return expected_error(drawn, sizes, users) <= target_se
+
+    most = int(pixels.sum())
+    high = low
+    while high < most and not reaches(high):
+        low, high = high + 1, min(2 * high, most)
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if reaches(middle) else (middle + 1, high)
+    while high < most and not reaches(high):  # rounding may cost a point
+        high += 1
+    return high
 
 
 def sample_size(

@@ -20,6 +20,7 @@ from tesela.sampling.estimators import (
     ratio,
     share,
     share_interval,
+    unseen_share,
 )
 
 
@@ -85,6 +86,11 @@ class AccuracyEstimates:
         """Estimated area of each class in hectares, without the map's bias."""
         return tuple(item.scaled(self.sample.area_ha) for item in self.shares)
 
+    @property
+    def unseen_ha(self) -> float:
+        """Largest area in hectares, at 95 % confidence, of a class that no point has by the reference."""
+        return unseen_share(self.sample.sizes_px, self.sample.counts.sum(axis=(1, 2))) * self.sample.area_ha
+
     def to_dict(self) -> dict[str, object]:
         """Document of all figures, for JSON."""
         sample = self.sample
@@ -92,6 +98,7 @@ class AccuracyEstimates:
         return {
             "basis": "design-based, Stehman 2014" + (" = Olofsson 2014" if sample.strata_are_classes else ""),
             "points": sample.points,
+            "unseen_class_at_most_ha": self.unseen_ha,
             "missing_responses": sample.missing_responses,
             "seed": sample.seed,
             "finite_population": self.finite,
@@ -133,7 +140,11 @@ class AccuracyEstimates:
         for k, code in enumerate(self.sample.classes):
             scores = "  ".join(f"{_percent(item[k]):>14}" for item in (self.users, self.producers, self.f1))
             area = self.areas_ha[k]
-            yield f"{code:{width}}  {scores}  {f'{area.value:,.1f} ± {area.half_width:,.1f}':>26}"
+            text = f"{area.value:,.1f} ± {area.half_width:,.1f}" if area.value > 0 else self._unseen_text()
+            yield f"{code:{width}}  {scores}  {text:>26}"
+
+    def _unseen_text(self) -> str:
+        return f"no point, 0 to {self.unseen_ha:,.1f}"
 
 
 def estimate_accuracy(

@@ -178,6 +178,36 @@ def share_interval(values: Floats, errors: Floats, *, interval: Interval = "logi
     return np.where(inside, low, values), np.where(inside, high, values)
 
 
+def unseen_share(sizes_px: Floats, drawn: Floats) -> float:
+    r"""
+    Largest share that a class of which no point was drawn may have, at 95 % confidence.
+
+    The maximum of :math:`\sum_h W_h p_h` under :math:`\prod_h (1-p_h)^{n_h} \ge 0.05`; with one stratum it is
+    :math:`1 - 0.05^{1/n}`, near the "rule of three" :math:`3/n`.
+
+    Parameters
+    ----------
+    sizes_px, drawn : (H,) arrays
+        Pixels and points of the strata.
+
+    Examples
+    --------
+    >>> round(unseen_share(np.array([1e6]), np.array([100.0])), 4)
+    0.0295
+    """
+    weights = np.asarray(sizes_px, np.float64) / np.sum(sizes_px)
+    bare, points = weights[drawn <= 0].sum(), drawn[drawn > 0].astype(np.float64)
+    weights = weights[drawn > 0]
+    if not points.size:
+        return 1.0
+    low, high = 0.0, float((weights / points).max())  # 1 - p_h = factor * n_h / W_h, at most 1
+    for _ in range(200):
+        middle = (low + high) / 2
+        likely = points @ np.log(np.minimum(np.maximum(middle, 1e-300) * points / weights, 1.0))
+        low, high = (middle, high) if likely < np.log(0.05) else (low, middle)
+    return float(bare + weights @ (1 - np.minimum(high * points / weights, 1.0)))
+
+
 def _cell_shares(counts: Floats) -> tuple[Floats, Floats]:
     """Share of each stratum's points by cell, (..., H, K * K), and points of each stratum, (..., H)."""
     flat = counts.reshape(*counts.shape[:-2], -1).astype(np.float64)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tesela.core.legend import Legend
+from tesela.core.plain_text import check_text
 from tesela.io.manifest import write_text
 from tesela.pages.environment import count_text, page_environment
 from tesela.sampling.estimates import AccuracyEstimates, Estimate
@@ -37,6 +38,7 @@ def write_sample_page(
     Path
         The page.
     """
+    check_text(title, what="The title")
     folder = Path(out_dir)
     document = {"title": title, "facts": dict(facts or {}), **estimates.to_dict()}
     write_text(folder / "accuracy.json", json.dumps(document, indent=1, allow_nan=False) + "\n")
@@ -75,6 +77,12 @@ def write_sample_page(
 
 def _row(estimates: AccuracyEstimates, k: int, name: str, color: str) -> dict[str, Any]:
     area = estimates.areas_ha[k]
+    seen = area.value > 0
+    alike = (
+        "all points alike: no interval"
+        if seen
+        else f"0 to {_hectares(estimates.unseen_ha)}: no point has this class"
+    )
     mapped = estimates.mapped_shares[k].value * estimates.sample.area_ha
     return {
         "code": estimates.sample.classes[k],
@@ -84,11 +92,9 @@ def _row(estimates: AccuracyEstimates, k: int, name: str, color: str) -> dict[st
         "producers": _cell(estimates.producers[k]),
         "f1": _cell(estimates.f1[k]),
         "mapped": _hectares(mapped),
-        "area": _hectares(area.value),
+        "area": _hectares(area.value) if seen else "not seen",
         "half": _hectares(area.half_width) if area.has_interval else "–",
-        "interval": f"{_hectares(area.low)} to {_hectares(area.high)}"
-        if area.has_interval
-        else "all points alike: no interval",
+        "interval": f"{_hectares(area.low)} to {_hectares(area.high)}" if area.has_interval else alike,
     }
 
 
@@ -139,4 +145,6 @@ def _matrix(estimates: AccuracyEstimates) -> list[dict[str, Any]]:
 
 
 def _hectares(value: float) -> str:
+    if 0 < abs(value) < 0.05:
+        return f"{value:.1g}"
     return f"{value:.1f}" if abs(value) < 1000 else count_text(round(value))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,16 +11,18 @@ import pyproj
 from numpy.typing import NDArray
 
 from tesela.core.crosswalk import Crosswalk
-from tesela.core.errors import InputError, join_words, unknown_name
+from tesela.core.errors import InputError, join_words
 from tesela.core.grid import window_grid
 from tesela.core.legend import NODATA, Legend
 from tesela.io.maps import ClassMap, MapReader
 from tesela.io.pixel_areas import stratum_table
 from tesela.io.raster import raster_crs
+from tesela.io.rows import read_rows
 from tesela.io.tables import read_table
+from tesela.io.vector import NO_CODE, code_texts, find_field
 from tesela.sampling.change_codes import change_code, change_legend
 from tesela.sampling.error_matrix import Sample
-from tesela.sampling.interpretation import points_table, strata_table
+from tesela.sampling.interpretation import LAYER, points_table, strata_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,7 +69,9 @@ def read_sample(
             f"A sample assesses one map, or the change between two; {len(assessed)} maps were given."
         )
     points, strata, key = points_table(path), strata_table(path), read_table(path, layer="key")
-    column = _column(points if responses is None else read_table(responses), field, where=responses or path)
+    column = _column(
+        points if responses is None else _read_responses(responses, field), field, where=responses or path
+    )
     ids = [int(number) for number in key["sample_id"]]
     drawn = _points_of(ids, points, where=path)
     unknown = sorted(set(column) - set(ids))
@@ -162,34 +166,45 @@ def _codes_at(
     return [codes[int(value)] for value in values]
 
 
+def _read_responses(path: str | Path, field: str) -> pd.DataFrame:
+    """Responses in another file: the points of a copied sample, or any table with sample_id and the field."""
+    import pandas as pd
+    import pyogrio
+
+    if Path(path).suffix.lower() in (".gpkg", ".sqlite", ".geojson", ".shp", ".fgb"):
+        if not Path(path).exists():
+            raise InputError(f"{path}: no such file.")
+        several = Path(path).suffix.lower() == ".gpkg" and len(pyogrio.list_layers(path)) > 1
+        return read_table(path, layer=LAYER if several else None)
+    rows = read_rows(path, columns=("sample_id", field.casefold()), kind="response")
+    return pd.DataFrame(
+        [
+            (row["sample_id"], row[field.casefold()])
+            for row in rows
+            if row["sample_id"] or row[field.casefold()]
+        ],
+        columns=["sample_id", field],
+    )
+
+
 def _column(table: pd.DataFrame, field: str, *, where: str | Path) -> dict[int, str]:
     """Responses by sample_id, as text; empty where there is none."""
-    for name in ("sample_id", field):
-        if name not in table.columns:
-            raise InputError(f"{where}: {unknown_name('field', name, [str(c) for c in table.columns])}")
-    try:
-        ids = [int(number) for number in table["sample_id"]]
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{where}: a sample_id is no number ({error}). Copy them from the sample.") from None
+    fields = [str(name) for name in table.columns]
+    id_field, field = (find_field(name, fields, where=where) for name in ("sample_id", field))
+    texts = code_texts(table[id_field])
+    odd = sorted({text for text in texts if not text.isdecimal()})
+    if odd:
+        raise InputError(
+            f"{where}: a sample_id is no number ({join_words(map(repr, odd), most=3)}). Copy them from the sample."
+        )
+    ids = [int(text) for text in texts]
     twice = sorted({number for number in ids if ids.count(number) > 1}) if len(set(ids)) < len(ids) else []
     if twice:
         raise InputError(
             f"{where}: sample_id {join_words(twice)} is there twice; each point has one response."
         )
-    return dict(zip(ids, _texts(table[field]), strict=True))
-
-
-def _texts(column: Iterable[object]) -> list[str]:
-    """Codes as text: 311.0 and " 311 " become "311"; a missing value becomes the empty text."""
-    texts = []
-    for item in column:
-        if item is None or (isinstance(item, float) and np.isnan(item)):
-            texts.append("")
-        elif isinstance(item, float) and item.is_integer():
-            texts.append(str(int(item)))
-        else:
-            texts.append(str(item).strip())
-    return texts
+    codes = ["" if code == NO_CODE else str(code) for code in code_texts(table[field])]
+    return dict(zip(ids, codes, strict=True))
 
 
 def _translation(legend: Legend, crosswalks: Sequence[Crosswalk | None]) -> dict[str, str]:

@@ -45,6 +45,9 @@ def reviewer_name(text: str) -> str:
 
 Answer = Annotated[int, Field(ge=1, le=len(ANSWERS))]
 
+_PLAIN = r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]*$"
+"""No control characters but tabs and line ends: tables for spreadsheets hold none."""
+
 
 class Verdict(BaseModel):
     """
@@ -73,7 +76,7 @@ class Verdict(BaseModel):
     """Is the boundary right? As `label`."""
     reasons: tuple[str, ...] = ()
     """Codes of `REASONS`."""
-    note: Annotated[str, Field(max_length=2000)] = ""
+    note: Annotated[str, Field(max_length=2000, pattern=_PLAIN)] = ""
     flag: bool = False
     """Another reviewer should look at the item."""
     confidence: Annotated[int, Field(ge=0, le=100)] | None = None

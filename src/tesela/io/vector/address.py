@@ -56,7 +56,9 @@ _RASTERS = frozenset(
 _SIDE_FILES = frozenset({".csv", ".json", ".db"})
 """Kinds that also lie beside data in a zip."""
 
-_DATABASE = ("postgresql://", "postgres://")
+DATABASE = ("postgresql://", "postgres://")
+"""How addresses of PostgreSQL databases begin."""
+
 _LAYER = "|layername="
 """As QGIS writes it: ``file.gpkg|layername=clc``."""
 
@@ -77,7 +79,7 @@ class VectorAddress:
     @property
     def is_database(self) -> bool:
         """Whether it is a PostgreSQL database."""
-        return self.source.startswith(_DATABASE)
+        return self.source.startswith(DATABASE)
 
     @property
     def is_parquet(self) -> bool:
@@ -109,7 +111,12 @@ def parse_address(text: str | Path) -> VectorAddress:
     'clc18'
     """
     whole, _, layer = str(text).partition(_LAYER)
-    if whole.startswith(_DATABASE):
+    if whole.startswith("PG:"):
+        raise InputError(
+            "Databases are named postgresql://user@host:port/database here, not PG:...; give the password in the "
+            "variable PGPASSWORD or in ~/.pgpass."
+        )
+    if whole.startswith(DATABASE):
         return VectorAddress(_without_secret(whole), whole, layer or None, None)
     source, file = whole, Path(whole)
     if whole.startswith("zip://"):
@@ -141,7 +148,7 @@ def is_vector(reference: str | Path) -> bool:
     Decided by the suffix; of a zip, by those of its files; where neither tells, by whether GDAL finds a layer.
     """
     text = str(reference)
-    if text.startswith(_DATABASE) or _LAYER in text:
+    if text.startswith((*DATABASE, "PG:")) or _LAYER in text:
         return True
     try:
         address = parse_address(reference)

@@ -17,6 +17,7 @@ from tesela.io.vector.decode import decode_shapes
 from tesela.io.vector.fields import find_field
 from tesela.io.vector.gdal import Bounds, Features, list_area_layers, open_gdal, read_gdal
 from tesela.io.vector.parquet import open_parquet, read_parquet
+from tesela.io.vector.postgis import open_postgis, read_postgis
 from tesela.io.vector.repairs import Repairs
 
 if TYPE_CHECKING:
@@ -66,7 +67,8 @@ class VectorLayer:
 
 def open_layer(path: str | Path, *, layer: str | None = None, option: str = "--layer") -> VectorLayer:
     """
-    Describe a layer of a GeoPackage, GeoParquet, Shapefile or any other file that GDAL reads, zipped or not.
+    Describe a layer of a GeoPackage, GeoParquet, Shapefile or any other file that GDAL reads, zipped or not, or of
+    a PostGIS database (a table, or a query).
 
     Parameters
     ----------
@@ -90,7 +92,12 @@ def open_layer(path: str | Path, *, layer: str | None = None, option: str = "--l
         raise InputError(f"{address.text}: no such file.")
     if address.is_parquet and wanted is not None:
         raise InputError(f"{address.text}: a GeoParquet has no layers; leave the layer out (--layer).")
-    facts = open_parquet(address.source) if address.is_parquet else open_gdal(address, wanted, option=option)
+    if address.is_database:
+        facts = open_postgis(address.source, wanted, option=option)
+    elif address.is_parquet:
+        facts = open_parquet(address.source)
+    else:
+        facts = open_gdal(address, wanted, option=option)
     if not facts.crs:
         raise GridError(
             f"{address.text}: the layer has no coordinate system. Assign the right one (ogr2ogr -a_srs EPSG:....), "
@@ -121,6 +128,8 @@ def layer_of(path: str | Path | None, layer: str | None) -> str | None:
     if path is None or layer is None:
         return None
     address = parse_address(path)
+    if address.is_database:
+        return layer
     if address.layer is not None or address.is_parquet or (address.file and not address.file.exists()):
         return None
     areas, names = list_area_layers(address)
@@ -192,4 +201,6 @@ def count_overlaps(layer: VectorLayer, frame: gpd.GeoDataFrame) -> None:
 def _features(layer: VectorLayer, bounds: Bounds | None, columns: list[str] | None) -> Features:
     if layer.address.is_parquet:
         return read_parquet(layer.address.source, bounds=bounds, columns=columns)
+    if layer.address.is_database:
+        return read_postgis(layer.address.source, layer.layer, bounds=bounds, columns=columns)
     return read_gdal(layer.address, layer.layer, bounds=bounds, columns=columns, encoding=layer.encoding)
