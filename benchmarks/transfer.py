@@ -1,43 +1,49 @@
 """
-Transfer: an expert of one region maps another one without labels, as it is and adapted by each method.
+Transfer: trees of one region map another one without labels, as they are and adapted by each method.
 
-    .venv/bin/python benchmarks/transfer.py [--pairs virtual cities naip dates] [--model boosting] [--seeds 0 1]
+    OMP_NUM_THREADS=1 .venv/bin/python benchmarks/transfer.py [--pairs virtual cities naip dates] [--seeds 0 1]
         [--methods none auto shift scene self_training quantiles] [--out FILE]
 
-Pairs of known truth: two virtual regions of 8 km in other seasons, with or without another radiometry (gains and
-offsets by band, as of another sensor or atmosphere). Real pairs (TESELA_DATA or ../shared/data): pixels of three
-German cities, each city and each two of them mapping the others (9 directions); NAIP of 2014 mapping NAIP of 2011-12
-in another quarter quad; Sentinel-2 of one date mapping another date and the other half of Slovenia's patch. Each pair
-trains with `train_segmentation` and maps with `predict_map`; pixels that the upper limit, an expert trained there,
-sees do not test. Prints a table on stderr and one JSON document. "quantiles" (of each band) and "batch_norm" (of
-networks) are not in the package.
+Pairs of known truth: two virtual regions of 8 km in July, or one in September, with or without another radiometry
+(gains and offsets by band, as of another sensor or atmosphere). Real pairs (TESELA_DATA or ../shared/data): pixels of
+three German cities, each city and each two of them mapping the others (9 directions); NAIP of 2014 mapping NAIP of
+2011-12 in another quarter quad; Sentinel-2 of one date mapping another date and the other half of Slovenia's patch.
+
+Boosted trees, 100 of them, learn from 12,000 labelled pixels of half of the blocks of the source; the other half of the
+blocks of the target tests. "upper" is trained on the first half of the target. "quantiles" (each band brought to the
+quantiles of the training) is not in the package. All in memory, with the functions that `tesela predict --transfer`
+calls. Prints a table on stderr and one JSON document.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import rasterio
 from affine import Affine
 from numpy.typing import NDArray
 
 import tesela
 from mapping.probe import machine
-from real_accuracy.ours import _open, make_table
 from real_accuracy.sets import DATA, S2_BANDS, DataSet, LabelledScene, load_set
-from real_accuracy.task import TEST, TRAIN, VAL, Task, cpu_s
-from tesela.core.errors import join_words
-from tesela.mapping.scene_distance import check_imagery, sample_pixels
+from real_accuracy.task import cpu_s
+from tesela.chains.transfer import adapt_to_pixels
+from tesela.core.training_imagery import describe_imagery
+from tesela.mapping.scene_distance import measure_distance
+from tesela.models.expert import Expert, ExpertHeader
+from tesela.models.segmentation.feature_spec import default_features
+from tesela.models.segmentation.tree_network import ClassTrees
+from tesela.models.segmentation.window_features import compute_features
+from tesela.training.segmentation.trees import TreePixels, fit_chosen, keep_features
 
 LEVELS = np.linspace(0.005, 0.995, 100)
+TREES = 100
+PIXELS = 12_000
 
 
 @dataclass(frozen=True)
@@ -56,76 +62,72 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--pairs", nargs="+", default=list(PAIRS), choices=list(PAIRS))
-    parser.add_argument("--model", default="boosting", choices=("boosting", "forest", "unet"))
-    parser.add_argument("--epochs", type=int, default=20, help="of a U-Net")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--only", nargs="+", type=int, help="numbers of the pairs, from 0; default: all")
     parser.add_argument(
-        "--methods",
-        nargs="+",
-        default=["none", "auto", "shift", "scene", "quantiles", "batch_norm", "self_training"],
+        "--methods", nargs="+", default=["none", "auto", "shift", "scene", "self_training", "quantiles"]
     )
+    parser.add_argument("--join", nargs="+", type=Path, help="print the table of documents written before")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     records: list[dict[str, object]] = []
-    scratch = tempfile.TemporaryDirectory()
-    for kind in options.pairs:
-        for pair in PAIRS[kind]():
-            if options.model == "unet" and pair.source.pixels_only:
-                continue
-            for seed in options.seeds:
-                rows = measure(pair, seed, options, Path(scratch.name))
+    for file in options.join or ():
+        records += json.loads(file.read_text(encoding="utf-8"))["records"]
+    for kind in () if options.join else options.pairs:
+        experts: dict[tuple[object, ...], Expert] = {}
+        for number, pair in enumerate(PAIRS[kind]()):
+            for seed in options.seeds if options.only is None or number in options.only else ():
+                rows = measure(pair, seed, options.methods, experts)
                 records += rows
                 texts = [f"{row['method']} {row['accuracy']:.3f}/{row['macro_f1']:.3f}" for row in rows]
-                line = f"{pair.name} seed {seed}: {join_words(texts)}  ({cpu_s():.0f} CPU s)"
+                line = f"{pair.name} seed {seed}: {' '.join(texts)} ({cpu_s():.0f} CPU s)"
                 print(line, file=sys.stderr, flush=True)
     print(table_of(records), file=sys.stderr, flush=True)
-    document = {"machine": machine(), "model": options.model, "records": records}
-    text = json.dumps(document, indent=1)
+    text = json.dumps({"machine": machine(), "tesela": tesela.__version__, "records": records}, indent=1)
     if options.out is None:
         print(text)
     else:
         options.out.write_text(text + "\n", encoding="utf-8")
 
 
-def measure(pair: Pair, seed: int, options: argparse.Namespace, scratch: Path) -> list[dict[str, object]]:
+def measure(
+    pair: Pair, seed: int, methods: list[str], experts: dict[tuple[object, ...], Expert]
+) -> list[dict[str, object]]:
     """Train on the source, map the target by each method, and train on the target for the upper limit."""
-    source, target = (
-        scratch / f"{'+'.join(item.name for item in data.scenes)}-{seed}"
-        for data in (pair.source, pair.target)
+
+    def trained(data: DataSet) -> Expert:
+        key = (*(scene.name for scene in data.scenes), seed)
+        if key not in experts:
+            experts[key] = train(data, seed)
+        return experts[key]
+
+    expert = trained(pair.source)
+    halves = first_half(pair.target, seed)
+    reference = np.concatenate(
+        [scene.labels[~halves[scene.units] & (scene.labels > 0)] for scene in pair.target.scenes]
     )
-    source.mkdir(exist_ok=True)
-    target.mkdir(exist_ok=True)
-    expert = train(pair.source, source, seed, options)
+    pixels = np.concatenate([scene.image.reshape(len(scene.image), -1).T for scene in pair.target.scenes])
+    pixels = pixels[np.random.default_rng(seed).permutation(len(pixels))[:20_000]]
     rows: list[dict[str, object]] = []
-    for method in ("upper", *options.methods):
-        if method == "batch_norm" and options.model != "unet":
-            continue
+    for method in ("upper", *methods):
         started = cpu_s()
-        used, what = expert, ""
-        if method == "upper":
-            used = train(pair.target, target, seed, options)
-        predicted, reference, distances = [], [], []
-        for scene in pair.target.scenes:
-            opened = _open(pair.target, scene, target)
-            adapted = used
-            if method == "quantiles":
-                opened = matched(pair, scene, source=source, target=target)
-            elif method == "batch_norm":
-                adapted = with_batch_norm(expert, opened)
-            elif method not in ("upper", "none"):
-                made = tesela.adapt_expert(expert, opened, method=method, seed=seed)
-                adapted = made.expert
-                what = made.alignment + ("+self_training" if made.self_trained else "")
-            path = target / f"{scene.name}-{method}.tif"
-            tesela.predict_map(adapted, opened, path, engine="torch")
-            with rasterio.open(path) as data:
-                values = data.read(1)
-            tests = (split_of(pair.target, seed)[scene.units] == TEST) & (scene.labels > 0)
-            predicted.append(values[tests])
-            reference.append(scene.labels[tests])
-            distance = check_imagery(expert.header, opened, any_scene=True, advise=False)
-            distances.append(float("nan") if distance is None else distance.far)
-        accuracy, macro = score(np.concatenate(reference), np.concatenate(predicted))
+        used, what = (trained(pair.target) if method == "upper" else expert), ""
+        scenes = pair.target.scenes
+        if method == "quantiles":
+            scenes = tuple(matched(scene, pixels, pair.source) for scene in scenes)
+        elif method not in ("upper", "none"):
+            used, what, further = adapt_to_pixels(
+                expert,
+                pixels,
+                lambda: [padded(item.image, expert) for item in pair.target.scenes],
+                method=method,
+                seed=seed,
+            )
+            what += "+self_training" if further else ""
+        predicted = np.concatenate(
+            [classify(used, scene)[~halves[scene.units] & (scene.labels > 0)] for scene in scenes]
+        )
+        accuracy, macro = score(reference, predicted)
         rows.append(
             {
                 "kind": pair.kind,
@@ -135,73 +137,89 @@ def measure(pair: Pair, seed: int, options: argparse.Namespace, scratch: Path) -
                 "accuracy": round(accuracy, 4),
                 "macro_f1": round(macro, 4),
                 "steps": what,
-                "unlike_training": round(float(np.mean(distances)), 4),
+                "unlike_training": round(measure_distance(expert.header, pixels).far, 4),
                 "cpu_s": round(cpu_s() - started, 2),
             }
         )
     return rows
 
 
-def split_of(data: DataSet, seed: int) -> NDArray[np.int64]:
-    """Split of each unit: half of the units test."""
-    rng = np.random.default_rng([seed, 7])
-    split = np.full(data.units, TEST)
-    order = rng.permutation(data.units)
-    half = max(2, data.units // 2)
-    split[order[:half]] = TRAIN
-    split[order[: max(1, half // 4)]] = VAL
-    return split
+def first_half(data: DataSet, seed: int) -> NDArray[np.bool_]:
+    """Units that train; the others test."""
+    half = np.zeros(data.units, bool)
+    half[np.random.default_rng([seed, 7]).permutation(data.units)[: data.units // 2]] = True
+    return half
 
 
-def train(data: DataSet, folder: Path, seed: int, options: argparse.Namespace) -> tesela.models.expert.Expert:
-    """Train one expert, once for all pairs."""
-    if (folder / "expert.safetensors").exists():
-        return tesela.load_expert(folder / "expert.safetensors")
-    table = make_table(Task(data, split_of(data, seed), seed), folder)
-    trees = {} if not data.pixels_only else {"window_sides_px": ()}
-    settings = tesela.SegmentationSettings(
-        model=options.model, seed=seed, encoder="resnet18", decoder="small", epochs=options.epochs, **trees
+def train(data: DataSet, seed: int) -> Expert:
+    """An expert of boosted trees, trained on half of the units."""
+    half = first_half(data, seed)
+    flat = np.concatenate([scene.image.reshape(len(scene.image), -1).T for scene in data.scenes])
+    mean, std = flat.mean(0, dtype=np.float64), flat.std(0, dtype=np.float64)
+    sides = () if data.pixels_only else (3, 7, 15, 31)
+    spec = default_features(data.bands, sides_px=sides, texture=bool(sides))
+    features, values, classes = [], [], []
+    for number, scene in enumerate(data.scenes):
+        scaled = np.ascontiguousarray(((scene.image.transpose(1, 2, 0) - mean) / std).astype(np.float32))
+        made = compute_features(scaled, spec, mean.astype(np.float32), std.astype(np.float32))
+        mask = half[scene.units] & (scene.labels > 0)
+        chosen = np.flatnonzero(mask)
+        chosen = np.random.default_rng([seed, number]).permutation(chosen)[: PIXELS // len(data.scenes)]
+        features.append(made.reshape(len(made), -1)[:, chosen])
+        values.append(scaled.reshape(-1, len(mean))[chosen])
+        classes.append(scene.labels.ravel()[chosen].astype(np.int64) - 1)
+    labels = np.concatenate(classes)
+    count = len(data.classes)
+    spec, drawn = keep_features(
+        TreePixels(np.concatenate(features, axis=1), labels), spec, classes=count, seed=seed
     )
-    return tesela.load_expert(
-        tesela.train_segmentation(table, folder / "expert.safetensors", settings=settings, quiet=True)
+    network = fit_chosen(
+        "boosting", drawn, spec=spec, classes=count, mean=mean, std=std, trees=TREES, seed=seed
     )
+    legend = tesela.Legend(
+        "pairs",
+        tuple(
+            tesela.LandClass(value, f"c{value}", str(name), f"#{value * 9:02x}{255 - value * 9:02x}80")
+            for value, name in enumerate(data.classes, 1)
+        ),
+    )
+    header = ExpertHeader(
+        architecture=network.architecture,
+        legend=legend,
+        bands=data.bands,
+        mean=tuple(mean.tolist()),
+        std=tuple(std.tolist()),
+        patch_size_px=32,
+        pixel_size_m=0.0,
+        imagery=describe_imagery(np.concatenate(values), labels, mean=mean, std=std),
+    )
+    return Expert(header, network)
 
 
-def matched(pair: Pair, scene: LabelledScene, *, source: Path, target: Path) -> tesela.Scene:
+def classify(expert: Expert, scene: LabelledScene) -> NDArray[np.uint8]:
+    """Class values of a scene, (rows, cols)."""
+    network = expert.network
+    assert isinstance(network, ClassTrees)
+    scaled = np.ascontiguousarray(expert.scaled(scene.image).transpose(1, 2, 0))
+    return (network.scores(scaled).argmax(-1) + 1).astype(np.uint8)
+
+
+def padded(image: NDArray[np.float32], expert: Expert) -> NDArray[np.float32]:
+    """The image with a margin without data, as wide as the windows of the trees need."""
+    margin = int(getattr(expert.network, "margin_px", 0))
+    return np.pad(image, ((0, 0), (margin, margin), (margin, margin)), constant_values=np.nan)
+
+
+def matched(scene: LabelledScene, pixels: NDArray[np.float32], source: DataSet) -> LabelledScene:
     """The scene with each band brought to the training's quantiles."""
-    from_pixels = sample_pixels(_open(pair.target, scene, target))
-    to_pixels = np.concatenate(
-        [sample_pixels(_open(pair.source, item, source)) for item in pair.source.scenes]
-    )
+    training = np.concatenate([item.image.reshape(len(item.image), -1).T for item in source.scenes])
     image = np.empty_like(scene.image)
     for band in range(len(image)):
-        old, new = (np.quantile(item[:, band], LEVELS) for item in (from_pixels, to_pixels))
+        old, new = (np.quantile(item[:, band], LEVELS) for item in (pixels, training))
         values = scene.image[band]
         ends = np.minimum(values - old[0], 0) + np.maximum(values - old[-1], 0)
         image[band] = np.interp(values, old, new) + ends
-    return _open(pair.target, replace(scene, name=f"{scene.name}-matched", image=image), target)
-
-
-def with_batch_norm(expert: tesela.models.expert.Expert, scene: tesela.Scene) -> tesela.models.expert.Expert:
-    """The network with the batch norm statistics of the scene [Li2018]."""
-    import copy
-
-    import torch
-
-    from tesela.mapping.scene_distance import sample_windows
-    from tesela.models.expert import Expert
-
-    network = copy.deepcopy(expert.network)
-    layers = [item for item in network.modules() if isinstance(item, torch.nn.BatchNorm2d)]
-    for layer in layers:
-        layer.reset_running_stats()
-        layer.momentum = None
-        layer.train()
-    images = np.stack(sample_windows(scene.select(expert.header.bands), side_px=96, count=16))
-    with torch.inference_mode():
-        for part in np.array_split(expert.scaled(images), max(1, len(images) // 8)):
-            network(torch.from_numpy(part))
-    return Expert(expert.header, network.eval())
+    return replace(scene, image=image)
 
 
 def score(reference: NDArray[np.integer], predicted: NDArray[np.integer]) -> tuple[float, float]:
@@ -356,5 +374,4 @@ def _region(seed: int, season: str, radiometry: tuple[NDArray, NDArray] | None) 
 PAIRS = {"virtual": virtual, "cities": cities, "naip": naip, "dates": dates}
 
 if __name__ == "__main__":
-    os.environ.setdefault("NUMBA_NUM_THREADS", "1")
     main()

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
 
 from tesela.core.errors import ExpertError, RecipeError, unknown_name
 from tesela.core.scene import Scene
@@ -15,7 +19,6 @@ from tesela.mapping.scene_distance import (
     sample_windows,
 )
 from tesela.models.expert import Expert
-from tesela.training.segmentation.transfer import can_self_train, self_train
 
 METHODS = ("auto", *ALIGNMENTS, "self_training")
 """See docs/transfer.md."""
@@ -89,21 +92,53 @@ def adapt_expert(
         raise RecipeError(unknown_name("transfer method", method, METHODS))
     header = expert.header
     before = check_imagery(header, scene, any_scene=any_scene, advise=False)
-    imagery = header.imagery
-    if imagery is None or before is None:
+    if before is None:
         raise ExpertError(
             "This expert does not describe its training imagery, or the scene has no data: it cannot be adapted. Train "
             "the expert again, or leave out --transfer."
         )
     chosen = scene.select(header.bands)
     pixels = sample_pixels(chosen)
+    side_px = _SIDE_PX + 2 * int(getattr(expert.network, "margin_px", 0))
+    adapted, alignment, further = adapt_to_pixels(
+        expert, pixels, lambda: sample_windows(chosen, side_px=side_px), method=method, seed=seed
+    )
+    return Transfer(adapted, alignment, further, before, measure_distance(adapted.header, pixels))
+
+
+def adapt_to_pixels(
+    expert: Expert,
+    pixels: NDArray[np.floating],
+    windows: Callable[[], Sequence[NDArray[np.floating]]],
+    *,
+    method: str = "auto",
+    seed: int = 0,
+) -> tuple[Expert, str, bool]:
+    """
+    Adapt an expert to a sample of a scene; see `adapt_expert`.
+
+    Parameters
+    ----------
+    pixels : (pixels, bands) array of float
+        Physical quantities, without NaN.
+    windows : callable
+        Gives the (bands, rows, cols) windows that trees are trained further on.
+
+    Returns
+    -------
+    Expert, str, bool
+        The adapted expert, its alignment, and whether its trees were trained further.
+    """
+    header, imagery = expert.header, expert.header.imagery
     alignment = align(header, pixels, method=method if method in ALIGNMENTS else "auto")
-    adapted = Expert(with_alignment(header, alignment), expert.network)
+    assert imagery is not None  # else align has refused
     gap = imagery.likelihood - alignment.likelihoods[alignment.method]
-    further = method == "self_training" or (method == "auto" and gap > LEAST_GAP and can_self_train(expert))
-    if further:
-        margin = int(getattr(expert.network, "margin_px", 0))
-        adapted = self_train(adapted, sample_windows(chosen, side_px=_SIDE_PX + 2 * margin), seed=seed)
+    trees = header.architecture.kind == "class_trees"
+    further = method == "self_training" or (method == "auto" and gap > LEAST_GAP and trees)
     training = {**header.training, "transfer": {"method": method, "alignment": alignment.method}}
-    adapted = Expert(replace(adapted.header, training=training), adapted.network)
-    return Transfer(adapted, alignment.method, further, before, measure_distance(adapted.header, pixels))
+    adapted = Expert(replace(with_alignment(header, alignment), training=training), expert.network)
+    if further:
+        from tesela.training.segmentation.transfer import self_train  # loads the trainings, seconds
+
+        adapted = self_train(adapted, windows(), seed=seed)
+    return adapted, alignment.method, further

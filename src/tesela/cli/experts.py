@@ -134,7 +134,6 @@ def predict(
     """
     from pathlib import Path
 
-    from tesela.chains.transfer import adapt_expert
     from tesela.core.errors import RecipeError
     from tesela.io.scenes import open_scene
     from tesela.mapping.cascade import read_cascade
@@ -190,6 +189,8 @@ def predict(
         )
     loaded, steps = load_expert(expert), None
     if transfer != "none":
+        from tesela.chains.transfer import adapt_expert  # loads the trainings, seconds
+
         steps = adapt_expert(loaded, opened, method=transfer, any_scene=any_scene)
         loaded = steps.expert
         if adapted is not None:

@@ -73,8 +73,8 @@ class CorineChain(SceneChain[CorineRecipe]):
 
     def map(self) -> Sequence[Path]:
         """Map each scene with the expert."""
-        from tesela.chains.transfer import adapt_expert  # loads torch, seconds
-        from tesela.mapping.predict import predict_map
+        from tesela.chains.transfer import adapt_expert
+        from tesela.mapping.predict import predict_map  # loads torch, seconds
         from tesela.models.expert import load_expert
 
         settings = self.recipe.mapping

@@ -22,11 +22,6 @@ _LEAST_PIXELS = 20
 _MOST_PIXELS = 40_000
 
 
-def can_self_train(expert: Expert) -> bool:
-    """Whether the expert is one of trees."""
-    return isinstance(expert.network, ClassTrees)
-
-
 def self_train(expert: Expert, images: Sequence[NDArray[np.floating]], *, seed: int = 0) -> Expert:
     """
     Add trees that learn a scene from the expert's own predictions [Scudder1965]_.
