@@ -80,6 +80,7 @@ OTHER: dict[str, Any] = {
     "budget": "3 min",
     "window_sides_px": [3, 9],
     "prior": 0.5,
+    "quality_weights": [1.0, 0.5, 0.25],
     "weights": "weights.safetensors",
     "cluster": "local",
     "parent": "middle",
@@ -99,7 +100,6 @@ OTHER: dict[str, Any] = {
     "series": "other.zarr",
     "msmtu": "other.zarr",
     "split.published": False,
-    "members": ["mlp", "forest"],
     "band_quality": [0, 7],
     "quality.cloud": [0],
     "mapping.prior": True,
@@ -121,6 +121,7 @@ OTHER: dict[str, Any] = {
     "scale": 0.5,
     "offset": 0.5,
     "nodata": 7,
+    "reference.shift": "auto",
     "stack.files": ["other.tif"],
     "stack.dates": ["2010-01..2010-12"],
     "stack.mask": ["SCL=3"],
@@ -132,6 +133,8 @@ OTHER: dict[str, Any] = {
 
 def other_value(key: Key, value: Any) -> Any:
     """Another valid value of a key than its present one: from the table, else by its kind."""
+    if key.text == "training.members" and value == ():  # that of class maps is a number
+        return ["mlp", "forest"]
     if value == "unet":  # `model` of class maps; that of abundances has other names
         return "boosting"
     for start in range(len(key.path)):

@@ -49,6 +49,16 @@ def test_values_are_read_as_toml_or_as_bare_words(text: str, choices: list[tuple
     assert parse_axis(text).choices == tuple(Choice(*choice) for choice in choices)
 
 
+def test_pretraining_is_varied_by_its_kind_under_the_names_of_the_paper() -> None:
+    axis = parse_axis("pretraining=none,classes")
+    assert [choice.label for choice in axis.choices] == ["from scratch", "fine-tuned"]
+    document = {"pretraining": {"series": "TimeSpec4LULC", "epochs": 7}}
+    scratch, tuned = combine(document, (axis,))
+    assert scratch.document["pretraining"] == {"series": "TimeSpec4LULC", "epochs": 7, "kind": "none"}
+    assert tuned.document["pretraining"]["kind"] == "classes"
+    assert combine({}, (axis,))[0].document["pretraining"] == {"kind": "none"}
+
+
 @pytest.mark.parametrize("text", ["training.encoder", "=a,b", "size_px="])
 def test_an_axis_without_key_or_values_is_refused(text: str) -> None:
     with pytest.raises(RecipeError, match="names no key or no values"):

@@ -1,6 +1,7 @@
 """Cubes from MOD09A1 and MYD09A1: bits, months, satellites, grids and names."""
 
 import datetime
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from scipy.io import netcdf_file
 
 from modis_composites import CLEAR, GRID, bytes_of, write_composite, write_varied
 from tesela.cli import main
-from tesela.core.errors import GridError, InputError
+from tesela.core.errors import GridError, InputError, RecipeError
 from tesela.core.grid import window_grid
 from tesela.io.cube import Cube
 from tesela.io.images import write_bands
@@ -22,7 +23,8 @@ from tesela.io.sinusoidal import SINUSOIDAL, TILE_M, modis_grid, modis_tile
 from tesela.sources.ancillary import Ancillary, place_layers
 from tesela.sources.modis.cube import write_modis_cube
 from tesela.sources.modis.files import BANDS, LAYERS, find_composites
-from tesela.sources.modis.quality import QualityRule, band_quality, usable, usable_state
+from tesela.sources.modis.months import Work, bytes_per_cell, make_block
+from tesela.sources.modis.quality import QualityRule, band_quality, parse_rule, usable, usable_state
 
 
 def build(folder: Path, **options: object) -> Cube:
@@ -413,3 +415,33 @@ def test_float32_cannot_hold_the_quality_bits(tmp_path: Path) -> None:
 
 def test_the_crs_is_a_sphere() -> None:
     assert "6371007.181" in SINUSOIDAL
+
+
+def test_a_rule_is_read_by_key_and_mistakes_are_one_line() -> None:
+    assert parse_rule(["aerosol=1", "snow=false", "cloud=0"]) == QualityRule(
+        aerosol=1, snow=False, cloud=(0,)
+    )
+    with pytest.raises(RecipeError, match=r"did you mean .aerosol.\? Known: modland"):
+        parse_rule(["aerosols=1"])
+    with pytest.raises(RecipeError, match="shadow is 'maybe'; true or false was needed"):
+        parse_rule(["shadow=maybe"])
+
+
+def test_a_block_takes_no_more_memory_than_its_budget() -> None:
+    months = tuple(f"2012-{month:02d}" for month in range(1, 13))
+    grid = GeoBox((160, 160), Affine(463, 0, 0, 0, -463, 0), SINUSOIDAL)
+    work = Work((), grid, months, 1, False, QualityRule(), "satellites")
+    tracemalloc.start()
+    make_block(work)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak <= 160 * 160 * bytes_per_cell(work)
+
+
+def test_the_command_takes_a_folder_with_its_rule_and_merge(tmp_path: Path) -> None:
+    write_composite(tmp_path / "files")
+    words = ["mosaic", "modis", str(tmp_path / "files"), "-o", str(tmp_path / "cube.zarr"), "--quiet"]
+    assert main([*words, "--quality", "aerosol=1", "--merge", "observations"]) == 0
+    notes = bytes_of(tmp_path / "cube.zarr")["zarr.json"].decode().replace("\\", "")
+    assert '"aerosol": 1' in notes
+    assert '"merge": "observations"' in notes
