@@ -255,3 +255,37 @@ def test_unknown_codes_list_the_classes_first(run: Run) -> None:
     squares().assign(CODE_18="7777").to_file("odd.gpkg", engine="pyogrio")
     code, text = label(run, "odd.gpkg")
     assert (code, "it has 111, 112, 121" in text) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("crs", "name"),
+    [
+        (3042, "a.gpkg"),
+        (4258, "b.gml"),
+        (3042, "c.gml"),
+        (3035, "d.gpkg"),
+        (4326, "e.geojson"),
+        (4326, "f.kml"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_axes_are_read_in_the_order_of_their_format(run: Run, crs: int, name: str) -> None:
+    squares().to_crs(crs).to_file(name, engine="pyogrio")
+    code, text = label(run, name)
+    assert code == 0, text
+    assert [drawn_ha(value) for value in (2, 12, FOREST, WATER)] == [9, 9, 9, 9]
+
+
+def test_latitude_before_longitude_by_mistake_is_refused_by_place(run: Run) -> None:
+    frame = squares().to_crs(4326)
+    frame.geometry = shapely.transform(frame.geometry.to_numpy(), lambda points: points[:, ::-1])
+    frame.to_file("swapped.gpkg", engine="pyogrio")
+    code, text = label(run, "swapped.gpkg")
+    assert (code, "do not overlap" in text) == (1, True)
+
+
+def test_no_output_replaces_the_file_that_an_address_reads(run: Run) -> None:
+    for address in ("ref.gpkg|layername=clc", "ref.gpkg"):
+        code, text = run("update", address, "map.tif", "--field", "CODE_18", "-o", "ref.gpkg")
+        assert (code, "is read, and would be replaced" in text) == (1, True), text
+    assert len(gpd.read_file("ref.gpkg", engine="pyogrio")) == 4

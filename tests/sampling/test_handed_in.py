@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import openpyxl
 import pandas as pd
 import pytest
+import rasterio
 from affine import Affine
+from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from tesela.accounting.table41 import CATEGORIES, TransitionTable, write_table41
@@ -148,6 +151,66 @@ def test_the_bound_of_an_unseen_class_is_the_largest_likely_share() -> None:
     tried = 0.9 * shares + 0.1 * np.clip(rest, 0, 1)
     assert bound == pytest.approx(tried[(rest >= 0)].max(), rel=1e-4)
     assert unseen_share(sizes, np.array([0.0, 0.0])) == 1
+
+
+def test_pixels_without_a_class_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "two.csv").write_text(
+        "value,code,name,color\n1,forest,Forest,#006600\n2,other,Other,#cccccc\n"
+    )
+    values = np.zeros((60, 60), np.uint8)
+    values[:, :30] = 1
+    grid = {"crs": "EPSG:25830", "transform": Affine(10, 0, 500_000, 0, -10, 4_100_000)}
+    with rasterio.open(tmp_path / "forest.tif", "w", "GTiff", 60, 60, 1, dtype="uint8", **grid) as file:
+        file.write(values, 1)  # no nodata value in the file
+    words = ["sample", "draw", f"{tmp_path}/forest.tif", "--legend", f"{tmp_path}/two.csv", "--size", "60"]
+    assert main([*words, "--minimum", "10", "-o", f"{tmp_path}/s.gpkg"]) == 0
+    assert "1,800 px (50.0%) of the map have no class" in capsys.readouterr().out
+
+
+def test_estimates_agree_with_an_independent_count_for_odd_strata(tmp_path: Path) -> None:
+    values = np.full((60, 60), CORINE["112"].value, np.uint8)
+    values[:, 30:], values[:20, :20], values[50:, :5] = CORINE["211"].value, 0, CORINE["111"].value
+    grid = GeoBox((60, 60), Affine(10, 0, 500_000, 0, -10, 4_100_000), "EPSG:25830")
+    write_map(tmp_path / "map.tif", values, grid, legend=CORINE)
+    sample, source = f"{tmp_path}/s.gpkg", f"{tmp_path}/map.tif"
+    assert main(["sample", "draw", source, "--size", "100", "--minimum", "5", "-o", sample]) == 0
+    points = read_table(sample, layer="points").sort_values("sample_id")
+    sizes = read_table(sample, layer="strata").set_index("stratum")["size_px"].to_dict()
+    rng = np.random.default_rng(1)
+    seen = points["stratum"].to_numpy(object).copy()
+    wrong = rng.random(len(seen)) < 0.2
+    seen[wrong] = rng.choice(["112", "211", "231"], wrong.sum())  # 231 is nowhere mapped
+    pd.DataFrame({"sample_id": points["sample_id"], "reference": seen}).to_csv(
+        tmp_path / "a.csv", index=False
+    )
+    words = [
+        "sample",
+        "estimate",
+        sample,
+        source,
+        "--responses",
+        f"{tmp_path}/a.csv",
+        "-o",
+        f"{tmp_path}/report",
+    ]
+    assert main(words) == 0
+    document = json.loads((tmp_path / "report" / "accuracy.json").read_text())
+    strata, total = points["stratum"].to_numpy(object), sum(sizes.values())
+
+    def count(hit: Callable[[NDArray[np.object_], str], NDArray[np.bool_]]) -> tuple[float, float]:
+        mean = variance = 0.0
+        for code, size in sizes.items():
+            y = hit(seen[strata == code], code).astype(float)
+            mean += size / total * y.mean()
+            variance += (size / total) ** 2 * (1 - len(y) / size) * y.var(ddof=1) / len(y)
+        return mean, variance**0.5
+
+    overall = (document["overall"]["value"], document["overall"]["se"])
+    assert overall == pytest.approx(count(lambda codes, own: codes == own), abs=1e-9)
+    shares = {item["code"]: item["share"] for item in document["classes"]}
+    for code in ("111", "112", "211", "231"):
+        found = (shares[code]["value"], shares[code]["se"])
+        assert found == pytest.approx(count(lambda codes, _, code=code: codes == code), abs=1e-9)
 
 
 EVIL = ("=cmd|'/C calc'!A0", "+1+1", "-2+3", "@SUM(A1)")

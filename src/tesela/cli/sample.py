@@ -97,6 +97,10 @@ def draw(
             header=["stratum", "name", "pixels", "share", "points"],
             right=(2, 3, 4),
         )
+    if drawn.design.left_out_px and not quiet:
+        left_out = drawn.design.left_out_px
+        share = left_out / (left_out + sum(item.size_px for item in drawn.design.strata))
+        print(f"{left_out:,} px ({share:.1%}) of the map have no class and are left out of the sample")
     target = "" if size is not None else f" (target {0.01 if target_error is None else target_error:g})"
     print(
         f"{drawn.design.points} points, expected standard error of overall accuracy "

@@ -177,6 +177,7 @@ def _tables(file: Path, columns: Sequence[str]) -> list[tuple[str, list[Row]]]:
 
 def _separated(text: str, columns: Sequence[str]) -> list[Row]:
     """Rows of a CSV; the separator is the one that Excel states, else that under which the header has all columns."""
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
     first, _, rest = text.partition("\n")
     if first.strip().lower().startswith("sep=") and len(first.strip()) == 5:
         return _cleaned(csv.reader(io.StringIO(rest), delimiter=first.strip()[4]))

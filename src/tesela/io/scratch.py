@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tesela.core.errors import InputError, RecipeError
 from tesela.core.machine import read_at, write_at
 from tesela.io.raster import Closing
+from tesela.io.vector.address import local_file
 
 
 def check_outputs(outputs: Iterable[str | Path | None], *, inputs: Iterable[str | Path]) -> None:
@@ -35,7 +36,7 @@ def check_outputs(outputs: Iterable[str | Path | None], *, inputs: Iterable[str 
     --------
     >>> check_outputs(["map.tif", None, "confidence.tif"], inputs=["scene.tif"])
     """
-    taken = {Path(path).resolve() for path in inputs}
+    taken = {local_file(path).resolve() for path in inputs}
     written: set[Path] = set()
     for path in outputs:
         if path is None:

@@ -53,6 +53,8 @@ class SamplingDesign:
     """The same seed draws the same points; a larger sample contains those of the smaller one."""
     pixel_area_m2: float
     """Area of one pixel in square metres."""
+    left_out_px: int = 0
+    """Pixels of the map without a class, or with one that the crosswalk leaves out; none of them is sampled."""
 
     @property
     def points(self) -> int:
@@ -72,6 +74,7 @@ class SamplingDesign:
             "seed": self.seed,
             "points": self.points,
             "pixel_area_m2": self.pixel_area_m2,
+            "left_out_px": self.left_out_px,
             "strata": [
                 {"code": item.code, "name": item.name, "size_px": item.size_px, "points": item.points}
                 for item in self.strata
@@ -152,6 +155,7 @@ def plan_sample(
         rule=rule,
         seed=seed,
         pixel_area_m2=pixel_area_m2,
+        left_out_px=math.prod(int(side) for side in strata.grid.shape) - int(pixels.sum()),
     )
 
 

@@ -141,6 +141,25 @@ def parse_address(text: str | Path) -> VectorAddress:
     return VectorAddress(whole, source, layer or None, file)
 
 
+def local_file(address: str | Path) -> Path:
+    """
+    File of this machine that an address reads, whether it exists or not.
+
+    Examples
+    --------
+    >>> local_file("zip://a.zip!b.shp").name, local_file("clc.gpkg|layername=clc18").name
+    ('a.zip', 'clc.gpkg')
+    """
+    text = str(address).partition(_LAYER)[0]
+    if text.startswith("zip://"):
+        return Path(text.removeprefix("zip://").partition("!")[0])
+    if text.startswith("/vsizip/"):
+        inside = text.removeprefix("/vsizip/")
+        end = inside.lower().find(".zip")
+        return Path(inside[: end + 4] if end >= 0 else inside)
+    return Path(text)
+
+
 def is_vector(reference: str | Path) -> bool:
     """
     Whether a reference is a file of polygons and not a raster.

@@ -149,7 +149,8 @@ def _columns(fields: tuple[str, ...], wanted: tuple[str, ...]) -> dict[str, str]
     by_name = {field.lower(): field for field in fields}
     columns = {}
     for key in wanted:
-        names = [by_name[name.lower()] for name in _COLUMNS[key] if name.lower() in by_name]
+        exact = [name for name in _COLUMNS[key] if name in fields]
+        names = exact or [by_name[name.lower()] for name in _COLUMNS[key] if name.lower() in by_name]
         if names:
             columns[key] = names[0]
     return columns
