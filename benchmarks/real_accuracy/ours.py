@@ -16,16 +16,22 @@ from odc.geo.geobox import GeoBox
 import tesela
 from real_accuracy.sets import DataSet, LabelledScene
 from real_accuracy.task import TRAIN, VAL, Clock, NotApplicable, Task, Trained
+from tesela.patches.table import PatchTable
 
 MODELS = ("unet", "forest", "boosting", "auto")
 
 
-def our_rows(extra: Mapping[str, object]) -> dict[str, Callable[[Task, Clock], Trained]]:
-    """Rows by name; `extra` are further fields of `SegmentationSettings`."""
-    return {f"tesela-{model}": partial(_train, model=model, extra=extra) for model in MODELS}
+Prepare = Callable[[PatchTable], PatchTable]
 
 
-def _train(task: Task, clock: Clock, *, model: str, extra: Mapping[str, object]) -> Trained:
+def our_rows(
+    extra: Mapping[str, object], *, prepare: Prepare = lambda table: table
+) -> dict[str, Callable[[Task, Clock], Trained]]:
+    """Rows by name; `extra` are further fields of `SegmentationSettings`, `prepare` changes the patches."""
+    return {f"tesela-{model}": partial(_train, model=model, extra=extra, prepare=prepare) for model in MODELS}
+
+
+def _train(task: Task, clock: Clock, *, model: str, extra: Mapping[str, object], prepare: Prepare) -> Trained:
     if task.data.pixels_only and model == "unet":
         raise NotApplicable(
             "the set holds pixels without neighbours: no network of windows can learn from it"
@@ -33,7 +39,7 @@ def _train(task: Task, clock: Clock, *, model: str, extra: Mapping[str, object])
     settings = _settings(task, clock, model, extra)
     folder = tempfile.TemporaryDirectory()  # lives as long as the closure below, which maps into it
     try:
-        table = make_table(task, Path(folder.name))
+        table = prepare(make_table(task, Path(folder.name)))
         out = tesela.train_segmentation(
             table, Path(folder.name) / "expert.safetensors", settings=settings, quiet=True
         )

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, ValidationInfo, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from tesela.core.errors import TeselaError, join_words
-from tesela.models.segmentation.networks import SEGMENTATION_NETWORKS, TREE_FORMS
+from tesela.core.units import parse_duration_s
+from tesela.models.segmentation.networks import PRETRAINED_MODELS, SEGMENTATION_NETWORKS, TREE_FORMS
 from tesela.models.segmentation.unet import UnetArchitecture, encoder_name
 from tesela.recipes.schema import Recipe
 from tesela.recipes.sections import (
@@ -20,13 +22,11 @@ from tesela.recipes.sections import (
     NoSeed,
     PatchSection,
     SceneSection,
+    Section,
     recipe_folder,
 )
 from tesela.sources.scene_layers import SceneLayer
-from tesela.training.segmentation.settings import SegmentationSettings
-
-WEIGHT_FILES = (".safetensors", ".pth", ".pt", ".bin")
-"""Endings by which `weights` is a local file, not a name."""
+from tesela.training.segmentation.settings import WEIGHT_FILES, SegmentationSettings
 
 USUAL_ENCODERS = (
     *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnet10t", "convnext_tiny"),
@@ -50,36 +50,71 @@ def _network_problems(settings: SegmentationSettings, folder: Path | None) -> It
     if local and folder is not None and not (folder / str(weights)).is_file():
         yield f"weights: no file {weights}"
     named = None if local else weights
-    if settings.model in TREE_FORMS:
+    if settings.model in TREE_FORMS or (encoder == "auto" and named in (None, "imagenet")):
+        return
+    if encoder == "auto":
+        yield f"weights: '{named}' needs the name of its encoder, but encoder is 'auto'"
         return
     network = SEGMENTATION_NETWORKS["unet" if settings.model == "auto" else settings.model]
     usual = network is UnetArchitecture and encoder in USUAL_ENCODERS
     if usual and named in (None, "imagenet"):
         return
+    from tesela.models.segmentation.known_weights import find_known_weights
+    from tesela.models.segmentation.weights import weight_names  # loads torch, seconds
+
     try:
-        # loads torch, seconds
         plan = network.plan(bands=3, classes=2, encoder=encoder, decoder=settings.decoder)
     except TeselaError as error:
         yield f"encoder: {str(error).rstrip('.')}"
         return
     if named is not None and isinstance(plan, UnetArchitecture):
-        known = _weight_names(encoder_name(plan.encoder))
-        if named not in known:
+        known = weight_names(encoder_name(plan.encoder))
+        try:
+            there = named in known or find_known_weights(encoder, named) is not None
+        except TeselaError as error:
+            yield f"weights: {str(error).rstrip('.')}"
+            return
+        if not there:
             words = join_words(known) or "none"
             yield f"weights: encoder '{encoder}' has no weights '{named}' (known: {words}, or a local file)"
 
 
-def _weight_names(encoder: str) -> Sequence[str]:
-    """Pretrained weights of an encoder; see `tesela.models.segmentation.weights.pretrained_weights`."""
-    if encoder.startswith("tu-"):
-        return ("imagenet",)
-    import segmentation_models_pytorch as smp
-
-    return sorted(smp.encoders.encoders[encoder]["pretrained_settings"])
-
-
 NetworkSettings = Annotated[SegmentationSettings, NoSeed, AfterValidator(_check_training)]
 """``[training]`` of a network for class maps, whose encoder and weights exist."""
+
+
+class PretrainingSection(Section):
+    """``[pretraining]``: scenes without labels to learn from first."""
+
+    scenes: list[str] = Field(default_factory=list)
+    """Patterns of GeoTIFFs, which are read like the first scene; default: the scenes of the recipe to train on."""
+    budget: str = "2 min"
+    """Processor time."""
+    test_area: bool = False
+    """Use the imagery of the test patches and of scenes to map, too; by default it is left out."""
+
+    @field_validator("scenes")
+    @classmethod
+    def _scenes_exist(cls, patterns: list[str], info: ValidationInfo) -> list[str]:
+        folder = recipe_folder(info)
+        missing = [] if folder is None else [item for item in patterns if not matching_files(folder, item)]
+        if missing:
+            raise ValueError(f"no file {join_words(missing)}")
+        return patterns
+
+    @field_validator("budget")
+    @classmethod
+    def _budget_is_a_time(cls, text: str) -> str:
+        try:
+            parse_duration_s(text)
+        except TeselaError as error:
+            raise ValueError(str(error)) from None
+        return text
+
+
+def matching_files(folder: Path, pattern: str) -> list[Path]:
+    """Files of a pattern such as "scenes/*.tif", in order; `Path.glob` refuses whole paths."""
+    return sorted(Path(name) for name in glob.glob(str(folder / pattern), recursive=True))  # noqa: PTH207
 
 
 class SceneRecipe(Recipe):
@@ -91,6 +126,7 @@ class SceneRecipe(Recipe):
     layers: list[LayerSection] = Field(default_factory=list)
     patches: PatchSection = PatchSection()
     training: NetworkSettings = SegmentationSettings()
+    pretraining: PretrainingSection | None = None
     mapping: MappingSection = MappingSection()
     assessment: AssessmentSection = AssessmentSection()
 
@@ -110,6 +146,23 @@ class SceneRecipe(Recipe):
                     f"bands: names no band of layer '{layer.name}' ({', '.join(layer.band_names)}); add those to use, "
                     f"or leave the layer out"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_pretrained(self) -> SceneRecipe:
+        if self.pretraining is None:
+            return self
+        if self.training.model not in PRETRAINED_MODELS:
+            raise ValueError(
+                f"a model '{self.training.model}' cannot be pretrained: leave [pretraining] out, or take "
+                f"{' or '.join(PRETRAINED_MODELS)}"
+            )
+        if self.training.published:
+            raise ValueError("the published recipe is not pretrained on scenes: leave [pretraining] out")
+        if self.pretraining.scenes and self.layers:
+            raise ValueError(
+                "pretraining.scenes: layers are there for the scenes of the recipe only; leave pretraining.scenes out"
+            )
         return self
 
     def scene_layers(self, folder: Path) -> tuple[SceneLayer, ...]:

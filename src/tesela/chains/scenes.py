@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 from tesela.assessment.assessment import assess
 from tesela.chains.metrics import Blocks, count_blocks, count_mflops_per_px
-from tesela.chains.scene_recipe import WEIGHT_FILES, SceneRecipe
+from tesela.chains.pretraining import pretraining_stages, shared_settings
+from tesela.chains.scene_recipe import SceneRecipe
 from tesela.chains.targets import (
     Target,
     Training,
@@ -30,6 +31,10 @@ from tesela.patches.table import PatchTable, make_patches, read_patches
 from tesela.recipes.sections import HOW_ONLY, SceneSection
 from tesela.recipes.stages import Stage
 from tesela.sources.scene_layers import check_layers, write_scene_layers
+from tesela.training.segmentation.settings import (
+    WEIGHT_FILES,
+    SegmentationSettings,
+)
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -146,6 +151,7 @@ class SceneChain(ABC, Generic[Recipe]):
                 address,
                 recipe.seed,
             ),
+            *pretraining_stages(self, bands),
             *train,
             Stage(
                 "map",
@@ -293,8 +299,9 @@ class SceneChain(ABC, Generic[Recipe]):
             train_segmentation,  # loads torch and lightning, seconds
         )
 
-        weights = self._weight_file(training)
-        settings = training.settings if weights is None else replace(training.settings, weights=str(weights))
+        settings = self.with_local_weights(training.settings)
+        if self.recipe.pretraining is not None:
+            settings = replace(shared_settings(self, settings), weights=str(self.start_file))
         train_segmentation(
             read_patches(training.target.patch_file),
             training.file,
@@ -404,12 +411,24 @@ class SceneChain(ABC, Generic[Recipe]):
         return [*self.images(("train", "both")), *self.label_files(("train", "both")), *extra]
 
     def _training_inputs(self, training: Training) -> list[Path]:
-        weights = self._weight_file(training)
+        weights = self.weight_file(training.settings)
+        if self.recipe.pretraining is not None:
+            weights = self.start_file
         extra = [] if weights is None else [weights]
         return [training.target.patch_file, *self.images(("train", "both")), *extra]
 
-    def _weight_file(self, training: Training) -> Path | None:
+    @property
+    def start_file(self) -> Path:
+        """Encoder that was pretrained on scenes without labels."""
+        return self.out / "pretraining" / "start.safetensors"
+
+    def with_local_weights(self, settings: SegmentationSettings) -> SegmentationSettings:
+        """Settings whose file of weights has its whole path."""
+        weights = self.weight_file(settings)
+        return settings if weights is None else replace(settings, weights=str(weights))
+
+    def weight_file(self, settings: SegmentationSettings) -> Path | None:
         """Local file of pretrained weights."""
-        weights = training.settings.weights
+        weights = settings.weights
         local = weights is not None and Path(weights).suffix in WEIGHT_FILES
         return self.folder / str(weights) if local else None

@@ -5,7 +5,12 @@ import pytest
 import torch
 from torch.nn import functional
 
-from tesela.training.segmentation.losses import class_weights, patch_weights, segmentation_loss
+from tesela.training.segmentation.losses import (
+    border_pixels,
+    class_weights,
+    patch_weights,
+    segmentation_loss,
+)
 from tesela.training.segmentation.task import count_pairs, validation_scores
 
 
@@ -102,3 +107,39 @@ def test_patches_are_drawn_by_the_mean_weight_of_their_labelled_pixels() -> None
     common, rare = class_weights(shares.sum(0))
     wanted = np.array([(common + rare) / 2, (common + rare) / 2, common, rare], float)
     assert patch_weights(shares) == pytest.approx(wanted / wanted.sum())
+
+
+STRIPES = torch.tensor([[[0, 0, 0, 1, 1, 1, 255, 2, 2, 2]] * 3])
+"""Three classes side by side; between the last two lies a pixel without label."""
+
+
+def test_pixels_at_a_border_touch_another_class_and_no_label_is_no_class() -> None:
+    assert border_pixels(STRIPES)[0, 1].nonzero().flatten().tolist() == [2, 3]
+    assert not border_pixels(torch.full((1, 4, 4), 255)).any()
+
+
+@pytest.mark.parametrize("kind", ["ce", "dice", "ce_dice"])
+def test_a_border_without_weight_is_as_without_label(kind: str) -> None:
+    logits = torch.randn(1, 3, 3, 10, generator=torch.Generator().manual_seed(0))
+    without = torch.where(border_pixels(STRIPES), 255, STRIPES)
+    expected = segmentation_loss(logits, without, kind=kind).item()
+    assert segmentation_loss(logits, STRIPES, kind=kind, border_weight=0.0).item() == pytest.approx(expected)
+    whole = segmentation_loss(logits, STRIPES, kind=kind).item()
+    assert segmentation_loss(logits, STRIPES, kind=kind, border_weight=1.0).item() == whole
+    assert abs(whole - expected) > 1e-3
+
+
+def test_half_a_weight_at_the_border_by_hand() -> None:
+    labels = torch.tensor([[[0, 0, 1]]])  # the last two touch
+    logits = torch.log(torch.tensor([[0.9, 0.8, 0.7], [0.1, 0.2, 0.3]]))[None, :, None]
+    expected = -(np.log(0.9) + 0.5 * np.log(0.8) + 0.5 * np.log(0.3)) / 2
+    loss = segmentation_loss(logits, labels, kind="ce", border_weight=0.5)
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_relaxed_borders_allow_the_classes_that_they_touch_and_no_other() -> None:
+    labels = torch.tensor([[[0, 0, 1]]])
+    probabilities = torch.tensor([[0.9, 0.5, 0.3], [0.05, 0.2, 0.3], [0.05, 0.3, 0.4]])
+    logits = torch.log(probabilities)[None, :, None]
+    loss = segmentation_loss(logits, labels, kind="ce", border_relaxation=True)
+    assert loss.item() == pytest.approx(-(np.log(0.9) + np.log(0.7) + np.log(0.6)) / 3, rel=1e-5)

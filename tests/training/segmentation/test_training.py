@@ -114,6 +114,7 @@ def predicted_f1(table: PatchTable, path: Path) -> float:
             "cache": "never",
             "flips_and_rotations": False,
         },
+        {"shift": 0.5, "border_weight": 0.5, "border_relaxation": True, "precision": "bf16"},
     ],
 )
 def test_every_choice_trains(table: PatchTable, tmp_path: Path, change: dict[str, object]) -> None:
@@ -143,7 +144,7 @@ from dataclasses import replace
 from segmentation_scene import QUICK
 from tesela.patches.table import read_patches
 from tesela.training.segmentation.train import train_segmentation
-settings = replace(QUICK, epochs={epochs}, patience=0)
+settings = replace(QUICK, epochs={epochs}, patience=0, shift=0.25)
 train_segmentation(read_patches({table!r}), {out!r}, settings=settings, quiet=True)
 """
 
@@ -179,7 +180,7 @@ def test_a_killed_training_resumes_and_ends_with_the_same_bytes(table: PatchTabl
         _, noise = process.communicate()
     assert not killed.exists()
     assert (tmp_path / "killed" / ".training" / "a" / "last.ckpt").exists()
-    settings = replace(QUICK, epochs=epochs, patience=0)
+    settings = replace(QUICK, epochs=epochs, patience=0, shift=0.25)
     for out in (killed, whole):
         train_segmentation(table, out, settings=settings, quiet=True)
     assert killed.read_bytes() == whole.read_bytes()

@@ -172,9 +172,10 @@ def _facts(chain: LulucfChain, table: PatchTable) -> dict[str, str]:
     recipe = chain.recipe
     training = recipe.training
     split = recipe.patches.split
+    encoder = "by the number of labelled pixels" if training.encoder == "auto" else training.encoder
     return {
         "Experts": ", ".join(item.name for item in recipe.experts),
-        "Network": f"U-Net, encoder {training.encoder}, {training.epochs} epochs",
+        "Network": f"U-Net, encoder {encoder}, {training.epochs} epochs",
         "Reference": Path(recipe.reference.path).name,
         "Split": f"{split}, patches of {table.size_px} px: "
         + ", ".join(f"{count} {name}" for name, count in table.counts.items()),

@@ -17,6 +17,12 @@ Sample = tuple[torch.Tensor, torch.Tensor]
 """Scaled image (bands, size, size) float32 and labels (size, size) int64."""
 
 
+LEAST_LABELLED = 0.75
+"""Labelled pixels of a shifted patch, against those of the patch itself."""
+
+_PLACES = 8
+
+
 class Patches(Protocol):
     """Samples by number."""
 
@@ -62,6 +68,13 @@ class TrainSampler(Sampler[int]):
     Order of the training patches in an epoch, which depends on seed, epoch and device only.
 
     Every device draws the same number of whole batches; the remaining patches come in another epoch.
+
+    Parameters
+    ----------
+    chances : (count,) array of float, optional
+        Probability of each patch; default: each comes once.
+    steps : int, optional
+        Batches of an epoch, on each device; patches come more than once where there are not enough.
     """
 
     def __init__(
@@ -72,11 +85,13 @@ class TrainSampler(Sampler[int]):
         seed: int,
         chances: NDArray[np.float64] | None = None,
         devices: int = 1,
+        steps: int | None = None,
     ) -> None:
         self.count, self.seed, self.chances = count, seed, chances
         self.devices = devices
         self.epoch = 0
-        self.share = max(count // (batch_size * devices) * batch_size, min(batch_size, -(-count // devices)))
+        whole = count // (batch_size * devices) if steps is None else steps
+        self.share = max(whole * batch_size, min(batch_size, -(-count // devices)))
 
     def set_epoch(self, epoch: int) -> None:
         """Lightning calls this at the start of an epoch."""
@@ -138,6 +153,58 @@ def fits_in_memory(count: int, sample: Sample) -> bool:
 
 def _rank() -> int:
     return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+
+
+def shift_patches(
+    images: torch.Tensor, labels: torch.Tensor, rng: np.random.Generator, *, size_px: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    Cut a window at a random place of each image of a batch.
+
+    Of some places drawn the first is taken that holds at least `LEAST_LABELLED` of the labelled pixels that the window
+    in the middle, the patch itself, holds; else the patch itself.
+
+    Parameters
+    ----------
+    images : (batch, bands, side, side) tensor of float32
+    labels : (batch, side, side) tensor of int64
+        255 has no label.
+    rng : numpy Generator
+        Source of all randomness: equal state, equal result.
+    size_px : int
+        Side of the windows, at most that of the images.
+
+    Returns
+    -------
+    images : (batch, bands, size_px, size_px) tensor of float32
+    labels : (batch, size_px, size_px) tensor of int64
+    """
+    side = images.shape[-1]
+    margin = (side - size_px) // 2
+    if side == size_px:
+        return images, labels
+    places = rng.integers(0, side - size_px + 1, (len(images), _PLACES, 2))
+    places = np.concatenate(
+        [places, np.full((len(images), 1, 2), margin)], axis=1
+    )  # the patch itself is the last
+    sums = np.zeros((len(images), side + 1, side + 1), np.int64)
+    sums[:, 1:, 1:] = (labels != IGNORE).cpu().numpy().cumsum(1).cumsum(2)
+    number = np.arange(len(images))[:, None]
+    top, left = places[..., 0], places[..., 1]
+    bottom, right = top + size_px, left + size_px
+    labelled = (
+        sums[number, bottom, right]
+        - sums[number, top, right]
+        - sums[number, bottom, left]
+        + sums[number, top, left]
+    )
+    good = labelled >= LEAST_LABELLED * labelled[:, -1:]
+    chosen = places[np.arange(len(images)), good.argmax(1)]
+    windows = [(slice(row, row + size_px), slice(col, col + size_px)) for row, col in chosen.tolist()]
+    return (
+        torch.stack([image[:, rows, cols] for image, (rows, cols) in zip(images, windows, strict=True)]),
+        torch.stack([label[rows, cols] for label, (rows, cols) in zip(labels, windows, strict=True)]),
+    )
 
 
 def rotate_and_flip(images: torch.Tensor, position: int) -> torch.Tensor:

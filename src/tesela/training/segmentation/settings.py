@@ -15,6 +15,15 @@ from tesela.training.settings import SettingsError, out_of_range
 PUBLISHED_ENCODERS = ("resnet50", "resnet101")
 PUBLISHED_EPOCHS = 100
 
+WEIGHT_FILES = (".safetensors", ".pth", ".pt", ".bin")
+"""Endings by which `weights` is a local file, not a name."""
+
+PRETRAINING_SETTINGS = (
+    *("model", "encoder", "decoder", "weights", "batch_size", "learning_rate", "weight_decay", "clip"),
+    *("brightness", "contrast", "precision", "accelerator", "seed"),
+)
+"""Settings on which the pretraining of the encoder depends, see `tesela.training.segmentation.pretraining`."""
+
 
 @dataclass(frozen=True)
 class SegmentationSettings:
@@ -47,12 +56,16 @@ class SegmentationSettings:
     """Number of trees."""
     window_sides_px: tuple[int, ...] = (3, 7, 15, 31)
     """Odd sides of the windows over which trees see means, deviations and extremes; none: the pixel alone."""
-    encoder: str = "resnet50"
-    """Encoder of segmentation_models_pytorch or timm."""
+    encoder: str = "auto"
+    """Encoder of segmentation_models_pytorch or timm; auto: by the number of labelled pixels, see
+    `tesela.training.segmentation.sizing`."""
     weights: str | None = None
     """Pretrained weights of the encoder: a name such as "imagenet", or a local file; None or "random": none."""
-    decoder: Literal["full", "small"] = "full"
-    """Decoder channels: 256 to 16, as smp has them, or about half of them, for small encoders on a CPU."""
+    decoder: Literal["auto", "full", "small"] = "auto"
+    """Decoder channels: 256 to 16, as smp has them, or about half of them; auto: small if `encoder` is "auto" and the
+    data are small, else full."""
+    members: int = 1
+    """Networks of an ensemble in one expert, each from its own random start; they share `budget`."""
     epochs: int = 60
     """Passes over the training patches."""
     batch_size: int = 16
@@ -72,6 +85,14 @@ class SegmentationSettings:
     """Probability taken from the label's class and spread over all, in the cross-entropy."""
     imbalance_strategy: Literal["none", "loss", "sampling"] = "loss"
     """Rare classes weigh more: in the loss by 1 / sqrt(frequency), or because their patches are drawn more often."""
+    quality_weights: tuple[float, ...] = (1.0, 1.0, 1.0)
+    """How often patches of high, medium and low quality are drawn, relative to each other; others count as high."""
+    border_weight: float = 1.0
+    """Weight in the loss of pixels that touch another class."""
+    border_relaxation: bool = False
+    """Let such pixels be of any class that they touch [Zhu2019]_."""
+    shift: float = 0.0
+    """Largest shift of a training patch, as a share of its side; labels come from the training patches around it."""
     flips_and_rotations: bool = True
     """Rotate and flip patches into the eight positions of a square: imagery from above has no up."""
     brightness: float = 0.1
@@ -87,7 +108,7 @@ class SegmentationSettings:
     patience: int = 15
     """Epochs without a better score after which the training ends; 0 for never."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Arithmetic; auto: on a GPU bf16, or fp16 where it has none; on a CPU fp32, or bf16 with AMX."""
+    """Arithmetic; auto: bf16 where processor and network compute faster in it, else fp16 on a GPU, fp32 on a CPU."""
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     devices: int | Literal["auto"] = "auto"
     """Number of devices; auto: all GPUs, or the CPU."""
@@ -113,7 +134,9 @@ class SegmentationSettings:
         return replace(
             self,
             model="unet",
+            encoder=PUBLISHED_ENCODERS[0] if self.encoder == "auto" else self.encoder,
             decoder="full",
+            members=1,
             weights=weights if self.weights else "imagenet",
             epochs=PUBLISHED_EPOCHS,
             optimizer="adam",
@@ -123,6 +146,10 @@ class SegmentationSettings:
             loss="ce",
             label_smoothing=0.0,
             imbalance_strategy="none",
+            quality_weights=(1.0, 1.0, 1.0),
+            border_weight=1.0,
+            border_relaxation=False,
+            shift=0.0,
             flips_and_rotations=False,
             brightness=0.0,
             contrast=0.0,
@@ -142,6 +169,9 @@ _RANGES: dict[str, tuple[float, float]] = {
     "weight_decay": (0, 10),
     "warmup": (0, 0.9),
     "label_smoothing": (0, 0.9),
+    "members": (1, 8),
+    "border_weight": (0, 1),
+    "shift": (0, 0.5),
     "brightness": (0, 5),
     "contrast": (0, 0.9),
     "ema": (0, 0.999999),
@@ -168,6 +198,11 @@ def _problems(settings: SegmentationSettings) -> Iterator[str]:
             yield f"budget: {error}".rstrip(".")
     if settings.devices != "auto" and settings.devices < 1:
         yield f"devices is {settings.devices}, but must be 1 or more, or 'auto'"
-    if settings.published and settings.encoder not in PUBLISHED_ENCODERS:
+    weights = settings.quality_weights
+    if len(weights) != 3 or min(weights) < 0 or max(weights) <= 0:
+        yield f"quality_weights is {list(weights)}, but must be three numbers of 0 or more, one above 0"
+    if not settings.published and settings.encoder == "auto" and str(settings.weights).endswith(WEIGHT_FILES):
+        yield f"weights is the file {settings.weights}, but encoder is 'auto': name the encoder of the weights"
+    if settings.published and settings.encoder not in ("auto", *PUBLISHED_ENCODERS):
         encoders = " and ".join(PUBLISHED_ENCODERS)
         yield f"published is true, but encoder is '{settings.encoder}': the paper used {encoders}"

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from tesela.core.legend import IGNORE
-from tesela.training.segmentation.data import augment
+from tesela.training.segmentation.data import augment, shift_patches
 from tesela.training.segmentation.losses import segmentation_loss
 from tesela.training.segmentation.settings import SegmentationSettings
 from tesela.training.shell import KEY, EarlyStopping, MovingAverage
@@ -37,6 +37,9 @@ class SegmentationTask(lightning.LightningModule):
         Weights of the classes in the cross-entropy.
     classes, total_steps : int
         Number of classes, and of steps in the whole training.
+    size_px : int, optional
+        Side of the windows that are cut of larger training images, see
+        `tesela.training.segmentation.data.shift_patches`.
     """
 
     def __init__(
@@ -47,9 +50,11 @@ class SegmentationTask(lightning.LightningModule):
         weight: NDArray[np.float32] | None,
         classes: int,
         total_steps: int,
+        size_px: int | None = None,
     ) -> None:
         super().__init__()
         self.settings = settings
+        self.size_px = size_px
         self.classes, self.total_steps = classes, total_steps
         self.network = network.to(memory_format=torch.channels_last)
         self.average = MovingAverage(network, decay=settings.ema) if settings.ema else None
@@ -72,11 +77,12 @@ class SegmentationTask(lightning.LightningModule):
     # -- a step ---------------------------------------------------------------------------------------
 
     def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], index: int) -> torch.Tensor:
-        """Augment the batch, and compute the loss."""
+        """Shift and augment the batch, and compute the loss."""
         chosen = self.settings
         rng = np.random.default_rng([chosen.seed, self.current_epoch, index, self.global_rank])
+        size_px = batch[0].shape[-1] if self.size_px is None else self.size_px
         images, labels = augment(
-            *batch,
+            *shift_patches(*batch, rng, size_px=size_px),
             rng,
             flips_and_rotations=chosen.flips_and_rotations,
             brightness=chosen.brightness,
@@ -178,7 +184,13 @@ class SegmentationTask(lightning.LightningModule):
     def _loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         chosen = self.settings
         return segmentation_loss(
-            logits, labels, kind=chosen.loss, weight=self.weight, label_smoothing=chosen.label_smoothing
+            logits,
+            labels,
+            kind=chosen.loss,
+            weight=self.weight,
+            label_smoothing=chosen.label_smoothing,
+            border_weight=chosen.border_weight,
+            border_relaxation=chosen.border_relaxation,
         )
 
 

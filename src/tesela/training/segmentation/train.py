@@ -22,8 +22,9 @@ from tesela.models.segmentation.networks import (
     plan_network,
 )
 from tesela.patches.dataset import PatchDataset, band_statistics
-from tesela.patches.table import PatchTable
-from tesela.training.segmentation.budget import fit_epochs
+from tesela.patches.table import QUALITIES, PatchTable
+from tesela.patches.wide import WidePatches
+from tesela.training.segmentation.budget import fit_schedule
 from tesela.training.segmentation.data import (
     Patches,
     TrainSampler,
@@ -34,7 +35,9 @@ from tesela.training.segmentation.data import (
 from tesela.training.segmentation.finish import adjust_expert, library_versions, score_table
 from tesela.training.segmentation.imagery import training_imagery
 from tesela.training.segmentation.losses import class_weights, patch_weights
+from tesela.training.segmentation.members import train_members
 from tesela.training.segmentation.settings import SegmentationSettings
+from tesela.training.segmentation.sizing import sized_settings
 from tesela.training.segmentation.task import SegmentationTask
 from tesela.training.segmentation.trainer import (
     CheckpointCallback,
@@ -85,7 +88,8 @@ def train_segmentation(
     InputError
         If a split has no patches, a scene lacks a band, patches have the wrong size, or a band has no data.
     """
-    chosen = (settings or SegmentationSettings()).resolved
+    wanted = sized_settings(settings or SegmentationSettings(), table)
+    chosen = wanted.resolved
     if chosen.model == "auto":
         from tesela.training.segmentation.auto import train_auto
 
@@ -95,6 +99,10 @@ def train_segmentation(
     if chosen.model in TREE_FORMS:
         expert = train_trees(table, settings=chosen, bands=bands, fingerprints=fingerprints)
         return save_expert(out, expert)
+    if chosen.members > 1:
+        return train_members(
+            table, out, settings=wanted, bands=bands, log_dir=log_dir, quiet=quiet, fingerprints=fingerprints
+        )
     names = tuple(next(iter(table.scenes.values())).band_names if bands is None else bands)
     plan = plan_network(  # before anything long: the encoder exists, both splits have patches
         chosen.model,
@@ -113,7 +121,8 @@ def train_segmentation(
     mean, std = band_statistics(table, "train", bands=names)
     dates = getattr(plan, "band_dates", ())
     read = functools.partial(PatchDataset, table, bands=names, mean=mean, std=std, dates=dates)
-    train, val = read("train"), read("val")
+    margin_px = round(chosen.shift * table.size_px)
+    train, val = read("train", margin_px=margin_px), read("val")
     header = ExpertHeader(
         architecture=plan,
         legend=table.legend,
@@ -127,11 +136,12 @@ def train_segmentation(
     )
     return fit_expert(
         header,
-        train,
+        WidePatches(train, margin_px=margin_px) if margin_px else train,
         val,
         out=out,
         shares=table.of_split("train")[table.share_columns].to_numpy(float),
-        settings=settings or SegmentationSettings(),
+        quality=quality_chances(table, chosen.quality_weights),
+        settings=wanted,
         log_dir=log_dir,
         quiet=quiet,
         finish=functools.partial(adjust_expert, table=table, settings=chosen),
@@ -146,6 +156,7 @@ def fit_expert(
     out: str | Path,
     shares: NDArray[np.floating],
     settings: SegmentationSettings,
+    quality: NDArray[np.float64] | None = None,
     log_dir: str | Path | None = None,
     quiet: bool = False,
     finish: Callable[[Expert], Expert] = lambda expert: expert,
@@ -162,12 +173,15 @@ def fit_expert(
     header : ExpertHeader
         Without training, scores and the rest of the provenance.
     train, val : Patches
-        Samples: scaled image (bands, size, size) float32, labels (size, size) int64 with 255 for none.
+        Samples: scaled image (bands, size, size) float32, labels (size, size) int64 with 255 for none. Of training
+        patches with a margin, windows of the header's size are cut at random.
     out : str or Path
         The ``.safetensors`` file to write.
     shares : (patches, classes) array of float
         Share of each training patch's pixels in each class.
     settings : SegmentationSettings
+    quality : (patches,) array of float, optional
+        How often each training patch is drawn, relative to the others; default: each once an epoch.
     log_dir : str or Path, optional
         Folder of ``metrics.csv`` and TensorBoard's events; default: ``logs/NAME`` beside the expert.
     quiet : bool
@@ -192,11 +206,20 @@ def fit_expert(
             f"{out}: no class maps can be trained with {plan.summary}. Take {join_words(SEGMENTATION_NETWORKS)}."
         )
     choose_hardware(chosen)  # before anything long
-    work = {"header": header.to_dict(), "settings": asdict(chosen), "sizes": [len(train), len(val)]}
-    folder = TrainingFolder.open(target, work=work | {"shares": np.asarray(shares).tolist()})
+    work: dict[str, object] = {
+        "header": header.to_dict(),
+        "settings": asdict(chosen),
+        "sizes": [len(train), len(val)],
+    }
+    work |= {"shares": np.asarray(shares).tolist(), "quality": None if quality is None else quality.tolist()}
+    folder = TrainingFolder.open(target, work=work)
+    steps = None
     try:
         if chosen.budget:
-            chosen = fit_epochs(plan, train, settings=chosen, folder=folder)
+            schedule = fit_schedule(
+                plan, train, val, settings=chosen, folder=folder, size_px=header.patch_size_px
+            )
+            chosen, steps = replace(chosen, epochs=schedule.epochs, patience=0), schedule.steps
         state = folder.read()
         if state is None or not state["finished"]:
             logs = Path(log_dir) if log_dir else target.parent / "logs" / target.stem
@@ -207,8 +230,10 @@ def fit_expert(
                     val,
                     settings=chosen,
                     shares=shares,
+                    quality=quality,
+                    steps=steps,
                     folder=folder,
-                    bands=header.bands,
+                    header=header,
                     logs=logs,
                     quiet=quiet,
                 )
@@ -238,31 +263,36 @@ def _fit(
     *,
     settings: SegmentationSettings,
     shares: NDArray[np.floating],
+    quality: NDArray[np.float64] | None,
+    steps: int | None,
     folder: TrainingFolder,
-    bands: Sequence[str],
+    header: ExpertHeader,
     logs: Path,
     quiet: bool,
 ) -> None:
     """Train from the start or from the checkpoint in the folder; the result is the checkpoint."""
-    accelerator, devices, precision = choose_hardware(settings)
     resumed = folder.checkpoint.exists()
     torch.manual_seed(settings.seed)
-    # by name for local files only: with ImageNet's three channels it lost 4 points of accuracy on Lanjaron
-    by_name = bands if settings.weights and Path(settings.weights).is_file() else None
-    network = plan.build(weights=None if resumed else settings.weights, band_names=by_name)
+    network = plan.build(weights=None if resumed else settings.weights, band_names=header.bands)
+    accelerator, devices, precision = choose_hardware(settings, network)
     if devices > 1:
         freeze_idle(network, bands=plan.bands)
     _open_logs(logs, begin=not resumed)
     train, val = (take_to_memory(patches, cache=settings.cache) for patches in (train, val))
+    chances = quality
+    if settings.imbalance_strategy == "sampling":
+        chances = patch_weights(shares) * (1 if quality is None else quality)
+    batch_size = min(settings.batch_size, -(-len(train) // devices))
     sampler = TrainSampler(
         len(train),
-        batch_size=settings.batch_size,
+        batch_size=batch_size,
         seed=settings.seed,
-        chances=patch_weights(shares) if settings.imbalance_strategy == "sampling" else None,
+        chances=None if chances is None else chances / chances.sum(),
         devices=devices,
+        steps=steps,
     )
     batches, val_batches = (
-        make_loader(patches, order, batch_size=settings.batch_size, num_workers=settings.num_workers)
+        make_loader(patches, order, batch_size=batch_size, num_workers=settings.num_workers)
         for patches, order in ((train, sampler), (val, ValidationSampler(len(val), devices=devices)))
     )
     task = SegmentationTask(
@@ -271,6 +301,7 @@ def _fit(
         weight=class_weights(shares.sum(axis=0)) if settings.imbalance_strategy == "loss" else None,
         classes=plan.classes,
         total_steps=settings.epochs * len(batches),
+        size_px=header.patch_size_px,
     )
     trainer = lightning.Trainer(
         accelerator=accelerator,
@@ -300,6 +331,33 @@ def _fit(
         raise InputError(
             f"The GPU's memory does not hold a step of {settings.batch_size} patches: lower batch_size."
         ) from None
+
+
+def quality_chances(table: PatchTable, weights: Sequence[float]) -> NDArray[np.float64] | None:
+    """
+    How often each training patch is drawn, by its quality class; None if all are drawn alike.
+
+    Parameters
+    ----------
+    weights : sequence of 3 float
+        Of high, medium and low quality; patches without a class count as high.
+
+    Raises
+    ------
+    InputError
+        If no patch would be drawn.
+    """
+    if len(set(weights)) == 1:
+        return None
+    by_quality = dict(zip(QUALITIES, weights, strict=True))
+    qualities = table.of_split("train")["quality"].astype(str)
+    chances = np.array([by_quality.get(item, weights[0]) for item in qualities], float)
+    if not chances.any():
+        raise InputError(
+            f"quality_weights {list(weights)} leave no training patch: all are of quality "
+            f"{join_words(sorted(set(qualities)))}. Give that quality a weight above 0."
+        )
+    return None if len(set(chances.tolist())) == 1 else chances
 
 
 def _open_logs(logs: Path, *, begin: bool) -> None:

@@ -23,9 +23,17 @@ from tesela.training.settings import SettingsError
 from tesela.training.shell import ProgressLine, TrainingFolder, check_loss, choose_accelerator
 
 
-def choose_hardware(settings: SegmentationSettings) -> tuple[str, int, str]:
+def choose_hardware(settings: SegmentationSettings, network: nn.Module | None = None) -> tuple[str, int, str]:
     """
     Accelerator, number of devices and precision, in Lightning's words.
+
+    On a CPU "auto" takes bf16 if the processor computes in it and the network has no depthwise convolutions, which are
+    slower in it.
+
+    Parameters
+    ----------
+    network : torch.nn.Module, optional
+        The network to train; without one its convolutions are unknown.
 
     Raises
     ------
@@ -43,7 +51,7 @@ def choose_hardware(settings: SegmentationSettings) -> tuple[str, int, str]:
         if accelerator == "gpu":
             precision = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
         else:
-            precision = "bf16" if _cpu_computes_bf16() else "fp32"
+            precision = "bf16" if _cpu_computes_bf16() and not _has_depthwise(network) else "fp32"
     if precision == "fp16" and accelerator == "cpu":
         raise SettingsError(
             "precision is 'fp16', which a CPU does not train in: take 'auto', 'bf16' or 'fp32'."
@@ -63,8 +71,16 @@ def freeze_idle(network: nn.Module, *, bands: int) -> None:
 
 
 def _cpu_computes_bf16() -> bool:
-    """Whether the CPU has matrix instructions for bf16 (AMX)."""
-    return has_cpu_flag("amx_bf16")
+    """Whether the CPU has instructions for bf16: those of AVX-512 or of AMX."""
+    return has_cpu_flag("avx512_bf16") or has_cpu_flag("amx_bf16")
+
+
+def _has_depthwise(network: nn.Module | None) -> bool:
+    """Whether a network has convolutions of each channel by itself."""
+    return network is not None and any(
+        isinstance(module, nn.Conv2d) and 1 < module.groups == module.in_channels
+        for module in network.modules()
+    )
 
 
 class CheckpointCallback(lightning.Callback):
