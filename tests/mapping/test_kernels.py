@@ -124,3 +124,25 @@ def test_a_parent_is_kept_where_no_expert_shared_its_probability() -> None:
     keep_parent(np.array([[False, True, False]]), weight, 2, values, confidence)
     assert values.tolist() == [[2, 1, 1]]
     assert confidence[0].tolist() == pytest.approx([0.6, 0.3, 0.7])
+
+
+def test_a_gap_at_one_date_is_0_at_that_date_only() -> None:
+    raw = np.full((4, 1, 3), 5, np.float32)
+    raw[1, 0, 0] = raw[3, 0, 1] = raw[2, 0, 1] = 7  # bands 0 and 1 are of two dates, band 2 is static
+    raw[3, 0, 2] = 7
+    raw[1, 0, 2] = 7
+    image, valid = np.full((1, 3, 4), np.nan, np.float32), np.zeros((1, 3), np.bool_)
+    count = scale_window(
+        raw,
+        (0, 0),
+        np.array([0, 1, 2, -1]),
+        np.ones(4, np.float32),
+        np.zeros(4, np.float32),
+        np.full(4, 7.0),
+        image,
+        valid,
+        np.array([0, 1, -1, 2]),
+    )
+    assert image[0].tolist() == [[5, 0, 5, 0], [0, 0, 0, 0], [5, 0, 5, 0]]
+    assert valid[0].tolist() == [True, False, True]
+    assert count == 2

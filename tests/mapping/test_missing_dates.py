@@ -43,9 +43,7 @@ def make_dates_expert() -> Expert:
     import torch
 
     torch.manual_seed(0)
-    plan = plan_network(
-        "unet_dates", band_names=BANDS, classes=3, encoder="tu-mobilenetv3_small_050", decoder="small"
-    )
+    plan = plan_network("unet_dates", band_names=BANDS, classes=3, encoder="tu-resnet10t", decoder="small")
     header = replace(make_expert().header, architecture=plan, bands=BANDS, mean=(0.0,) * 5, std=(1.0,) * 5)
     network = plan.build()
     for module in network.modules():  # statistics as of a trained network: outputs differ between pixels

@@ -15,7 +15,7 @@ from tesela.core.errors import ExpertError
 from tesela.core.legend import LandClass, Legend
 from tesela.models.expert import Expert, ExpertHeader, load_expert, save_expert, with_prior
 from tesela.models.segmentation.class_trees import ClassTreesArchitecture
-from tesela.models.segmentation.feature_spec import STEPS, Feature, FeatureSpec, default_features
+from tesela.models.segmentation.feature_spec import MISSING, STEPS, Feature, FeatureSpec, default_features
 from tesela.models.segmentation.fused import FusedArchitecture
 from tesela.models.segmentation.tree_network import ClassTrees
 from tesela.models.segmentation.window_features import compute_features
@@ -192,3 +192,23 @@ def test_trees_of_a_stranger_that_point_outside_themselves_are_refused() -> None
     network._arrays = None
     with pytest.raises(ExpertError, match="point outside themselves"):
         network(torch.zeros(1, 1, 2, 2))
+
+
+def test_a_gap_at_one_date_is_missing_and_counts_in_no_window_of_that_date() -> None:
+    spec = default_features(("B04_april", "B08_april", "B04_july", "B08_july"), sides_px=(3,))
+    mean, std = np.full(4, 0.2, np.float32), np.full(4, 0.1, np.float32)
+    image = np.random.default_rng(0).normal(size=(6, 6, 4)).astype(np.float32)
+    whole = compute_features(image, spec, mean, std)
+    image[1:4, 1:4, 2:] = 0  # no july
+    gap = compute_features(image, spec, mean, std)
+    for number, feature in enumerate(spec.features):
+        centre = gap[number, 2, 2]
+        if feature.layer in (2, 3, 5):  # bands of july and their difference
+            assert centre == MISSING
+        elif feature.layer in (0, 1, 4):
+            np.testing.assert_array_equal(gap[number], whole[number])
+    corner = spec.features.index(Feature(2, "mean", 3))
+    beside = np.rint(image[:3, :3, 2] * STEPS).ravel()[[0, 1, 2, 3, 6]]  # those of the nine with data
+    assert abs(gap[corner, 1, 1] - beside.mean()) <= 1
+    every = spec.features.index(Feature(6, "value"))
+    assert abs(gap[every, 2, 2] - image[2, 2, :2].mean() * STEPS) <= 1, "the mean of the dates with data"
