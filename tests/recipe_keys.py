@@ -105,6 +105,7 @@ OTHER: dict[str, Any] = {
     "mapping.prior": True,
     "layers": {"other": "other.tif"},
     "paths": ["other.tif"],
+    "scenes.dates": ["april"],
     "derive": ["slope", "position"],
     "modis": ["other.tif"],
     "bands": ["B04"],
