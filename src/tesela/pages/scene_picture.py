@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from PIL import Image
 
+from tesela.core.band_dates import split_date
 from tesela.core.scene import Scene
 from tesela.io.scenes import SceneReader
 
@@ -65,7 +66,7 @@ def shown_bands(scene: Scene) -> tuple[str, ...]:
 
     Of several dates ("B04_april", "B04_july") the middle one is shown.
     """
-    dates = list(dict.fromkeys(name[name.find("_") :].lower() for name in scene.band_names if "_" in name))
+    dates = list(dict.fromkeys(f"_{date}" for _, date in map(split_date, scene.band_names) if date))
     by_lower = {name.lower(): name for name in scene.band_names}
     suffixes = ["", *dates[len(dates) // 2 :], *dates]
     for names in _NATURAL:
