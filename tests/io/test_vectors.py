@@ -410,3 +410,18 @@ def test_a_shapefile_may_call_its_fields_like_gdal_does(tmp_path: Path) -> None:
         tmp_path / "b.geojson", engine="pyogrio"
     )
     assert read_layer(open_layer(tmp_path / "b.geojson"))["wkb_geometry"].tolist() == ["a", "b"]
+
+
+def test_text_in_latin_1_is_read_from_any_format(tmp_path: Path) -> None:
+    path = write_geojson(tmp_path / "a.geojson", [[[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 0.0]]])
+    path.write_bytes(
+        path.read_text().replace('"code": "0"', '"code": "0", "name": "\u00c1vila"').encode("latin-1")
+    )
+    frame = read_layer(open_layer(path))
+    assert frame["name"].tolist() == ["\u00c1vila"]
+
+
+def test_an_empty_layer_is_told(tmp_path: Path) -> None:
+    squares().iloc[:0].to_file(tmp_path / "e.gpkg", layer="clc", engine="pyogrio")
+    with pytest.raises(InputError, match=r"e\.gpkg: its layer clc holds no features"):
+        open_layer(tmp_path / "e.gpkg").require_features()

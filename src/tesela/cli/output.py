@@ -11,8 +11,6 @@ from typing import Annotated
 
 import typer
 
-from tesela.core.notes import LOG
-
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results only, no progress.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")]
 Out = Annotated[str, typer.Option("--out", "-o", help="File or folder to write.")]
@@ -77,15 +75,16 @@ class _Lines(logging.Handler):
 @contextmanager
 def notes_on_stderr() -> Iterator[None]:
     """Print notes on stderr while a command runs, each line once."""
+    log = logging.getLogger("tesela.notes")  # not from tesela.core.notes: the package loads numpy
     handler = _Lines()
-    before = LOG.propagate
-    LOG.addHandler(handler)
-    LOG.propagate = False
+    before = log.propagate
+    log.addHandler(handler)
+    log.propagate = False
     try:
         yield
     finally:
-        LOG.removeHandler(handler)
-        LOG.propagate = before
+        log.removeHandler(handler)
+        log.propagate = before
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:

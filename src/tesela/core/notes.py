@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 
-LOG = logging.getLogger("tesela.notes")
-"""Logger of all notes."""
+_LOG = logging.getLogger("tesela.notes")
 
 
 def note(text: str) -> None:
@@ -14,4 +13,4 @@ def note(text: str) -> None:
 
     A note says what was found, how much of it, and what was done; what cannot be used at all is an error.
     """
-    LOG.warning("%s", text)
+    _LOG.warning("%s", text)

@@ -155,6 +155,7 @@ def evaluate_polygons(
 ) -> gpd.GeoDataFrame:
     """Evaluate polygons in memory, most urgent first; parameters, fields and errors as in `update_polygons`."""
     rule = rule or UpdateRule()
+    polygons.require_features()
     name = polygons.require_field(field)
     frame = read_layer(polygons)
     codes = code_texts(frame[name])

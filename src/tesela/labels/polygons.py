@@ -51,6 +51,7 @@ class PolygonLabels(Closing):
         layer: str | None = None,
     ) -> None:
         self.layer = open_layer(path, layer=layer)
+        self.layer.require_features()
         self.field = choose_field(self.layer, field)
         self.book = book
         self.like = like

@@ -53,6 +53,7 @@ class PolygonShares:
         layer: str | None = None,
     ) -> None:
         self.layer = open_layer(path, layer=layer)
+        self.layer.require_features()
         self.field = choose_field(self.layer, field)
         self._book = make_code_book(mixture.legend, source=source, crosswalk=mixture.crosswalk)
         self._mixture = mixture

@@ -1,6 +1,6 @@
 """Vectors: the one door through which every command reads polygons."""
 
-from tesela.io.vector.address import VectorAddress, is_vector, parse_address
+from tesela.io.vector.address import VectorAddress, is_vector, local_file, parse_address
 from tesela.io.vector.fields import NO_CODE, code_texts, find_field, new_names
 from tesela.io.vector.gdal import Bounds
 from tesela.io.vector.layer import (
@@ -24,6 +24,7 @@ __all__ = [
     "find_field",
     "is_vector",
     "layer_of",
+    "local_file",
     "new_names",
     "open_layer",
     "parse_address",

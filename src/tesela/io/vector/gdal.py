@@ -17,6 +17,7 @@ from tesela.io.vector.dbf import shapefile_encoding
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 Bounds = tuple[float, float, float, float]
 """Left, bottom, right, top in the units of a CRS."""
@@ -155,7 +156,31 @@ def read_gdal(
         shapes[:] = table.column(shape_at).to_pylist()
         numbers = table.column(number_at).to_numpy()
         kept = [at for at in range(len(names)) if at not in (shape_at, number_at)]
-        return _by_number(table.select(kept).to_pandas(), shapes, numbers)
+        return _by_number(_decoded(table.select(kept)).to_pandas(), shapes, numbers)
+
+
+def _decoded(table: pa.Table) -> pa.Table:
+    """The table with text that is no UTF-8 read as Windows-1252, as people write GeoJSON by hand."""
+    import pyarrow as pa
+
+    for at, field in enumerate(table.schema):
+        if not (pa.types.is_string(field.type) or pa.types.is_large_string(field.type)):
+            continue
+        try:
+            table.column(at).validate(full=True)
+        except pa.ArrowInvalid:
+            raw = [chunk.view(pa.binary() if pa.types.is_string(field.type) else pa.large_binary())
+                   for chunk in table.column(at).chunks]  # fmt: skip
+            texts = [None if item is None else _text(item) for chunk in raw for item in chunk.to_pylist()]
+            table = table.set_column(at, field.name, pa.array(texts, field.type))
+    return table
+
+
+def _text(data: bytes) -> str:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        return data.decode("cp1252", errors="replace")
 
 
 def _frame(names: NDArray[np.object_], values: list[NDArray[np.generic]]) -> pd.DataFrame:

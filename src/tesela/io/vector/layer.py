@@ -60,6 +60,18 @@ class VectorLayer:
         """
         return find_field(name, self.fields, where=self.path)
 
+    def require_features(self) -> None:
+        """
+        Check that the layer is not empty.
+
+        Raises
+        ------
+        InputError
+            If it is.
+        """
+        if not self.count:
+            raise InputError(f"{self.path}: its layer {self.layer or 'of polygons'} holds no features.")
+
     def report(self) -> None:
         """Report what reading mended, left out and decided, once."""
         self.repairs.report(self.path)
@@ -137,7 +149,11 @@ def layer_of(path: str | Path | None, layer: str | None) -> str | None:
 
 
 def read_layer(
-    layer: VectorLayer, *, bounds: Bounds | None = None, columns: Sequence[str] | None = None
+    layer: VectorLayer,
+    *,
+    bounds: Bounds | None = None,
+    columns: Sequence[str] | None = None,
+    tell: bool = True,
 ) -> gpd.GeoDataFrame:
     """
     Features whose envelope touches `bounds` (in the layer's CRS), with these columns only.
@@ -146,6 +162,11 @@ def read_layer(
     are taken apart, invalid polygons get the area of `shapely.make_valid`. `VectorLayer.repairs` counts them; a
     whole layer is reported at once, windows by `VectorLayer.report`. Polygons may still overlap, see
     `separate_layer`.
+
+    Parameters
+    ----------
+    tell : bool
+        False for a layer that Tesela has just written: what was mended is known.
 
     Returns
     -------
@@ -170,7 +191,7 @@ def read_layer(
     layer.repairs.add("curved", features.numbers[decoded.curved])
     layer.repairs.add("broken", features.numbers[decoded.broken])
     layer.repairs.add_mended(mended, features.numbers, told=decoded.broken)
-    if bounds is None:
+    if bounds is None and tell:
         layer.report()
     taken = {str(name) for name in features.table.columns}
     name = next(text for text in ("geometry", "shape", "area_shape", "tesela_shape") if text not in taken)

@@ -76,7 +76,7 @@ def connected(address: str) -> Iterator[Connection[Any]]:
             yield connection
     except psycopg.Error as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"{address}: {reason.rstrip('.')}.") from None
+        raise InputError(f"{address}: {reason.rstrip('.?')}.") from None
 
 
 def open_postgis(address: str, layer: str | None, *, option: str = "--layer") -> LayerFacts:
