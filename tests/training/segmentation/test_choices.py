@@ -73,7 +73,7 @@ def test_a_useless_member_gets_no_weight() -> None:
     noise = np.log(rng.dirichlet((1, 1), 8000))
     weights = fit_pool([pixels_of(item, classes, each=100) for item in (good, noise)])
     assert weights[0] >= 0.75
-    assert weights[1] <= 0.1 * weights[0]
+    assert weights[1] == 0
 
 
 def test_members_of_equal_worth_share_the_weight_and_independent_ones_count_more_than_one() -> None:
@@ -83,15 +83,20 @@ def test_members_of_equal_worth_share_the_weight_and_independent_ones_count_more
         pixels_of(log_shares(classes, rng.random(8000) < 0.8, 0.8), classes, each=100) for _ in range(2)
     ]
     weights = fit_pool(members)
-    assert weights[0] == weights[1]
-    assert sum(weights) == 2.0  # two independent witnesses: the sum of their logarithms, not the mean
+    assert weights[0] == pytest.approx(weights[1], rel=0.2)
+    assert sum(weights) > 1.7  # two independent witnesses: the sum of their logarithms, not the mean
     joined = pool_scores(members, weights)
     np.testing.assert_allclose(np.exp(joined).sum(1), 1, rtol=1e-5)
 
 
-def test_few_blocks_leave_the_weights_equal() -> None:
+def test_blocks_that_disagree_give_weights_between() -> None:
+    """One member is right in two blocks, the other in the third."""
     rng = np.random.default_rng(2)
     classes = rng.integers(0, 2, 300)
-    near = log_shares(classes, rng.random(300) < 0.8, 0.8), log_shares(classes, rng.random(300) < 0.78, 0.8)
-    weights = fit_pool([pixels_of(item, classes, each=100) for item in near])
-    assert weights[0] == weights[1]
+    first = np.arange(300) < 200
+    members = [
+        pixels_of(log_shares(classes, right | (rng.random(300) < 0.5), 0.9), classes, each=100)
+        for right in (first, ~first)
+    ]
+    weights = fit_pool(members)
+    assert weights[0] > weights[1] > 0

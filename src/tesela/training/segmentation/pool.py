@@ -7,13 +7,16 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from tesela.training.segmentation.validation import ValidationPixels
+from tesela.training.segmentation.validation import ValidationPixels, draw_blocks
 
 SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
 """Factors of the joined scores that are tried: below 1 the probabilities move towards each other."""
 
 _STEPS = 10
 """Weights are multiples of one tenth."""
+
+LEAST_SHARE = 0.05
+"""A member whose share of the weight is smaller is not worth its time in every map."""
 
 _MOST_PIXELS = 30_000
 
@@ -22,10 +25,9 @@ def fit_pool(members: Sequence[ValidationPixels], *, most_pixels: int = _MOST_PI
     """
     Weights of the members' logarithms of probability.
 
-    Of all weights that sum to 1, in tenths, those nearest to equal ones are taken whose cross-entropy is not
-    measurably above the least: by more than one standard error of the difference over the blocks of the validation
-    patches. Few areas so leave the weights equal, and a useless member gets none. Then all are scaled, by one of
-    `SCALES`, to the least cross-entropy.
+    The validation blocks are drawn with replacement many times; for each draw those weights are taken, multiples of
+    one tenth of one of `SCALES`, that have the least cross-entropy. The result is their mean: where blocks disagree,
+    it lies between. Shares below `LEAST_SHARE` become 0.
 
     Parameters
     ----------
@@ -53,15 +55,12 @@ def fit_pool(members: Sequence[ValidationPixels], *, most_pixels: int = _MOST_PI
         for s, scale in enumerate(SCALES):
             losses[w, s] = np.bincount(block, _cross_entropy(np.float32(scale) * joined, classes))
     losses /= len(classes)
-    own_scale = losses.sum(2).argmin(1)
-    by_block = losses[np.arange(len(weights)), own_scale]
-    best = int(by_block.sum(1).argmin())
-    behind = by_block - by_block[best]
-    error = behind.std(1) * np.sqrt(len(blocks))  # of a sum over the blocks
-    good = [k for k in range(len(weights)) if behind[k].sum() <= error[k] + 1e-12]
-    equal = 1 / len(members)
-    chosen = min(good, key=lambda k: (sum((item - equal) ** 2 for item in weights[k]), by_block[k].sum()))
-    return tuple(round(SCALES[own_scale[chosen]] * item, 4) for item in weights[chosen])
+    drawn = draw_blocks(len(blocks))
+    totals = np.tensordot(losses, drawn, (2, 1)).reshape(-1, len(drawn))
+    tried = np.array([[scale * item for item in weight] for weight in weights for scale in SCALES])
+    mean = tried[totals.argmin(0)].mean(0)
+    mean[mean < LEAST_SHARE * mean.sum()] = 0
+    return tuple(round(float(item), 4) for item in mean)
 
 
 def _simplex(members: int, steps: int) -> list[tuple[float, ...]]:

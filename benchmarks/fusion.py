@@ -1,0 +1,441 @@
+"""
+How trees and a network are best joined, and by what a strength of the prior is best chosen.
+
+    .venv/bin/python benchmarks/fusion.py --sets lanjaron-1 chesapeake --seeds 0 1 [--out FILE]
+
+Needs the real data (TESELA_DATA or ../shared/data). Sets and splits are those of ``real_accuracy.py``. Boosted trees
+and a U-Net (``--seconds`` of processor time) are trained on the training area; whatever joins them is fitted on the
+validation area, and all are scored once on the test area. Rows:
+
+- boosting, one series, and boosting: as many trees in one series, and in two whose scores are averaged;
+- unet;
+- equal weights; least loss: the weights of least cross-entropy; pool: those of `fit_pool`, over blocks drawn again;
+- border gate: weights of least cross-entropy by distance to the predicted border (0-1, 2-3, 4-7, over 7 px);
+- boosted gate: scikit-learn's boosting over both probability vectors, confidence, distance to the border, size of the
+  area and the mean of the joined probabilities in 15 px, joined with the pool;
+- trees over the network: boosting over its features and the scores of networks of the other half of the training area;
+- network over trees: a U-Net with the trees' probabilities, made out of fold, as further bands.
+
+For each row the strengths of the prior: none; best (on validation); ours (`choose_prior`); 0.2 throughout.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt, label, uniform_filter
+from sklearn.ensemble import HistGradientBoostingClassifier
+
+import tesela
+from mapping.probe import machine
+from real_accuracy.ours import make_table
+from real_accuracy.sets import SETS, DataSet, MissingData, load_set
+from real_accuracy.task import TEST, TRAIN, VAL, Task, make_task
+from tesela.models.segmentation.feature_spec import FeatureSpec, default_features
+from tesela.models.segmentation.window_features import compute_features
+from tesela.patches.dataset import band_statistics
+from tesela.training.segmentation.boosting import Boosted, BoostingSettings, average_boosted, boost
+from tesela.training.segmentation.pool import SCALES, fit_pool, pool_scores
+from tesela.training.segmentation.validation import PRIORS, ValidationPixels, choose_prior, objective_of
+
+TREES, KEPT, PIXELS, FOLDS = 150, 40, 60_000, 4
+DISTANCES_PX = (1.5, 3.5, 7.5)
+Planes = dict[str, NDArray[np.float32]]
+"""(pixels, classes) scores of each scene, by its name."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A task with the window features of all its scenes."""
+
+    task: Task
+    spec: FeatureSpec
+    mean: NDArray[np.float64]
+    std: NDArray[np.float64]
+    features: dict[str, NDArray[np.int16]]
+    """(features, pixels) of each scene, by its name."""
+    seconds: float
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return len(self.task.data.classes)
+
+    def pixels(self, planes: Planes, split: int) -> ValidationPixels:
+        """Scores of the labelled pixels of a split; units are the blocks."""
+        parts = []
+        for scene in self.task.data.scenes:
+            chosen = np.flatnonzero(self.task.mask(scene, split))
+            parts.append(
+                (
+                    planes[scene.name][chosen],
+                    scene.labels.ravel()[chosen].astype(np.int64) - 1,
+                    scene.units.ravel()[chosen],
+                )
+            )
+        scores, classes, units = (np.concatenate(item) for item in zip(*parts, strict=True))
+        block = np.unique(units, return_inverse=True)[1]
+        return ValidationPixels(scores, classes, block, block)
+
+
+def prepare(data: DataSet, seed: int, seconds: float) -> Trial:
+    """Features of all scenes, in the standardisation of the training area."""
+    task = make_task(data, seed)
+    with tempfile.TemporaryDirectory() as folder:
+        table = make_table(task, Path(folder))
+        mean, std = band_statistics(table, "train", bands=data.bands)
+    spec = default_features(data.bands)
+    features = {}
+    for scene in data.scenes:
+        image = ((np.moveaxis(scene.image, 0, 2) - mean) / std).astype(np.float32)
+        made = compute_features(
+            np.ascontiguousarray(image), spec, mean.astype(np.float32), std.astype(np.float32)
+        )
+        features[scene.name] = made.reshape(len(spec.features), -1)
+    return Trial(task, spec, mean, std, features, seconds)
+
+
+def draw(
+    trial: Trial, columns: Planes | None = None
+) -> tuple[NDArray[np.int16], NDArray[np.int64], NDArray[np.int32]]:
+    """Features, with further columns where there are some, classes and units of training pixels."""
+    rng = np.random.default_rng(trial.task.seed)
+    total = sum(int(trial.task.mask(scene, TRAIN).sum()) for scene in trial.task.data.scenes)
+    values, classes, units = [], [], []
+    for scene in trial.task.data.scenes:
+        chosen = np.flatnonzero(trial.task.mask(scene, TRAIN))
+        number = min(len(chosen), int(np.ceil(len(chosen) * PIXELS / total)))
+        chosen = np.sort(rng.choice(chosen, number, replace=False))
+        part = trial.features[scene.name][:, chosen]
+        values.append(
+            part if columns is None else np.concatenate([part, quantised(columns[scene.name][chosen])])
+        )
+        classes.append(scene.labels.ravel()[chosen].astype(np.int64) - 1)
+        units.append(scene.units.ravel()[chosen])
+    return np.concatenate(values, axis=1), np.concatenate(classes), np.concatenate(units)
+
+
+def quantised(scores: NDArray[np.float32]) -> NDArray[np.int16]:
+    """Scores (pixels, classes) as features (classes, pixels)."""
+    return np.asarray(np.clip(scores.T * 1000, -32000, 32000), np.int16)
+
+
+def grow(
+    values: NDArray[np.int16], classes: NDArray[np.int64], count: int, *, series: int = 2, seed: int = 0
+) -> tuple[Boosted, NDArray[np.int64]]:
+    """Boosted trees on the features of the largest gain, and which they are."""
+    first = boost(values, classes, count=count, settings=BoostingSettings(trees=60, seed=seed))
+    kept = np.sort(np.argsort(-first.gain, kind="stable")[:KEPT])
+    small = np.ascontiguousarray(values[kept])
+    settings = [
+        BoostingSettings(trees=TREES // series, seed=seed + 1000 * number, features=0.4)
+        for number in range(series)
+    ]
+    return average_boosted([boost(small, classes, count=count, settings=item) for item in settings]), kept
+
+
+def apply(trial: Trial, model: Boosted, kept: NDArray[np.int64], columns: Planes | None = None) -> Planes:
+    """Scores of all scenes by trees."""
+    planes = {}
+    for name, features in trial.features.items():
+        values = features if columns is None else np.concatenate([features, quantised(columns[name])])
+        planes[name] = log_probabilities(model.scores(np.ascontiguousarray(values[kept])))
+    return planes
+
+
+def log_probabilities(scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Logarithms of probabilities, (pixels, classes)."""
+    return np.asarray(torch.log_softmax(torch.from_numpy(scores), 1).numpy(), np.float32)
+
+
+def train_unet(task: Task, seconds: float) -> Planes:
+    """Scores of all scenes by a U-Net trained on the training area of a task."""
+    with tempfile.TemporaryDirectory() as folder:
+        settings = tesela.SegmentationSettings(
+            model="unet", prior=0.0, budget=f"{seconds:.0f} s", seed=task.seed
+        )
+        file = tesela.train_segmentation(
+            make_table(task, Path(folder)), Path(folder) / "unet.safetensors", settings=settings, quiet=True
+        )
+        expert = tesela.load_expert(file)
+    mean, std = (np.array(item)[:, None, None] for item in (expert.header.mean, expert.header.std))
+    stride, edge = int(expert.network.stride), 32
+    planes = {}
+    for scene in task.data.scenes:
+        image = ((scene.image - mean) / std).astype(np.float32)
+        rows, cols = image.shape[1:]
+        widths = ((0, 0), (edge, edge + -rows % stride), (edge, edge + -cols % stride))
+        padded = torch.from_numpy(np.pad(image, widths, mode="reflect"))[None]
+        with torch.inference_mode():
+            scores = torch.log_softmax(expert.network(padded).float(), 1)[0]
+        inner = scores[:, edge : edge + rows, edge : edge + cols]
+        planes[scene.name] = inner.reshape(len(inner), -1).T.contiguous().numpy()
+    return planes
+
+
+def half_tasks(task: Task) -> list[Task]:
+    """The task with each half of its training units; the other half is in no split that trains."""
+    rng = np.random.default_rng(task.seed)
+    units = rng.permutation(np.flatnonzero(task.split == TRAIN))
+    halves = []
+    for half in range(2):
+        split = task.split.copy()
+        split[units[half::2]] = TEST
+        halves.append(replace(task, split=split))
+    return halves
+
+
+def out_of_fold_networks(trial: Trial) -> Planes:
+    """Scores by two networks of half the training area and half the time: the other's where one was trained."""
+    tasks = half_tasks(trial.task)
+    made = [train_unet(task, trial.seconds / 2) for task in tasks]
+    planes = {}
+    for scene in trial.task.data.scenes:
+        mean = log_probabilities((made[0][scene.name] + made[1][scene.name]) / 2)
+        for own, other in ((0, 1), (1, 0)):
+            trained = (tasks[own].split[scene.units] == TRAIN).ravel()
+            mean[trained] = made[other][scene.name][trained]
+        planes[scene.name] = mean
+    return planes
+
+
+def out_of_fold_trees(trial: Trial) -> Planes:
+    """Scores by trees that saw no pixel of the unit."""
+    values, classes, units = draw(trial)
+    whole, kept = grow(values, classes, trial.classes)
+    planes = apply(trial, whole, kept)
+    rng = np.random.default_rng(trial.task.seed)
+    names = rng.permutation(np.unique(units))
+    for fold in range(FOLDS):
+        left_out = names[fold::FOLDS]
+        inside = ~np.isin(units, left_out)
+        model, own = grow(values[:, inside], classes[inside], trial.classes)
+        for scene in trial.task.data.scenes:
+            place = np.isin(scene.units, left_out).ravel()
+            if place.any():
+                part = np.ascontiguousarray(trial.features[scene.name][own][:, place])
+                planes[scene.name][place] = log_probabilities(model.scores(part))
+    return planes
+
+
+def with_bands(data: DataSet, planes: Planes) -> DataSet:
+    """The set with probabilities as further bands."""
+    scenes = []
+    for scene in data.scenes:
+        extra = np.exp(planes[scene.name]).T.reshape(-1, *scene.labels.shape)
+        scenes.append(replace(scene, image=np.concatenate([scene.image, extra]).astype(np.float32)))
+    extra_names = tuple(f"share{number}" for number in range(len(data.classes)))
+    return replace(data, scenes=tuple(scenes), bands=(*data.bands, *extra_names))
+
+
+def gate_inputs(trial: Trial, unet: Planes, trees: Planes) -> tuple[Planes, dict[str, NDArray[np.float64]]]:
+    """What a gate sees of each pixel, and the distance to the border of the joined map in px, by scene."""
+    inputs, distances = {}, {}
+    for scene in trial.task.data.scenes:
+        joined = log_probabilities(unet[scene.name] + trees[scene.name])
+        classes = joined.argmax(1).reshape(scene.labels.shape)
+        low, high = (
+            np.minimum(np.roll(classes, 1, axis), classes) != np.maximum(np.roll(classes, 1, axis), classes)
+            for axis in (0, 1)
+        )
+        distance = distance_transform_edt(~(low | high)).ravel()
+        size = np.zeros(classes.shape)
+        for value in range(trial.classes):
+            areas, _ = label(classes == value)
+            pixels = np.bincount(areas.ravel())
+            pixels[0] = 0
+            size += pixels[areas]
+        near = [uniform_filter(np.exp(item).reshape(classes.shape), 15).ravel() for item in joined.T]
+        confidence = np.column_stack([unet[scene.name].max(1), trees[scene.name].max(1)])
+        inputs[scene.name] = np.column_stack(
+            [
+                unet[scene.name],
+                trees[scene.name],
+                confidence,
+                np.log1p(distance),
+                np.log1p(size.ravel()),
+                *near,
+            ]
+        ).astype(np.float32)
+        distances[scene.name] = distance
+    return inputs, distances
+
+
+def least_loss(scores: Sequence[NDArray[np.float32]], classes: NDArray[np.int64]) -> tuple[float, ...]:
+    """Weights of least cross-entropy."""
+    tried = [(scale * step / 10, scale * (1 - step / 10)) for scale in SCALES for step in range(11)]
+
+    def loss(weights: tuple[float, ...]) -> float:
+        joined = log_probabilities(np.float32(weights[0]) * scores[0] + np.float32(weights[1]) * scores[1])
+        return float(-joined[np.arange(len(classes)), classes].mean())
+
+    return min(tried, key=loss)
+
+
+def join(weights: Sequence[float], first: Planes, second: Planes) -> Planes:
+    """Scores joined with a weight each."""
+    return {
+        name: log_probabilities(np.float32(weights[0]) * first[name] + np.float32(weights[1]) * second[name])
+        for name in first
+    }
+
+
+def border_gate(
+    trial: Trial, unet: Planes, trees: Planes, distances: dict[str, NDArray[np.float64]]
+) -> Planes:
+    """Weights by the distance to the border."""
+    bins = {name: np.digitize(item, DISTANCES_PX) for name, item in distances.items()}
+    planes = {name: np.zeros_like(item) for name, item in unet.items()}
+    one, other = trial.pixels(unet, VAL), trial.pixels(trees, VAL)
+    place = trial.pixels({name: item[:, None].astype(np.float32) for name, item in bins.items()}, VAL).scores[
+        :, 0
+    ]
+    for number in range(len(DISTANCES_PX) + 1):
+        own = place == number
+        weights = (
+            least_loss([one.scores[own], other.scores[own]], one.classes[own]) if own.any() else (1.0, 1.0)
+        )
+        for name, item in join(weights, unet, trees).items():
+            planes[name][bins[name] == number] = item[bins[name] == number]
+    return planes
+
+
+def boosted_gate(trial: Trial, inputs: Planes, pool: Planes) -> Planes:
+    """A gate of scikit-learn's boosted trees, joined with the pool; on validation, out of fold by unit."""
+    seen = trial.pixels(inputs, VAL)
+    blocks = np.arange(int(seen.block.max()) + 1)
+
+    def fit(chosen: NDArray[np.bool_]) -> HistGradientBoostingClassifier:
+        model = HistGradientBoostingClassifier(
+            max_iter=40, learning_rate=0.07, max_leaf_nodes=8, l2_regularization=20.0, min_samples_leaf=200
+        )
+        return model.fit(seen.scores[chosen], seen.classes[chosen])
+
+    def scores(model: HistGradientBoostingClassifier, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        out = np.full((len(values), trial.classes), 1e-5)
+        out[:, model.classes_] = model.predict_proba(values)
+        return np.log(np.maximum(out, 1e-5)).astype(np.float32)
+
+    whole = fit(np.ones(len(seen.classes), bool))
+    planes = {name: log_probabilities(scores(whole, item) + pool[name]) for name, item in inputs.items()}
+    numbers = np.unique(
+        np.concatenate([scene.units[trial.task.mask(scene, VAL)] for scene in trial.task.data.scenes])
+    )
+    for fold in range(3):
+        left_out = np.isin(seen.block, blocks[fold::3])
+        if not left_out.any() or left_out.all():
+            continue
+        model = fit(~left_out)
+        for scene in trial.task.data.scenes:
+            place = np.isin(scene.units, numbers[fold::3]).ravel()
+            if place.any():
+                own = scores(model, inputs[scene.name][place]) + pool[scene.name][place]
+                planes[scene.name][place] = log_probabilities(own)
+    return planes
+
+
+def measure(trial: Trial, planes: Planes) -> dict[str, dict[str, float]]:
+    """Accuracy and macro F1 on the test area by rule for the prior, and cross-entropy."""
+    val, test = trial.pixels(planes, VAL), trial.pixels(planes, TEST)
+    frequencies = trial.task.frequencies()
+    logs = np.log(frequencies).astype(np.float32)
+
+    def counts(pixels: ValidationPixels, strength: float) -> NDArray[np.int64]:
+        adjusted = (pixels.scores - np.float32(strength) * logs).argmax(1)
+        return pixels.counts(adjusted).sum(0)
+
+    best = max(PRIORS, key=lambda strength: float(objective_of(counts(val, strength), "both")))
+    strengths = {
+        "none": 0.0,
+        "best": best,
+        "ours": choose_prior(val, frequencies, objective="both"),
+        "0.2": 0.2,
+    }
+    return {
+        name: {
+            "prior": strength,
+            "accuracy": round(float(objective_of(counts(test, strength), "accuracy")), 4),
+            "macro_f1": round(float(objective_of(counts(test, strength), "macro_f1")), 4),
+        }
+        for name, strength in strengths.items()
+    }
+
+
+def rows_of(trial: Trial) -> dict[str, Planes]:
+    """Scores of all scenes by row."""
+    values, classes, _ = draw(trial)
+    single = apply(trial, *grow(values, classes, trial.classes, series=1))
+    trees = apply(trial, *grow(values, classes, trial.classes))
+    unet = train_unet(trial.task, trial.seconds)
+    val = [trial.pixels(item, VAL) for item in (unet, trees)]
+    pool = join(fit_pool(val), unet, trees)
+    inputs, distances = gate_inputs(trial, unet, trees)
+    fold_scores = out_of_fold_networks(trial)
+    more, classes, _ = draw(trial, fold_scores)
+    over = apply(trial, *grow(more, classes, trial.classes), fold_scores)
+    wider = replace(trial.task, data=with_bands(trial.task.data, out_of_fold_trees(trial)))
+    assert np.allclose(pool_scores(val, fit_pool(val)), trial.pixels(pool, VAL).scores, atol=1e-3)
+    return {
+        "boosting, one series": single,
+        "boosting": trees,
+        "unet": unet,
+        "equal weights": join((1.0, 1.0), unet, trees),
+        "least loss": join(least_loss([item.scores for item in val], val[0].classes), unet, trees),
+        "pool": pool,
+        "border gate": border_gate(trial, unet, trees, distances),
+        "boosted gate": boosted_gate(trial, inputs, pool),
+        "trees over the network": over,
+        "network over trees": train_unet(wider, trial.seconds),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--sets", nargs="+", default=["lanjaron-1", "chesapeake"], choices=tuple(SETS), metavar="SET"
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--seconds", type=float, default=60, help="processor time of each network")
+    parser.add_argument("--out", type=Path, help="write the JSON document here, not to stdout")
+    options = parser.parse_args()
+    results = []
+    for name in options.sets:
+        try:
+            data = load_set(name)
+        except MissingData as error:
+            sys.exit(str(error))
+        for seed in options.seeds:
+            trial = prepare(data, seed, options.seconds)
+            for row, planes in rows_of(trial).items():
+                results.append({"set": name, "seed": seed, "row": row, "scores": measure(trial, planes)})
+                print(name, seed, row, results[-1]["scores"], file=sys.stderr)
+    means = {}
+    for row in dict.fromkeys(str(item["row"]) for item in results):
+        own = [item["scores"] for item in results if item["row"] == row]
+        means[row] = {
+            rule: [
+                round(float(np.mean([one[rule][key] for one in own])), 4) for key in ("accuracy", "macro_f1")
+            ]
+            for rule in own[0]
+        }
+        print(f"{row:24s}", means[row], file=sys.stderr)
+    text = json.dumps({"machine": machine(), "means": means, "results": results}, indent=1)
+    if options.out is None:
+        print(text)
+    else:
+        options.out.write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
