@@ -49,6 +49,16 @@ def label(
         str | None,
         typer.Option(help="With --fractions: count pixels of this side, '10 m', not exact areas."),
     ] = None,
+    psf: Annotated[
+        str, typer.Option(help="With --fractions: none, or modis: weigh the ground as that sensor does.")
+    ] = "none",
+    shift: Annotated[
+        str | None,
+        typer.Option(
+            help="With --fractions: rows,columns by which the image lies beside the reference, in cells; or auto, with "
+            "a cube in --like."
+        ),
+    ] = None,
     mode: Annotated[
         str, typer.Option(help="SIOSE AR: majority, the largest cover; composite, the largest class.")
     ] = "majority",
@@ -74,15 +84,16 @@ def label(
 
     Example: tesela label clc2018.gpkg --like scene.tif --legend corine-2 --field CODE_18 -o labels.tif
     """
+    from dataclasses import asdict
     from functools import partial
 
     from tesela.core.errors import RecipeError
     from tesela.core.units import parse_length_m
-    from tesela.io.cube import open_grid
+    from tesela.io.cube import open_cube, open_grid
     from tesela.io.legends import load_crosswalk, load_legend
     from tesela.io.maps import ClassMap
     from tesela.io.scratch import check_outputs
-    from tesela.labels.fractions import write_fractions
+    from tesela.labels.fractions import shift_of, write_fractions
     from tesela.labels.masks import write_labels
     from tesela.sources.siose.geopackage import is_siose
 
@@ -90,6 +101,8 @@ def label(
     check_outputs([out], inputs=[reference, *like.split(",")])
     if count is not None and not fractions:
         raise RecipeError("--count is an option of class shares: give --fractions too.")
+    if (psf != "none" or shift is not None) and not fractions:
+        raise RecipeError("--psf and --shift are options of class shares: give --fractions too.")
     if field is None and layer is None and crosswalk is None and not fractions and is_siose(reference):
         from tesela.core.units import parse_area_m2
         from tesela.labels.siose import label_sheet
@@ -114,7 +127,20 @@ def label(
         return
     translation = None if crosswalk is None else load_crosswalk(source or "reference", target, path=crosswalk)
     count_m = None if count is None else parse_length_m(count)
-    write = partial(write_fractions, count_m=count_m) if fractions else write_labels
+    moved = None
+    if shift == "auto":
+        moved = shift_of(
+            open_cube(like),
+            reference,
+            legend=target,
+            source=source,
+            field=field,
+            crosswalk=translation,
+            layer=layer,
+            psf=psf,
+        )
+    by = (moved.rows, moved.cols) if moved is not None else parse_shift(shift or "0,0")
+    write = partial(write_fractions, count_m=count_m, psf=psf, shift=by) if fractions else write_labels
     made = write(
         reference,
         out,
@@ -126,11 +152,34 @@ def label(
         layer=layer,
     )
     if as_json:
-        print_json({"map": made.path, "legend": made.legend.address, "shape": list(made.grid.shape)})
+        found = {} if moved is None else {"shift": asdict(moved)}
+        print_json({"map": made.path, "legend": made.legend.address, "shape": list(made.grid.shape), **found})
         return
+    if moved is not None and not quiet:
+        print(moved.line)
     if isinstance(made, ClassMap) and not quiet:
         print_table(class_areas(made), header=("code", "class", "ha"), right=(2,))
     print(f"{'fractions' if fractions else 'labels'}  {made.path}")
+
+
+def parse_shift(text: str) -> tuple[float, float]:
+    """
+    Read a shift in cells: "0.2,-0.1" is 0.2 rows down and 0.1 columns to the left.
+
+    Raises
+    ------
+    RecipeError
+        If it is no pair of numbers, or more than two cells.
+    """
+    from tesela.core.errors import RecipeError
+
+    try:
+        rows, cols = (float(part) for part in text.split(","))
+    except ValueError:
+        raise RecipeError(f"'{text}' is no shift; write rows and columns in cells, 0.2,-0.1, or auto.") from None
+    if not max(abs(rows), abs(cols)) <= 2:
+        raise RecipeError(f"A shift of '{text}' cells: the image and the reference may differ by 2 at most.")
+    return rows, cols
 
 
 def class_areas(labels: ClassMap) -> list[tuple[str, str, str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,12 @@ from tesela.core.legend import Legend
 from tesela.core.units import parse_memory_bytes
 from tesela.io.abundance import AbundanceMap, open_abundance
 from tesela.io.cube import Cube, open_cube, open_grid
-from tesela.io.manifest import write_whole
+from tesela.io.manifest import write_text, write_whole
 from tesela.io.msmtu import PublishedPixels, read_msmtu, write_msmtu_cube, write_msmtu_shares
 from tesela.io.series_table import read_series_table
 from tesela.io.timespec import read_timespec
-from tesela.labels.fractions import write_fractions
+from tesela.labels.fractions import shift_of, write_fractions
+from tesela.labels.registration import Shift
 from tesela.models.expert import load_expert
 from tesela.patches.pixel_split import split_pixels
 from tesela.patches.pixels import (
@@ -56,6 +57,7 @@ class UnmixingChain:
         made = recipe.cube.path is None
         self.cube_file = self.out / "cube" / "cube.zarr" if made else folder / str(recipe.cube.path)
         self.label_file = self.out / "labels" / "shares.tif"
+        self.shift_file = self.label_file.with_name("shift.json")
         self.pixel_file = self.out / "pixels" / "pixels.safetensors"
         self.expert_file = self.out / "experts" / f"{recipe.name}.safetensors"
         self.map_file = self.out / "maps" / "abundances.tif"
@@ -201,25 +203,31 @@ class UnmixingChain:
                     f"{path} holds shares of legend '{ready.legend.address}', but the recipe has legend = "
                     f"'{self.legend.address}'. Name the same legend."
                 )
-            if reference.count is not None:
+            given = (reference.count, reference.psf, reference.shift)
+            if given != (None, "none", (0.0, 0.0)):
                 raise InputError(
-                    f"{path} holds shares already, so nothing is counted; leave reference.count out."
+                    f"{path} holds shares already, so nothing is counted; leave reference.count, psf and shift out."
                 )
             with write_whole(self.label_file) as part:
                 part.write_bytes(path.read_bytes())
             return [self.label_file]
+        how: dict[str, Any] = {
+            "legend": self.legend,
+            "source": reference.source_in(self.folder),
+            "field": reference.field,
+            "crosswalk": reference.load_crosswalk(self.legend, self.folder),
+            "layer": reference.layer,
+            "psf": reference.psf,
+        }
+        shift, made = reference.shift, [self.label_file]
+        if shift == "auto":
+            found = shift_of(self.cube, path, **how)
+            write_text(self.shift_file, json.dumps(asdict(found), indent=2))
+            shift, made = (found.rows, found.cols), [*made, self.shift_file]
         write_fractions(
-            path,
-            self.label_file,
-            like=self.cube.grid,
-            legend=self.legend,
-            source=reference.source_in(self.folder),
-            field=reference.field,
-            crosswalk=reference.load_crosswalk(self.legend, self.folder),
-            layer=reference.layer,
-            count_m=reference.count,
+            path, self.label_file, like=self.cube.grid, count_m=reference.count, shift=shift, **how
         )
-        return [self.label_file]
+        return made
 
     def pixels(self) -> Sequence[Path]:
         """Read the pixels and split them by blocks."""
@@ -289,11 +297,14 @@ class UnmixingChain:
     def assess(self) -> Sequence[Path]:
         """Assess the map on pixels that the expert never saw."""
         assessment = self._assess_map(errors=self.report_folder / "errors.tif")
-        facts = describe_run(
-            self.recipe, self.cube, expert_file=self.expert_file, table=read_pixel_table(self.pixel_file)
-        )
+        table = read_pixel_table(self.pixel_file)
+        facts = describe_run(self.recipe, self.cube, expert_file=self.expert_file, table=table)
         report = write_abundance_report(
-            self.report_folder, assessment, title=f"{self.recipe.name}: abundances", facts=facts
+            self.report_folder,
+            assessment,
+            title=f"{self.recipe.name}: abundances",
+            facts=facts,
+            splits=table.split_map(self.cube.grid.shape.yx),
         )
         return [report, self.report_folder / "assessment.json", self.report_folder / "errors.tif"]
 
@@ -314,6 +325,7 @@ class UnmixingChain:
         """Scores, map and report."""
         return (
             *score_lines(self._document()["mean"]),
+            *self._shift_lines(),
             f"map       {self.map_file}",
             f"report    {self.report_folder / 'report.html'}",
         )
@@ -329,6 +341,12 @@ class UnmixingChain:
     def mflops_per_px(self) -> float:
         """Million floating-point operations to unmix one pixel; 0 for models that are fitted."""
         return mflops_of(load_expert(self.expert_file))
+
+    def _shift_lines(self) -> tuple[str, ...]:
+        reference = self.recipe.reference
+        if reference is None or reference.shift != "auto" or not self.shift_file.exists():
+            return ()
+        return (Shift(**json.loads(self.shift_file.read_text(encoding="utf-8"))).line,)
 
     def _assess_map(self, *, errors: Path | None = None) -> AbundanceAssessment:
         chosen = None

@@ -107,6 +107,10 @@ class SharesSection(ReferenceSection):
 
     count: Metres | None = Field(None, gt=0)
     """Side of pixels to draw it in and count, "10 m" as published; default: exact areas."""
+    psf: Literal["none", "modis"] = "none"
+    """Weigh the ground of a cell as the sensor does: "modis" is a triangle two cells wide along the rows."""
+    shift: Literal["auto"] | tuple[float, float] = (0.0, 0.0)
+    """Rows and columns by which the image lies beside the reference, in cells; "auto": estimated from the series."""
 
 
 class SplitSection(Section):
