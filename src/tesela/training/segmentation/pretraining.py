@@ -20,7 +20,6 @@ from tesela.core.errors import InputError, join_words
 from tesela.core.scene import Scene
 from tesela.core.standardisation import Standardisation
 from tesela.core.units import parse_duration_s
-from tesela.io.manifest import write_whole
 from tesela.models.segmentation.networks import PRETRAINED_MODELS, SEGMENTATION_NETWORKS
 from tesela.patches.unlabelled import UnlabelledWindows, read_windows
 from tesela.training.segmentation.data import augment
@@ -304,5 +303,11 @@ def _write(encoder: nn.Module, target: Path, facts: dict[str, object]) -> None:
 
     state = encoder.state_dict()
     tensors = {name: state[name].detach().cpu().contiguous() for name in sorted(state)}
-    with write_whole(target) as part:
-        part.write_bytes(save(tensors, {"meta": json.dumps(facts, sort_keys=True)}))
+    content = save(tensors, {"meta": json.dumps(facts, sort_keys=True)})
+    aside = target.with_suffix(".part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        aside.write_bytes(content)
+        aside.replace(target)
+    except OSError as error:
+        raise InputError(f"{target}: cannot be written ({error.strerror or error}).") from error
