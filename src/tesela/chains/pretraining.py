@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tesela.chains.scene_recipe import PretrainingSection, matching_files
+from tesela.chains.targets import Target
 from tesela.core.scene import Scene
 from tesela.core.standardisation import Standardisation
 from tesela.patches.table import UNBIASED, PatchTable, read_patches
@@ -18,15 +19,49 @@ from tesela.training.segmentation.settings import PRETRAINING_SETTINGS, Segmenta
 if TYPE_CHECKING:
     import geopandas as gpd
 
-    from tesela.chains.scenes import SceneChain
-
-    AnyChain = SceneChain[Any]
-
 _ALL = ("train", "map", "both")
 _LABELLED = ("train", "both")
 
 
-def pretraining_stages(chain: AnyChain, bands: Sequence[str] | None) -> tuple[Stage, ...]:
+class PretrainedChain(Protocol):
+    """What the stage needs of a chain of scenes, see `tesela.chains.scenes.SceneChain`."""
+
+    recipe: Any
+    folder: Path
+    quiet: bool
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """Experts; the first one's patches decide."""
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """Bands that the networks use, in order."""
+
+    @property
+    def start_file(self) -> Path:
+        """The start."""
+
+    def sections(self, uses: Sequence[str]) -> list[SceneSection]:
+        """Scenes of some uses."""
+
+    def open_scene(self, section: SceneSection) -> Scene:
+        """A scene with its layers."""
+
+    def open_images(self, section: SceneSection) -> Scene:
+        """A scene without its layers."""
+
+    def images(self, uses: Sequence[str]) -> list[Path]:
+        """Files of the scenes of some uses."""
+
+    def weight_file(self, settings: SegmentationSettings) -> Path | None:
+        """Local file of pretrained weights."""
+
+    def with_local_weights(self, settings: SegmentationSettings) -> SegmentationSettings:
+        """Settings whose file of weights has its whole path."""
+
+
+def pretraining_stages(chain: PretrainedChain, bands: Sequence[str] | None) -> tuple[Stage, ...]:
     """The stage that makes a start of scenes without labels; none where the recipe has no pretraining."""
     section = chain.recipe.pretraining
     if section is None:
@@ -45,14 +80,14 @@ def pretraining_stages(chain: AnyChain, bands: Sequence[str] | None) -> tuple[St
     )
 
 
-def shared_settings(chain: AnyChain, settings: SegmentationSettings) -> SegmentationSettings:
+def shared_settings(chain: PretrainedChain, settings: SegmentationSettings) -> SegmentationSettings:
     """Settings with the encoder for the first expert's patches, so that all experts share the start."""
     from tesela.training.segmentation.sizing import sized_settings  # loads torch, seconds
 
     return sized_settings(settings, read_patches(chain.targets[0].patch_file))
 
 
-def unseen_areas(chain: AnyChain, table: PatchTable) -> gpd.GeoDataFrame:
+def unseen_areas(chain: PretrainedChain, table: PatchTable) -> gpd.GeoDataFrame:
     """Footprints of test patches and of scenes to map, whose imagery no training sees."""
     import geopandas as gpd
     import pandas as pd
@@ -65,7 +100,7 @@ def unseen_areas(chain: AnyChain, table: PatchTable) -> gpd.GeoDataFrame:
     return gpd.GeoDataFrame(pd.concat(parts, ignore_index=True), crs=frame.crs)
 
 
-def pretraining_scenes(chain: AnyChain, section: PretrainingSection) -> list[Scene]:
+def pretraining_scenes(chain: PretrainedChain, section: PretrainingSection) -> list[Scene]:
     """
     Scenes to learn from: those of the recipe to train on, or those that the section names.
 
@@ -84,7 +119,7 @@ def pretraining_scenes(chain: AnyChain, section: PretrainingSection) -> list[Sce
     return [chain.open_images(item) for item in items.values()]
 
 
-def _pretrain(chain: AnyChain, section: PretrainingSection) -> Sequence[Path]:
+def _pretrain(chain: PretrainedChain, section: PretrainingSection) -> Sequence[Path]:
     """Pretrain; test patches and scenes to map are left out, unless the recipe says otherwise."""
     from tesela.patches.dataset import band_statistics
     from tesela.training.segmentation.pretraining import pretrain_encoder  # loads torch, seconds
@@ -105,7 +140,7 @@ def _pretrain(chain: AnyChain, section: PretrainingSection) -> Sequence[Path]:
     return [file]
 
 
-def _inputs(chain: AnyChain, section: PretrainingSection) -> Sequence[Path]:
+def _inputs(chain: PretrainedChain, section: PretrainingSection) -> Sequence[Path]:
     weights = chain.weight_file(chain.recipe.training_settings())
     named = _named_files(chain, section)
     return [
@@ -116,6 +151,6 @@ def _inputs(chain: AnyChain, section: PretrainingSection) -> Sequence[Path]:
     ]
 
 
-def _named_files(chain: AnyChain, section: PretrainingSection) -> list[Path]:
+def _named_files(chain: PretrainedChain, section: PretrainingSection) -> list[Path]:
     files = [file for pattern in section.scenes for file in matching_files(chain.folder, pattern)]
     return list(dict.fromkeys(files))
