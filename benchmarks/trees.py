@@ -76,8 +76,8 @@ def main() -> None:
         results[name] = {
             "training_cpu_s": round(seconds, 2),
             "mapping_mpx_per_cpu_s": round(labels.size / 1e6 / statistics.median(times), 3),
-            "accuracy": round(objective_of(counts, "accuracy"), 4),
-            "macro_f1": round(objective_of(counts, "macro_f1"), 4),
+            "accuracy": round(float(objective_of(counts, "accuracy")), 4),
+            "macro_f1": round(float(objective_of(counts, "macro_f1")), 4),
         }
         return predicted
 

@@ -14,6 +14,7 @@ from sklearn.ensemble import ExtraTreesClassifier
 from tesela.core.errors import ExpertError
 from tesela.core.legend import LandClass, Legend
 from tesela.models.expert import Expert, ExpertHeader, load_expert, save_expert, with_prior
+from tesela.models.segmentation import tree_kernels
 from tesela.models.segmentation.class_trees import ClassTreesArchitecture
 from tesela.models.segmentation.feature_spec import MISSING, STEPS, Feature, FeatureSpec, default_features
 from tesela.models.segmentation.fused import FusedArchitecture
@@ -92,6 +93,34 @@ def test_a_tree_of_one_level_gives_the_scores_of_its_two_leaves() -> None:
     assert scores.shape == (1, 3, 1, 2)
     assert scores[0, :, 0, 0].tolist() == [5.5, 0, -1]
     assert scores[0, :, 0, 1].tolist() == [0.5, 7, -1]
+
+
+@pytest.mark.parametrize("permutes", [True, False])
+@pytest.mark.parametrize(("trees", "depth", "classes"), [(131, 6, 11), (5, 7, 3), (6, 2, 1)])
+def test_symmetric_trees_give_the_sums_of_their_leaves_on_any_processor(
+    monkeypatch: pytest.MonkeyPatch, trees: int, depth: int, classes: int, permutes: bool
+) -> None:
+    if permutes and not tree_kernels.has_permutes():
+        pytest.skip("the processor has no AVX-512")
+    monkeypatch.setattr(tree_kernels, "has_permutes", lambda: permutes)
+    rng = np.random.default_rng(0)
+    image = rng.normal(size=(5, 70, 2)).astype(np.float32)
+    spec = default_features(("red", "nir"), sides_px=(3,))
+    mean, std = np.full(2, 0.2, np.float32), np.full(2, 0.1, np.float32)
+    feature = rng.integers(0, len(spec.features), (trees, depth))
+    threshold = rng.integers(-300, 300, (trees, depth))
+    leaf = rng.normal(size=(trees, 1 << depth, classes)).astype(np.float32) / 10
+    baseline = rng.normal(size=classes).astype(np.float32)
+    network = ClassTrees(ClassTreesArchitecture(2, classes, "boosting", trees, depth, 0, spec))
+    network.fill({"feature": feature, "threshold": threshold, "leaf": leaf, "baseline": baseline})
+    network.fill({"mean": mean, "std": std})
+    values = compute_features(image, spec, mean, std)
+    expected = np.repeat(baseline[:, None], 350, 1).reshape(classes, 5, 70)
+    for tree in range(trees):
+        bits = (values[feature[tree]] > threshold[tree][:, None, None]).astype(int)
+        places = (bits << np.arange(depth)[:, None, None]).sum(0)
+        expected = expected + leaf[tree][places].transpose(2, 0, 1)
+    np.testing.assert_allclose(network.planar_scores(image), expected, atol=0.03)  # leaves are rounded
 
 
 @pytest.mark.parametrize("threads", [1, 2])
