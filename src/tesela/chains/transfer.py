@@ -23,10 +23,6 @@ from tesela.models.expert import Expert
 METHODS = ("auto", *ALIGNMENTS, "self_training")
 """See docs/transfer.md."""
 
-LEAST_GAP = 1.0
-"""Trees are trained further where the log likelihood of a pixel, after the alignment, stays this far below that of the
-training pixels. In nearer scenes self-training costs a point of accuracy or two."""
-
 _SIDE_PX = 96
 
 
@@ -74,10 +70,9 @@ def adapt_expert(
     Parameters
     ----------
     method : {"auto", "none", "shift", "scene", "self_training"}
-        "shift" and "scene" change the standardisation only, see `tesela.mapping.alignment`; "self_training" shifts the
-        bands where that brings them nearer, and trains trees further. "auto" takes the alignment that makes the scene
-        most likely under the mixture of the training pixels, and trains trees further where the scene stays further
-        away than `LEAST_GAP`.
+        "shift" and "scene" change the standardisation only, see `tesela.mapping.alignment`; "auto" takes the one that
+        makes the scene most likely under the mixture of the training pixels, or none; "self_training" does so, too, and
+        trains trees further.
     any_scene : bool
         Go on where the imagery cannot be of the same kind; see `tesela.mapping.scene_distance.check_imagery`.
 
@@ -129,12 +124,9 @@ def adapt_to_pixels(
     Expert, str, bool
         The adapted expert, its alignment, and whether its trees were trained further.
     """
-    header, imagery = expert.header, expert.header.imagery
+    header = expert.header
     alignment = align(header, pixels, method=method if method in ALIGNMENTS else "auto")
-    assert imagery is not None  # else align has refused
-    gap = imagery.likelihood - alignment.likelihoods[alignment.method]
-    trees = header.architecture.kind == "class_trees"
-    further = method == "self_training" or (method == "auto" and gap > LEAST_GAP and trees)
+    further = method == "self_training"
     training = {**header.training, "transfer": {"method": method, "alignment": alignment.method}}
     adapted = Expert(replace(with_alignment(header, alignment), training=training), expert.network)
     if further:

@@ -15,7 +15,14 @@ ALIGNMENTS = ("none", "shift", "scene")
 class; mean and deviation of the scene in place of those of the training."""
 
 LEAST_GAIN = 0.3
-"""Log likelihood of a pixel that an alignment must gain to be chosen: smaller gains did not help."""
+"""Log likelihood of a pixel that an alignment must gain to be chosen."""
+
+LARGE_GAIN = 3.0
+"""Gain of another light or sensor on all pixels: enough to be chosen."""
+
+LEAST_UNLIKE = 0.2
+"""Share of pixels unlike the training pixels below which a small gain is not taken: in ``benchmarks/transfer.py``
+shifts cost up to 7 points of accuracy there, and mostly win above."""
 
 _MOST_PIXELS = 4000
 
@@ -41,7 +48,8 @@ def align(header: ExpertHeader, pixels: NDArray[np.floating], *, method: str = "
     pixels : (pixels, bands) array of float
         Physical quantities, without NaN.
     method : {"auto", "none", "shift", "scene"}
-        "auto": the one of the highest likelihood, none where it gains less than `LEAST_GAIN`.
+        "auto": the one of the highest likelihood; none where fewer than `LEAST_UNLIKE` of the pixels are unlike the
+        training pixels, or it gains less than `LEAST_GAIN`. A `LARGE_GAIN` is enough.
 
     Raises
     ------
@@ -68,7 +76,10 @@ def align(header: ExpertHeader, pixels: NDArray[np.floating], *, method: str = "
     }
     if method == "auto":
         best = max(ALIGNMENTS, key=likelihoods.__getitem__)
-        method = best if likelihoods[best] >= likelihoods["none"] + LEAST_GAIN else "none"
+        gain = likelihoods[best] - likelihoods["none"]
+        unlike = float((imagery.distances(scaled).min(1) > imagery.reach).mean())
+        wanted = gain >= LARGE_GAIN or (gain >= LEAST_GAIN and unlike >= LEAST_UNLIKE)
+        method = best if wanted else "none"
     means = {"none": mean, "shift": mean - shift * std, "scene": own_mean}[method]
     stds = own_std if method == "scene" else std
     return Alignment(method, tuple(means.tolist()), tuple(stds.tolist()), likelihoods)
