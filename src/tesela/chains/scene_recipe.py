@@ -26,7 +26,7 @@ from tesela.recipes.sections import (
     recipe_folder,
 )
 from tesela.sources.scene_layers import SceneLayer
-from tesela.training.segmentation.settings import WEIGHT_FILES, SegmentationSettings
+from tesela.training.segmentation.settings import PUBLISHED_ENCODERS, WEIGHT_FILES, SegmentationSettings
 
 USUAL_ENCODERS = (
     *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnet10t", "convnext_tiny"),
@@ -53,8 +53,7 @@ def _network_problems(settings: SegmentationSettings, folder: Path | None) -> It
     if settings.model in TREE_FORMS or (encoder == "auto" and named in (None, "imagenet")):
         return
     if encoder == "auto":
-        yield f"weights: '{named}' needs the name of its encoder, but encoder is 'auto'"
-        return
+        encoder = PUBLISHED_ENCODERS[0]  # that of `sized_settings` for named weights
     network = SEGMENTATION_NETWORKS["unet" if settings.model == "auto" else settings.model]
     usual = network is UnetArchitecture and encoder in USUAL_ENCODERS
     if usual and named in (None, "imagenet"):

@@ -122,8 +122,8 @@ def test_few_labelled_pixels_get_a_small_network_and_a_named_encoder_stays(
     large = sized_settings(plain, table)
     assert (large.encoder, large.weights, large.decoder) == ("resnet50", None, "full")
     assert SegmentationSettings(published=True).resolved.encoder == "resnet50"
-    with pytest.raises(SettingsError, match="encoder is 'auto': name the encoder of the weights"):
-        SegmentationSettings(weights="mine.pth")
+    monkeypatch.undo()
+    assert sized_settings(replace(plain, weights="mine.pth"), table).encoder == "resnet50"
 
 
 def test_patches_are_drawn_by_their_quality(tmp_path: Path) -> None:

@@ -201,8 +201,6 @@ def _problems(settings: SegmentationSettings) -> Iterator[str]:
     weights = settings.quality_weights
     if len(weights) != 3 or min(weights) < 0 or max(weights) <= 0:
         yield f"quality_weights is {list(weights)}, but must be three numbers of 0 or more, one above 0"
-    if not settings.published and settings.encoder == "auto" and str(settings.weights).endswith(WEIGHT_FILES):
-        yield f"weights is the file {settings.weights}, but encoder is 'auto': name the encoder of the weights"
     if settings.published and settings.encoder not in ("auto", *PUBLISHED_ENCODERS):
         encoders = " and ".join(PUBLISHED_ENCODERS)
         yield f"published is true, but encoder is '{settings.encoder}': the paper used {encoders}"
