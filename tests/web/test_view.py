@@ -3,19 +3,16 @@
 import io
 import json
 import re
-import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import rasterio
-import uvicorn
 from affine import Affine
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,8 +28,9 @@ from tesela.io.legends import load_legend
 from tesela.io.maps import ScoreWriter, write_map
 from tesela.io.pyramid import Pyramid, TileReader, class_counts, has_overviews
 from tesela.io.scenes import open_scene
-from tesela.web.layers import _Pool
+from tesela.web.layers import Pool
 from tesela.web.view import ruler, slow_files, view_app
+from view_page import BASE, open_page, serve
 
 LEGEND = Legend(
     "demo",
@@ -44,7 +42,6 @@ LEGEND = Legend(
     ),
 )
 GRID = GeoBox((700, 1100), Affine(10.0, 0.0, 500_000.0, 0.0, -10.0, 4_100_000.0), "EPSG:32630")
-BASE = "http://127.0.0.1"
 
 
 def stripes(shift: int = 0, grid: GeoBox = GRID) -> NDArray[np.uint8]:
@@ -307,7 +304,7 @@ def test_a_reader_that_failed_is_not_lent_again() -> None:
         made.append(1)
         return len(made)
 
-    pool = _Pool(open_one)
+    pool = Pool(open_one)
     with pytest.raises(InputError, match="broken"), pool.lend():
         raise InputError("broken")
     with pool.lend() as second:
@@ -372,35 +369,6 @@ def test_the_page_names_no_path_of_this_machine_and_loads_nothing_from_elsewhere
 def address(files: dict[str, Path]) -> Iterator[str]:
     with serve(make(files)) as address:
         yield address
-
-
-@contextmanager
-def serve(app: Any) -> Iterator[str]:
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off", ws="none"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
-    server.should_exit = True
-    thread.join(10)
-    listener.close()
-
-
-def open_page(browser: Any, address: str, **options: Any) -> tuple[Any, list[str]]:
-    """The loaded page, and a list of its messages, errors and requests to other sites."""
-    page = browser.new_page(**options)
-    trouble: list[str] = []
-    page.on("console", lambda message: trouble.append(message.text))
-    page.on("pageerror", lambda error: trouble.append(str(error)))
-    page.on(
-        "request",
-        lambda request: None if request.url.startswith((address, "data:")) else trouble.append(request.url),
-    )
-    page.goto(address)
-    page.wait_for_selector("body[data-ready]")
-    page.wait_for_load_state("networkidle")
-    page.wait_for_timeout(100)
-    return page, trouble
 
 
 def colour_at(page: Any, x: float, y: float) -> list[int]:

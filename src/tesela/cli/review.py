@@ -202,7 +202,7 @@ def rank(
 
 
 def view(
-    map_file: Annotated[str, typer.Argument(metavar="MAP", help="Class map.")],
+    map_file: Annotated[str, typer.Argument(metavar="MAP", help="Class map, or abundance map.")],
     image: Annotated[
         str | None, typer.Option(help="Scene to show beside it; files of one scene joined by commas.")
     ] = None,
@@ -210,6 +210,16 @@ def view(
         str | None, typer.Option(help="Class raster to compare with, in any legend.")
     ] = None,
     confidence: Annotated[str | None, typer.Option(help="Confidence raster, see `tesela predict`.")] = None,
+    uncertainty: Annotated[
+        str | None, typer.Option(help="Abundance map: the standard deviation of each share.")
+    ] = None,
+    cube: Annotated[
+        str | None, typer.Option(help="Abundance map: its cube; draws the series of a clicked pixel.")
+    ] = None,
+    endmembers: Annotated[
+        str | None,
+        typer.Option(help="With --cube: spectra of the classes, see `tesela unmix --endmembers`."),
+    ] = None,
     history: Annotated[
         list[str] | None,
         typer.Option(help="Map of another year, with the year in its file name; repeatable."),
@@ -243,11 +253,21 @@ def view(
         scene=scene,
         reference=reference,
         confidence=confidence,
+        uncertainty=uncertainty,
+        cube=cube,
+        endmembers=endmembers,
         history=history or (),
         legend=None if legend is None else load_legend(legend),
         host=host,
     )
-    files = [map_file, reference, confidence, *(history or ()), *(image.split(",") if image else ())]
+    files = [
+        map_file,
+        reference,
+        confidence,
+        uncertainty,
+        *(history or ()),
+        *(image.split(",") if image else ()),
+    ]
     for path in [] if quiet else slow_files([path for path in files if path]):
         print(f"note: {path} has no overviews, so it is slow to display as a whole (gdaladdo adds them)")
 

@@ -15,7 +15,9 @@ from rasterio.enums import ColorInterp
 from tesela.core.errors import InputError, LegendError
 from tesela.core.legend import Legend
 from tesela.io.cog import CogWriter
+from tesela.io.manifest import write_text
 from tesela.io.pixel_values import read_pixel_values
+from tesela.io.ramp_style import ramp_style
 from tesela.io.raster import grid_of, open_dataset
 
 STEPS = 10_000
@@ -95,6 +97,11 @@ def open_abundance(path: str | Path, *, legend: Legend | None = None) -> Abundan
     return AbundanceMap(str(path), grid, legend)
 
 
+def band_names(legend: Legend) -> tuple[str, ...]:
+    """Names of the bands of shares: those of the classes; their codes where two names are equal."""
+    return legend.names if len(set(legend.names)) == len(legend) else legend.codes
+
+
 class AbundanceWriter(CogWriter):
     """Writes an abundance map by windows, as a COG whose bands are named after the classes."""
 
@@ -121,13 +128,16 @@ class AbundanceWriter(CogWriter):
     def describe(self, data: rasterio.DatasetWriter) -> None:
         """Names, scale, unit and legend."""
         legend = self.legend
-        unique = len(set(legend.names)) == len(legend)
-        data.descriptions = legend.names if unique else legend.codes
+        data.descriptions = band_names(legend)
         data.scales = (1 / STEPS,) * len(legend)
         data.units = ("share",) * len(legend)
         data.colorinterp = [ColorInterp.gray] + [ColorInterp.undefined] * (len(legend) - 1)
         document = {"name": legend.name, "levels": legend.levels, "rows": legend.to_rows()}
         data.update_tags(**{_TAG: json.dumps(document)})
+
+    def finish_beside(self) -> None:
+        """QGIS style of the first class; the other bands are chosen in QGIS."""
+        write_text(self.path.with_suffix(".qml"), ramp_style(1.0, unit="share"))
 
 
 class ErrorWriter(CogWriter):

@@ -20,6 +20,7 @@ from tesela.core.legend import NODATA, Legend
 from tesela.io.cog import BLOCK_PX, CogWriter
 from tesela.io.manifest import write_text
 from tesela.io.pixel_values import read_pixel_values
+from tesela.io.ramp_style import ramp_style
 from tesela.io.raster import Closing, grid_of, open_dataset
 from tesela.io.scratch import check_outputs
 from tesela.io.tiles import count_values
@@ -164,10 +165,23 @@ class ScoreWriter(CogWriter):
     packing = "deflate"
 
     def __init__(
-        self, path: str | Path, grid: GeoBox, names: Sequence[str], *, scale: float, unit: str
+        self,
+        path: str | Path,
+        grid: GeoBox,
+        names: Sequence[str],
+        *,
+        scale: float,
+        unit: str,
+        most: float | None = None,
     ) -> None:
+        """`most`: quantity at which the colours of the QGIS style end; default: 100 %, or 1."""
         super().__init__(path, grid, bands=len(names), nodata=255)
         self._names, self._scale, self._unit = tuple(names), scale, unit
+        self._most = (100.0 if unit == "%" else 1.0) if most is None else most
+
+    def finish_beside(self) -> None:
+        """QGIS style of the first layer."""
+        write_text(self.path.with_suffix(".qml"), ramp_style(self._most, unit=self._unit))
 
     def describe(self, data: rasterio.DatasetWriter) -> None:
         """Names, scale and unit of the layers."""

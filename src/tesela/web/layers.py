@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +17,7 @@ from odc.geo.geobox import GeoBox
 from PIL import Image
 
 from tesela.core.errors import InputError
+from tesela.core.legend import Legend
 from tesela.core.scene import Scene
 from tesela.io.maps import ClassMap, MapReader
 from tesela.io.pixel_values import ConfidenceReader
@@ -64,13 +65,13 @@ class ClassLayer:
 
     def __init__(self, source: ClassMap, pyramid: Pyramid, *, name: str, year: str = "") -> None:
         self.source, self.name, self.year = source, name, year
-        self._tiles = _Pool(lambda: TileReader(source.path, pyramid))
-        self._pixels = _Pool(lambda: MapReader(source))
+        self._tiles = Pool(lambda: TileReader(source.path, pyramid))
+        self._pixels = Pool(lambda: MapReader(source))
 
     def tile(self, level: int, x: int, y: int) -> Picture:
         """Values of a tile, packed."""
         with self._tiles.lend() as reader:
-            return _packed(reader.read(level, x, y))
+            return packed(reader.read(level, x, y))
 
     def at(self, pixel: GeoBox) -> object:
         """Class value of a pixel."""
@@ -81,24 +82,13 @@ class ClassLayer:
         """Legend with shares and areas, the codes of all levels of each class, and the year."""
         legend = self.source.legend
         counts, exact = class_counts(self.source.path)
-        total = int(counts[list(legend.values)].sum())
-        area_ha = _pixel_ha(self.source.grid)
         return {
             "legend": legend.address,
             "family": legend.name,
             "exact": exact,
-            "classes": [
-                {
-                    "value": item.value,
-                    "code": item.code,
-                    "name": item.name,
-                    "color": item.color,
-                    "path": [legend.ancestor(item.code, level).code for level in range(1, legend.depth + 1)],
-                    "share": int(counts[item.value]) / total if total else 0.0,
-                    "ha": None if area_ha is None else int(counts[item.value]) * area_ha,
-                }
-                for item in legend.classes
-            ],
+            "classes": class_rows(
+                legend, self.source.grid, {value: int(counts[value]) for value in legend.values}
+            ),
             "year": self.year,
             "finest": 0,
         }
@@ -111,14 +101,14 @@ class ScoreLayer:
 
     def __init__(self, path: str, pyramid: Pyramid, *, name: str) -> None:
         self.name, self._pyramid = name, pyramid
-        self._readers = _Pool(lambda: ConfidenceReader(path))
+        self._readers = Pool(lambda: ConfidenceReader(path))
         with self._readers.lend():
             pass  # to report a wrong file now
 
     def tile(self, level: int, x: int, y: int) -> Picture:
         """Per cents of a tile, packed."""
         with self._readers.lend() as reader:
-            return _packed(reader.read(self._pyramid.tile(level, x, y)))
+            return packed(reader.read(self._pyramid.tile(level, x, y)))
 
     def at(self, pixel: GeoBox) -> object:
         """Per cent of a pixel."""
@@ -140,8 +130,8 @@ class ImageLayer:
         self.scene = scene.select(shown_bands(scene))
         self.all_bands = scene
         self.name, self._pyramid = name, pyramid
-        self._readers = _Pool(lambda: SceneReader(self.scene))
-        self._values = _Pool(lambda: SceneReader(scene))
+        self._readers = Pool(lambda: SceneReader(self.scene))
+        self._values = Pool(lambda: SceneReader(scene))
 
     def tile(self, level: int, x: int, y: int) -> Picture:
         """Picture of a tile with the contrast of the whole scene."""
@@ -195,7 +185,7 @@ class ImageLayer:
         return [common_range(band) for band in pixels]
 
 
-class _Pool(Generic[Reader]):
+class Pool(Generic[Reader]):
     """Open readers, each for one thread at a time; as many as there are concurrent threads."""
 
     def __init__(self, make: Callable[[], Reader]) -> None:
@@ -213,8 +203,27 @@ class _Pool(Generic[Reader]):
         self._idle.append(reader)
 
 
-def _packed(values: NDArray[np.uint8]) -> Picture:
+def packed(values: NDArray[np.uint8]) -> Picture:
+    """Tile of bytes for the page, compressed."""
     return Picture(zlib.compress(values.tobytes(), 1), "application/octet-stream", "deflate")
+
+
+def class_rows(legend: Legend, grid: GeoBox, counts: Mapping[int, float]) -> list[dict[str, object]]:
+    """Classes for the page, with the codes of all their levels, their shares and areas; counts are in pixels."""
+    total = sum(counts.values())
+    area_ha = _pixel_ha(grid)
+    return [
+        {
+            "value": item.value,
+            "code": item.code,
+            "name": item.name,
+            "color": item.color,
+            "path": [legend.ancestor(item.code, level).code for level in range(1, legend.depth + 1)],
+            "share": counts[item.value] / total if total else 0.0,
+            "ha": None if area_ha is None else counts[item.value] * area_ha,
+        }
+        for item in legend.classes
+    ]
 
 
 def _pixel_ha(grid: GeoBox) -> float | None:

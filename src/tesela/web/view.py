@@ -16,14 +16,25 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from tesela.core.errors import GridError, LegendError
+from tesela.core.errors import GridError, InputError, LegendError
 from tesela.core.grid import window_grid
 from tesela.core.legend import Legend
 from tesela.core.scene import Scene
+from tesela.io.abundance import AbundanceMap, open_abundance
+from tesela.io.cube import open_cube
 from tesela.io.maps import ClassMap, open_map
 from tesela.io.pyramid import TILE_PX, Pyramid, has_overviews
 from tesela.io.raster import grid_of, open_dataset
+from tesela.io.spectra import read_spectra
 from tesela.web.layers import ClassLayer, ImageLayer, Layer, ScoreLayer
+from tesela.web.mixture import (
+    DeviationLayer,
+    LargestLayer,
+    PixelMixture,
+    ShareLayer,
+    check_cube,
+    check_endmembers,
+)
 from tesela.web.server import LOOPBACK, asset_routes, make_app, render
 
 _YEAR = re.compile(r"(?<!\d)(?:19|20)\d\d(?!\d)")
@@ -32,11 +43,14 @@ _RULER_ROWS = 9
 
 
 def view_app(
-    source: str | Path | ClassMap,
+    source: str | Path | ClassMap | AbundanceMap,
     *,
     scene: Scene | None = None,
     reference: str | Path | None = None,
     confidence: str | Path | None = None,
+    uncertainty: str | Path | None = None,
+    cube: str | Path | None = None,
+    endmembers: str | Path | None = None,
     history: Sequence[str | Path] = (),
     legend: Legend | None = None,
     host: str = LOOPBACK,
@@ -46,12 +60,15 @@ def view_app(
 
     Parameters
     ----------
-    source : path or ClassMap
-        The map; all other layers are shown on its pixels and in its coordinate system.
+    source : path, ClassMap or AbundanceMap
+        The map, of classes or of shares; all other layers are shown on its pixels and in its coordinate system.
     scene : Scene, optional
         Imagery on any grid.
     reference : path, optional
-        Class raster on any grid and in any legend.
+        Class raster on any grid and in any legend; of an abundance map, the reference's shares are possible too.
+    uncertainty, cube, endmembers : path, optional
+        Of an abundance map: the standard deviation of each share, the series it was made from, and the spectra of its
+        classes, which are drawn for a clicked pixel.
     confidence : path, optional
         Confidence raster, see `tesela.io.pixel_values`.
     history : sequence of paths
@@ -66,19 +83,24 @@ def view_app(
     InputError
         If a file cannot be read or is of another kind.
     """
+    if isinstance(source, str | Path):
+        source = (
+            open_abundance(source, legend=legend) if holds_shares(source) else open_map(source, legend=legend)
+        )
     page = _View(
-        source if isinstance(source, ClassMap) else open_map(source, legend=legend),
+        source,
         scene=scene,
         reference=reference,
         confidence=confidence,
         history=history,
+        behind=(uncertainty, cube, endmembers),
     )
     routes = [
         Route("/", page.show),
         Route("/api/view", page.describe),
         Route("/api/at", page.at),
         Route("/tiles/{layer}/{level}/{x}/{y}", page.tile),
-        *asset_routes("base.css", "view.css", "view.js", "canvas.js", "tiles.js", "panes.js"),
+        *asset_routes("base.css", "view.css", "view.js", "canvas.js", "tiles.js", "panes.js", "mixture.js"),
     ]
     return make_app(routes, host=host)
 
@@ -93,16 +115,29 @@ class _View:
 
     def __init__(
         self,
-        source: ClassMap,
+        source: ClassMap | AbundanceMap,
         *,
         scene: Scene | None,
         reference: str | Path | None,
         confidence: str | Path | None,
         history: Sequence[str | Path],
+        behind: tuple[str | Path | None, str | Path | None, str | Path | None],
     ) -> None:
         self.source = source
         self.pyramid = pyramid = Pyramid(source.grid)
-        self.layers: list[Layer] = [_class_layer(source, pyramid, "Map")]
+        self.layers: list[Layer] = []
+        self.mixture: PixelMixture | None = None
+        if isinstance(source, AbundanceMap):
+            self._add_shares(source, reference, *behind)
+            if reference is not None and holds_shares(reference):
+                reference = None  # is shown with the shares
+        elif any(item is not None for item in behind):
+            raise InputError(
+                f"{source.path}: is a class map; uncertainty, cube and endmembers are of abundance maps "
+                f"(tesela unmix). Leave them out."
+            )
+        else:
+            self.layers.append(_class_layer(source, pyramid, "Map"))
         for path in history:
             self.layers.append(_class_layer(_open_beside(path, source), pyramid, Path(path).stem))
         if reference is not None:
@@ -116,6 +151,46 @@ class _View:
             self.layers.append(ScoreLayer(str(confidence), pyramid, name="Confidence"))
         self._document = self._describe()
         self._to_degrees = pyproj.Transformer.from_crs(_wkt(source.grid), "EPSG:4326", always_xy=True)
+
+    def _add_shares(
+        self,
+        source: AbundanceMap,
+        reference: str | Path | None,
+        uncertainty: str | Path | None,
+        cube: str | Path | None,
+        endmembers: str | Path | None,
+    ) -> None:
+        """Layers of an abundance map: largest class, shares, uncertainty, largest class of the reference."""
+        largest = LargestLayer(source, self.pyramid, name="Largest class")
+        self.layers.append(largest)
+        self.layers += [ShareLayer(source, self.pyramid, position=at) for at in range(len(source.legend))]
+        deviations = beside = None
+        if uncertainty is not None:
+            deviations = DeviationLayer(
+                str(uncertainty), self.pyramid, legend=source.legend, name="Uncertainty"
+            )
+            self.layers.append(deviations)
+        if reference is not None and holds_shares(reference):
+            opened = open_abundance(reference)
+            if opened.legend.codes != source.legend.codes:
+                raise LegendError(
+                    f"{reference}: has shares of '{opened.legend.address}', the map of '{source.legend.address}'; make "
+                    f"both in one legend (tesela unmix --level)."
+                )
+            beside = LargestLayer(opened, self.pyramid, name="Reference")
+            self.layers.append(beside)
+        series, spectra = None, None
+        if cube is not None:
+            series = open_cube(cube)
+            check_cube(series, source)
+        if endmembers is not None:
+            if series is None:
+                raise InputError(
+                    "Endmembers are drawn beside the series of a pixel: also give the cube (--cube)."
+                )
+            spectra = read_spectra(endmembers)
+            check_endmembers(endmembers, spectra, source.legend)
+        self.mixture = PixelMixture(largest, deviations, beside, series, spectra)
 
     def show(self, request: Request) -> Response:
         return render("view.html", {"title": Path(self.source.path).name})
@@ -155,6 +230,7 @@ class _View:
                 "lon": round(lon, 6),
                 "lat": round(lat, 6),
                 "values": [layer.at(pixel) for layer in self.layers],
+                **({} if self.mixture is None else self.mixture.at(pixel)),
             }
         )
 
@@ -197,7 +273,13 @@ def ruler(grid: GeoBox) -> list[float]:
     return [float(f"{metres:.6g}") for metres in np.asarray(length)]
 
 
-def _open_beside(path: str | Path, source: ClassMap) -> ClassMap:
+def holds_shares(path: str | Path) -> bool:
+    """Whether a raster is an abundance map: one band of uint16 for each class."""
+    with open_dataset(path) as data:
+        return set(data.dtypes) == {"uint16"} and (data.count > 1 or data.descriptions[0] is not None)
+
+
+def _open_beside(path: str | Path, source: ClassMap | AbundanceMap) -> ClassMap:
     """Open a class raster in its own legend, or in that of the map if it has none."""
     try:
         opened = open_map(path)
@@ -214,7 +296,7 @@ def _degrees(grid: GeoBox) -> tuple[float, float, float, float]:
     return west, south, east, north
 
 
-def _check_overlap(path: str | Path, grid: GeoBox, source: ClassMap) -> None:
+def _check_overlap(path: str | Path, grid: GeoBox, source: ClassMap | AbundanceMap) -> None:
     """Refuse a raster that does not overlap the map."""
     boxes = np.array([_degrees(item) for item in (grid, source.grid)])
     if (boxes[:, :2].max(axis=0) >= boxes[:, 2:].min(axis=0)).any():

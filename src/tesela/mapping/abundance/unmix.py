@@ -15,7 +15,7 @@ from tesela.core.errors import ExpertError, InputError, join_words
 from tesela.core.legend import Legend
 from tesela.core.machine import steady_memory
 from tesela.core.units import parse_memory_bytes
-from tesela.io.abundance import AbundanceMap, AbundanceWriter
+from tesela.io.abundance import AbundanceMap, AbundanceWriter, band_names
 from tesela.io.cube import Cube
 from tesela.io.cube_writer import CubeWriter, check_target
 from tesela.io.maps import MapWriter, ScoreWriter
@@ -267,7 +267,9 @@ def _assemble(
         largest = None if classes is None else stack.enter_context(MapWriter(classes, grid, legend))
         spread = None
         if uncertainty is not None:
-            one = ScoreWriter(uncertainty, grid, legend.codes, scale=1 / DEVIATION_STEPS, unit="share")
+            one = ScoreWriter(
+                uncertainty, grid, band_names(legend), scale=1 / DEVIATION_STEPS, unit="share", most=0.25
+            )
             spread = stack.enter_context(one)
         usual = None if prior is None else stack.enter_context(AbundanceWriter(prior[0], grid, legend))
         filled = None

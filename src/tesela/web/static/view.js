@@ -1,6 +1,7 @@
 // The view page: layers, boundary, legend, values under a click, keys.
 
 import { MapCanvas } from "./canvas.js";
+import { mixtureTable, seriesChart } from "./mixture.js";
 import { ramp, TileStore } from "./tiles.js";
 
 const $ = (id) => document.getElementById(id);
@@ -16,7 +17,9 @@ let only = null;
 const image = view.layers.find((layer) => layer.kind === "image") ?? null;
 const label = (layer) => (layer.year && !layer.name.includes(layer.year) ? `${layer.name} ${layer.year}` : layer.name);
 for (const side of ["left", "right"]) {
-  $(side).append(...view.layers.map((layer) => new Option(label(layer), layer.id)));
+  const shares = Object.assign(document.createElement("optgroup"), { label: "Share of" });
+  for (const layer of view.layers) (layer.group === "share" ? shares : $(side)).append(new Option(label(layer), layer.id));
+  if (shares.children.length) $(side).append(shares);
   $(side).addEventListener("change", () => choose(side, view.layers[$(side).value]));
 }
 const alone = view.layers.length === 1;
@@ -150,8 +153,9 @@ const LEGENDS = { image: () => [], score: rampLegend, class: (layer) => classTab
 function rampLegend(layer) {
   const bar = node("div", { className: "ramp" });
   bar.style.background = `linear-gradient(90deg, ${[0, 0.25, 0.5, 0.75, 1].map(ramp).join(", ")})`;
-  const ends = node("div", { className: "ends" }, node("span", {}, "0 %"), node("span", {}, "100 %"));
-  return [node("h2", {}, label(layer)), bar, ends];
+  const ends = node("div", { className: "ends" }, node("span", {}, "0 %"), node("span", {}, layer.most ? `${layer.most} % or more` : "100 %"));
+  const title = layer.group === "share" ? [`Share of ${label(layer)}`] : [`${label(layer)} `, node("span", {}, layer.unit ?? "")];
+  return [node("h2", {}, ...title), bar, ends];
 }
 
 /** Classes of one layer with area and share in view, or areas of two layers of one legend side by side. */
@@ -250,6 +254,7 @@ function drawSelected() {
   let earlier = null;
   for (const layer of ordered) {
     const value = selected.values[layer.id];
+    if (layer.group === "share") continue; // in the table of the mixture
     if (layer.kind === "class") {
       const item = layer.classes.find((other) => other.value === value);
       const name = item ? (item.code === item.name ? item.name : `${item.code} ${item.name}`) : "no data";
@@ -265,7 +270,11 @@ function drawSelected() {
   }
   add(view.crs, coordinates(selected.x, selected.y));
   if (!view.degrees) add("WGS 84", `${selected.lat.toFixed(5)}°, ${selected.lon.toFixed(5)}°`);
-  $("values").replaceChildren(node("h2", {}, "Here"), list);
+  const behind = [];
+  const colourOf = (value) => store.colourOf(view.layers[0], value);
+  if (selected.mixture) behind.push(mixtureTable(selected.mixture, view.layers[0], colourOf));
+  if (selected.series) behind.push(seriesChart(selected.series, selected.mixture, colourOf));
+  $("values").replaceChildren(node("h2", {}, "Here"), list, ...behind);
 }
 
 // ---- buttons and keys ----
