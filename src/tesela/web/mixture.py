@@ -78,7 +78,11 @@ class LargestLayer:
             shares = reader.read(grid.zoom_out(step) if step > 1 else grid, self._all)
         known = np.isfinite(shares[0])
         pixels = int(known.sum()) * step * step
-        means = np.nan_to_num(shares[:, known].mean(axis=1, dtype=np.float64)) if known.any() else np.zeros(len(legend))
+        means = (
+            np.nan_to_num(shares[:, known].mean(axis=1, dtype=np.float64))
+            if known.any()
+            else np.zeros(len(legend))
+        )
         counts = dict(zip(legend.values, (float(mean) * pixels for mean in means), strict=True))
         return {
             "legend": legend.address,
