@@ -31,7 +31,8 @@ def aligned_empty(shape: tuple[int, ...], kind: Any) -> NDArray[Any]:
     size = int(np.prod(shape)) * np.dtype(kind).itemsize
     raw = np.empty(size + 64, np.uint8)
     start = -raw.ctypes.data % 64
-    return raw[start : start + size].view(kind).reshape(shape)
+    array: NDArray[Any] = raw[start : start + size].view(kind).reshape(shape)
+    return array
 
 
 def pack_boosting(
@@ -50,7 +51,8 @@ def pack_boosting(
     """
     trees, leaves, classes = leaf.shape
     missing = -trees % TOGETHER
-    feature, threshold = (np.pad(item, ((0, missing), (0, 0))) for item in (feature, threshold))
+    feature = np.pad(feature, ((0, missing), (0, 0)))
+    threshold = np.pad(threshold, ((0, missing), (0, 0)))
     leaf = np.pad(leaf, ((0, missing), (0, 0), (0, 0)))
     most = max(
         float(np.abs(leaf[first : first + _CHUNK]).max(1).sum(0).max()) for first in range(0, trees, _CHUNK)

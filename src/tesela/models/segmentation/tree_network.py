@@ -93,7 +93,7 @@ class ClassTrees(nn.Module):
         image = np.ascontiguousarray(image, np.float32)
         plan, features = arrays_of(self.architecture.spec), len(self.architecture.spec.features)
         out = np.empty((self.classes, rows, cols), np.float32)
-        kernel = run_boosting if self.architecture.form == "boosting" else run_forest
+        kernel: Any = run_boosting if self.architecture.form == "boosting" else run_forest
         workers = max(1, min(threads or torch.get_num_threads(), rows // _ROWS))
         edges = np.linspace(0, rows, workers + 1).astype(int)
 

@@ -13,11 +13,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from llvmlite import ir
-from numba import types
-from numba.core import cgutils
+from llvmlite import ir  # type: ignore[import-untyped]
+from numba import extending, types
+from numba.core import cgutils as numba_cgutils
 from numba.core.registry import cpu_target
-from numba.extending import intrinsic
+
+cgutils: Any = numba_cgutils
+intrinsic: Any = extending.intrinsic  # its calls have one argument less than the function below it
 
 PIXELS = 64
 """Pixels that go through a tree together."""
