@@ -203,6 +203,7 @@ def test_what_cannot_be_read_is_told_in_one_line(address: str) -> None:
         ("ign.clk", InputError, r"Unknown table 'ign\.clk': did you mean 'ign\.clc'"),
         ("SELECT nothing FROM ign.clc", InputError, 'column "nothing" does not exist'),
         ("public.notes", InputError, "has no column of geometries"),
+        ("WITH a AS (DELETE FROM ign.clc RETURNING *) SELECT * FROM a", InputError, "(read-only|top level)"),
         ("ign.lost", GridError, "has no coordinate system"),
     ):
         with pytest.raises(error, match=message):

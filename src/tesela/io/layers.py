@@ -18,7 +18,7 @@ from tesela.core.legend import Legend
 from tesela.io.manifest import write_text, write_whole
 from tesela.io.vector.address import DATABASE, parse_address
 from tesela.io.vector.fields import new_names
-from tesela.io.vector.postgis import write_postgis
+from tesela.io.vector.postgis_writer import write_postgis
 
 if TYPE_CHECKING:
     import geopandas as gpd

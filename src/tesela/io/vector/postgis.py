@@ -10,23 +10,17 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import shapely
 
 from tesela.core.errors import InputError, join_words, unknown_name
 from tesela.io.vector.gdal import Bounds, Features, LayerFacts
 
 if TYPE_CHECKING:
-    import geopandas as gpd
-    import pandas as pd
     from psycopg import Connection
     from psycopg.sql import Composable
 
 _QUERY = re.compile(r"\s*(select|with)\b", re.IGNORECASE)
 _NUMBERS = ("fid", "gid", "id", "ogc_fid", "objectid")
 """Columns that number the rows of a query, if they hold integers; else its rows are counted."""
-
-_MARK = "written by tesela"
-"""Comment of the tables that `write_postgis` may replace."""
 
 _LINEAR = (
     "POINT",
@@ -55,9 +49,11 @@ class _Table:
 
 
 @contextmanager
-def connected(address: str) -> Iterator[Connection[Any]]:
+def connected(address: str, *, write: bool = False) -> Iterator[Connection[Any]]:
     """
     A connection in one transaction, committed at the end; passwords come from PGPASSWORD or ``~/.pgpass``.
+
+    Without `write` the server refuses every change, also those of a query.
 
     Raises
     ------
@@ -73,6 +69,7 @@ def connected(address: str) -> Iterator[Connection[Any]]:
         ) from None
     try:
         with psycopg.connect(address, connect_timeout=_SECONDS, application_name="tesela") as connection:
+            connection.read_only = not write
             yield connection
     except psycopg.Error as error:
         reason = " ".join(str(error).split()) or type(error).__name__
@@ -154,66 +151,6 @@ def read_postgis(address: str, layer: str, *, bounds: Bounds | None, columns: li
     return Features(pd.DataFrame(values, index=range(len(rows))), wkb, numbers)
 
 
-def write_postgis(address: str, frame: gpd.GeoDataFrame, *, table: str) -> None:
-    """
-    Write a table with geometry, its index and its comment in one transaction: all or nothing.
-
-    A table of that name is replaced if Tesela wrote it.
-
-    Parameters
-    ----------
-    table : str
-        ``schema.table`` or ``table``.
-
-    Raises
-    ------
-    InputError
-        If the table belongs to somebody else, its CRS has no number, or the database cannot be written.
-    """
-    from psycopg import sql
-
-    schema, name = _parts(table)
-    srid = None if frame.crs is None else frame.crs.to_epsg()
-    if srid is None:
-        raise InputError(
-            f"{address}: the coordinate system of the polygons has no EPSG code, which a table needs; reproject the "
-            "map first."
-        )
-    shape = str(frame.geometry.name)
-    fields = {str(column): _type_of(frame[column]) for column in frame.columns if column != shape}
-    target = sql.Identifier(*((schema, name) if schema else (name,)))
-    columns = [sql.SQL("{} {}").format(sql.Identifier(key), sql.SQL(kind)) for key, kind in fields.items()]
-    columns.append(sql.SQL("geom geometry(MultiPolygon, {})").format(sql.Literal(srid)))
-    multi = [shapely.MultiPolygon(shapely.get_parts(item).tolist()) for item in frame.geometry]
-    shapes = shapely.to_wkb(shapely.set_srid(np.array(multi, object), srid), hex=True, include_srid=True)
-    cells = [[_cell(value) for value in frame[key].astype(object)] for key in fields]
-    with connected(address) as connection:
-        text = target.as_string(connection)
-        existing = connection.execute(
-            "SELECT to_regclass(%s)::oid, obj_description(to_regclass(%s))", (text, text)
-        )
-        oid, comment = existing.fetchone() or (None, None)
-        if oid is not None and comment != _MARK:
-            raise InputError(f"{address}: table {table} exists and is not Tesela's; name another one.")
-        if oid is not None:
-            connection.execute(sql.SQL("DROP TABLE {}").format(target))
-        connection.execute(
-            sql.SQL("CREATE TABLE {} (fid bigint PRIMARY KEY, {})").format(
-                target, sql.SQL(", ").join(columns)
-            )
-        )
-        listed = sql.SQL(", ").join(map(sql.Identifier, ("fid", *fields, "geom")))
-        with (
-            connection.cursor() as cursor,
-            cursor.copy(sql.SQL("COPY {} ({}) FROM STDIN").format(target, listed)) as copy,
-        ):
-            for number, (*row, one) in enumerate(zip(*cells, shapes, strict=True), start=1):
-                copy.write_row([number, *row, one])
-        connection.execute(sql.SQL("CREATE INDEX ON {} USING gist (geom)").format(target))
-        connection.execute(sql.SQL("COMMENT ON TABLE {} IS {}").format(target, sql.Literal(_MARK)))
-        connection.execute(sql.SQL("ANALYZE {}").format(target))
-
-
 def _only_table(connection: Connection[Any], address: str, *, option: str) -> str:
     rows = connection.execute(
         "SELECT f_table_schema || '.' || f_table_name FROM geometry_columns WHERE NOT (upper(type) = ANY(%s)) "
@@ -243,7 +180,7 @@ def _described(connection: Connection[Any], address: str, layer: str) -> _Table:
         inner = sql.SQL("({}) AS q").format(sql.SQL(layer.rstrip().rstrip(";")))
         keys: list[str] = []
     else:
-        schema, name = _parts(layer)
+        schema, name = table_parts(layer)
         inner = sql.SQL("{} AS q").format(sql.Identifier(*((schema, name) if schema else (name,))))
         _check_table(connection, address, layer)
         keys = [
@@ -290,7 +227,7 @@ def _described(connection: Connection[Any], address: str, layer: str) -> _Table:
 
 
 def _check_table(connection: Connection[Any], address: str, layer: str) -> None:
-    schema, name = _parts(layer)
+    schema, name = table_parts(layer)
     text = ".".join(f'"{part}"' for part in (schema, name) if part)
     row = connection.execute("SELECT to_regclass(%s)", (text,)).fetchone()
     if row is None or row[0] is None:
@@ -302,7 +239,7 @@ def _check_table(connection: Connection[Any], address: str, layer: str) -> None:
 
 def _is_stored(connection: Connection[Any], layer: str) -> bool:
     """Whether a table has rows of its own, unlike a view."""
-    text = ".".join(f'"{part}"' for part in _parts(layer) if part)
+    text = ".".join(f'"{part}"' for part in table_parts(layer) if part)
     row = connection.execute(
         "SELECT relkind FROM pg_class WHERE oid = to_regclass(%s)::oid", (text,)
     ).fetchone()
@@ -317,29 +254,7 @@ def _type_names(connection: Connection[Any], codes: Mapping[str, int]) -> dict[s
     return {name: names.get(int(code), "") for name, code in codes.items()}
 
 
-def _parts(layer: str) -> tuple[str, str]:
+def table_parts(layer: str) -> tuple[str, str]:
+    """Schema, empty if none is named, and name of a table."""
     schema, _, name = layer.rpartition(".")
     return schema.strip('"'), name.strip('"')
-
-
-def _type_of(column: pd.Series[Any]) -> str:
-    import pandas as pd
-
-    kinds = {
-        "boolean": pd.api.types.is_bool_dtype,
-        "bigint": pd.api.types.is_integer_dtype,
-        "double precision": pd.api.types.is_float_dtype,
-        "timestamptz": lambda dtype: isinstance(dtype, pd.DatetimeTZDtype),
-        "timestamp": pd.api.types.is_datetime64_dtype,
-    }
-    return next((kind for kind, holds in kinds.items() if holds(column.dtype)), "text")
-
-
-def _cell(value: object) -> object:
-    import pandas as pd
-
-    if value is None or value is pd.NaT or value is pd.NA or (isinstance(value, float) and np.isnan(value)):
-        return None
-    if isinstance(value, np.generic):
-        return value.item()
-    return value if isinstance(value, bool | int | float) else str(value)
