@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    from tesela.mapping.engines import Engine
 
 
 class JoinedEngine:
@@ -22,7 +19,7 @@ class JoinedEngine:
 
     picks = False
 
-    def __init__(self, network: Any, members: Sequence[Engine], name: str) -> None:
+    def __init__(self, network: Any, members: Sequence[Any], name: str) -> None:
         """Network with `join`, the engines of its members in their order, and the name of the engine."""
         self.name = name
         self.batch = max(member.batch for member in members)
