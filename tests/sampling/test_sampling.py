@@ -389,7 +389,10 @@ def test_a_sample_is_drawn_and_estimated_on_the_command_line(
     assert main([*arguments, "--expected", "0.9"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["stratum", "name", "pixels", "share", "points"]
-    assert sum(int(line.split()[-1]) for line in lines[2:-2]) == 150
+    assert sum(int(line.split()[-1]) for line in lines[2:-3]) == 150
+    empty = int((pixels_of(source) == 0).sum())
+    assert lines[-3].startswith(f"{empty:,} px (")
+    assert lines[-3].endswith("have no class and are left out of the sample")
     assert "150 points, expected standard error of overall accuracy 0.0" in lines[-2]
     assert main([*arguments, "--json", "--design", "simple"]) == 0
     plan = json.loads(capsys.readouterr().out)

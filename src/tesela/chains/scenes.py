@@ -25,6 +25,7 @@ from tesela.core.errors import GridError
 from tesela.core.scene import Scene
 from tesela.io.maps import ClassMap, open_map
 from tesela.io.scenes import open_scene
+from tesela.io.vector import local_file
 from tesela.labels import write_labels
 from tesela.patches.split import split_patches
 from tesela.patches.table import PatchTable, make_patches, read_patches
@@ -407,7 +408,11 @@ class SceneChain(ABC, Generic[Recipe]):
 
     def _patch_inputs(self) -> list[Path]:
         settings = self.recipe.patches
-        extra = [self.folder / name for name in (settings.reviewed, settings.regions) if name is not None]
+        extra = [
+            self.folder / local_file(name)
+            for name in (settings.reviewed, settings.regions)
+            if name is not None
+        ]
         return [*self.images(("train", "both")), *self.label_files(("train", "both")), *extra]
 
     def _training_inputs(self, training: Training) -> list[Path]:
