@@ -18,20 +18,17 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import rasterio
 
 import tesela
-from tesela.core.band_dates import group_by_date
 from tesela.core.legend import Legend
 from tesela.io.images import write_bands
 from tesela.io.legends import load_legend
-from tesela.models.segmentation.networks import SEGMENTATION_NETWORKS
-from tesela.models.segmentation.unet import UnetArchitecture
 from tesela.patches.split import split_patches
 from tesela.patches.table import PatchTable
 from tesela.simulate.noise import fractal
@@ -42,38 +39,6 @@ from tesela.training.segmentation.validation import objective_of, validate_model
 BANDS = ("B02", "B03", "B04", "B08", "B11")
 MODELS = ("unet", "unet_dates", "boosting")
 PATCH_PX = 64
-
-
-@dataclass(frozen=True)
-class ChannelsArchitecture(UnetArchitecture):
-    """A U-Net with all bands as channels, which reads a missing date as its mean."""
-
-    band_dates: tuple[int, ...] = ()
-
-    @property
-    def kind(self) -> str:
-        """Name of the family in an expert's header."""
-        return "unet_channels"
-
-    def of_bands(self, names: Sequence[str]) -> ChannelsArchitecture:
-        """The architecture with the dates that the names of the bands give."""
-        return replace(self, bands=len(names), band_dates=group_by_date(names).of_bands)
-
-    @classmethod
-    def plan(cls, *, bands: int, classes: int, encoder: str, decoder: str) -> ChannelsArchitecture:
-        """See `UnetArchitecture.plan`."""
-        made = UnetArchitecture.plan(bands=bands, classes=classes, encoder=encoder, decoder=decoder)
-        return cls(bands, classes, encoder=encoder, decoder_channels=made.decoder_channels)
-
-    @classmethod
-    def from_dict(cls, document: Mapping[str, object]) -> ChannelsArchitecture:
-        """See `UnetArchitecture.from_dict`."""
-        made = UnetArchitecture.from_dict(document)
-        dates = tuple(document["band_dates"])  # type: ignore[arg-type]
-        return cls(made.bands, made.classes, made.encoder, made.decoder_channels, dates)
-
-
-SEGMENTATION_NETWORKS["unet_channels"] = ChannelsArchitecture
 
 
 def main() -> None:
@@ -172,7 +137,7 @@ def train_and_test(
 ) -> Iterator[dict[str, object]]:
     """Train a model, and score it on the test patches of the scene that it was trained on, and of the cloudy one."""
     settings = tesela.SegmentationSettings(
-        model="unet_channels" if model == "unet" else model,
+        model=model,
         encoder="resnet10t",
         decoder="small",
         budget=f"{seconds} s",

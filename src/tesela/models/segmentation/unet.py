@@ -6,10 +6,11 @@ import difflib
 import functools
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tesela.core.band_dates import STATIC, group_by_date
 from tesela.core.errors import ExpertError, join_words
 from tesela.models.architecture import MOST_CHANNELS, MOST_CLASSES, number_list, whole_number
 
@@ -21,6 +22,8 @@ STRIDE = 32
 
 DECODER_CHANNELS = (256, 128, 64, 32, 16)
 """Channels of the five decoder stages, coarse to fine: those of the published U-Net of smp."""
+
+MOST_DATES = 366
 
 _WEIGHT_FILES = (".safetensors", ".pth", ".pt", ".bin")
 
@@ -39,6 +42,9 @@ class UnetArchitecture:
     encoder: str = "resnet50"
     """Name of an encoder of segmentation_models_pytorch or timm."""
     decoder_channels: tuple[int, ...] = DECODER_CHANNELS
+    band_dates: tuple[int, ...] = ()
+    """Number of the date of each band, `tesela.core.band_dates.STATIC` for none; empty: a single date. A date without
+    data in a pixel is seen as its mean."""
 
     @property
     def kind(self) -> str:
@@ -62,6 +68,12 @@ class UnetArchitecture:
         channels = SMALL_DECODER_CHANNELS if decoder == "small" else DECODER_CHANNELS
         return cls(bands, classes, encoder=encoder, decoder_channels=channels)
 
+    def of_bands(self, names: Sequence[str]) -> UnetArchitecture:
+        """The architecture for bands of these names: of several dates, a pixel needs data at one of them only."""
+        dates = group_by_date(names)
+        several = dates.of_bands if len(dates.names) > 1 else ()
+        return replace(self, bands=len(names), band_dates=several)
+
     def build(
         self, *, weights: str | Path | None = None, band_names: Sequence[str] | None = None
     ) -> EncoderDecoder:
@@ -77,7 +89,9 @@ class UnetArchitecture:
 
     def to_dict(self) -> dict[str, object]:
         """Document from which `from_dict` builds the same value."""
-        return {"kind": self.kind, **asdict(self), "decoder_channels": list(self.decoder_channels)}
+        document = {"kind": self.kind, **asdict(self), "decoder_channels": list(self.decoder_channels)}
+        dates = document.pop("band_dates")
+        return document | ({"band_dates": list(dates)} if dates else {})
 
     @classmethod
     def from_dict(cls, document: Mapping[str, object]) -> UnetArchitecture:
@@ -90,7 +104,16 @@ class UnetArchitecture:
         channels = number_list(document, "decoder_channels", most=MOST_CHANNELS, least=1)
         if not channels:
             raise ExpertError("architecture: decoder_channels is [], a list was needed.")
-        return cls(bands, classes, encoder=encoder, decoder_channels=channels)
+        dates = document.get("band_dates", [])
+        if not isinstance(dates, list) or len(dates) not in (0, bands):
+            raise ExpertError(
+                f"architecture: band_dates is {dates!r}, one number for each of {bands} bands was needed."
+            )
+        numbers = tuple(
+            whole_number({"band_dates": item}, "band_dates", most=MOST_DATES - 1, least=STATIC)
+            for item in dates
+        )
+        return cls(bands, classes, encoder=encoder, decoder_channels=channels, band_dates=numbers)
 
 
 def make_unet(

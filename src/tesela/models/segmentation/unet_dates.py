@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING
 from tesela.core.band_dates import STATIC, group_by_date
 from tesela.core.errors import ExpertError, InputError, join_words
 from tesela.models.architecture import whole_number
-from tesela.models.segmentation.unet import UnetArchitecture, make_unet
+from tesela.models.segmentation.unet import MOST_DATES, UnetArchitecture, make_unet
 
 if TYPE_CHECKING:
     from tesela.models.segmentation.encoder_decoder import EncoderDecoder
-
-_MOST_DATES = 366
 
 
 @dataclass(frozen=True)
@@ -26,8 +24,6 @@ class UnetDatesArchitecture(UnetArchitecture):
     No tensor depends on the number of dates, so an expert maps scenes that lack some of them.
     """
 
-    band_dates: tuple[int, ...] = ()
-    """Number of the date of each band, `tesela.core.band_dates.STATIC` for none; empty: a single date."""
     days: tuple[int, ...] = (183,)
     """Day of the year of each date."""
 
@@ -111,28 +107,23 @@ class UnetDatesArchitecture(UnetArchitecture):
 
     def to_dict(self) -> dict[str, object]:
         """Document from which `from_dict` builds the same value."""
-        return {**super().to_dict(), "band_dates": list(self.band_dates), "days": list(self.days)}
+        return {**super().to_dict(), "days": list(self.days)}
 
     @classmethod
     def from_dict(cls, document: Mapping[str, object]) -> UnetDatesArchitecture:
         """Build from `to_dict`'s document, checking every field."""
         plain = UnetArchitecture.from_dict(document)
-        days, dates = document.get("days"), document.get("band_dates")
-        if not isinstance(days, list) or not 1 <= len(days) <= _MOST_DATES:
-            raise ExpertError(f"architecture: days is {days!r}, a list of 1 to {_MOST_DATES} was needed.")
-        if not isinstance(dates, list) or len(dates) not in (0, plain.bands):
-            raise ExpertError(
-                f"architecture: band_dates is {dates!r}, one number for each of {plain.bands} bands was needed."
-            )
+        days = document.get("days")
+        if not isinstance(days, list) or not 1 <= len(days) <= MOST_DATES:
+            raise ExpertError(f"architecture: days is {days!r}, a list of 1 to {MOST_DATES} was needed.")
+        if max(plain.band_dates, default=0) >= len(days):
+            raise ExpertError(f"architecture: band_dates names a date, but days gives {len(days)} only.")
         made = cls(
             plain.bands,
             plain.classes,
             encoder=plain.encoder,
             decoder_channels=plain.decoder_channels,
-            band_dates=tuple(
-                whole_number({"band_dates": item}, "band_dates", most=len(days) - 1, least=STATIC)
-                for item in dates
-            ),
+            band_dates=plain.band_dates,
             days=tuple(whole_number({"days": item}, "days", most=366) for item in days),
         )
         sizes = {len(bands) for bands in made.date_positions}
