@@ -126,6 +126,7 @@ def test_a_series_may_have_any_length(tmp_path: Path) -> None:
     times = tuple(f"2010-{1 + day // 28:02d}-{1 + day % 28:02d}" for day in range(46))
     with CubeWriter(tmp_path / "a.zarr", grid, times=times, bands=("ndvi",)) as writer:
         writer.write(0, 0, series(grid, times=46, bands=1))
+        writer.write_layers(0, 0, np.zeros((0, 3, 4), np.float32))  # no layer: nothing to write
     cube = open_cube(tmp_path / "a.zarr")
     assert cube.read().shape == (46, 1, 3, 4)
     assert cube.read_layers().shape == (0, 3, 4)

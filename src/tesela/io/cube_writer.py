@@ -121,6 +121,8 @@ class CubeWriter:
 
     def write_layers(self, row: int, col: int, layers: NDArray[np.floating]) -> None:
         """Write all ancillary layers of a window, (layers, rows, cols) float."""
+        if not self.cube.layers and not len(layers):
+            return
         self._write("layers", row, col, layers.astype(np.float32, copy=False))
 
     def _write(self, name: str, row: int, col: int, block: NDArray[Any]) -> None:
