@@ -24,7 +24,13 @@ LEGEND = Legend(
     ),
 )
 QUICK = SegmentationSettings(
-    encoder="tu-mobilenetv3_small_050", decoder="small", epochs=4, batch_size=4, seed=3, learning_rate=3e-3
+    model="unet",
+    encoder="tu-mobilenetv3_small_050",
+    decoder="small",
+    epochs=4,
+    batch_size=4,
+    seed=3,
+    learning_rate=3e-3,
 )
 
 

@@ -167,7 +167,12 @@ def _forests(
             return
         end_s = clock.spent_s + 0.5 * clock.left_s
         forest = RandomForestClassifier(
-            0, min_samples_leaf=leaf, max_features=part, n_jobs=-1, random_state=seed, warm_start=True
+            0,
+            min_samples_leaf=leaf,
+            max_features=part,
+            n_jobs=int(os.environ.get("OMP_NUM_THREADS", -1)),
+            random_state=seed,
+            warm_start=True,
         )
         while forest.n_estimators < _FOREST_TREES and (not forest.n_estimators or clock.spent_s < end_s):
             forest.set_params(n_estimators=forest.n_estimators + _STEP_TREES)
@@ -222,7 +227,7 @@ def _boostings(
                 "bagging_freq": 1,
                 "feature_fraction": 0.3 if x.shape[1] > 40 else 0.8,
                 "lambda_l2": 5.0,
-                "num_threads": os.cpu_count(),
+                "num_threads": int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)),
                 "seed": seed,
                 "verbose": -1,
             },

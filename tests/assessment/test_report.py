@@ -227,6 +227,7 @@ def test_a_report_is_a_page_its_figures_and_its_pictures(report: Path, assessmen
     document = json.loads((report.parent / "assessment.json").read_text(encoding="utf-8"))
     assert document.pop("title") == "Assessed <b>here</b>"
     assert document.pop("facts") == {"Model": "of </script> & co"}
+    assert document.pop("compared") == []
     assert document.pop("generalised") is None
     assert document == json.loads(json.dumps(assessment.to_dict()))
     for path in report.parent.glob("*.png"):

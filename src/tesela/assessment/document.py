@@ -202,11 +202,20 @@ class GeneralisedDocument(AssessmentDocument):
     min_width_m: float
 
 
+class ComparedModels(TypedDict):
+    """Models that the training of an expert compared on its validation patches, as a table of texts."""
+
+    expert: str
+    columns: list[str]
+    rows: list[list[str]]
+
+
 class ReportDocument(AssessmentDocument):
     """What ``assessment.json`` holds."""
 
     title: str
     facts: dict[str, str]
+    compared: list[ComparedModels]
     generalised: GeneralisedDocument | None
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tesela.assessment.assessment import Assessment, Generalised
-from tesela.assessment.document import ReportDocument
+from tesela.assessment.document import ComparedModels, ReportDocument
 from tesela.assessment.page import ReportPictures, render_page
 from tesela.assessment.pictures import Overview, class_picture, difference_picture, draw_matrix, make_overview
 from tesela.core.legend import Legend
@@ -31,6 +31,7 @@ def write_report(
     scene: Scene | None = None,
     title: str = "Map assessment",
     facts: Mapping[str, str] | None = None,
+    compared: Sequence[ComparedModels] = (),
     training_log: Path | None = None,
     generalised: Generalised | None = None,
 ) -> Path:
@@ -45,6 +46,8 @@ def write_report(
         Imagery to show beside them.
     facts : mapping of str, optional
         Where the map comes from, one line each: model, scene, dates, settings.
+    compared : sequence of ComparedModels
+        Models that the training of each expert compared.
     training_log : Path, optional
         `metrics.csv` of Lightning's CSVLogger, drawn as curves.
     generalised : Generalised, optional
@@ -73,6 +76,7 @@ def write_report(
     document: ReportDocument = {
         "title": title,
         "facts": dict(facts or {}),
+        "compared": list(compared),
         **assessment.to_dict(),
         "generalised": None if generalised is None else generalised.to_dict(),
     }

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 from tesela.assessment.assessment import assess
+from tesela.assessment.document import ComparedModels
 from tesela.chains.metrics import Blocks, count_blocks, count_mflops_per_px
 from tesela.chains.pretraining import pretraining_stages, shared_settings
 from tesela.chains.scene_recipe import SceneRecipe
@@ -27,6 +28,8 @@ from tesela.io.maps import ClassMap, open_map
 from tesela.io.scenes import open_scene
 from tesela.io.vector import local_file
 from tesela.labels import write_labels
+from tesela.models.expert import read_header
+from tesela.models.tried import COLUMNS, tried_rows
 from tesela.patches.split import split_patches
 from tesela.patches.table import PatchTable, make_patches, read_patches
 from tesela.recipes.sections import HOW_ONLY, SceneSection
@@ -368,7 +371,7 @@ class SceneChain(ABC, Generic[Recipe]):
             offset=section.offset,
             nodata=section.nodata,
             date=section.date,
-            nonfinite=section.nonfinite,
+            invalid=section.invalid,
         )
         return replace(scene, name=section.name)
 
@@ -396,6 +399,17 @@ class SceneChain(ABC, Generic[Recipe]):
     def expert_files(self) -> list[Path]:
         """Experts, those of the first strategy first."""
         return [training.file for training in self.trainings]
+
+    def compared_models(self) -> list[ComparedModels]:
+        """What the trainings with `model = "auto"` compared, for the report."""
+        tables = []
+        for file in self.expert_files():
+            rows = tried_rows(read_header(file).scores)
+            if rows:
+                tables.append(
+                    ComparedModels(expert=file.stem, columns=[*COLUMNS], rows=[[*row] for row in rows])
+                )
+        return tables
 
     def _reference_inputs(self) -> list[Path]:
         files = [file for target in self.targets for file in target.reference.files(self.folder)]

@@ -20,7 +20,7 @@ from tesela.training.segmentation.train import quality_chances
 from tesela.training.segmentation.trainer import choose_hardware, freeze_idle
 from tesela.training.settings import SettingsError
 
-QUICK = SegmentationSettings(encoder="resnet18", epochs=4, batch_size=4, learning_rate=3e-3)
+QUICK = SegmentationSettings(model="unet", encoder="resnet18", epochs=4, batch_size=4, learning_rate=3e-3)
 
 
 def test_published_settings_are_those_of_the_paper() -> None:

@@ -144,6 +144,7 @@ class CorineChain(SceneChain[CorineRecipe]):
                 scene=self.open_images(section),
                 title=f"{self.recipe.name}: {section.name}",
                 facts=self._facts(section, table),
+                compared=self.compared_models(),
                 training_log=self._training_log(),
                 generalised=generalised,
             )

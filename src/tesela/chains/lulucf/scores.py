@@ -23,7 +23,7 @@ from tesela.core.legend import IGNORE, NODATA, Legend
 from tesela.io.manifest import write_text
 from tesela.io.maps import ClassMap, MapReader, MapWriter, open_map
 from tesela.mapping.cascade import Cascade, read_cascade
-from tesela.models.expert import Expert, load_expert
+from tesela.models.expert import Expert, load_expert, read_header
 from tesela.patches.dataset import PatchDataset
 from tesela.patches.table import PatchTable, read_patches
 
@@ -165,17 +165,17 @@ def _write_report(
             "Scene": f"{section.name} {section.date}".strip() + f", {chain.open_scene(section).grid.crs}",
             "Evaluated on": "the whole map" if within is None else AREAS[evaluated_split(table)],
         },
+        compared=chain.compared_models(),
     )
 
 
 def _facts(chain: LulucfChain, table: PatchTable) -> dict[str, str]:
     recipe = chain.recipe
-    training = recipe.training
     split = recipe.patches.split
-    encoder = "by the number of labelled pixels" if training.encoder == "auto" else training.encoder
+    models = dict.fromkeys(read_header(item.file).architecture.summary for item in chain.trainings)
     return {
         "Experts": ", ".join(item.name for item in recipe.experts),
-        "Network": f"U-Net, encoder {encoder}, {training.epochs} epochs",
+        "Models": "; ".join(models),
         "Reference": Path(recipe.reference.path).name,
         "Split": f"{split}, patches of {table.size_px} px: "
         + ", ".join(f"{count} {name}" for name, count in table.counts.items()),

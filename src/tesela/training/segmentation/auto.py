@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -32,10 +34,10 @@ from tesela.training.segmentation.validation import (
 )
 
 _TREES_SHARE = 0.2
-"""Share of the budget in which trees must be grown."""
+"""Largest share of the budget in which trees are grown."""
 
 _LEAST_BUDGET_S = 20.0
-"""A network is trained if its share of the budget is at least this."""
+"""A network is trained if at least this is left of the budget."""
 
 
 @dataclass(frozen=True)
@@ -67,32 +69,41 @@ def train_auto(
     Parameters
     ----------
     settings : SegmentationSettings
-        With a named encoder (see `sized_settings`). With `budget` the trees get a fifth of it, the network the rest.
+        With a named encoder (see `sized_settings`). With `budget` the trees get a fifth of it at most, the network
+        what is left.
     log_dir, quiet, fingerprints
         See `tesela.training.segmentation.train.train_segmentation`.
     """
     from tesela.training.segmentation.train import train_segmentation
 
     target = Path(out)
-    shares = _share_budget(settings.budget)
+    begun_s = time.process_time()
+    budget_s = parse_duration_s(settings.budget) if settings.budget else math.inf
     trees, pixels = train_unadjusted(
         table,
-        settings=replace(settings, model="boosting", prior=0.0, budget=shares[0]),
+        settings=replace(
+            settings,
+            model="boosting",
+            prior=0.0,
+            budget=f"{_TREES_SHARE * budget_s:.0f} s" if settings.budget else "",
+        ),
         bands=bands,
         fingerprints=fingerprints,
     )
     members = [Candidate("boosting", trees, pixels)]
-    if not settings.budget or parse_duration_s(shares[1]) >= _LEAST_BUDGET_S:
-        kind = network_for(trees.header.bands)
+    left_s = budget_s - (time.process_time() - begun_s)
+    if left_s >= _LEAST_BUDGET_S:
         network_file = _folder(target, table, settings, bands) / "network.safetensors"
-        chosen = replace(settings, model=kind, prior=0.0, budget=shares[1])
+        chosen = replace(
+            settings, model="unet", prior=0.0, budget=f"{left_s:.0f} s" if settings.budget else ""
+        )
         if not network_file.exists():
             train_segmentation(
                 table, network_file, settings=chosen, bands=bands, log_dir=log_dir, quiet=quiet
             )
         network = load_expert(network_file)
         pixels = validate_model(network.network, table, network.header.standardisation, seed=settings.seed)
-        members.append(Candidate(kind, network, pixels))
+        members.append(Candidate("unet", network, pixels))
     joined = join_candidates(members)
     candidates = [*(item for item in members if item is not joined), joined]
     winner, tried = choose_candidate(candidates, class_frequencies(table), settings=settings)
@@ -110,11 +121,6 @@ def train_auto(
     for folder in (target.parent / ".training").glob(f"{target.stem}.auto-*"):
         shutil.rmtree(folder, ignore_errors=True)
     return target
-
-
-def network_for(bands: Sequence[str]) -> str:
-    """The network that suits some bands, by its name in `SEGMENTATION_NETWORKS`."""
-    return "unet"
 
 
 def join_candidates(members: Sequence[Candidate]) -> Candidate:
@@ -173,14 +179,6 @@ def choose_candidate(
             }
         )
     return candidates[winner], tried
-
-
-def _share_budget(budget: str) -> tuple[str, str]:
-    """Budgets of the trees and of the network; empty where there is none."""
-    if not budget:
-        return "", ""
-    seconds = parse_duration_s(budget)
-    return f"{_TREES_SHARE * seconds:.0f} s", f"{(1 - _TREES_SHARE) * seconds:.0f} s"
 
 
 def _folder(

@@ -40,9 +40,9 @@ class SegmentationSettings:
         "extra": "forbid"
     }  # an unknown key of a recipe is a mistake
 
-    model: str = "unet"
-    """A network ("unet", "unet_dates", see `tesela.models.segmentation.networks`), trees ("boosting", "forest"), or "auto": trees and
-    a network are trained, fused and compared on the validation patches, as the budget allows."""
+    model: str = "auto"
+    """A network ("unet", "unet_dates", see `tesela.models.segmentation.networks`), trees ("boosting", "forest"), or
+    "auto": trees and a network are trained, joined and compared on the validation patches, as the budget allows."""
     objective: Literal["accuracy", "macro_f1", "both"] = "both"
     """Score on the validation patches by which the strength of `prior` and the models of "auto" are chosen."""
     prior: float | Literal["auto"] = "auto"
