@@ -24,6 +24,7 @@ from tesela.cli import (
     review,
     sample,
 )
+from tesela.cli.checked import CheckedCommand
 from tesela.cli.output import notes_on_stderr, replacement
 
 app = typer.Typer(
@@ -36,10 +37,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 """All commands; heavy libraries are imported only when a command runs."""
-
-
-_INTERRUPTED = 130
-"""Exit status of Typer after Ctrl+C."""
 
 
 def _print_version(wanted: bool) -> None:
@@ -77,21 +74,16 @@ _COMMANDS = (
 )
 for _module in _COMMANDS:
     _module.add_commands(app)
+for _group in (app, *(group.typer_instance for group in app.registered_groups)):
+    for _command in _group.registered_commands if _group is not None else ():
+        _command.cls = CheckedCommand
 
 _FORMER = {name: calls for module in _COMMANDS for name, calls in getattr(module, "FORMER", {}).items()}
 """Former calls by command; see `tesela.cli.output.replacement`."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """
-    Run the command line.
-
-    Returns
-    -------
-    int
-        0 if all went well; 1 for an error, with one line on stderr; 2 for a wrong call; 130 if interrupted.
-    """
-    words = list(sys.argv[1:] if arguments is None else arguments)
+def run(words: Sequence[str]) -> int:
+    """Run a command; see `tesela.cli.main`."""
     moved = replacement(words, _FORMER)
     if moved is not None:
         print(f"tesela: {moved}", file=sys.stderr)
@@ -100,20 +92,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     warnings.filterwarnings("ignore", message="Dataset has no geotransform")  # our own error reports it
     try:
         with notes_on_stderr():
-            app(words, prog_name="tesela")
+            app(list(words), prog_name="tesela")
     except SystemExit as end:
-        if end.code == _INTERRUPTED:
-            print("Interrupted. Run the same command again to continue.", file=sys.stderr)
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except Exception as error:
-        from tesela.core.errors import TeselaError  # loads numpy, which help does not need
+        from tesela.cli.errors import describe  # loads numpy, which help does not need
 
-        if isinstance(error, OSError) and error.filename is not None:
-            text = f"{error.filename}: cannot be read or written ({error.strerror})."
-        else:
-            text = str(error)
-        if "--debug" in words or (not isinstance(error, TeselaError) and text == str(error)):
+        if "--debug" in words:
             raise
-        print(f"tesela: {' '.join(text.split())}", file=sys.stderr)
+        print(f"tesela: {describe(error)}", file=sys.stderr)
         return 1
     return 0

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tesela.cli.data import BandNames, Nodata
+from tesela.cli.interrupts import ended_on_request
 from tesela.cli.output import Json, Quiet, print_json, print_table, split_names
 
 if TYPE_CHECKING:
@@ -100,6 +101,7 @@ def serve(
                 print("warning: everybody on this network can see the imagery and add verdicts.", flush=True)
 
     serve_page(app, host=host, port=port, announce=announce)
+    ended_on_request()
 
 
 def export(
@@ -247,7 +249,7 @@ def view(
 
     scene = None
     if image is not None:
-        scene = open_scene(image, bands=split_names(bands), nodata=nodata, nonfinite="nodata")
+        scene = open_scene(image, bands=split_names(bands), nodata=nodata, invalid="nodata")
     app = view_app(
         map_file,
         scene=scene,
@@ -277,6 +279,7 @@ def view(
             print("Stop with Ctrl+C.", flush=True)
 
     serve_page(app, host=host, port=port, announce=announce)
+    ended_on_request()
 
 
 def _read_results(path: str) -> ReviewResults:

@@ -22,7 +22,8 @@ from tesela.generalise.strips import Plan
 from tesela.generalise.unit import NO_PRIORITY
 from tesela.io.cog import BLOCK_PX
 from tesela.io.maps import ClassMap, MapReader, MapWriter
-from tesela.io.scratch import ScratchRaster, check_outputs
+from tesela.io.outputs import check_file_outputs
+from tesela.io.scratch import ScratchRaster
 
 
 def generalise_map(
@@ -97,7 +98,7 @@ def generalise_map(
     CORINE Land Cover: 25 ha, 100 m, and a priority table for areas under the unit (EEA Technical report
     17/2007).
     """
-    check_outputs([out, narrow_out], inputs=[source.path])
+    check_file_outputs([out, narrow_out], inputs=[source.path])
     legend = source.legend
     task = Task(
         legend=legend,

@@ -18,7 +18,7 @@ from tesela.generalise.polygon_areas import PolygonAreas, measure_polygons
 from tesela.io.layers import Category, category_style, write_layer
 from tesela.io.legends import codes_without_class, list_legends, load_crosswalk, load_legend
 from tesela.io.maps import ClassMap
-from tesela.io.scratch import check_outputs
+from tesela.io.outputs import check_file_outputs
 from tesela.io.vector import (
     NO_CODE,
     VectorLayer,
@@ -129,7 +129,7 @@ def update_polygons(
     LegendError
         If a code is unknown.
     """
-    check_outputs([out], inputs=[polygons.path, source.path])
+    check_file_outputs([out], inputs=[polygons.path, source.path])
     frame = evaluate_polygons(
         polygons,
         source,

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import shutil
 import struct
-import tempfile
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -20,6 +19,7 @@ from rasterio.errors import RasterioError
 
 from tesela.core.errors import InputError
 from tesela.core.legend import NODATA
+from tesela.io.outputs import check_target, temporary_folder
 from tesela.io.raster import raster_crs
 from tesela.io.tiff import TiffLayout, write_tiff
 from tesela.io.tiles import HALVINGS, PACKERS, Tile
@@ -53,11 +53,12 @@ class CogWriter:
         self._dtype = np.dtype(dtype)
         self._pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1))
         self._folder = Path()
+        self._stack = ExitStack()
+        check_target(self.path)
         if self.path.is_dir():
             raise InputError(f"{path}: is a folder; name a file, such as {self.path / 'map.tif'}.")
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._folder = Path(tempfile.mkdtemp(prefix=f".{self.path.name}.", dir=self.path.parent))
+            self._folder = self._stack.enter_context(temporary_folder(self.path))
             self._header = self._folder / "header.tif"
             profile = {
                 "driver": "GTiff",
@@ -178,8 +179,7 @@ class CogWriter:
         self._pool.shutdown(cancel_futures=True)
         for level in getattr(self, "_levels", ()):
             level.file.close()
-        if self._folder != Path():
-            shutil.rmtree(self._folder, ignore_errors=True)
+        self._stack.close()
 
 
 class _Begun:

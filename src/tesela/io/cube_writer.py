@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -19,6 +19,7 @@ from odc.geo.geobox import GeoBox
 
 from tesela.core.errors import GridError, InputError, join_words
 from tesela.io.cube import SERIES, VERSION, Cube, array_of, month_of
+from tesela.io.outputs import temporary_folder
 from tesela.io.sinusoidal import named_wkt
 
 if TYPE_CHECKING:
@@ -74,12 +75,12 @@ class CubeWriter:
         self.cube = Cube(str(path), grid, tuple(times), tuple(bands), tuple(layers), notes or {})
         self.chunk_px = _chunk_px(len(times) * len(bands))
         self._units = units
+        self._stack = ExitStack()
 
     def __enter__(self) -> Self:
         check_target(self.path)
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._folder = Path(tempfile.mkdtemp(prefix=f".{self.path.name}.", dir=self.path.parent))
+            self._folder = self._stack.enter_context(temporary_folder(self.path))
             self._group = _create(self._folder / self.path.name, self.cube, self.chunk_px, self._units)
         except OSError as error:
             raise InputError(f"{self.path}: cannot be written ({error.strerror or error}).") from error
@@ -95,7 +96,7 @@ class CubeWriter:
                 _consolidate(made)
                 replace_folder(self._folder / self.path.name, self.path)
         finally:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            self._stack.close()
 
     def write(
         self,

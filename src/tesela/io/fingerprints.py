@@ -98,6 +98,18 @@ def file_hash(path: str | Path) -> str:
     return digest
 
 
+def read_along(path: str | Path) -> list[Path]:
+    """
+    Files that are read along with a file, see `fingerprint`; empty for a folder, and for what does not exist.
+
+    Sources of a VRT that cannot be found are left out.
+    """
+    file = Path(path)
+    if not file.is_file():
+        return []
+    return [part for label, part in _files_of(file, set()) if label and part is not None]
+
+
 def _combine(path: str | Path, describe: Callable[[Path], str]) -> str:
     target = Path(path)
     digest = xxhash.xxh3_128()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tesela.core.errors import InputError, join_words
 from tesela.core.publication import read_period
+from tesela.io.outputs import check_target, temporary_folder
 
 NAME = "manifest.json"
 """Record of a finished step."""
@@ -60,9 +61,25 @@ class Manifest:
         """Manifest of a folder, or None if there is none that can be read."""
         try:
             document = json.loads((folder / name).read_text(encoding="utf-8"))
-            return cls(**document)
-        except (FileNotFoundError, json.JSONDecodeError, TypeError):
+            manifest = cls(**document)
+            return manifest if manifest._is_sound() else None
+        except (FileNotFoundError, ValueError, TypeError, RecursionError):  # damaged: the step runs again
             return None
+
+    def _is_sound(self) -> bool:
+        """Whether the fields have the kinds that they are declared with."""
+        tables = (self.settings, self.inputs, self.outputs, self.versions)
+        texts = (self.step, self.legend, self.written)
+        files = (
+            (*self.inputs.items(), *self.outputs.items())
+            if all(isinstance(t, dict) for t in tables)
+            else ((0, 0),)
+        )
+        return (
+            all(isinstance(text, str) for text in texts)
+            and all(isinstance(item, str) and "\0" not in item for pair in files for item in pair)
+            and isinstance(self.seconds, int | float)
+        )
 
 
 def read_lineage(path: str | Path) -> tuple[Manifest, ...]:
@@ -117,19 +134,14 @@ def write_whole(path: str | Path) -> Iterator[Path]:
     that the writer leaves beside it (``.aux.xml``) are its own concern.
     """
     target = Path(path)
+    check_target(target)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        with temporary_folder(target) as folder:
+            part = folder / target.name
+            yield part
+            part.replace(target)
     except OSError as error:
         raise InputError(f"{target}: cannot be written ({error.strerror or error}).") from error
-    part = folder / target.name
-    try:
-        yield part
-        Path(part).replace(target)
-    except OSError as error:
-        raise InputError(f"{target}: cannot be written ({error.strerror or error}).") from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_text(path: str | Path, text: str) -> Path:
@@ -137,6 +149,25 @@ def write_text(path: str | Path, text: str) -> Path:
     with write_whole(path) as part:
         part.write_text(text, encoding="utf-8")
     return Path(path)
+
+
+def place_copy(source: Path, target: Path) -> Path:
+    """
+    Put a file at another place too, whole or not at all: as a link to the same bytes where that works, else as a copy.
+
+    Raises
+    ------
+    InputError
+        If it cannot be written.
+    """
+    if target.exists() and target.samefile(source):
+        return target
+    with write_whole(target) as part:
+        try:
+            os.link(source.resolve(), part)
+        except OSError:  # another disk, or a file system without links
+            shutil.copyfile(source, part)
+    return target
 
 
 def _plain(value: object) -> object:

@@ -19,10 +19,10 @@ from tesela.core.grid import windows
 from tesela.core.legend import NODATA, Legend
 from tesela.io.cog import BLOCK_PX, CogWriter
 from tesela.io.manifest import write_text
+from tesela.io.outputs import check_file_outputs
 from tesela.io.pixel_values import read_pixel_values
 from tesela.io.ramp_style import ramp_style
 from tesela.io.raster import Closing, grid_of, open_dataset
-from tesela.io.scratch import check_outputs
 from tesela.io.tiles import count_values
 
 _TAG = "TESELA_LEGEND"
@@ -216,7 +216,7 @@ def convert_map(source: ClassMap, out: str | Path, *, crosswalk: Crosswalk) -> C
     LegendError
         If the crosswalk lacks a class of the map's legend.
     """
-    check_outputs([out], inputs=[source.path])
+    check_file_outputs([out], inputs=[source.path])
     table = crosswalk.table(source.legend)
     with MapReader(source) as reader, MapWriter(out, source.grid, crosswalk.target) as writer:
         for row, col, window in windows(source.grid, 4 * BLOCK_PX):

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tesela.core.errors import RecipeError, join_words, unknown_name
+from tesela.core.errors import InputError, RecipeError, join_words, unknown_name
+from tesela.core.file_names import inside
 from tesela.core.legend import LandClass, Legend
 from tesela.models.expert import Expert, load_expert
 
@@ -167,7 +168,7 @@ def read_cascade(path: str | Path) -> Cascade:
     """
     Read a cascade from a TOML file, or from a directory that holds ``cascade.toml``.
 
-    Each ``[[experts]]`` table has ``path`` (beside the file), and may have ``name`` (default: the stem of the path);
+    Each ``[[experts]]`` table has ``path`` (in the folder of the file, or below it), and may have ``name`` (default: the stem of the path);
     all but the first have ``parent``, ``classes`` and may have ``min_confidence``.
 
     Raises
@@ -200,9 +201,12 @@ def read_cascade(path: str | Path) -> Cascade:
         problems += [f"expert {number}: {problem}" for problem in _table_problems(table, first=number == 1)]
     if problems:
         raise RecipeError(f"{file}: {'; '.join(problems)}.")
-    members = tuple(
-        _read_member(table, file.parent, first=number == 0) for number, table in enumerate(tables)
-    )
+    for table in tables:
+        try:
+            inside(file.parent, str(table["path"]), what=f"{file}: the path of an expert")
+        except InputError as error:
+            raise RecipeError(str(error)) from None
+    members = tuple(_read_member(table, file, first=number == 0) for number, table in enumerate(tables))
     try:
         return Cascade(
             str(document.get("name", file.parent.name if file.name == FILE else file.stem)), members
@@ -211,7 +215,7 @@ def read_cascade(path: str | Path) -> Cascade:
         raise RecipeError(f"{file}: {error}") from None
 
 
-def _read_member(table: Mapping[str, object], folder: Path, *, first: bool) -> Member:
+def _read_member(table: Mapping[str, object], file: Path, *, first: bool) -> Member:
     path = str(table["path"])
     gate = None
     if not first:
@@ -220,7 +224,7 @@ def _read_member(table: Mapping[str, object], folder: Path, *, first: bool) -> M
         least = table.get("min_confidence", 0.0)
         assert isinstance(least, int | float)
         gate = Gate(str(table["parent"]), tuple(classes), float(least))
-    return Member(str(table.get("name", Path(path).stem)), load_expert(folder / path), gate)
+    return Member(str(table.get("name", Path(path).stem)), load_expert(file.parent / path), gate)
 
 
 def _table_problems(table: Mapping[str, object], *, first: bool) -> Iterator[str]:

@@ -21,9 +21,9 @@ from tesela.core.units import parse_memory_bytes
 from tesela.io.cog import CogWriter
 from tesela.io.fingerprints import file_state
 from tesela.io.maps import ClassMap, MapWriter, ScoreWriter
+from tesela.io.outputs import check_file_outputs
 from tesela.io.parts import PartStore
 from tesela.io.scenes import SceneReader
-from tesela.io.scratch import check_outputs
 from tesela.mapping.cascade import Cascade, Member
 from tesela.mapping.cascade_runner import CascadeRules, CascadeRunner, Group, Tally
 from tesela.mapping.engine_benchmark import choose_engine
@@ -117,7 +117,7 @@ def predict_cascade(
         raise RecipeError(f"The overlap is {overlap_px} px; it is at least 0.")
     networks = [member.expert.header.standardisation for member in cascade.members]
     scene = select_bands(scene, networks, missing_dates=missing_dates)
-    check_outputs([out, confidence], inputs=[band.path for band in scene.bands])
+    check_file_outputs([out, confidence], inputs=[band.path for band in scene.bands])
     for member in cascade.members:
         check_pixel_size(member.expert, scene)
     check_imagery(cascade.members[0].expert.header, scene, any_scene=any_scene)

@@ -18,9 +18,10 @@ from tesela.core.units import parse_memory_bytes
 from tesela.io.cog import CogWriter
 from tesela.io.fingerprints import file_state
 from tesela.io.maps import ClassMap, MapWriter, ScoreWriter
+from tesela.io.outputs import check_file_outputs
 from tesela.io.parts import PartStore
+from tesela.io.scene_fills import declare_fills
 from tesela.io.scenes import SceneReader
-from tesela.io.scratch import check_outputs
 from tesela.mapping.augmentation import AUGMENTATIONS, BLENDS, Blend, TestTimeAugmentation
 from tesela.mapping.cluster import run_on_cluster
 from tesela.mapping.engine_benchmark import EngineBenchmark, choose_engine
@@ -147,7 +148,7 @@ def predict_map(
         expert = with_prior(expert, prior)
         header = expert.header
     scene = select_bands(scene, [header.standardisation], missing_dates=missing_dates)
-    check_outputs([out, confidence, entropy, probabilities], inputs=[band.path for band in scene.bands])
+    check_file_outputs([out, confidence, entropy, probabilities], inputs=[band.path for band in scene.bands])
     check_pixel_size(expert, scene)
     distance = check_imagery(header, scene, any_scene=any_scene)
     plan = plan_windows(expert, scene, window_px=window_px, overlap_px=overlap_px, square=tta != "none")

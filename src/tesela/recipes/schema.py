@@ -12,9 +12,10 @@ from pydantic import Field, ValidationError
 
 from tesela.core.errors import RecipeError
 from tesela.recipes.chain_registry import CHAINS, find_chain
-from tesela.recipes.sections import Section
+from tesela.recipes.sections import FileName, Section
 
 RENAMED = {
+    "scenes.nonfinite": "invalid",
     "measures": "imbalance",
     "assessment.ground": "assessment.area",
     "training.balance": "training.imbalance_strategy",
@@ -31,7 +32,7 @@ class Recipe(Section):
 
     chain: str
     """Name of the chain; see `tesela.recipes.chain_registry`."""
-    name: str
+    name: FileName
     """Short name, used for files and tables."""
     out: str
     """Folder of all outputs, relative to the recipe."""

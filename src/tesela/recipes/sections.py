@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
+    AllowInfNan,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -18,6 +19,7 @@ from pydantic import (
 
 from tesela.core.crosswalk import Crosswalk
 from tesela.core.errors import TeselaError, join_words
+from tesela.core.file_names import check_file_name
 from tesela.core.legend import Legend
 from tesela.core.units import parse_area_m2, parse_length_m, parse_memory_bytes
 from tesela.io.legends import load_crosswalk, load_legend
@@ -100,6 +102,13 @@ def _known_legend(name: str, info: ValidationInfo) -> str:
     return name
 
 
+def _file_name(name: str) -> str:
+    try:
+        return check_file_name(name, what="The name")
+    except TeselaError as error:
+        raise ValueError(str(error)) from None
+
+
 def _source(name: str, info: ValidationInfo) -> str:
     return _known_legend(name, info) if legend_file(name) else name
 
@@ -112,6 +121,8 @@ def _without_seed(value: Any) -> Any:
     return value
 
 
+FileName = Annotated[str, AfterValidator(_file_name)]
+"""A name that becomes the name of files and folders."""
 Metres = Annotated[float, BeforeValidator(_length)]
 """A length with its unit, such as "5 km"."""
 SquareMetres = Annotated[float, BeforeValidator(_area)]
@@ -131,13 +142,13 @@ NoSeed = BeforeValidator(_without_seed)
 class Section(BaseModel):
     """Keys of one table of a recipe; an unknown key is a mistake."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class SceneSection(Section):
     """One ``[[scenes]]`` entry."""
 
-    name: str
+    name: FileName
     """Short name, used for files and tables."""
     paths: list[InputFile] = Field(min_length=1)
     """GeoTIFFs of the same area. The bands of the files follow each other."""
@@ -147,9 +158,9 @@ class SceneSection(Section):
     """Date of each file, such as "2018-04-11" or "april", which is put behind the names of its bands."""
     scale: float | None = None
     offset: float | None = None
-    nodata: float | None = None
+    nodata: Annotated[float, AllowInfNan(True)] | None = None
     date: str = ""
-    nonfinite: Literal["error", "nodata"] = "error"
+    invalid: Literal["error", "nodata"] = "error"
     use: Literal["train", "map", "both"] = "both"
     """Scenes to train on need a reference; scenes to map do not."""
     reference: InputFile | None = None

@@ -11,6 +11,7 @@ from tesela.chains.scene_recipe import SceneRecipe
 from tesela.core.legend import Legend
 from tesela.recipes.sections import (
     AssessmentSection,
+    FileName,
     LegendName,
     Metres,
     ReferenceSection,
@@ -33,7 +34,7 @@ class CorineRecipe(SceneRecipe):
     """A whole recipe of the corine chain."""
 
     chain: Literal["corine"]
-    name: str = "corine"
+    name: FileName = "corine"
     out: str = "runs/corine"
     legend: LegendName = "corine-2"
     reference: ReferenceSection

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -15,7 +14,7 @@ from tesela.chains.metrics import Metric
 from tesela.chains.scenes import SceneChain
 from tesela.chains.targets import Target, Training
 from tesela.core.errors import RecipeError, join_words
-from tesela.io.manifest import write_text
+from tesela.io.manifest import place_copy, write_text
 from tesela.io.maps import ClassMap, open_map
 from tesela.labels.siose import label_sheet
 from tesela.recipes.sections import SceneSection, legend_file
@@ -141,18 +140,19 @@ class LulucfChain(SceneChain[LulucfRecipe]):
         return files
 
     def _write_cascade(self, strategy: str) -> Path:
-        """Cascade of the experts of a strategy, in the folder of its maps."""
+        """Cascade of the experts of a strategy, in the folder of its maps, with the experts below it."""
         file = self.cascade_file(strategy)
         file.parent.mkdir(parents=True, exist_ok=True)
         lines = [f"name = {json.dumps(self.recipe.name)}"]
         for expert in self.recipe.experts:
-            # resolved: in a comparison the folders of stages are links to those that runs share
-            model = self.expert_file(expert.name, strategy).resolve()
-            path = Path(os.path.relpath(model, file.parent.resolve()))
+            beside = place_copy(
+                self.expert_file(expert.name, strategy),
+                file.parent / "experts" / f"{expert.name}.safetensors",
+            )
             lines += [
                 "",
                 "[[experts]]",
-                f"path = {json.dumps(path.as_posix())}",
+                f"path = {json.dumps(beside.relative_to(file.parent).as_posix())}",
                 f"name = {json.dumps(expert.name)}",
             ]
             if expert.parent is not None:

@@ -12,6 +12,7 @@ from tesela.chains.scene_recipe import SceneRecipe, check_names
 from tesela.core.errors import TeselaError
 from tesela.core.legend import Legend
 from tesela.recipes.sections import (
+    FileName,
     InputFile,
     LegendName,
     MappingSection,
@@ -62,7 +63,7 @@ class LabelSection(ReferenceSection):
 class ExpertSection(Section):
     """One ``[[experts]]`` entry, parents first."""
 
-    name: str
+    name: FileName
     legend: LegendName | Literal["species"]
     parent: str | None = None
     classes: list[str] = Field(default_factory=list)
@@ -106,7 +107,7 @@ class LulucfRecipe(SceneRecipe):
     """A whole recipe of the lulucf chain."""
 
     chain: Literal["lulucf"]
-    name: str = "lulucf"
+    name: FileName = "lulucf"
     out: str = "runs/lulucf"
     reference: LabelSection
     species: list[str] = Field(default_factory=list)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationInfo, model_validator
+from pydantic import AllowInfNan, Field, ValidationInfo, model_validator
 
 from tesela.core.legend import Legend
 from tesela.recipes.schema import Recipe
 from tesela.recipes.sections import (
+    FileName,
     InputFile,
     LegendName,
     Memory,
@@ -50,7 +51,7 @@ class StackSection(Section):
     scale: float | None = None
     offset: float | None = None
     """Quantity = pixel value x scale + offset; default: as the files declare."""
-    nodata: float | None = None
+    nodata: Annotated[float, AllowInfNan(True)] | None = None
     grid: InputFile | None = None
     """Raster or cube that gives the cells; default: the pixels of the first image."""
 
@@ -181,7 +182,7 @@ class UnmixingRecipe(Recipe):
     """A whole recipe of the unmixing chain."""
 
     chain: Literal["unmixing"]
-    name: str = "unmixing"
+    name: FileName = "unmixing"
     out: str = "runs/unmixing"
     legend: LegendName = "sipna-2"
     cube: CubeSection

@@ -19,8 +19,8 @@ from tesela.io.abundance import AbundanceMap, AbundanceWriter, band_names
 from tesela.io.cube import Cube
 from tesela.io.cube_writer import CubeWriter, check_target
 from tesela.io.maps import MapWriter, ScoreWriter
+from tesela.io.outputs import check_file_outputs
 from tesela.io.parts import PartStore
-from tesela.io.scratch import check_outputs
 from tesela.mapping.abundance.blocks import (
     DEVIATION_STEPS,
     Block,
@@ -108,7 +108,7 @@ def unmix_cube(
     network = expert.network
     assert isinstance(network, UnmixingNetwork)
     legend = expert.header.legend if level is None else expert.header.legend.level(level)
-    check_outputs([out, classes, uncertainty, prior, imputed], inputs=[cube.path])
+    check_file_outputs([out, classes, uncertainty, prior, imputed], inputs=[cube.path])
     if imputed is not None:
         check_target(Path(imputed))
     check_cube(expert, cube)

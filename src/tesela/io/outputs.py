@@ -1,0 +1,175 @@
+"""Outputs: no output replaces what a command reads, another output, or what is not a file."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import threading
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from tesela.core.errors import InputError, RecipeError
+from tesela.core.machine import lock_file
+from tesela.io.fingerprints import read_along
+
+_READ: Counter[Path] = Counter()
+"""Files that the running command reads, see `protected`; by their real paths."""
+
+_LOCK = threading.Lock()
+
+_HELD = ".tesela-held"
+"""File in a temporary folder that its program keeps locked."""
+
+
+def check_outputs(outputs: Iterable[str | Path | None], *, inputs: Iterable[str | Path]) -> None:
+    """
+    Check that no output would replace an input, a file that is read with one, another output, or a device.
+
+    Parameters
+    ----------
+    outputs : paths
+        None for those that are not wanted.
+    inputs : paths
+        Files and folders, with the files that are read along with them (parts of a shapefile, sources of a VRT);
+        addresses of the web do not matter.
+
+    Raises
+    ------
+    RecipeError
+        Names the path that occurs twice, or is no file that can be written.
+
+    Examples
+    --------
+    >>> check_outputs(["map.tif", None, "confidence.tif"], inputs=["scene.tif"])
+    """
+    from tesela.io.vector.address import local_file  # io.vector imports this module
+
+    read = [local_file(path) for path in inputs]
+    taken = {part.resolve() for path in read for part in (path, *read_along(path))}
+    cubes = [path.resolve() for path in read if (path / "zarr.json").exists()]
+    written: set[Path] = set()
+    for path in outputs:
+        if path is None:
+            continue
+        target = Path(path).resolve()
+        if target in taken or any(_is_same(target, part) for part in taken):
+            raise RecipeError(f"{path} is read, and would be replaced. Give the output another name.")
+        if target in written or any(_is_same(target, part) for part in written):
+            raise RecipeError(f"{path} is named for two outputs. Give each its own name.")
+        if any(cube in target.parents for cube in cubes):
+            raise RecipeError(f"{path} lies in a cube that is read. Give the output another folder.")
+        if target.exists() and not (target.is_file() or target.is_dir()):
+            raise RecipeError(f"{path} is a device or a pipe, not a file; it would be replaced. Name a file.")
+        written.add(target)
+
+
+def check_file_outputs(outputs: Iterable[str | Path | None], *, inputs: Iterable[str | Path]) -> None:
+    """
+    `check_outputs` for outputs that are files, or cubes: none may be a folder with other files.
+
+    Raises
+    ------
+    RecipeError
+        As `check_outputs`, or if one is such a folder.
+    """
+    named = [path for path in outputs if path is not None]
+    check_outputs(named, inputs=inputs)
+    for path in map(Path, named):
+        if path.is_dir() and not (path / "zarr.json").exists() and any(path.iterdir()):
+            raise RecipeError(f"{path} is a folder with other files; name an output in it.")
+
+
+@contextmanager
+def protected(inputs: Iterable[str | Path]) -> Iterator[None]:
+    """
+    Refuse to replace these files while the block runs, whichever name an output comes to.
+
+    `check_outputs` sees the outputs that a caller names; this sees those that a command makes itself, such as the
+    images in a folder, or the style beside a map.
+    """
+    files = [
+        part.resolve() for path in inputs for part in (Path(path), *read_along(Path(path))) if part.is_file()
+    ]
+    with _LOCK:
+        _READ.update(files)
+    try:
+        yield
+    finally:
+        with _LOCK:
+            _READ.subtract(files)
+
+
+def check_target(target: Path) -> None:
+    """
+    Check a path just before it is written.
+
+    Raises
+    ------
+    InputError
+        If the running command reads it, see `protected`, or it is a device.
+    """
+    with _LOCK:
+        read = _READ[target.resolve()] > 0 if _READ else False
+    if read:
+        raise InputError(
+            f"{target} is read by this command, and would be replaced. Give the output another name."
+        )
+    if target.exists() and not (target.is_file() or target.is_dir()):
+        raise InputError(f"{target} is a device or a pipe, not a file; it would be replaced. Name a file.")
+
+
+@contextmanager
+def temporary_folder(target: Path) -> Iterator[Path]:
+    """
+    Folder ``.NAME.xxxxxxxx`` beside an output, for its parts; removed with the block.
+
+    Folders of the same output that a killed run left behind are removed first. A running program holds a lock in its
+    own, so that two runs at once leave each other alone.
+
+    Raises
+    ------
+    OSError
+        If it cannot be made.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    remove_abandoned(target)
+    folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        with (folder / _HELD).open("w") as held:
+            with suppress(OSError):  # a file system without locks
+                lock_file(held)
+            yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_abandoned(target: Path) -> None:
+    """Remove temporary folders of an output that no program holds any more."""
+    with suppress(OSError):
+        for folder in target.parent.glob(f".{_escaped(target.name)}.????????"):
+            if not folder.is_symlink() and folder.is_dir() and not _is_held(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_held(folder: Path) -> bool:
+    """Whether a program holds a temporary folder, or it is none of ours."""
+    try:
+        with (folder / _HELD).open("r+") as file:
+            lock_file(file)
+        return False
+    except OSError:
+        return True
+
+
+def _escaped(name: str) -> str:
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    """Whether two paths are one existing file, also by names that differ in case."""
+    try:
+        return one.name.casefold() == other.name.casefold() and one.samefile(other)
+    except OSError:
+        return False
