@@ -168,9 +168,9 @@ MUTANTS = (
     ),
     mutant(
         "patches/dataset.py",
-        "labels[~np.isfinite(image[:, inner, inner]).all(axis=0)] = IGNORE",
-        "labels[~np.isfinite(image[:, inner, inner]).any(axis=0)] = IGNORE",
-        "pixels without data in one band keep their label",
+        "complete(image[:, inner, inner]).any(axis=0)] = IGNORE",
+        "complete(image[:, inner, inner]).all(axis=0) & False] = IGNORE",
+        "pixels without data keep their label",
         f"{PATCHES}::test_a_patch_is_its_window_standardised_with_labels_as_positions",
     ),
     mutant(
@@ -525,11 +525,33 @@ MUTANTS = (
     ),
     mutant(
         "training/segmentation/losses.py",
-        "share = valid.float() if weight is None else weight[target.squeeze(1)] * valid",
-        "share = torch.ones_like(valid.float()) if weight is None else weight[target.squeeze(1)]",
+        "part = valid.float()  # (b, r, k)",
+        "part = torch.ones_like(valid.float())",
         "pixels without a label count in the loss",
         f"{LOSSES}::test_a_perfect_prediction_has_no_loss_and_ignored_pixels_no_gradient",
         f"{LOSSES}::test_cross_entropy_is_torchs_where_both_say_the_same",
+    ),
+    mutant(
+        "training/segmentation/pool.py",
+        "mean[mean < LEAST_SHARE * mean.sum()] = 0",
+        "mean[mean < 0] = 0",
+        "a useless member stays in the joined expert",
+        "training/segmentation/test_choices.py::test_a_useless_member_gets_no_weight",
+    ),
+    mutant(
+        "training/segmentation/validation.py",
+        "good = np.flatnonzero(behind.mean(1) <= behind.std(1) + 1e-9)",
+        "good = np.arange(len(behind))",
+        "the prior is always the usual one",
+        "training/segmentation/test_choices.py::"
+        "test_the_prior_is_the_nearest_to_the_usual_that_brings_the_rare_class_back",
+    ),
+    mutant(
+        "training/segmentation/boosting.py",
+        "np.concatenate([item.leaf / np.float32(number) for item in series])",
+        "np.concatenate([item.leaf for item in series])",
+        "several series of trees add up instead of being averaged",
+        "training/segmentation/test_trees.py::test_series_of_trees_are_averaged",
     ),
     # experts
     mutant(

@@ -14,7 +14,7 @@ from tesela.core.errors import InputError
 from tesela.mapping.predict import predict_map
 from tesela.models.expert import load_expert, read_header
 from tesela.patches.table import PatchTable
-from tesela.training.segmentation.boosting import BoostingSettings, boost
+from tesela.training.segmentation.boosting import BoostingSettings, average_boosted, boost
 from tesela.training.segmentation.settings import SegmentationSettings
 from tesela.training.segmentation.train import train_segmentation
 from tesela.training.segmentation.validation import class_frequencies
@@ -104,6 +104,21 @@ def test_boosting_finds_the_feature_and_the_threshold_behind_noisy_labels() -> N
     assert np.abs(np.median(made.threshold[made.feature == 2]) - 200) < 40
     assert (made.scores(values[:, 2000:]).argmax(1) == classes[2000:]).mean() > 0.97
     np.testing.assert_allclose(np.exp(made.baseline), np.bincount(noisy[:2000]) / 2000, atol=1e-6)
+
+
+def test_series_of_trees_are_averaged() -> None:
+    rng = np.random.default_rng(3)
+    values = rng.integers(-1000, 1000, (3, 500)).astype(np.int16)
+    classes = (values[0] + values[1] > 0).astype(int)
+    series = [
+        boost(values, classes, count=2, settings=BoostingSettings(trees=5, seed=seed, features=1.0))
+        for seed in range(2)
+    ]
+    joined = average_boosted(series)
+    assert len(joined.feature) == 10
+    np.testing.assert_allclose(
+        joined.scores(values), (series[0].scores(values) + series[1].scores(values)) / 2, atol=1e-5
+    )
 
 
 def test_boosting_stops_at_its_deadline() -> None:
