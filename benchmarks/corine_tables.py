@@ -32,6 +32,7 @@ min_labelled = 0.3
 fractions = [0.5, 0.15, 0.35]
 
 [training]
+model = "unet"
 encoder = "resnet18"
 decoder = "small"
 epochs = {epochs}

@@ -56,6 +56,7 @@ block = "1920 m"
 fractions = [0.6, 0.15, 0.25]
 
 [training]
+model = "unet"
 encoder = "resnet18"
 decoder = "small"
 epochs = {epochs}

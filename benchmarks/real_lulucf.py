@@ -105,6 +105,7 @@ def main() -> None:
                 folder = (options.out or Path(temporary)) / f"{name}{seed}"
                 folder.mkdir(parents=True, exist_ok=True)
                 training = SegmentationSettings(
+                    model="unet",
                     encoder=options.encoder,
                     decoder="small",
                     epochs=options.epochs,
