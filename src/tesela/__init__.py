@@ -63,6 +63,41 @@ __version__ = "0.1.0"
 # times the processor time. Read once, when torch is loaded, so it stands here; a setting of yours wins.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+
+def _choose_kernel_cache() -> None:
+    """
+    Name a folder for the compiled kernels of numba where it would find none, and would refuse to load them.
+
+    It takes the folder of the package or the user's cache folder. A container or a service user may write to neither.
+    The folder is private: what it holds is run.
+    """
+    if "NUMBA_CACHE_DIR" in os.environ:
+        return
+    package = os.path.dirname(__file__)  # noqa: PTH120 - pathlib costs as much as all of this
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111
+    if _is_writable(os.path.join(package, "generalise", "__pycache__")) or _is_writable(  # noqa: PTH118
+        os.path.join(home, "numba")  # noqa: PTH118
+    ):
+        return
+    from tesela.core.machine import private_folder
+
+    folder = private_folder("tesela-kernels")
+    if folder is not None:  # else numba reports it
+        os.environ["NUMBA_CACHE_DIR"] = str(folder)
+
+
+def _is_writable(folder: str) -> bool:
+    """Whether a folder can be written to, or made."""
+    while not os.path.exists(folder):  # noqa: PTH110
+        above = os.path.dirname(folder)  # noqa: PTH120
+        if above == folder:
+            return False
+        folder = above
+    return os.access(folder, os.W_OK | os.X_OK)
+
+
+_choose_kernel_cache()
+
 _HOME = {
     "Band": "tesela.core.scene",
     "Crosswalk": "tesela.core.crosswalk",

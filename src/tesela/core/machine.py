@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import os
+import shutil
+import stat
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -87,6 +91,29 @@ def cache_folder() -> Path:
         return Path(named or Path.home() / ".cache") / "tesela"
     except RuntimeError:  # a user without a home: a path that nothing can be written to
         return Path(os.devnull, "tesela")
+
+
+def private_folder(name: str) -> Path | None:
+    """
+    Folder for temporary files that nobody else can write to, the same at each call; None where there is none.
+
+    A folder of that name which belongs to somebody else, or is open to others, is not trusted: then it is a new one,
+    removed when the program ends.
+    """
+    user = os.getuid() if hasattr(os, "getuid") else 0
+    try:
+        folder = Path(tempfile.gettempdir(), f"{name}-{user}")
+        try:
+            folder.mkdir(0o700)
+        except FileExistsError:
+            status = folder.lstat()
+            own = not hasattr(os, "getuid") or (status.st_uid == user and not status.st_mode & 0o077)
+            if not own or not stat.S_ISDIR(status.st_mode):
+                folder = Path(tempfile.mkdtemp(prefix=f"{name}-"))
+                atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    except OSError:
+        return None
+    return folder
 
 
 def lock_file(file: IO[str]) -> None:

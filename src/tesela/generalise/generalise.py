@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
-from tesela.core.errors import GridError
+from tesela.core.errors import GridError, RecipeError
 from tesela.core.grid import unit_m, window_grid
 from tesela.core.legend import Legend
 from tesela.generalise.change_log import ChangeLog, by_code
@@ -99,6 +99,7 @@ def generalise_map(
     17/2007).
     """
     check_file_outputs([out, narrow_out], inputs=[source.path])
+    _check_width(min_width_m, source.grid)
     legend = source.legend
     task = Task(
         legend=legend,
@@ -181,6 +182,23 @@ def _pixel_m(grid: GeoBox, *, square: bool) -> tuple[float, float]:
             f"(gdalwarp -r near -tr R R), or set the width to 0."
         )
     return width * factor, height * factor
+
+
+_WIDE_PX = 1024
+"""Widths up to this cost little, however small the map is."""
+_MOST_WIDE_PX = 65_535
+"""The sweeps count rows in two bytes."""
+
+
+def _check_width(min_width_m: float, grid: GeoBox) -> None:
+    """Refuse a width that no part of the map reaches: its disc alone could fill the memory."""
+    pixel_m = _pixel_m(grid, square=min_width_m > 0)[0]
+    most = min(max(*grid.shape, _WIDE_PX), _MOST_WIDE_PX)
+    if not min_width_m / pixel_m <= most:
+        raise RecipeError(
+            f"The minimum width of {min_width_m:g} m is {min_width_m / pixel_m:.3g} pixels, but the map is "
+            f"{max(grid.shape)} pixels long; no part of it is so wide. Give a smaller width (CORINE: 100 m)."
+        )
 
 
 def _ranks(priority: PriorityTable | str | Path | None, legend: Legend) -> NDArray[np.int32]:

@@ -107,7 +107,7 @@ def read_along(path: str | Path) -> list[Path]:
     file = Path(path)
     if not file.is_file():
         return []
-    return [part for label, part in _files_of(file, set()) if label and part is not None]
+    return [part for _, part in _files_of(file, set()) if part is not None and part != file]
 
 
 def _combine(path: str | Path, describe: Callable[[Path], str]) -> str:

@@ -105,6 +105,10 @@ class Rasters(Closing):
         return opened_raster
 
 
+_DRIVERS = ["GTiff", "JP2OpenJPEG", "JP2KAK", "PNG", "JPEG", "HFA", "HDF4", "HDF5", "netCDF", "GRIB"]
+"""Formats that hold their own pixels. A VRT of a server could name files of this machine."""
+
+
 class _Opened:
     """A raster that is opened when it is first read; one thread at a time uses it."""
 
@@ -122,7 +126,7 @@ class _Opened:
             try:
                 with rasterio.Env(**_options(web)):
                     if self._data is None:
-                        self._data = rasterio.open(_gdal_name(self.address, web))
+                        self._data = rasterio.open(_gdal_name(self.address, web), driver=_DRIVERS)
                     return work(self._data)
             except (RasterioError, InputError) as error:
                 self._forget()

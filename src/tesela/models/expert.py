@@ -26,6 +26,10 @@ Shape = tuple[int, ...]
 
 KEY = "tesela"
 """Name of the header among the metadata of the safetensors file."""
+_LARGEST_WEIGHT = 1e9
+"""Also the variances that normalisation layers keep stay far below it."""
+_WITH_TREES = frozenset({"class_trees", "fused", "trees", "ensemble"})
+"""Models whose thresholds may be infinite."""
 _LARGEST_HEADER = 100_000_000  # bytes; the limit that safetensors itself sets
 
 
@@ -146,13 +150,32 @@ def load_expert(path: str | Path, *, device: str = "cpu") -> Expert:
         _compare(target, {name: tuple(item.shape) for name, item in network.state_dict().items()}, shapes)
         if any(item.is_meta for item in network.state_dict().values()):
             network = header.architecture.build()
-        network.load_state_dict(load_file(target))
+        tensors = load_file(target)
+        _check_numbers(target, tensors, trees=header.architecture.kind in _WITH_TREES)
+        network.load_state_dict(tensors)
     except SafetensorError as error:
         raise ExpertError(f"{target}: its tensors cannot be read ({error}). Get the file again.") from None
     except ExpertError as error:
         raise error if str(error).startswith(str(target)) else ExpertError(f"{target}: {error}") from None
     network.eval().requires_grad_(False)
     return Expert(header, network.to(device))
+
+
+def _check_numbers(path: Path, tensors: Mapping[str, torch.Tensor], *, trees: bool) -> None:
+    """Refuse weights with which every map is of one class."""
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point() or not tensor.numel():
+            continue
+        low, high = (float(item) for item in tensor.float().aminmax())
+        if low != low or high != high:
+            raise ExpertError(
+                f"{path}: {name} holds NaN; the file is damaged. Train or get the expert again."
+            )
+        if not trees and max(-low, high) > _LARGEST_WEIGHT:
+            raise ExpertError(
+                f"{path}: {name} holds numbers up to {max(-low, high):g}, which no training gives (at most "
+                f"{_LARGEST_WEIGHT:g}). Train or get the expert again."
+            )
 
 
 def _plan(header: ExpertHeader) -> torch.nn.Module | None:

@@ -17,6 +17,9 @@ from tesela.models.segmentation.networks import OTHER_MODELS, SEGMENTATION_NETWO
 from tesela.models.unmixers import UNMIXERS
 from tesela.models.unmixing_header import SeriesScaling, Variance, read_variances
 
+_LARGEST_PATCH_PX = 16_384
+"""Windows of this side take gigabytes."""
+
 FORMAT = 1
 """Version of the header; a file of a newer one is refused."""
 
@@ -164,7 +167,9 @@ class ExpertHeader:
                 variance=read_variances(document.get("variance", document.get("doubt", []))),
                 frequencies=tuple(float(str(item)) for item in _list(document.get("frequencies", []))),
                 prior=float(str(document.get("prior", 0.0))),
-                imagery=TrainingImagery.from_dict(_table(document["imagery"])) if "imagery" in document else None,
+                imagery=TrainingImagery.from_dict(_table(document["imagery"]))
+                if "imagery" in document
+                else None,
                 training=_table(document["training"]),
                 scores=_table(document["scores"]),
                 provenance=Provenance(
@@ -209,8 +214,11 @@ def _problems(header: ExpertHeader) -> Iterator[str]:
         yield f"the network has {net.classes} classes, legend '{header.legend.address}' {len(header.legend)}"
     if not np.isfinite([*header.mean, *header.std]).all() or min(header.std, default=1) <= 0:
         yield "means and standard deviations must be finite, the latter above 0"
-    if header.patch_size_px < 1 or not 0 <= header.pixel_size_m < np.inf:
-        yield f"patch size {header.patch_size_px} px and pixel size {header.pixel_size_m} m must be positive"
+    if not 1 <= header.patch_size_px <= _LARGEST_PATCH_PX or not 0 <= header.pixel_size_m < np.inf:
+        yield (
+            f"patch size {header.patch_size_px} px and pixel size {header.pixel_size_m} m must be positive, "
+            f"the patch up to {_LARGEST_PATCH_PX}"
+        )
     if header.variance and (
         len(header.variance) != header.legend.depth or not all(one.is_sound for one in header.variance)
     ):

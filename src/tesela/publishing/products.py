@@ -8,6 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import rasterio
+from rasterio.enums import MaskFlags
+from rasterio.errors import RasterioError
+
 from tesela.core.errors import InputError, join_words
 from tesela.core.publication import Publication
 from tesela.io.fingerprints import file_hash
@@ -85,11 +89,43 @@ def check_cog(path: str | Path) -> None:
             f"{path}: is not a cloud-optimised GeoTIFF ({join_words([*errors, *warnings])}). Make it one: "
             f"rio cogeo create {path} OUT.tif --overview-resampling mode."
         )
+    check_tiles(path)
+
+
+def check_tiles(path: str | Path) -> None:
+    """
+    Read every tile of a raster, of its overviews and of its mask.
+
+    The header of a COG comes first, so it is whole in a file that was cut in a transfer.
+
+    Raises
+    ------
+    InputError
+        If a tile cannot be read.
+    """
+    with open_dataset(path) as data:
+        levels = [None, *range(len(data.overviews(1)))]
+        masked = MaskFlags.per_dataset in data.mask_flag_enums[0]
+    for level in levels:
+        options = {} if level is None else {"overview_level": level}
+        try:
+            with rasterio.open(path, **options) as data:
+                for _, window in data.block_windows(1):
+                    data.read(window=window)
+                    if masked:
+                        data.read_masks(1, window=window)
+        except RasterioError as error:
+            where = "tiles" if level is None else f"tiles of overview {level + 1}"
+            raise InputError(
+                f"{path}: {where} cannot be read, the file is broken or cut ({error}). Get or make it again."
+            ) from None
 
 
 def _publish_raster(source: Path, folder: Path, publication: Publication, beside: list[Path]) -> Product:
     check_cog(source)
     for file in beside:
+        if not file.is_file():
+            raise InputError(f"{file}: no such file.")
         if file.suffix.lower() in (".tif", ".tiff"):
             check_cog(file)
     steps = read_lineage(source)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
@@ -10,7 +11,6 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pystac
-from pystac.stac_io import DefaultStacIO
 from pystac_client import Client
 from pystac_client.exceptions import APIError
 from pystac_client.stac_api_io import StacApiIO
@@ -52,21 +52,6 @@ class CatalogueIO(StacApiIO):
         return self._web.get(joined).decode("utf-8")
 
 
-class _PlainIO(DefaultStacIO):
-    """pystac's reader of static catalogues with our retries."""
-
-    def __init__(self, web: Web) -> None:
-        super().__init__()
-        self._web = web
-
-    def read_text(self, source: Any, *args: Any, **options: Any) -> str:
-        """Return the content of a file or address."""
-        href = str(source.absolute_href if isinstance(source, pystac.Link) else source)
-        if is_remote(href):
-            return self._web.get(href).decode("utf-8")
-        return Path(href).read_text(encoding="utf-8")
-
-
 def find_items(
     catalogue: Catalogue,
     web: Web,
@@ -94,7 +79,7 @@ def find_items(
     Raises
     ------
     InputError
-        If the catalogue cannot be read.
+        If the catalogue cannot be read, or names files that are not its own; see `check_addresses`.
     NetworkError
         If its server cannot be reached or fails.
     """
@@ -103,7 +88,12 @@ def find_items(
         items = _items(
             catalogue, web, collection=collection, bounds=bounds, first=first, last=last, products=products
         )
-        matching = [item for item in items if _touches(item, bounds) and begin <= _moment(item) <= end]
+        root = None if catalogue.is_remote else _root(Path(catalogue.address))
+        matching = [
+            check_addresses(item, root=root)
+            for item in items
+            if _touches(item, bounds) and begin <= _moment(item) <= end
+        ]
     except TeselaError:
         raise
     except APIError as error:
@@ -151,12 +141,99 @@ def _items(
         )
         yield from search.items_as_dicts()
     else:
-        root_object = pystac.read_file(address, stac_io=_PlainIO(web))
-        if not isinstance(root_object, pystac.Catalog):
-            raise InputError(f"{address}: is a {document.get('type')}, not a catalogue or collection.")
-        for item in root_object.get_items(recursive=True):
+        if document.get("type") not in ("Catalog", "Collection"):
+            raise InputError(
+                f"{address}: cannot be read as a STAC catalogue (its type is {document.get('type')!r}, Catalog or "
+                f"Collection was needed)."
+            )
+        yield from _static_items(address, document, web)
+
+
+def _static_items(address: str, document: Item, web: Web) -> Iterator[Item]:
+    """Items of a static catalogue and of those below it; each document is read once, also where links form a circle."""
+    root = None if is_remote(address) else _root(Path(address))
+    waiting, seen = deque([(address, document)]), {address}
+    while waiting:
+        here, content = waiting.popleft()
+        if content.get("type") == "Feature":
+            item = pystac.Item.from_dict(content, href=here)
             item.make_asset_hrefs_absolute()
             yield item.to_dict(include_self_link=True, transform_hrefs=False)
+            continue
+        for link in content.get("links", ()):
+            if link.get("rel") not in ("child", "item"):
+                continue
+            target = pystac.utils.make_absolute_href(str(link["href"]), here)
+            if target in seen:
+                continue
+            seen.add(target)
+            if len(seen) > _MAX_ITEMS:
+                raise InputError(
+                    f"{address}: has more than {_MAX_ITEMS:,} catalogues and items; name one of its collections."
+                )
+            _check_address(target, root=root, what=f"{here}: a link")
+            waiting.append((target, _read_document(target, web)))
+
+
+def _read_document(address: str, web: Web) -> Item:
+    try:
+        text = web.get(address) if is_remote(address) else Path(address).read_bytes()
+    except OSError as error:
+        raise InputError(f"{address}: cannot be read ({error.strerror}).") from None
+    document = json.loads(text)
+    if not isinstance(document, dict):
+        raise InputError(f"{address}: is not a STAC document.")
+    return document
+
+
+_CLOUDS = ("gs://", "az://", "abfs://", "abfss://", "azure://", "ftp://", "data:", "urn:")
+"""Addresses that this program does not read; an asset with one is left out."""
+
+
+def check_addresses(item: Item, *, root: Path | None) -> Item:
+    """
+    The item, if its assets are where a catalogue may have them.
+
+    Parameters
+    ----------
+    root : Path, optional
+        Folder of a catalogue on disk: local assets are in it or below. None for a catalogue of a server: its assets
+        are on servers, never files of this machine.
+
+    Raises
+    ------
+    InputError
+        If an asset is elsewhere, or the name of one of GDAL's file systems (``/vsi...``).
+    """
+    assets = {}
+    for name, asset in item["assets"].items():
+        href = str(asset["href"])
+        if href.startswith(_CLOUDS):
+            continue
+        _check_address(href, root=root, what=f"Item {item.get('id')}: asset {name}")
+        assets[name] = {**asset, "href": href}
+    return {**item, "assets": assets}
+
+
+def _check_address(href: str, *, root: Path | None, what: str) -> None:
+    if is_remote(href):
+        return
+    if root is None:
+        raise InputError(
+            f"{what} is {href[:80]!r}, a file of this machine, though its catalogue is on a server. Do not use this "
+            f"catalogue, or copy it and its files into a folder."
+        )
+    plain = not href.startswith(("/vsi", "\\\\")) and "://" not in href and "\0" not in href
+    if not plain or not Path(href).resolve().is_relative_to(root):
+        raise InputError(
+            f"{what} is {href[:80]!r}, which is not in the folder of its catalogue ({root}). Put the files into that "
+            f"folder."
+        )
+
+
+def _root(catalogue: Path) -> Path:
+    """Folder of a catalogue on disk, without links of the file system."""
+    return (catalogue if catalogue.is_dir() else catalogue.parent).resolve()
 
 
 def _folder_items(root: Path, products: Products | None) -> Iterator[Item]:
