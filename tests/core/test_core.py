@@ -266,7 +266,7 @@ def test_a_scene_gives_bands_by_name_in_the_order_asked() -> None:
 @pytest.mark.parametrize("crs", ["EPSG:25830", "EPSG:4326", "EPSG:3042", "ESRI:54008"])
 def test_a_scene_survives_its_document(crs: str) -> None:
     first = dataclasses.replace(
-        scene(date="2018-07", nonfinite="nodata"), grid=GeoBox((3, 4), Affine(0.1, 0, 2, 0, -0.1, 40), crs)
+        scene(date="2018-07", invalid="nodata"), grid=GeoBox((3, 4), Affine(0.1, 0, 2, 0, -0.1, 40), crs)
     )
     again = Scene.from_dict(first.to_dict())
     assert again == first

@@ -203,7 +203,7 @@ def assess_files(
             assessment,
             map=map,
             reference=labels,
-            scene=None if image is None else open_scene(image, nonfinite="nodata"),
+            scene=None if image is None else open_scene(image, invalid="nodata"),
             title=title,
             facts=_facts(inputs, generalised),
             generalised=generalised,

@@ -20,7 +20,7 @@ Offset = Annotated[float | None, typer.Option(help="See --scale.")]
 Nodata = Annotated[
     float | None, typer.Option(help="Pixel value without data, if the file does not declare it.")
 ]
-Nonfinite = Annotated[str, typer.Option(help="Undeclared NaN and infinity: 'error' or 'nodata'.")]
+Invalid = Annotated[str, typer.Option(help="Undeclared NaN, -9999, 1e36 and other numbers that no sensor gives: 'error' or 'nodata'.")]
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -92,13 +92,11 @@ def label(
     from tesela.io.cube import open_cube, open_grid
     from tesela.io.legends import load_crosswalk, load_legend
     from tesela.io.maps import ClassMap
-    from tesela.io.scratch import check_outputs
     from tesela.labels.fractions import shift_of, write_fractions
     from tesela.labels.masks import write_labels
     from tesela.sources.siose.geopackage import is_siose
 
     target = load_legend(legend)
-    check_outputs([out], inputs=[reference, *like.split(",")])
     if count is not None and not fractions:
         raise RecipeError("--count is an option of class shares: give --fractions too.")
     if (psf != "none" or shift is not None) and not fractions:
@@ -176,7 +174,9 @@ def parse_shift(text: str) -> tuple[float, float]:
     try:
         rows, cols = (float(part) for part in text.split(","))
     except ValueError:
-        raise RecipeError(f"'{text}' is no shift; write rows and columns in cells, 0.2,-0.1, or auto.") from None
+        raise RecipeError(
+            f"'{text}' is no shift; write rows and columns in cells, 0.2,-0.1, or auto."
+        ) from None
     if not max(abs(rows), abs(cols)) <= 2:
         raise RecipeError(f"A shift of '{text}' cells: the image and the reference may differ by 2 at most.")
     return rows, cols
@@ -230,7 +230,7 @@ def patches(
     scale: Scale = None,
     offset: Offset = None,
     nodata: Nodata = None,
-    nonfinite: Nonfinite = "error",
+    invalid: Invalid = "error",
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -251,7 +251,7 @@ def patches(
     else:
         opened = [
             open_scene(
-                item, bands=split_names(bands), scale=scale, offset=offset, nodata=nodata, nonfinite=nonfinite
+                item, bands=split_names(bands), scale=scale, offset=offset, nodata=nodata, invalid=invalid
             )
             for item in scenes
         ]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tesela.cli.data import BandNames, Nodata, Nonfinite, Offset, Scale
+from tesela.cli.data import BandNames, Invalid, Nodata, Offset, Scale
 from tesela.cli.output import (
     Cluster,
     Json,
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tesela.chains.transfer import Transfer
     from tesela.mapping.abundance.unmix import Unmixing
     from tesela.mapping.cascade_map import CascadePrediction
+    from tesela.mapping.downscale import Downscaled
     from tesela.mapping.predict import Prediction
 
 
@@ -105,6 +106,13 @@ def predict(
     probabilities: Annotated[
         str | None, typer.Option(help="File for all probabilities, one band per class.")
     ] = None,
+    shares: Annotated[
+        str | None,
+        typer.Option(
+            help="Abundance map of coarser cells: the map keeps the share of each class in each cell, and the "
+            "probabilities place the classes inside."
+        ),
+    ] = None,
     cluster: Cluster = None,
     soft: Annotated[
         bool, typer.Option(help="Cascade: multiply the probabilities of a class and its parents.")
@@ -116,12 +124,14 @@ def predict(
     bands: BandNames = None,
     dates: Annotated[
         str | None,
-        typer.Option(help="Date of each file, comma-separated, put behind the names of its bands: B04_april."),
+        typer.Option(
+            help="Date of each file, comma-separated, put behind the names of its bands: B04_april."
+        ),
     ] = None,
     scale: Scale = None,
     offset: Offset = None,
     nodata: Nodata = None,
-    nonfinite: Nonfinite = "error",
+    invalid: Invalid = "error",
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -149,7 +159,7 @@ def predict(
         scale=scale,
         offset=offset,
         nodata=nodata,
-        nonfinite=nonfinite,
+        invalid=invalid,
     )
     if Path(expert).is_dir() or Path(expert).suffix == ".toml":
         given = {
@@ -157,6 +167,7 @@ def predict(
             "--blend": blend != "none",
             "--entropy": entropy,
             "--probabilities": probabilities,
+            "--shares": shares,
             "--cluster": cluster,
             "--prior": prior is not None,
             "--transfer": transfer != "none",
@@ -195,6 +206,13 @@ def predict(
         loaded = steps.expert
         if adapted is not None:
             save_expert(adapted, loaded)
+    spare = None
+    if shares is not None:
+        from tesela.io.abundance import open_abundance
+        from tesela.mapping.downscale import group_of
+
+        group_of(loaded.header.legend, open_abundance(shares).legend)  # before hours of mapping
+        spare = Path(out).with_name(f"{Path(out).stem}.probabilities.tif") if probabilities is None else None
     with progress_bar("mapping", quiet=quiet or as_json) as progress:
         prediction = predict_map(
             loaded,
@@ -212,14 +230,24 @@ def predict(
             memory=memory,
             confidence=confidence,
             entropy=entropy,
-            probabilities=probabilities,
+            probabilities=probabilities if spare is None else spare,
             cluster=cluster,
             progress=progress,
         )
-    _show_prediction(prediction, steps, quiet=quiet, as_json=as_json)
+    placed = None
+    if shares is not None:
+        from tesela.mapping.downscale import place_shares
+
+        placed = place_shares(prediction.map, str(spare or probabilities), open_abundance(shares), out)
+        if spare is not None:
+            for file in (spare, spare.with_suffix(".qml")):
+                file.unlink(missing_ok=True)
+    _show_prediction(prediction, steps, placed, quiet=quiet, as_json=as_json)
 
 
-def _show_prediction(prediction: Prediction, steps: Transfer | None, *, quiet: bool, as_json: bool) -> None:
+def _show_prediction(
+    prediction: Prediction, steps: Transfer | None, placed: Downscaled | None, *, quiet: bool, as_json: bool
+) -> None:
     if as_json:
         print_json(
             {
@@ -235,6 +263,7 @@ def _show_prediction(prediction: Prediction, steps: Transfer | None, *, quiet: b
                 "resumed_parts": prediction.resumed,
                 "distance": None if prediction.distance is None else prediction.distance.to_dict(),
                 **({} if steps is None else {"transfer": steps.to_dict()}),
+                **({} if placed is None else {"cells": placed.cells, "changed_pixels": placed.changed}),
             }
         )
         return
@@ -245,6 +274,11 @@ def _show_prediction(prediction: Prediction, steps: Transfer | None, *, quiet: b
         windows = counted(prediction.windows, "window")
         print(
             f"{prediction.pixels:,} px in {windows} by {prediction.engine}, {prediction.seconds:.1f} s{kept}"
+        )
+    if not quiet and placed is not None:
+        print(
+            f"{counted(placed.cells, 'cell')} with the given shares: {placed.changed:,} of {placed.pixels:,} px have "
+            f"another class"
         )
     print(f"map  {prediction.map.path}")
 

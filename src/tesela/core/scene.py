@@ -30,6 +30,8 @@ class Band:
     scale: float = 1.0
     """Quantity = number in the file x scale + offset."""
     offset: float = 0.0
+    mask: bool = True
+    """Whether a mask or an alpha band of the file, if it has one, marks the valid pixels of the band."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,9 @@ class Scene:
     """Pixel grid of the scene: CRS, transform and shape (rows, columns)."""
     date: str = ""
     """Date or season as text, for people: "2018-07"."""
-    nonfinite: str = "error"
-    """What to do with NaN and infinite numbers that the file does not declare as nodata: "error" or "nodata"."""
+    invalid: str = "error"
+    """What to do with numbers that no sensor gives and the file does not declare as nodata: "error" or "nodata"; see
+    `tesela.io.invalid_numbers`."""
 
     def __repr__(self) -> str:
         rows, cols = self.grid.shape
@@ -91,7 +94,7 @@ class Scene:
             "bands": [asdict(band) for band in self.bands],
             "grid": {"shape": list(self.grid.shape), "transform": list(self.grid.affine)[:6], "crs": system},
             "date": self.date,
-            "nonfinite": self.nonfinite,
+            "invalid": self.invalid,
         }
 
     @classmethod
@@ -106,5 +109,5 @@ class Scene:
             bands=tuple(Band(**band) for band in document["bands"]),
             grid=GeoBox(tuple(grid["shape"]), Affine(*grid["transform"]), grid["crs"] or None),
             date=document["date"],
-            nonfinite=document["nonfinite"],
+            invalid=document.get("invalid", document.get("nonfinite", "error")),
         )

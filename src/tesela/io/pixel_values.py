@@ -5,19 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyproj
 import rasterio
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
-from rasterio.enums import ColorInterp, MaskFlags, Resampling
+from rasterio.enums import ColorInterp, Resampling
 from rasterio.errors import RasterioError
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
 from tesela.core.errors import InputError
 from tesela.core.grid import crs_of, pixel_offset
+from tesela.io.masks import has_mask, read_mask
 from tesela.io.raster import Closing, grid_of, open_dataset, raster_crs
 
 NO_SCORE = 255
@@ -118,9 +120,7 @@ def _read_own(
         out[target] = part
         valid[target] = is_valid(part, nodata)
         if has_mask(data):
-            valid[target] &= (
-                data.read_masks(list(indexes), window=Window(left, top, right - left, bottom - top)) > 0
-            )
+            valid[target] &= read_mask(data, Window(left, top, right - left, bottom - top))
     return out, valid
 
 
@@ -136,29 +136,50 @@ def _read_warped(
     method = Resampling.nearest
     if continuous:
         method = Resampling.average if _coarser(own, grid) > 1.5 else Resampling.bilinear
+    masked = has_mask(data)
+    settings = {
+        "crs": raster_crs(grid),
+        "transform": grid.affine,
+        "height": int(grid.shape[0]),
+        "width": int(grid.shape[1]),
+        "tolerance": 0.01,
+        "XSCALE": "1",  # else GDAL widens the bilinear kernel by a ratio that differs from window to window
+        "YSCALE": "1",
+        "UNIFIED_SRC_NODATA": "NO",  # else a number counts as data where any other band has data
+    }
     with WarpedVRT(
         data,
-        crs=raster_crs(grid),
-        transform=grid.affine,
-        height=int(grid.shape[0]),
-        width=int(grid.shape[1]),
         resampling=method,
         src_nodata=nodata,
         nodata=nodata,
-        add_alpha=nodata is None and has_mask(data) and ColorInterp.alpha not in data.colorinterp,
-        tolerance=0.01,
-        XSCALE="1",  # else GDAL widens the bilinear kernel by a ratio that differs from window to window
-        YSCALE="1",
+        add_alpha=nodata is None and masked and ColorInterp.alpha not in data.colorinterp,
+        **settings,
     ) as warped:
         numbers = warped.read(list(indexes))
-        if nodata is None and has_mask(data):
+        if nodata is None and masked:
             alpha = warped.colorinterp.index(ColorInterp.alpha) + 1
             mask = np.repeat(warped.read([alpha]) > 0, len(indexes), axis=0)
         else:
-            mask = warped.read_masks(list(indexes)) > 0
+            mask = np.ones(numbers.shape, np.bool_)  # the numbers show their nodata, also outside the file
     if nodata is None:
         mask &= _inside(own, grid)
+    elif masked:  # both a nodata number and a mask: GDAL takes the number alone
+        mask &= _warped_mask(data, settings)
     return numbers, mask & is_valid(numbers, nodata)
+
+
+def _warped_mask(data: rasterio.DatasetReader, settings: dict[str, Any]) -> NDArray[np.bool_]:
+    """Mask or alpha band of a file on another grid, by the nearest pixel."""
+    with WarpedVRT(
+        data,
+        resampling=Resampling.nearest,
+        src_nodata=None,
+        nodata=None,
+        add_alpha=ColorInterp.alpha not in data.colorinterp,
+        **settings,
+    ) as warped:
+        alpha = warped.colorinterp.index(ColorInterp.alpha) + 1
+        return np.asarray(warped.read(alpha) > 0, np.bool_)
 
 
 def _inside(own: GeoBox, grid: GeoBox) -> NDArray[np.bool_]:
@@ -188,11 +209,6 @@ def _coarser(own: GeoBox, grid: GeoBox) -> float:
 
 def _corners(rows: int, cols: int) -> list[tuple[int, int]]:
     return [(0, 0), (cols, 0), (cols, rows), (0, rows)]
-
-
-def has_mask(data: rasterio.DatasetReader) -> bool:
-    """Whether a mask or an alpha band of the file marks valid pixels, besides its nodata value."""
-    return any(MaskFlags.per_dataset in flags for flags in data.mask_flag_enums)
 
 
 def _storable(nodata: float | None, dtype: str) -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import cached_property
@@ -13,13 +13,16 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
+from rasterio.enums import ColorInterp
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from tesela.core.errors import GridError, InputError, join_words
 from tesela.core.grid import pixel_offset, window_grid
 from tesela.core.scene import Band, Scene
-from tesela.io.pixel_values import broken_file, has_mask, is_valid, read_pixel_values
+from tesela.io.invalid_numbers import invalid_numbers
+from tesela.io.masks import alpha_band, has_mask, without_alpha
+from tesela.io.pixel_values import broken_file, is_valid, read_pixel_values
 from tesela.io.raster import Closing, grid_of, open_dataset
 
 
@@ -32,7 +35,7 @@ def open_scene(
     offset: float | None = None,
     nodata: float | None = None,
     date: str = "",
-    nonfinite: str = "error",
+    invalid: str = "error",
 ) -> Scene:
     """
     Describe one or several GeoTIFFs of the same area as one scene; only headers are read.
@@ -44,36 +47,40 @@ def open_scene(
         of the file with the smallest pixels; the others are resampled to it on reading.
     bands : sequence of str, optional
         Names in the order of the files; default: the names in the files, else "band1", "band2", ... With `dates`
-        those of one file, or of all.
+        those of one file, or of all. An alpha band is a mask and has no name, but where names are given for all bands
+        of the files, it is a band like the others (near infrared that is tagged as alpha).
     dates : sequence of str, optional
         Date of each file ("2018-04-11", "april"), which is put behind the names of its bands: "B04_april".
     scale, offset : float, optional
         Quantity = number x scale + offset; default: those of the files, else 1 and 0.
     nodata : float, optional
         Overrides what the files declare.
-    nonfinite : {"error", "nodata"}
-        What to do with NaN and infinity that no file declares as nodata.
+    invalid : {"error", "nodata"}
+        What to do with NaN, infinity and other numbers that no sensor gives and no file declares as nodata; see
+        `tesela.io.invalid_numbers`.
 
     Raises
     ------
     InputError
-        If a file is missing, broken or has another number of bands than names were given.
+        If a file is missing, broken, holds complex numbers or has another number of bands than names were given.
     GridError
         If a file has no CRS, or the files have two.
     """
     paths = _paths(source)
-    if nonfinite not in ("error", "nodata"):
-        raise InputError(f"nonfinite is '{nonfinite}'; it is 'error' or 'nodata'.")
+    if invalid not in ("error", "nodata"):
+        raise InputError(f"invalid is '{invalid}'; it is 'error' or 'nodata'.")
     if scale is not None and (not math.isfinite(scale) or scale == 0):
         raise InputError(f"The scale is {scale:g}; it is a number other than 0, such as 0.0001.")
     if offset is not None and not math.isfinite(offset):
         raise InputError(f"The offset is {offset:g}; it is a number.")
     listed: list[Band] = []
+    alphas: dict[str, int | None] = {}
     grids: list[GeoBox] = []
     for path in paths:
         with open_dataset(path) as data:
             grids.append(grid_of(data))
             listed.extend(_bands_of(data, str(path), first=len(listed) + 1))
+            alphas[str(path)] = alpha_band(data)
     systems = {str(grid.crs) for grid in grids}
     if len(systems) > 1:
         raise GridError(
@@ -82,6 +89,7 @@ def open_scene(
             f"scenes of their own."
         )
     _check_same_area(paths, grids)
+    listed = _without_masks(listed, alphas, named=0 if bands is None else len(bands), dated=dates is not None)
     if dates is not None:
         bands = _dated_names(listed, bands, paths, dates)
     names = _band_names(listed, bands, paths)
@@ -96,7 +104,7 @@ def open_scene(
         for band, name in zip(listed, names, strict=True)
     )
     finest = min(grids, key=lambda grid: abs(grid.resolution.x))
-    return Scene(paths[0].stem, described, finest, date=date, nonfinite=nonfinite)
+    return Scene(paths[0].stem, described, finest, date=date, invalid=invalid)
 
 
 class SceneReader(Closing):
@@ -113,12 +121,15 @@ class SceneReader(Closing):
         self.scene = scene
         self._stack = ExitStack()
         self._files: dict[str, rasterio.DatasetReader] = {}
-        self._groups: dict[str, list[int]] = {}
-        for position, band in enumerate(scene.bands):
-            self._groups.setdefault(band.path, []).append(position)
+        self._groups: dict[tuple[str, str, str], list[int]] = {}
+        for position, band in enumerate(scene.bands):  # GDAL takes one type and one nodata number at a time
+            self._groups.setdefault((band.path, band.dtype, str(band.nodata)), []).append(position)
         try:
-            for path in self._groups:
-                self._files[path] = self._stack.enter_context(open_dataset(path))
+            for path, mask in dict.fromkeys((band.path, band.mask) for band in scene.bands):
+                data = self._stack.enter_context(open_dataset(path))
+                if not mask and ColorInterp.alpha in data.colorinterp:
+                    data = self._stack.enter_context(without_alpha(data))
+                self._files[path] = data
         except BaseException:
             self._stack.close()
             raise
@@ -147,10 +158,10 @@ class SceneReader(Closing):
         Raises
         ------
         InputError
-            If a block of the file cannot be read, or holds NaN or infinity that the file does not declare.
+            If a block of the file cannot be read, or holds numbers that no sensor gives and the file does not declare.
         """
         out = np.full((len(self.scene.bands), *grid.shape), np.nan, np.float32)
-        for path, positions in self._groups.items():
+        for (path, _, _), positions in self._groups.items():
             indexes = [self.scene.bands[position].index for position in positions]
             nodata = self.scene.bands[positions[0]].nodata
             raw, valid = read_pixel_values(self._files[path], indexes, grid, nodata=nodata, continuous=True)
@@ -185,9 +196,12 @@ class SceneReader(Closing):
                 raw = np.stack([self._files[band.path].read(band.index, window=window) for band in bands])
         except RasterioError as error:
             raise broken_file(bands[0].path, error) from None
-        if raw.dtype.kind == "f" and not np.isfinite(raw).all():
-            for number, band in enumerate(bands):
-                self._check_finite(band, raw[number], is_valid(raw[number], band.nodata))
+        for number, band in enumerate(bands):
+            strange = invalid_numbers(raw[number])
+            if strange is not None:
+                self._check_invalid(band, raw[number], strange & is_valid(raw[number], band.nodata))
+                if raw.dtype.kind == "f":
+                    raw[number][strange] = np.nan
         return raw
 
     @property
@@ -220,29 +234,30 @@ class SceneReader(Closing):
             and pixel_offset(grid_of(file), self.scene.grid) == (0, 0)
             for file in self._files.values()
         )
-        masked = any(band.nodata is None and has_mask(self._files[band.path]) for band in self.scene.bands)
+        masked = any(has_mask(self._files[band.path]) for band in self.scene.bands)
         return same_grid and not masked and len({band.dtype for band in self.scene.bands}) == 1
 
     def _quantity(
         self, band: Band, raw: NDArray[np.generic], valid: NDArray[np.bool_]
     ) -> NDArray[np.float32]:
+        strange = invalid_numbers(raw)
         with np.errstate(over="ignore"):  # numbers beyond float32 become infinite, and so invalid
             values = raw.astype(np.float32)
-        if raw.dtype.kind == "f":
-            self._check_finite(band, raw, valid)
-            valid = valid & np.isfinite(values)
+        if strange is not None:
+            self._check_invalid(band, raw, strange & valid)
+            valid = valid & ~strange
         values[~valid] = np.nan
         if band.scale != 1.0 or band.offset != 0.0:
             values = values * np.float32(band.scale) + np.float32(band.offset)
         return values
 
-    def _check_finite(self, band: Band, raw: NDArray[np.generic], valid: NDArray[np.bool_]) -> None:
-        count = int((valid & ~np.isfinite(raw.astype(np.float64))).sum())
-        if count and self.scene.nonfinite == "error":
+    def _check_invalid(self, band: Band, raw: NDArray[np.generic], strange: NDArray[np.bool_]) -> None:
+        count = int(strange.sum())
+        if count and self.scene.invalid == "error":
             raise InputError(
-                f"Band '{band.name}' of {band.path} holds NaN or infinity ({count} px in one window) that the file "
-                f"does not declare as nodata. Declare it (gdal_edit.py -a_nodata nan), or pass "
-                f'nonfinite = "nodata" (--nonfinite nodata) to treat such pixels as nodata.'
+                f"Band '{band.name}' of {band.path} holds {raw[strange][0]:g} ({count} px in one window), which no "
+                f"sensor gives and the file does not declare as nodata. Declare it (gdal_edit.py -a_nodata), or pass "
+                f'invalid = "nodata" (--invalid nodata) to treat all such pixels as nodata.'
             )
 
 
@@ -258,7 +273,13 @@ def _paths(source: str | Path | Sequence[str | Path]) -> list[Path]:
 
 def _bands_of(data: rasterio.DatasetReader, path: str, *, first: int) -> Iterator[Band]:
     alone = data.count == 1
+    mask = ColorInterp.alpha not in data.colorinterp or alpha_band(data) is not None
     for index in data.indexes:
+        if data.dtypes[index - 1].startswith("complex"):
+            raise InputError(
+                f"{path}: holds complex numbers ({data.dtypes[index - 1]}); a scene needs real ones. Take the "
+                f"amplitude (gdal_translate DERIVED_SUBDATASET:AMPLITUDE:FILE OUT.tif)."
+            )
         name = data.descriptions[index - 1] or (Path(path).stem if alone else f"band{first + index - 1}")
         yield Band(
             name=name,
@@ -268,7 +289,21 @@ def _bands_of(data: rasterio.DatasetReader, path: str, *, first: int) -> Iterato
             nodata=data.nodatavals[index - 1],
             scale=data.scales[index - 1],
             offset=data.offsets[index - 1],
+            mask=mask,
         )
+
+
+def _without_masks(
+    listed: Sequence[Band], alphas: Mapping[str, int | None], *, named: int, dated: bool
+) -> list[Band]:
+    """The bands without alpha bands; with them, where as many names are given as there are bands in all."""
+    kept = [band for band in listed if alphas[band.path] != band.index]
+    if len(kept) == len(listed):
+        return list(listed)
+    first = [band for band in listed if band.path == listed[0].path]
+    if named == len(listed) or (dated and named == len(first)):
+        return [replace(band, mask=band.mask and alphas[band.path] is None) for band in listed]
+    return kept
 
 
 def _dated_names(
@@ -283,7 +318,9 @@ def _dated_names(
     for band in listed:
         by_path.setdefault(band.path, []).append(band)
     if len(by_path) != len(paths):
-        raise InputError(f"A file stands twice in {join_words([path.name for path in paths])}; dates need one each.")
+        raise InputError(
+            f"A file stands twice in {join_words([path.name for path in paths])}; dates need one each."
+        )
     if names is not None and len(names) == len(listed):
         own = list(names)
     elif names is not None:

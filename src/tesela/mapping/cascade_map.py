@@ -23,6 +23,7 @@ from tesela.io.fingerprints import file_state
 from tesela.io.maps import ClassMap, MapWriter, ScoreWriter
 from tesela.io.outputs import check_file_outputs
 from tesela.io.parts import PartStore
+from tesela.io.scene_fills import declare_fills
 from tesela.io.scenes import SceneReader
 from tesela.mapping.cascade import Cascade, Member
 from tesela.mapping.cascade_runner import CascadeRules, CascadeRunner, Group, Tally
@@ -116,11 +117,12 @@ def predict_cascade(
     if overlap_px < 0:
         raise RecipeError(f"The overlap is {overlap_px} px; it is at least 0.")
     networks = [member.expert.header.standardisation for member in cascade.members]
-    scene = select_bands(scene, networks, missing_dates=missing_dates)
+    scene = declare_fills(select_bands(scene, networks, missing_dates=missing_dates))
     check_file_outputs([out, confidence], inputs=[band.path for band in scene.bands])
     for member in cascade.members:
         check_pixel_size(member.expert, scene)
-    check_imagery(cascade.members[0].expert.header, scene, any_scene=any_scene)
+    for number, member in enumerate(cascade.members):
+        check_imagery(member.expert.header, scene, any_scene=any_scene, advise=number == 0)
     stride = math.lcm(*(stride_px(member.expert.network) for member in cascade.members))
     shape = (int(scene.grid.shape[0]), int(scene.grid.shape[1]))
     margin = max(overlap_px // 2, *(margin_px(member.expert.network) for member in cascade.members))

@@ -6,6 +6,11 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from tesela.io.invalid_numbers import MOST
+
+
+_MOST = np.float32(MOST)
+
 
 def scale_window(
     raw: NDArray[np.generic],
@@ -32,7 +37,7 @@ def scale_window(
     gain, bias : (bands,) arrays of float32
         Standardised = raw x gain + bias, see `tesela.core.standardisation`.
     nodata : (bands,) array of float64
-        Nodata number, NaN for none; numbers that are not finite are never valid.
+        Nodata number, NaN for none; numbers that are not finite, or above 1e10, are never valid.
     out : (height, width, bands) array of float32
         Filled; 0 where a number of the date is not valid and past the end.
     valid : (height, width) array of bool
@@ -77,7 +82,7 @@ def _scale_window(raw, corner, bands, gain, bias, nodata, groups, out, valid):  
             missing = nodata[b]
             for j in range(inside):
                 value = np.float32(numbers[col + j])
-                part[j] &= (value - value == 0) & (np.float64(numbers[col + j]) != missing)
+                part[j] &= (abs(value) <= _MOST) & (np.float64(numbers[col + j]) != missing)
         static = whole[dates]
         for date in range(dates):
             part = whole[date]

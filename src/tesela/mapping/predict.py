@@ -147,7 +147,7 @@ def predict_map(
     if prior is not None:
         expert = with_prior(expert, prior)
         header = expert.header
-    scene = select_bands(scene, [header.standardisation], missing_dates=missing_dates)
+    scene = declare_fills(select_bands(scene, [header.standardisation], missing_dates=missing_dates))
     check_file_outputs([out, confidence, entropy, probabilities], inputs=[band.path for band in scene.bands])
     check_pixel_size(expert, scene)
     distance = check_imagery(header, scene, any_scene=any_scene)

@@ -18,6 +18,7 @@ from tesela.core.legend import Legend
 from tesela.core.scene import Scene
 from tesela.io.manifest import write_whole
 from tesela.io.maps import ClassMap
+from tesela.io.scene_fills import declare_fills
 from tesela.patches.strips import count_classes, footprints
 
 if TYPE_CHECKING:
@@ -214,7 +215,8 @@ def make_patches(
     Raises
     ------
     InputError
-        If scenes and label maps cannot be paired, or no patch has enough labelled pixels.
+        If scenes and label maps cannot be paired, no patch has enough labelled pixels, or a scene has a fill value that
+        its file does not declare.
     GridError
         If a scene is smaller than a patch, or its label map does not overlap it.
     """
@@ -222,6 +224,7 @@ def make_patches(
     import pandas as pd
 
     stride = size_px if stride_px is None else stride_px
+    scenes = [declare_fills(scene) for scene in scenes]
     pairs = _pairs(scenes, labels, size_px=size_px, stride_px=stride, min_labelled=min_labelled)
     legend = pairs[0][1].legend
     rows: list[dict[str, object]] = []
