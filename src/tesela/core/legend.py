@@ -185,6 +185,12 @@ class Legend:
             Names the unknown values and what to do.
         """
         strange = sorted({int(value) for value in values} - set(self.values) - {NODATA})
+        if strange and all(str(value) in self.codes for value in strange):
+            raise LegendError(
+                f"{where} holds codes of legend '{self.address}' ({join_words(strange)}); a map holds its values, "
+                f"{_ranges(self.values)}. Make a map of them (tesela label FILE --like FILE --legend {self.address} "
+                f"-o MAP.tif), then try again."
+            )
         if strange:
             raise LegendError(
                 f"{where} holds the values {join_words(strange)}, but legend '{self.address}' has "

@@ -77,6 +77,11 @@ class CodeBook:
             )
         return fitting[0]
 
+    def is_ambiguous(self, numbers: Iterable[int]) -> bool:
+        """Whether one of the numbers has two meanings, so that only the whole raster can decide."""
+        ways = [way for level in self.readings for way in level]
+        return any(len({way[number] for way in ways if number in way}) > 1 for number in numbers)
+
     def _unknown(self, strange: Sequence[str], *, where: str) -> str:
         return (
             f"{where} holds the codes {join_words(strange)}, which {self.source} does not have "

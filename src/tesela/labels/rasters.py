@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +10,15 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from tesela.core.crosswalk import Crosswalk
-from tesela.core.errors import InputError, LegendError
+from tesela.core.errors import InputError, LegendError, join_words
 from tesela.core.grid import bounds_in, windows
 from tesela.core.legend import NODATA, Legend
+from tesela.core.notes import note
 from tesela.io.maps import open_map
 from tesela.io.pixel_values import read_pixel_values
 from tesela.io.raster import Closing, grid_of, open_dataset
 from tesela.io.vector import Bounds
-from tesela.labels.codes import make_code_book
+from tesela.labels.codes import CodeBook, make_code_book
 
 _WINDOW_PX = 2048
 
@@ -28,6 +29,7 @@ class RasterLabels(Closing):
 
     A map of Tesela contains its legend. The numbers of any other raster are read as official codes, else as
     legend values (CORINE: 111 to 523, else grid codes 1 to 44): the first reading that has all numbers on the grid.
+    Where a number has two meanings, those of the whole raster decide, so that a file is read alike for every scene.
     """
 
     def __init__(
@@ -47,6 +49,8 @@ class RasterLabels(Closing):
                     f"{path}: has {self._data.count} bands; a class raster has one. Extract it "
                     f"(gdal_translate -b N)."
                 )
+            if self._data.dtypes[0].startswith("complex"):
+                raise InputError(f"{path}: holds complex numbers; a class raster holds whole numbers.")
             self._grid = grid_of(self._data)
             self._like = like
             present = self._numbers_on(like)
@@ -60,7 +64,7 @@ class RasterLabels(Closing):
                 named = source if written is None else written.address
                 book = make_code_book(legend, source=named, crosswalk=crosswalk)
                 if written is None:
-                    self._reading = book.reading_of(present, where=self.path)
+                    self._reading = self._choose_reading(book, present)
                 else:
                     written.check_values(present, where=self.path)
                     values = book.values_of(written.codes, where=self.path)
@@ -108,12 +112,29 @@ class RasterLabels(Closing):
             numbers = np.where(valid, numbers, 0)
         return numbers.astype(np.int64), valid
 
+    def _choose_reading(self, book: CodeBook, present: Sequence[int]) -> Mapping[int, int]:
+        if not book.is_ambiguous(present):
+            return book.reading_of(present, where=self.path)
+        everywhere = self._numbers_on(self._grid)
+        reading = book.reading_of(everywhere, where=self.path)
+        other = next((way for way in _both(book) if way != reading and set(everywhere) <= set(way)), None)
+        if other is not None and any(other[number] != reading[number] for number in everywhere):
+            note(
+                f"{self.path}: its numbers ({join_words(everywhere)}) are codes and values of {book.source}; they are "
+                f"read as codes. Name their legend (--source) or give a crosswalk (--crosswalk FILE) if they are not."
+            )
+        return reading
+
     def _numbers_on(self, like: GeoBox) -> list[int]:
         present: set[int] = set()
         for _, _, grid in windows(like, _WINDOW_PX):
             numbers, valid = self._read(grid)
             present.update(np.unique(numbers[valid]).tolist())
         return sorted(present)
+
+
+def _both(book: CodeBook) -> list[Mapping[int, int]]:
+    return [way for level in book.readings for way in level]
 
 
 def _written_legend(path: str | Path) -> Legend | None:
