@@ -11,9 +11,10 @@ Of each training and validation pixel 0, 20 or 40 % of the months are hidden, by
 paper, with its settings and epochs; all others are trained at level 2, and level 1 is the sum.
 
 Rows whose names begin with "trees" are challengers from scikit-learn that are no models of Tesela: extra trees on the
-series of 3 x 3 pixels, and the same with means and deviations over 5, 9 and 17 pixels. "tempcnn + trees, wide" is the
-plain average of the network and these trees. With --minutes no row begins after so many processor minutes. Prints JSON;
-with --out the file is written after each row.
+series of 3 x 3 pixels, and the same with means and deviations over 5, 9 and 17 pixels. "trees, shifted, wide" resamples
+the series by a fifth of a pixel first, and takes the means alone. "tempcnn + trees, wide" is the plain average of the
+network and these trees. --shift counts the shares in cells moved by what `shift = "auto"` estimates. With --minutes no
+row begins after so many processor minutes. Prints JSON; with --out the file is written after each row.
 """
 
 from __future__ import annotations
@@ -70,11 +71,16 @@ def main() -> None:
     parser.add_argument("--rows", nargs="+", default=list(MODELS), choices=list(MODELS))
     parser.add_argument("--gaps", type=float, nargs="+", default=list(GAPS))
     parser.add_argument("--minutes", type=float, default=0, help="processor time in all; 0: no limit")
+    parser.add_argument(
+        "--shift",
+        action="store_true",
+        help="shares of cells moved by the estimated shift, to train and to judge",
+    )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", help="JSON file, written after each row")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    pixels = read_table(data_folder())
+    pixels = read_table(data_folder(), shift=LOMBARDY_SHIFT if options.shift else (0.0, 0.0))
     runs: list[dict[str, object]] = []
     for seed in options.seeds:
         table = split_pixels(pixels, seed=seed)
@@ -91,7 +97,7 @@ def main() -> None:
                 judged = judge(experts, table, gap=gap, seed=seed)
                 runs.append({"model": name, "seed": seed, "gap": gap, "cpu_s": round(seconds, 1), **judged})
             notes = [
-                {key: expert.header.scores.get(key) for key in ("curve", "weights")}
+                {key: expert.header.scores.get(key) for key in ("curve", "weights", "tried")}
                 for expert in experts
                 if isinstance(expert, Expert)
             ]
@@ -131,7 +137,7 @@ def legend_of() -> Legend:
     return Legend.from_rows("lombardy", rows)
 
 
-def read_table(data: Path) -> PixelTable:
+def read_table(data: Path, *, shift: tuple[float, float] = (0.0, 0.0)) -> PixelTable:
     """All cells that the map covers, with their NDVI (0 is a gap) and exact shares."""
     with rasterio.open(data / "modis_ndvi_2010_west.tif") as image:
         ndvi, grid = image.read().astype(np.float32), grid_of(image)
@@ -144,7 +150,7 @@ def read_table(data: Path) -> PixelTable:
         size = {"width": labels.width, "height": labels.height, "transform": labels.transform}
         with rasterio.open(plain, "w", **profile, **size) as out:
             out.write(np.where(values == 255, 0, values), 1)
-        found = read_fractions(plain, like=grid, legend=corine)
+        found = read_fractions(plain, like=grid, legend=corine, shift=shift)
     shares = np.stack(
         [
             found.shares[[i for i, code in enumerate(corine.codes) if code[:2] in parts]].sum(0)
@@ -212,12 +218,24 @@ class WideTrees:
     ----------
     sides : tuple of int
         Sides of the windows in pixels; none: the 3 x 3 series alone.
+    shift : float
+        Part of a pixel by which the series are resampled, down and to the right, before anything is taken of them.
+    deviations : bool
+        Deviations in the windows, besides the means.
     """
 
-    def __init__(self, table: PixelTable, seed: int, *, sides: tuple[int, ...]) -> None:
+    def __init__(
+        self,
+        table: PixelTable,
+        seed: int,
+        *,
+        sides: tuple[int, ...],
+        shift: float = 0.0,
+        deviations: bool = True,
+    ) -> None:
         from sklearn.ensemble import ExtraTreesRegressor
 
-        self.sides = sides
+        self.sides, self.shift, self.deviations = sides, shift, deviations
         train = table.splits == 0
         trees = ExtraTreesRegressor(100, min_samples_leaf=3, max_features=1 / 3, n_jobs=1, random_state=seed)
         self.trees = trees.fit(self.features(table)[train], table.targets[train])
@@ -233,12 +251,27 @@ class WideTrees:
         rows, cols = (int(side) for side in table.grid.shape)
         image = np.full((table.values.shape[1], rows, cols), np.nan, np.float32)
         image[:, table.rows, table.cols] = table.values[..., 0].T
+        if self.shift:
+            image = resampled(image, self.shift)
         padded = np.pad(image, ((0, 0), (1, 1), (1, 1)), constant_values=np.nan)
         columns = [padded[:, table.rows + y, table.cols + x].T for y in range(3) for x in range(3)]
         for side in self.sides:
             mean, deviation = window_moments(image, side)
-            columns += [mean[:, table.rows, table.cols].T, deviation[:, table.rows, table.cols].T]
+            moments = (mean, deviation) if self.deviations else (mean,)
+            columns += [one[:, table.rows, table.cols].T for one in moments]
         return np.nan_to_num(np.concatenate(columns, axis=1), nan=-1)
+
+
+def resampled(image: NDArray[np.float32], shift: float) -> NDArray[np.float32]:
+    """Bilinear values of each band beside each pixel, down and to the right; gaps have no weight."""
+    from scipy.ndimage import shift as moved
+
+    seen = np.isfinite(image)
+    step = (0, -shift, -shift)  # of the content: up and left
+    weight = moved(seen.astype(np.float32), step, order=1, mode="constant")
+    value = moved(np.where(seen, image, 0), step, order=1, mode="constant")
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(weight >= 0.5, value / weight, np.float32(np.nan)).astype(np.float32)
 
 
 def window_moments(image: NDArray[np.float32], side: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -249,6 +282,7 @@ def window_moments(image: NDArray[np.float32], side: int) -> tuple[NDArray[np.fl
     filled = np.where(seen, image, 0).astype(np.float64)
     size = (1, side, side)
     weight = uniform_filter(seen.astype(np.float64), size, mode="constant")
+    weight[weight < 0.5 / side**2] = 0  # rounding of sums that run along the rows
     first, second = (uniform_filter(part, size, mode="constant") for part in (filled, filled**2))
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = first / weight
@@ -256,12 +290,13 @@ def window_moments(image: NDArray[np.float32], side: int) -> tuple[NDArray[np.fl
     return mean.astype(np.float32), deviation.astype(np.float32)
 
 
-def trees(*sides: int) -> Maker:
+def trees(*sides: int, shift: float = 0.0, deviations: bool = True) -> Maker:
     """Challenger of extra trees with windows of these sides."""
 
     def make(table: PixelTable, seed: int, epochs: int, kept: dict[str, Expert]) -> list[Predictor]:
-        made = WideTrees(table, seed, sides=sides)
-        kept["-".join(map(str, ("trees", *sides)))] = made  # type: ignore[assignment]
+        made = WideTrees(table, seed, sides=sides, shift=shift, deviations=deviations)
+        if not shift:
+            kept["-".join(map(str, ("trees", *sides)))] = made  # type: ignore[assignment]
         return [made]
 
     return make
@@ -281,18 +316,25 @@ def averaged(table: PixelTable, seed: int, epochs: int, kept: dict[str, Expert])
 
 
 PUBLISHED = "brits as published"
+LOMBARDY_SHIFT = (0.196, 0.257)
+"""Rows and columns, in cells, that `shift = "auto"` estimates: benchmarks/sensor_geometry.py --regions 0."""
 MODELS: dict[str, Maker] = {
     "fclsu": single(model="fclsu"),
     "nnls": single(model="nnls"),
     "mlp": single(model="mlp", context=0),
-    "random forest": single(model="forest", context=0, trees=100),
-    "random forest, 3 x 3": single(model="forest", context=1, trees=100),
-    "boosting": single(model="boosting", context=0, trees=100),
+    "forest, pixel": single(model="forest", context=0, windows=(), trees=100),
+    "forest, 3 x 3": single(model="forest", context=1, windows=(), trees=100),
+    "forest, wide": single(model="forest", context=1, trees=100),
+    "boosting": single(model="boosting", context=0, windows=(), trees=100),
+    "boosting, wide": single(model="boosting", context=1, trees=100),
+    "boosting, wide, no neighbours": single(model="boosting", context=0, trees=100),
     "tempcnn, 5 x 5": single(model="tempcnn", context=2),
     "tempcnn, 5 x 5, dirichlet": single(model="tempcnn", context=2, head="dirichlet"),
+    "auto, 3 min": single(model="auto", trees=100, budget="3 min"),
     "ours": single(members=("mlp", "mlp", "mlp", "tempcnn", "forest"), context=2, trees=100),
     "trees, 3 x 3": trees(),
     "trees, wide": trees(5, 9, 17),
+    "trees, shifted, wide": trees(5, 9, 17, shift=0.2, deviations=False),
     "tempcnn + trees, wide": averaged,
     PUBLISHED: published,
     "brits, ours": single(model="brits"),

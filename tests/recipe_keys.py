@@ -123,6 +123,7 @@ OTHER: dict[str, Any] = {
     "offset": 0.5,
     "nodata": 7,
     "reference.shift": "auto",
+    "training.windows": [3, 7],
     "stack.files": ["other.tif"],
     "stack.dates": ["2010-01..2010-12"],
     "stack.mask": ["SCL=3"],

@@ -40,7 +40,7 @@ def test_boosted_trees_predict_as_scikit_learn_does() -> None:
     from sklearn.ensemble import HistGradientBoostingRegressor
 
     table = make_table()
-    settings = UnmixingSettings(model="boosting", context=0, trees=6)
+    settings = UnmixingSettings(model="boosting", context=0, windows=(), trees=6)
     expert = train_unmixing(table, settings, quiet=True)
     mean, std = np.array(expert.header.mean, np.float32), np.array(expert.header.std, np.float32)
     assert expert.header.series is not None

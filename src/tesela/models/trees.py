@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numba
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from tesela.core.errors import ExpertError
 from tesela.models.output import NetworkOutput, Tensor, UnmixingNetwork
 from tesela.models.unmixers import TreesArchitecture
+from tesela.models.window_moments import margin_of_windows, window_moments
 
 _TYPES = {
     "feature": torch.int32,
@@ -26,14 +28,15 @@ class Trees(UnmixingNetwork):
     """
     A random forest (the mean of leaves of shares) or boosted trees (sums per class, put onto the simplex).
 
-    Features are the scaled values of the pixel, of its neighbours where `neighbours` is above 0, and its layers. A
-    gap is NaN, and each node has a branch for gaps. Numbers are compared as in scikit-learn, so the results are equal.
+    Features are the scaled values of the pixel, of its neighbours where `neighbours` is above 0, its layers, and means
+    and deviations of values and layers over windows. A gap is NaN, and each node has a branch for gaps. Numbers are
+    compared as in scikit-learn, so the results are equal.
     """
 
     def __init__(self, architecture: TreesArchitecture) -> None:
         super().__init__()
         self.architecture = architecture
-        self.margin_px = architecture.neighbours
+        self.margin_px = max(architecture.neighbours, margin_of_windows(architecture.windows))
         for name, kind in _TYPES.items():
             self.register_buffer(name, torch.zeros(architecture.nodes, dtype=kind))
         self.feature: Tensor
@@ -49,10 +52,12 @@ class Trees(UnmixingNetwork):
     def answer(self, values: Tensor, mask: Tensor, static: Tensor) -> NetworkOutput:
         """See `UnmixingNetwork.answer`."""
         series = np.where(mask.cpu().numpy() > 0, values.cpu().numpy(), np.nan)
-        features = stack_features(series, static.cpu().numpy(), neighbours=self.margin_px)
+        plan = self.architecture
+        features = stack_features(
+            series, static.cpu().numpy(), neighbours=plan.neighbours, windows=plan.windows
+        )
         arrays = {name: getattr(self, name).cpu().numpy() for name in (*_TYPES, "value", "root", "output")}
         self._check(arrays, features.shape[-1])
-        plan = self.architecture
         flat = np.ascontiguousarray(features.reshape(-1, features.shape[-1]), np.float32)
         sums = np.zeros((len(flat), plan.classes))
         _add_leaves(flat, sums, *arrays.values())
@@ -134,32 +139,47 @@ def fill_trees(network: Trees, arrays: dict[str, NDArray[Any]]) -> Trees:
 
 
 def stack_features(
-    series: NDArray[np.floating], static: NDArray[np.floating], *, neighbours: int = 0
+    series: NDArray[np.floating],
+    static: NDArray[np.floating],
+    *,
+    neighbours: int = 0,
+    windows: Sequence[int] = (),
 ) -> NDArray[np.float32]:
     """
-    Features of trees.
+    Features of trees: series of the neighbours, layers, then means and deviations over windows.
 
     Parameters
     ----------
     series : (..., steps, bands) array of float
-        Scaled, NaN for gaps; (windows, rows, cols, steps, bands) if `neighbours` is above 0.
+        Scaled, NaN for gaps; (blocks, rows, cols, steps, bands) if there are neighbours or windows.
     static : (..., layers) array of float
     neighbours : int
         Pixels on each side.
+    windows : sequence of int
+        Odd sides of windows, in pixels. Layers count in them where a pixel has an observation.
 
     Returns
     -------
     (..., features) array of float32
-        Smaller by the margin of the neighbours.
+        Smaller by the margin of the neighbours or of the largest window.
     """
     flat = series.reshape(*series.shape[:-2], -1)
-    if not neighbours:
+    margin = max(neighbours, margin_of_windows(windows))
+    if not margin:
         return np.concatenate([flat, static], -1).astype(np.float32)
-    side = 2 * neighbours + 1
-    rows, cols = flat.shape[1] - 2 * neighbours, flat.shape[2] - 2 * neighbours
-    around = [flat[:, y : y + rows, x : x + cols] for y in range(side) for x in range(side)]
-    inner = static[:, neighbours : neighbours + rows, neighbours : neighbours + cols]
-    return np.concatenate([*around, inner], -1).astype(np.float32)
+    rows, cols = flat.shape[1] - 2 * margin, flat.shape[2] - 2 * margin
+    starts = range(margin - neighbours, margin + neighbours + 1)
+    parts = [flat[:, y : y + rows, x : x + cols] for y in starts for x in starts]
+    parts.append(static[:, margin : margin + rows, margin : margin + cols])
+    if windows:
+        parts.append(window_moments(channels_of(flat, static), windows, margin_px=margin))
+    return np.concatenate(parts, -1).astype(np.float32)
+
+
+def channels_of(flat: NDArray[np.floating], static: NDArray[np.floating]) -> NDArray[np.floating]:
+    """What windows are taken of: (..., steps x bands) values, and layers of pixels with an observation."""
+    there = np.isfinite(flat).any(-1, keepdims=True)
+    return np.concatenate([flat, np.where(there, static, np.nan)], -1)
 
 
 def project_to_simplex(values: NDArray[np.float64]) -> NDArray[np.float64]:

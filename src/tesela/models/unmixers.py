@@ -42,6 +42,7 @@ _READERS: dict[str, Callable[[Mapping[str, object]], object]] = {
     "nodes": lambda document: whole_number(document, "nodes", most=MOST_NODES),
     "outputs": lambda document: whole_number(document, "outputs", most=MOST_CLASSES),
     "neighbours": lambda document: whole_number(document, "neighbours", most=8, least=0),
+    "windows": lambda document: number_list({"windows": document.get("windows", [])}, "windows", most=65),
     "months": lambda document: number_list(document, "months", most=12, least=1),
     "parents": lambda document: number_list(document, "parents", most=MOST_CLASSES),
     "encoder": lambda document: choice(document, "encoder", ENCODERS),
@@ -191,6 +192,8 @@ class TreesArchitecture(_Settings):
     layers: int = 0
     neighbours: int = 0
     """Pixels on each side whose series are features too."""
+    windows: tuple[int, ...] = ()
+    """Sides of the windows whose means and deviations are features too."""
 
     kind = "trees"
 
@@ -198,7 +201,8 @@ class TreesArchitecture(_Settings):
     def summary(self) -> str:
         """A few words for people."""
         kind = "boosted trees" if self.outputs == 1 and self.classes > 1 else "random forest"
-        return f"{kind}, {self.trees} trees"
+        around = f", windows of {', '.join(map(str, self.windows))} px" if self.windows else ""
+        return f"{kind}, {self.trees} trees{around}"
 
     def build(self) -> UnmixingNetwork:
         """Make the network, with trees that are single empty leaves."""

@@ -13,7 +13,7 @@ from tesela.core.publication import Publication
 from tesela.io.stac_items import CLASSIFICATION, class_list, common_properties, item_frame, other_assets
 from tesela.models.expert import read_header
 from tesela.models.header import ExpertHeader
-from tesela.models.tried import COLUMNS, tried_rows
+from tesela.models.tried import tried_columns, tried_rows
 from tesela.models.unmixing_header import LIMIT, SeriesScaling
 
 MLM = "https://stac-extensions.github.io/mlm/v1.5.2/schema.json"
@@ -306,7 +306,8 @@ def model_card(header: ExpertHeader, publication: Publication, *, name: str) -> 
 def _tried(scores: Mapping[str, object]) -> list[str]:
     """What `model = "auto"` compared, where it did."""
     rows = tried_rows(scores)
-    return ["## Models compared", "Scores on the validation patches.", table(COLUMNS, rows)] if rows else []
+    note = "Scores on the validation split."
+    return ["## Models compared", note, table(tried_columns(scores), rows)] if rows else []
 
 
 def _score(value: object) -> str:

@@ -23,7 +23,7 @@ from tesela.training.unmixing.batches import VAL
 from tesela.training.unmixing.calibration import unmix_pixels
 from tesela.training.unmixing.settings import CLASSIC, UnmixingSettings
 
-_PART = "members"
+MEMBERS_PART = "members"
 """Part of the training's folder that holds the finished members."""
 
 _TREE_CONTEXT_PX = 1
@@ -33,19 +33,19 @@ _TREE_CONTEXT_PX = 1
 def member_settings(settings: UnmixingSettings) -> tuple[UnmixingSettings, ...]:
     """Settings of each member: its model, and a seed of its own where a model is named twice."""
     plans = []
-    networks = max(1, sum(model not in CLASSIC for model in settings.members))
+    networks = max(1, sum(model not in CLASSIC for model in settings.models))
     share = f"{parse_duration_s(settings.budget) / networks:g} s" if settings.budget else ""
-    for number, model in enumerate(settings.members):
+    for number, model in enumerate(settings.models):
         trees = model in CLASSIC
         plans.append(
             replace(
                 settings,
                 members=(),
-                model=model,
+                model=model,  # type: ignore[arg-type]
                 budget="" if trees else share,
                 ensemble_size=1 if trees else settings.ensemble_size,
                 context=min(settings.context, _TREE_CONTEXT_PX) if trees else settings.context,
-                seed=settings.seed + 100_000 * settings.members[:number].count(model),
+                seed=settings.seed + 100_000 * settings.models[:number].count(model),
             )
         )
     return tuple(plans)
@@ -69,7 +69,7 @@ def train_members(
     work : mapping
         Plain values that describe the training; members of other work are trained again.
     """
-    folder = None if out is None else TrainingFolder.open(out, work=work, part=_PART).path
+    folder = None if out is None else TrainingFolder.open(out, work=work, part=MEMBERS_PART).path
     experts = []
     for number, own in enumerate(member_settings(settings)):
         file = None if folder is None else folder / f"{number}-{own.model}.safetensors"
@@ -91,7 +91,7 @@ def weights_of_member(model: str, weights: Mapping[str, Tensor] | None) -> dict[
 
 def remove_members(out: Path) -> None:
     """Remove the folder of finished members."""
-    folder = out.parent / ".training" / f"{out.stem}.{_PART}"
+    folder = out.parent / ".training" / f"{out.stem}.{MEMBERS_PART}"
     shutil.rmtree(folder, ignore_errors=True)
     for pretraining in folder.parent.glob(f"{out.stem}.*.{PRETRAINING}"):
         shutil.rmtree(pretraining, ignore_errors=True)

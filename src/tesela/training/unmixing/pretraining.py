@@ -80,7 +80,8 @@ def pretrain(
         Pixels with the bands and months of the later training. With "classes" and "both", pixels of which one class
         covers `purity` or more, but none of val or test; with "gaps" all pixels, whose shares are not used.
     settings : UnmixingSettings
-        Those of the later training: the model, its width and the optimiser. With `members` every network is pretrained.
+        Those of the later training: the model, its width and the optimiser. With `members` or "auto" every network is
+        pretrained.
     kind : {"classes", "gaps", "both"}
         Classes of pure series, values of hidden months, or both.
     like : PixelTable, optional
@@ -108,7 +109,7 @@ def pretrain(
     chosen = settings.resolved
     if kind not in ("classes", "gaps", "both"):
         raise InputError(unknown_name("kind of pretraining", kind, ("classes", "gaps", "both")))
-    if chosen.members:
+    if chosen.is_joined:
         weights: dict[str, Tensor] = {}
         plans = {own.model: own for own in reversed(member_settings(chosen)) if own.model not in CLASSIC}
         for model, own in plans.items():
@@ -365,7 +366,7 @@ def read_start(path: str | Path, settings: UnmixingSettings) -> dict[str, Tensor
         assert isinstance(network, nn.Module)
         weights = network.state_dict()
     body = {name: item for name, item in weights.items() if not name.startswith(_HEADS)}
-    if not settings.members:
+    if not settings.is_joined:
         return body
-    networks = {model for model in settings.members if model not in CLASSIC}
+    networks = {model for model in settings.models if model not in CLASSIC}
     return {key: item for model in networks for key, item in member_weights(model, body).items()}

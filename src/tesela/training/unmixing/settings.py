@@ -13,6 +13,12 @@ from tesela.training.settings import SettingsError, out_of_range
 PUBLISHED_EPOCHS = 200
 PUBLISHED_BATCH = 2048
 
+MOST_WINDOW = 65
+"""Largest side of a window, in pixels."""
+
+AUTO_MEMBERS = ("boosting", "mlp", "tempcnn")
+"""Models that "auto" tries: boosted trees with wide context, a network of single pixels, and one with neighbours."""
+
 CLASSIC = ("forest", "boosting", "fclsu", "nnls")
 """Models that are fitted, not trained by gradients."""
 
@@ -29,8 +35,11 @@ class UnmixingSettings:
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
-    model: Literal["tempcnn", "ltae", "mlp", "brits", "forest", "boosting", "fclsu", "nnls"] = "tempcnn"
-    """Pixel encoder, BRITS, or a baseline."""
+    model: Literal["auto", "tempcnn", "ltae", "mlp", "brits", "forest", "boosting", "fclsu", "nnls"] = (
+        "tempcnn"
+    )
+    """Pixel encoder, BRITS, a baseline, or "auto": those of `AUTO_MEMBERS` that the budget allows, compared on
+    validation blocks and joined where that is better."""
     members: tuple[
         Literal["tempcnn", "ltae", "mlp", "brits", "forest", "boosting", "fclsu", "nnls"], ...
     ] = ()
@@ -38,6 +47,8 @@ class UnmixingSettings:
     network and trees err in different places, so their mean is better than each. A name may come twice."""
     context: int = 2
     """Convolutions of 3 x 3 over neighbours, for encoders; for trees, pixels on each side. 0: none."""
+    windows: tuple[int, ...] = (5, 9, 17)
+    """Odd sides of the windows, in pixels, whose means and deviations of series and layers trees read, too."""
     ensemble_size: int = 1
     """Networks of an ensemble, each from its own random start."""
     head: Literal["softmax", "dirichlet", "sparsemax", "hurdle"] = "softmax"
@@ -49,7 +60,8 @@ class UnmixingSettings:
     """Passes over the training pixels."""
     budget: str = ""
     """Processor time of the training, such as "10 min": sets the epochs, with the schedule fitted to them, and is
-    shared evenly by the networks of an ensemble and by members. Forests and linear models take what they take."""
+    shared evenly by the networks of an ensemble and by members. Trees are grown as many as fit, 10 at least; linear
+    models take what they take."""
     batch_size: int = 512
     """Pixels per step; networks with context take them in tiles of 16 x 16."""
     learning_rate: float = 2e-3
@@ -97,7 +109,17 @@ class UnmixingSettings:
 
     def to_dict(self) -> dict[str, object]:
         """All settings as plain values, for headers and checkpoints."""
-        return {**asdict(self), "members": list(self.members)}
+        return {**asdict(self), "members": list(self.members), "windows": list(self.windows)}
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models that are trained."""
+        return self.members or (AUTO_MEMBERS if self.model == "auto" else (self.model,))
+
+    @property
+    def is_joined(self) -> bool:
+        """Whether several models are trained and joined."""
+        return bool(self.members) or self.model == "auto"
 
     @property
     def resolved(self) -> UnmixingSettings:
@@ -161,6 +183,8 @@ def _problems(settings: UnmixingSettings) -> Iterator[str]:
             yield f"budget: {str(error).rstrip('.')}"
         if settings.published:
             yield "published is true, but a budget is given: the paper trains 200 epochs"
+    if any(side % 2 == 0 or not 3 <= side <= MOST_WINDOW for side in settings.windows):
+        yield f"windows is {list(settings.windows)}; odd sides from 3 to {MOST_WINDOW} px were needed"
     if settings.kl + settings.mse == 0:
         yield "kl and mse are both 0, so the training would have no aim"
     if len(settings.members) == 1:

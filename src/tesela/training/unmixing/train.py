@@ -22,6 +22,7 @@ from tesela.models.unmixing_header import SeriesScaling
 from tesela.patches.pixels import PixelTable
 from tesela.training.budget import epochs_within
 from tesela.training.shell import ProgressLine, TrainingFolder, today
+from tesela.training.unmixing.auto import train_auto
 from tesela.training.unmixing.batches import TRAIN, VAL, PixelSource
 from tesela.training.unmixing.calibration import calibrate
 from tesela.training.unmixing.classic import fit_classic
@@ -76,7 +77,7 @@ def train_unmixing(
     for code, name in ((TRAIN, "train"), (VAL, "val")):
         if not (table.splits == code).any():
             raise InputError(f"No pixel is in {name}. Split the table first (split_pixels).")
-    if chosen.members:
+    if chosen.is_joined:
         return _train_members(table, chosen, out=out, start=start, fingerprints=fingerprints, quiet=quiet)
     folder = None
     if out is not None:
@@ -116,8 +117,14 @@ def _train_members(
         return train_unmixing(table, own, out=file, start=begin, fingerprints=fingerprints, quiet=quiet)
 
     target = None if out is None else Path(out)
-    joined = train_members(table, settings, train, out=target, work=_work(table, settings, start))
-    header = replace(joined.header, training={**joined.header.training, "settings": settings.to_dict()})
+    work = _work(table, settings, start)
+    if settings.model == "auto" and not settings.members:
+        joined = train_auto(table, settings, train, out=target, work=work, quiet=quiet)
+    else:
+        joined = train_members(table, settings, train, out=target, work=work)
+    plain = settings.to_dict()
+    made = plain if settings.model == "auto" else {**joined.header.training, "settings": plain}
+    header = replace(joined.header, training=made)
     expert = calibrate(Expert(header, joined.network), table)
     if target is not None:
         save_expert(target, expert)
