@@ -533,8 +533,8 @@ MUTANTS = (
     ),
     mutant(
         "training/segmentation/pool.py",
-        "mean[mean < LEAST_SHARE * mean.sum()] = 0",
-        "mean[mean < 0] = 0",
+        "used = (best > 0).mean(0) >= LEAST_DRAWS",
+        "used = (best > 0).mean(0) >= 0",
         "a useless member stays in the joined expert",
         "training/segmentation/test_choices.py::test_a_useless_member_gets_no_weight",
     ),

@@ -15,8 +15,8 @@ SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
 _STEPS = 10
 """Weights are multiples of one tenth."""
 
-LEAST_SHARE = 0.05
-"""A member whose share of the weight is smaller is not worth its time in every map."""
+LEAST_DRAWS = 0.05
+"""A member that a smaller share of the draws uses is not worth its time in every map."""
 
 _MOST_PIXELS = 30_000
 
@@ -26,8 +26,9 @@ def fit_pool(members: Sequence[ValidationPixels], *, most_pixels: int = _MOST_PI
     Weights of the members' logarithms of probability.
 
     The validation blocks are drawn with replacement many times; for each draw those weights are taken, multiples of
-    one tenth of one of `SCALES`, that have the least cross-entropy. The result is their mean: where blocks disagree,
-    it lies between. Shares below `LEAST_SHARE` become 0.
+    one tenth of one of `SCALES`, that have the least cross-entropy. A member that hardly any draw uses (`LEAST_DRAWS`)
+    gets none; the others get the mean over the draws, half way to equal weights: few areas say little, and they chose
+    the epoch of a network, too.
 
     Parameters
     ----------
@@ -58,9 +59,11 @@ def fit_pool(members: Sequence[ValidationPixels], *, most_pixels: int = _MOST_PI
     drawn = draw_blocks(len(blocks))
     totals = np.tensordot(losses, drawn, (2, 1)).reshape(-1, len(drawn))
     tried = np.array([[scale * item for item in weight] for weight in weights for scale in SCALES])
-    mean = tried[totals.argmin(0)].mean(0)
-    mean[mean < LEAST_SHARE * mean.sum()] = 0
-    return tuple(round(float(item), 4) for item in mean)
+    best = tried[totals.argmin(0)]
+    used = (best > 0).mean(0) >= LEAST_DRAWS
+    mean = np.where(used, best.mean(0), 0)
+    result = (mean + used * mean.sum() / used.sum()) / 2
+    return tuple(round(float(item), 4) for item in result)
 
 
 def _simplex(members: int, steps: int) -> list[tuple[float, ...]]:

@@ -27,6 +27,7 @@ Strength by objective unless the validation patches show another to be better: f
 _MOST_PIXELS = 400_000
 _UNIT_PATCHES = 4
 """Side, in patches, of the blocks that are drawn with replacement: neighbours are alike."""
+LEAST_BLOCKS = 8
 _DRAWS = 300
 
 
@@ -96,12 +97,21 @@ def validate_model(
 
 
 def patch_blocks(table: PatchTable, split: str) -> NDArray[np.int64]:
-    """Number of the block of each patch of a split, (patches,): four by four patches of one scene."""
+    """
+    Number of the block of each patch of a split, (patches,): four by four patches of one scene.
+
+    Where these are fewer than `LEAST_BLOCKS`, blocks are two by two patches, or single ones.
+    """
     rows = table.of_split(split)
-    side = _UNIT_PATCHES * table.size_px
-    keys = zip(rows["scene"], rows["row"] // side, rows["col"] // side, strict=True)
-    numbers: dict[tuple[str, int, int], int] = {}
-    return np.array([numbers.setdefault(key, len(numbers)) for key in keys], np.int64)
+    result = np.zeros(len(rows), np.int64)
+    for side in (_UNIT_PATCHES, _UNIT_PATCHES // 2, 1):
+        side_px = side * table.size_px
+        keys = zip(rows["scene"], rows["row"] // side_px, rows["col"] // side_px, strict=True)
+        numbers: dict[tuple[str, int, int], int] = {}
+        result = np.array([numbers.setdefault(key, len(numbers)) for key in keys], np.int64)
+        if len(numbers) >= LEAST_BLOCKS:
+            break
+    return result
 
 
 def class_frequencies(table: PatchTable, split: str = "train") -> NDArray[np.float64]:
