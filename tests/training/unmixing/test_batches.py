@@ -10,7 +10,7 @@ from tesela.models.output import parent_matrix
 from tesela.patches.pixels import PixelTable
 from tesela.training.unmixing.batches import TRAIN, PixelSource, training_batches
 from tesela.training.unmixing.loop import NetworkTraining, validate
-from tesela.training.unmixing.pretraining import _Imputation
+from tesela.training.unmixing.pretraining import _Pretext
 from tesela.training.unmixing.settings import UnmixingSettings
 from tesela.training.unmixing.train import fit_scaling, plan_network
 from unmixing_scene import BANDS, COLS, LEGEND, ROWS, STEPS, flat, make_table
@@ -130,7 +130,7 @@ def test_the_weights_that_were_validated_are_kept(ema: float) -> None:
 def test_pretraining_counts_hidden_values_only() -> None:
     table = make_table(missing=0.0)
     network = plan_network(table, PLAIN).build().eval()
-    model = _Imputation(network, PLAIN, steps=STEPS, bands=BANDS)
+    model = _Pretext(network, "gaps", table)
     assert model.rebuild is not None
     torch.nn.init.zeros_(model.rebuild.weight)
     torch.nn.init.zeros_(model.rebuild.bias)
@@ -139,4 +139,5 @@ def test_pretraining_counts_hidden_values_only() -> None:
     mask, shown = torch.ones_like(values), torch.ones_like(values)
     shown[:, :2] = 0
     values[1, :2], mask[1, :2] = 50, 0  # gaps do not count
-    assert model(values, mask, shown * mask, torch.zeros(2, 2)).item() == pytest.approx(1.0)
+    static, targets = torch.zeros(2, 2), torch.zeros(2, len(LEGEND))
+    assert model(values, mask, shown * mask, static, targets).item() == pytest.approx(1.0)
