@@ -137,8 +137,8 @@ def other_value(key: Key, value: Any) -> Any:
     """Another valid value of a key than its present one: from the table, else by its kind."""
     if key.text == "training.members" and value == ():  # that of class maps is a number
         return ["mlp", "forest"]
-    if value == "unet":  # `model` of class maps; that of abundances has other names
-        return "boosting"
+    if key.text == "training.model" and value == "auto":
+        return "boosting"  # of class maps and of abundances
     for start in range(len(key.path)):
         text = ".".join(key.path[start:])
         if text in OTHER:
