@@ -326,6 +326,7 @@ MODELS: dict[str, Maker] = {
     "forest, 3 x 3": single(model="forest", context=1, windows=(), trees=100),
     "forest, wide": single(model="forest", context=1, trees=100),
     "boosting": single(model="boosting", context=0, windows=(), trees=100),
+    "boosting, 3 x 3": single(model="boosting", context=1, windows=(), trees=100),
     "boosting, wide": single(model="boosting", context=1, trees=100),
     "boosting, wide, no neighbours": single(model="boosting", context=0, trees=100),
     "tempcnn, 5 x 5": single(model="tempcnn", context=2),

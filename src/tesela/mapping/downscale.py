@@ -17,7 +17,7 @@ from tesela.core.grid import window_grid, windows
 from tesela.core.legend import Legend, sum_to_level
 from tesela.io.abundance import AbundanceMap
 from tesela.io.cog import BLOCK_PX
-from tesela.io.maps import ClassMap, MapWriter
+from tesela.io.maps import ClassMap, MapReader, MapWriter
 from tesela.io.pixel_values import read_pixel_values
 from tesela.io.raster import grid_of, open_dataset
 
@@ -47,7 +47,7 @@ class Downscaled:
     cells: int
     """Cells whose shares are kept."""
     changed: int
-    """Pixels whose class is another than the most probable one."""
+    """Pixels whose class is another than in the source."""
     pixels: int
     """Pixels with a class."""
 
@@ -61,13 +61,13 @@ def place_shares(
     In each cell the probabilities are scaled by class and by pixel, in turn, until every class has its share of the
     cell and every pixel the sum 1 (iterative proportional fitting [Deming1940]_). Then pixels get their classes, the
     surest first, until a class has its number of pixels: a share is met to one pixel of the cell. Pixels belong to the
-    cell around their centre. Cells without shares, or with less than half of their area in the scene, keep the most
-    probable classes.
+    cell around their centre. Cells without shares, or with less than half of their area in the scene, keep their
+    classes.
 
     Parameters
     ----------
     source : ClassMap
-        The map of the same prediction, for its grid and legend.
+        The map of the same prediction; `out` may be the same file.
     probabilities : path
         All probabilities, as `tesela.mapping.predict.predict_map` writes them.
     shares : AbundanceMap
@@ -88,7 +88,11 @@ def place_shares(
     rows, cols = (int(side) for side in source.grid.shape)
     kept, changed, pixels = set(), 0, 0
     values = legend.value_table
-    with open_dataset(probabilities) as data, MapWriter(out, source.grid, legend) as writer:
+    with (
+        open_dataset(probabilities) as data,
+        MapReader(source) as reader,
+        MapWriter(out, source.grid, legend) as writer,
+    ):
         if data.count != len(legend) or grid_of(data) != source.grid:
             raise InputError(
                 f"{probabilities}: has {data.count} bands of {data.height} x {data.width} px; one band for each of the "
@@ -105,12 +109,13 @@ def place_shares(
                 source.grid, row - top, col - left, top + height + bottom, left + width + right
             )
             raw, valid = read_pixel_values(data, bands, wide, nodata=_NODATA, continuous=False)
-            there: NDArray[np.bool_] = np.asarray(valid.all(0))
+            mapped = reader.read(wide)
+            there: NDArray[np.bool_] = np.asarray(valid.all(0) & (mapped > 0))
             flat = np.where(there, raw, 0).reshape(len(bands), -1).T.astype(np.float32) * np.float32(_STEP)
             likely = np.maximum(flat, np.float32(_STEP / 2))
             number, wanted = cells.of(wide, there)
-            classes = flat.argmax(1).astype(np.int64)
-            before = classes.copy()
+            before = np.where(there, legend.index_table[mapped], 0).astype(np.int64).ravel()
+            classes = before.copy()
             place_cells(likely, number, wanted, group, classes)
             inner = (slice(top, top + height), slice(left, left + width))
             seen = there[inner]
@@ -118,7 +123,7 @@ def place_shares(
             changed += int((new != old)[seen].sum())
             pixels += int(seen.sum())
             kept |= set(cells.names(cell[seen & (cell >= 0)]).tolist())
-            writer.write(row, col, np.where(seen, values[new], 0).astype(np.uint8))
+            writer.write(row, col, np.where(seen, values[new], mapped[inner]))
     if not pixels:
         raise InputError(f"{probabilities}: no pixel has probabilities.")
     return Downscaled(ClassMap(str(out), source.grid, legend), len(kept), changed, pixels)
