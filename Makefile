@@ -50,7 +50,7 @@ bench: $(STAMP) ## Every script of benchmarks/, one JSON document each
 
 docs: $(STAMP) ## docs/cli.md from the help texts, API pages into site/
 	$(BIN)/uv pip install --python $(BIN)/python --constraint constraints.txt --editable '.[docs]'
-	$(BIN)/typer tesela.cli utils docs --name tesela --output docs/cli.md
+	$(BIN)/typer tesela.cli.app utils docs --name tesela --output docs/cli.md
 	$(BIN)/pdoc --docformat numpy --output-directory site tesela
 
 constraints: $(STAMP) ## Pin the dependencies of pyproject.toml again, all extras
