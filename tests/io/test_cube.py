@@ -121,6 +121,21 @@ def test_a_cube_of_the_first_version_opens_still(written: Path, tmp_path: Path) 
         open_cube(old)
 
 
+def test_a_chunk_that_vanished_is_named_and_an_empty_one_is_a_gap(written: Path, tmp_path: Path) -> None:
+    whole = open_cube(written)
+    path = tmp_path / "cube.zarr"
+    shutil.copytree(written, path)
+    chunks = sorted(file for file in path.glob("series/c/*/*/*/*") if file.is_file())
+    chunks[-1].unlink()
+    cube = open_cube(path)
+    with pytest.raises(InputError, match=rf"{chunks[-1].relative_to(tmp_path)}: has vanished"):
+        cube.read()
+    np.testing.assert_array_equal(cube.read_counts(), whole.read_counts())
+    with CubeWriter(tmp_path / "b.zarr", GRID, times=("01",), bands=("red",)) as writer:
+        pass
+    assert np.isnan(open_cube(writer.path).read()).all()
+
+
 def test_a_series_may_have_any_length(tmp_path: Path) -> None:
     grid = window_grid(GRID, 0, 0, 3, 4)
     times = tuple(f"2010-{1 + day // 28:02d}-{1 + day % 28:02d}" for day in range(46))

@@ -34,10 +34,10 @@ from tesela.assessment.regions import Region
 from tesela.assessment.scores import Scores, score
 from tesela.assessment.streaming import Accumulator, AssessmentSpec, Progress
 from tesela.core.errors import GridError, InputError, LegendError
-from tesela.core.grid import pixel_offset, window_grid
+from tesela.core.grid import has_true_lengths, pixel_offset, window_grid
 from tesela.core.legend import Legend
 from tesela.io.maps import ClassMap
-from tesela.io.pixel_areas import areas_on, has_true_lengths, outline, pixel_area_m2
+from tesela.io.pixel_areas import areas_on, outline, pixel_area_m2
 from tesela.io.raster import raster_crs
 
 if TYPE_CHECKING:

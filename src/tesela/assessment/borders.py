@@ -14,7 +14,7 @@ from odc.geo.geobox import GeoBox
 
 from tesela.assessment.confusion import Confusion
 from tesela.core.errors import InputError
-from tesela.io.pixel_areas import has_true_lengths
+from tesela.core.grid import has_true_lengths
 from tesela.io.raster import raster_crs
 
 EDGES_PX = (1.0, 2.0, 5.0, 10.0)

@@ -83,6 +83,10 @@ def crs_text(grid: GeoBox) -> str:
     return f"EPSG:{crs.epsg}" if crs.epsg else str(crs.to_wkt())
 
 
+_TRUE_AREA = 0.05
+"""Largest error of areas in a CRS of true lengths."""
+
+
 def unit_m(grid: GeoBox, *, what: str) -> float:
     """
     Metres in one unit of a grid's coordinates.
@@ -95,10 +99,10 @@ def unit_m(grid: GeoBox, *, what: str) -> float:
     Raises
     ------
     GridError
-        If the grid counts in degrees, or has no CRS.
+        If the grid counts in degrees or in lengths that are not true, as Web Mercator does, or has no CRS.
     """
     crs = crs_of(grid)
-    if not crs.projected:
+    if not has_true_lengths(grid):
         raise GridError(
             f"{what} needs a map in a projected CRS, but this one is in {crs}, whose pixels have no constant "
             f"area. Warp it (gdalwarp -r near -t_srs EPSG:3035), then try again."
@@ -106,10 +110,45 @@ def unit_m(grid: GeoBox, *, what: str) -> float:
     return float(crs.proj.axis_info[0].unit_conversion_factor)
 
 
+def has_true_lengths(grid: GeoBox) -> bool:
+    """Whether areas in the units of the CRS are true to 5 %: not in degrees, and not in Mercator's projection."""
+    crs = crs_of(grid)
+    if not crs.projected or crs.epsg == 3857:
+        return False
+    rows = int(grid.shape[0])
+    return all(abs(_true_scale(grid, row) ** 2 - 1) < _TRUE_AREA for row in (0.0, rows / 2, float(rows)))
+
+
 def pixel_size_m(grid: GeoBox) -> tuple[float, float]:
-    """Width and height of a pixel in metres; of a grid in degrees, at its middle on the sphere."""
+    """
+    Width and height of a pixel in metres; of a grid in degrees, at its middle on the sphere.
+
+    Feet are converted, and lengths that are more than 2.5 % longer or shorter than on the Earth (Web Mercator) are
+    corrected at the middle of the grid.
+    """
     width, height = abs(float(grid.resolution.x)), abs(float(grid.resolution.y))
     if grid.crs is not None and grid.crs.geographic:
         middle = math.radians(grid.extent.centroid.coords[0][1])
         return width * _METRES_PER_DEGREE * math.cos(middle), height * _METRES_PER_DEGREE
-    return width, height
+    if grid.crs is None or not grid.crs.projected:
+        return width, height
+    unit = float(grid.crs.proj.axis_info[0].unit_conversion_factor or 1.0)
+    scale = _true_scale(grid, int(grid.shape[0]) / 2)
+    unit *= scale if abs(scale - 1) > _TRUE_AREA / 2 else 1.0
+    return width * unit, height * unit
+
+
+def _true_scale(grid: GeoBox, row: float) -> float:
+    """Length on the ellipsoid of a metre of a projected CRS, in the middle column of a grid; 1 where unknown."""
+    crs = crs_of(grid).proj
+    unit = float(crs.axis_info[0].unit_conversion_factor or 1.0)
+    x, y = grid.affine * (int(grid.shape[1]) / 2, row)
+    half = 500 / unit
+    corners = ((-half, -half), (half, -half), (half, half), (-half, half))
+    change = pyproj.Transformer.from_crs(crs, crs.geodetic_crs, always_xy=True)
+    lon, lat = change.transform([x + dx for dx, _ in corners], [y + dy for _, dy in corners])
+    globe = crs.get_geod()
+    if globe is None or not all(map(math.isfinite, (*lon, *lat))):
+        return 1.0
+    area, _ = globe.polygon_area_perimeter(lon, lat)
+    return math.sqrt(abs(area)) / 1000

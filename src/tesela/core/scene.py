@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -60,12 +59,10 @@ class Scene:
 
     @property
     def pixel_size_m(self) -> float:
-        """Side of a pixel in metres; of a scene in degrees, along the parallel through its middle."""
-        grid = self.grid
-        if grid.crs is not None and grid.crs.projected:
-            return abs(float(grid.resolution.x))
-        middle = math.radians(grid.extent.centroid.coords[0][1])
-        return float(abs(grid.resolution.x) * 111_320 * math.cos(middle))
+        """Width of a pixel in metres; see `tesela.core.grid.pixel_size_m`."""
+        from tesela.core.grid import pixel_size_m
+
+        return pixel_size_m(self.grid)[0]
 
     def select(self, names: Sequence[str]) -> Scene:
         """

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from tesela.core.errors import GridError, InputError
-from tesela.core.grid import unit_m, window_grid
+from tesela.core.grid import has_true_lengths, unit_m, window_grid
 from tesela.core.legend import Legend
 from tesela.generalise.regions import RegionGraph, build_graph
 from tesela.generalise.strips import Plan
@@ -205,16 +205,25 @@ def _polygons(tracing: Tracing, grid: GeoBox) -> NDArray[np.object_]:
     return shapes
 
 
+_LONGEST_EDGE_PX = 256
+
+
 def _measure(shapes: NDArray[np.object_], grid: GeoBox) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Areas in m² and perimeters in m, in the plane of a projected CRS or on the ellipsoid."""
+    """Areas in m² and perimeters in m, in the plane of a CRS of true lengths, or on the ellipsoid."""
     assert grid.crs is not None
-    if grid.crs.projected:
+    if has_true_lengths(grid):
         unit = unit_m(grid, what="Area")
         return shapely.area(shapes) * unit**2, shapely.length(shapes) * unit
     globe = pyproj.CRS.from_wkt(grid.crs.to_wkt()).get_geod()
     if globe is None:
         raise GridError(
             f"The map's CRS ({grid.crs}) has neither a unit of length nor an ellipsoid; warp it (gdalwarp -t_srs)."
+        )
+    if grid.crs.projected:  # Web Mercator: its straight lines are no geodesics, so they get points
+        to = pyproj.Transformer.from_crs(grid.crs.proj, grid.crs.proj.geodetic_crs, always_xy=True)
+        step = _LONGEST_EDGE_PX * max(abs(grid.affine.a), abs(grid.affine.e))
+        shapes = shapely.transform(
+            shapely.segmentize(shapes, step), lambda points: np.column_stack(to.transform(*points.T))
         )
     measures = np.array([globe.geometry_area_perimeter(shapely.orient_polygons(shape)) for shape in shapes])
     return np.abs(measures[:, 0]), measures[:, 1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 VERSION = 2
 SERIES = "series"
 """Name of the array of the values."""
+
+EMPTY = "empty_chunks"
+"""Attribute that lists the chunks without values ("series/0/3"): they have no file, as those that vanish."""
 
 _NAME_OF = {1: "values", 2: SERIES}
 """Name of that array by version: xarray has an attribute `values` of its own."""
@@ -85,7 +88,7 @@ class Cube:
         GridError
             If the pixels of `grid` are not the cube's.
         InputError
-            If a chunk is broken.
+            If a chunk is broken, or its file has vanished.
         """
         return np.asarray(self._read(self._series, grid, outside=np.nan), np.float32)
 
@@ -147,6 +150,7 @@ class Cube:
         bottom, right = min(self.grid.shape[0], row + rows), min(self.grid.shape[1], col + cols)
         out = np.full((*array.shape[:-2], rows, cols), outside, array.dtype)
         if top < bottom and left < right:
+            self._check_chunks(name, (top, bottom), (left, right))
             try:
                 block = array[..., top:bottom, left:right]
             except (OSError, ValueError, RuntimeError) as error:
@@ -156,6 +160,41 @@ class Cube:
                 ) from None
             out[..., top - row : bottom - row, left - col : right - col] = block
         return out
+
+    @cached_property
+    def _empty(self) -> frozenset[str] | None:
+        """Chunks without values, which have no file; None where the cube does not list them."""
+        listed = self._group.attrs.get(EMPTY)
+        return frozenset(map(str, listed)) if isinstance(listed, list) else None
+
+    def _check_chunks(self, name: str, rows: tuple[int, int], cols: tuple[int, int]) -> None:
+        """Zarr reads a chunk whose file has vanished as empty; a cube knows which ones are."""
+        if self._empty is None:
+            return
+        side_y, side_x = self._array(name).chunks[-2:]
+        for i in range(rows[0] // side_y, (rows[1] - 1) // side_y + 1):
+            for j in range(cols[0] // side_x, (cols[1] - 1) // side_x + 1):
+                file = chunk_file(Path(self.path), (name, i, j))
+                if f"{name}/{i}/{j}" not in self._empty and not file.exists():
+                    raise InputError(f"{file}: has vanished, the cube is incomplete. Build the cube again.")
+
+
+def chunk_keys(group: zarr.Group) -> Iterator[tuple[str, int, int]]:
+    """Name of the array, row and column of all chunks of a cube's series, counts and layers."""
+    for name in (_series_name(group), "counts", "layers"):
+        if name in group:
+            array = array_of(group, name)
+            rows, cols = (
+                -(-length // side) for length, side in zip(array.shape[-2:], array.chunks[-2:], strict=True)
+            )
+            yield from ((name, i, j) for i in range(rows) for j in range(cols))
+
+
+def chunk_file(folder: Path, key: tuple[str, int, int]) -> Path:
+    """File of a chunk; one chunk holds all times, bands or layers."""
+    name, row, col = key
+    lead = ("0",) if name == "layers" else ("0", "0")
+    return folder.joinpath(name, "c", *lead, str(row), str(col))
 
 
 def open_cube(path: str | Path) -> Cube:
@@ -173,7 +212,7 @@ def open_cube(path: str | Path) -> Cube:
         raise InputError(
             f"{path}: is a Zarr folder, but no cube of Tesela. Make one of it: tesela mosaic stack {path} -o cube.zarr"
         )
-    if document.get("version") not in _NAME_OF:
+    if not isinstance(document.get("version"), int) or document["version"] not in _NAME_OF:
         raise InputError(
             f"{path}: is a cube of version {document.get('version')}, but this Tesela reads up to {VERSION}. "
             f"Update Tesela, or build the cube again (tesela mosaic)."
@@ -195,7 +234,7 @@ def open_cube(path: str | Path) -> Cube:
         if cube.layers:
             wanted["layers"] = (len(cube.layers), *cube.grid.shape)
         shapes = {name: tuple(array_of(group, name).shape) for name in wanted}
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, AssertionError, OverflowError) as error:
         raise InputError(
             f"{path}: the cube is broken ({error!r} is missing or wrong). Build it again."
         ) from None

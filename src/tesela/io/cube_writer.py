@@ -18,7 +18,7 @@ from numpy.typing import DTypeLike, NDArray
 from odc.geo.geobox import GeoBox
 
 from tesela.core.errors import GridError, InputError, join_words
-from tesela.io.cube import SERIES, VERSION, Cube, array_of, month_of
+from tesela.io.cube import EMPTY, SERIES, VERSION, Cube, array_of, chunk_file, chunk_keys, month_of
 from tesela.io.outputs import temporary_folder
 from tesela.io.sinusoidal import named_wkt
 
@@ -93,6 +93,11 @@ class CubeWriter:
             if kind is None:
                 made = self._folder / self.path.name
                 self._group.attrs["digest"] = _digest(made)
+                self._group.attrs[EMPTY] = [
+                    "/".join(map(str, key))
+                    for key in chunk_keys(self._group)
+                    if not chunk_file(made, key).exists()
+                ]
                 _consolidate(made)
                 replace_folder(self._folder / self.path.name, self.path)
         finally:

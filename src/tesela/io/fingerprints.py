@@ -68,13 +68,19 @@ def file_state(path: str | Path) -> str:
     """
     Digest of sizes and times of the files that `fingerprint` covers, for where reading them costs too much.
 
-    It differs after every change, but also between copies of the same content.
+    It differs after every change, but also between copies of the same content. Of an address ("https://...") the text
+    alone counts, and of a file in a zip also the state of the zip.
 
     Raises
     ------
     InputError
         If the file does not exist.
     """
+    text = str(path)
+    if "://" in text or text.startswith("/vsi"):
+        archive = Path(re.sub(r"^(zip://|/vsizip/)", "", text).partition("!")[0])
+        inside = next((part for part in (archive, *archive.parents) if part.is_file()), None)
+        return xxhash.xxh3_128_hexdigest(f"{text}\0{inside and _state(inside.stat())}".encode())
     return _combine(path, lambda part: _state(part.stat()))
 
 

@@ -13,6 +13,7 @@ from odc.geo.geobox import GeoBox
 
 from tesela.core.crosswalk import Crosswalk
 from tesela.core.errors import GridError
+from tesela.core.grid import has_true_lengths
 from tesela.core.legend import NODATA, Legend
 from tesela.io.maps import ClassMap
 from tesela.io.raster import raster_crs
@@ -87,12 +88,6 @@ def pixel_area_m2(grid: GeoBox) -> float:
     step = grid.affine
     metres = float(raster_crs(grid).linear_units_factor[1])
     return float(abs(step.a * step.e - step.b * step.d)) * metres**2
-
-
-def has_true_lengths(grid: GeoBox) -> bool:
-    """Whether the units of the CRS are true lengths: degrees and those of Web Mercator are not."""
-    crs = raster_crs(grid)
-    return bool(not crs.is_geographic and crs.to_epsg() != 3857)
 
 
 def stratum_table(legend: Legend, crosswalk: Crosswalk | None) -> tuple[NDArray[np.uint8], Legend]:

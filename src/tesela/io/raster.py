@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from abc import ABC, abstractmethod
 from pathlib import Path
 from types import TracebackType
@@ -38,6 +39,11 @@ class Closing(ABC):
 os.environ.setdefault("GDAL_CACHEMAX", "128")
 
 
+def is_address(path: str | Path) -> bool:
+    """Whether a raster has an address ("https://...", "zip://a.zip!b.tif", "/vsizip/a.zip/b.tif"), not a path."""
+    return "://" in str(path) or str(path).startswith("/vsi")
+
+
 def open_dataset(path: str | Path) -> rasterio.DatasetReader:
     """
     Open a raster for reading.
@@ -48,9 +54,9 @@ def open_dataset(path: str | Path) -> rasterio.DatasetReader:
         If the file is missing or is no raster.
     """
     try:
-        return rasterio.open(path)
+        return rasterio.open(re.sub(r"^zip://([^!]+)!/?", r"/vsizip/\1/", str(path)))
     except RasterioIOError as error:
-        if not str(path).startswith(("http://", "https://", "/vsi", "s3://")) and not Path(path).exists():
+        if not is_address(path) and not Path(path).exists():
             raise InputError(f"{path}: no such file.") from None
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise InputError(f"{path}: not a raster that GDAL can read ({reason}).") from None
@@ -63,8 +69,13 @@ def grid_of(data: rasterio.DatasetReader) -> GeoBox:
     Raises
     ------
     GridError
-        If it has no CRS or no geotransform.
+        If it has no CRS or no geotransform, or its CRS is a local one that lies nowhere on the Earth.
     """
+    if data.crs is None and data.gcps[0]:
+        raise GridError(
+            f"{data.name}: has ground control points but no grid. Warp it (gdalwarp -r near -t_srs EPSG:....), then "
+            f"try again."
+        )
     if data.crs is None:
         raise GridError(
             f"{data.name}: has no coordinate system. Assign the right one (gdal_edit.py -a_srs EPSG:....), "
@@ -75,11 +86,25 @@ def grid_of(data: rasterio.DatasetReader) -> GeoBox:
             f"{data.name}: has no geotransform. Georeference it (gdal_translate -a_ullr ...), then try again."
         )
     shape = (data.height, data.width)
+    return GeoBox(shape, data.transform, _horizontal(data))
+
+
+def _horizontal(data: rasterio.DatasetReader) -> str:
+    """The CRS of an open raster without heights, as text that pyproj knows."""
     code = data.crs.to_epsg()
     try:
-        return GeoBox(shape, data.transform, f"EPSG:{code}" if code else data.crs.to_wkt())
+        crs = pyproj.CRS.from_user_input(f"EPSG:{code}" if code else data.crs.to_wkt())
     except pyproj.exceptions.CRSError:  # a code that GDAL's tables have and those of pyproj lack
-        return GeoBox(shape, data.transform, data.crs.to_wkt())
+        crs = pyproj.CRS.from_wkt(data.crs.to_wkt())
+    if crs.is_compound:
+        crs = crs.sub_crs_list[0]
+        code = crs.to_epsg()
+    if not (crs.is_geographic or crs.is_projected):
+        raise GridError(
+            f"{data.name}: its coordinate system '{crs.name}' is a local one ({crs.type_name}), without a place on the "
+            f"Earth. Assign the right one (gdal_edit.py -a_srs EPSG:....), then try again."
+        )
+    return f"EPSG:{code}" if code and crs.to_authority() else str(crs.to_wkt())
 
 
 def raster_crs(grid: GeoBox) -> rasterio.CRS:

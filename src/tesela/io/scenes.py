@@ -23,7 +23,7 @@ from tesela.core.scene import Band, Scene
 from tesela.io.invalid_numbers import invalid_numbers
 from tesela.io.masks import alpha_band, has_mask, without_alpha
 from tesela.io.pixel_values import broken_file, is_valid, read_pixel_values
-from tesela.io.raster import Closing, grid_of, open_dataset
+from tesela.io.raster import Closing, grid_of, is_address, open_dataset
 
 
 def open_scene(
@@ -43,8 +43,9 @@ def open_scene(
     Parameters
     ----------
     source : path, or sequence of paths
-        Files whose bands follow each other; a single text may join several paths with commas. The grid is that
-        of the file with the smallest pixels; the others are resampled to it on reading.
+        Files, or addresses that GDAL reads (http://, zip://, /vsizip/), whose bands follow each other; a single text
+        may join several with commas. The grid is that of the file with the smallest pixels; the others are resampled
+        to it on reading.
     bands : sequence of str, optional
         Names in the order of the files; default: the names in the files, else "band1", "band2", ... With `dates`
         those of one file, or of all. An alpha band is a mask and has no name, but where names are given for all bands
@@ -85,7 +86,7 @@ def open_scene(
     if len(systems) > 1:
         raise GridError(
             f"The files of one scene have two coordinate systems ({join_words(sorted(systems))}): "
-            f"{join_words([path.name for path in paths])}. Warp them to one (gdalwarp -t_srs), or give them as "
+            f"{join_words([Path(path).name for path in paths])}. Warp them to one (gdalwarp -t_srs), or give them as "
             f"scenes of their own."
         )
     _check_same_area(paths, grids)
@@ -104,7 +105,7 @@ def open_scene(
         for band, name in zip(listed, names, strict=True)
     )
     finest = min(grids, key=lambda grid: abs(grid.resolution.x))
-    return Scene(paths[0].stem, described, finest, date=date, invalid=invalid)
+    return Scene(Path(paths[0]).stem, described, finest, date=date, invalid=invalid)
 
 
 class SceneReader(Closing):
@@ -261,11 +262,12 @@ class SceneReader(Closing):
             )
 
 
-def _paths(source: str | Path | Sequence[str | Path]) -> list[Path]:
+def _paths(source: str | Path | Sequence[str | Path]) -> list[str]:
     if isinstance(source, Path):
-        return [source]
+        return [str(source)]
     parts = source.split(",") if isinstance(source, str) else list(source)
-    paths = [Path(str(part).strip()) for part in parts if str(part).strip()]
+    # An address stays as it is: a path would lose one of the two slashes of http://.
+    paths = [text if is_address(text) else str(Path(text)) for part in parts if (text := str(part).strip())]
     if not paths:
         raise InputError("A scene needs at least one file; none was given.")
     return paths
@@ -307,7 +309,7 @@ def _without_masks(
 
 
 def _dated_names(
-    listed: Sequence[Band], names: Sequence[str] | None, paths: Sequence[Path], dates: Sequence[str]
+    listed: Sequence[Band], names: Sequence[str] | None, paths: Sequence[str], dates: Sequence[str]
 ) -> list[str]:
     if len(dates) != len(paths) or len(set(dates)) != len(dates) or not all(dates):
         raise InputError(
@@ -319,7 +321,7 @@ def _dated_names(
         by_path.setdefault(band.path, []).append(band)
     if len(by_path) != len(paths):
         raise InputError(
-            f"A file stands twice in {join_words([path.name for path in paths])}; dates need one each."
+            f"A file stands twice in {join_words([Path(path).name for path in paths])}; dates need one each."
         )
     if names is not None and len(names) == len(listed):
         own = list(names)
@@ -337,9 +339,9 @@ def _dated_names(
     return [f"{name}_{of_path[band.path]}" for name, band in zip(own, listed, strict=True)]
 
 
-def _band_names(listed: Sequence[Band], names: Sequence[str] | None, paths: Sequence[Path]) -> list[str]:
+def _band_names(listed: Sequence[Band], names: Sequence[str] | None, paths: Sequence[str]) -> list[str]:
     chosen = [band.name for band in listed] if names is None else list(names)
-    where = join_words([path.name for path in paths])
+    where = join_words([Path(path).name for path in paths])
     if len(chosen) != len(listed):
         raise InputError(
             f"{where} has {len(listed)} bands, but {len(chosen)} names were given ({join_words(chosen)}). "
@@ -353,12 +355,12 @@ def _band_names(listed: Sequence[Band], names: Sequence[str] | None, paths: Sequ
     return chosen
 
 
-def _check_same_area(paths: Sequence[Path], grids: Sequence[GeoBox]) -> None:
+def _check_same_area(paths: Sequence[str], grids: Sequence[GeoBox]) -> None:
     first = grids[0].extent
     for path, grid in zip(paths[1:], grids[1:], strict=True):
         shared = (first & grid.extent).area
         if shared < 0.5 * min(first.area, grid.extent.area):
             raise GridError(
-                f"{path.name} does not cover the area of {paths[0].name}; the files of one scene must. "
+                f"{Path(path).name} does not cover the area of {Path(paths[0]).name}; the files of one scene must. "
                 f"Give files of other areas as scenes of their own."
             )

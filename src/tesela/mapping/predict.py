@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from tesela.core.errors import ExpertError, GridError, InputError, RecipeError, unknown_name
+from tesela.core.grid import pixel_size_m
 from tesela.core.scene import Scene
 from tesela.core.units import parse_memory_bytes
 from tesela.io.cog import CogWriter
@@ -245,11 +246,18 @@ def check_pixel_size(expert: Expert, scene: Scene) -> None:
         If they differ by more than a factor of 1.5; the network would see other textures and shapes.
     """
     trained = expert.header.pixel_size_m
-    own = scene.pixel_size_m
+    own, height = pixel_size_m(scene.grid)
+    projected = scene.grid.crs is not None and scene.grid.crs.projected  # pixels in degrees are not square
+    if trained and projected and not 1 / PIXEL_RATIO <= height / own <= PIXEL_RATIO:
+        raise GridError(
+            f"The pixels of scene '{scene.name}' are {own:.3g} x {height:.3g} m, but the expert was trained on "
+            f"{trained:.3g} m. Resample the scene to square pixels (gdalwarp -tr)."
+        )
+    step = trained * abs(float(scene.grid.resolution.x)) / own
     if trained and not 1 / PIXEL_RATIO <= own / trained <= PIXEL_RATIO:
         raise GridError(
             f"The pixels of scene '{scene.name}' are {own:.3g} m, but the expert was trained on {trained:.3g} m. "
-            f"Resample the scene (gdalwarp -tr {trained:g} {trained:g} -r average), or train an expert for this "
+            f"Resample the scene (gdalwarp -tr {step:.6g} {step:.6g} -r average), or train an expert for this "
             f"size."
         )
 

@@ -11,6 +11,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from tesela.core.grid import has_true_lengths
 from tesela.patches.table import NONE, PatchTable
 
 if TYPE_CHECKING:
@@ -21,10 +22,11 @@ MIN_OVERLAP = 1e-6
 
 
 def metric_footprints(table: PatchTable) -> gpd.GeoSeries:
-    """Footprints in metres: in the CRS of the table, or in its UTM zone where that has other units."""
+    """Footprints in metres: in the CRS of the table, or in its UTM zone where that has other or untrue units."""
     footprints = table.frame.geometry
     crs = footprints.crs
-    if crs.is_projected and all(axis.unit_name == "metre" for axis in crs.axis_info[:2]):
+    true = all(has_true_lengths(scene.grid) for scene in table.scenes.values())
+    if true and crs.is_projected and all(axis.unit_name == "metre" for axis in crs.axis_info[:2]):
         return footprints
     return footprints.to_crs(footprints.estimate_utm_crs())
 

@@ -1,0 +1,107 @@
+"""Grids as files state them: feet, Web Mercator, heights, local systems, control points."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pyproj
+import pytest
+import rasterio
+from affine import Affine
+from odc.geo.geobox import GeoBox
+from rasterio.control import GroundControlPoint
+from rasterio.crs import CRS
+
+from tesela.cli import main
+from tesela.core.errors import GridError
+from tesela.core.grid import has_true_lengths, pixel_size_m
+from tesela.io.scenes import open_scene
+
+LOCAL = (
+    'LOCAL_CS["RGF93 v1 / Lambert-93",UNIT["metre",1,AUTHORITY["EPSG","9001"]],'
+    'AXIS["Easting",EAST],AXIS["Northing",NORTH]]'
+)
+MERCATOR = Affine(10, 0, -333_000, 0, -10, 4_900_000)
+
+
+def write(path: Path, crs: str, at: Affine) -> Path:
+    values = np.ones((64, 64), np.uint8)
+    values[10:40, 20:50] = 2
+    settings = {"driver": "GTiff", "count": 1, "height": 64, "width": 64, "dtype": "uint8"}
+    with rasterio.open(path, "w", crs=crs, transform=at, **settings) as data:
+        data.write(values, 1)
+    return path
+
+
+def test_feet_are_converted() -> None:
+    grid = GeoBox((64, 64), Affine(32.808333, 0, 980_000, 0, -32.808333, 200_000), "EPSG:2263")
+    assert pixel_size_m(grid) == pytest.approx((10, 10), rel=1e-4)
+    assert has_true_lengths(grid)
+
+
+def test_pixels_of_web_mercator_have_their_size_on_the_ground() -> None:
+    grid = GeoBox((64, 64), MERCATOR, "EPSG:3857")
+    assert not has_true_lengths(grid)
+    lat = math.degrees(math.atan(math.sinh(4_899_680 / 6_378_137)))
+    assert pixel_size_m(grid)[0] == pytest.approx(10 * math.cos(math.radians(lat)), rel=5e-3)
+
+
+@pytest.mark.parametrize("code", [25830, 32630, 3035, 2154, 2263])
+def test_national_systems_have_true_lengths_where_they_are_used(code: int) -> None:
+    crs = pyproj.CRS.from_epsg(code)
+    area = crs.area_of_use
+    middle = ((area.west + area.east) / 2, (area.south + area.north) / 2)
+    x, y = pyproj.Transformer.from_crs(4326, crs, always_xy=True).transform(*middle)
+    assert has_true_lengths(GeoBox((64, 64), Affine(10, 0, x, 0, -10, y), f"EPSG:{code}"))
+
+
+def test_areas_in_web_mercator_are_of_the_ellipsoid_or_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gpd = pytest.importorskip("geopandas")
+    path = write(tmp_path / "map.tif", "EPSG:3857", MERCATOR)
+    out = tmp_path / "map.gpkg"
+    assert main(["vectorise", str(path), "--legend", "corine-1", "-o", str(out), "-q"]) == 0
+    corners = [MERCATOR * corner for corner in ((0, 0), (64, 0), (64, 64), (0, 64))]
+    to = pyproj.Transformer.from_crs(3857, 4326, always_xy=True)
+    area, _ = pyproj.Geod(ellps="WGS84").polygon_area_perimeter(*to.transform(*zip(*corners, strict=True)))
+    assert gpd.read_file(out, layer="map").area_ha.sum() == pytest.approx(abs(area) / 1e4, rel=1e-4)
+    call = ["generalise", str(path), "--legend", "corine-1", "--mmu", "1 ha", "-o", str(tmp_path / "g.tif")]
+    assert main(call) == 1
+    assert "no constant area" in capsys.readouterr().err
+
+
+def test_a_system_with_heights_is_that_without(tmp_path: Path) -> None:
+    at = Affine(10, 0, 500_000, 0, -10, 4_100_000)
+    high = write(tmp_path / "high.tif", "EPSG:25830+5773", at)
+    plain = write(tmp_path / "plain.tif", "EPSG:25830", at)
+    assert open_scene([plain, high], bands=["a", "b"]).grid.crs == "EPSG:25830"
+    assert open_scene(high).grid == open_scene(plain).grid
+
+
+def test_a_local_system_is_refused_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(write(tmp_path / "mask.tif", LOCAL, Affine(10, 0, 700_000, 0, -10, 6_600_000)))
+    for call in (
+        ["label", path, "--like", path, "--legend", "corine-1"],
+        ["vectorise", path, "--legend", "corine-1"],
+        ["generalise", path, "--legend", "corine-1", "--mmu", "1 ha"],
+        ["assess", path, path, "--legend", "corine-1"],
+    ):
+        assert main([*call, "-o", str(tmp_path / "out.gpkg")]) == 1
+        said = capsys.readouterr().err
+        assert "'RGF93 v1 / Lambert-93' is a local one" in said
+        assert len(said) < 500
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_control_points_need_warping(tmp_path: Path) -> None:
+    path = tmp_path / "gcp.tif"
+    points = [GroundControlPoint(0, 0, 500_000, 4_100_000), GroundControlPoint(0, 8, 500_080, 4_100_000)]
+    points += [GroundControlPoint(8, 0, 500_000, 4_099_920)]
+    with rasterio.open(path, "w", driver="GTiff", count=1, height=8, width=8, dtype="uint8") as data:
+        data.write(np.ones((1, 8, 8), np.uint8))
+        data.gcps = (points, CRS.from_epsg(25830))
+    with pytest.raises(GridError, match=r"control points but no grid. Warp it"):
+        open_scene(path)
