@@ -9,7 +9,7 @@ CHROMIUM := /usr/bin/chromium
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format mutants bench docs constraints system postgis
+.PHONY: help demo test check format mutants bench docs constraints system postgis faults
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ format: $(STAMP) ## Format the code and mend what ruff can mend
 
 mutants: $(STAMP) ## Plant mistakes in the core algorithms; every one must make a test fail
 	$(BIN)/python tests/mutants.py
+
+faults: $(STAMP) ## The long pass of the damage loop: 100,000 damaged files, hours
+	PYTHONPATH=tests $(BIN)/python tests/faults/damage.py --count $(or $(COUNT),10000) --seed $(or $(SEED),0)
 
 bench: $(STAMP) ## Every script of benchmarks/, one JSON document each
 	$(BIN)/uv pip install --python $(BIN)/python --constraint constraints.txt --editable '.[bench]'

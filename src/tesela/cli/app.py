@@ -82,6 +82,13 @@ _FORMER = {name: calls for module in _COMMANDS for name, calls in getattr(module
 """Former calls by command; see `tesela.cli.output.replacement`."""
 
 
+def _unraisable(problem: sys.UnraisableHookArgs) -> None:
+    """Report an exception that a library could not raise, but for what the command reports itself."""
+    known = (KeyboardInterrupt, UnicodeDecodeError)  # GDAL quotes damaged bytes in its messages
+    if not isinstance(problem.exc_value, known):
+        sys.__unraisablehook__(problem)
+
+
 def run(words: Sequence[str]) -> int:
     """Run a command; see `tesela.cli.main`."""
     moved = replacement(words, _FORMER)
@@ -90,6 +97,7 @@ def run(words: Sequence[str]) -> int:
         return 2
     os.environ.setdefault("CPL_LOG", os.devnull)  # keep GDAL's notices off the screen
     warnings.filterwarnings("ignore", message="Dataset has no geotransform")  # our own error reports it
+    former, sys.unraisablehook = sys.unraisablehook, _unraisable
     try:
         with notes_on_stderr():
             app(list(words), prog_name="tesela")
@@ -102,4 +110,6 @@ def run(words: Sequence[str]) -> int:
             raise
         print(f"tesela: {describe(error)}", file=sys.stderr)
         return 1
+    finally:
+        sys.unraisablehook = former
     return 0

@@ -15,6 +15,7 @@ from rasterio.enums import ColorInterp
 from tesela.core.errors import InputError, LegendError
 from tesela.core.legend import Legend
 from tesela.io.cog import CogWriter
+from tesela.io.legends import legend_of_tag
 from tesela.io.manifest import write_text
 from tesela.io.pixel_values import read_pixel_values
 from tesela.io.ramp_style import ramp_style
@@ -87,8 +88,7 @@ def open_abundance(path: str | Path, *, legend: Legend | None = None) -> Abundan
             raise LegendError(
                 f"{path}: does not name its legend; name it (--legend sipna-1, or a CSV of your own)."
             )
-        document = json.loads(tag)
-        legend = Legend.from_rows(document["name"], document["rows"], levels=document["levels"])
+        legend = legend_of_tag(tag, where=path)
     if count != len(legend):
         raise InputError(
             f"{path}: has {count} bands, but legend '{legend.address}' has {len(legend)} classes; an "

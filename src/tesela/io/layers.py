@@ -230,8 +230,32 @@ def write_layers(path: str | Path, layers: Mapping[str, pd.DataFrame]) -> Path:
 def _write_gpkg(path: Path, frame: gpd.GeoDataFrame, *, layer: str, style: str | None) -> None:
     with _dated(path), write_whole(path) as part:
         frame.to_file(part, layer=layer, driver="GPKG", engine="pyogrio")
+        _check_complete(part, frame, layer=layer)
         if style is not None:
             add_style(part, style, layer=layer, date=_DATE)
+
+
+def _check_complete(path: Path, frame: gpd.GeoDataFrame, *, layer: str) -> None:
+    """Check that a GeoPackage holds all rows and its spatial index: GDAL reports no error where the disk is full."""
+    indexed = int((frame.geometry.notna() & ~frame.geometry.is_empty).sum())
+    try:
+        with closing(sqlite3.connect(path)) as base:
+            names = dict(base.execute("SELECT table_name, column_name FROM gpkg_geometry_columns"))
+            tables = [(layer, len(frame)), (f"rtree_{layer}_{names[layer]}", indexed)]
+            counts = [
+                base.execute(f'SELECT count(*) FROM "{_quoted(name)}"').fetchone()[0] for name, _ in tables
+            ]
+    except (sqlite3.Error, KeyError) as error:
+        raise InputError(f"{path.name}: cannot be written whole ({error}). Is the disk full?") from None
+    if counts != [count for _, count in tables]:
+        raise InputError(
+            f"{path.name}: cannot be written whole ({counts[0]} of {len(frame)} polygons, {counts[1]} in the spatial "
+            f"index). Is the disk full?"
+        )
+
+
+def _quoted(name: str) -> str:
+    return name.replace('"', '""')
 
 
 @contextmanager

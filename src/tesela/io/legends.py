@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
 from functools import cache
 from importlib import resources
@@ -103,6 +104,29 @@ def load_crosswalk(source: str, target: Legend, *, path: str | Path | None = Non
     rows = parse_csv(tables[key].read_text(encoding="utf-8"))
     crosswalk = Crosswalk.from_rows(key.partition("__")[0], finest, rows)
     return crosswalk if target.depth == finest.depth else crosswalk.to_level(target.depth)
+
+
+def legend_of_tag(text: str, *, where: str | Path) -> Legend:
+    """
+    Legend in the tag ``TESELA_LEGEND`` of a raster, or in the header of a table.
+
+    Raises
+    ------
+    LegendError
+        If the text is damaged, or written by somebody else.
+    """
+    try:
+        document = json.loads(text)
+        rows = [{str(key): str(value) for key, value in row.items()} for row in document["rows"]]
+        return Legend.from_rows(str(document["name"]), rows, levels=int(document["levels"]))
+    except LegendError as error:
+        reason = str(error).rstrip(".")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
+        reason = f"{type(error).__name__}: {error}"
+    raise LegendError(
+        f"{where}: the legend that the file names is damaged ({reason}). Make the file again, or remove the tag "
+        f"(gdal_edit.py -unsetmd) and name the legend (--legend)."
+    )
 
 
 def codes_without_class(legend: Legend | None) -> tuple[str, ...]:

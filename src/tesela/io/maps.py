@@ -18,6 +18,7 @@ from tesela.core.errors import GridError, InputError, LegendError
 from tesela.core.grid import windows
 from tesela.core.legend import NODATA, Legend
 from tesela.io.cog import BLOCK_PX, CogWriter
+from tesela.io.legends import legend_of_tag
 from tesela.io.manifest import write_text
 from tesela.io.outputs import check_file_outputs
 from tesela.io.pixel_values import read_pixel_values
@@ -71,20 +72,14 @@ def open_map(path: str | Path, *, legend: Legend | None = None) -> ClassMap:
             raise LegendError(
                 f"{path}: does not name its legend; name it (--legend corine-2, or a CSV of your own)."
             )
-        return ClassMap(str(path), grid, _legend_of(tag))
-    own = _legend_of(tag) if tag else legend
+        return ClassMap(str(path), grid, legend_of_tag(tag, where=path))
+    own = legend_of_tag(tag, where=path) if tag else legend
     if not own.same_classes(legend):
         raise LegendError(
             f"{path}: has legend '{own.address}', which the file names, and not '{legend.address}'. Leave the "
             f"legend out, or translate the map (tesela legend convert)."
         )
     return ClassMap(str(path), grid, legend)
-
-
-def _legend_of(tag: str) -> Legend:
-    """Legend that Tesela wrote into a file."""
-    document = json.loads(tag)
-    return Legend.from_rows(document["name"], document["rows"], levels=document["levels"])
 
 
 class MapReader(Closing):

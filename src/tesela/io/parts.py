@@ -15,6 +15,7 @@ from typing import IO, Any, Self, TypeVar
 
 import numpy as np
 import pyarrow as pa
+import xxhash
 from numpy.typing import NDArray
 
 from tesela.core.errors import InputError, RecipeError, TeselaError
@@ -70,7 +71,7 @@ class PartStore:
         """Plan of the stored parts, or None."""
         try:
             document = json.loads((self.folder / "plan.json").read_text(encoding="utf-8"))
-        except (FileNotFoundError, json.JSONDecodeError):
+        except (FileNotFoundError, ValueError, RecursionError):  # damaged: all parts are made again
             return None
         return document if isinstance(document, dict) else None
 
@@ -78,6 +79,7 @@ class PartStore:
         """Keep the parts if they belong to this plan; else remove them and start again."""
         document = json.loads(json.dumps(plan))
         if self.saved_plan() == document:
+            self._remove_damaged()
             return
         for file in self.folder.iterdir():
             if file.name != "lock":
@@ -102,13 +104,25 @@ class PartStore:
             If the disk is full; finished parts are kept for the next run.
         """
         header = np.array(layers.shape, "<i8").tobytes()
-        self._write(
-            self._path(number).name, header + _CODEC.compress(np.ascontiguousarray(layers), asbytes=True)
-        )
+        content = header + _CODEC.compress(np.ascontiguousarray(layers), asbytes=True)
+        self._write(self._path(number).name, xxhash.xxh3_64_digest(content) + content)
 
     def read(self, number: int) -> NDArray[np.uint8]:
-        """Return a part: (layers, rows, cols) array of uint8."""
-        content = self._path(number).read_bytes()
+        """
+        Return a part: (layers, rows, cols) array of uint8.
+
+        Raises
+        ------
+        InputError
+            If its bytes are not those that were written.
+        """
+        content = _checked(self._path(number).read_bytes())
+        if content is None:
+            self._path(number).unlink(missing_ok=True)
+            raise InputError(
+                f"{self.output}: a finished part of it is damaged ({self._path(number).name}) and was removed. Run the "
+                f"same command again to make it anew, and check the disk."
+            )
         shape = np.frombuffer(content[:24], "<i8")
         plain = _CODEC.decompress(memoryview(content)[24:], decompressed_size=int(shape.prod()))
         return np.frombuffer(plain, np.uint8).reshape(shape)
@@ -118,9 +132,23 @@ class PartStore:
         self._write(f"{number:08d}.json", json.dumps(document).encode())
 
     def notes(self) -> Iterator[Any]:
-        """Documents of the finished parts, in their order."""
+        """Documents of the finished parts, in their order; `start` has removed damaged ones."""
         for file in sorted(self.folder.glob("*.part")):
             yield json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
+
+    def _remove_damaged(self) -> None:
+        """Remove parts whose bytes or documents are not those that were written; they are made again."""
+        for file in self.folder.glob("*.part"):
+            note = file.with_suffix(".json")
+            try:
+                sound = _checked(file.read_bytes()) is not None
+                if note.exists():
+                    json.loads(note.read_text(encoding="utf-8"))
+            except (OSError, ValueError):
+                sound = False
+            if not sound:
+                file.unlink(missing_ok=True)
+                note.unlink(missing_ok=True)
 
     def remove(self) -> None:
         """Remove the store, when the output is complete."""
@@ -144,6 +172,12 @@ class PartStore:
                 f"{self.output}: cannot be written ({error.strerror}). Make room on the disk and run the same command "
                 f"again: finished parts are kept in {self.folder.name}."
             ) from error
+
+
+def _checked(content: bytes) -> bytes | None:
+    """Bytes of a part without their digest; None if they are damaged."""
+    digest, rest = content[:8], content[8:]
+    return rest if len(rest) >= 24 and xxhash.xxh3_64_digest(rest) == digest else None
 
 
 def run_tasks(

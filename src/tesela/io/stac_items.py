@@ -15,6 +15,7 @@ from tesela import __version__
 from tesela.core.errors import InputError
 from tesela.core.legend import NODATA, Legend
 from tesela.core.publication import Publication
+from tesela.io.legends import legend_of_tag
 from tesela.io.raster import grid_of, open_dataset
 
 PROJECTION = "https://stac-extensions.github.io/projection/v2.0.0/schema.json"
@@ -197,8 +198,7 @@ def legend_of(data: rasterio.DatasetReader) -> Legend | None:
     tag = data.tags().get("TESELA_LEGEND")
     if not tag:
         return None
-    document = json.loads(tag)
-    return Legend.from_rows(document["name"], document["rows"], levels=document["levels"])
+    return legend_of_tag(tag, where=data.name)
 
 
 def metres_per_unit(grid: GeoBox) -> float:

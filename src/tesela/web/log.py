@@ -6,10 +6,11 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tesela.core.errors import InputError
+from tesela.core.notes import note
 from tesela.web.verdicts import Verdict
 
 _SCHEMA = """
@@ -114,7 +115,13 @@ class VerdictLog:
     def reading(self) -> Iterator[sqlite3.Connection]:
         """The database, for queries."""
         with self._lock:
-            yield self._base
+            try:
+                yield self._base
+            except sqlite3.Error as error:
+                raise InputError(
+                    f"{self.path}: the log of verdicts cannot be read ({error}). Restore it from a copy, or export "
+                    f"what can be read (tesela review export)."
+                ) from None
 
     def bind(self, subject: str) -> None:
         """
@@ -193,8 +200,18 @@ class VerdictLog:
         """Last verdict of each reviewer on each item, including skips, oldest first; of one reviewer or of all."""
         rule = "" if reviewer is None else " WHERE e.reviewer = ?"
         with self.reading() as base:
-            rows = base.execute(f"{_STANDING}{rule} ORDER BY e.id", () if reviewer is None else (reviewer,))
-            return [_verdict(row) for row in rows]
+            try:
+                rows = base.execute(
+                    f"{_STANDING}{rule} ORDER BY e.id", () if reviewer is None else (reviewer,)
+                )
+                return [_verdict(row) for row in rows]
+            except (sqlite3.DatabaseError, ValueError, AttributeError, TypeError):
+                events = list(_readable(base))
+        note(
+            f"{self.path}: the log is damaged; {len(events)} of its entries can be read. Export them now, and restore "
+            f"the log from a copy."
+        )
+        return _last_of(events, reviewer)
 
     def rated(self) -> set[str]:
         """Ids of all items that ever had a verdict, also if it was undone or the item was skipped later."""
@@ -206,6 +223,36 @@ class VerdictLog:
         """Number of entries of the log, including those undone."""
         with self.reading() as base:
             return int(base.execute("SELECT count(*) FROM events").fetchone()[0])
+
+
+_GAP = 1000
+"""So many entries in a row that cannot be read are taken for the end of a damaged log."""
+
+
+def _readable(base: sqlite3.Connection) -> Iterator[sqlite3.Row]:
+    """Entries of a damaged log that can be read, one by one, oldest first."""
+    number = missing = 0
+    while missing < _GAP:
+        number += 1
+        try:
+            row = base.execute("SELECT * FROM events NOT INDEXED WHERE id = ?", (number,)).fetchone()
+        except (sqlite3.DatabaseError, UnicodeDecodeError):
+            row = None
+        missing = 0 if row is not None else missing + 1
+        if row is not None:
+            yield row
+
+
+def _last_of(events: list[sqlite3.Row], reviewer: str | None) -> list[Verdict]:
+    """As `_STANDING`, for entries that the database cannot query any more."""
+    undone = {row["undoes"] for row in events if row["action"] == "undo"}
+    last: dict[tuple[str, str], tuple[int, Verdict]] = {}
+    for row in events:
+        if row["action"] == "undo" or row["id"] in undone or reviewer not in (None, row["reviewer"]):
+            continue
+        with suppress(ValueError, AttributeError, TypeError):  # a damaged text
+            last[str(row["reviewer"]), str(row["item_id"])] = row["id"], _verdict(row)
+    return [verdict for _, verdict in sorted(last.values(), key=lambda pair: pair[0])]
 
 
 def log_path(reviewed: str | Path) -> Path:
