@@ -165,7 +165,15 @@ def read_patches(path: str | Path) -> PatchTable:
         raise InputError(
             f"{path}: is not a patch table: it has no metadata of Tesela. Make one (tesela patches)."
         )
-    document: dict[str, Any] = json.loads(metadata[_KEY])
+    try:
+        return _table_of(path, frame, json.loads(metadata[_KEY]))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError(
+            f"{path}: its header is damaged ({type(error).__name__}: {error}). Make the table again (tesela patches)."
+        ) from None
+
+
+def _table_of(path: str | Path, frame: gpd.GeoDataFrame, document: dict[str, Any]) -> PatchTable:
     if document["version"] != _VERSION:
         raise InputError(
             f"{path}: is a patch table of version {document['version']}, this Tesela reads version "
