@@ -9,7 +9,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import click
 from typer.core import TyperCommand
 
 OUTPUTS: Mapping[str, Sequence[str]] = {
@@ -41,7 +40,7 @@ _LARGEST_SIDE_PX = 16_384
 class CheckedCommand(TyperCommand):
     """A command that checks its parameters before it runs, and protects its inputs while it does."""
 
-    def invoke(self, ctx: click.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         """Check the parameters, then run."""
         name = " ".join(ctx.command_path.split()[1:])
         check_numbers(ctx.params)
@@ -136,7 +135,7 @@ def _texts(params: Mapping[str, object], names: Sequence[str]) -> list[str]:
     for name in names:
         value = params.get(name)
         texts += [value] if isinstance(value, str) else list(value) if isinstance(value, list | tuple) else []
-    return [text for text in texts if isinstance(text, str) and text]
+    return [text for text in texts if text]
 
 
 def _exists(text: str) -> bool:

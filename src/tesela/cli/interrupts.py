@@ -59,7 +59,7 @@ def interrupts() -> Iterator[None]:
     def _remind(number: int) -> None:
         def later() -> None:
             if not running.wait(_REMIND_S):
-                _thread.interrupt_main(number)
+                _thread.interrupt_main(signal.Signals(number))
 
         threading.Thread(target=later, daemon=True, name="interrupt").start()
 

@@ -3,53 +3,16 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tesela.core.errors import InputError, RecipeError
+from tesela.core.errors import InputError
 from tesela.core.machine import read_at, write_at
 from tesela.io.raster import Closing
-from tesela.io.vector.address import local_file
-
-
-def check_outputs(outputs: Iterable[str | Path | None], *, inputs: Iterable[str | Path]) -> None:
-    """
-    Check that no output would replace an input, or another output.
-
-    Parameters
-    ----------
-    outputs : paths
-        None for those that are not wanted.
-    inputs : paths
-        Files and folders; addresses of the web do not matter.
-
-    Raises
-    ------
-    RecipeError
-        Names the path that occurs twice, or is a folder.
-
-    Examples
-    --------
-    >>> check_outputs(["map.tif", None, "confidence.tif"], inputs=["scene.tif"])
-    """
-    taken = {local_file(path).resolve() for path in inputs}
-    written: set[Path] = set()
-    for path in outputs:
-        if path is None:
-            continue
-        target = Path(path).resolve()
-        if target in taken:
-            raise RecipeError(f"{path} is read, and would be replaced. Give the output another name.")
-        if target in written:
-            raise RecipeError(f"{path} is named for two outputs. Give each its own name.")
-        if target.is_dir() and not (target / "zarr.json").exists() and any(target.iterdir()):
-            raise RecipeError(f"{path} is a folder with other files; name an output in it.")
-        written.add(target)
-
 
 IN_MEMORY_PX = 1 << 28
 """Rasters up to this size stay in memory (256 MiB); larger ones are files."""
