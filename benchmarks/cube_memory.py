@@ -20,7 +20,9 @@ from mapping.probe import machine, measure, run_alone
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--budget", default="256 MiB")
     parser.add_argument("--side", type=int, default=1000)
     parser.add_argument("--years", type=int, default=2)
@@ -33,7 +35,11 @@ def main() -> None:
         write_composites(Path(folder) / "modis", options.side, options.years)
         words = ["--budget", options.budget, "--one", f"{folder}/modis", f"{folder}/cube.zarr"]
         peak = run_alone(__file__, words)
-    print(json.dumps({"machine": machine(), "budget": options.budget, "side": options.side, "run": peak}, indent=2))
+    print(
+        json.dumps(
+            {"machine": machine(), "budget": options.budget, "side": options.side, "run": peak}, indent=2
+        )
+    )
 
 
 def write_composites(folder: Path, side: int, years: int) -> None:
@@ -51,7 +57,9 @@ def write_composites(folder: Path, side: int, years: int) -> None:
     layers[8] = 0b01_001_000
     for month in range(12 * years):
         name = f"{2012 + month // 12}_{month % 12 + 1:02d}_01"
-        day = (np.datetime64(name.replace("_", "-")) - np.datetime64(f"{2012 + month // 12}-01-01")).astype(int)
+        day = (np.datetime64(name.replace("_", "-")) - np.datetime64(f"{2012 + month // 12}-01-01")).astype(
+            int
+        )
         layers[9] = day + 1
         for satellite in ("MOD", "MYD"):
             write_bands(folder / f"{satellite}09A1_{name}.tif", layers, grid, names=LAYERS)

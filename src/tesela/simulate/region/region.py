@@ -107,7 +107,7 @@ def write_region(
         altitude=write_bands(
             folder / "altitude.tif", landscape.altitude_m[np.newaxis], landscape.grid, names=("altitude_m",)
         ),
-        reference=write_layer(folder / "reference.gpkg", reference.polygons, layer="reference"),
+        reference=Path(write_layer(folder / "reference.gpkg", reference.polygons, layer="reference")),
         mistakes=write_mistakes(folder / "reference_mistakes.csv", reference.wrong),
     )
 
