@@ -20,7 +20,12 @@ Offset = Annotated[float | None, typer.Option(help="See --scale.")]
 Nodata = Annotated[
     float | None, typer.Option(help="Pixel value without data, if the file does not declare it.")
 ]
-Invalid = Annotated[str, typer.Option(help="Undeclared NaN, -9999, 1e36 and other numbers that no sensor gives: 'error' or 'nodata'.")]
+Invalid = Annotated[
+    str,
+    typer.Option(
+        help="Undeclared NaN, -9999, 1e36 and other numbers that no sensor gives: 'error' or 'nodata'."
+    ),
+]
 
 
 def add_commands(app: typer.Typer) -> None:
