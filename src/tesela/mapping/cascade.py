@@ -168,8 +168,8 @@ def read_cascade(path: str | Path) -> Cascade:
     """
     Read a cascade from a TOML file, or from a directory that holds ``cascade.toml``.
 
-    Each ``[[experts]]`` table has ``path`` (in the folder of the file, or below it), and may have ``name`` (default: the
-    stem of the path); all but the first have ``parent``, ``classes`` and may have ``min_confidence``.
+    Each ``[[experts]]`` table has ``path`` (in the folder of the file, or below it), and may have ``name`` (default:
+    the stem of the path); all but the first have ``parent``, ``classes`` and may have ``min_confidence``.
 
     Raises
     ------
