@@ -187,7 +187,13 @@ def test_importing_the_package_or_its_command_line_loads_nothing_heavy(module: s
 def test_all_that_is_imported_is_declared() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
-    wanted = [*project["dependencies"], *extras["fast"], *extras["cluster"]]
+    wanted = [
+        *project["dependencies"],
+        *extras["fast"],
+        *extras["cluster"],
+        *extras["postgis"],
+        *extras["hdf4"],
+    ]
     declared = {re.split(r"[<>=]", item)[0].lower().replace("_", "-") for item in wanted}
     offered = packages_distributions()
     for path in SOURCE.rglob("*.py"):

@@ -126,7 +126,8 @@ class _Opened:
             try:
                 with rasterio.Env(**_options(web)):
                     if self._data is None:
-                        self._data = rasterio.open(_gdal_name(self.address, web), driver=_DRIVERS)
+                        name = _gdal_name(self.address, web)
+                        self._data = rasterio.DatasetReader(name, driver=_DRIVERS)
                     return work(self._data)
             except (RasterioError, InputError) as error:
                 self._forget()

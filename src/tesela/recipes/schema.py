@@ -15,7 +15,7 @@ from tesela.recipes.chain_registry import CHAINS, find_chain
 from tesela.recipes.sections import FileName, Section
 
 RENAMED = {
-    "scenes.nonfinite": "invalid",
+    "scenes.nonfinite": "scenes.invalid",
     "measures": "imbalance",
     "assessment.ground": "assessment.area",
     "training.balance": "training.imbalance_strategy",
