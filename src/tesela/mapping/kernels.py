@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 from tesela.io.invalid_numbers import MOST
 
-
 _MOST = np.float32(MOST)
 
 
