@@ -21,7 +21,7 @@ PRIORS = tuple(round(0.1 * step, 1) for step in range(-5, 11))
 USUAL_PRIOR = {"accuracy": 0.0, "both": 0.2, "macro_f1": 0.5}
 """
 Strength by objective unless the validation patches show another to be better: few areas choose badly. In
-``benchmarks/choices.py`` these serve other sets better than the best strength on a set's own validation patches.
+``benchmarks/fusion.py`` these serve test area better than the best strength on the validation patches.
 """
 
 _MOST_PIXELS = 400_000
