@@ -45,7 +45,7 @@ def window_moments(
     Examples
     --------
     >>> image = np.array([[[[1.0], [2.0], [3.0]]] * 3])
-    >>> window_moments(image, [3], margin_px=1).round(3).tolist()
+    >>> np.float64(window_moments(image, [3], margin_px=1)).round(3).tolist()
     [[[[2.0, 0.816]]]]
     """
     seen = np.isfinite(values)
