@@ -28,6 +28,9 @@ _LINES = {
     "missing": ("{} without a geometry", "left out"),
 }
 
+LEAST_OVERLAP_HA = 0.0001
+"""Overlaps below a square metre come from rounded coordinates: they are decided like all, but not listed."""
+
 
 @dataclass
 class Repairs:
@@ -77,9 +80,10 @@ class Repairs:
                 f"{where}: {_numbered('{}' + f' without a code in the field {name!r}', found)}: without a class. Give "
                 "the crosswalk a row from 'null' to class them."
             )
-        total = sum(self.overlaps.values())
-        if total >= 0.00005:
-            pairs = [f"{later} over {earlier}" for earlier, later in sorted(self.overlaps)]
+        seen = {pair: area for pair, area in self.overlaps.items() if area >= LEAST_OVERLAP_HA}
+        if seen:
+            total = sum(seen.values())
+            pairs = [f"{later} over {earlier}" for earlier, later in sorted(seen)]
             yield (
                 f"{where}: {len(pairs):,} overlaps of polygons, {total:,.4f} ha in all (feature "
                 f"{join_words(pairs, most=3)}): the ground under two belongs to the later one in the file."
