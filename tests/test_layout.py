@@ -194,7 +194,7 @@ def test_all_that_is_imported_is_declared() -> None:
         *extras["postgis"],
         *extras["hdf4"],
     ]
-    declared = {re.split(r"[<>=]", item)[0].lower().replace("_", "-") for item in wanted}
+    declared = {re.split(r"[\[<>=]", item)[0].lower().replace("_", "-") for item in wanted}
     offered = packages_distributions()
     for path in SOURCE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from scipy.ndimage import gaussian_filter
 
-from tesela.cli.app import main
+from tesela.cli import main
 from tesela.core.errors import InputError
 from tesela.core.legend import LandClass, Legend
 from tesela.io.abundance import open_abundance

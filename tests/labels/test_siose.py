@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 
-from tesela.cli.app import main
+from tesela.cli import main
 from tesela.core.errors import GridError, InputError, LegendError, RecipeError
 from tesela.core.legend import Legend
 from tesela.io.images import write_bands

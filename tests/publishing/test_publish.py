@@ -560,7 +560,7 @@ def test_what_is_no_period_is_refused(text: str) -> None:
         (lambda folder: publish(folder / "none.tif", folder, PUBLICATION), "none.tif: no such file"),
         (
             lambda folder: publish(folder / "work/map.tif", folder, PUBLICATION, beside=["a.exe"]),
-            "files ending in '.exe'",
+            "a.exe: no such file",
         ),
         (
             lambda folder: publish(folder / "work/map.tif", folder, PUBLICATION, beside=["x/map.tif"]),

@@ -389,7 +389,7 @@ def test_the_command_makes_a_cube_beside_its_files_again_and_replaces_nothing_el
         assert main([*words, "-o", str(tmp_path / "cube.zarr")]) == 0
     before = set(tmp_path.iterdir())
     assert main([*words, "-o", str(tmp_path)]) == 1
-    assert "is a folder with other files, which a cube would replace" in capsys.readouterr().err
+    assert "is read, and would be replaced" in capsys.readouterr().err
     assert set(tmp_path.iterdir()) == before
 
 

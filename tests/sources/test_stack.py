@@ -9,7 +9,7 @@ from affine import Affine
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
-from tesela.cli.app import main
+from tesela.cli import main
 from tesela.core.errors import GridError, InputError
 from tesela.core.grid import window_grid
 from tesela.io.cube import open_cube

@@ -269,7 +269,7 @@ def test_wrong_calls_are_refused(folder: Path, sample: Path, capsys: pytest.Capt
     assert main(["review", "serve", str(sample), "--image", scene, "--order", "class"]) == 1
     assert "A sample has its own order" in capsys.readouterr().err
     assert main(["review", "serve", str(sample), "--image", scene, "--seed", "-1"]) == 1
-    assert "The seed is -1; it is 0 or more" in capsys.readouterr().err
+    assert "--seed is -1: a number from 0 on was needed" in capsys.readouterr().err
     edited = folder / "edited.gpkg"
     layers = {name: read_table(sample, layer=name) for name in ("points", "strata", "key", "classes")}
     write_layers(edited, {**layers, "points": layers["points"].drop(columns="note")})

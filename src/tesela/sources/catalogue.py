@@ -232,8 +232,10 @@ def _check_address(href: str, *, root: Path | None, what: str) -> None:
 
 
 def _root(catalogue: Path) -> Path:
-    """Folder of a catalogue on disk, without links of the file system."""
-    return (catalogue if catalogue.is_dir() else catalogue.parent).resolve()
+    """Folder of a catalogue on disk, without links of the file system: of items alone, that of their catalogue."""
+    folder = (catalogue if catalogue.is_dir() else catalogue.parent).resolve()
+    above = [folder, *folder.parents][:3]
+    return next((item for item in above if (item / "catalog.json").is_file()), folder)
 
 
 def _folder_items(root: Path, products: Products | None) -> Iterator[Item]:
