@@ -154,3 +154,13 @@ def test_the_progress_line_shows_the_scores_of_the_epoch(capsys: pytest.CaptureF
         line.show(4, {"loss": 0.25, "RMSE": 0.1})
         line.stop()
         assert ("epoch 4, loss 0.250, RMSE 0.100" in capsys.readouterr().err) == (not quiet)
+
+
+def test_what_is_measured_once_is_the_same_after_a_kill_and_new_for_other_work(tmp_path: Path) -> None:
+    numbers = iter(range(9))
+
+    def spent(work: str) -> object:
+        folder = TrainingFolder.open(tmp_path / "a.safetensors", work={"settings": work}, part="auto")
+        return folder.remember("trees.json", lambda: {"cpu_s": next(numbers)})["cpu_s"]
+
+    assert [spent("one"), spent("one"), spent("other"), spent("other")] == [0, 0, 1, 1]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 
 from tesela.training.shell import TrainingFolder
@@ -29,12 +28,8 @@ def epochs_within(
     >>> epochs_within(60, lambda: 8.0)
     7
     """
-    note = None if folder is None else folder.path / "budget.json"
-    if note is not None and note.exists():
-        return int(json.loads(note.read_text(encoding="utf-8"))["epochs"])
-    epochs = max(1, int(budget_s / max(epoch_seconds(), 1e-6)))
-    if note is not None:
-        aside = note.with_suffix(".part")
-        aside.write_text(json.dumps({"epochs": epochs}), encoding="utf-8")
-        aside.replace(note)
-    return epochs
+
+    def measure() -> dict[str, int]:
+        return {"epochs": max(1, int(budget_s / max(epoch_seconds(), 1e-6)))}
+
+    return int((measure() if folder is None else folder.remember("budget.json", measure))["epochs"])

@@ -98,12 +98,29 @@ class TrainingFolder:
         try:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True, exist_ok=True)
-            aside = note.with_suffix(".part")
-            aside.write_text(json.dumps({"key": key, "day": day}), encoding="utf-8")
-            aside.replace(note)
+            _write_note(note, {"key": key, "day": day})
         except OSError as error:
             raise InputError(f"{folder}: cannot be written ({error.strerror}).") from error
         return cls(folder, day)
+
+    def remember(self, name: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """
+        Values that are measured once and kept: a training that was killed continues with the same ones.
+
+        Parameters
+        ----------
+        name : str
+            Name of the file, ending in ``.json``.
+        measure : callable
+            Makes plain values; not called where the file is there.
+        """
+        note = self.path / name
+        if note.exists():
+            kept: dict[str, Any] = json.loads(note.read_text(encoding="utf-8"))
+            return kept
+        values = measure()
+        _write_note(note, values)
+        return values
 
     def read(self) -> dict[str, Any] | None:
         """
@@ -166,6 +183,13 @@ class TrainingFolder:
             shutil.rmtree(self.path.with_name(f"{self.path.name}.{PRETRAINING}"), ignore_errors=True)
         with contextlib.suppress(OSError):  # the folder of another training may be beside it
             self.path.parent.rmdir()
+
+
+def _write_note(path: Path, document: Mapping[str, Any]) -> None:
+    """Write JSON aside, then rename it."""
+    aside = path.with_suffix(".part")
+    aside.write_text(json.dumps(document), encoding="utf-8")
+    aside.replace(path)
 
 
 def today() -> str:

@@ -62,7 +62,7 @@ def test_auto_tries_trees_and_a_network_and_keeps_one(table: PatchTable, tmp_pat
     assert chosen["macro_f1"] > 0.95
     assert all(row["lead_over_chosen"][0] <= 0 for row in tried)  # none is measurably better
     assert load_expert(out).header.training["model"] == "auto"
-    assert not list((tmp_path / ".training").glob("*.auto-*"))
+    assert not list((tmp_path / ".training").glob("*.auto*"))
 
 
 def test_a_small_budget_leaves_the_network_out(table: PatchTable, tmp_path: Path) -> None:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +17,7 @@ from tesela.models.expert import Expert, load_expert, log_frequencies, save_expe
 from tesela.models.tried import tried_text
 from tesela.patches.table import PatchTable
 from tesela.training.segmentation.finish import adjust_expert, scores_of
-from tesela.training.segmentation.members import join_experts
+from tesela.training.segmentation.members import join_experts, parts_work
 from tesela.training.segmentation.pool import fit_pool, pool_scores
 from tesela.training.segmentation.settings import SegmentationSettings
 from tesela.training.segmentation.trees import train_unadjusted
@@ -32,6 +29,7 @@ from tesela.training.segmentation.validation import (
     objective_of,
     validate_model,
 )
+from tesela.training.shell import TrainingFolder
 
 _TREES_SHARE = 0.2
 """Largest share of the budget in which trees are grown."""
@@ -91,9 +89,11 @@ def train_auto(
         fingerprints=fingerprints,
     )
     members = [Candidate("boosting", trees, pixels)]
-    left_s = budget_s - (time.process_time() - begun_s)
+    folder = TrainingFolder.open(target, work=parts_work(table, settings, bands), part="auto")
+    spent = folder.remember("trees.json", lambda: {"cpu_s": time.process_time() - begun_s})
+    left_s = budget_s - float(spent["cpu_s"])  # the same after a kill, so the network goes on where it was
     if left_s >= _LEAST_BUDGET_S:
-        network_file = _folder(target, table, settings, bands) / "network.safetensors"
+        network_file = folder.path / "network.safetensors"
         chosen = replace(
             settings, model="unet", prior=0.0, budget=f"{left_s:.0f} s" if settings.budget else ""
         )
@@ -118,8 +118,7 @@ def train_auto(
     save_expert(target, expert)
     if not quiet:
         sys.stderr.write(tried_text(expert.header.scores) + "\n")
-    for folder in (target.parent / ".training").glob(f"{target.stem}.auto-*"):
-        shutil.rmtree(folder, ignore_errors=True)
+    folder.remove(pretraining=False)
     return target
 
 
@@ -179,13 +178,3 @@ def choose_candidate(
             }
         )
     return candidates[winner], tried
-
-
-def _folder(
-    target: Path, table: PatchTable, settings: SegmentationSettings, bands: Sequence[str] | None
-) -> Path:
-    """Where the network is kept until the choice is made; other settings or patches have another folder."""
-    rows = table.frame[["patch_id", "split"]].to_numpy(str).tolist()
-    work = json.dumps([asdict(settings), table.size_px, list(bands or ()), rows], sort_keys=True)
-    digest = hashlib.sha256(work.encode()).hexdigest()[:12]
-    return target.parent / ".training" / f"{target.stem}.auto-{digest}"

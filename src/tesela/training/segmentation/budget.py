@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable
@@ -78,17 +77,14 @@ def fit_schedule(
     size_px : int, optional
         Side of the windows that are cut of larger training images.
     """
-    note = folder.path / "budget.json"
-    if note.exists():
-        return Schedule(**json.loads(note.read_text(encoding="utf-8")))
-    begun = time.process_time()
-    costs = measure_costs(plan, train, val, settings=settings, size_px=size_px)
-    left_s = parse_duration_s(settings.budget) - (time.process_time() - begun) - costs.start
-    schedule = plan_epochs(costs, left_s=left_s, steps=max(1, len(train) // settings.batch_size))
-    aside = note.with_suffix(".part")
-    aside.write_text(json.dumps(asdict(schedule)), encoding="utf-8")
-    aside.replace(note)
-    return schedule
+
+    def measure() -> dict[str, int]:
+        begun = time.process_time()
+        costs = measure_costs(plan, train, val, settings=settings, size_px=size_px)
+        left_s = parse_duration_s(settings.budget) - (time.process_time() - begun) - costs.start
+        return asdict(plan_epochs(costs, left_s=left_s, steps=max(1, len(train) // settings.batch_size)))
+
+    return Schedule(**folder.remember("budget.json", measure))
 
 
 def plan_epochs(costs: Costs, *, left_s: float, steps: int) -> Schedule:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import json
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -21,6 +17,7 @@ from tesela.patches.table import PatchTable
 from tesela.training.segmentation.finish import adjust_expert, scores_of
 from tesela.training.segmentation.settings import SegmentationSettings
 from tesela.training.segmentation.validation import validate_model
+from tesela.training.shell import TrainingFolder
 
 
 def train_members(
@@ -48,12 +45,12 @@ def train_members(
     from tesela.training.segmentation.train import train_segmentation
 
     target = Path(out)
-    folder = _folder(target, table, settings, bands)
+    folder = TrainingFolder.open(target, work=parts_work(table, settings, bands), part="members")
     logs = Path(log_dir) if log_dir else target.parent / "logs" / target.stem
     budget = f"{parse_duration_s(settings.budget) / settings.members:g} s" if settings.budget else ""
     experts = []
     for number in range(settings.members):
-        file = folder / f"member-{number + 1}.safetensors"
+        file = folder.path / f"member-{number + 1}.safetensors"
         if not file.exists():
             train_segmentation(
                 table,
@@ -75,9 +72,7 @@ def train_members(
     )
     expert = adjust_expert(Expert(header, expert.network), table=table, settings=settings, pixels=pixels)
     save_expert(target, expert)
-    shutil.rmtree(folder, ignore_errors=True)
-    with contextlib.suppress(OSError):  # the folder of another training may be beside it
-        folder.parent.rmdir()
+    folder.remove(pretraining=False)
     return target
 
 
@@ -112,11 +107,14 @@ def join_experts(experts: Sequence[Expert], weights: Sequence[float]) -> Expert:
     return Expert(replace(experts[-1].header, architecture=architecture), fused)
 
 
-def _folder(
-    target: Path, table: PatchTable, settings: SegmentationSettings, bands: Sequence[str] | None
-) -> Path:
-    """Where the networks are kept until all are trained; other settings or patches have another folder."""
+def parts_work(
+    table: PatchTable, settings: SegmentationSettings, bands: Sequence[str] | None
+) -> dict[str, object]:
+    """What a training of several models depends on; under other settings or patches all are trained again."""
     rows = table.frame[["patch_id", "split"]].to_numpy(str).tolist()
-    work = json.dumps([asdict(settings), table.size_px, list(bands or ()), rows], sort_keys=True)
-    digest = hashlib.sha256(work.encode()).hexdigest()[:12]
-    return target.parent / ".training" / f"{target.stem}.members-{digest}"
+    return {
+        "settings": asdict(settings),
+        "size_px": table.size_px,
+        "bands": list(bands or ()),
+        "patches": rows,
+    }

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from tesela.training.segmentation.validation import ValidationPixels, draw_blocks
+from tesela.training.block_draws import draw_blocks, weight_grid
+from tesela.training.segmentation.validation import DRAWS, ValidationPixels
 
 SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
 """Factors of the joined scores that are tried: below 1 the probabilities move towards each other."""
@@ -47,7 +48,7 @@ def fit_pool(members: Sequence[ValidationPixels], *, most_pixels: int = _MOST_PI
     scores = [item.scores[some] for item in members]
     classes = first.classes[some]
     blocks, block = np.unique(first.block[some], return_inverse=True)
-    weights = list(_simplex(len(members), _STEPS))
+    weights = weight_grid(len(members), steps=_STEPS).tolist()
     losses = np.empty((len(weights), len(SCALES), len(blocks)))
     for w, weight in enumerate(weights):
         joined: NDArray[np.float32] = np.zeros_like(scores[0])
@@ -56,7 +57,7 @@ def fit_pool(members: Sequence[ValidationPixels], *, most_pixels: int = _MOST_PI
         for s, scale in enumerate(SCALES):
             losses[w, s] = np.bincount(block, _cross_entropy(np.float32(scale) * joined, classes))
     losses /= len(classes)
-    drawn = draw_blocks(len(blocks))
+    drawn = draw_blocks(len(blocks), draws=DRAWS)
     totals = np.tensordot(losses, drawn, (2, 1)).reshape(-1, len(drawn))
     tried = np.array([[scale * item for item in weight] for weight in weights for scale in SCALES])
     best = tried[totals.argmin(0)]
@@ -64,15 +65,6 @@ def fit_pool(members: Sequence[ValidationPixels], *, most_pixels: int = _MOST_PI
     mean = np.where(used, best.mean(0), 0)
     result = (mean + used * mean.sum() / used.sum()) / 2
     return tuple(round(float(item), 4) for item in result)
-
-
-def _simplex(members: int, steps: int) -> list[tuple[float, ...]]:
-    """All weights of so many members that are multiples of 1 / `steps` and sum to 1."""
-    if members == 1:
-        return [(steps / _STEPS,)]
-    return [
-        (first / _STEPS, *rest) for first in range(steps + 1) for rest in _simplex(members - 1, steps - first)
-    ]
 
 
 def _cross_entropy(scores: NDArray[np.float32], classes: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -14,6 +14,7 @@ from tesela.core.standardisation import Standardisation
 from tesela.models.expert import log_frequencies
 from tesela.patches.dataset import PatchDataset
 from tesela.patches.table import PatchTable
+from tesela.training.block_draws import draw_blocks
 
 PRIORS = tuple(round(0.1 * step, 1) for step in range(-5, 11))
 """Strengths of the logit adjustment that are tried; negative ones undo weights of classes in the loss."""
@@ -28,7 +29,7 @@ _MOST_PIXELS = 400_000
 _UNIT_PATCHES = 4
 """Side, in patches, of the blocks that are drawn with replacement: neighbours are alike."""
 LEAST_BLOCKS = 8
-_DRAWS = 300
+DRAWS = 300
 
 
 @dataclass(frozen=True)
@@ -141,12 +142,6 @@ def objective_of(counts: NDArray[np.number], objective: str) -> NDArray[np.float
     return np.asarray({"accuracy": accuracy, "macro_f1": macro, "both": (accuracy + macro) / 2}[objective])
 
 
-def draw_blocks(blocks: int, *, seed: int = 0) -> NDArray[np.int64]:
-    """How often each block is drawn, (draws, blocks): draws of as many blocks, with replacement."""
-    rng = np.random.default_rng(seed)
-    return rng.multinomial(blocks, np.full(blocks, 1 / blocks), size=_DRAWS)
-
-
 def choose_prior(pixels: ValidationPixels, frequencies: NDArray[np.float64], *, objective: str) -> float:
     r"""
     Strength of the logit adjustment: the usual one, or the nearest to it that is not measurably worse than the best.
@@ -156,7 +151,7 @@ def choose_prior(pixels: ValidationPixels, frequencies: NDArray[np.float64], *, 
     """
     logs = log_frequencies(frequencies)
     counts = [pixels.counts((pixels.scores - np.float32(strength) * logs).argmax(1)) for strength in PRIORS]
-    drawn = draw_blocks(len(counts[0]))
+    drawn = draw_blocks(len(counts[0]), draws=DRAWS)
     results = np.stack([objective_of(np.tensordot(drawn, item, 1), objective) for item in counts])
     best = int(results.mean(1).argmax())
     behind = results[best] - results
@@ -169,7 +164,7 @@ def difference_interval(
     first: NDArray[np.int64], second: NDArray[np.int64], *, objective: str, seed: int = 0
 ) -> tuple[float, float]:
     """95 % interval of the objective's difference, first less second, over blocks drawn with replacement."""
-    drawn = draw_blocks(len(first), seed=seed)
+    drawn = draw_blocks(len(first), draws=DRAWS, seed=seed)
     one, other = (objective_of(np.tensordot(drawn, item, 1), objective) for item in (first, second))
     low, high = np.quantile(one - other, (0.025, 0.975))
     return float(low), float(high)

@@ -17,6 +17,7 @@ from tesela.models.ensemble import join_experts
 from tesela.models.expert import Expert, load_expert
 from tesela.models.tried import tried_text
 from tesela.patches.pixels import PixelTable
+from tesela.training.block_draws import draw_blocks, weight_grid
 from tesela.training.shell import TrainingFolder
 from tesela.training.unmixing.batches import VAL
 from tesela.training.unmixing.calibration import unmix_pixels
@@ -167,9 +168,9 @@ def fit_block_weights(
     for one in range(len(errors)):
         for other in range(len(errors)):
             products[:, one, other] = np.bincount(blocks, (errors[one] * errors[other]).sum(1), count)
-    tried = np.array(list(_simplex(len(errors), _STEPS))) / _STEPS
+    tried = weight_grid(len(errors), steps=_STEPS)
     costs = np.einsum("wi,bij,wj->wb", tried, products, tried)
-    mean = tried[(costs @ _draw(count).T).argmin(0)].mean(0)
+    mean = tried[(costs @ draw_blocks(count, draws=_DRAWS).T).argmin(0)].mean(0)
     mean[mean < LEAST_WEIGHT] = 0
     return tuple(round(float(item), 4) for item in mean / mean.sum())
 
@@ -183,7 +184,7 @@ def choose_candidate(
     The last one is kept, unless the lower end of the interval of another's lead is above zero.
     """
     count = int(blocks.max()) + 1
-    drawn = _draw(count)
+    drawn = draw_blocks(count, draws=_DRAWS)
     pixels = drawn @ np.bincount(blocks, minlength=count)
     sizes = [len(legend.level(depth)) for depth in range(1, legend.depth + 1)]
     results, means = [], []
@@ -231,15 +232,3 @@ def _mean_rmse(columns: NDArray[np.float64], sizes: Sequence[int]) -> NDArray[np
     """Mean over the levels of the mean over their classes, of (draws, columns) errors."""
     parts = np.split(columns, np.cumsum(sizes)[:-1], axis=1)
     return np.asarray(np.mean([part.mean(1) for part in parts], axis=0), np.float64)
-
-
-def _draw(blocks: int) -> NDArray[np.int64]:
-    """How often each block is drawn, (draws, blocks)."""
-    return np.random.default_rng(0).multinomial(blocks, np.full(blocks, 1 / blocks), size=_DRAWS)
-
-
-def _simplex(members: int, steps: int) -> list[tuple[int, ...]]:
-    """All whole numbers from 0, one for each member, of this sum."""
-    if members == 1:
-        return [(steps,)]
-    return [(first, *rest) for first in range(steps + 1) for rest in _simplex(members - 1, steps - first)]
