@@ -6,7 +6,7 @@ Unmixing on real data: twelve monthly MODIS NDVI composites and exact CORINE sha
 
 Needs ../shared/data/modis_clc_lombardy (or TESELA_DATA). The shares of each 500 m cell are exact areas of a 100 m map:
 four classes at level 1, eight at a merged level 2. Blocks of 18 x 15 km are shared out to train, validation and test.
-Of each training and validation pixel 0, 20 or 40 % of the months are hidden, by lot; test pixels are judged with 0,
+Of each training and validation pixel 0, 20 or 40 % of the months are hidden, by lot; test pixels are scored with 0,
 20 and 40 % hidden. All models get the same pixels. BRITS as published is trained at each level by itself, as in the
 paper, with its settings and epochs; all others are trained at level 2, and level 1 is the sum.
 
@@ -74,7 +74,7 @@ def main() -> None:
     parser.add_argument(
         "--shift",
         action="store_true",
-        help="shares of cells moved by the estimated shift, to train and to judge",
+        help="shares of cells moved by the estimated shift, to train and to test",
     )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", help="JSON file, written after each row")
@@ -94,8 +94,8 @@ def main() -> None:
             experts = MODELS[name](taught, seed, epochs, kept)
             seconds = time.process_time() - begun
             for gap in options.gaps:
-                judged = judge(experts, table, gap=gap, seed=seed)
-                runs.append({"model": name, "seed": seed, "gap": gap, "cpu_s": round(seconds, 1), **judged})
+                scores = test_experts(experts, table, gap=gap, seed=seed)
+                runs.append({"model": name, "seed": seed, "gap": gap, "cpu_s": round(seconds, 1), **scores})
             notes = [
                 {key: expert.header.scores.get(key) for key in ("curve", "weights", "tried")}
                 for expert in experts
@@ -342,7 +342,7 @@ MODELS: dict[str, Maker] = {
 }
 
 
-def judge(
+def test_experts(
     experts: Sequence[Expert | Predictor], table: PixelTable, *, gap: float, seed: int
 ) -> dict[str, dict[str, float]]:
     """Scores on the test pixels, at both levels."""

@@ -177,7 +177,7 @@ def update(
         codes_from=source,
         confidence=confidence,
     )
-    verdicts = read_layer(made, columns=["verdict", "area_ha"], tell=False)
+    verdicts = read_layer(made, columns=["verdict", "area_ha"], report=False)
     grouped = verdicts.groupby("verdict")["area_ha"].agg(["count", "sum"])
     if as_json:
         counts = {str(name): int(row["count"]) for name, row in grouped.iterrows()}

@@ -1,4 +1,4 @@
-"""Notes: lines that tell a person what was found in an input and what was made of it."""
+"""Notes: lines on what an input held and how it was read."""
 
 from __future__ import annotations
 

@@ -18,8 +18,8 @@ def alpha_band(data: rasterio.DatasetReader) -> int | None:
     """
     Number of the band that is an alpha mask, from 1; None if there is none.
 
-    GDAL tags the fourth band of any file of four bytes as alpha unless it is told otherwise, so a band with a name of
-    its own ("B08", "nir") is imagery, whatever its tag.
+    GDAL tags the fourth band of any file of four bytes as alpha unless an option says otherwise, so a band with a
+    name of its own ("B08", "nir") is imagery, whatever its tag.
     """
     for index, kind in enumerate(data.colorinterp, start=1):
         name = (data.descriptions[index - 1] or "").strip().lower()

@@ -28,7 +28,7 @@ _MARGIN = 4
 """Cells around a window: for the shift, the response, and the local mean."""
 
 _AROUND = 5
-"""Side in cells of the squares whose mean is taken off: only what changes within them tells a shift."""
+"""Side in cells of the squares whose mean is taken off: only what changes within them shows a shift."""
 
 _MOST_WINDOWS = 64
 _MOST_CELLS = 64

@@ -26,7 +26,7 @@ QUICK = {"epochs": 2, "batch_size": 128, "accelerator": "cpu"}
 
 
 def pure_table(count: int = 60, *, years: int = 2) -> PixelTable:
-    """Series of three classes that a glance tells apart, two years of each pixel, without layers."""
+    """Series of three classes that are easy to separate, two years of each pixel, without layers."""
     rng = np.random.default_rng(0)
     labels = np.arange(count) % 3
     values = labels[:, None, None] * 0.3 + rng.normal(0, 0.02, (count, STEPS, BANDS))

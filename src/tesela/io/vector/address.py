@@ -164,7 +164,7 @@ def is_vector(reference: str | Path) -> bool:
     """
     Whether a reference is a file of polygons and not a raster.
 
-    Decided by the suffix; of a zip, by those of its files; where neither tells, by whether GDAL finds a layer.
+    Decided by the suffix; of a zip, by those of its files; where neither shows it, by whether GDAL finds a layer.
     """
     text = str(reference)
     if text.startswith((*DATABASE, "PG:")) or _LAYER in text:

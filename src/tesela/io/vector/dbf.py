@@ -1,4 +1,4 @@
-"""Text encoding of a shapefile, told by its bytes: files without ``.cpg`` are common, and some of those lie."""
+"""Text encoding of a shapefile, found from its bytes: files without ``.cpg`` are common, and some of those lie."""
 
 from __future__ import annotations
 

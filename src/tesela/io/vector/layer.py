@@ -153,7 +153,7 @@ def read_layer(
     *,
     bounds: Bounds | None = None,
     columns: Sequence[str] | None = None,
-    tell: bool = True,
+    report: bool = True,
 ) -> gpd.GeoDataFrame:
     """
     Features whose envelope touches `bounds` (in the layer's CRS), with these columns only.
@@ -165,7 +165,7 @@ def read_layer(
 
     Parameters
     ----------
-    tell : bool
+    report : bool
         False for a layer that Tesela has just written: what was mended is known.
 
     Returns
@@ -190,8 +190,8 @@ def read_layer(
         )
     layer.repairs.add("curved", features.numbers[decoded.curved])
     layer.repairs.add("broken", features.numbers[decoded.broken])
-    layer.repairs.add_mended(mended, features.numbers, told=decoded.broken)
-    if bounds is None and tell:
+    layer.repairs.add_mended(mended, features.numbers, counted=decoded.broken)
+    if bounds is None and report:
         layer.report()
     taken = {str(name) for name in features.table.columns}
     name = next(text for text in ("geometry", "shape", "area_shape", "tesela_shape") if text not in taken)

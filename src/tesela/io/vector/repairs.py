@@ -1,4 +1,4 @@
-"""What reading a layer mended, left out or decided, counted once for each feature and told in lines."""
+"""What reading a layer mended, left out or decided, counted once for each feature and reported in lines."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ class Repairs:
             self.features.setdefault(kind, set()).update(found)
 
     def add_mended(
-        self, mended: MendedPolygons, numbers: NDArray[np.int64], *, told: NDArray[np.int64]
+        self, mended: MendedPolygons, numbers: NDArray[np.int64], *, counted: NDArray[np.int64]
     ) -> None:
-        """Count what `mend_polygons` changed; positions in `told` are empty for a reason that is counted already."""
+        """Count what `mend_polygons` changed; positions in `counted` are empty for a reason that is counted already."""
         for kind in ("crossing", "without_area", "missing"):
-            self.add(kind, numbers[np.setdiff1d(getattr(mended, kind), told)])
+            self.add(kind, numbers[np.setdiff1d(getattr(mended, kind), counted)])
 
     def add_without_code(self, name: str, numbers: Iterable[int]) -> None:
         """Count features whose field is empty."""
