@@ -1,7 +1,7 @@
 """
 Shift and point-spread function: found against known, and the error of a model before and after.
 
-    .venv/bin/python benchmarks/sensor_geometry.py [--regions 3] [--trees 60] [--size 1200]
+    .venv/bin/python benchmarks/sensor_geometry.py [--data all|virtual|lombardy] [--regions 3] [--trees 60] [--size 1200]
 
 The virtual region is seen by MODIS through a triangle two cells wide along the scan. Its reference is moved by known
 shifts of parts of a cell; `tesela.labels.fractions.shift_of` finds them from the series. Then extra trees of 3 x 3
@@ -45,6 +45,7 @@ _BLOCK = 30
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", choices=("all", "virtual", "lombardy"), default="all")
     parser.add_argument("--regions", type=int, default=3)
     parser.add_argument("--trees", type=int, default=60)
     parser.add_argument(
@@ -56,10 +57,10 @@ def main() -> None:
         folder = Path(name)
         found["virtual"] = [
             virtual(folder / f"{seed}", seed, size_px=options.size, trees=options.trees)
-            for seed in range(options.regions)
+            for seed in range(options.regions if options.data != "lombardy" else 0)
         ]
         data = Path(os.environ.get("TESELA_DATA", "../shared/data")).resolve() / "modis_clc_lombardy"
-        if data.exists():
+        if data.exists() and options.data != "virtual":
             found["lombardy"] = lombardy(folder, data, options.trees)
     print(json.dumps(found, indent=2))
 

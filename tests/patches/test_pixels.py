@@ -136,10 +136,43 @@ def test_write_then_read_is_identity(tmp_path: Path) -> None:
 
 def test_a_file_that_is_not_a_table_is_refused(tmp_path: Path) -> None:
     (tmp_path / "p.safetensors").write_bytes(b"nothing of the kind")
-    with pytest.raises(InputError, match="not a pixel table, or a damaged one"):
+    with pytest.raises(InputError, match="is damaged, or no file of arrays"):
         read_pixel_table(tmp_path / "p.safetensors")
     with pytest.raises(InputError, match="no such file"):
         read_pixel_table(tmp_path / "q.safetensors")
+
+
+def test_a_truncated_table_is_refused(tmp_path: Path) -> None:
+    path = table_on(GRID).write(tmp_path / "p.safetensors")
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(InputError, match="it ends inside 'splits'"):
+        read_pixel_table(path)
+
+
+def test_a_table_is_a_file_that_safetensors_reads(tmp_path: Path) -> None:
+    from safetensors.numpy import load_file
+
+    table = table_on(GRID)
+    arrays = load_file(table.write(tmp_path / "p.safetensors"))
+    np.testing.assert_array_equal(arrays["values"], table.values)
+    np.testing.assert_array_equal(arrays["cols"], table.cols)
+
+
+def test_pixels_by_way_of_the_disk_are_the_same(cube: Cube, tmp_path: Path) -> None:
+    shares = shares_on(GRID, tmp_path / "s.tif", missing=(0, 1))
+    (tmp_path / "scratch").mkdir()
+    there, here = read_pixels(cube, shares, scratch=tmp_path / "scratch"), read_pixels(cube, shares)
+    assert isinstance(there.values, np.memmap)
+    for name in ("values", "static", "targets", "rows", "cols", "splits"):
+        np.testing.assert_array_equal(getattr(there, name), getattr(here, name))
+
+
+def test_inputs_of_no_pixel_are_gaps() -> None:
+    table = table_on(GRID)
+    values, static = table.inputs_at(np.array([[3, -1]]))
+    np.testing.assert_array_equal(values[0, 0], table.values[3])
+    assert np.isnan(values[0, 1]).all()
+    assert np.isnan(static[0, 1]).all()
 
 
 def test_arrays_of_unequal_length_are_refused() -> None:

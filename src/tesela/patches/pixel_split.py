@@ -62,10 +62,9 @@ def split_pixels(
             f"Blocks of {block_m[0]:g} x {block_m[1]:g} m are smaller than a pixel ({width_m:.0f} x {height_m:.0f} m). "
             f"Use larger blocks."
         )
-    across = (table.cols + 0.5) * width_m // block_m[0]
-    down = (table.rows + 0.5) * height_m // block_m[1]
-    _, block = np.unique(np.stack([down, across]), axis=1, return_inverse=True)
-    block = block.reshape(-1)
+    across = ((table.cols + 0.5) * width_m // block_m[0]).astype(np.int32)
+    down = ((table.rows + 0.5) * height_m // block_m[1]).astype(np.int32)
+    _, block = np.unique(down * np.int64(1 << 32) + across, return_inverse=True)
     count = int(block.max()) + 1
     needed = sum(part > 0 for part in wanted)
     if count < needed:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from tesela.core.errors import GridError, InputError, join_words, unknown_name
 from tesela.core.grid import crs_text, pixel_offset, windows
 from tesela.core.legend import LandClass, Legend, sum_to_level
 from tesela.io.abundance import AbundanceMap
+from tesela.io.array_file import ArraySpool, map_arrays, write_arrays
 from tesela.io.cube import Cube, month_of
 from tesela.io.legends import load_legend
 from tesela.io.manifest import write_whole
@@ -37,8 +38,8 @@ class PixelTable:
     """
     Pixels as arrays, one row each: input and target of a network, position and split.
 
-    Read from cubes by `read_pixels` or from published files; all in memory (357,000 pixels of 12 months and 7
-    bands take 120 MB).
+    Read from cubes by `read_pixels` or from published files. 12 months of 7 bands take 0.4 kB a pixel: in memory, or in
+    a file that `read_pixel_table` maps, so that millions of them need no memory.
     """
 
     values: NDArray[np.float32]
@@ -112,6 +113,14 @@ class PixelTable:
             splits=self.splits[chosen],
         )
 
+    def inputs_at(self, pixels: NDArray[np.integer]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Series (..., times, bands) and layers (..., layers) of (...) positions in the table; NaN at -1."""
+        values, static = self.values[pixels], self.static[pixels]
+        nowhere = pixels < 0
+        if nowhere.any():
+            values[nowhere], static[nowhere] = np.nan, np.nan
+        return values, static
+
     def split(self, name: str) -> PixelTable:
         """Pixels of one split: "train", "val" or "test"."""
         if name not in SPLITS:
@@ -131,6 +140,8 @@ class PixelTable:
         for name in names:
             if name not in self.layers:
                 raise InputError(f"The pixel table: {unknown_name('layer', name, self.layers)}")
+        if tuple(names) == self.layers:
+            return self
         chosen = [self.layers.index(name) for name in names]
         return replace(self, static=self.static[:, chosen], layers=tuple(names))
 
@@ -163,8 +174,6 @@ class PixelTable:
 
     def write(self, path: str | Path) -> Path:
         """Write the table into one safetensors file, whole or not at all; `read_pixel_table` reads it."""
-        from safetensors.numpy import save_file
-
         document = {
             "times": self.times,
             "bands": self.bands,
@@ -172,9 +181,9 @@ class PixelTable:
             "legend": None if self.legend is None else _legend_document(self.legend),
             "grid": None if self.grid is None else _grid_document(self.grid),
         }
-        arrays = {name: np.ascontiguousarray(getattr(self, name)) for name in _ARRAYS}
+        arrays = {name: getattr(self, name) for name in _ARRAYS}
         with write_whole(path) as part:
-            save_file(arrays, part, metadata={"tesela_pixels": json.dumps(document)})
+            write_arrays(part, arrays, metadata={"tesela_pixels": json.dumps(document)})
         return Path(path)
 
     def _legend(self) -> Legend:
@@ -187,7 +196,11 @@ _ARRAYS = ("values", "static", "targets", "rows", "cols", "splits")
 
 
 def read_pixels(
-    cube: Cube, abundances: AbundanceMap | None = None, *, min_observed: float = 0.0
+    cube: Cube,
+    abundances: AbundanceMap | None = None,
+    *,
+    min_observed: float = 0.0,
+    scratch: Path | None = None,
 ) -> PixelTable:
     """
     Read the pixels of a cube, with their class shares.
@@ -198,6 +211,9 @@ def read_pixels(
         Shares on the pixels of the cube; pixels without shares are left out. Default: all pixels, no targets.
     min_observed : float
         Least share of the values of a pixel that are not gaps; pixels without any value are always left out.
+    scratch : Path, optional
+        Folder for the pixels: they are written there block by block and mapped, so that memory stays flat; it must stay
+        while the table is used. Default: in memory.
 
     Raises
     ------
@@ -211,7 +227,8 @@ def read_pixels(
             f"{abundances.path} and {cube.path} have different pixels. Make the shares on the grid of the "
             f"cube (tesela label REFERENCE --like CUBE --fractions)."
         )
-    blocks = []
+    blocks: list[dict[str, NDArray[Any]]] = []
+    spool = None if scratch is None else ArraySpool(scratch)
     for row, col, grid in windows(cube.grid, cube.chunk_px):
         values = cube.read(grid)
         kept = np.isfinite(values).mean(axis=(0, 1)) >= max(min_observed, 1e-9)
@@ -222,26 +239,28 @@ def read_pixels(
         if not kept.any():
             continue
         rows, cols = np.nonzero(kept)
-        blocks.append(
-            (
-                np.moveaxis(values[..., kept], -1, 0),
-                cube.read_layers(grid=grid)[:, kept].T,
-                shares[:, kept].T,
-                rows + row,
-                cols + col,
-            )
-        )
-    if not blocks:
+        block = {
+            "values": np.moveaxis(values[..., kept], -1, 0),
+            "static": cube.read_layers(grid=grid)[:, kept].T,
+            "targets": shares[:, kept].T,
+            "rows": (rows + row).astype(np.int32),
+            "cols": (cols + col).astype(np.int32),
+        }
+        if spool is None:
+            blocks.append(block)
+        else:
+            spool.append(block)
+    if not blocks and not spool:
         what = "" if abundances is None else f" with class shares in {abundances.path}"
         raise InputError(f"{cube.path}: has no observed pixel{what}. Check that both cover the same area.")
-    values, static, targets, rows, cols = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
+    arrays = (
+        {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+        if spool is None
+        else spool.arrays()
+    )
     return PixelTable(
-        values=values,
-        static=static,
-        targets=targets,
-        rows=rows.astype(np.int32, copy=False),
-        cols=cols.astype(np.int32, copy=False),
-        splits=np.full(len(values), NO_SPLIT, np.uint8),
+        **arrays,
+        splits=np.full(len(arrays["values"]), NO_SPLIT, np.uint8),
         times=cube.times,
         bands=cube.bands,
         layers=cube.layers,
@@ -252,7 +271,7 @@ def read_pixels(
 
 def read_pixel_table(path: str | Path) -> PixelTable:
     """
-    Read a table that `PixelTable.write` wrote.
+    Open a table that `PixelTable.write` wrote; its arrays are mapped, and read when they are used.
 
     Raises
     ------
@@ -261,18 +280,11 @@ def read_pixel_table(path: str | Path) -> PixelTable:
     """
     from affine import Affine
     from odc.geo.geobox import GeoBox
-    from safetensors import SafetensorError, safe_open
 
-    try:
-        with safe_open(path, framework="numpy") as file:
-            text = (file.metadata() or {}).get("tesela_pixels")
-            if text is None:
-                raise InputError(f"{path}: is not a pixel table of Tesela.")
-            arrays = {name: file.get_tensor(name) for name in _ARRAYS}
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file.") from None
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path}: not a pixel table, or a damaged one ({error}).") from None
+    metadata, arrays = map_arrays(path)
+    text = metadata.get("tesela_pixels")
+    if text is None or set(arrays) != set(_ARRAYS):
+        raise InputError(f"{path}: is not a pixel table of Tesela.")
     document = json.loads(text)
     legend, grid = document["legend"], document["grid"]
     return PixelTable(

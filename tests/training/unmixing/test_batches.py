@@ -1,18 +1,21 @@
 """Batches, scaling, rates and pretraining of unmixing, by hand."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from tesela.models.output import parent_matrix
-from tesela.patches.pixels import PixelTable
+from tesela.patches.pixels import PixelTable, read_pixel_table
+from tesela.training.unmixing import batches as batches_module
+from tesela.training.unmixing import classic
 from tesela.training.unmixing.batches import TRAIN, PixelSource, training_batches
 from tesela.training.unmixing.loop import NetworkTraining, validate
 from tesela.training.unmixing.pretraining import _Pretext
 from tesela.training.unmixing.settings import UnmixingSettings
-from tesela.training.unmixing.train import fit_scaling, plan_network
+from tesela.training.unmixing.train import fit_scaling, plan_network, train_unmixing
 from unmixing_scene import BANDS, COLS, LEGEND, ROWS, STEPS, flat, make_table
 
 PLAIN = UnmixingSettings(
@@ -141,3 +144,45 @@ def test_pretraining_counts_hidden_values_only() -> None:
     values[1, :2], mask[1, :2] = 50, 0  # gaps do not count
     static, targets = torch.zeros(2, 2), torch.zeros(2, len(LEGEND))
     assert model(values, mask, shown * mask, static, targets).item() == pytest.approx(1.0)
+
+
+def test_large_tables_are_shuffled_by_chunks_and_each_pixel_comes_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(batches_module, "CHUNK_PX", 8)
+    monkeypatch.setattr(batches_module, "BUFFER_CHUNKS", 4)
+    table, generator = make_table(), np.random.default_rng(0)
+    batches = list(
+        training_batches(source_of(table), replace(PLAIN, batch_size=30), margin_px=0, generator=generator)
+    )
+    assert [len(batch.targets) for batch in batches[:-1]] == [30] * (len(batches) - 1)
+    targets = torch.cat([batch.targets for batch in batches]).numpy()
+    wanted = table.targets[table.splits == TRAIN]
+    assert sorted(map(tuple, targets.tolist())) == sorted(map(tuple, wanted.tolist()))
+    tiles = list(training_batches(source_of(table), PLAIN, margin_px=2, generator=generator))
+    assert all(batch.labelled.any() for batch in tiles)
+
+
+def test_a_table_on_disk_trains_to_the_same_bytes(tmp_path: Path) -> None:
+    table, settings = make_table(), replace(PLAIN, epochs=2)
+    mapped = read_pixel_table(table.write(tmp_path / "p.safetensors"))
+    assert isinstance(mapped.values, np.memmap)
+    experts = [train_unmixing(one, settings, quiet=True) for one in (table, mapped)]
+    first, second = (expert.network.state_dict() for expert in experts)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize(("model", "context"), [("mlp", 0), ("tempcnn", 2), ("forest", 1), ("fclsu", 0)])
+def test_thinned_trainings_use_a_part_of_the_pixels(model: str, context: int) -> None:
+    settings = replace(PLAIN, model=model, context=context, thinning=0.5, epochs=1, trees=3)
+    expert = train_unmixing(make_table(), settings, quiet=True)
+    assert expert.header.training["thinning"] == 0.5
+    if model == "forest":
+        assert expert.header.scores["pixels"] == (make_table().splits == TRAIN).sum() / 2
+
+
+def test_trees_of_many_pixels_are_thinned_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = replace(PLAIN, model="forest", trees=3)
+    monkeypatch.setattr(classic, "_MOST_NUMBERS", 100 * (STEPS * BANDS + 2))
+    scores = train_unmixing(make_table(), settings, quiet=True).header.scores
+    assert 40 < scores["pixels"] <= 100  # type: ignore[operator]

@@ -76,7 +76,7 @@ def test_pretrained_weights_tell_classes_apart_that_random_ones_do_not() -> None
         if weights is not None:
             network.load_state_dict(weights, strict=False)
         with torch.no_grad():
-            embedded = network.embed(source.values[:-1], source.mask[:-1], source.static[:-1])  # type: ignore[operator]
+            embedded = network.embed(*source.inputs(np.arange(len(series))))  # type: ignore[operator]
         centres = torch.stack([embedded[series.targets.argmax(1) == k].mean(0) for k in range(3)])
         inside = torch.stack([embedded[series.targets.argmax(1) == k].var(0).mean() for k in range(3)]).mean()
         spreads.append(float(centres.var(0).mean() / inside))

@@ -19,9 +19,11 @@ from tesela.core.errors import InputError
 from tesela.core.legend import Legend
 from tesela.core.units import parse_memory_bytes
 from tesela.io.abundance import AbundanceMap, open_abundance
+from tesela.io.addresses import in_folder, is_address
 from tesela.io.cube import Cube, open_cube, open_grid
 from tesela.io.manifest import write_text, write_whole
 from tesela.io.msmtu import PublishedPixels, read_msmtu, write_msmtu_cube, write_msmtu_shares
+from tesela.io.outputs import temporary_folder
 from tesela.io.series_table import read_series_table
 from tesela.io.timespec import read_timespec
 from tesela.labels.fractions import shift_of, write_fractions
@@ -195,7 +197,7 @@ class UnmixingChain:
         if reference is None:
             write_msmtu_shares(self._published, self.label_file, level=self.legend.depth)
             return [self.label_file]
-        path = self.folder / reference.path
+        path = in_folder(self.folder, reference.path)
         ready = _ready_shares(path)
         if ready is not None:
             if ready.legend != self.legend:
@@ -209,7 +211,7 @@ class UnmixingChain:
                     f"{path} holds shares already, so nothing is counted; leave reference.count, psf and shift out."
                 )
             with write_whole(self.label_file) as part:
-                part.write_bytes(path.read_bytes())
+                part.write_bytes(Path(path).read_bytes())
             return [self.label_file]
         how: dict[str, Any] = {
             "legend": self.legend,
@@ -230,14 +232,22 @@ class UnmixingChain:
         return made
 
     def pixels(self) -> Sequence[Path]:
-        """Read the pixels and split them by blocks."""
-        split = self.recipe.split
-        cube = self.cube
-        table = read_pixels(cube, open_abundance(self.label_file), min_observed=split.min_observed)
+        """Read the pixels by way of the disk, and split them by blocks."""
+        with temporary_folder(self.pixel_file) as scratch:
+            table = read_pixels(
+                self.cube,
+                open_abundance(self.label_file),
+                min_observed=self.recipe.split.min_observed,
+                scratch=scratch,
+            )
+            layers = self.recipe.layers_of(self.cube.layers)
+            return [self._split(table).select_layers(layers).write(self.pixel_file)]
+
+    def _split(self, table: PixelTable) -> PixelTable:
         if self.recipe.uses_partitions:
-            table = table.with_splits_of(table_of_msmtu(self._published, level=self.legend.depth))
-            return [table.select_layers(self.recipe.layers_of(cube.layers)).write(self.pixel_file)]
-        table = split_pixels(
+            return table.with_splits_of(table_of_msmtu(self._published, level=self.legend.depth))
+        split = self.recipe.split
+        return split_pixels(
             table,
             block_m=split.block,
             fractions=split.fractions,
@@ -245,7 +255,6 @@ class UnmixingChain:
             balanced=split.balanced,
             seed=self.recipe.seed,
         )
-        return [table.select_layers(self.recipe.layers_of(cube.layers)).write(self.pixel_file)]
 
     def train(self) -> Sequence[Path]:
         """Train the expert, after pretraining where the recipe has that section."""
@@ -415,15 +424,16 @@ class UnmixingChain:
             )
         return [*files, *self._ancillary.files]
 
-    def _reference_files(self) -> list[Path]:
+    def _reference_files(self) -> list[str | Path]:
         name, reference = legend_file(self.recipe.legend), self.recipe.reference
         files = [] if reference is None else reference.files(self.folder)
         return [*files, *([] if name is None else [self.folder / name])]
 
 
-def _ready_shares(path: Path) -> AbundanceMap | None:
-    """The reference as an abundance map, if it is one."""
-    return open_abundance(path) if path.suffix.lower() in (".tif", ".tiff") and is_abundance(path) else None
+def _ready_shares(path: str | Path) -> AbundanceMap | None:
+    """The reference as an abundance map, if it is a file of one."""
+    named = not is_address(path) and Path(path).suffix.lower() in (".tif", ".tiff")
+    return open_abundance(path) if named and is_abundance(path) else None
 
 
 def read_series(path: Path) -> PixelTable:

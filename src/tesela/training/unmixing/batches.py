@@ -50,24 +50,40 @@ class Batch:
 
 
 class PixelSource:
-    """Scaled pixels of a table as tensors; pixel -1 is without any observation."""
+    """
+    Scaled pixels of a table as tensors, batch by batch; pixel -1 is without any observation.
+
+    Nothing is copied before it is needed, so a table that is a mapped file is trained on without being loaded.
+    """
 
     def __init__(
         self, table: PixelTable, scaling: SeriesScaling, mean: tuple[float, ...], std: tuple[float, ...]
     ) -> None:
-        values, mask = scale_series(table.values, np.array(mean, np.float32), np.array(std, np.float32))
-        static = scaling.scaled_layers(table.static)
-        self.values, self.mask, self.static, self.targets = (
-            torch.from_numpy(np.concatenate([item, np.zeros_like(item[:1])]))
-            for item in (values, mask, static, table.targets.astype(np.float32))
-        )
-        self.splits = torch.from_numpy(np.append(table.splits, 255))
         self.table = table
+        self.scaling, self.mean, self.std = scaling, np.array(mean, np.float32), np.array(std, np.float32)
         self._positions: NDArray[np.int32] | None = None
 
     def chosen(self, split: int) -> NDArray[np.int64]:
         """Pixels of a split."""
         return np.flatnonzero(self.table.splits == split)
+
+    def inputs(self, pixels: NDArray[np.integer]) -> tuple[Tensor, Tensor, Tensor]:
+        """Scaled series and mask, (..., steps, bands), and scaled layers (..., layers) of (...) pixels."""
+        raw, layers = self.table.inputs_at(pixels)
+        values, mask = scale_series(raw, self.mean, self.std)
+        static = self.scaling.scaled_layers(layers)
+        return torch.from_numpy(values), torch.from_numpy(mask), torch.from_numpy(static)
+
+    def targets(self, pixels: NDArray[np.integer]) -> Tensor:
+        """Shares of (...) pixels, (..., classes); 0 at pixel -1."""
+        shares = self.table.targets[pixels]
+        shares[pixels < 0] = 0
+        return torch.from_numpy(shares)
+
+    def series(self, pixels: NDArray[np.integer]) -> NDArray[np.float32]:
+        """Scaled series (..., steps, bands) of (...) pixels, NaN for gaps."""
+        values, mask, _ = self.inputs(pixels)
+        return np.where(mask.numpy() > 0, values.numpy(), np.float32(np.nan))
 
     def window(self, row: int, col: int, rows: int, cols: int) -> NDArray[np.int32]:
         """Pixels of a window of the grid, which may reach past the edges; -1 where there are none."""
@@ -83,22 +99,49 @@ class PixelSource:
 
     def batch(self, pixels: NDArray[np.integer], *, margin_px: int, split: int) -> Batch:
         """Batch of (n,) pixels, or of (windows, rows, cols) with a margin."""
-        at = torch.from_numpy(pixels.astype(np.int64))
+        at = pixels.astype(np.int64)
         inside = (
             at[:, margin_px : at.shape[1] - margin_px, margin_px : at.shape[2] - margin_px]
             if at.ndim == 3
             else at
         )
-        mask = self.mask[at]
+        values, mask, static = self.inputs(at)
         return Batch(
-            values=self.values[at],
+            values=values,
             mask=mask,
             shown=mask,
-            static=self.static[at],
-            targets=self.targets[inside],
-            labelled=self.splits[inside] == split,
+            static=static,
+            targets=self.targets(inside),
+            labelled=torch.from_numpy((self.table.splits[inside] == split) & (inside >= 0)),
             margin_px=margin_px if at.ndim == 3 else 0,
         )
+
+    def read_ahead(self, pixels: NDArray[np.integer]) -> None:
+        """Read the series of some pixels in the order of the file, so that the system has them in its cache."""
+        ordered = np.sort(pixels)
+        for start in range(0, len(ordered), CHUNK_PX):
+            self.table.values[ordered[start : start + CHUNK_PX]]
+
+
+CHUNK_PX = 1024
+"""Pixels that are read together from a large table: 0.4 MB of 12 months and 7 bands."""
+
+BUFFER_CHUNKS = 128
+"""Chunks whose pixels are shuffled together: every batch of 512 pixels holds some of most of them."""
+
+
+def shuffled_parts(pixels: NDArray[np.int64], generator: np.random.Generator) -> list[NDArray[np.int64]]:
+    """
+    The pixels of an epoch in parts to shuffle: one, unless there are more than a buffer holds.
+
+    Parts of a large table are random chunks of it, so that a file on disk is read in pieces, not pixel by pixel.
+    """
+    if len(pixels) <= CHUNK_PX * BUFFER_CHUNKS:
+        return [pixels]
+    chunks = np.split(pixels, np.flatnonzero(np.diff(pixels // CHUNK_PX)) + 1)
+    order = generator.permutation(len(chunks))
+    groups = [order[start : start + BUFFER_CHUNKS] for start in range(0, len(order), BUFFER_CHUNKS)]
+    return [np.concatenate([chunks[chunk] for chunk in group]) for group in groups]
 
 
 def training_batches(
@@ -108,18 +151,36 @@ def training_batches(
     Draw the batches of one epoch.
 
     Without a margin every training pixel comes once. With one, tiles are drawn at random around training pixels until
-    they hold as many pixels, each tile rotated and flipped at random.
+    they hold as many pixels, each tile rotated and flipped at random. Large tables are shuffled by `shuffled_parts`.
     """
-    train = source.chosen(TRAIN)
-    if not margin_px:
-        order = generator.permutation(train)
-        for start in range(0, len(order), settings.batch_size):
-            batch = source.batch(order[start : start + settings.batch_size], margin_px=0, split=TRAIN)
+    parts = shuffled_parts(source.chosen(TRAIN), generator)
+    rest = np.zeros(0, np.int64)
+    for number, part in enumerate(parts):
+        if len(parts) > 1:
+            source.read_ahead(part)
+        if margin_px:
+            yield from _tile_batches(source, part, settings, margin_px, generator)
+            continue
+        order = np.concatenate([rest, generator.permutation(part)])
+        whole = len(order) if number == len(parts) - 1 else len(order) - len(order) % settings.batch_size
+        for start in range(0, whole, settings.batch_size):
+            batch = source.batch(
+                order[start : min(start + settings.batch_size, whole)], margin_px=0, split=TRAIN
+            )
             yield _augmented(batch, settings, generator)
-        return
+        rest = order[whole:]
+
+
+def _tile_batches(
+    source: PixelSource,
+    pixels: NDArray[np.int64],
+    settings: UnmixingSettings,
+    margin_px: int,
+    generator: np.random.Generator,
+) -> Iterator[Batch]:
     tiles = max(1, settings.batch_size // TILE_PX**2)
-    for _ in range(max(1, round(len(train) / settings.batch_size))):
-        drawn = train[generator.integers(len(train), size=tiles)]
+    for _ in range(max(1, round(len(pixels) / settings.batch_size))):
+        drawn = pixels[generator.integers(len(pixels), size=tiles)]
         windows = np.stack([_tile(source, int(pixel), margin_px, generator) for pixel in drawn])
         yield _augmented(source.batch(windows, margin_px=margin_px, split=TRAIN), settings, generator)
 

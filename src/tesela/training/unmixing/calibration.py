@@ -69,8 +69,6 @@ def _by_tiles(
 ) -> Unmixed:
     margin = run.network.margin_px
     where = np.pad(table.positions(), margin + _TILE_PX, constant_values=-1)
-    values = np.concatenate([table.values, np.full_like(table.values[:1], np.nan)])
-    static = np.concatenate([table.static, np.full_like(table.static[:1], np.nan)])
     pieces, indices = [], []
     included = np.zeros(len(table) + 1, bool)
     included[wanted] = True
@@ -80,7 +78,8 @@ def _by_tiles(
         side = _TILE_PX + 2 * margin
         window = where[top : top + side, left : left + side]
         inner = window[margin : margin + _TILE_PX, margin : margin + _TILE_PX]
-        piece = unmix(expert.header, run, values[window][None], static[window][None], level=level)
+        values, static = table.inputs_at(window)
+        piece = unmix(expert.header, run, values[None], static[None], level=level)
         kept = included[inner]
         pieces.append(_keep(piece, kept))
         indices.append(inner[kept])

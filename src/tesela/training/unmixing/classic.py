@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from tesela.core.units import parse_duration_s
@@ -22,11 +24,16 @@ from tesela.models.trees import (
 from tesela.models.unmixers import MixingArchitecture, TreesArchitecture
 from tesela.models.window_moments import margin_of_windows, window_moments
 from tesela.patches.pixels import PixelTable
+from tesela.patches.thinning import thin_pixels
 from tesela.training.unmixing.batches import TRAIN, VAL, PixelSource
 from tesela.training.unmixing.settings import UnmixingSettings
 
 _TIMED_TREES = 10
 """Trees that are grown to see how many fit in a budget."""
+
+_MOST_NUMBERS = 1 << 28
+"""Features that trees are fitted to, 1 GiB: 355,000 pixels of 3 x 3 series of 12 months and 7 bands, 3 million of
+single pixels. More pixels are thinned."""
 
 Classic = tuple[MixingArchitecture | TreesArchitecture, UnmixingNetwork, dict[str, object]]
 
@@ -40,25 +47,28 @@ def fit_classic(source: PixelSource, settings: UnmixingSettings) -> Classic:
 
 def _fit_endmembers(source: PixelSource, settings: UnmixingSettings) -> Classic:
     train = source.chosen(TRAIN)
-    series = _series(source)[train]
-    endmembers = purest_endmembers(series, source.targets[train].numpy(), pixels=settings.endmember_pixels)
+    purest = [_largest(source, train, k, settings.endmember_pixels) for k in range(_classes(source))]
+    train = train[np.unique(np.concatenate(purest))]
+    endmembers = purest_endmembers(
+        source.series(train), source.targets(train).numpy(), pixels=settings.endmember_pixels
+    )
     classes, steps, bands = endmembers.shape
     plan = MixingArchitecture(bands, classes, steps, classes, tuple(range(classes)), method=settings.model)
     network = LinearUnmixing(plan)
-    network.endmembers.data.copy_(source.values.new_tensor(endmembers))
+    network.endmembers.data.copy_(torch.from_numpy(endmembers))
     return plan, network, {}
 
 
 def _fit_trees(source: PixelSource, settings: UnmixingSettings) -> Classic:
-    train, val = source.chosen(TRAIN), source.chosen(VAL)
-    features = _features(source, settings)
-    inputs = [features[pixels] for pixels in (train, val)]
-    wanted = [source.targets[pixels].numpy().astype(np.float64) for pixels in (train, val)]
+    source = _fitting(source, settings)
+    split = source.chosen(TRAIN), source.chosen(VAL)
+    inputs = [_features(source, settings, pixels) for pixels in split]
+    wanted = [source.targets(pixels).numpy().astype(np.float64) for pixels in split]
     if settings.model == "forest":
         arrays = _forest(inputs[0], wanted[0], settings)
     else:
         arrays = _boosted(inputs, wanted, settings)
-    _, steps, bands = source.values.shape
+    _, steps, bands = source.table.values.shape
     neighbours, windows = tree_context(source.table, settings)
     plan = TreesArchitecture(
         bands,
@@ -67,11 +77,11 @@ def _fit_trees(source: PixelSource, settings: UnmixingSettings) -> Classic:
         trees=len(arrays["root"]),
         nodes=len(arrays["feature"]),
         outputs=arrays["value"].shape[1],
-        layers=source.static.shape[1],
+        layers=len(source.table.layers),
         neighbours=neighbours,
         windows=windows,
     )
-    return plan, fill_trees(Trees(plan), arrays), {}
+    return plan, fill_trees(Trees(plan), arrays), {"pixels": len(inputs[0])}
 
 
 def _forest(
@@ -132,38 +142,59 @@ def _boosted(
     return boosted_arrays([fit(position, rounds) for position in range(classes)])
 
 
-def _series(source: PixelSource) -> NDArray[np.float32]:
-    """Scaled series of all pixels, NaN for gaps."""
-    return np.where(source.mask.numpy() > 0, source.values.numpy(), np.float32(np.nan))
+def _classes(source: PixelSource) -> int:
+    return int(source.table.targets.shape[1])
 
 
-def _features(source: PixelSource, settings: UnmixingSettings) -> NDArray[np.float32]:
-    """Features of all training and validation pixels, as `stack_features` gives them; others are NaN."""
-    series, static = _series(source), source.static.numpy()
+def _largest(source: PixelSource, pixels: NDArray[np.int64], position: int, count: int) -> NDArray[np.intp]:
+    """Positions in `pixels` of those with the largest shares of a class, the first ones of equal shares."""
+    return np.argsort(-source.table.targets[pixels, position], kind="stable")[:count]
+
+
+def _fitting(source: PixelSource, settings: UnmixingSettings) -> PixelSource:
+    """The pixels, thinned so far that the features of train and val take no more than `_MOST_NUMBERS`."""
     neighbours, windows = tree_context(source.table, settings)
+    _, steps, bands = source.table.values.shape
+    layers = len(source.table.layers)
+    each = (2 * neighbours + 1) ** 2 * steps * bands + layers + 2 * len(windows) * (steps * bands + layers)
+    count = int(np.isin(source.table.splits, (TRAIN, VAL)).sum())
+    share = _MOST_NUMBERS / (each * max(count, 1))
+    if share >= 1:
+        return source
+    table = thin_pixels(source.table, share, seed=settings.seed)
+    return PixelSource(table, source.scaling, tuple(source.mean.tolist()), tuple(source.std.tolist()))
+
+
+def _features(
+    source: PixelSource, settings: UnmixingSettings, pixels: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Features of some pixels, (pixels, features), as `stack_features` gives them."""
+    table = source.table
+    neighbours, windows = tree_context(table, settings)
     margin = max(neighbours, margin_of_windows(windows))
-    used = np.flatnonzero(np.isin(source.table.splits, (TRAIN, VAL)))
+    static = source.inputs(pixels)[2].numpy()
     if not margin:
-        parts = [stack_features(series[used], static[used])]
-    else:
-        where = np.pad(source.table.positions(), margin, constant_values=-1)
-        rows, cols = source.table.rows[used] + margin, source.table.cols[used] + margin
-        flat = series.reshape(len(series), -1)
-        steps = range(-neighbours, neighbours + 1)
-        parts = [flat[where[rows + y, cols + x]] for y in steps for x in steps] + [static[used]]
-        channels = channels_of(flat, static)
-        columns = []
-        for channel in range(
-            channels.shape[1] if windows else 0
-        ):  # one at a time: a few numbers per pixel in memory
-            image = channels[where, channel][None, ..., None]
-            moments = window_moments(image, windows, margin_px=margin)
-            columns.append(moments[0, rows - margin, cols - margin])
-        if columns:  # in the order of `window_moments`: by window and moment, then by channel
-            parts.append(np.stack(columns, -1).reshape(len(used), -1))
-    whole = np.full((len(source.table), sum(part.shape[1] for part in parts)), np.nan, np.float32)
-    whole[used] = np.concatenate(parts, -1)
-    return whole
+        return stack_features(source.series(pixels), static)
+    where = np.pad(table.positions(), margin, constant_values=-1)
+    rows, cols = table.rows[pixels] + margin, table.cols[pixels] + margin
+    steps = range(-neighbours, neighbours + 1)
+    parts = [source.series(where[rows + y, cols + x]).reshape(len(pixels), -1) for y in steps for x in steps]
+    parts.append(static)
+    columns = []
+    for values in _channels(source) if windows else ():
+        moments = window_moments(values[where][None, ..., None], windows, margin_px=margin)
+        columns.append(moments[0, rows - margin, cols - margin])
+    if columns:  # in the order of `window_moments`: by window and moment, then by channel
+        parts.append(np.stack(columns, -1).reshape(len(pixels), -1))
+    return np.concatenate(parts, -1, dtype=np.float32)
+
+
+def _channels(source: PixelSource) -> Iterator[NDArray[np.floating]]:
+    """Each channel of `channels_of` for all pixels and pixel -1, one at a time: a few numbers per pixel in memory."""
+    pixels = np.append(np.arange(len(source.table)), -1)
+    flat = source.series(pixels).reshape(len(pixels), -1)
+    channels = channels_of(flat, source.inputs(pixels)[2].numpy())
+    yield from np.ascontiguousarray(channels.T)
 
 
 def tree_context(table: PixelTable, settings: UnmixingSettings) -> tuple[int, tuple[int, ...]]:

@@ -31,6 +31,10 @@ _SPARSEMAX = 2.0
 """Weight of the loss of sparsemax, so that it is as large as the cross-entropy of shares."""
 
 
+_ENDMEMBER_PIXELS = 100_000
+"""Training pixels, evenly taken, from which first endmembers are fitted."""
+
+
 class NetworkTraining:
     """
     The training of one network, epoch by epoch; between two epochs its state can be saved and loaded.
@@ -66,8 +70,9 @@ class NetworkTraining:
         loaded = frozenset() if start is None else load_start(self.network, start)
         if isinstance(self.network, SeriesNetwork) and self.network.decoder is not None:
             train = source.chosen(TRAIN)
-            observed = source.mask[train].numpy() > 0
-            first = mixed_endmembers(source.values[train].numpy(), observed, source.targets[train].numpy())
+            train = train[:: -(-len(train) // _ENDMEMBER_PIXELS)]
+            values, mask, _ = source.inputs(train)
+            first = mixed_endmembers(values.numpy(), mask.numpy() > 0, source.targets(train).numpy())
             self.network.decoder.endmembers.data.copy_(torch.from_numpy(first))
         self.average = MovingAverage(self.network, decay=settings.ema) if settings.ema else None
         kind = torch.optim.Adam if settings.published else torch.optim.AdamW

@@ -34,7 +34,7 @@ from tesela.training.shell import (
     check_loss,
     choose_accelerator,
 )
-from tesela.training.unmixing.batches import TEST, VAL, PixelSource
+from tesela.training.unmixing.batches import TEST, VAL, PixelSource, shuffled_parts
 from tesela.training.unmixing.loop import digest, random_state, restore_random_state
 from tesela.training.unmixing.members import member_settings, member_weights
 from tesela.training.unmixing.settings import CLASSIC, UnmixingSettings
@@ -182,8 +182,15 @@ def _run(
     """Train from the start, or from the checkpoint beside the output."""
     table, folder = source.table, None
     if out is not None:
-        arrays = {name: getattr(source, name) for name in ("values", "mask", "static", "targets")}
-        work = {"series": digest(arrays), "settings": settings.to_dict(), "kind": kind, "epochs": epochs}
+        arrays = {name: getattr(table, name) for name in ("values", "static", "targets")}
+        scaling = [source.mean.tolist(), source.std.tolist(), source.scaling.to_dict()]
+        work = {
+            "series": digest(arrays),
+            "scaling": scaling,
+            "settings": settings.to_dict(),
+            "kind": kind,
+            "epochs": epochs,
+        }
         folder = TrainingFolder.open(Path(out), work=work | {"months": list(table.months)}, part=PRETRAINING)
     torch.manual_seed(settings.seed)
     generator = np.random.default_rng(settings.seed)
@@ -208,7 +215,8 @@ def _run(
             for epoch in range(first, epochs + 1):
                 model.train()
                 losses = []
-                order = generator.permutation(len(table))
+                parts = shuffled_parts(np.arange(len(table)), generator)
+                order = np.concatenate([generator.permutation(part) for part in parts])
                 for number, start in enumerate(range(0, len(order), settings.batch_size)):
                     done = (epoch - 1) * per_epoch + number
                     rate = 0.5 * (1 + math.cos(math.pi * done / (per_epoch * epochs)))
@@ -248,9 +256,8 @@ def _batch(
     device: torch.device,
 ) -> tuple[Tensor, ...]:
     """Values, mask, mask with some months hidden, layers and classes of some pixels."""
-    at = torch.from_numpy(pixels)
     values, mask, static, targets = (
-        item[at].to(device) for item in (source.values, source.mask, source.static, source.targets)
+        item.to(device) for item in (*source.inputs(pixels), source.targets(pixels))
     )
     share = settings.month_mask if kind == "classes" else HIDDEN_SHARE
     drawn = generator.random((len(pixels), mask.shape[1], 1), dtype=np.float32)

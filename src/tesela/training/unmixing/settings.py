@@ -19,6 +19,9 @@ MOST_WINDOW = 65
 AUTO_MEMBERS = ("boosting", "mlp", "tempcnn")
 """Models that "auto" tries: boosted trees of 3 x 3 series, a network of single pixels, and one with neighbours."""
 
+ENCODERS = ("tempcnn", "ltae", "mlp")
+"""Pixel encoders, which `context` gives neighbours."""
+
 CLASSIC = ("forest", "boosting", "fclsu", "nnls")
 """Models that are fitted, not trained by gradients."""
 
@@ -57,6 +60,9 @@ class UnmixingSettings:
     an uncertainty; "sparsemax" and "hurdle" give many classes exactly 0."""
     endmember_decoder: bool = False
     """Let encoders reconstruct the series from monthly endmember spectra, which can be read from the expert."""
+    thinning: float = 1.0
+    """Share of the pixels of train and val to use, or above 1 the number of training pixels; drawn evenly over classes
+    and area, as whole blocks for networks with neighbours. Of millions of pixels many are alike."""
     epochs: int = 60
     """Passes over the training pixels."""
     budget: str = ""
@@ -152,6 +158,7 @@ class UnmixingSettings:
 _RANGES: dict[str, tuple[float, float]] = {
     "context": (0, 8),
     "ensemble_size": (1, 64),
+    "thinning": (1e-6, 1e9),
     "epochs": (1, 100_000),
     "batch_size": (1, 1 << 20),
     "learning_rate": (1e-9, 10),

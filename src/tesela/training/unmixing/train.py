@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from tesela.models.output import Tensor, UnmixingNetwork, parent_matrix
 from tesela.models.unmixers import BritsArchitecture, EncoderArchitecture, EnsembleArchitecture, Unmixer
 from tesela.models.unmixing_header import SeriesScaling
 from tesela.patches.pixels import PixelTable
+from tesela.patches.thinning import thin_pixels
 from tesela.training.budget import epochs_within
 from tesela.training.shell import ProgressLine, TrainingFolder, today
 from tesela.training.unmixing.auto import train_auto
@@ -28,9 +29,10 @@ from tesela.training.unmixing.calibration import calibrate
 from tesela.training.unmixing.classic import fit_classic
 from tesela.training.unmixing.loop import NetworkTraining, digest, epoch_seconds
 from tesela.training.unmixing.members import remove_members, train_members, weights_of_member
-from tesela.training.unmixing.settings import CLASSIC, UnmixingSettings
+from tesela.training.unmixing.settings import CLASSIC, ENCODERS, UnmixingSettings
 
 _LEAST_STD = 1e-6
+_ROWS_AT_ONCE = 1 << 16
 
 
 def train_unmixing(
@@ -143,6 +145,9 @@ def _train(
 ) -> Expert:
     assert table.legend is not None
     begun = today() if folder is None else folder.day
+    tiled = settings.context > 0 and settings.model in ENCODERS
+    legend = table.legend
+    table = thin_pixels(table, settings.thinning, by="block" if tiled else "pixel", seed=settings.seed)
     mean, std, scaling = fit_scaling(table)
     source = PixelSource(table, scaling, mean, std)
     plan: Unmixer | EnsembleArchitecture
@@ -150,11 +155,11 @@ def _train(
         plan, network, scores = fit_classic(source, settings)
     else:
         plan, network, scores = _train_networks(
-            source, settings, table.legend, folder=folder, start=start, quiet=quiet
+            source, settings, legend, folder=folder, start=start, quiet=quiet
         )
     header = ExpertHeader(
         architecture=plan,
-        legend=table.legend,
+        legend=legend,
         bands=table.bands,
         mean=mean,
         std=std,
@@ -257,13 +262,15 @@ def plan_network(table: PixelTable, settings: UnmixingSettings) -> Unmixer:
 
 def fit_scaling(table: PixelTable) -> tuple[tuple[float, ...], tuple[float, ...], SeriesScaling]:
     """Mean and standard deviation of bands and layers over the training pixels, and their mean shares."""
-    train = table.take(table.splits == TRAIN) if (table.splits == TRAIN).any() else table
-    values = np.where(np.isfinite(train.values), train.values, np.nan).astype(np.float64)
-    mean, std = _moments(values.reshape(-1, values.shape[-1]))
-    layer_mean, layer_std = _moments(
-        np.where(np.isfinite(train.static), train.static, np.nan).astype(np.float64)
+    train = np.flatnonzero(table.splits == TRAIN)
+    if not len(train):
+        train = np.arange(len(table))
+    mean, std = _moments(table.values, train)
+    layer_mean, layer_std = _moments(table.static, train)
+    shares = sum(
+        (part.astype(np.float64).sum(0) for part in _parts(table.targets, train)),
+        start=np.zeros(table.targets.shape[1]),
     )
-    shares = train.targets.astype(np.float64).mean(0)
     prior = shares / shares.sum() if shares.size else shares
     scaling = SeriesScaling(
         months=table.months,
@@ -275,13 +282,32 @@ def fit_scaling(table: PixelTable) -> tuple[tuple[float, ...], tuple[float, ...]
     return mean, std, scaling
 
 
-def _moments(columns: NDArray[np.float64]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each column; 0 and 1 if it has no values."""
-    empty = ~np.isfinite(columns).any(0)
-    columns = np.where(empty, 0.0, columns)
-    spread = np.nanstd(columns, axis=0)
-    mean = tuple(float(number) for number in np.nanmean(columns, axis=0))
-    return mean, tuple(float(number) if number > _LEAST_STD else 1.0 for number in spread)
+def _parts(array: NDArray[np.float32], pixels: NDArray[np.intp]) -> Iterator[NDArray[np.float32]]:
+    """The rows of some pixels, a few at a time."""
+    for start in range(0, len(pixels), _ROWS_AT_ONCE):
+        yield array[pixels[start : start + _ROWS_AT_ONCE]]
+
+
+def _moments(
+    array: NDArray[np.float32], pixels: NDArray[np.intp]
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each column (the last axis) over some rows; 0 and 1 if it has no values."""
+    width = array.shape[-1]
+    count, first, second = np.zeros(width), np.zeros(width), np.zeros(width)
+    for part in _parts(array, pixels):
+        columns = part.reshape(-1, width).astype(np.float64)
+        seen = np.isfinite(columns)
+        count += seen.sum(0)
+        first += np.where(seen, columns, 0).sum(0)
+    mean = first / np.maximum(count, 1)
+    for part in _parts(array, pixels):  # again, because differences of large sums lose digits
+        columns = part.reshape(-1, width) - mean
+        second += np.where(np.isfinite(columns), columns**2, 0).sum(0)
+    spread = np.sqrt(second / np.maximum(count, 1))
+    return (
+        tuple(float(number) for number in mean),
+        tuple(float(number) if number > _LEAST_STD else 1.0 for number in spread),
+    )
 
 
 def _describe(table: PixelTable) -> dict[str, object]:
