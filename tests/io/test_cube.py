@@ -13,6 +13,7 @@ from odc.geo.geobox import GeoBox
 
 from tesela.core.errors import GridError, InputError
 from tesela.core.grid import window_grid
+from tesela.io import cube_writer
 from tesela.io.cube import month_of, open_cube
 from tesela.io.cube_writer import CubeWriter
 
@@ -134,6 +135,37 @@ def test_a_chunk_that_vanished_is_named_and_an_empty_one_is_a_gap(written: Path,
     with CubeWriter(tmp_path / "b.zarr", GRID, times=("01",), bands=("red",)) as writer:
         pass
     assert np.isnan(open_cube(writer.path).read()).all()
+
+
+def test_a_large_cube_has_fewer_files_and_the_same_pixels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cube_writer, "_SHARDED_PX", 40 * 100)
+    grid = GeoBox((60, 100), GRID.affine, SINUSOIDAL)
+    values = series(grid, times=240)
+    values[..., 64:] = np.nan  # shards of 64 px, four chunks on each side
+    with CubeWriter(
+        tmp_path / "a.zarr",
+        grid,
+        times=[f"{1990 + k // 12}-{k % 12 + 1:02d}" for k in range(240)],
+        bands=BANDS,
+    ) as writer:
+        assert writer.chunk_px == 64
+        for col in (0, 64):
+            writer.write(0, col, values[..., col : col + 64])
+    cube = open_cube(tmp_path / "a.zarr")
+    assert cube.chunk_px == 64
+    np.testing.assert_array_equal(cube.read(), values)
+    files = [
+        file
+        for file in (tmp_path / "a.zarr" / "series").rglob("*")
+        if file.name != "zarr.json" and file.is_file()
+    ]
+    assert len(files) == 1, "the empty shard has none"
+    np.testing.assert_array_equal(cube.to_xarray()["series"].values, values)
+    files[0].unlink()
+    with pytest.raises(InputError, match="has vanished"):
+        cube.read(window_grid(grid, 0, 0, 4, 4))
 
 
 def test_a_series_may_have_any_length(tmp_path: Path) -> None:

@@ -71,8 +71,8 @@ class Cube:
 
     @property
     def chunk_px(self) -> int:
-        """Side of the squares in which the folder is stored: windows of whole squares are read fastest."""
-        return int(self._array(self._series).chunks[2])
+        """Side of the squares in files of their own, chunks or shards: windows of whole squares are read fastest."""
+        return file_sides(self._array(self._series))[0]
 
     def read(self, grid: GeoBox | None = None) -> NDArray[np.float32]:
         """
@@ -171,7 +171,7 @@ class Cube:
         """Zarr reads a chunk whose file has vanished as empty; a cube knows which ones are."""
         if self._empty is None:
             return
-        side_y, side_x = self._array(name).chunks[-2:]
+        side_y, side_x = file_sides(self._array(name))
         for i in range(rows[0] // side_y, (rows[1] - 1) // side_y + 1):
             for j in range(cols[0] // side_x, (cols[1] - 1) // side_x + 1):
                 file = chunk_file(Path(self.path), (name, i, j))
@@ -180,18 +180,24 @@ class Cube:
 
 
 def chunk_keys(group: zarr.Group) -> Iterator[tuple[str, int, int]]:
-    """Name of the array, row and column of all chunks of a cube's series, counts and layers."""
+    """Name of the array, row and column of all files of a cube's series, counts and layers."""
     for name in (_series_name(group), "counts", "layers"):
         if name in group:
             array = array_of(group, name)
             rows, cols = (
-                -(-length // side) for length, side in zip(array.shape[-2:], array.chunks[-2:], strict=True)
+                -(-length // side) for length, side in zip(array.shape[-2:], file_sides(array), strict=True)
             )
             yield from ((name, i, j) for i in range(rows) for j in range(cols))
 
 
+def file_sides(array: zarr.Array[Any]) -> tuple[int, int]:
+    """Rows and columns of the squares that have a file each: shards of several chunks, or chunks."""
+    sides = (array.shards or array.chunks)[-2:]
+    return int(sides[0]), int(sides[1])
+
+
 def chunk_file(folder: Path, key: tuple[str, int, int]) -> Path:
-    """File of a chunk; one chunk holds all times, bands or layers."""
+    """File of a chunk or shard; one holds all times, bands or layers."""
     name, row, col = key
     lead = ("0",) if name == "layers" else ("0", "0")
     return folder.joinpath(name, "c", *lead, str(row), str(col))

@@ -15,7 +15,7 @@ from odc.geo.geobox import GeoBox
 from tesela.core.errors import InputError, TeselaError, join_words, unknown_name
 from tesela.core.grid import window_grid
 from tesela.io.cube import Cube, open_cube
-from tesela.io.cube_writer import CubeWriter, check_target
+from tesela.io.cube_writer import CubeWriter, check_target, stored_sides
 from tesela.io.http import RetryPolicy
 from tesela.io.manifest import write_text
 from tesela.io.parts import PartStore, run_tasks
@@ -212,8 +212,10 @@ def _months(composites: Sequence[Composite], wanted: tuple[str, str] | None) -> 
 
 
 def _blocks(work: Work, memory_bytes: int) -> Iterable[tuple[int, int, int, int]]:
-    """Row, column, rows and columns of blocks whose sums fit in the memory."""
+    """Row, column, rows and columns of blocks whose sums fit in the memory, of whole files of the cube if possible."""
     side = max(16, 16 * int(math.sqrt(memory_bytes / bytes_per_cell(work)) / 16))
+    file_px = math.prod(stored_sides(work.grid, len(work.times) * len(BANDS)))
+    side -= side % file_px if side > file_px else 0
     rows, cols = work.grid.shape
     for row in range(0, rows, side):
         for col in range(0, cols, side):
