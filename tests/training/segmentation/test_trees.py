@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 
 from segmentation_scene import QUICK, make_patch_table
 from tesela.core.errors import InputError
+from tesela.io.maps import write_map
 from tesela.mapping.predict import predict_map
 from tesela.models.expert import load_expert, read_header
 from tesela.patches.table import PatchTable
@@ -39,13 +41,42 @@ def test_trees_learn_and_give_the_same_bytes_again(table: PatchTable, tmp_path: 
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
+def test_trees_are_grown_again_with_the_validation_patches(table: PatchTable, tmp_path: Path) -> None:
+    """A class that only validation patches hold is known after; the scores stay those from before."""
+    rows = table.frame
+    of_val = (rows["col"] >= 2 * table.size_px).to_numpy()  # two thirds
+    (name,) = table.labels
+    with rasterio.open(table.labels[name]) as data:
+        values = data.read(1)
+    values[:, 2 * table.size_px :] = 40
+    path = write_map(tmp_path / "labels.tif", values, table.scenes[name].grid, legend=table.legend).path
+    frame = rows.assign(split=np.where(of_val, "val", "train"))
+    moved = replace(table, frame=frame, labels={name: path})
+    again, once = (
+        load_expert(
+            train_segmentation(moved, tmp_path / f"{refit}.safetensors", settings=replace(TREES, refit=refit))
+        )
+        for refit in (True, False)
+    )
+    assert again.header.scores["f1"] == once.header.scores["f1"]
+    assert again.header.scores["f1"]["s"] == 0
+    made = [
+        predict_map(expert, table.scenes[name], tmp_path / f"{number}.tif")
+        for number, expert in enumerate((again, once))
+    ]
+    snow = []
+    for item in made:
+        with rasterio.open(item.map.path) as data:
+            snow.append(int((data.read(1) == 40).sum()))
+    assert snow[0] > 0.5 * values.size
+    assert snow[1] == 0
+
+
 def test_a_map_by_trees_has_no_seams(table: PatchTable, tmp_path: Path) -> None:
     expert = load_expert(train_segmentation(table, tmp_path / "a.safetensors", settings=TREES))
     scene = next(iter(table.scenes.values()))
     small = predict_map(expert, scene, tmp_path / "small.tif", window_px=64, overlap_px=0)
     whole = predict_map(expert, scene, tmp_path / "whole.tif", window_px=1024)
-    import rasterio
-
     with rasterio.open(small.map.path) as one, rasterio.open(whole.map.path) as other:
         np.testing.assert_array_equal(one.read(), other.read())
         assert (one.read(1)[:3, :5] == 0).all()  # nodata stays nodata

@@ -20,7 +20,7 @@ from tesela.training.segmentation.finish import adjust_expert, scores_of
 from tesela.training.segmentation.members import join_experts, parts_work
 from tesela.training.segmentation.pool import fit_pool, pool_scores
 from tesela.training.segmentation.settings import SegmentationSettings
-from tesela.training.segmentation.trees import train_unadjusted
+from tesela.training.segmentation.trees import budget_deadline, refit_trees, train_unadjusted
 from tesela.training.segmentation.validation import (
     ValidationPixels,
     choose_prior,
@@ -44,7 +44,9 @@ class Candidate:
 
     name: str
     expert: Expert
+    """As it will be written: its trees may have been grown again on the validation patches, too."""
     pixels: ValidationPixels
+    """Scores from before."""
 
 
 def train_auto(
@@ -77,17 +79,16 @@ def train_auto(
     target = Path(out)
     begun_s = time.process_time()
     budget_s = parse_duration_s(settings.budget) if settings.budget else math.inf
-    trees, pixels = train_unadjusted(
-        table,
-        settings=replace(
-            settings,
-            model="boosting",
-            prior=0.0,
-            budget=f"{_TREES_SHARE * budget_s:.0f} s" if settings.budget else "",
-        ),
-        bands=bands,
-        fingerprints=fingerprints,
+    of_trees = replace(
+        settings,
+        model="boosting",
+        prior=0.0,
+        budget=f"{_TREES_SHARE * budget_s:.0f} s" if settings.budget else "",
     )
+    deadline = budget_deadline(of_trees.budget)
+    trees, pixels = train_unadjusted(table, settings=of_trees, bands=bands, fingerprints=fingerprints)
+    if settings.refit:
+        trees = refit_trees(trees, table, settings=of_trees, deadline=deadline)
     members = [Candidate("boosting", trees, pixels)]
     folder = TrainingFolder.open(target, work=parts_work(table, settings, bands), part="auto")
     spent = folder.remember("trees.json", lambda: {"cpu_s": time.process_time() - begun_s})

@@ -27,9 +27,8 @@ def fit_pool(members: Sequence[ValidationPixels], *, most_pixels: int = _MOST_PI
     Weights of the members' logarithms of probability.
 
     The validation blocks are drawn with replacement many times; for each draw those weights are taken, multiples of
-    one tenth of one of `SCALES`, that have the least cross-entropy. A member that hardly any draw uses (`LEAST_DRAWS`)
-    gets none; the others get the mean over the draws, half way to equal weights: few areas say little, and they chose
-    the epoch of a network, too.
+    one tenth of one of `SCALES`, that have the least cross-entropy, and the weights are their mean over the draws. A
+    member that hardly any draw uses (`LEAST_DRAWS`) gets none.
 
     Parameters
     ----------
@@ -62,9 +61,7 @@ def fit_pool(members: Sequence[ValidationPixels], *, most_pixels: int = _MOST_PI
     tried = np.array([[scale * item for item in weight] for weight in weights for scale in SCALES])
     best = tried[totals.argmin(0)]
     used = (best > 0).mean(0) >= LEAST_DRAWS
-    mean = np.where(used, best.mean(0), 0)
-    result = (mean + used * mean.sum() / used.sum()) / 2
-    return tuple(round(float(item), 4) for item in result)
+    return tuple(round(float(item), 4) for item in np.where(used, best.mean(0), 0))
 
 
 def _cross_entropy(scores: NDArray[np.float32], classes: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -54,6 +54,8 @@ class SegmentationSettings:
     """Training pixels of trees, spread over the patches."""
     trees: int = 150
     """Number of trees."""
+    refit: bool = True
+    """Grow trees again on the patches of training and validation, after the latter have chosen."""
     window_sides_px: tuple[int, ...] = (3, 7, 15, 31)
     """Odd sides of the windows over which trees see means, deviations and extremes; none: the pixel alone."""
     encoder: str = "auto"

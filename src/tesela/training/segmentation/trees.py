@@ -67,7 +67,10 @@ def train_trees(
     InputError
         If a split has no patches or no labels, or a band has no data.
     """
+    deadline = budget_deadline(settings.budget)
     expert, pixels = train_unadjusted(table, settings=settings, bands=bands, fingerprints=fingerprints)
+    if settings.refit:
+        expert = refit_trees(expert, table, settings=settings, deadline=deadline)
     return adjust_expert(expert, table=table, settings=settings, pixels=pixels)
 
 
@@ -78,8 +81,12 @@ def train_unadjusted(
     bands: Sequence[str] | None = None,
     fingerprints: Mapping[str, str] | None = None,
 ) -> tuple[Expert, ValidationPixels]:
-    """Trees as by `train_trees`, not adjusted by class frequencies, and their scores on the validation patches."""
-    deadline = _deadline(settings.budget)
+    """
+    Trees as by `train_trees`, neither fitted again nor adjusted, and their scores on the validation patches.
+
+    Where they will be fitted again, they take half of the budget at most.
+    """
+    deadline = budget_deadline(settings.budget, part=0.5 if settings.refit else 1.0)
     table.of_split("val")
     names = tuple(next(iter(table.scenes.values())).band_names if bands is None else bands)
     mean, std = band_statistics(table, "train", bands=names)
@@ -121,11 +128,62 @@ def train_unadjusted(
     return Expert(header, network), pixels
 
 
-def _deadline(budget: str) -> Callable[[], bool]:
-    """Whether the processor time of a budget is used up."""
+def refit_trees(
+    expert: Expert,
+    table: PatchTable,
+    *,
+    settings: SegmentationSettings,
+    deadline: Callable[[], bool] = lambda: False,
+) -> Expert:
+    """
+    Trees of the same features, grown on the patches of "train" and "val" together.
+
+    The validation patches have chosen what was to choose; their labels then serve as the others do. The header keeps
+    the scores that the trees had on them before.
+
+    Parameters
+    ----------
+    expert : Expert
+        From `train_unadjusted`.
+    """
+    plan, header = expert.header.architecture, expert.header
+    assert isinstance(plan, ClassTreesArchitecture)
+    patches = {split: len(table.of_split(split)) for split in ("train", "val")}
+    parts = [
+        draw_pixels(
+            table,
+            split,
+            spec=plan.spec,
+            bands=header.bands,
+            mean=np.array(header.mean),
+            std=np.array(header.std),
+            pixels=max(1, round(settings.pixels * count / sum(patches.values()))),
+            seed=settings.seed,
+        )
+        for split, count in patches.items()
+    ]
+    network = fit_chosen(
+        settings.model,
+        TreePixels(
+            np.concatenate([part.values for part in parts], axis=1),
+            np.concatenate([part.classes for part in parts]),
+        ),
+        spec=plan.spec,
+        classes=plan.classes,
+        mean=np.array(header.mean),
+        std=np.array(header.std),
+        trees=settings.trees,
+        seed=settings.seed,
+        deadline=deadline,
+    )
+    return Expert(replace(header, architecture=network.architecture), network)
+
+
+def budget_deadline(budget: str, *, part: float = 1.0) -> Callable[[], bool]:
+    """Whether the processor time of a part of a budget is used up."""
     if not budget:
         return lambda: False
-    end = time.process_time() + parse_duration_s(budget)
+    end = time.process_time() + part * parse_duration_s(budget)
     return lambda: time.process_time() >= end
 
 

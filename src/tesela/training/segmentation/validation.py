@@ -146,8 +146,8 @@ def choose_prior(pixels: ValidationPixels, frequencies: NDArray[np.float64], *, 
     r"""
     Strength of the logit adjustment: the usual one, or the nearest to it that is not measurably worse than the best.
 
-    The adjusted scores are :math:`s_k - \tau \ln f_k` [Menon2021]_. Measurably worse is: by more than one standard
-    error of the difference, over blocks drawn with replacement.
+    The adjusted scores are :math:`s_k - \tau \ln f_k` [Menon2021]_. Measurably worse is: by more than two standard
+    errors of the difference, over blocks drawn with replacement.
     """
     logs = log_frequencies(frequencies)
     counts = [pixels.counts((pixels.scores - np.float32(strength) * logs).argmax(1)) for strength in PRIORS]
@@ -155,7 +155,7 @@ def choose_prior(pixels: ValidationPixels, frequencies: NDArray[np.float64], *, 
     results = np.stack([objective_of(np.tensordot(drawn, item, 1), objective) for item in counts])
     best = int(results.mean(1).argmax())
     behind = results[best] - results
-    good = np.flatnonzero(behind.mean(1) <= behind.std(1) + 1e-9)
+    good = np.flatnonzero(behind.mean(1) <= 2 * behind.std(1) + 1e-9)
     usual = USUAL_PRIOR[objective]
     return min((PRIORS[item] for item in good), key=lambda strength: (abs(strength - usual), strength))
 
