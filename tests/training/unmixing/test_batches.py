@@ -90,6 +90,8 @@ def test_scaling_is_that_of_the_training_pixels() -> None:
     assert np.allclose(std, np.nanstd(train.values, axis=(0, 1)), atol=1e-6)
     assert np.allclose(scaling.layer_mean, train.static.mean(0), atol=1e-6)
     assert np.allclose(scaling.layer_std, train.static.std(0), atol=1e-6)
+    bare = replace(table, static=table.static[:, :0], layers=())
+    assert fit_scaling(bare)[2].layer_mean == ()
 
 
 def rates(settings: UnmixingSettings) -> list[float]:

@@ -293,6 +293,8 @@ def _moments(
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each column (the last axis) over some rows; 0 and 1 if it has no values."""
     width = array.shape[-1]
+    if not width:
+        return (), ()
     count, first, second = np.zeros(width), np.zeros(width), np.zeros(width)
     for part in _parts(array, pixels):
         columns = part.reshape(-1, width).astype(np.float64)
