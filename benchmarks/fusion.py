@@ -14,7 +14,12 @@ validation area, and all are scored once on the test area. Rows:
 - boosted gate: scikit-learn's boosting over both probability vectors, confidence, distance to the border, size of the
   area and the mean of the joined probabilities in 15 px, joined with the pool;
 - trees over the network: boosting over its features and the scores of networks of the other half of the training area;
-- network over trees: a U-Net with the trees' probabilities, made out of fold, as further bands.
+- network over trees: a U-Net with the trees' probabilities, made out of fold, as further bands;
+- boosting, refit, and pool, refit: the trees grown again on training and validation area, with the weights of before;
+- pool, weights undone: the network's scores less the logarithms of the weights of its loss, joined then;
+- pool, smoothed: the pool's probabilities under a Gaussian of 1 px.
+
+--joins leaves out the rows that train further networks or gates.
 
 For each row the strengths of the prior: none; best (on validation); ours (`choose_prior`); 0.2 throughout.
 """
@@ -32,7 +37,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt, label, uniform_filter
+from scipy.ndimage import distance_transform_edt, gaussian_filter, label, uniform_filter
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 import tesela
@@ -44,6 +49,7 @@ from tesela.models.segmentation.feature_spec import FeatureSpec, default_feature
 from tesela.models.segmentation.window_features import compute_features
 from tesela.patches.dataset import band_statistics
 from tesela.training.segmentation.boosting import Boosted, BoostingSettings, average_boosted, boost
+from tesela.training.segmentation.losses import class_weights
 from tesela.training.segmentation.pool import SCALES, fit_pool, pool_scores
 from tesela.training.segmentation.validation import PRIORS, ValidationPixels, choose_prior, objective_of
 
@@ -127,6 +133,22 @@ def draw(
 def quantised(scores: NDArray[np.float32]) -> NDArray[np.int16]:
     """Scores (pixels, classes) as features (classes, pixels)."""
     return np.asarray(np.clip(scores.T * 1000, -32000, 32000), np.int16)
+
+
+def with_validation(trial: Trial) -> Trial:
+    """The trial whose validation units train, too."""
+    split = np.where(trial.task.split == VAL, TRAIN, trial.task.split)
+    return replace(trial, task=replace(trial.task, split=split))
+
+
+def smoothed(trial: Trial, planes: Planes, sigma_px: float) -> Planes:
+    """Scores from probabilities under a Gaussian."""
+    result = {}
+    for scene in trial.task.data.scenes:
+        image = np.exp(planes[scene.name]).reshape(*scene.labels.shape, -1)
+        image = gaussian_filter(image, (sigma_px, sigma_px, 0))
+        result[scene.name] = np.log(np.maximum(image.reshape(-1, image.shape[-1]), 1e-6))
+    return result
 
 
 def grow(
@@ -370,32 +392,49 @@ def measure(trial: Trial, planes: Planes) -> dict[str, dict[str, float]]:
     }
 
 
-def rows_of(trial: Trial) -> dict[str, Planes]:
+def rows_of(trial: Trial, *, joins_only: bool) -> dict[str, Planes]:
     """Scores of all scenes by row."""
     values, classes, _ = draw(trial)
     single = apply(trial, *grow(values, classes, trial.classes, series=1))
-    trees = apply(trial, *grow(values, classes, trial.classes))
+    grown, kept = grow(values, classes, trial.classes)
+    trees = apply(trial, grown, kept)
     unet = train_unet(trial.task, trial.seconds)
     val = [trial.pixels(item, VAL) for item in (unet, trees)]
-    pool = join(fit_pool(val), unet, trees)
+    weights = fit_pool(val)
+    pool = join(weights, unet, trees)
+    assert np.allclose(pool_scores(val, weights), trial.pixels(pool, VAL).scores, atol=1e-3)
     inputs, distances = gate_inputs(trial, unet, trees)
-    fold_scores = out_of_fold_networks(trial)
-    more, classes, _ = draw(trial, fold_scores)
-    over = apply(trial, *grow(more, classes, trial.classes), fold_scores)
-    wider = replace(trial.task, data=with_bands(trial.task.data, out_of_fold_trees(trial)))
-    assert np.allclose(pool_scores(val, fit_pool(val)), trial.pixels(pool, VAL).scores, atol=1e-3)
-    return {
+    wider = with_validation(trial)
+    again = apply(wider, *grow(*draw(wider)[:2], trial.classes))
+    weighed = {name: log_probabilities(item + loss_weights(trial)) for name, item in unet.items()}
+    rows = {
         "boosting, one series": single,
         "boosting": trees,
+        "boosting, refit": again,
         "unet": unet,
         "equal weights": join((1.0, 1.0), unet, trees),
         "least loss": join(least_loss([item.scores for item in val], val[0].classes), unet, trees),
         "pool": pool,
+        "pool, refit": join(weights, unet, again),
+        "pool, weights undone": join(fit_pool([trial.pixels(weighed, VAL), val[1]]), weighed, trees),
+        "pool, smoothed": smoothed(trial, pool, 1.0),
         "border gate": border_gate(trial, unet, trees, distances),
-        "boosted gate": boosted_gate(trial, inputs, pool),
-        "trees over the network": over,
-        "network over trees": train_unet(wider, trial.seconds),
     }
+    if joins_only:
+        return rows
+    fold_scores = out_of_fold_networks(trial)
+    more, classes, _ = draw(trial, fold_scores)
+    with_trees = replace(trial.task, data=with_bands(trial.task.data, out_of_fold_trees(trial)))
+    return rows | {
+        "boosted gate": boosted_gate(trial, inputs, pool),
+        "trees over the network": apply(trial, *grow(more, classes, trial.classes), fold_scores),
+        "network over trees": train_unet(with_trees, trial.seconds),
+    }
+
+
+def loss_weights(trial: Trial) -> NDArray[np.float32]:
+    """What undoes the weights of the network's loss, (classes,)."""
+    return -np.log(class_weights(trial.task.frequencies()))
 
 
 def main() -> None:
@@ -407,6 +446,7 @@ def main() -> None:
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--seconds", type=float, default=60, help="processor time of each network")
+    parser.add_argument("--joins", action="store_true", help="only rows of one network and one set of trees")
     parser.add_argument("--out", type=Path, help="write the JSON document here, not to stdout")
     options = parser.parse_args()
     results = []
@@ -417,7 +457,7 @@ def main() -> None:
             sys.exit(str(error))
         for seed in options.seeds:
             trial = prepare(data, seed, options.seconds)
-            for row, planes in rows_of(trial).items():
+            for row, planes in rows_of(trial, joins_only=options.joins).items():
                 results.append({"set": name, "seed": seed, "row": row, "scores": measure(trial, planes)})
                 print(name, seed, row, results[-1]["scores"], file=sys.stderr)
     means = {}
