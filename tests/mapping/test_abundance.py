@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from odc.geo.geobox import GeoBox
 
 from pointwise import make_expert
 from tesela.cli import main
@@ -19,10 +21,12 @@ from tesela.io.cube_writer import CubeWriter
 from tesela.io.maps import MapReader, open_map
 from tesela.io.parts import PartStore
 from tesela.io.raster import open_dataset
+from tesela.mapping.abundance import engines
 from tesela.mapping.abundance.blocks import BlockLayout, make_blocks
 from tesela.mapping.abundance.unmix import unmix_cube
 from tesela.models.expert import Expert, load_expert, save_expert
 from tesela.models.inference import Unmixed
+from tesela.models.output import NetworkOutput
 from tesela.training.unmixing.calibration import unmix_pixels
 from tesela.training.unmixing.settings import UnmixingSettings
 from tesela.training.unmixing.train import train_unmixing
@@ -136,6 +140,81 @@ def test_workers_of_a_cluster_make_the_same_bytes(tmp_path: Path) -> None:
     unmix_cube(expert("tempcnn"), cube, tmp_path / "alone.tif", memory=SMALL)
     unmix_cube(expert("tempcnn"), cube, tmp_path / "many.tif", memory=SMALL, cluster="local")
     assert (tmp_path / "many.tif").read_bytes() == (tmp_path / "alone.tif").read_bytes()
+
+
+def large_cube(path: Path) -> Cube:
+    """A cube of many pixels of the scene, side by side."""
+    table = make_table()
+    values = table.values.reshape(ROWS, COLS, len(TIMES), len(NAMES)).transpose(2, 3, 0, 1)
+    layers = table.static.reshape(ROWS, COLS, 2).transpose(2, 0, 1)
+    down, across = -(-64 // ROWS), -(-64 // COLS)
+    grid = GeoBox((down * ROWS, across * COLS), GRID.affine, GRID.crs)
+    with CubeWriter(path, grid, times=TIMES, bands=NAMES, layers=table.layers) as writer:
+        writer.write(0, 0, np.tile(values, (1, 1, down, across)))
+        writer.write_layers(0, 0, np.tile(layers, (1, down, across)))
+    return open_cube(path)
+
+
+@pytest.mark.parametrize("model", ["tempcnn", "brits", "forest"])
+def test_bf16_is_used_only_where_it_agrees(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines, "has_bf16", lambda: True)
+    monkeypatch.setattr(engines, "WORTH_PIXELS", 0)
+    monkeypatch.setitem(
+        engines.KINDS, "openvino", dataclasses.replace(engines.KINDS["openvino"], missing=lambda: "x")
+    )
+    monkeypatch.setitem(
+        engines.KINDS, "cuda", dataclasses.replace(engines.KINDS["cuda"], missing=lambda: "x")
+    )
+    cube = large_cube(tmp_path / "cube.zarr")
+    trained = expert(model)
+    monkeypatch.setattr(engines, "AGREEMENT", 0.9)  # of one epoch: shares are almost equal
+    name = unmix_cube(trained, cube, tmp_path / "quick.tif").engine
+    assert name == ("torch-bf16" if model == "tempcnn" else "torch")
+    exact = unmix_cube(trained, cube, tmp_path / "exact.tif", engine="torch")
+    assert exact.engine == "torch"
+    difference = np.abs(open_abundance(tmp_path / "quick.tif").read() - exact.map.read())
+    assert np.nanmax(difference) < 0.02
+    if model == "tempcnn":
+        assert np.nanmax(difference) > 0
+        monkeypatch.setattr(engines, "AGREEMENT", 1.1)
+        assert unmix_cube(trained, cube, tmp_path / "quick.tif").engine == "torch"
+
+
+def test_engines_agree_by_classes_and_shares_of_observed_pixels() -> None:
+    shares = np.random.default_rng(0).dirichlet([1, 1, 1], 2000).astype(np.float32)
+    mask = np.ones((2000, 2, 1), np.float32)
+
+    def output(values: np.ndarray) -> NetworkOutput:
+        return NetworkOutput(torch.from_numpy(values), torch.from_numpy(values)[None])
+
+    far, few = shares + np.float32(0.006), shares.copy()
+    few[:10] = few[:10, ::-1]
+    assert engines.agrees(output(shares + np.float32(0.004)), output(shares), mask)
+    assert not engines.agrees(output(far), output(shares), mask)
+    assert not engines.agrees(output(few), output(shares), mask)
+    mask[:10] = 0
+    assert engines.agrees(output(few), output(shares), mask), "pixels that are never observed do not count"
+    mask[400:] = 0
+    assert not engines.agrees(output(shares), output(shares), mask), "too few pixels to try"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+@pytest.mark.parametrize("model", ["tempcnn", "brits"])
+def test_a_gpu_makes_the_same_map(model: str, tmp_path: Path) -> None:
+    cube = write_cube(tmp_path / "cube.zarr")
+    here = unmix_cube(expert(model), cube, tmp_path / "cpu.tif", engine="torch").map.read()
+    there = unmix_cube(expert(model), cube, tmp_path / "gpu.tif", engine="auto")
+    assert there.engine == "cuda"
+    assert np.nanmax(np.abs(there.map.read() - here)) <= 2e-4
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_missing_is_one_line(tmp_path: Path) -> None:
+    cube = write_cube(tmp_path / "cube.zarr")
+    with pytest.raises(RecipeError, match="Engine 'cuda' cannot be used: torch finds no NVIDIA GPU here"):
+        unmix_cube(expert("brits"), cube, tmp_path / "gpu.tif", engine="cuda")
 
 
 def test_blocks_cover_the_cube_once(tmp_path: Path) -> None:

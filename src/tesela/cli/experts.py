@@ -338,7 +338,7 @@ def unmix(
             help="CSV of other spectra (class, month, band, value): the nearest one to each endmember is printed."
         ),
     ] = None,
-    engine: Annotated[str, typer.Option(help="auto, torch or openvino.")] = "auto",
+    engine: Annotated[str, typer.Option(help="auto, torch, openvino, or cuda (an NVIDIA GPU).")] = "auto",
     memory: Memory = "512 MiB",
     cluster: Cluster = None,
     quiet: Quiet = False,

@@ -215,7 +215,17 @@ class SeriesNetwork(UnmixingNetwork):
             around = self.neighbours(embedded, there)
             inner = (slice(None), slice(margin, -margin), slice(margin, -margin))
             embedded = torch.cat([embedded[inner], around], -1)
-        output: NetworkOutput = self.head(self.dropout(embedded))
+        output: NetworkOutput = self._exact_head(self.dropout(embedded))
         if self.decoder is not None:
             output = output._replace(rebuilt=self.decoder(output.shares))
         return output
+
+    def _exact_head(self, embedded: Tensor) -> NetworkOutput:
+        """Shares of (..., width) embeddings; in float32 also where the rest is computed in bf16."""
+        kind = embedded.device.type
+        if not torch.is_autocast_enabled(kind):
+            output: NetworkOutput = self.head(embedded)
+            return output
+        with torch.autocast(kind, enabled=False):
+            exact: NetworkOutput = self.head(embedded.float())
+        return exact

@@ -51,7 +51,8 @@ class Ensemble(UnmixingNetwork):
     def _mean(self, heads: Tensor) -> Tensor:
         if not self.weights:
             return heads.mean(0)
-        return torch.einsum("m,m...->...", heads.new_tensor(self.weights), heads)
+        weights = heads.new_tensor(self.weights).view(-1, *[1] * (heads.ndim - 1))
+        return (weights * heads).sum(0)  # no product of matrices, which bf16 would round
 
 
 def join_experts(experts: Sequence[Expert], *, weights: Sequence[float] = ()) -> Expert:

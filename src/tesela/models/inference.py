@@ -43,20 +43,33 @@ class Runner(Protocol):
 
 
 class TorchRunner:
-    """Runs a network with torch, without gradients."""
+    """
+    Runs a network with torch, without gradients, on the device of its weights.
 
-    def __init__(self, network: UnmixingNetwork) -> None:
+    Parameters
+    ----------
+    precision : dtype
+        torch.bfloat16 multiplies in that format; the head is always in float32.
+    """
+
+    def __init__(self, network: UnmixingNetwork, *, precision: torch.dtype = torch.float32) -> None:
         self.network = network.eval()
+        self.precision = precision
 
     def __call__(self, values: Floats, mask: Floats, static: Floats) -> NetworkOutput:
         """See `Runner`."""
         device = next((item.device for item in self.network.parameters()), torch.device("cpu"))
-        with torch.inference_mode():
+        low = self.precision != torch.float32
+        with (
+            torch.inference_mode(),
+            torch.autocast(device.type, self.precision if low else torch.bfloat16, enabled=low),
+            torch.backends.cudnn.flags(enabled=True, allow_tf32=False),  # float32 on a GPU as on a processor
+        ):
             tensors = (
                 torch.from_numpy(np.ascontiguousarray(item)).to(device) for item in (values, mask, static)
             )
             output = self.network.answer(*tensors)
-        return NetworkOutput(*(None if item is None else item.cpu() for item in output))  # type: ignore[arg-type]
+        return NetworkOutput(*(None if item is None else item.float().cpu() for item in output))  # type: ignore[arg-type]
 
 
 def series_of(header: ExpertHeader) -> SeriesScaling:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-import numba
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from tesela.core.errors import ExpertError
+from tesela.models.leaf_sums import PackedTrees, add_leaves, pack_trees
 from tesela.models.output import NetworkOutput, Tensor, UnmixingNetwork
 from tesela.models.unmixers import TreesArchitecture
 from tesela.models.window_moments import margin_of_windows, window_moments
@@ -48,6 +48,8 @@ class Trees(UnmixingNetwork):
         self.register_buffer("output", torch.zeros(architecture.trees, dtype=torch.int32))
         self.register_buffer("baseline", torch.zeros(architecture.classes, dtype=torch.float64))
         self.baseline: Tensor
+        self.value: Tensor
+        self._nodes: tuple[tuple[int, int, int], PackedTrees] | None = None
 
     def answer(self, values: Tensor, mask: Tensor, static: Tensor) -> NetworkOutput:
         """See `UnmixingNetwork.answer`."""
@@ -56,15 +58,25 @@ class Trees(UnmixingNetwork):
         features = stack_features(
             series, static.cpu().numpy(), neighbours=plan.neighbours, windows=plan.windows
         )
-        arrays = {name: getattr(self, name).cpu().numpy() for name in (*_TYPES, "value", "root", "output")}
-        self._check(arrays, features.shape[-1])
+        nodes = self._packed(features.shape[-1])
         flat = np.ascontiguousarray(features.reshape(-1, features.shape[-1]), np.float32)
         sums = np.zeros((len(flat), plan.classes))
-        _add_leaves(flat, sums, *arrays.values())
+        add_leaves(flat, sums, nodes)
         forest = plan.outputs == plan.classes
         parts = sums / plan.trees if forest else project_to_simplex(sums + self.baseline.cpu().numpy())
-        shares = torch.from_numpy(parts).to(values.dtype).reshape(*features.shape[:-1], plan.classes)
+        shares = torch.from_numpy(parts).to(values).reshape(*features.shape[:-1], plan.classes)
         return NetworkOutput(shares=shares, heads=shares[None])
+
+    def _packed(self, features: int) -> PackedTrees:
+        """The nodes as the kernel reads them, packed again only when they changed."""
+        state = (self.value.data_ptr(), self.value._version, self.feature._version)
+        if self._nodes is None or self._nodes[0] != state:
+            arrays = {
+                name: getattr(self, name).cpu().numpy() for name in (*_TYPES, "value", "root", "output")
+            }
+            self._check(arrays, features)
+            self._nodes = state, pack_trees(arrays)
+        return self._nodes[1]
 
     def _check(self, arrays: dict[str, NDArray[Any]], features: int) -> None:
         """Refuse trees that point outside themselves or in circles: a file may come from an unknown source."""
@@ -76,6 +88,8 @@ class Trees(UnmixingNetwork):
             (arrays["feature"] >= features).any()
             or (down <= own).any()
             or (down >= plan.nodes).any()
+            or len(np.unique(np.append(down, arrays["root"])))
+            < down.size + len(arrays["root"])  # no node twice
             or ((arrays["root"] < 0) | (arrays["root"] >= plan.nodes)).any()
             or ((arrays["output"] < 0) | (arrays["output"] >= plan.classes)).any()
         ):
@@ -202,29 +216,3 @@ def project_to_simplex(values: NDArray[np.float64]) -> NDArray[np.float64]:
     shift = excess[np.arange(len(values)), last - 1] / last
     nearest: NDArray[np.float64] = np.maximum(values - shift[:, None], 0)
     return nearest
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _add_leaves(
-    features: NDArray[np.float32],
-    sums: NDArray[np.float64],
-    feature: NDArray[np.int32],
-    threshold: NDArray[np.float64],
-    left: NDArray[np.int32],
-    right: NDArray[np.int32],
-    gap_left: NDArray[np.uint8],
-    value: NDArray[np.float64],
-    root: NDArray[np.int32],
-    output: NDArray[np.int32],
-) -> None:
-    """Add the leaves of all trees to `sums`."""
-    outputs = value.shape[1]
-    for tree in range(len(root)):
-        for pixel in range(len(features)):
-            node = root[tree]
-            while feature[node] >= 0:
-                number = features[pixel, feature[node]]
-                to_left = gap_left[node] != 0 if np.isnan(number) else number <= threshold[node]
-                node = left[node] if to_left else right[node]
-            for k in range(outputs):
-                sums[pixel, output[tree] + k] += value[node, k]

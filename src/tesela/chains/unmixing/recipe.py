@@ -159,7 +159,7 @@ class PretrainingSection(Section):
 class UnmixSection(Section):
     """``[mapping]``."""
 
-    engine: Literal["auto", "torch", "openvino"] = "auto"
+    engine: Literal["auto", "torch", "openvino", "cuda"] = "auto"
     memory: Memory = "512 MiB"
     cluster: str | None = None
     """As in ``[cube]``."""

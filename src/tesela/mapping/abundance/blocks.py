@@ -21,7 +21,7 @@ from tesela.mapping.abundance.engines import choose_runner
 from tesela.models.expert import Expert, load_expert, save_expert
 from tesela.models.inference import Runner, Unmixed, margin_of, series_of, unmix
 from tesela.models.output import UnmixingNetwork
-from tesela.models.unmixing_header import Floats
+from tesela.models.unmixing_header import Floats, scale_series
 
 DEVIATION_STEPS = 254
 """Standard deviations are stored in steps of one over this number."""
@@ -107,14 +107,8 @@ def make_blocks(cube: Cube, *, margin_px: int, memory: int) -> list[Block]:
 def unmix_block(expert: Expert, run: Runner, cube: Cube, block: Block, *, level: int | None) -> Unmixed:
     """Unmix one block; the arrays of the result are (rows, cols, ...)."""
     margin = margin_of(expert.network)
-    series = series_of(expert.header)
     rows, cols = block.shape
-    window = window_grid(
-        cube.grid, block.row - margin, block.col - margin, rows + 2 * margin, cols + 2 * margin
-    )
-    bands = [cube.bands.index(name) for name in expert.header.bands]
-    values = cube.read(window)[:, bands].transpose(2, 3, 0, 1)
-    layers = cube.read_layers(series.layers, window).transpose(1, 2, 0)
+    values, layers = _read(expert, cube, block)
     pieces = []
     step = max(1, _PIXELS_AT_ONCE // (cols + 2 * margin))
     for top in range(0, rows, step):
@@ -128,6 +122,43 @@ def unmix_block(expert: Expert, run: Runner, cube: Cube, block: Block, *, level:
         np.concatenate([piece.unseen[0] for piece in pieces]),
         None if pieces[0].imputed is None else np.concatenate([_first(piece.imputed) for piece in pieces]),
     )
+
+
+def _read(expert: Expert, cube: Cube, block: Block) -> tuple[Floats, Floats]:
+    """Series (rows, cols, steps, bands) and layers of a block with the neighbours that the expert uses."""
+    margin = margin_of(expert.network)
+    rows, cols = block.shape
+    window = window_grid(
+        cube.grid, block.row - margin, block.col - margin, rows + 2 * margin, cols + 2 * margin
+    )
+    bands = [cube.bands.index(name) for name in expert.header.bands]
+    values = cube.read(window)[:, bands].transpose(2, 3, 0, 1)
+    return values, cube.read_layers(series_of(expert.header).layers, window).transpose(1, 2, 0)
+
+
+_TRIAL_PX = 32
+_TRIAL_WINDOWS = 4
+"""The trial of an engine: so many windows on each side of an even grid over the cube, 16,384 pixels."""
+
+
+def trial_series(expert: Expert, cube: Cube) -> tuple[Floats, Floats, Floats] | None:
+    """Scaled series, masks and layers of windows all over the cube, (windows, rows, cols, ...); None if it is small."""
+    rows, cols = (int(side) for side in cube.grid.shape)
+    if min(rows, cols) < _TRIAL_PX:
+        return None
+    steps = (np.arange(_TRIAL_WINDOWS) + 0.5) / _TRIAL_WINDOWS
+    tops = ((rows - _TRIAL_PX) * steps).astype(int).tolist()
+    lefts = ((cols - _TRIAL_PX) * steps).astype(int).tolist()
+    parts = [
+        _read(expert, cube, Block(0, top, left, (_TRIAL_PX, _TRIAL_PX))) for top in tops for left in lefts
+    ]
+    header = expert.header
+    values, mask = scale_series(
+        np.stack([part[0] for part in parts]),
+        np.array(header.mean, np.float32),
+        np.array(header.std, np.float32),
+    )
+    return values, mask, series_of(header).scaled_layers(np.stack([part[1] for part in parts]))
 
 
 def _first(item: Floats | None) -> Floats:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 import warnings
@@ -13,7 +14,9 @@ import torch
 from torch import nn
 
 from tesela.core.errors import RecipeError, unknown_name
-from tesela.mapping.engines import KINDS
+from tesela.mapping.engines import KINDS, has_bf16
+from tesela.models.brits.network import Brits
+from tesela.models.context import SeriesNetwork
 from tesela.models.inference import Runner, TorchRunner
 from tesela.models.output import NetworkOutput, Tensor, UnmixingNetwork
 from tesela.models.unmixers import BritsArchitecture, EncoderArchitecture, EnsembleArchitecture
@@ -23,31 +26,109 @@ BATCH = 2048
 """Pixels of one call of OpenVINO."""
 
 WORTH_PIXELS = 100_000
-"""From this many pixels on, exporting a network saves more time than it takes."""
+"""From this many pixels on, exporting a network or a trial of bf16 saves more time than it takes."""
+
+ENGINES = ("auto", "torch", "openvino", "cuda")
+"""What a user may ask for; of the last three each computes in float32."""
+
+AGREEMENT = 0.999
+"""Part of the trial pixels whose largest class must be that of float32 before "auto" uses bf16."""
+
+CLOSE = 0.005
+"""Largest difference of a share to that of float32 in as many of the trial's shares: half a per cent."""
+
+_LEAST_TRIAL = 500
+"""Pixels of a trial, at least."""
+
+Trial = Callable[[], tuple[Floats, Floats, Floats] | None]
+"""Makes the scaled series, masks and layers of a trial; None if there is nothing to try."""
 
 
 def choose_runner(
-    network: UnmixingNetwork, architecture: object, *, engine: str, pixels: int, imputed: bool
+    network: UnmixingNetwork,
+    architecture: object,
+    *,
+    engine: str,
+    pixels: int,
+    imputed: bool,
+    trial: Trial | None = None,
 ) -> tuple[Runner, str]:
     """
     Engine for a network, and its name.
 
-    "auto" uses OpenVINO for pixel networks where it is installed and the map is large. Only torch fills series.
+    "auto" takes a GPU for neural networks if there is one; else, for large maps, OpenVINO where it is installed and the
+    network is one of single pixels. On processors that multiply bf16 in hardware, torch or OpenVINO use it if the trial
+    agrees with float32 to `AGREEMENT` and `CLOSE`. Only torch fills series.
+
+    Parameters
+    ----------
+    engine : str
+        One of `ENGINES`, or a name that was returned before.
+    trial : callable, optional
+        Series to compare bf16 with float32 on; without them "auto" computes in float32.
 
     Raises
     ------
     RecipeError
         If the engine is unknown, or cannot be used here.
     """
-    names = ("auto", "torch", "openvino")
-    if engine not in names:
-        raise RecipeError(unknown_name("engine", engine, names))
-    missing = KINDS["openvino"].missing() or _unfit(network, architecture, imputed)
-    if engine == "openvino" and missing:
-        raise RecipeError(f"Engine 'openvino' cannot be used: {missing}.")
-    if engine == "torch" or missing or (engine == "auto" and pixels < WORTH_PIXELS):
-        return TorchRunner(network), "torch"
-    return OpenVinoRunner(network), "openvino"
+    kind, _, precision = engine.partition("-")
+    if kind not in ENGINES or precision not in ("", "bf16"):
+        raise RecipeError(unknown_name("engine", engine, ENGINES))
+    reasons = {
+        "torch": "",
+        "openvino": KINDS["openvino"].missing() or _unfit(network, architecture, imputed),
+        "cuda": KINDS["cuda"].missing() or ("" if is_neural(network) else "the model is no neural network"),
+    }
+    if kind != "auto":
+        if reasons[kind]:
+            raise RecipeError(f"Engine '{kind}' cannot be used: {reasons[kind]}.")
+        return make_runner(network, engine), engine
+    if not reasons["cuda"]:
+        return make_runner(network, "cuda"), "cuda"
+    best = "openvino" if not reasons["openvino"] and pixels >= WORTH_PIXELS else "torch"
+    exact = make_runner(network, best)
+    if pixels < WORTH_PIXELS or trial is None or imputed or not has_bf16() or not _allows_bf16(network):
+        return exact, best
+    series = trial()
+    if series is not None:
+        quick = make_runner(network, f"{best}-bf16")
+        if agrees(quick(*series), TorchRunner(network)(*series), series[1]):
+            return quick, f"{best}-bf16"
+    return exact, best
+
+
+def make_runner(network: UnmixingNetwork, name: str) -> Runner:
+    """Runner of a kind and precision, such as "torch-bf16"."""
+    kind, _, precision = name.partition("-")
+    if kind == "openvino":
+        return OpenVinoRunner(network, precision=precision or "f32")
+    if kind == "cuda":
+        return TorchRunner(copy.deepcopy(network).to("cuda"))
+    return TorchRunner(network, precision=torch.bfloat16 if precision else torch.float32)
+
+
+def agrees(quick: NetworkOutput, exact: NetworkOutput, mask: Floats) -> bool:
+    """Whether largest classes and shares of the observed pixels agree to `AGREEMENT` and `CLOSE`."""
+    margin = (mask.shape[1] - exact.shares.shape[1]) // 2 if exact.shares.ndim == 4 else 0
+    inner = (slice(None), slice(margin, -margin), slice(margin, -margin)) if margin else ()
+    seen = torch.from_numpy(mask[inner].any((-2, -1)))
+    mine, theirs = quick.shares[seen], exact.shares[seen]
+    if len(mine) < _LEAST_TRIAL:
+        return False
+    same = (mine.argmax(-1) == theirs.argmax(-1)).float().mean()
+    close = ((mine - theirs).abs() <= CLOSE).float().mean()
+    return bool(same >= AGREEMENT and close >= AGREEMENT)
+
+
+def is_neural(network: UnmixingNetwork) -> bool:
+    """Whether a network has weights that a GPU multiplies; trees and linear models have not."""
+    return any(isinstance(module, SeriesNetwork | Brits) for module in network.modules())
+
+
+def _allows_bf16(network: UnmixingNetwork) -> bool:
+    """BRITS adds up what it fills month by month, in loops of its own: it stays in float32."""
+    return is_neural(network) and not any(isinstance(module, Brits) for module in network.modules())
 
 
 def _unfit(network: UnmixingNetwork, architecture: object, imputed: bool) -> str:

@@ -27,6 +27,7 @@ from tesela.mapping.abundance.blocks import (
     BlockLayout,
     make_blocks,
     run_blocks,
+    trial_series,
     unmix_block,
 )
 from tesela.mapping.abundance.engines import choose_runner
@@ -89,8 +90,8 @@ def unmix_cube(
         all other pixels.
     imputed : path, optional
         Cube to write with the gaps filled, for experts that fill them.
-    engine : {"auto", "torch", "openvino"}
-        What runs the network; see `tesela.mapping.abundance.engines`.
+    engine : {"auto", "torch", "openvino", "cuda"}
+        What runs the network, "cuda" on an NVIDIA GPU; see `tesela.mapping.abundance.engines`.
     memory : str or int
         Memory of a block, such as "256 MiB", or bytes.
     cluster : str, optional
@@ -120,6 +121,7 @@ def unmix_cube(
         engine=engine,
         pixels=rows * cols,
         imputed=imputed is not None,
+        trial=lambda: trial_series(expert, cube),
     )
     layout = BlockLayout(
         len(legend), uncertainty is not None, len(cube.times) * len(expert.header.bands) if imputed else 0
