@@ -31,8 +31,8 @@ from tesela.training.segmentation.validation import (
 )
 from tesela.training.shell import TrainingFolder
 
-_TREES_SHARE = 0.2
-"""Largest share of the budget in which trees are grown."""
+_TREES_SHARE = 0.4
+"""Largest share of the budget in which trees are grown, twice; what they leave is the network's."""
 
 _LEAST_BUDGET_S = 20.0
 """A network is trained if at least this is left of the budget."""
@@ -69,8 +69,8 @@ def train_auto(
     Parameters
     ----------
     settings : SegmentationSettings
-        With a named encoder (see `sized_settings`). With `budget` the trees get a fifth of it at most, the network
-        what is left.
+        With a named encoder (see `sized_settings`). With `budget` the trees get two fifths of it at most, the
+        network what is left.
     log_dir, quiet, fingerprints
         See `tesela.training.segmentation.train.train_segmentation`.
     """
