@@ -84,9 +84,11 @@ def train_unadjusted(
     """
     Trees as by `train_trees`, neither fitted again nor adjusted, and their scores on the validation patches.
 
-    Where they will be grown again, they take six tenths of the budget at most: choosing features is part of them.
+    Where they will be grown again, they take six tenths of the budget at most, the choice of
+    features half of that.
     """
-    deadline = budget_deadline(settings.budget, part=0.6 if settings.refit else 1.0)
+    part = 0.6 if settings.refit else 1.0
+    chosen, grown = (budget_deadline(settings.budget, part=item) for item in (part / 2, part))
     table.of_split("val")
     names = tuple(next(iter(table.scenes.values())).band_names if bands is None else bands)
     mean, std = band_statistics(table, "train", bands=names)
@@ -94,7 +96,7 @@ def train_unadjusted(
     drawn = draw_pixels(
         table, "train", spec=spec, bands=names, mean=mean, std=std, pixels=settings.pixels, seed=settings.seed
     )
-    spec, drawn = keep_features(drawn, spec, classes=len(table.legend), seed=settings.seed, deadline=deadline)
+    spec, drawn = keep_features(drawn, spec, classes=len(table.legend), seed=settings.seed, deadline=chosen)
     network = fit_chosen(
         settings.model,
         drawn,
@@ -104,7 +106,7 @@ def train_unadjusted(
         std=std,
         trees=settings.trees,
         seed=settings.seed,
-        deadline=deadline,
+        deadline=grown,
     )
     header = ExpertHeader(
         architecture=network.architecture,
