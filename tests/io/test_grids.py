@@ -16,7 +16,10 @@ from rasterio.crs import CRS
 
 from tesela.cli import main
 from tesela.core.errors import GridError
-from tesela.core.grid import has_true_lengths, pixel_size_m
+from tesela.core.grid import has_true_lengths, pixel_size_m, unit_m
+from tesela.io.legends import load_legend
+from tesela.io.maps import ClassMap
+from tesela.io.pixel_areas import equal_pixels_m2
 from tesela.io.scenes import open_scene
 
 LOCAL = (
@@ -48,6 +51,30 @@ def test_pixels_of_web_mercator_have_their_size_on_the_ground() -> None:
     assert pixel_size_m(grid)[0] == pytest.approx(10 * math.cos(math.radians(lat)), rel=5e-3)
 
 
+@pytest.mark.parametrize(("lat", "area"), [(37.0, 0.984), (43.0, 0.945), (52.0, 0.932), (65.0, 1.0)])
+def test_areas_of_the_european_cone_are_those_of_the_ellipsoid(lat: float, area: float) -> None:
+    x, y = pyproj.Transformer.from_crs(4326, 3034, always_xy=True).transform(-3.0, lat)
+    at = Affine(100, 0, x, 0, -100, y)
+    province = GeoBox((900, 900), at, "EPSG:3034")
+    corners = [at * corner for corner in ((0, 0), (900, 0), (900, 900), (0, 900))]
+    to = pyproj.Transformer.from_crs(3034, 4326, always_xy=True)
+    sides = zip(corners, corners[1:] + corners[:1], strict=True)
+    ring = to.transform(*np.concatenate([np.linspace(first, last, 50) for first, last in sides]).T)
+    true = abs(pyproj.Geod(ellps="GRS80").polygon_area_perimeter(*ring)[0])
+    assert true / 8.1e9 == pytest.approx(1 / area, abs=0.02)
+    assert equal_pixels_m2(ClassMap("map.tif", province, load_legend("corine-1"))) == pytest.approx(
+        true / 810_000, rel=4e-3
+    )
+    assert unit_m(province, what="The width") ** 2 * 1e4 == pytest.approx(true / 810_000, rel=1e-2)
+
+
+def test_maps_whose_pixels_differ_are_refused() -> None:
+    x, y = pyproj.Transformer.from_crs(4326, 3034, always_xy=True).transform(-9.0, 55.0)
+    europe = GeoBox((2500, 1500), Affine(1000, 0, x, 0, -1000, y), "EPSG:3034")
+    with pytest.raises(GridError, match=r"do not all have the same area.*EPSG:3035"):
+        equal_pixels_m2(ClassMap("map.tif", europe, load_legend("corine-1")))
+
+
 @pytest.mark.parametrize("code", [25830, 32630, 3035, 2154, 2263])
 def test_national_systems_have_true_lengths_where_they_are_used(code: int) -> None:
     crs = pyproj.CRS.from_epsg(code)
@@ -68,8 +95,14 @@ def test_areas_in_web_mercator_are_of_the_ellipsoid_or_refused(
     to = pyproj.Transformer.from_crs(3857, 4326, always_xy=True)
     area, _ = pyproj.Geod(ellps="WGS84").polygon_area_perimeter(*to.transform(*zip(*corners, strict=True)))
     assert gpd.read_file(out, layer="map").area_ha.sum() == pytest.approx(abs(area) / 1e4, rel=1e-4)
-    call = ["generalise", str(path), "--legend", "corine-1", "--mmu", "1 ha", "-o", str(tmp_path / "g.tif")]
-    assert main(call) == 1
+    call = ["generalise", str(path), "--legend", "corine-1", "--mmu", "6 ha", "-o", str(tmp_path / "g.tif")]
+    assert (
+        main(call) == 0
+    )  # 900 px of 58 m2 are 5.2 ha, less than 6; by the plane's 100 m2 they would be 9 ha
+    with rasterio.open(tmp_path / "g.tif") as data:
+        assert (data.read(1) == 1).all()
+    long = write(tmp_path / "long.tif", "EPSG:3857", Affine(5000, 0, -333_000, 0, -5000, 4_900_000))
+    assert main([*call[:1], str(long), *call[2:]]) == 1
     assert "no constant area" in capsys.readouterr().err
 
 

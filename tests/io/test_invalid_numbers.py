@@ -14,7 +14,7 @@ from rasterio.enums import ColorInterp
 
 from tesela.core.errors import InputError
 from tesela.core.scene import Scene
-from tesela.io.invalid_numbers import undeclared_fill
+from tesela.io.invalid_numbers import possible_fills, undeclared_fill
 from tesela.io.scene_fills import declare_fills
 from tesela.io.scenes import SceneReader, open_scene
 
@@ -164,8 +164,67 @@ def test_a_fill_value_of_whole_numbers_is_found_in_a_sample(tmp_path: Path) -> N
         declare_fills(open_scene(path))
     scene = declare_fills(open_scene(path, invalid="nodata"))
     np.testing.assert_array_equal(np.isnan(read(scene)[0]), values[0] == 65535)
-    with pytest.raises(InputError, match="--nodata 65535"):
-        declare_fills(open_scene(path, nodata=5, invalid="nodata"))
+    both = declare_fills(open_scene(path, nodata=1000, invalid="nodata"))  # beside a declared number
+    np.testing.assert_array_equal(np.isnan(read(both)[0]), (values[0] == 65535) | (values[0] == 1000))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "strange"),
+    [("uint16", 65535), ("int16", -9999), ("int16", -32768), ("int16", 32767), ("int32", -99999)],
+)
+def test_one_pixel_at_the_end_of_the_type_is_refused_or_taken_as_nodata(
+    tmp_path: Path, dtype: str, strange: int
+) -> None:
+    values = ramp(2, dtype)
+    values[1, 20, 20] = strange
+    path = write(tmp_path / "a.tif", values, names=["red", "nir"], nodata=7)
+    with SceneReader(declare_fills(open_scene(path))) as reader:
+        with pytest.raises(
+            InputError, match=rf"Band 'nir' of .*a\.tif holds {strange} \(1 px.*--invalid nodata"
+        ):
+            reader.read(reader.scene.grid)
+        with pytest.raises(InputError, match="which no sensor gives"):
+            reader.read_stored(0, 0, (32, 32))
+    scene = declare_fills(open_scene(path, invalid="nodata"))
+    assert Scene.from_dict(scene.to_dict()) == scene
+    expected = [[0, 0, 6], [1, 20, 20]]  # the declared number, too
+    with SceneReader(scene) as reader:
+        assert np.argwhere(np.isnan(reader.read(scene.grid))).tolist() == expected
+        assert np.argwhere(np.isnan(reader.read_stored(0, 0, (32, 32)))).tolist() == expected
+
+
+def test_what_no_sensor_gives_is_not_mixed_with_its_neighbours(tmp_path: Path) -> None:
+    fine = write(tmp_path / "fine.tif", np.full((1, 64, 64), 5, np.int16), names=["red"], transform=AT)
+    values = np.full((1, 32, 32), 0.5, np.float32) + np.arange(32, dtype=np.float32) / 100
+    values[0, 16, 16] = -9999
+    twice = Affine(20, 0, 500_000, 0, -20, 4_100_000)
+    coarse = write(tmp_path / "coarse.tif", values, names=["swir"], transform=twice)
+    with (
+        SceneReader(open_scene([fine, coarse])) as reader,
+        pytest.raises(InputError, match=r"'swir' .* holds -9999 \(1 px"),
+    ):
+        reader.read(reader.scene.grid[20:40, 20:40])
+    with SceneReader(open_scene([fine, coarse], invalid="nodata")) as reader:
+        swir = reader.read(reader.scene.grid)[1]
+    assert np.isnan(swir[32:34, 32:34]).all()
+    assert np.isnan(swir).sum() <= 16
+    assert np.nanmin(swir) >= 0.5
+
+
+def test_a_collar_of_zeros_is_noted_or_taken_as_nodata(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    values = np.random.default_rng(0).integers(300, 3000, (3, 400, 400)).astype(np.uint16)
+    values[:, :80] = 0
+    path = write(tmp_path / "a.tif", values)
+    assert declare_fills(open_scene(path)).bands[0].nodata is None
+    assert "0 in all bands of windows at its edge" in caplog.text
+    scene = declare_fills(open_scene(path, invalid="nodata"))
+    np.testing.assert_array_equal(np.isnan(read(scene)), values == 0)
+    caplog.clear()
+    values[0, :80] = 1  # dark water
+    declare_fills(open_scene(write(tmp_path / "b.tif", values)))
+    assert not caplog.text
 
 
 @pytest.mark.parametrize(
@@ -173,12 +232,18 @@ def test_a_fill_value_of_whole_numbers_is_found_in_a_sample(tmp_path: Path) -> N
     [
         np.array([0] * 900 + list(range(30)), np.int16),  # heights: mostly 0
         np.array([0, 1] * 50, np.uint16),  # a layer of yes and no
-        np.array([*range(200, 900), 12000, 65535], np.uint16),  # saturated pixels with others between
+        np.array([*range(200, 900), 12000, 65535], np.uint16),  # one bright pixel, one at the end
         np.array([255] * 50 + list(range(20)), np.uint8),
     ],
 )
 def test_measurements_are_no_fill_values(values: NDArray[np.generic]) -> None:
     assert undeclared_fill(values) is None
+
+
+def test_saturated_pixels_of_a_wide_range_are_measurements() -> None:
+    assert possible_fills(np.array([*range(0, 60000, 50), 65535, 65535], np.uint16)) == ()
+    assert possible_fills(np.array([0, 1] * 50, np.uint16)) == ()
+    assert possible_fills(np.arange(-2000, 16000, 10).astype(np.int16)) == (-32768, -32767, -9999)
 
 
 def test_complex_numbers_are_refused(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ class PretrainedChain(Protocol):
     def open_images(self, section: SceneSection) -> Scene:
         """A scene without its layers."""
 
-    def images(self, uses: Sequence[str]) -> list[Path]:
+    def images(self, uses: Sequence[str]) -> list[str | Path]:
         """Files of the scenes of some uses."""
 
     def weight_file(self, settings: SegmentationSettings) -> Path | None:
@@ -140,7 +140,7 @@ def _pretrain(chain: PretrainedChain, section: PretrainingSection) -> Sequence[P
     return [file]
 
 
-def _inputs(chain: PretrainedChain, section: PretrainingSection) -> Sequence[Path]:
+def _inputs(chain: PretrainedChain, section: PretrainingSection) -> Sequence[str | Path]:
     weights = chain.weight_file(chain.recipe.training_settings())
     named = _named_files(chain, section)
     return [

@@ -24,15 +24,15 @@ from tesela.chains.targets import (
 )
 from tesela.core.errors import GridError
 from tesela.core.scene import Scene
+from tesela.io.addresses import in_folder
 from tesela.io.maps import ClassMap, open_map
 from tesela.io.scenes import open_scene
-from tesela.io.vector import local_file
 from tesela.labels import write_labels
 from tesela.models.expert import read_header
 from tesela.models.tried import COLUMNS, tried_rows
 from tesela.patches.split import split_patches
 from tesela.patches.table import PatchTable, make_patches, read_patches
-from tesela.recipes.sections import HOW_ONLY, SceneSection
+from tesela.recipes.sections import HOW_ONLY, SceneSection, input_content
 from tesela.recipes.stages import Stage
 from tesela.sources.scene_layers import check_layers, write_scene_layers
 from tesela.training.segmentation.settings import (
@@ -248,10 +248,10 @@ class SceneChain(ABC, Generic[Recipe]):
             layer=reference.layer,
         )
 
-    def reference_file(self, target: Target, section: SceneSection) -> Path:
+    def reference_file(self, target: Target, section: SceneSection) -> str | Path:
         """Reference of an expert on a scene."""
         own = None if target.own_reference else section.reference
-        return self.folder / (own or target.reference.path)
+        return in_folder(self.folder, own or target.reference.path)
 
     def layers(self) -> Sequence[Path]:
         """Bring the layers of the recipe onto the grid of each scene, as one file a scene."""
@@ -277,7 +277,7 @@ class SceneChain(ABC, Generic[Recipe]):
             fractions=settings.fractions,
             block_m=settings.block,
             buffer_m=settings.buffer,
-            regions=None if settings.regions is None else self.folder / settings.regions,
+            regions=None if settings.regions is None else in_folder(self.folder, settings.regions),
             region_field=settings.region_field,
             seed=self.recipe.seed,
             unbiased=settings.unbiased,
@@ -364,7 +364,7 @@ class SceneChain(ABC, Generic[Recipe]):
     def open_images(self, section: SceneSection) -> Scene:
         """Scene of a section of the recipe without its layers, which need not be written yet."""
         scene = open_scene(
-            [self.folder / path for path in section.paths],
+            [in_folder(self.folder, path) for path in section.paths],
             bands=section.bands,
             dates=section.dates,
             scale=section.scale,
@@ -379,13 +379,13 @@ class SceneChain(ABC, Generic[Recipe]):
         """Scenes of some uses."""
         return [section for section in self.recipe.scenes if section.use in uses]
 
-    def images(self, uses: Sequence[str]) -> list[Path]:
+    def images(self, uses: Sequence[str]) -> list[str | Path]:
         """Files of the scenes of some uses, their layers too."""
         layers = [self.layer_file(section) for section in self.sections(uses)] if self.recipe.layers else []
         return [*self._images_alone(uses), *layers]
 
-    def _images_alone(self, uses: Sequence[str]) -> list[Path]:
-        return [self.folder / path for section in self.sections(uses) for path in section.paths]
+    def _images_alone(self, uses: Sequence[str]) -> list[str | Path]:
+        return [in_folder(self.folder, path) for section in self.sections(uses) for path in section.paths]
 
     def layer_file(self, section: SceneSection) -> Path:
         """Layers of a scene on its grid."""
@@ -411,25 +411,26 @@ class SceneChain(ABC, Generic[Recipe]):
                 )
         return tables
 
-    def _reference_inputs(self) -> list[Path]:
+    def _reference_inputs(self) -> list[str | Path]:
         files = [file for target in self.targets for file in target.reference.files(self.folder)]
-        files += [self.folder / section.reference for section in self.recipe.scenes if section.reference]
+        for section in self.recipe.scenes:
+            if section.reference:
+                layer = self.targets[0].reference.layer
+                files.append(input_content(section.reference, self.folder, layer=layer))
         return [*dict.fromkeys([*files, *self.legend_files()]), *self._images_alone(_ALL)]
 
-    def _layer_inputs(self) -> list[Path]:
+    def _layer_inputs(self) -> list[str | Path]:
         files = [path for layer in self.recipe.scene_layers(self.folder) for path in layer.paths]
         return [*files, *self._images_alone(_ALL)]
 
-    def _patch_inputs(self) -> list[Path]:
+    def _patch_inputs(self) -> list[str | Path]:
         settings = self.recipe.patches
-        extra = [
-            self.folder / local_file(name)
-            for name in (settings.reviewed, settings.regions)
-            if name is not None
-        ]
+        extra: list[str | Path] = [] if settings.reviewed is None else [self.folder / settings.reviewed]
+        if settings.regions is not None:
+            extra.append(input_content(settings.regions, self.folder))
         return [*self.images(("train", "both")), *self.label_files(("train", "both")), *extra]
 
-    def _training_inputs(self, training: Training) -> list[Path]:
+    def _training_inputs(self, training: Training) -> list[str | Path]:
         weights = self.weight_file(training.settings)
         if self.recipe.pretraining is not None:
             weights = self.start_file

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pyproj
 from affine import Affine
@@ -83,48 +83,58 @@ def crs_text(grid: GeoBox) -> str:
     return f"EPSG:{crs.epsg}" if crs.epsg else str(crs.to_wkt())
 
 
-_TRUE_AREA = 0.05
+_TRUE_AREA = 0.01
 """Largest error of areas in a CRS of true lengths."""
+
+_EVEN_AREA = 0.05
+"""Largest difference of the areas of two pixels of a map that are counted as one size: 2.5 % from their mean."""
 
 
 def unit_m(grid: GeoBox, *, what: str) -> float:
     """
-    Metres in one unit of a grid's coordinates.
+    Metres in one unit of a grid's coordinates, on the ellipsoid at its middle where the CRS has no true lengths.
 
     Parameters
     ----------
     what : str
-        What needs true lengths, to name in the error: "The minimum width".
+        What needs lengths, to name in the error: "The minimum width".
 
     Raises
     ------
     GridError
-        If the grid counts in degrees or in lengths that are not true, as Web Mercator does, or has no CRS.
+        If the pixels have no constant area (degrees; Web Mercator and EPSG:3034 over more than two degrees or five), or
+        the grid has no CRS.
     """
-    crs = crs_of(grid)
-    if not has_true_lengths(grid):
+    if not has_equal_pixels(grid):
         raise GridError(
-            f"{what} needs a map in a projected CRS, but this one is in {crs}, whose pixels have no constant "
+            f"{what} needs a map in a projected CRS, but this one is in {crs_of(grid)}, whose pixels have no constant "
             f"area. Warp it (gdalwarp -r near -t_srs EPSG:3035), then try again."
         )
-    return float(crs.proj.axis_info[0].unit_conversion_factor)
+    unit = float(crs_of(grid).proj.axis_info[0].unit_conversion_factor)
+    return unit if has_true_lengths(grid) else unit * _true_scales(grid, [(0.5, 0.5)])[0]
 
 
 def has_true_lengths(grid: GeoBox) -> bool:
-    """Whether areas in the units of the CRS are true to 5 %: not in degrees, and not in Mercator's projection."""
-    crs = crs_of(grid)
-    if not crs.projected or crs.epsg == 3857:
+    """Whether areas in the units of the CRS are true to 1 %: not in degrees, Web Mercator or the cone of EPSG:3034."""
+    if not crs_of(grid).projected:
         return False
-    rows = int(grid.shape[0])
-    return all(abs(_true_scale(grid, row) ** 2 - 1) < _TRUE_AREA for row in (0.0, rows / 2, float(rows)))
+    return all(abs(scale**2 - 1) < _TRUE_AREA for scale in _true_scales(grid, _NINE))
+
+
+def has_equal_pixels(grid: GeoBox) -> bool:
+    """Whether all pixels of a projected grid have one area on the ellipsoid, to 5 %."""
+    if not crs_of(grid).projected:
+        return False
+    scales = _true_scales(grid, _NINE)
+    return max(scales) ** 2 < (1 + _EVEN_AREA) * min(scales) ** 2
 
 
 def pixel_size_m(grid: GeoBox) -> tuple[float, float]:
     """
     Width and height of a pixel in metres; of a grid in degrees, at its middle on the sphere.
 
-    Feet are converted, and lengths that are more than 2.5 % longer or shorter than on the Earth (Web Mercator) are
-    corrected at the middle of the grid.
+    Feet are converted, and lengths of projections without true ones, such as Web Mercator, are corrected at the middle
+    of the grid.
     """
     width, height = abs(float(grid.resolution.x)), abs(float(grid.resolution.y))
     if grid.crs is not None and grid.crs.geographic:
@@ -133,22 +143,34 @@ def pixel_size_m(grid: GeoBox) -> tuple[float, float]:
     if grid.crs is None or not grid.crs.projected:
         return width, height
     unit = float(grid.crs.proj.axis_info[0].unit_conversion_factor or 1.0)
-    scale = _true_scale(grid, int(grid.shape[0]) / 2)
-    unit *= scale if abs(scale - 1) > _TRUE_AREA / 2 else 1.0
+    scale = _true_scales(grid, [(0.5, 0.5)])[0]
+    unit *= scale if abs(scale**2 - 1) > _TRUE_AREA else 1.0
     return width * unit, height * unit
 
 
-def _true_scale(grid: GeoBox, row: float) -> float:
-    """Length on the ellipsoid of a metre of a projected CRS, in the middle column of a grid; 1 where unknown."""
+_NINE = [(y, x) for y in (0.0, 0.5, 1.0) for x in (0.0, 0.5, 1.0)]
+"""Corners, middles of the sides and middle of a grid, as shares of its rows and columns."""
+
+
+def _true_scales(grid: GeoBox, places: Sequence[tuple[float, float]]) -> list[float]:
+    """Length on the ellipsoid of a metre of a projected CRS at places of a grid; 1 where it is unknown."""
     crs = crs_of(grid).proj
     unit = float(crs.axis_info[0].unit_conversion_factor or 1.0)
-    x, y = grid.affine * (int(grid.shape[1]) / 2, row)
     half = 500 / unit
+    rows, cols = (int(side) for side in grid.shape)
+    middles = [grid.affine * (cols * x, rows * y) for y, x in places]
     corners = ((-half, -half), (half, -half), (half, half), (-half, half))
     change = pyproj.Transformer.from_crs(crs, crs.geodetic_crs, always_xy=True)
-    lon, lat = change.transform([x + dx for dx, _ in corners], [y + dy for _, dy in corners])
+    lon, lat = change.transform(
+        [x + dx for x, _ in middles for dx, _ in corners], [y + dy for _, y in middles for _, dy in corners]
+    )
     globe = crs.get_geod()
-    if globe is None or not all(map(math.isfinite, (*lon, *lat))):
-        return 1.0
-    area, _ = globe.polygon_area_perimeter(lon, lat)
-    return math.sqrt(abs(area)) / 1000
+    scales = []
+    for first in range(0, 4 * len(places), 4):
+        ring = lon[first : first + 4], lat[first : first + 4]
+        if globe is None or not all(map(math.isfinite, (*ring[0], *ring[1]))):
+            scales.append(1.0)
+            continue
+        area, _ = globe.polygon_area_perimeter(*ring)
+        scales.append(math.sqrt(abs(area)) / 1000)
+    return scales

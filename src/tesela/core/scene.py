@@ -29,6 +29,9 @@ class Band:
     scale: float = 1.0
     """Quantity = number in the file x scale + offset."""
     offset: float = 0.0
+    fills: tuple[float, ...] = ()
+    """Numbers that no sensor gives in this band, though the file does not declare them as nodata; see
+    `tesela.io.scene_fills`."""
     mask: bool = True
     """Whether a mask or an alpha band of the file, if it has one, marks the valid pixels of the band."""
 
@@ -103,7 +106,9 @@ class Scene:
         grid = document["grid"]
         return cls(
             name=document["name"],
-            bands=tuple(Band(**band) for band in document["bands"]),
+            bands=tuple(
+                Band(**{**band, "fills": tuple(band.get("fills", ()))}) for band in document["bands"]
+            ),
             grid=GeoBox(tuple(grid["shape"]), Affine(*grid["transform"]), grid["crs"] or None),
             date=document["date"],
             invalid=document.get("invalid", document.get("nonfinite", "error")),

@@ -219,7 +219,7 @@ def _measure(shapes: NDArray[np.object_], grid: GeoBox) -> tuple[NDArray[np.floa
         raise GridError(
             f"The map's CRS ({grid.crs}) has neither a unit of length nor an ellipsoid; warp it (gdalwarp -t_srs)."
         )
-    if grid.crs.projected:  # Web Mercator: its straight lines are no geodesics, so they get points
+    if grid.crs.projected:  # the straight lines of Web Mercator are no geodesics, so they get points
         to = pyproj.Transformer.from_crs(grid.crs.proj, grid.crs.proj.geodetic_crs, always_xy=True)
         step = _LONGEST_EDGE_PX * max(abs(grid.affine.a), abs(grid.affine.e))
         shapes = shapely.transform(

@@ -16,6 +16,7 @@ import xxhash
 
 from tesela.core.errors import InputError
 from tesela.core.machine import cache_folder
+from tesela.io.addresses import archive_of, is_address
 
 _APPENDED = (".msk", ".msk.ovr", ".ovr", "-wal", "-journal")
 """Added to a file's whole name: mask and overviews of a raster, changes that SQLite has not merged yet."""
@@ -51,6 +52,10 @@ def fingerprint(path: str | Path) -> str:
 
     The hash (XXH3, 128 bits) of a file is remembered in the user's cache folder, see `file_hash`.
 
+    Of addresses count: of a file in a zip, all bytes of the zip; of a file of a server, its address and what the server
+    states of its size, date and version; of a table or query of a database, all rows; of other file systems of GDAL
+    the address alone.
+
     Returns
     -------
     str
@@ -60,8 +65,29 @@ def fingerprint(path: str | Path) -> str:
     ------
     InputError
         If the file does not exist or cannot be read.
+    NetworkError
+        If the server of an address cannot be reached.
     """
-    return _combine(path, _content)
+    return _address_fingerprint(str(path)) if is_address(path) else _combine(path, _content)
+
+
+def _address_fingerprint(address: str) -> str:
+    zipped = archive_of(address)
+    url = address.removeprefix("/vsicurl/")
+    if zipped is not None:
+        state = f"{zipped[1]}\0{file_hash(zipped[0])}"
+    elif address.startswith(("postgresql://", "postgres://")):
+        from tesela.io.vector.postgis import digest_rows  # io.vector imports this module
+
+        state = digest_rows(address)
+    elif url.startswith(("http://", "https://")):
+        from tesela.io.http import RetryPolicy, Web
+
+        url = url.partition("|layername=")[0]
+        state = f"{url.partition('?')[0]}\0{Web(patience=RetryPolicy(tries=3)).version(url)}"
+    else:
+        state = address
+    return xxhash.xxh3_128_hexdigest(state.encode())
 
 
 def file_state(path: str | Path) -> str:
@@ -77,10 +103,10 @@ def file_state(path: str | Path) -> str:
         If the file does not exist.
     """
     text = str(path)
-    if "://" in text or text.startswith("/vsi"):
-        archive = Path(re.sub(r"^(zip://|/vsizip/)", "", text).partition("!")[0])
-        inside = next((part for part in (archive, *archive.parents) if part.is_file()), None)
-        return xxhash.xxh3_128_hexdigest(f"{text}\0{inside and _state(inside.stat())}".encode())
+    if is_address(text):
+        zipped = archive_of(text)
+        inside = None if zipped is None or not zipped[0].is_file() else _state(zipped[0].stat())
+        return xxhash.xxh3_128_hexdigest(f"{text}\0{inside}".encode())
     return _combine(path, lambda part: _state(part.stat()))
 
 

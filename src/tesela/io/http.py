@@ -86,6 +86,13 @@ class Web:
         """
         return self._ask("GET", url, body=None, span=span)
 
+    def version(self, url: str) -> str:
+        """What the server states of a file: its size, date and version (ETag); errors as `get`."""
+        headers: dict[str, str] = {}
+        self._ask("GET", url, body=None, span=(0, 1), headers=headers)
+        size = headers.get("content-range", "").rpartition("/")[2]
+        return "\0".join((size, headers.get("last-modified", ""), headers.get("etag", "")))
+
     def post(self, url: str, body: object) -> bytes:
         """Send a JSON document and return the response; errors as `get`."""
         return self._ask("POST", url, body=body, span=None)
@@ -112,14 +119,23 @@ class Web:
             self._pause(attempt - 1, _TryAgain("failed"), url)
         self.get(url, span=(0, 1))
 
-    def _ask(self, method: str, url: str, *, body: object, span: tuple[int, int] | None) -> bytes:
+    def _ask(
+        self,
+        method: str,
+        url: str,
+        *,
+        body: object,
+        span: tuple[int, int] | None,
+        headers: dict[str, str] | None = None,
+    ) -> bytes:
+        """Content of a response; its headers are put into `headers`, with names in lower case."""
         reason, renewed = "", False
         for attempt in range(self.patience.tries):
             if attempt:
                 with self._count:
                     self.retries += 1
             try:
-                content = self._try(method, url, body=body, span=span)
+                content = self._try(method, url, body=body, span=span, found=headers)
             except _TryAgain as again:
                 reason = again.reason
                 if attempt + 1 < self.patience.tries:
@@ -137,7 +153,15 @@ class Web:
             f"continues; --tries and --timeout set how long to try."
         )
 
-    def _try(self, method: str, url: str, *, body: object, span: tuple[int, int] | None) -> bytes:
+    def _try(
+        self,
+        method: str,
+        url: str,
+        *,
+        body: object,
+        span: tuple[int, int] | None,
+        found: dict[str, str] | None,
+    ) -> bytes:
         headers = {"Accept-Encoding": "identity"} if span else {}
         sent = None if body is None else json.dumps(body).encode()
         if sent is not None:
@@ -153,6 +177,8 @@ class Web:
                 self._check_status(response, url, span)
                 content = self._read(response, span)
                 _check_length(response, content)
+                if found is not None:
+                    found.update({name.lower(): value for name, value in response.headers.items()})
                 return content
         except requests.exceptions.ConnectTimeout as error:
             raise _TryAgain("no connection within the time limit") from error

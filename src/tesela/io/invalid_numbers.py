@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,13 +16,19 @@ FILLS = (-9999.0, -99999.0, -32767.0, -32768.0)
 _SHARE = 0.002
 _LEAST_DISTINCT = 10
 _GAP = 2.0
+_ABOVE, _BELOW = 1.0, 0.3
+"""Least distance of a known fill value from a sample, in ranges of the sample: reflectance may be -2000 to 16000."""
+_ENOUGH = 1000
 
 
-def invalid_numbers(raw: NDArray[np.generic]) -> NDArray[np.bool_] | None:
+def invalid_numbers(raw: NDArray[np.generic], fills: Sequence[float] = ()) -> NDArray[np.bool_] | None:
     """
-    Where an array of stored floats holds numbers that no sensor gives: NaN, infinity, +-1e10 and more, and `FILLS`.
+    Where an array of stored numbers holds what no sensor gives: in floats NaN, infinity, +-1e10 and more, and `FILLS`.
 
-    Whole numbers have fill values that are measurements elsewhere; `undeclared_fill` looks for them.
+    Parameters
+    ----------
+    fills : sequence of float
+        Of whole numbers, which are measurements in other files: what `possible_fills` names for this one.
 
     Returns
     -------
@@ -32,7 +40,10 @@ def invalid_numbers(raw: NDArray[np.generic]) -> NDArray[np.bool_] | None:
     [False, True, True]
     """
     if raw.dtype.kind != "f":
-        return None
+        if not fills:
+            return None
+        strange = np.isin(raw, np.array(fills, raw.dtype))
+        return strange if strange.any() else None
     least, most = float(raw.min(initial=0)), float(raw.max(initial=0))  # NaN where one is
     if least > max(FILLS) and most <= MOST:
         return None
@@ -41,6 +52,38 @@ def invalid_numbers(raw: NDArray[np.generic]) -> NDArray[np.bool_] | None:
         for fill in FILLS:
             strange |= raw == fill
     return strange if strange.any() else None
+
+
+def possible_fills(values: NDArray[np.generic]) -> tuple[float, ...]:
+    """
+    Numbers that would be fill values in a band of whole numbers, by a sample of it.
+
+    They are the largest number of the type, and of signed types the smallest one, -9999, -99999 and -32768, where the
+    sample is far from them: a saturated sensor gives numbers below the largest one, too.
+
+    Parameters
+    ----------
+    values : array
+        As in `undeclared_fill`.
+
+    Examples
+    --------
+    >>> possible_fills(np.arange(100, 4000, dtype=np.uint16)), possible_fills(np.arange(0, 60000, 9, dtype=np.uint16))
+    ((65535.0,), ())
+    >>> possible_fills(np.arange(-500, 4000, dtype=np.int16))
+    (-32768.0, -32767.0, -9999.0, 32767.0)
+    """
+    if values.dtype.kind not in "iu" or values.dtype.itemsize < 2:
+        return ()
+    limits = np.iinfo(values.dtype.name)
+    lowest = {float(limits.min), *FILLS} if limits.min < 0 else set()
+    known = sorted(fill for fill in {*lowest, float(limits.max)} if limits.min <= fill <= limits.max)
+    others = values[~np.isin(values, np.array(known, values.dtype))]
+    if len(np.unique(others[:_ENOUGH])) <= _LEAST_DISTINCT and len(np.unique(others)) <= _LEAST_DISTINCT:
+        return ()
+    least, most = float(others.min()), float(others.max())
+    span = most - least
+    return tuple(fill for fill in known if fill - most > _ABOVE * span or least - fill > _BELOW * span)
 
 
 def undeclared_fill(values: NDArray[np.generic]) -> float | None:

@@ -13,7 +13,7 @@ from odc.geo.geobox import GeoBox
 
 from tesela.core.crosswalk import Crosswalk
 from tesela.core.errors import GridError
-from tesela.core.grid import has_true_lengths
+from tesela.core.grid import has_equal_pixels, has_true_lengths
 from tesela.core.legend import NODATA, Legend
 from tesela.io.maps import ClassMap
 from tesela.io.raster import raster_crs
@@ -102,14 +102,15 @@ def stratum_table(legend: Legend, crosswalk: Crosswalk | None) -> tuple[NDArray[
 
 def equal_pixels_m2(source: ClassMap) -> float:
     """
-    Area of one pixel in square metres, for a map whose pixels all have one size.
+    Area of one pixel in square metres, for a map whose pixels all have one size; see `pixel_area_m2`.
 
     Raises
     ------
     GridError
-        If the map is in degrees or Web Mercator, where pixels shrink towards the poles.
+        If the areas of its pixels on the ellipsoid differ by more than 5 %: in degrees, and in Web Mercator or the
+        conic projection of EPSG:3034 over several degrees of latitude.
     """
-    if not has_true_lengths(source.grid):
+    if not has_equal_pixels(source.grid):
         raise GridError(
             f"{source.path} is in {source.grid.crs}, where pixels do not all have the same area. "
             f"Warp it to an equal-area or UTM system first (gdalwarp -t_srs EPSG:3035 -r near)."

@@ -16,6 +16,7 @@ from rasterio.errors import RasterioIOError
 
 from tesela.core.errors import GridError, InputError
 from tesela.core.grid import crs_text
+from tesela.io.addresses import check_no_secret, is_address
 
 
 class Closing(ABC):
@@ -39,11 +40,6 @@ class Closing(ABC):
 os.environ.setdefault("GDAL_CACHEMAX", "128")
 
 
-def is_address(path: str | Path) -> bool:
-    """Whether a raster has an address ("https://...", "zip://a.zip!b.tif", "/vsizip/a.zip/b.tif"), not a path."""
-    return "://" in str(path) or str(path).startswith("/vsi")
-
-
 def open_dataset(path: str | Path) -> rasterio.DatasetReader:
     """
     Open a raster for reading.
@@ -51,8 +47,9 @@ def open_dataset(path: str | Path) -> rasterio.DatasetReader:
     Raises
     ------
     InputError
-        If the file is missing or is no raster.
+        If the file is missing or is no raster, or its address holds a password.
     """
+    check_no_secret(path)
     try:
         return rasterio.open(re.sub(r"^zip://([^!]+)!/?", r"/vsizip/\1/", str(path)))
     except RasterioIOError as error:

@@ -18,12 +18,16 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from tesela.core.errors import GridError, InputError, join_words
-from tesela.core.grid import pixel_offset, window_grid
+from tesela.core.grid import bounds_in, crs_of, pixel_offset, window_grid
 from tesela.core.scene import Band, Scene
+from tesela.io.addresses import is_address
 from tesela.io.invalid_numbers import invalid_numbers
 from tesela.io.masks import alpha_band, has_mask, without_alpha
 from tesela.io.pixel_values import broken_file, is_valid, read_pixel_values
-from tesela.io.raster import Closing, grid_of, is_address, open_dataset
+from tesela.io.raster import Closing, grid_of, open_dataset
+
+_MOST_CHECKED_PX = 1 << 24
+"""Larger windows are read for pictures only."""
 
 
 def open_scene(
@@ -165,6 +169,10 @@ class SceneReader(Closing):
         for (path, _, _), positions in self._groups.items():
             indexes = [self.scene.bands[position].index for position in positions]
             nodata = self.scene.bands[positions[0]].nodata
+            own = grid_of(self._files[path])
+            if pixel_offset(own, grid) is None:  # resampling would mix what is invalid with its neighbours
+                strange = self._strange_number(self._files[path], positions, own, grid)
+                nodata = strange if nodata is None else nodata
             raw, valid = read_pixel_values(self._files[path], indexes, grid, nodata=nodata, continuous=True)
             for number, position in enumerate(positions):
                 out[position] = self._quantity(self.scene.bands[position], raw[number], valid[number])
@@ -198,7 +206,7 @@ class SceneReader(Closing):
         except RasterioError as error:
             raise broken_file(bands[0].path, error) from None
         for number, band in enumerate(bands):
-            strange = invalid_numbers(raw[number])
+            strange = invalid_numbers(raw[number], band.fills)
             if strange is not None:
                 self._check_invalid(band, raw[number], strange & is_valid(raw[number], band.nodata))
                 if raw.dtype.kind == "f":
@@ -236,12 +244,13 @@ class SceneReader(Closing):
             for file in self._files.values()
         )
         masked = any(has_mask(self._files[band.path]) for band in self.scene.bands)
-        return same_grid and not masked and len({band.dtype for band in self.scene.bands}) == 1
+        fills = self.scene.invalid == "nodata" and any(band.fills for band in self.scene.bands)
+        return same_grid and not masked and not fills and len({band.dtype for band in self.scene.bands}) == 1
 
     def _quantity(
         self, band: Band, raw: NDArray[np.generic], valid: NDArray[np.bool_]
     ) -> NDArray[np.float32]:
-        strange = invalid_numbers(raw)
+        strange = invalid_numbers(raw, band.fills)
         with np.errstate(over="ignore"):  # numbers beyond float32 become infinite, and so invalid
             values = raw.astype(np.float32)
         if strange is not None:
@@ -251,6 +260,31 @@ class SceneReader(Closing):
         if band.scale != 1.0 or band.offset != 0.0:
             values = values * np.float32(band.scale) + np.float32(band.offset)
         return values
+
+    def _strange_number(
+        self, data: rasterio.DatasetReader, positions: Sequence[int], own: GeoBox, grid: GeoBox
+    ) -> float | None:
+        """A number that no sensor gives, among the pixels of a file that are resampled to a grid; None without one."""
+        window = _window_of(own, grid)
+        if window is None or window.width * window.height > _MOST_CHECKED_PX:
+            return None
+        found: set[float] = set()
+        for position in positions:
+            band = self.scene.bands[position]
+            if not band.fills and np.dtype(band.dtype).kind != "f":
+                continue
+            raw = data.read(band.index, window=window)
+            strange = invalid_numbers(raw, band.fills)
+            if strange is not None:
+                strange &= is_valid(raw, band.nodata)
+                self._check_invalid(band, raw, strange)
+                found |= {float(number) for number in np.unique(raw[strange]) if np.isfinite(number)}
+        if len(found) > 1 or (found and self.scene.bands[positions[0]].nodata is not None):
+            raise InputError(
+                f"{data.name}: holds {join_words(f'{number:g}' for number in sorted(found))} beside its nodata number, "
+                f"and its pixels are not those of the scene. Warp it to them (gdalwarp -srcnodata)."
+            )
+        return found.pop() if found else None
 
     def _check_invalid(self, band: Band, raw: NDArray[np.generic], strange: NDArray[np.bool_]) -> None:
         count = int(strange.sum())
@@ -262,10 +296,27 @@ class SceneReader(Closing):
             )
 
 
+def _window_of(own: GeoBox, grid: GeoBox) -> Window | None:
+    """Window of a file that covers a grid, with a pixel or two around it; None where they do not meet."""
+    left, bottom, right, top = bounds_in(grid, crs_of(own).to_wkt())
+    corners = [
+        ~own.affine * corner for corner in ((left, top), (right, top), (left, bottom), (right, bottom))
+    ]
+    cols, rows = zip(*corners, strict=True)
+    first_row, last_row = max(0, math.floor(min(rows)) - 2), min(own.shape[0], math.ceil(max(rows)) + 2)
+    first_col, last_col = max(0, math.floor(min(cols)) - 2), min(own.shape[1], math.ceil(max(cols)) + 2)
+    if first_row >= last_row or first_col >= last_col:
+        return None
+    return Window(first_col, first_row, last_col - first_col, last_row - first_row)
+
+
 def _paths(source: str | Path | Sequence[str | Path]) -> list[str]:
     if isinstance(source, Path):
         return [str(source)]
-    parts = source.split(",") if isinstance(source, str) else list(source)
+    whole = isinstance(source, str) and "," in source and Path(source).is_file()
+    parts = (
+        source.split(",") if isinstance(source, str) and not whole else list([source] if whole else source)
+    )
     # An address stays as it is: a path would lose one of the two slashes of http://.
     paths = [text if is_address(text) else str(Path(text)) for part in parts if (text := str(part).strip())]
     if not paths:

@@ -22,7 +22,9 @@ from tesela.core.errors import TeselaError, join_words
 from tesela.core.file_names import check_file_name
 from tesela.core.legend import Legend
 from tesela.core.units import parse_area_m2, parse_length_m, parse_memory_bytes
+from tesela.io.addresses import archive_of, check_no_secret, in_folder, is_address
 from tesela.io.legends import load_crosswalk, load_legend
+from tesela.io.vector.address import DATABASE, local_file, parse_address
 
 
 def _length(value: Any) -> float:
@@ -54,11 +56,34 @@ def recipe_folder(info: ValidationInfo) -> Path | None:
 
 def _existing(path: str, info: ValidationInfo) -> str:
     folder = recipe_folder(info)
-    if "://" in path or path.startswith("/vsi"):
-        raise ValueError(f"{path} is not a local file; a recipe reads local files, copy it first")
+    if is_address(path):
+        raise ValueError(f"{path} is not a local file; this key reads local files, copy it first")
     if folder is not None and not (folder / path).exists():
         raise ValueError(f"no file {path}")
     return path
+
+
+def _existing_or_address(path: str, info: ValidationInfo) -> str:
+    folder = recipe_folder(info)
+    try:
+        check_no_secret(path, kept=True)
+        if path.startswith((*DATABASE, "PG:")):
+            parse_address(path)
+    except TeselaError as error:
+        raise ValueError(str(error).rstrip(".")) from None
+    found = in_folder(folder or Path(), path)
+    if folder is not None and (not is_address(path) or archive_of(found)) and not local_file(found).exists():
+        raise ValueError(f"no file {local_file(path)}")
+    return path
+
+
+def input_content(name: str, folder: Path, *, layer: str | None = None) -> str | Path:
+    """What counts as the content of an input: a file, also one of a server, or a table of a database."""
+    found = in_folder(folder, name)
+    if not is_address(name):
+        return local_file(found)  # without |layername=
+    named = layer is not None and name.startswith(DATABASE) and "|layername=" not in name
+    return f"{found}|layername={layer}" if named else found
 
 
 def legend_file(name: str) -> str | None:
@@ -135,6 +160,9 @@ Memory = Annotated[str | int, AfterValidator(_memory)]
 """An amount of memory with its unit, such as "256 MiB"."""
 InputFile = Annotated[str, AfterValidator(_existing)]
 """A local file or folder, relative to the recipe's folder. A missing one is a mistake where that folder is given."""
+InputAddress = Annotated[str, AfterValidator(_existing_or_address)]
+"""A local file, or an address: https://..., a file of a zip or another one of GDAL's file systems, and for polygons a
+database. What is local is relative to the recipe's folder; no address holds a password or key."""
 NoSeed = BeforeValidator(_without_seed)
 """For settings of a training, whose seed is that of the recipe."""
 
@@ -150,8 +178,8 @@ class SceneSection(Section):
 
     name: FileName
     """Short name, used for files and tables."""
-    paths: list[InputFile] = Field(min_length=1)
-    """GeoTIFFs of the same area. The bands of the files follow each other."""
+    paths: list[InputAddress] = Field(min_length=1)
+    """GeoTIFFs of the same area, or their addresses. The bands of the files follow each other."""
     bands: list[str] | None = None
     """Names of all bands in the order of the files; default: the names in the files. With `dates` those of one file."""
     dates: list[str] | None = Field(None, min_length=1)
@@ -163,7 +191,7 @@ class SceneSection(Section):
     invalid: Literal["error", "nodata"] = "error"
     use: Literal["train", "map", "both"] = "both"
     """Scenes to train on need a reference; scenes to map do not."""
-    reference: InputFile | None = None
+    reference: InputAddress | None = None
     """Reference of this scene, where it is another file than that of ``[reference]``."""
 
 
@@ -211,7 +239,7 @@ class LayerSection(Section):
 class ReferenceSection(Section):
     """``[reference]``: the existing map to train on and to compare with."""
 
-    path: InputFile
+    path: InputAddress
     layer: str | None = None
     field: str | None = None
     """Field with the class codes, for polygons."""
@@ -262,10 +290,13 @@ class ReferenceSection(Section):
         """Legend of the codes; a CSV with its whole path."""
         return _in_folder(self.source, folder)
 
-    def files(self, folder: Path) -> list[Path]:
-        """Files that the labels depend on."""
-        names = (self.path, self.crosswalk, legend_file(self.source))
-        return [folder / name for name in names if name is not None]
+    def files(self, folder: Path) -> list[str | Path]:
+        """Files and addresses that the labels depend on."""
+        tables = (self.crosswalk, legend_file(self.source))
+        return [
+            input_content(self.path, folder, layer=self.layer),
+            *(folder / name for name in tables if name is not None),
+        ]
 
 
 class PatchSection(Section):
@@ -280,7 +311,7 @@ class PatchSection(Section):
     """Side of the blocks of the `block` split."""
     buffer: Metres = 0.0
     """Distance left out between blocks of different splits."""
-    regions: InputFile | None = None
+    regions: InputAddress | None = None
     """Polygon layer of the `region` split; default: each scene is a region."""
     region_field: str | None = None
     fractions: tuple[float, float, float] = (0.6, 0.2, 0.2)

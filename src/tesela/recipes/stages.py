@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tesela.core.errors import RecipeError, unknown_name
+from tesela.io.addresses import relative_name
 from tesela.io.fingerprints import fingerprint
 from tesela.io.manifest import BEGUN, NAME, Manifest
 
@@ -22,8 +22,8 @@ class Stage:
     """Folder of its outputs, with its `manifest.json`."""
     settings: Mapping[str, object]
     """Everything besides files that the outputs depend on."""
-    inputs: Callable[[], Sequence[Path]]
-    """Files that it reads; called when the stage is reached, since earlier stages write some."""
+    inputs: Callable[[], Sequence[str | Path]]
+    """Files and addresses that it reads; called when the stage is reached, since earlier stages write some."""
     work: Callable[[], Sequence[Path]]
     """Does the step and returns the files that it wrote."""
     legend: str = ""
@@ -116,6 +116,6 @@ def _is_current(stage: Stage, wanted: Manifest) -> bool:
     return all(path.exists() and fingerprint(path) == text for path, text in files.items())
 
 
-def _fingerprints(stage: Stage, paths: Sequence[Path]) -> dict[str, str]:
+def _fingerprints(stage: Stage, paths: Sequence[str | Path]) -> dict[str, str]:
     """Fingerprints by path, relative to the stage's folder: a project that is moved as a whole stays up to date."""
-    return {os.path.relpath(path, stage.folder): fingerprint(path) for path in paths}
+    return {relative_name(path, stage.folder): fingerprint(path) for path in paths}

@@ -17,7 +17,7 @@ from odc.geo.geobox import GeoBox
 from PIL import Image
 
 from tesela.core.errors import InputError
-from tesela.core.grid import has_true_lengths
+from tesela.core.grid import has_equal_pixels, unit_m
 from tesela.core.legend import Legend
 from tesela.core.scene import Scene
 from tesela.io.maps import ClassMap, MapReader
@@ -228,11 +228,10 @@ def class_rows(legend: Legend, grid: GeoBox, counts: Mapping[int, float]) -> lis
 
 
 def _pixel_ha(grid: GeoBox) -> float | None:
-    """Hectares of a pixel; None if they differ within the map, as in degrees or in Web Mercator."""
-    if grid.crs is None or not has_true_lengths(grid):
+    """Hectares of a pixel; None if they differ within the map, as in degrees."""
+    if grid.crs is None or not has_equal_pixels(grid):
         return None
-    unit = float(grid.crs.proj.axis_info[0].unit_conversion_factor or 1.0)
-    return abs(grid.resolution.x * grid.resolution.y) * unit**2 / 10_000
+    return abs(grid.resolution.x * grid.resolution.y) * unit_m(grid, what="The area") ** 2 / 10_000
 
 
 def _side_m(grid: GeoBox) -> float:

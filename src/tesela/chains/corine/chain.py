@@ -167,7 +167,7 @@ class CorineChain(SceneChain[CorineRecipe]):
             **({} if distance is None else {"Imagery": distance.summary}),
             **({"Transfer": recipe.mapping.transfer} if adapted else {}),
             "Legend": expert.legend.address,
-            "Reference": self.reference_file(self.targets[0], section).name,
+            "Reference": Path(self.reference_file(self.targets[0], section)).name,
             "Evaluated on": "the whole map" if whole else f"{AREAS[evaluated_split(table)]} only",
             "Split": f"{recipe.patches.split}, {recipe.patches.size_px} px patches",
             "Seed": str(recipe.seed),

@@ -14,6 +14,7 @@ from tesela.chains.metrics import Metric
 from tesela.chains.scenes import SceneChain
 from tesela.chains.targets import Target, Training
 from tesela.core.errors import RecipeError, join_words
+from tesela.io.addresses import in_folder
 from tesela.io.manifest import place_copy, write_text
 from tesela.io.maps import ClassMap, open_map
 from tesela.labels.siose import label_sheet
@@ -91,7 +92,7 @@ class LulucfChain(SceneChain[LulucfRecipe]):
         assert isinstance(source, LabelSection)
         path = self.reference_file(target, section)
         siose = is_siose(path)
-        if path == self.folder / source.path:
+        if path == in_folder(self.folder, source.path):
             _check_keys(source, path, siose=siose)
         if not siose:
             super().draw(target, section)
@@ -99,7 +100,7 @@ class LulucfChain(SceneChain[LulucfRecipe]):
         label_sheet(
             path,
             target.label_file(section),
-            image=self.folder / section.paths[0],
+            image=in_folder(self.folder, section.paths[0]),
             legend=target.legend,
             rules=source.rules,
             outlines=None if source.outlines is None else self.folder / source.outlines,
@@ -236,7 +237,7 @@ class LulucfChain(SceneChain[LulucfRecipe]):
         return self.map_of(section, strategy).with_name(f"{section.name}_confidence.tif") if wanted else None
 
 
-def _check_keys(reference: LabelSection, path: Path, *, siose: bool) -> None:
+def _check_keys(reference: LabelSection, path: str | Path, *, siose: bool) -> None:
     """Refuse keys of a reference that would be ignored."""
     usual = LabelSection.model_construct(path=reference.path)
     rules = reference.rules != SioseRules()

@@ -55,8 +55,8 @@ class LabelSection(ReferenceSection):
             canopy_percent=self.canopy_percent,
         )
 
-    def files(self, folder: Path) -> list[Path]:
-        """Files that the labels depend on."""
+    def files(self, folder: Path) -> list[str | Path]:
+        """Files and addresses that the labels depend on."""
         return [*super().files(folder), *([folder / self.outlines] if self.outlines else [])]
 
 

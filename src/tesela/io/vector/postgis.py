@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tesela.core.errors import InputError, join_words, unknown_name
+from tesela.io.vector.address import parse_address
 from tesela.io.vector.gdal import Bounds, Features, LayerFacts
 
 if TYPE_CHECKING:
@@ -149,6 +150,34 @@ def read_postgis(address: str, layer: str, *, bounds: Bounds | None, columns: li
     numbers = np.array([row[0] for row in rows], np.int64)
     values = {name: [row[2 + at] for row in rows] for at, name in enumerate(names)}
     return Features(pd.DataFrame(values, index=range(len(rows))), wkb, numbers)
+
+
+def digest_rows(address: str) -> str:
+    """
+    Digest of all rows of a table or query, whatever their order; the server computes it, no row is sent.
+
+    Parameters
+    ----------
+    address : str
+        ``postgresql://user@host:port/database|layername=schema.table``; without a layer, the only table of polygons.
+
+    Raises
+    ------
+    InputError
+        If there is no such table, or the database cannot be read.
+    """
+    from psycopg import sql
+
+    found = parse_address(address)
+    with connected(found.source) as connection:
+        chosen = found.layer or _only_table(connection, found.source, option="layer")
+        table = _described(connection, found.source, chosen)
+        row = connection.execute(
+            sql.SQL("SELECT count(*), sum(hashtextextended(q::text, 0)::numeric) FROM {}").format(
+                table.source
+            )
+        ).fetchone()
+    return f"{found.source}\0{chosen}\0{row}"
 
 
 def _only_table(connection: Connection[Any], address: str, *, option: str) -> str:
