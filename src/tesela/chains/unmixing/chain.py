@@ -269,16 +269,17 @@ class UnmixingChain:
             if section.weights is not None:
                 start = read_start(self.folder / section.weights, self._settings)
             else:
-                start = pretrain(
-                    read_series(self._pretraining_series or self.cube_file),
-                    self._settings,
-                    kind=section.kind,
-                    like=table,
-                    epochs=section.epochs,
-                    purity=section.purity,
-                    out=self.expert_file,
-                    quiet=self.quiet,
-                )
+                with temporary_folder(self.expert_file) as scratch:
+                    start = pretrain(
+                        read_series(self._pretraining_series or self.cube_file, scratch=scratch),
+                        self._settings,
+                        kind=section.kind,
+                        like=table,
+                        epochs=section.epochs,
+                        purity=section.purity,
+                        out=self.expert_file,
+                        quiet=self.quiet,
+                    )
         train_unmixing(table, self._settings, out=self.expert_file, start=start, quiet=self.quiet)
         return [self.expert_file]
 
@@ -436,7 +437,7 @@ def _ready_shares(path: str | Path) -> AbundanceMap | None:
     return open_abundance(path) if named and is_abundance(path) else None
 
 
-def read_series(path: Path) -> PixelTable:
+def read_series(path: Path, *, scratch: Path | None = None) -> PixelTable:
     """
     Read pixels with series to pretrain on.
 
@@ -445,6 +446,8 @@ def read_series(path: Path) -> PixelTable:
     path : Path
         A folder with the files of TimeSpec4LULC, a table of series (.csv), a pixel table (.safetensors), or a cube
         (Zarr folder), which has no classes.
+    scratch : Path, optional
+        Folder for the pixels of a cube, as in `read_pixels`.
 
     Raises
     ------
@@ -456,7 +459,7 @@ def read_series(path: Path) -> PixelTable:
     if path.suffix.lower() == ".csv":
         return table_of_series(read_series_table(path))
     if (path / "zarr.json").exists():
-        return read_pixels(open_cube(path))
+        return read_pixels(open_cube(path), scratch=scratch)
     if path.is_dir():
         return table_of_timespec(read_timespec(path))
     raise InputError(

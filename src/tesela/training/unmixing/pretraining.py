@@ -331,6 +331,7 @@ def _with_inputs_of(table: PixelTable, like: PixelTable) -> PixelTable:
         else [months.index(month) for month in like.months]
     )
     bands = [table.bands.index(name) for name in like.bands]
+    same = order == list(range(len(table.times))) and bands == list(range(len(table.bands)))
     columns = [
         table.static[:, table.layers.index(name)]
         if name in table.layers
@@ -339,7 +340,7 @@ def _with_inputs_of(table: PixelTable, like: PixelTable) -> PixelTable:
     ]
     return replace(
         table,
-        values=np.ascontiguousarray(table.values[:, order][:, :, bands]),
+        values=table.values if same else np.ascontiguousarray(table.values[:, order][:, :, bands]),
         static=np.stack(columns, axis=1) if columns else np.zeros((len(table), 0), np.float32),
         times=like.times,
         bands=like.bands,
