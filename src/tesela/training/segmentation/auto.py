@@ -18,7 +18,7 @@ from tesela.models.tried import tried_text
 from tesela.patches.table import PatchTable
 from tesela.training.segmentation.finish import adjust_expert, scores_of
 from tesela.training.segmentation.members import join_experts, parts_work
-from tesela.training.segmentation.pool import fit_pool, pool_scores
+from tesela.training.segmentation.pool import FLATTERY, fit_pool, pool_scores
 from tesela.training.segmentation.settings import SegmentationSettings
 from tesela.training.segmentation.trees import budget_deadline, refit_trees, train_unadjusted
 from tesela.training.segmentation.validation import (
@@ -124,8 +124,15 @@ def train_auto(
 
 
 def join_candidates(members: Sequence[Candidate]) -> Candidate:
-    """One model of several, with the weights of `fit_pool`; members without weight are left out."""
-    weights = fit_pool([item.pixels for item in members])
+    """
+    One model of the trees, which come first, and what else there is.
+
+    The weights are those of `fit_pool`; where trees have one, they get a part of the others' (`FLATTERY`). Members
+    without weight are left out.
+    """
+    first, *others = fit_pool([item.pixels for item in members])
+    part = FLATTERY if first else 0.0
+    weights = (first + part * sum(others), *((1 - part) * item for item in others))
     used = [(item, weight) for item, weight in zip(members, weights, strict=True) if weight > 0]
     if len(used) == 1:
         return used[0][0]

@@ -16,6 +16,9 @@ SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
 _STEPS = 10
 """Weights are multiples of one tenth."""
 
+FLATTERY = 0.5
+"""Part of a network's weight that trees get: the validation patches chose its epoch, so their loss flatters it."""
+
 LEAST_DRAWS = 0.05
 """A member that a smaller share of the draws uses is not worth its time in every map."""
 

@@ -19,7 +19,7 @@ from tesela.training.block_draws import draw_blocks
 PRIORS = tuple(round(0.1 * step, 1) for step in range(-5, 11))
 """Strengths of the logit adjustment that are tried; negative ones undo weights of classes in the loss."""
 
-USUAL_PRIOR = {"accuracy": 0.0, "both": 0.2, "macro_f1": 0.5}
+USUAL_PRIOR = {"accuracy": 0.0, "both": 0.1, "macro_f1": 0.5}
 """
 Strength by objective unless the validation patches show another to be better: few areas choose badly. In
 ``benchmarks/fusion.py`` these serve test area better than the best strength on the validation patches.
