@@ -1,8 +1,8 @@
 """
-Transfer: trees of one region map another one without labels, as they are and adapted by each method.
+Transfer: an expert of one region maps another one without labels, as it is and adapted by each method.
 
     OMP_NUM_THREADS=1 .venv/bin/python benchmarks/transfer.py [--pairs virtual cities naip dates] [--seeds 0 1]
-        [--methods none auto shift scene self_training quantiles] [--out FILE]
+        [--model boosting unet] [--methods none auto shift scene batch_norm self_training quantiles] [--out FILE]
 
 Pairs of known truth: two virtual regions of 8 km in July, or one in September, with or without another radiometry
 (gains and offsets by band, as of another sensor or atmosphere). Real pairs (TESELA_DATA or ../shared/data): pixels of
@@ -12,7 +12,10 @@ three German cities, each city and each two of them mapping the others (9 direct
 Boosted trees, 100 of them, learn from 12,000 labelled pixels of half of the blocks of the source; the other half of the
 blocks of the target tests. "upper" is trained on the first half of the target. "quantiles" (each band brought to the
 quantiles of the training) is not in the package. All in memory, with the functions that `tesela predict --transfer`
-calls. Prints a table on stderr and one JSON document.
+calls. With `--model unet`, a small U-Net (EfficientNet-Lite0 from ImageNet) that has trained for --seconds of processor
+time on the same half of the source, a fifth of which validates. It needs neighbours, so it cannot map the cities, and
+has no "upper".
+Prints a table on stderr and one JSON document.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,10 +32,11 @@ import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
 
-import tesela
+import tesela  # before torch: it sets how idle threads wait
 from mapping.probe import machine
+from real_accuracy.ours import make_table
 from real_accuracy.sets import DATA, S2_BANDS, DataSet, LabelledScene, load_set
-from real_accuracy.task import cpu_s
+from real_accuracy.task import TEST, TRAIN, VAL, Task, cpu_s
 from tesela.chains.transfer import adapt_to_pixels
 from tesela.core.training_imagery import describe_imagery
 from tesela.mapping.scene_distance import measure_distance
@@ -39,11 +44,14 @@ from tesela.models.expert import Expert, ExpertHeader
 from tesela.models.segmentation.feature_spec import default_features
 from tesela.models.segmentation.tree_network import ClassTrees
 from tesela.models.segmentation.window_features import compute_features
+from tesela.training.segmentation.network_transfer import make_batch
 from tesela.training.segmentation.trees import TreePixels, fit_chosen, keep_features
 
 LEVELS = np.linspace(0.005, 0.995, 100)
 TREES = 100
 PIXELS = 12_000
+WINDOW_PX = 96
+"""Side of the windows of a network."""
 
 
 @dataclass(frozen=True)
@@ -67,9 +75,14 @@ def main() -> None:
     parser.add_argument(
         "--methods", nargs="+", default=["none", "auto", "shift", "scene", "self_training", "quantiles"]
     )
+    parser.add_argument("--model", choices=("boosting", "unet"), default="boosting")
+    parser.add_argument("--seconds", type=float, default=20, help="processor time of a U-Net's training")
+    parser.add_argument("--experts", type=Path, help="folder that keeps the trained U-Nets for further calls")
     parser.add_argument("--join", nargs="+", type=Path, help="print the table of documents written before")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
+    if options.model == "unet" and "cities" in options.pairs and not options.join:
+        parser.error("a U-Net needs neighbours, which pixels of cities do not have: leave out --pairs cities")
     records: list[dict[str, object]] = []
     for file in options.join or ():
         records += json.loads(file.read_text(encoding="utf-8"))["records"]
@@ -77,7 +90,7 @@ def main() -> None:
         experts: dict[tuple[object, ...], Expert] = {}
         for number, pair in enumerate(PAIRS[kind]()):
             for seed in options.seeds if options.only is None or number in options.only else ():
-                rows = measure(pair, seed, options.methods, experts)
+                rows = measure(pair, seed, options, experts)
                 records += rows
                 texts = [f"{row['method']} {row['accuracy']:.3f}/{row['macro_f1']:.3f}" for row in rows]
                 line = f"{pair.name} seed {seed}: {' '.join(texts)} ({cpu_s():.0f} CPU s)"
@@ -91,14 +104,18 @@ def main() -> None:
 
 
 def measure(
-    pair: Pair, seed: int, methods: list[str], experts: dict[tuple[object, ...], Expert]
+    pair: Pair, seed: int, options: argparse.Namespace, experts: dict[tuple[object, ...], Expert]
 ) -> list[dict[str, object]]:
     """Train on the source, map the target by each method, and train on the target for the upper limit."""
 
     def trained(data: DataSet) -> Expert:
         key = (*(scene.name for scene in data.scenes), seed)
         if key not in experts:
-            experts[key] = train(data, seed)
+            experts[key] = (
+                train(data, seed)
+                if options.model == "boosting"
+                else train_network(data, seed, seconds=options.seconds, folder=options.experts)
+            )
         return experts[key]
 
     expert = trained(pair.source)
@@ -109,21 +126,21 @@ def measure(
     pixels = np.concatenate([scene.image.reshape(len(scene.image), -1).T for scene in pair.target.scenes])
     pixels = pixels[np.random.default_rng(seed).permutation(len(pixels))[:20_000]]
     rows: list[dict[str, object]] = []
-    for method in ("upper", *methods):
+    for method in (*(("upper",) if options.model == "boosting" else ()), *options.methods):
         started = cpu_s()
         used, what = (trained(pair.target) if method == "upper" else expert), ""
         scenes = pair.target.scenes
         if method == "quantiles":
             scenes = tuple(matched(scene, pixels, pair.source) for scene in scenes)
         elif method not in ("upper", "none"):
-            used, what, further = adapt_to_pixels(
+            used, steps = adapt_to_pixels(
                 expert,
                 pixels,
-                lambda: [padded(item.image, expert) for item in pair.target.scenes],
+                lambda: [window for item in pair.target.scenes for window in windows_of(item, expert)],
                 method=method,
                 seed=seed,
             )
-            what += "+self_training" if further else ""
+            what = " + ".join(steps)
         predicted = np.concatenate(
             [classify(used, scene)[~halves[scene.units] & (scene.labels > 0)] for scene in scenes]
         )
@@ -131,6 +148,7 @@ def measure(
         rows.append(
             {
                 "kind": pair.kind,
+                "model": options.model,
                 "pair": pair.name,
                 "seed": seed,
                 "method": method,
@@ -196,18 +214,51 @@ def train(data: DataSet, seed: int) -> Expert:
     return Expert(header, network)
 
 
+def train_network(data: DataSet, seed: int, *, seconds: float, folder: Path | None) -> Expert:
+    """An expert of a small U-Net, trained on half of the units, a fifth of which validates."""
+    name = f"{data.name}_{data.scenes[0].name}_{len(data.scenes)}_seed{seed}.safetensors"
+    if folder is not None and (folder / name).exists():
+        return tesela.load_expert(folder / name)
+    units = np.flatnonzero(first_half(data, seed))
+    split = np.full(data.units, TEST)
+    split[units] = TRAIN
+    split[np.random.default_rng([seed, 9]).permutation(units)[: max(1, len(units) // 5)]] = VAL
+    few = replace(data, pixels_only=True)  # also patches with few labelled pixels
+    settings = tesela.SegmentationSettings(
+        model="unet",
+        encoder="tf_efficientnet_lite0",
+        decoder="small",
+        weights="imagenet",
+        budget=f"{seconds:g} s",
+        seed=seed,
+    )
+    with tempfile.TemporaryDirectory() as scratch:
+        table = make_table(Task(few, split, seed), Path(scratch))
+        out = (folder or Path(scratch)) / name
+        return tesela.load_expert(tesela.train_segmentation(table, out, settings=settings, quiet=True))
+
+
 def classify(expert: Expert, scene: LabelledScene) -> NDArray[np.uint8]:
     """Class values of a scene, (rows, cols)."""
-    network = expert.network
-    assert isinstance(network, ClassTrees)
-    scaled = np.ascontiguousarray(expert.scaled(scene.image).transpose(1, 2, 0))
-    return (network.scores(scaled).argmax(-1) + 1).astype(np.uint8)
+    rows, cols = scene.labels.shape
+    batch, _ = make_batch(expert, [scene.image], [np.full((rows, cols), 255)])
+    scores = expert.network(batch)[0, :, :rows, :cols].detach().numpy()
+    return (scores.argmax(0) + 1).astype(np.uint8)
 
 
-def padded(image: NDArray[np.float32], expert: Expert) -> NDArray[np.float32]:
-    """The image with a margin without data, as wide as the windows of the trees need."""
-    margin = int(getattr(expert.network, "margin_px", 0))
-    return np.pad(image, ((0, 0), (margin, margin), (margin, margin)), constant_values=np.nan)
+def windows_of(scene: LabelledScene, expert: Expert) -> list[NDArray[np.float32]]:
+    """What an expert learns from: for trees the scene with a margin without data, for networks windows of it."""
+    if isinstance(expert.network, ClassTrees):
+        margin = expert.network.margin_px
+        sides = ((0, 0), (margin, margin), (margin, margin))
+        return [np.pad(scene.image, sides, constant_values=np.nan)]
+    firsts = [
+        np.unique(np.linspace(0, max(0, side - WINDOW_PX), min(5, -(-side // WINDOW_PX))).astype(int))
+        for side in scene.labels.shape
+    ]
+    return [
+        scene.image[:, row : row + WINDOW_PX, col : col + WINDOW_PX] for row in firsts[0] for col in firsts[1]
+    ]
 
 
 def matched(scene: LabelledScene, pixels: NDArray[np.float32], source: DataSet) -> LabelledScene:

@@ -84,8 +84,8 @@ def predict(
     transfer: Annotated[
         str,
         typer.Option(
-            help="Adapt the expert to a scene of another region, without labels: none, auto, shift, scene or "
-            "self_training."
+            help="Adapt the expert to a scene of another region, without labels: none, auto, shift, scene, "
+            "batch_norm or self_training."
         ),
     ] = "none",
     adapted: Annotated[

@@ -343,7 +343,7 @@ class MappingSection(Section):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     tta: Literal["none", "d4"] = "none"
     blend: Literal["none", "hann"] = "none"
-    transfer: Literal["none", "auto", "shift", "scene", "self_training"] = "none"
+    transfer: Literal["none", "auto", "shift", "scene", "batch_norm", "self_training"] = "none"
     """How the expert is adapted to scenes of `use = "map"`, without labels; see docs/transfer.md."""
     any_scene: bool = False
     """Map also scenes whose imagery cannot be of the same kind as that of the training."""
