@@ -10,18 +10,20 @@ validation area, and all are scored once on the test area. Rows:
 - boosting, one series, and boosting: as many trees in one series, and in two whose scores are averaged;
 - unet;
 - equal weights; least loss: the weights of least cross-entropy; pool: those of `fit_pool`, over blocks drawn again;
+  pool, half to trees: `FLATTERY` of the network's weight given to the trees;
 - border gate: weights of least cross-entropy by distance to the predicted border (0-1, 2-3, 4-7, over 7 px);
 - boosted gate: scikit-learn's boosting over both probability vectors, confidence, distance to the border, size of the
   area and the mean of the joined probabilities in 15 px, joined with the pool;
 - trees over the network: boosting over its features and the scores of networks of the other half of the training area;
 - network over trees: a U-Net with the trees' probabilities, made out of fold, as further bands;
 - boosting, refit, and pool, refit: the trees grown again on training and validation area, with the weights of before;
+  ours: the same with half to trees, what `model = "auto"` does;
 - pool, weights undone: the network's scores less the logarithms of the weights of its loss, joined then;
 - pool, smoothed: the pool's probabilities under a Gaussian of 1 px.
 
 --joins leaves out the rows that train further networks or gates.
 
-For each row the strengths of the prior: none; best (on validation); ours (`choose_prior`); 0.2 throughout.
+For each row the strengths of the prior: none; best (on validation); ours (`choose_prior`); 0.1 and 0.2 throughout.
 """
 
 from __future__ import annotations
@@ -50,7 +52,7 @@ from tesela.models.segmentation.window_features import compute_features
 from tesela.patches.dataset import band_statistics
 from tesela.training.segmentation.boosting import Boosted, BoostingSettings, average_boosted, boost
 from tesela.training.segmentation.losses import class_weights
-from tesela.training.segmentation.pool import SCALES, fit_pool, pool_scores
+from tesela.training.segmentation.pool import FLATTERY, SCALES, fit_pool, pool_scores
 from tesela.training.segmentation.validation import PRIORS, ValidationPixels, choose_prior, objective_of
 
 TREES, KEPT, PIXELS, FOLDS = 150, 40, 60_000, 4
@@ -380,6 +382,7 @@ def measure(trial: Trial, planes: Planes) -> dict[str, dict[str, float]]:
         "none": 0.0,
         "best": best,
         "ours": choose_prior(val, frequencies, objective="both"),
+        "0.1": 0.1,
         "0.2": 0.2,
     }
     return {
@@ -401,6 +404,7 @@ def rows_of(trial: Trial, *, joins_only: bool) -> dict[str, Planes]:
     unet = train_unet(trial.task, trial.seconds)
     val = [trial.pixels(item, VAL) for item in (unet, trees)]
     weights = fit_pool(val)
+    shared = ((1 - FLATTERY) * weights[0], weights[1] + FLATTERY * weights[0])
     pool = join(weights, unet, trees)
     assert np.allclose(pool_scores(val, weights), trial.pixels(pool, VAL).scores, atol=1e-3)
     inputs, distances = gate_inputs(trial, unet, trees)
@@ -415,7 +419,9 @@ def rows_of(trial: Trial, *, joins_only: bool) -> dict[str, Planes]:
         "equal weights": join((1.0, 1.0), unet, trees),
         "least loss": join(least_loss([item.scores for item in val], val[0].classes), unet, trees),
         "pool": pool,
+        "pool, half to trees": join(shared, unet, trees),
         "pool, refit": join(weights, unet, again),
+        "ours": join(shared, unet, again),
         "pool, weights undone": join(fit_pool([trial.pixels(weighed, VAL), val[1]]), weighed, trees),
         "pool, smoothed": smoothed(trial, pool, 1.0),
         "border gate": border_gate(trial, unet, trees, distances),
