@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 from affine import Affine
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -113,6 +114,8 @@ def test_a_cube_of_the_first_version_opens_still(written: Path, tmp_path: Path) 
     header = json.loads((old / "zarr.json").read_text())
     document = json.loads(header["attributes"]["tesela"]) | {"version": 1}
     del header["consolidated_metadata"]
+    for name in ("checksums", "digest"):  # which cubes did not have then
+        del header["attributes"][name]
     header["attributes"]["tesela"] = document  # an object then, not text
     (old / "zarr.json").write_text(json.dumps(header))
     np.testing.assert_array_equal(open_cube(old).read(), series())
@@ -135,6 +138,26 @@ def test_a_chunk_that_vanished_is_named_and_an_empty_one_is_a_gap(written: Path,
     with CubeWriter(tmp_path / "b.zarr", GRID, times=("01",), bands=("red",)) as writer:
         pass
     assert np.isnan(open_cube(writer.path).read()).all()
+
+
+def test_a_changed_byte_of_a_cube_is_noticed_and_added_attributes_are_not(
+    written: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "cube.zarr"
+    shutil.copytree(written, path)
+    whole = open_cube(path).read()
+    zarr.open_group(str(path), mode="r+").attrs["note"] = "ours"
+    np.testing.assert_array_equal(open_cube(path).read(), whole)
+    chunk = next(file for file in sorted(path.glob("series/c/*/*/*/*")) if file.is_file())
+    content = chunk.read_bytes()
+    chunk.write_bytes(content[:-3] + bytes([content[-3] ^ 1]) + content[-2:])
+    with pytest.raises(InputError, match=r"is not the file that was written, the cube is damaged"):
+        open_cube(path).read()
+    chunk.write_bytes(content)
+    header = (path / "zarr.json").read_text()
+    (path / "zarr.json").write_text(header.replace("4230972", "4230972".replace("9", "8")))
+    with pytest.raises(InputError, match=r"zarr.json: is not the file that was written"):
+        open_cube(path)
 
 
 def test_a_large_cube_has_fewer_files_and_the_same_pixels(
@@ -205,9 +228,11 @@ def test_a_folder_that_is_no_cube_is_told(tmp_path: Path, written: Path) -> None
     shutil.copytree(written, tmp_path / "torn.zarr")
     chunk = tmp_path / "torn.zarr" / "series" / "c" / "0" / "0" / "0" / "0"
     chunk.write_bytes(chunk.read_bytes()[:100])
-    with pytest.raises(InputError, match="chunk of 'series' cannot be read"):
+    with pytest.raises(InputError, match="is not the file that was written"):
         open_cube(tmp_path / "torn.zarr").read()
     attributes = json.loads((tmp_path / "torn.zarr" / "zarr.json").read_text())
+    for name in ("checksums", "digest"):
+        del attributes["attributes"][name]
     document = json.loads(attributes["attributes"]["tesela"])
     document["grid"]["shape"][0] += 1
     attributes["attributes"]["tesela"] = json.dumps(document)

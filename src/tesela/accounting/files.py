@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from tesela.accounting.change_uncertainty import ErrorModel
 from tesela.accounting.changes import ChangeLayer, map_change_layer, map_changes
 from tesela.core.crosswalk import Crosswalk
 from tesela.core.errors import InputError
+from tesela.core.temporary import temporary_folder
 from tesela.io.legends import load_crosswalk, load_legend
 from tesela.io.maps import ClassMap, open_map
 from tesela.io.pixel_areas import equal_pixels_m2
@@ -129,12 +129,12 @@ def draw_change_samples(
         refuse_interpreted(file)
     folder.mkdir(parents=True, exist_ok=True)
     for file, ((first, last), before, after) in zip(files, series.pairs, strict=True):
-        with TemporaryDirectory(prefix=".changes.", dir=folder) as part:
+        with temporary_folder(folder / "changes") as part:
             name, table = f"changes_{first}-{last}.tif", _shared_crosswalk(series, before, after)
-            strata = map_changes(before, after, Path(part) / name, crosswalk=table)
+            strata = map_changes(before, after, part / name, crosswalk=table)
             design = plan_sample(strata, points=points, minimum=minimum, seed=seed)
             designs[draw_sample(strata, file, design=design, hide_strata=True)] = design
-            for item in Path(part).iterdir():
+            for item in part.glob("changes_*"):
                 item.replace(folder / item.name)
     return designs
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
@@ -29,6 +31,14 @@ SERIES = "series"
 
 EMPTY = "empty_chunks"
 """Attribute that lists the chunks without values ("series/0/3"): they have no file, as those that vanish."""
+
+CHECKSUMS = "checksums"
+"""Attribute with the checksums of the chunks that have a file, by the same names."""
+
+DIGEST = "digest"
+"""Attribute with the digest of the metadata from which a cube is read."""
+
+_LAYOUT = ("shape", "data_type", "chunk_grid", "chunk_key_encoding", "fill_value", "codecs")
 
 _NAME_OF = {1: "values", 2: SERIES}
 """Name of that array by version: xarray has an attribute `values` of its own."""
@@ -167,8 +177,18 @@ class Cube:
         listed = self._group.attrs.get(EMPTY)
         return frozenset(map(str, listed)) if isinstance(listed, list) else None
 
+    @cached_property
+    def _checksums(self) -> dict[str, str]:
+        """Checksums of the files that have not been read yet; none in cubes of earlier versions."""
+        stored = self._group.attrs.get(CHECKSUMS)
+        return {str(key): str(value) for key, value in stored.items()} if isinstance(stored, dict) else {}
+
     def _check_chunks(self, name: str, rows: tuple[int, int], cols: tuple[int, int]) -> None:
-        """Zarr reads a chunk whose file has vanished as empty; a cube knows which ones are."""
+        """
+        Check that the files of a window are those that were written, each once.
+
+        Zarr reads a chunk whose file has vanished as empty, and other bytes as other numbers.
+        """
         if self._empty is None:
             return
         side_y, side_x = file_sides(self._array(name))
@@ -177,6 +197,37 @@ class Cube:
                 file = chunk_file(Path(self.path), (name, i, j))
                 if f"{name}/{i}/{j}" not in self._empty and not file.exists():
                     raise InputError(f"{file}: has vanished, the cube is incomplete. Build the cube again.")
+                wanted = self._checksums.get(f"{name}/{i}/{j}")
+                if wanted is not None and checksum(file) != wanted:
+                    raise InputError(
+                        f"{file}: is not the file that was written, the cube is damaged. Build the cube again."
+                    )
+                self._checksums.pop(f"{name}/{i}/{j}", None)
+
+
+def checksum(file: Path) -> str:
+    """Checksum of a file's bytes."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, xxhash.xxh3_64).hexdigest()  # type: ignore[arg-type]
+
+
+def metadata_digest(folder: Path) -> str:
+    """
+    Digest of the metadata from which a cube is read; other attributes may be added to a cube.
+
+    Raises
+    ------
+    OSError, ValueError, LookupError, TypeError, AttributeError
+        If they are not there, or broken.
+    """
+    document = json.loads((folder / "zarr.json").read_text(encoding="utf-8"))
+    arrays = document.get("consolidated_metadata", {}).get("metadata")
+    read: dict[str, Any] = {name: document["attributes"].get(name) for name in ("tesela", EMPTY, CHECKSUMS)}
+    for name in (SERIES, "counts", "layers"):
+        file = folder / name / "zarr.json"
+        plan = arrays.get(name) if arrays else json.loads(file.read_text()) if file.exists() else None
+        read[name] = plan and {key: plan.get(key) for key in _LAYOUT}
+    return xxhash.xxh3_64_hexdigest(json.dumps(read, sort_keys=True).encode())
 
 
 def chunk_keys(group: zarr.Group) -> Iterator[tuple[str, int, int]]:
@@ -213,6 +264,7 @@ def open_cube(path: str | Path) -> Cube:
         If there is no such folder, or it is no cube of Tesela.
     """
     group = _open_group(path)
+    _check_metadata(Path(path))
     document = _document(group)
     if document is None:
         raise InputError(
@@ -294,6 +346,21 @@ def _open_group(path: str | Path) -> zarr.Group:
         raise InputError(f"{path}: {what}; a cube is a Zarr folder, written by `tesela mosaic`.") from None
     except (ValueError, KeyError) as error:
         raise InputError(f"{path}: the Zarr folder is broken ({error}). Build the cube again.") from None
+
+
+def _check_metadata(folder: Path) -> None:
+    """Refuse metadata that are not those that were written; cubes of earlier versions hold no digest of them."""
+    try:
+        attributes = json.loads((folder / "zarr.json").read_text(encoding="utf-8")).get("attributes", {})
+        digest = attributes.get(DIGEST)
+        signed = CHECKSUMS in attributes or (isinstance(digest, str) and len(digest) == 16)
+        sound = not signed or digest == metadata_digest(folder)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        sound = False
+    if not sound:
+        raise InputError(
+            f"{folder / 'zarr.json'}: is not the file that was written, the cube is damaged. Build the cube again."
+        )
 
 
 def _document(group: zarr.Group) -> dict[str, Any] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import warnings
@@ -18,7 +17,20 @@ from numpy.typing import DTypeLike, NDArray
 from odc.geo.geobox import GeoBox
 
 from tesela.core.errors import GridError, InputError, join_words
-from tesela.io.cube import EMPTY, SERIES, VERSION, Cube, array_of, chunk_file, chunk_keys, month_of
+from tesela.io.cube import (
+    CHECKSUMS,
+    DIGEST,
+    EMPTY,
+    SERIES,
+    VERSION,
+    Cube,
+    array_of,
+    checksum,
+    chunk_file,
+    chunk_keys,
+    metadata_digest,
+    month_of,
+)
 from tesela.io.outputs import temporary_folder
 from tesela.io.sinusoidal import named_wkt
 
@@ -103,13 +115,13 @@ class CubeWriter:
         try:
             if kind is None:
                 made = self._folder / self.path.name
-                self._group.attrs["digest"] = _digest(made)
-                self._group.attrs[EMPTY] = [
-                    "/".join(map(str, key))
-                    for key in chunk_keys(self._group)
-                    if not chunk_file(made, key).exists()
-                ]
+                files = {"/".join(map(str, key)): chunk_file(made, key) for key in chunk_keys(self._group)}
+                self._group.attrs[EMPTY] = [name for name, file in files.items() if not file.exists()]
+                self._group.attrs[CHECKSUMS] = {
+                    name: checksum(file) for name, file in files.items() if file.exists()
+                }
                 _consolidate(made)
+                _sign(made / "zarr.json")
                 replace_folder(self._folder / self.path.name, self.path)
         finally:
             self._stack.close()
@@ -198,16 +210,11 @@ def check_target(target: Path) -> None:
         )
 
 
-def _digest(folder: Path) -> str:
-    """Digest of names, sizes and last bytes of a folder's files, stored in `zarr.json`."""
-    digest = hashlib.sha256()
-    for file in sorted(folder.rglob("*")):
-        if file.is_file():
-            size = file.stat().st_size
-            with file.open("rb") as content:
-                content.seek(max(0, size - 64))
-                digest.update(f"{file.relative_to(folder)} {size} ".encode() + content.read())
-    return digest.hexdigest()[:32]
+def _sign(metadata: Path) -> None:
+    """Store the digest of the metadata in ``zarr.json``."""
+    document = json.loads(metadata.read_text(encoding="utf-8"))
+    document["attributes"][DIGEST] = metadata_digest(metadata.parent)
+    metadata.write_text(json.dumps(document, indent=2), encoding="utf-8")
 
 
 def stored_sides(grid: GeoBox, series: int) -> tuple[int, int]:

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import xxhash
+
 from tesela.core.errors import InputError, join_words
 from tesela.core.publication import read_period
 from tesela.io.outputs import check_target, temporary_folder
@@ -19,6 +21,9 @@ NAME = "manifest.json"
 """Record of a finished step."""
 BEGUN = "manifest.begun.json"
 """Record of work that was asked for again, until it is finished."""
+
+_DIGEST = "digest"
+"""Key of the digest of all other keys: what is damaged counts as no manifest."""
 
 _DEEPEST = 3
 """Folders above a file in which the manifest of its step is looked for."""
@@ -52,8 +57,10 @@ class Manifest:
         document = asdict(self)
         document["written"] = self.written or time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         document["versions"] = dict(self.versions) or _versions()
+        document = json.loads(json.dumps(document, default=str))
+        document[_DIGEST] = _digest(document)
         path = folder / name
-        write_text(path, json.dumps(document, indent=2, sort_keys=True, default=str) + "\n")
+        write_text(path, json.dumps(document, indent=2, sort_keys=True) + "\n")
         return path
 
     @classmethod
@@ -61,6 +68,8 @@ class Manifest:
         """Manifest of a folder, or None if there is none that can be read."""
         try:
             document = json.loads((folder / name).read_text(encoding="utf-8"))
+            if _DIGEST in document and document.pop(_DIGEST) != _digest(document):
+                return None
             manifest = cls(**document)
             return manifest if manifest._is_sound() else None
         except (FileNotFoundError, ValueError, TypeError, RecursionError):  # damaged: the step runs again
@@ -168,6 +177,10 @@ def place_copy(source: Path, target: Path) -> Path:
         except OSError:  # another disk, or a file system without links
             shutil.copyfile(source, part)
     return target
+
+
+def _digest(document: Mapping[str, object]) -> str:
+    return xxhash.xxh3_64_hexdigest(json.dumps(document, sort_keys=True).encode())
 
 
 def _plain(value: object) -> object:

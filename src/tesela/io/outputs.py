@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from tesela.core.errors import InputError, RecipeError
-from tesela.core.machine import lock_file
+from tesela.core.temporary import temporary_folder
 from tesela.io.fingerprints import read_along
+
+__all__ = ["check_file_outputs", "check_outputs", "check_target", "protected", "temporary_folder"]
 
 _READ: Counter[Path] = Counter()
 """Files that the running command reads, see `protected`; by their real paths."""
 
 _LOCK = threading.Lock()
-
-_HELD = ".tesela-held"
-"""File in a temporary folder that its program keeps locked."""
 
 
 def check_outputs(outputs: Iterable[str | Path | None], *, inputs: Iterable[str | Path]) -> None:
@@ -118,53 +115,6 @@ def check_target(target: Path) -> None:
         )
     if target.exists() and not (target.is_file() or target.is_dir()):
         raise InputError(f"{target} is a device or a pipe, not a file; it would be replaced. Name a file.")
-
-
-@contextmanager
-def temporary_folder(target: Path) -> Iterator[Path]:
-    """
-    Folder ``.NAME.xxxxxxxx`` beside an output, for its parts; removed with the block.
-
-    Folders of the same output that a killed run left behind are removed first. A running program holds a lock in its
-    own, so that two runs at once leave each other alone.
-
-    Raises
-    ------
-    OSError
-        If it cannot be made.
-    """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    remove_abandoned(target)
-    folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    try:
-        with (folder / _HELD).open("w") as held:
-            with suppress(OSError):  # a file system without locks
-                lock_file(held)
-            yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def remove_abandoned(target: Path) -> None:
-    """Remove temporary folders of an output that no program holds any more."""
-    with suppress(OSError):
-        for folder in target.parent.glob(f".{_escaped(target.name)}.????????"):
-            if not folder.is_symlink() and folder.is_dir() and not _is_held(folder):
-                shutil.rmtree(folder, ignore_errors=True)
-
-
-def _is_held(folder: Path) -> bool:
-    """Whether a program holds a temporary folder, or it is none of ours."""
-    try:
-        with (folder / _HELD).open("r+") as file:
-            lock_file(file)
-        return False
-    except OSError:
-        return True
-
-
-def _escaped(name: str) -> str:
-    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
 
 
 def _is_same(one: Path, other: Path) -> bool:

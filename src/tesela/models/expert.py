@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import copy
 import json
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
 
 from tesela.core.errors import ExpertError, TeselaError, join_words
+from tesela.core.temporary import temporary_folder
 from tesela.models.header import ExpertHeader, Provenance
 
 if TYPE_CHECKING:
@@ -26,6 +26,10 @@ Shape = tuple[int, ...]
 
 KEY = "tesela"
 """Name of the header among the metadata of the safetensors file."""
+DIGESTS = "digests"
+"""Digests in the header: of the header with the table of tensors, and of the tensors."""
+_AS_TEXT: Mapping[str, Any] = {"sort_keys": True, "allow_nan": False, "ensure_ascii": False}
+_AGAIN = "Train or get the expert again."
 _LARGEST_WEIGHT = 1e9
 """Also the variances that normalisation layers keep stay far below it."""
 _WITH_TREES = frozenset({"class_trees", "fused", "trees", "ensemble"})
@@ -89,25 +93,39 @@ def save_expert(path: str | Path, expert: Expert) -> Path:
     if target.suffix != ".safetensors":
         raise ExpertError(f"{target}: the file of an expert must end in .safetensors.")
     try:
-        header = json.dumps(expert.header.to_dict(), sort_keys=True, allow_nan=False, ensure_ascii=False)
+        header = json.dumps(expert.header.to_dict(), **_AS_TEXT)
     except (TypeError, ValueError) as error:
         raise ExpertError(f"{target}: the header cannot be written as JSON ({error}).") from None
     state = expert.network.state_dict()
     tensors = {name: state[name].detach().cpu().contiguous() for name in sorted(state)}
-    content = save(tensors, metadata={KEY: header})
-    folder = ""
+    plain = save(tensors, metadata={KEY: header})
+    digests = {DIGESTS: [_digest(header, _tensor_table(plain)), _digest(_data(plain))]}
+    content = save(tensors, metadata={KEY: json.dumps({**json.loads(header), **digests}, **_AS_TEXT)})
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        folder = tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent)
-        part = Path(folder) / target.name
-        part.write_bytes(content)
-        part.replace(target)
+        with temporary_folder(target) as folder:
+            (folder / target.name).write_bytes(content)
+            (folder / target.name).replace(target)
     except OSError as error:
         raise ExpertError(f"{target}: cannot be written ({error.strerror or error}).") from error
-    finally:
-        if folder:
-            shutil.rmtree(folder, ignore_errors=True)
     return target
+
+
+def _digest(*parts: str | bytes | memoryview) -> str:
+    digest = xxhash.xxh3_128()
+    for part in parts:
+        digest.update(part.encode() if isinstance(part, str) else part)
+    return digest.hexdigest()
+
+
+def _data(content: bytes) -> memoryview:
+    """The tensors of a safetensors file."""
+    return memoryview(content)[8 + int.from_bytes(content[:8], "little") :]
+
+
+def _tensor_table(content: bytes) -> str:
+    """Names, types, shapes and places of the tensors of a safetensors file, as text."""
+    table = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    return json.dumps({name: item for name, item in table.items() if name != "__metadata__"}, sort_keys=True)
 
 
 def read_header(path: str | Path) -> ExpertHeader:
@@ -119,7 +137,7 @@ def read_header(path: str | Path) -> ExpertHeader:
     ExpertError
         If the file is missing, truncated, not an expert, or of a newer format.
     """
-    document, _ = _read_json(Path(path))
+    document, _, _ = _read_json(Path(path))
     return _parse(Path(path), document)
 
 
@@ -143,13 +161,14 @@ def load_expert(path: str | Path, *, device: str = "cpu") -> Expert:
     from safetensors.torch import load_file
 
     target = Path(path)
-    document, shapes = _read_json(target)
+    document, shapes, digest = _read_json(target)
     header = _parse(target, document)
     try:
         network = _plan(header) or header.architecture.build()
         _compare(target, {name: tuple(item.shape) for name, item in network.state_dict().items()}, shapes)
         if any(item.is_meta for item in network.state_dict().values()):
             network = header.architecture.build()
+        _check_tensors(target, digest)
         tensors = load_file(target)
         _check_numbers(target, tensors, trees=header.architecture.kind in _WITH_TREES)
         network.load_state_dict(tensors)
@@ -208,8 +227,23 @@ def _compare(path: Path, planned: Mapping[str, Shape], shapes: Mapping[str, Shap
             )
 
 
-def _read_json(path: Path) -> tuple[dict[str, object], dict[str, Shape]]:
-    """Header of ours and shapes of tensors, from the JSON at the start of a safetensors file."""
+def _check_tensors(path: Path, digest: str) -> None:
+    """Refuse tensors that are not those that were written; experts of earlier versions hold no digest."""
+    if not digest:
+        return
+    found = xxhash.xxh3_128()
+    with path.open("rb") as file:
+        file.seek(8 + int.from_bytes(file.read(8), "little"))
+        while block := file.read(1 << 22):
+            found.update(block)
+    if found.hexdigest() != digest:
+        raise ExpertError(
+            f"{path}: its tensors are not those that were written; the file is damaged. {_AGAIN}"
+        )
+
+
+def _read_json(path: Path) -> tuple[dict[str, object], dict[str, Shape], str]:
+    """Header of ours, shapes of tensors, and their digest, from the JSON at the start of a safetensors file."""
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -235,8 +269,20 @@ def _read_json(path: Path) -> tuple[dict[str, object], dict[str, Shape]]:
     except (ValueError, TypeError, RecursionError):
         document = None
     if not isinstance(document, dict):
-        raise ExpertError(f"{path}: its Tesela header is not a JSON table. Train or get the expert again.")
-    return document, shapes
+        raise ExpertError(f"{path}: its Tesela header is not a JSON table. {_AGAIN}")
+    digests = document.pop(DIGESTS, None)
+    if digests is None:
+        return document, shapes, ""
+    try:
+        text = json.dumps(document, **_AS_TEXT)
+        sound = digests[0] == _digest(text, json.dumps(table, sort_keys=True)) and isinstance(digests[1], str)
+    except (ValueError, TypeError, LookupError):
+        sound = False
+    if not sound:
+        raise ExpertError(
+            f"{path}: its header is not the one that was written; the file is damaged. {_AGAIN}"
+        )
+    return document, shapes, digests[1]
 
 
 def _parse(path: Path, document: Mapping[str, object]) -> ExpertHeader:
