@@ -246,9 +246,28 @@ def test_a_crosswalk_that_leads_elsewhere_is_a_mistake_of_the_recipe(folder: Pat
             work_of(document, folder)
 
 
-def test_a_scene_of_the_network_is_a_mistake_of_the_recipe(folder: Path) -> None:
+def test_scenes_and_references_may_be_addresses_without_secrets(folder: Path) -> None:
     document = tomllib.loads(RECIPES["corine"])
     document["scenes"][0]["paths"] = ["https://example.org/a.tif"]
+    document["reference"] |= {"path": "postgresql://me@host/base", "layer": "ign.clc"}
+    work_of(document, folder)
+    for key, value, said in (
+        ("paths", ["https://me:1234@example.org/a.tif"], "holds a password"),
+        ("paths", ["https://example.org/a.tif?sig=1234"], "holds a key or signature"),
+        ("paths", ["zip://missing.zip!a.tif"], r"no file missing\.zip"),
+        ("reference", "postgresql://me:1234@host/base", "holds a password"),
+        ("reference", "missing.gpkg|layername=clc", r"no file missing\.gpkg"),
+    ):
+        wrong = tomllib.loads(RECIPES["corine"])
+        wrong["scenes"][0][key] = value
+        with pytest.raises(RecipeError, match=said) as caught:
+            work_of(wrong, folder)
+        assert "1234" not in str(caught.value)
+
+
+def test_layers_of_the_network_are_a_mistake_of_the_recipe(folder: Path) -> None:
+    document = tomllib.loads(RECIPES["corine"])
+    document["layers"] = [{"name": "dem", "kind": "height", "paths": ["https://example.org/a.tif"]}]
     with pytest.raises(RecipeError, match="is not a local file"):
         work_of(document, folder)
 

@@ -9,6 +9,7 @@ import numpy as np
 import pyproj
 import pytest
 import rasterio
+import shapely
 from affine import Affine
 from odc.geo.geobox import GeoBox
 from rasterio.control import GroundControlPoint
@@ -19,8 +20,10 @@ from tesela.core.errors import GridError
 from tesela.core.grid import has_true_lengths, pixel_size_m, unit_m
 from tesela.io.legends import load_legend
 from tesela.io.maps import ClassMap
-from tesela.io.pixel_areas import equal_pixels_m2
-from tesela.io.scenes import open_scene
+from tesela.io.pixel_areas import equal_pixels_m2, pixel_area_m2
+from tesela.io.raster import grid_of
+from tesela.io.scenes import SceneReader, open_scene
+from tesela.io.stac_items import footprint
 
 LOCAL = (
     'LOCAL_CS["RGF93 v1 / Lambert-93",UNIT["metre",1,AUTHORITY["EPSG","9001"]],'
@@ -138,3 +141,124 @@ def test_control_points_need_warping(tmp_path: Path) -> None:
         data.gcps = (points, CRS.from_epsg(25830))
     with pytest.raises(GridError, match=r"control points but no grid. Warp it"):
         open_scene(path)
+
+
+@pytest.mark.parametrize(
+    ("crs", "at", "box"),
+    [
+        ("EPSG:4326", Affine(0.001, 0, 356, 0, -0.001, 37), [-4, 36.936, -3.936, 37]),
+        ("EPSG:4326", Affine(0.001, 0, 359.97, 0, -0.001, 37), [-0.03, 36.936, 0.034, 37]),
+        ("EPSG:4326", Affine(0.001, 0, 179.97, 0, -0.001, -16), [179.97, -16.064, -179.966, -16]),
+        ("EPSG:4326", Affine(5.625, 0, 0, 0, -2.8125, 90), [-180, -90, 180, 90]),
+        ("EPSG:3413", Affine(10_000, 0, -320_000, 0, -10_000, 320_000), [-180, 85.8242, 180, 90]),
+        ("EPSG:3031", Affine(10_000, 0, -320_000, 0, -10_000, 320_000), [-180, -90, 180, -85.8367]),
+    ],
+)
+def test_boxes_of_published_items_are_within_a_turn(
+    tmp_path: Path, crs: str, at: Affine, box: list[float]
+) -> None:
+    with rasterio.open(write(tmp_path / "map.tif", crs, at)) as data:
+        geometry, found = footprint(grid_of(data))
+    assert found == pytest.approx(box, abs=1e-3)
+    shape = shapely.geometry.shape(geometry)
+    assert shape.is_valid
+    assert shape.bounds[0] >= -180
+    assert shape.bounds[2] <= 180
+    width = (box[2] - box[0]) % 360 or 360
+    assert shape.area == pytest.approx(width * (box[3] - box[1]), rel=0.3)  # a square around a pole
+
+
+def test_a_grid_that_lies_nowhere_is_refused() -> None:
+    with pytest.raises(GridError, match="has no place on the Earth"):
+        footprint(GeoBox((64, 64), Affine(10, 0, 9e7, 0, -10, 4.1e7), "EPSG:25830"))
+
+
+@pytest.mark.parametrize("west", [-180, 0])
+def test_the_earth_has_its_area(west: float) -> None:
+    for crs, at in (
+        ("EPSG:4326", Affine(5, 0, west, 0, -5, 90)),
+        ("EPSG:3857", Affine(556_597, 0, -20_037_508, 0, -556_597, 20_037_508)),
+    ):
+        grid = GeoBox((36, 72), at, crs)
+        if crs == "EPSG:3857":
+            grid = GeoBox((72, 72), at, crs)
+        whole = pixel_area_m2(grid) * grid.shape[0] * grid.shape[1]
+        assert whole == pytest.approx(5.10066e14, rel=0.01)
+
+
+def test_degrees_from_0_to_360_are_read_like_those_from_180_west(tmp_path: Path) -> None:
+    east = write(tmp_path / "east.tif", "EPSG:4326", Affine(0.001, 0, 356, 0, -0.001, 37))
+    west = write(tmp_path / "west.tif", "EPSG:4326", Affine(0.001, 0, -4, 0, -0.001, 37))
+    assert open_scene(east).grid == open_scene(west).grid
+    x, y = pyproj.Transformer.from_crs(4326, 25830, always_xy=True).transform(-3.97, 36.96)
+    grid = GeoBox((32, 32), Affine(60, 0, x, 0, -60, y), "EPSG:25830")
+    with SceneReader(open_scene(east)) as one, SceneReader(open_scene(west)) as other:
+        np.testing.assert_array_equal(one.read(grid), other.read(grid))
+        np.testing.assert_array_equal(one.read_stored(3, 5, (32, 32)), other.read_stored(3, 5, (32, 32)))
+        assert np.isfinite(one.read(grid)).all()
+
+
+@pytest.mark.parametrize(
+    ("crs", "at"),
+    [
+        ("EPSG:4326", Affine(0.001, 0, 179.97, 0, -0.001, -16)),
+        ("EPSG:4326", Affine(0.001, 0, 356, 0, -0.001, 37)),
+        ("EPSG:3413", Affine(10_000, 0, -320_000, 0, -10_000, 320_000)),
+    ],
+)
+def test_patches_are_cut_across_the_antimeridian_and_at_the_pole(
+    tmp_path: Path, crs: str, at: Affine
+) -> None:
+    path = str(write(tmp_path / "scene.tif", crs, at))
+    call = ["label", path, "--like", path, "--legend", "corine-1", "--source", "corine-1"]
+    assert main([*call, "-o", str(tmp_path / "labels.tif"), "-q"]) == 0
+    call = ["patches", path, "--labels", str(tmp_path / "labels.tif"), "--size", "32", "--split", "random"]
+    assert main([*call, "-o", str(tmp_path / "patches.parquet"), "-q"]) == 0
+
+
+@pytest.mark.parametrize("shape", [(1, 64), (64, 1), (1, 1)])
+def test_rasters_of_one_row_or_column_pass_through_the_commands(
+    tmp_path: Path, shape: tuple[int, int]
+) -> None:
+    path, out = tmp_path / "map.tif", tmp_path / "out"
+    settings = {"driver": "GTiff", "count": 1, "height": shape[0], "width": shape[1], "dtype": "uint8"}
+    at = Affine(10, 0, 500_000, 0, -10, 4_100_000)
+    with rasterio.open(path, "w", crs="EPSG:25830", transform=at, **settings) as data:
+        data.write(np.full((1, *shape), 3, np.uint8))
+    legend = ["--legend", "corine-1"]
+    assert (
+        main(
+            [
+                "label",
+                str(path),
+                "--like",
+                str(path),
+                *legend,
+                "--source",
+                "corine-1",
+                "-o",
+                f"{out}.tif",
+                "-q",
+            ]
+        )
+        == 0
+    )
+    for call in (
+        ["vectorise", f"{out}.tif", "-o", f"{out}.gpkg"],
+        ["generalise", f"{out}.tif", "--mmu", "1 m2", "-o", f"{out}_g.tif"],
+        ["assess", f"{out}.tif", f"{out}.tif", "-o", str(out)],
+        [
+            "sample",
+            "draw",
+            f"{out}.tif",
+            "--size",
+            str(min(2, max(shape))),
+            "-o",
+            f"{out}_s.gpkg",
+            "--minimum",
+            "1",
+        ],
+    ):
+        assert main([*call, "-q"]) == 0
+    with rasterio.open(f"{out}_g.tif") as data:
+        assert (data.read(1) == 3).all()

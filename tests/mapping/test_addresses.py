@@ -15,7 +15,10 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
+from numpy.typing import NDArray
 
+from tesela.cli import main
+from tesela.core.errors import InputError
 from tesela.io.fingerprints import file_state
 from tesela.io.scene_fills import declare_fills
 from tesela.io.scenes import SceneReader, open_scene
@@ -38,6 +41,7 @@ class Handler(SimpleHTTPRequestHandler):
             start, _, end = asked.removeprefix("bytes=").partition("-")
             first, last = int(start), min(int(end or last), last)
         self.send_response(206 if asked else 200)
+        self.send_header("Last-Modified", self.date_time_string(file.stat().st_mtime))
         if asked:
             self.send_header("Content-Range", f"bytes {first}-{last}/{len(content)}")
         self.send_header("Accept-Ranges", "bytes")
@@ -82,6 +86,73 @@ def test_a_scene_behind_an_address_is_read_like_a_file(
     if "z.zip" in source:
         os.utime("z.zip", (1, 1))
         assert state != file_state(source)
+
+
+RECIPE = """
+chain = "corine"
+name = "t"
+out = "run"
+legend = "corine-1"
+[[scenes]]
+name = "near"
+paths = ["zip://z.zip!s a.tif"]
+[[scenes]]
+name = "far"
+paths = ["{server}/s%20a.tif"]
+[reference]
+path = "zip://labels.zip!truth.tif"
+source = "corine-1"
+[patches]
+size_px = 32
+split = "random"
+fractions = [1, 0, 0]
+"""
+
+
+def test_recipes_read_addresses_and_run_again_when_what_is_behind_them_changes(
+    tmp_path: Path, server: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run() -> str:
+        assert main(["run", str(tmp_path / "t.toml"), "--until", "label"]) == 0, capsys.readouterr()
+        return capsys.readouterr().err
+
+    def write(path: Path, values: NDArray[np.generic]) -> None:
+        settings = {"driver": "GTiff", "count": len(values), "height": 32, "width": 32, "dtype": values.dtype}
+        with rasterio.open(
+            path, "w", crs="EPSG:25830", transform=Affine(10, 0, 500_000, 0, -10, 4_100_000), **settings
+        ) as data:
+            data.write(values)
+
+    def pack(archive: Path, file: Path) -> None:
+        with zipfile.ZipFile(archive, "w") as packed:
+            packed.write(file, file.name)
+
+    write(tmp_path / "s a.tif", np.arange(1, 2049, dtype=np.uint16).reshape(2, 32, 32))
+    write(tmp_path / "truth.tif", np.full((1, 32, 32), 3, np.uint8))
+    pack(tmp_path / "z.zip", tmp_path / "s a.tif")
+    pack(tmp_path / "labels.zip", tmp_path / "truth.tif")
+    (tmp_path / "t.toml").write_text(RECIPE.format(server=server))
+    monkeypatch.chdir(tmp_path.parent)
+    assert "up to date" not in run()
+    assert "up to date" in run()
+    write(tmp_path / "truth.tif", np.full((1, 32, 32), 2, np.uint8))
+    pack(tmp_path / "labels.zip", tmp_path / "truth.tif")
+    assert "up to date" not in run()
+    with rasterio.open(tmp_path / "run/labels/far.tif") as data:
+        assert (data.read(1) == 2).all()
+    assert "up to date" in run()
+    write(tmp_path / "s a.tif", np.arange(1, 1025, dtype=np.uint16).reshape(1, 32, 32))
+    assert "up to date" not in run()
+    with pytest.MonkeyPatch.context() as moved:
+        moved.chdir("/")
+        assert "up to date" in run()
+
+
+def test_an_address_with_a_password_is_refused_and_not_repeated() -> None:
+    for address in ("https://me:1234@host/a.tif", "/vsicurl/https://me:1234@host/a.tif"):
+        with pytest.raises(InputError, match=r"of host holds a password.*GDAL_HTTP_USERPWD") as caught:
+            open_scene(address)
+        assert "1234" not in str(caught.value)
 
 
 if __name__ == "__main__":

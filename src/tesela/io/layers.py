@@ -16,7 +16,7 @@ import numpy as np
 from tesela.core.errors import InputError
 from tesela.core.legend import Legend
 from tesela.io.manifest import write_text, write_whole
-from tesela.io.vector.address import DATABASE, parse_address
+from tesela.io.vector.address import DATABASE, check_layer_name, parse_address
 from tesela.io.vector.fields import new_names
 from tesela.io.vector.postgis_writer import write_postgis
 
@@ -156,6 +156,7 @@ def write_layer(
         raise InputError(
             f"{path}: polygons are written as GeoPackage or GeoParquet; end the name in .gpkg or .parquet."
         )
+    check_layer_name(target)
     frame = _writable(frame)
     if kind == ".gpkg":
         _write_gpkg(target, frame, layer=layer, style=style)
@@ -221,6 +222,7 @@ def write_layers(path: str | Path, layers: Mapping[str, pd.DataFrame]) -> Path:
     """
     import pyogrio
 
+    check_layer_name(Path(path))
     with _dated(path), write_whole(Path(path)) as part:
         for name, frame in layers.items():
             pyogrio.write_dataframe(frame, part, layer=name, driver="GPKG", append=part.exists())

@@ -83,11 +83,25 @@ def numbers_on(grid: GeoBox, areas: gpd.GeoDataFrame, numbers: NDArray[np.int32]
 def pixel_area_m2(grid: GeoBox) -> float:
     """Mean area of a pixel; geodesic where the units of the CRS are no true lengths."""
     if not has_true_lengths(grid):
-        area_m2, _ = pyproj.Geod(ellps="WGS84").geometry_area_perimeter(outline(grid, "EPSG:4326"))
-        return float(abs(area_m2)) / math.prod(grid.shape)
+        return _geodesic_m2(grid) / math.prod(grid.shape)
     step = grid.affine
     metres = float(raster_crs(grid).linear_units_factor[1])
     return float(abs(step.a * step.e - step.b * step.d)) * metres**2
+
+
+_WIDEST_DEG = 90.0
+"""Wider outlines are cut in two: on the globe the inside of one that goes around it is not the smaller side."""
+
+
+def _geodesic_m2(grid: GeoBox) -> float:
+    """Area of a grid on the ellipsoid."""
+    shape = outline(grid, "EPSG:4326")
+    west, _, east, _ = shape.bounds
+    cols = int(grid.shape[1])
+    if east - west > _WIDEST_DEG and cols > 1:
+        return _geodesic_m2(grid[:, : cols // 2]) + _geodesic_m2(grid[:, cols // 2 :])
+    area_m2, _ = pyproj.Geod(ellps="WGS84").geometry_area_perimeter(shape)
+    return float(abs(area_m2))
 
 
 def stratum_table(legend: Legend, crosswalk: Crosswalk | None) -> tuple[NDArray[np.uint8], Legend]:

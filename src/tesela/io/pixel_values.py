@@ -138,6 +138,7 @@ def _read_warped(
         method = Resampling.average if _coarser(own, grid) > 1.5 else Resampling.bilinear
     masked = has_mask(data)
     settings = {
+        "src_transform": own.affine,
         "crs": raster_crs(grid),
         "transform": grid.affine,
         "height": int(grid.shape[0]),

@@ -11,6 +11,7 @@ from typing import Self
 
 import pyproj
 import rasterio
+from affine import Affine
 from odc.geo.geobox import GeoBox
 from rasterio.errors import RasterioIOError
 
@@ -59,9 +60,12 @@ def open_dataset(path: str | Path) -> rasterio.DatasetReader:
         raise InputError(f"{path}: not a raster that GDAL can read ({reason}).") from None
 
 
+_HALF_TURN = 180.0
+
+
 def grid_of(data: rasterio.DatasetReader) -> GeoBox:
     """
-    Grid of an open raster.
+    Grid of an open raster; one that lies wholly beyond 180 degrees east (356 for 4 west) is brought back by a turn.
 
     Raises
     ------
@@ -83,7 +87,10 @@ def grid_of(data: rasterio.DatasetReader) -> GeoBox:
             f"{data.name}: has no geotransform. Georeference it (gdal_translate -a_ullr ...), then try again."
         )
     shape = (data.height, data.width)
-    return GeoBox(shape, data.transform, _horizontal(data))
+    grid = GeoBox(shape, data.transform, _horizontal(data))
+    if grid.crs is not None and grid.crs.geographic and grid.extent.boundingbox.left >= _HALF_TURN:
+        return GeoBox(shape, Affine.translation(-2 * _HALF_TURN, 0) * data.transform, grid.crs)
+    return grid
 
 
 def _horizontal(data: rasterio.DatasetReader) -> str:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import pyproj
 import rasterio
 from odc.geo.geobox import GeoBox
 
 from tesela import __version__
-from tesela.core.errors import InputError
+from tesela.core.errors import GridError, InputError
 from tesela.core.legend import NODATA, Legend
 from tesela.core.publication import Publication
 from tesela.io.legends import legend_of_tag
@@ -224,9 +226,14 @@ def footprint(grid: GeoBox) -> tuple[dict[str, object], list[float]]:
     Returns
     -------
     GeoJSON geometry; west, south, east, north
-        West is larger than east where the antimeridian is crossed (RFC 7946).
+        Within 180 degrees, west larger than east where the antimeridian is crossed (RFC 7946), and from -180 to 180
+        around a pole.
+
+    Raises
+    ------
+    GridError
+        If a side lies where the CRS has no place on the Earth.
     """
-    import pyproj
     import shapely
     from shapely import affinity
 
@@ -236,17 +243,37 @@ def footprint(grid: GeoBox) -> tuple[dict[str, object], list[float]]:
     around = [(sides, 0 * sides), (1 + 0 * sides, sides), (1 - sides, 1 + 0 * sides), (0 * sides, 1 - sides)]
     x, y = grid.affine * np.hstack([[u * cols, v * rows] for u, v in around])
     lon, lat = to_degrees.transform(x, y)
+    if not (np.isfinite(lon).all() and np.isfinite(lat).all()):
+        raise GridError(
+            f"A grid reaches from {x.min():g}, {y.min():g} to {x.max():g}, {y.max():g}, where {grid.crs} has no place "
+            f"on the Earth. Assign the right coordinate system (gdal_edit.py -a_srs EPSG:....)."
+        )
     lon = np.unwrap(lon, period=360)
-    outline = shapely.Polygon(np.column_stack([lon, lat])).simplify(_OUTLINE_DEG)
-    parts = []
+    pole = next((side for side in (90.0, -90.0) if _holds(grid, side, to_degrees)), None)
+    if pole is not None:  # the outline goes around the Earth, and is closed along the pole
+        end = lon[0] + math.copysign(360, lon[-1] - lon[0])
+        lon, lat = np.append(lon, [end, end, lon[0]]), np.append(lat, [lat[0], pole, pole])
+    outline = shapely.make_valid(shapely.Polygon(np.column_stack([lon, lat]))).simplify(_OUTLINE_DEG)
+    parts, turns = [], []
     for turn in (-360, 0, 360):
         part = shapely.intersection(outline, shapely.box(turn - 180, -90, turn + 180, 90))
         if part.area > 0:
             parts.append(affinity.translate(part, -turn))
+            turns.append(turn)
     shape = shapely.orient_polygons(shapely.set_precision(shapely.union_all(parts), 1e-7))
-    west, east = ((side + 180) % 360 - 180 if len(parts) > 1 else side for side in (lon.min(), lon.max()))
+    west, east = lon.min() - turns[0], lon.max() - turns[-1]
+    if lon.max() - lon.min() >= 360 - _OUTLINE_DEG:
+        west, east = -180.0, 180.0
     geometry: Mapping[str, object] = json.loads(shapely.to_geojson(shape))
     return dict(geometry), [round(float(side), 7) for side in (west, lat.min(), east, lat.max())]
+
+
+def _holds(grid: GeoBox, lat: float, to_degrees: pyproj.Transformer) -> bool:
+    """Whether a pole lies inside a projected grid; in degrees it is a side."""
+    if grid.crs is None or not grid.crs.projected:
+        return False
+    col, row = ~grid.affine * to_degrees.transform(0.0, lat, direction="INVERSE")
+    return bool(0 < col < grid.shape[1] and 0 < row < grid.shape[0])
 
 
 def _projection(grid: GeoBox) -> dict[str, object]:

@@ -8,27 +8,56 @@ from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyproj
 import shapely
 from numpy.typing import NDArray
 
+from tesela.core.errors import GridError
 from tesela.core.grid import has_true_lengths
 from tesela.patches.table import NONE, PatchTable
 
 if TYPE_CHECKING:
     import geopandas as gpd
 
+_MOST_SOUTH, _MOST_NORTH = -80.0, 84.0
+"""Latitudes between which UTM zones are defined."""
+
+_ZONES = 30.0
+"""Degrees of longitude up to which footprints are brought to one UTM zone."""
+
+_WIDEST_M = 1e7
+"""A quarter of a meridian."""
+
 MIN_OVERLAP = 1e-6
 """Patches overlap if they share more than this part of the smaller one; less is rounding."""
 
 
 def metric_footprints(table: PatchTable) -> gpd.GeoSeries:
-    """Footprints in metres: in the CRS of the table, or in its UTM zone where that has other or untrue units."""
+    """Footprints in metres: in the CRS of the table, else in its UTM zone, and where it has none, around its middle."""
     footprints = table.frame.geometry
     crs = footprints.crs
     true = all(has_true_lengths(scene.grid) for scene in table.scenes.values())
     if true and crs.is_projected and all(axis.unit_name == "metre" for axis in crs.axis_info[:2]):
         return footprints
-    return footprints.to_crs(footprints.estimate_utm_crs())
+    left, bottom, right, top = footprints.total_bounds
+    to_degrees = pyproj.Transformer.from_crs(crs, 4326, always_xy=True)
+    lon, lat = to_degrees.transform((left + right) / 2, (bottom + top) / 2)
+    corners = to_degrees.transform([left, right, left, right], [bottom, bottom, top, top])[0]
+    if (
+        _MOST_SOUTH < lat < _MOST_NORTH
+        and max(corners) - min(corners) < _ZONES
+        and max(map(abs, corners)) <= 180
+    ):
+        return footprints.to_crs(footprints.estimate_utm_crs())
+    plane = f"+proj=laea +lat_0={lat:.6f} +lon_0={lon:.6f} +datum=WGS84 +units=m +type=crs"
+    moved = footprints.to_crs(pyproj.CRS.from_proj4(plane))
+    sides = moved.total_bounds
+    if not np.isfinite(sides).all() or max(sides[2] - sides[0], sides[3] - sides[1]) > _WIDEST_M:
+        raise GridError(
+            "The patches are spread over more of the Earth than one plane holds; blocks and distances are in metres. "
+            "Give scenes of a smaller area."
+        )
+    return moved
 
 
 def shared_pairs(

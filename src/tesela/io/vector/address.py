@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 from tesela.core.errors import InputError, join_words
+from tesela.io.addresses import check_no_secret, is_address
 
 _VECTORS = frozenset(
     {
@@ -101,7 +102,7 @@ def parse_address(text: str | Path) -> VectorAddress:
     Raises
     ------
     InputError
-        If a zip holds no vector file or several, or a database's address holds a password.
+        If a zip holds no vector file or several, a name holds "!" or ";", or an address holds a password.
 
     Examples
     --------
@@ -119,11 +120,14 @@ def parse_address(text: str | Path) -> VectorAddress:
     if whole.startswith(DATABASE):
         return VectorAddress(_without_secret(whole), whole, layer or None, None)
     source, file = whole, Path(whole)
+    if not is_address(whole):
+        check_layer_name(file)
     if whole.startswith("zip://"):
         archive, _, member = whole.removeprefix("zip://").partition("!")
         source, file = f"/vsizip/{archive}", Path(archive)
         source = f"{source}/{member.strip('/')}" if member else _zipped(file)
     elif whole.startswith(("http://", "https://")):
+        check_no_secret(whole)
         return VectorAddress(whole, f"/vsicurl/{whole}", layer or None, None)
     elif whole.startswith("/vsizip/"):
         inside = whole.removeprefix("/vsizip/").strip("{}")
@@ -139,6 +143,19 @@ def parse_address(text: str | Path) -> VectorAddress:
     elif file.suffix.lower() == ".zip" and file.is_file():
         source = _zipped(file)
     return VectorAddress(whole, source, layer or None, file)
+
+
+def check_layer_name(file: Path) -> None:
+    """
+    Check that a file of polygons can be read and written by its name.
+
+    Raises
+    ------
+    InputError
+        If the name holds "!" or ";", which pyogrio takes for the parts of an address.
+    """
+    if "!" in file.name or ";" in file.name:
+        raise InputError(f"{file}: the name of a file of polygons cannot hold '!' or ';'; rename it.")
 
 
 def local_file(address: str | Path) -> Path:
@@ -173,7 +190,8 @@ def is_vector(reference: str | Path) -> bool:
         address = parse_address(reference)
     except InputError:
         return not any(name.suffix.lower() in _RASTERS for name in _members(Path(text)))
-    suffix = PurePosixPath(address.source.partition("?")[0]).suffix.lower()
+    named = address.source if address.file is not None else address.source.partition("?")[0]
+    suffix = PurePosixPath(named).suffix.lower()
     if suffix in _VECTORS | _RASTERS:
         return suffix in _VECTORS
     if address.file is not None and not address.file.exists():
