@@ -113,6 +113,11 @@ def _join(pieces: list[Unmixed]) -> Unmixed:
 _MOST_SHARES = 100_000
 """Largest number of shares whose likelihood is summed; more change little."""
 
+_MOST_PIXELS = 200_000
+"""Largest number of validation pixels, about: runs of `_RUN_PX` that lie together, evenly over the table."""
+
+_RUN_PX = 4096
+
 _LEAST_LIKELIHOOD = 1e-6
 
 
@@ -139,9 +144,11 @@ def calibrate(expert: Expert, table: PixelTable) -> Expert:
         raise InputError(
             "The pixels have no shares of the expert's legend. Read them with an abundance map of it."
         )
-    val = table.splits == VAL
-    if not val.any():
+    val = np.flatnonzero(table.splits == VAL)
+    if not len(val):
         raise InputError("No pixel is in val. Split the table first (split_pixels).")
+    runs = -(-len(val) // _MOST_PIXELS)
+    val = val[np.arange(len(val)) // _RUN_PX % runs == 0]
     plain = Expert(replace(header, variance=()), expert.network)
     variances = []
     for level in range(1, header.legend.depth + 1):
