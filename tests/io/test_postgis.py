@@ -257,6 +257,60 @@ def test_commands_read_tables_and_write_them_back(
     assert json.loads((scene / "report" / "manifest.json").read_text())["step"] == "assess"
 
 
+RECIPE = """
+chain = "corine"
+name = "t"
+out = "run"
+legend = "corine-1"
+[[scenes]]
+name = "s"
+paths = ["scene.tif"]
+[reference]
+path = "{address}"
+layer = "ign.clc"
+source = "corine"
+field = "code_18"
+[patches]
+size_px = 32
+split = "region"
+regions = "{address}|layername=SELECT 1 AS gid, 'all' AS name, ST_Union(geom) AS geom FROM ign.clc"
+region_field = "name"
+fractions = [1, 0, 0]
+"""
+
+
+def test_recipes_read_tables_and_run_again_when_rows_change(
+    address: str, scene: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run() -> str:
+        assert main(["run", "t.toml", "--until", "patches"]) == 0, capsys.readouterr()
+        return capsys.readouterr().err
+
+    (scene / "t.toml").write_text(RECIPE.format(address=address))
+    run()
+    with rasterio.open("run/labels/s.tif") as file:
+        assert np.unique(file.read(1), return_counts=True)[1].tolist() == [900] * 4
+    said = run()
+    assert said.count("up to date") == 2
+    with psycopg.connect(address) as base:
+        base.execute("UPDATE ign.clc SET code_18 = '112' WHERE gid = 3")
+    try:
+        assert "up to date" not in run()
+        with rasterio.open("run/labels/s.tif") as file:
+            assert np.unique(file.read(1), return_counts=True)[1].tolist() == [1800, 900, 900]
+    finally:
+        with psycopg.connect(address) as base:
+            base.execute("UPDATE ign.clc SET code_18 = '311' WHERE gid = 3")
+    files = [path for path in scene.rglob("*") if path.is_file()]
+    assert any("manifest" in path.name and b"postgresql://tesela@" in path.read_bytes() for path in files)
+    assert not [path for path in files if PASSWORD.encode() in path.read_bytes()]
+    (scene / "t.toml").write_text(RECIPE.format(address=address.replace("tesela@", f"tesela:{PASSWORD}@")))
+    assert main(["run", "t.toml"]) == 1
+    said = capsys.readouterr().err
+    assert "holds a password" in said
+    assert PASSWORD not in said
+
+
 def test_a_table_of_somebody_else_is_not_replaced_and_nothing_is_left_half_written(
     address: str, scene: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -346,6 +346,32 @@ def test_a_layer_is_named_beside_the_file_as_in_qgis(tmp_path: Path) -> None:
     assert open_layer(tmp_path / "clc.gpkg", layer="CLC18").layer == "clc18"
 
 
+@pytest.mark.parametrize("name", ["s p ácé", "a#b", "a%20b", "a?b", "a:b", "ñ&'q", "[x]*", "a,b"])
+@pytest.mark.parametrize("suffix", [".gpkg", ".shp", ".parquet"])
+def test_names_with_signs_are_read(tmp_path: Path, name: str, suffix: str) -> None:
+    frame = gpd.GeoDataFrame({"code": ["1"]}, geometry=[shapely.box(0, 0, 1, 1)], crs=25830)
+    plain = tmp_path / f"plain{suffix}"
+    frame.to_parquet(plain) if suffix == ".parquet" else frame.to_file(plain)
+    for part in tmp_path.glob("plain.*"):
+        part.rename(tmp_path / f"{name}{part.suffix}")
+    path = tmp_path / f"{name}{suffix}"
+    assert is_vector(path)
+    assert read_layer(open_layer(path)).area.tolist() == [1]
+    if suffix != ".shp":
+        write_layer(path, frame, layer="again")
+        assert read_layer(open_layer(path)).area.tolist() == [1]
+
+
+@pytest.mark.parametrize("name", ["a!b.gpkg", "a;b.gpkg"])
+def test_names_that_cannot_be_read_are_refused_before_anything_is_written(tmp_path: Path, name: str) -> None:
+    frame = gpd.GeoDataFrame({"code": ["1"]}, geometry=[shapely.box(0, 0, 1, 1)], crs=25830)
+    with pytest.raises(InputError, match="cannot hold '!' or ';'"):
+        write_layer(tmp_path / name, frame, layer="a")
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(InputError, match="cannot hold '!' or ';'"):
+        open_layer(tmp_path / name)
+
+
 def test_passwords_in_addresses_are_refused_and_never_repeated() -> None:
     for text in ("postgresql://me:secret@host/base", "postgresql://host/base?user=me&password=secret"):
         with pytest.raises(InputError, match="PGPASSWORD") as caught:
