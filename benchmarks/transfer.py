@@ -25,6 +25,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -77,6 +78,9 @@ def main() -> None:
     )
     parser.add_argument("--model", choices=("boosting", "unet"), default="boosting")
     parser.add_argument("--seconds", type=float, default=20, help="processor time of a U-Net's training")
+    parser.add_argument(
+        "--jitter", type=float, default=0.0, help="deviation of an offset of each band of each U-Net patch"
+    )
     parser.add_argument("--experts", type=Path, help="folder that keeps the trained U-Nets for further calls")
     parser.add_argument("--join", nargs="+", type=Path, help="print the table of documents written before")
     parser.add_argument("--out", type=Path)
@@ -112,9 +116,7 @@ def measure(
         key = (*(scene.name for scene in data.scenes), seed)
         if key not in experts:
             experts[key] = (
-                train(data, seed)
-                if options.model == "boosting"
-                else train_network(data, seed, seconds=options.seconds, folder=options.experts)
+                train(data, seed) if options.model == "boosting" else train_network(data, seed, options)
             )
         return experts[key]
 
@@ -214,9 +216,35 @@ def train(data: DataSet, seed: int) -> Expert:
     return Expert(header, network)
 
 
-def train_network(data: DataSet, seed: int, *, seconds: float, folder: Path | None) -> Expert:
+@contextmanager
+def band_jitter(deviation: float) -> Iterator[None]:
+    """Train with another light in each band of each patch: what several seasons would show."""
+    if not deviation:
+        yield
+        return
+    from tesela.training.segmentation import task
+
+    plain = task.augment
+
+    def augment(images, labels, rng, **settings):  # type: ignore[no-untyped-def]
+        images, labels = plain(images, labels, rng, **settings)
+        shape = (*images.shape[:2], 1, 1)
+        gain, offset = (rng.normal(0, item, shape).astype(np.float32) for item in (deviation / 2, deviation))
+        changed = images * images.new_tensor(np.exp(gain)) + images.new_tensor(offset)
+        return changed * (images != 0), labels  # 0 is no data
+
+    task.augment = augment  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        task.augment = plain
+
+
+def train_network(data: DataSet, seed: int, options: argparse.Namespace) -> Expert:
     """An expert of a small U-Net, trained on half of the units, a fifth of which validates."""
-    name = f"{data.name}_{data.scenes[0].name}_{len(data.scenes)}_seed{seed}.safetensors"
+    parts = (data.name, data.scenes[0].name, len(data.scenes), f"seed{seed}", f"jitter{options.jitter:g}")
+    name = "_".join(map(str, parts)) + ".safetensors"
+    folder: Path | None = options.experts
     if folder is not None and (folder / name).exists():
         return tesela.load_expert(folder / name)
     units = np.flatnonzero(first_half(data, seed))
@@ -229,10 +257,10 @@ def train_network(data: DataSet, seed: int, *, seconds: float, folder: Path | No
         encoder="tf_efficientnet_lite0",
         decoder="small",
         weights="imagenet",
-        budget=f"{seconds:g} s",
+        budget=f"{options.seconds:g} s",
         seed=seed,
     )
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, band_jitter(options.jitter):
         table = make_table(Task(few, split, seed), Path(scratch))
         out = (folder or Path(scratch)) / name
         return tesela.load_expert(tesela.train_segmentation(table, out, settings=settings, quiet=True))
