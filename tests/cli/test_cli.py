@@ -320,7 +320,50 @@ def test_a_folder_that_cannot_be_made_is_reported_in_one_line(
 
 def test_the_version_is_printed_without_a_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
-    assert capsys.readouterr().out.strip() == f"tesela {tesela.__version__}"
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"tesela {tesela.__version__}"
+    assert any(line.startswith(f"GDAL {rasterio.__gdal_version__}") for line in lines)
+    assert any(line.startswith("torch ") for line in lines)
+
+
+def test_without_a_command_it_says_what_to_do_first(capsys: pytest.CaptureFixture[str]) -> None:
+    main([])
+    shown = " ".join("".join(capsys.readouterr()).split())
+    assert "First: `tesela demo` runs a whole chain" in shown
+
+
+def test_a_run_is_planned_and_its_keys_are_set_without_a_change_of_the_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_tif(tmp_path / "scene.tif", np.ones((2, 64, 64), np.float32))
+    write_tif(tmp_path / "map.tif", np.ones((64, 64), np.uint8), nodata=0)
+    recipe = tmp_path / "corine.toml"
+    recipe.write_text(
+        """chain = "corine"
+name = "plan"
+out = "run"
+legend = "corine-1"
+[reference]
+path = "map.tif"
+[[scenes]]
+name = "april"
+paths = ["absent.tif"]
+""",
+        encoding="utf-8",
+    )
+    before = recipe.read_bytes()
+    assert "absent.tif" in error_of(capsys, "run", recipe, "--dry-run")
+    words = ["run", str(recipe), "--set", "scenes.april.paths=[\"scene.tif\"]", "--dry-run"]
+    assert main(words) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert rows[0][:2] == ["stage", "state"]
+    assert rows[2][:3] == ["label", "to", "run"]
+    assert rows[3][:3] == ["patches", "after", "label"]
+    assert not (tmp_path / "run").exists()
+    assert recipe.read_bytes() == before
+    assert "entry of scenes 'may'" in error_of(capsys, "run", recipe, "--set", "scenes.may.paths=[1]")
+    assert "KEY=VALUE" in error_of(capsys, "run", recipe, "--set", "training.epochs")
+    assert "epochs" in error_of(capsys, *words, "--set", "training.epochs=many")
 
 
 @pytest.mark.parametrize(

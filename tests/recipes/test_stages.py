@@ -4,13 +4,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tesela.core.errors import RecipeError
 from tesela.io.manifest import BEGUN, Manifest
-from tesela.recipes.stages import Stage, run_stages
+from tesela.recipes.stages import Stage, plan_stages, run_stages
 
 
 def stage(folder: Path, log: list[str], *, size: int = 1) -> Stage:
@@ -161,3 +162,22 @@ def test_a_run_killed_after_it_overwrote_outputs_ends_as_an_undisturbed_one(fold
         run.send_signal(signal.SIGKILL)
     assert run_stages([stage(folder, [], size=size)]).done == ["one"]
     assert (folder / "out.txt").read_text() == "x" * size
+
+
+def test_a_plan_says_what_a_run_would_do_and_writes_nothing(tmp_path: Path) -> None:
+    log: list[str] = []
+    (tmp_path / "in.txt").write_text("12345", encoding="utf-8")
+    first = stage(tmp_path / "one", log)
+    second = replace(
+        first, name="two", folder=tmp_path / "two", inputs=lambda: [tmp_path / "one" / "out.txt"]
+    )
+    plans = plan_stages([first, second])
+    assert [plan.state for plan in plans] == ["to run", "after one"]
+    assert [plan.inputs_bytes for plan in plans] == [5, None]
+    assert not log
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.txt"]
+    run_stages([first])
+    (plan,) = plan_stages([first])
+    assert plan.state == "up to date"
+    assert plan.last_seconds is not None
+    assert [plan.state for plan in plan_stages([first, second], start="one")] == ["to run", "after one"]

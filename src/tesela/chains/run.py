@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from tesela.recipes.chain_registry import find_chain
 from tesela.recipes.schema import Recipe, load_recipe
-from tesela.recipes.stages import Run, Stage, run_stages
+from tesela.recipes.stages import Plan, Run, Stage, plan_stages, run_stages
 
 
 class Chain(Protocol):
@@ -70,6 +70,7 @@ def run_recipe(
     *,
     start: str | None = None,
     until: str | None = None,
+    changes: Sequence[str] = (),
     quiet: bool = False,
     report: Callable[[str, str], None] = lambda stage, text: None,
 ) -> Outcome:
@@ -80,6 +81,8 @@ def run_recipe(
     ----------
     start, until : str, optional
         First stage to run again, and last stage to run: in the corine chain label, patches, train, map, assess.
+    changes : sequence of str
+        Keys with other values than in the file, see `tesela.recipes.overrides.override_keys`.
     quiet : bool
         No progress bars.
     report : callable of (stage, text)
@@ -90,9 +93,17 @@ def run_recipe(
     RecipeError
         Lists all mistakes of the recipe at once.
     """
-    recipe, folder = load_recipe(path)
+    recipe, folder = load_recipe(path, changes=changes)
     chain = build_chain(recipe, folder, quiet=quiet)
     return Outcome(run_stages(chain.stages, start=start, until=until, report=report), chain)
+
+
+def plan_recipe(
+    path: str | Path, *, start: str | None = None, until: str | None = None, changes: Sequence[str] = ()
+) -> list[Plan]:
+    """What `run_recipe` would do, stage by stage; nothing is written."""
+    recipe, folder = load_recipe(path, changes=changes)
+    return plan_stages(build_chain(recipe, folder, quiet=True).stages, start=start, until=until)
 
 
 def build_chain(recipe: Recipe, folder: Path, *, quiet: bool) -> Chain:

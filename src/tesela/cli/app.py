@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import warnings
@@ -29,9 +30,13 @@ from tesela.cli.output import notes_on_stderr, replacement
 
 app = typer.Typer(
     name="tesela",
-    help="From imagery and an existing land-cover map to trained models, and from models to new maps.",
+    help="""
+    From imagery and an existing land-cover map to trained models, and from models to new maps.
+
+    First: `tesela demo` runs a whole chain on a virtual region; `tesela init corine` writes a recipe for your own data
+    and `tesela run corine.toml` runs it; `tesela COMMAND -h` explains a command.
+    """,
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -41,17 +46,37 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from tesela import __version__
-
-        print(f"tesela {__version__}")
+        print(*version_lines(), sep="\n")
         raise typer.Exit
+
+
+def version_lines() -> list[str]:
+    """Versions of Tesela and of what its results depend on most."""
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    import rasterio
+
+    from tesela import __version__
+
+    lines = [f"tesela {__version__}", f"Python {platform.python_version()}"]
+    lines.append(f"GDAL {rasterio.__gdal_version__} (rasterio {rasterio.__version__})")
+    for name in ("torch", "openvino"):
+        with contextlib.suppress(PackageNotFoundError):
+            lines.append(f"{name} {version(name)}")
+    return lines
 
 
 @app.callback()
 def options(
     version: Annotated[
         bool,
-        typer.Option("--version", help="Print the version and stop.", is_eager=True, callback=_print_version),
+        typer.Option(
+            "--version",
+            help="Print versions, GDAL and torch too, and stop.",
+            is_eager=True,
+            callback=_print_version,
+        ),
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:

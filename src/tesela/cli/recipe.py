@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -79,25 +80,71 @@ def run(
     start: Annotated[
         str | None, typer.Option("--from", help="First stage to run again, with all after it.")
     ] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="KEY=VALUE: another value than in the recipe; repeat it for further keys."
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show which stages would run; nothing is written.")
+    ] = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """
     Run the stages of a recipe.
 
-    Stages that are up to date are skipped, interrupted ones are resumed.
+    Stages that are up to date are skipped, interrupted ones are resumed. Keys are set as in the file, with dots for
+    sections and names for entries of lists: --set training.epochs=5 --set scenes.april.invalid=nodata
 
     Example: tesela run corine.toml --until train
     """
-    run_file(recipe, start=start, until=until, quiet=quiet, as_json=as_json)
+    if dry_run:
+        show_plan(recipe, start=start, until=until, changes=changes or (), as_json=as_json)
+        return
+    run_file(recipe, start=start, until=until, changes=changes or (), quiet=quiet, as_json=as_json)
 
 
-def run_file(recipe: str, *, start: str | None, until: str | None, quiet: bool, as_json: bool) -> None:
+def show_plan(
+    recipe: str, *, start: str | None, until: str | None, changes: Sequence[str], as_json: bool
+) -> None:
+    """Print what a run would do."""
+    from tesela.chains.run import plan_recipe
+
+    plans = plan_recipe(recipe, start=start, until=until, changes=changes)
+    if as_json:
+        print_json({"stages": [asdict(plan) | {"folder": str(plan.folder)} for plan in plans]})
+        return
+    rows = [
+        [
+            plan.name,
+            plan.state,
+            "" if plan.inputs_bytes is None else f"{plan.inputs_bytes / 1e6:,.1f} MB",
+            "" if plan.last_seconds is None else f"{plan.last_seconds:,.0f} s",
+            str(plan.folder),
+        ]
+        for plan in plans
+    ]
+    print_table(rows, header=["stage", "state", "inputs", "last time", "folder"], right=(2, 3))
+
+
+def run_file(
+    recipe: str,
+    *,
+    start: str | None,
+    until: str | None,
+    changes: Sequence[str] = (),
+    quiet: bool,
+    as_json: bool,
+) -> None:
     """Run a recipe and print its scores and files."""
     from tesela.chains.run import run_recipe
 
     silent = quiet or as_json
-    result = run_recipe(recipe, start=start, until=until, quiet=silent, report=Reporter(silent))
+    result = run_recipe(
+        recipe, start=start, until=until, changes=changes, quiet=silent, report=Reporter(silent)
+    )
     if as_json:
         print_json(result.document)
     else:

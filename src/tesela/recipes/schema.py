@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError
 
 from tesela.core.errors import RecipeError
 from tesela.recipes.chain_registry import CHAINS, find_chain
+from tesela.recipes.overrides import override_keys
 from tesela.recipes.sections import FileName, Section
 
 RENAMED = {
@@ -39,9 +40,14 @@ class Recipe(Section):
     seed: int = Field(0, ge=0, lt=2**31)
 
 
-def load_recipe(path: str | Path) -> tuple[Recipe, Path]:
+def load_recipe(path: str | Path, *, changes: Sequence[str] = ()) -> tuple[Recipe, Path]:
     """
     Read and check a recipe. Paths in it are relative to its folder.
+
+    Parameters
+    ----------
+    changes : sequence of str
+        Keys with other values than in the file, see `tesela.recipes.overrides.override_keys`.
 
     Returns
     -------
@@ -54,7 +60,7 @@ def load_recipe(path: str | Path) -> tuple[Recipe, Path]:
         Lists all mistakes at once, each unknown key with the nearest known one.
     """
     file = Path(path)
-    document = read_document(file)
+    document = override_keys(read_document(file), changes)
     return check_recipe(document, where=str(path), folder=file.resolve().parent), file.resolve().parent
 
 

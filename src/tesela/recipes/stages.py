@@ -39,6 +39,51 @@ class Run:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What `run_stages` would do with a stage."""
+
+    name: str
+    state: str
+    """"up to date", "to run", or "after LAST": its inputs are not written yet."""
+    folder: Path
+    inputs_bytes: int | None
+    """Bytes of the inputs that are files of this machine; None if there are none yet."""
+    last_seconds: float | None
+    """Time of the last run of the stage, with whatever settings."""
+
+
+def plan_stages(stages: Sequence[Stage], *, start: str | None = None, until: str | None = None) -> list[Plan]:
+    """
+    What `run_stages` would do, stage by stage; nothing is written.
+
+    Raises
+    ------
+    RecipeError
+        If `start` or `until` names no stage.
+    """
+    _check_names(stages, start, until)
+    plans: list[Plan] = []
+    waiting = ""
+    forced = False
+    for stage in stages:
+        forced = forced or stage.name == start
+        finished = Manifest.read(stage.folder)
+        state, size = f"after {waiting}", None
+        if not waiting:
+            inputs = stage.inputs()
+            size = sum(Path(item).stat().st_size for item in inputs if Path(item).is_file())
+            state = "to run" if forced or not _is_current(stage, _wanted(stage, inputs)) else "up to date"
+        if state == "to run":
+            waiting = stage.name
+        plans.append(
+            Plan(stage.name, state, stage.folder, size, finished.seconds if finished is not None else None)
+        )
+        if stage.name == until:
+            break
+    return plans
+
+
 def run_stages(
     stages: Sequence[Stage],
     *,
@@ -67,22 +112,13 @@ def run_stages(
     RecipeError
         If `start` or `until` names no stage.
     """
-    names = [stage.name for stage in stages]
-    for name in (start, until):
-        if name is not None and name not in names:
-            raise RecipeError(unknown_name("stage", name, names))
+    _check_names(stages, start, until)
     result = Run()
     forced = False
     for stage in stages:
         forced = forced or stage.name == start
         begun = time.perf_counter()
-        wanted = Manifest(
-            step=stage.name,
-            settings=stage.settings,
-            inputs=_fingerprints(stage, stage.inputs()),
-            legend=stage.legend,
-            seed=stage.seed,
-        )
+        wanted = _wanted(stage, stage.inputs())
         if not forced and _is_current(stage, wanted):
             result.skipped.append(stage.name)
             report(stage.name, "up to date")
@@ -103,6 +139,24 @@ def run_stages(
         if stage.name == until:
             break
     return result
+
+
+def _check_names(stages: Sequence[Stage], *names: str | None) -> None:
+    known = [stage.name for stage in stages]
+    for name in names:
+        if name is not None and name not in known:
+            raise RecipeError(unknown_name("stage", name, known))
+
+
+def _wanted(stage: Stage, inputs: Sequence[str | Path]) -> Manifest:
+    """Manifest of the work that a stage has to do."""
+    return Manifest(
+        step=stage.name,
+        settings=stage.settings,
+        inputs=_fingerprints(stage, inputs),
+        legend=stage.legend,
+        seed=stage.seed,
+    )
 
 
 def _is_current(stage: Stage, wanted: Manifest) -> bool:
