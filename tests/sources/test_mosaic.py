@@ -61,6 +61,23 @@ def test_pixels_are_the_median_of_clear_views_and_gaps_stay_nodata(three: Path, 
     ]
 
 
+def test_assets_may_lie_in_a_folder_beside_a_local_catalogue(three: Path, tmp_path: Path) -> None:
+    expected = read(mosaic(str(three), tmp_path / "out").image)
+    images = tmp_path / "images"
+    images.mkdir()
+    for path in three.rglob("*.json"):
+        document = json.loads(path.read_text())
+        for name, asset in document["assets"].items() if document.get("type") == "Feature" else ():
+            file = path.parent / asset["href"]
+            if file.is_file():
+                moved = file.rename(images / f"{document['id']}-{name}{file.suffix}")
+                up = "../" * (len(path.parent.relative_to(three).parts) + 1)
+                asset["href"] = f"{up}images/{moved.name}"
+        path.write_text(json.dumps(document))
+    assert len(list(images.iterdir())) >= 12
+    np.testing.assert_array_equal(read(mosaic(str(three), tmp_path / "beside").image), expected)
+
+
 @pytest.mark.parametrize("baseline", ["02.07", "05.00"])
 def test_all_providers_give_the_same_pixels(tmp_path: Path, baseline: str) -> None:
     images = []

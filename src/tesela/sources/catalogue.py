@@ -157,13 +157,13 @@ def _static_items(address: str, document: Item, web: Web) -> Iterator[Item]:
         here, content = waiting.popleft()
         if content.get("type") == "Feature":
             item = pystac.Item.from_dict(content, href=here)
-            item.make_asset_hrefs_absolute()
-            yield item.to_dict(include_self_link=True, transform_hrefs=False)
+            yield _absolute(item.to_dict(include_self_link=True, transform_hrefs=False), here)
             continue
         for link in content.get("links", ()):
             if link.get("rel") not in ("child", "item"):
                 continue
-            target = pystac.utils.make_absolute_href(str(link["href"]), here)
+            href = str(link["href"])
+            target = pystac.utils.make_absolute_href(href, here)
             if target in seen:
                 continue
             seen.add(target)
@@ -171,7 +171,7 @@ def _static_items(address: str, document: Item, web: Web) -> Iterator[Item]:
                 raise InputError(
                     f"{address}: has more than {_MAX_ITEMS:,} catalogues and items; name one of its collections."
                 )
-            _check_address(target, root=root, what=f"{here}: a link")
+            _check_address(target, root=root, what=f"{here}: a link", relative=_is_relative(href))
             waiting.append((target, _read_document(target, web)))
 
 
@@ -197,8 +197,9 @@ def check_addresses(item: Item, *, root: Path | None) -> Item:
     Parameters
     ----------
     root : Path, optional
-        Folder of a catalogue on disk: local assets are in it or below. None for a catalogue of a server: its assets
-        are on servers, never files of this machine.
+        Folder of a catalogue on disk: local assets are in it or below, and those with relative addresses may also be in
+        a folder beside it ("../images/a.tif"). None for a catalogue of a server: its assets are on servers, never files
+        of this machine.
 
     Raises
     ------
@@ -210,12 +211,23 @@ def check_addresses(item: Item, *, root: Path | None) -> Item:
         href = str(asset["href"])
         if href.startswith(_CLOUDS):
             continue
-        _check_address(href, root=root, what=f"Item {item.get('id')}: asset {name}")
-        assets[name] = {**asset, "href": href}
+        what, relative = f"Item {item.get('id')}: asset {name}", asset.get(_RELATIVE) is True
+        _check_address(href, root=root, what=what, relative=relative)
+        assets[name] = {key: value for key, value in asset.items() if key != _RELATIVE} | {"href": href}
     return {**item, "assets": assets}
 
 
-def _check_address(href: str, *, root: Path | None, what: str) -> None:
+_RELATIVE = "tesela:relative"
+"""Member of an asset whose address was relative in its item, until it is checked."""
+
+
+def _is_relative(href: str) -> bool:
+    return not (
+        is_remote(href) or "://" in href or href.startswith(("/", "\\", "~")) or Path(href).is_absolute()
+    )
+
+
+def _check_address(href: str, *, root: Path | None, what: str, relative: bool) -> None:
     if is_remote(href):
         return
     if root is None:
@@ -224,10 +236,13 @@ def _check_address(href: str, *, root: Path | None, what: str) -> None:
             f"catalogue, or copy it and its files into a folder."
         )
     plain = not href.startswith(("/vsi", "\\\\")) and "://" not in href and "\0" not in href
-    if not plain or not Path(href).resolve().is_relative_to(root):
+    beside = root.parent
+    if not relative or beside in (Path(beside.anchor), Path.home(), Path.home().parent):
+        beside = root
+    if not plain or not Path(href).resolve().is_relative_to(beside):
         raise InputError(
             f"{what} is {href[:80]!r}, which is not in the folder of its catalogue ({root}). Put the files into that "
-            f"folder."
+            f"folder, or into one beside it, with relative addresses."
         )
 
 
@@ -264,9 +279,10 @@ def _absolute(item: Item, address: str) -> Item:
     assets = {}
     for name, asset in item["assets"].items():
         href = str(asset["href"])
-        if not is_remote(href) and not Path(href).is_absolute():
+        relative = _is_relative(href)
+        if relative:
             href = pystac.utils.make_absolute_href(href, address)
-        assets[name] = {**asset, "href": href}
+        assets[name] = {**asset, "href": href, _RELATIVE: relative}
     return {**item, "assets": assets}
 
 
