@@ -10,7 +10,6 @@ from tesela.core.errors import InputError
 from tesela.training.shell import (
     EarlyStopping,
     MovingAverage,
-    ProgressLine,
     TrainingFolder,
     check_loss,
     choose_accelerator,
@@ -144,16 +143,6 @@ def test_auto_takes_the_hardware_that_the_machine_has(monkeypatch: pytest.Monkey
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ValueError, match="torch finds no CUDA device"):
         choose_accelerator("gpu")
-
-
-def test_the_progress_line_shows_the_scores_of_the_epoch(capsys: pytest.CaptureFixture[str]) -> None:
-    for quiet in (True, False):
-        line = ProgressLine(quiet=quiet)
-        line.start(total=2)
-        line.move(2)
-        line.show(4, {"loss": 0.25, "RMSE": 0.1})
-        line.stop()
-        assert ("epoch 4, loss 0.250, RMSE 0.100" in capsys.readouterr().err) == (not quiet)
 
 
 def test_what_is_measured_once_is_the_same_after_a_kill_and_new_for_other_work(tmp_path: Path) -> None:

@@ -45,17 +45,15 @@ def print_table(
 
 @contextmanager
 def progress_bar(text: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    """Progress bar on stderr; yields a function of (done, total)."""
-    if quiet or not sys.stderr.isatty():
-        yield lambda done, total: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    """Progress on stderr, see `ProgressLine`; yields a function of (done, total)."""
+    from tesela.core.progress import ProgressLine  # the package loads numpy
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task(text, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+    line = ProgressLine(text, quiet=quiet)
+    try:
+        line.start()
+        yield line.move
+    finally:
+        line.stop()
 
 
 class _Lines(logging.Handler):

@@ -2,8 +2,7 @@
 The resumable training: what the trainings of class maps and of abundances share.
 
 A training keeps its state in a folder beside its output, so that a training that was killed continues after its last
-checkpoint and ends with the same bytes. `EarlyStopping` keeps the best weights, `MovingAverage` smooths them, and
-`ProgressLine` shows how far the training is.
+checkpoint and ends with the same bytes. `EarlyStopping` keeps the best weights, and `MovingAverage` smooths them.
 """
 
 from __future__ import annotations
@@ -20,16 +19,13 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 
 from tesela.core.errors import InputError
 from tesela.training.settings import SettingsError
-
-if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
 
 Tensors = dict[str, torch.Tensor]
 
@@ -298,52 +294,16 @@ def check_loss(loss: float, *, epoch: int, remedy: str) -> None:
         raise InputError(f"The training diverged in epoch {epoch}: its loss is {loss}. {remedy}")
 
 
-class ProgressLine:
-    """One bar over all steps of a training, with the scores of the last epoch beside it, on standard error."""
+def epoch_text(epoch: int, scores: Mapping[str, float]) -> str:
+    """
+    Scores of an epoch, for a line of progress.
 
-    def __init__(self, *, quiet: bool = False, title: str = "training") -> None:
-        self.quiet, self.title = quiet, title
-        self._bar: Progress | None = None
-        self._task: TaskID | None = None
-
-    def start(self, *, total: int, done: int = 0) -> None:
-        """Show the bar."""
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
-        if self.quiet or self._bar is not None:
-            return
-        columns = (
-            TextColumn(self.title),
-            BarColumn(),
-            TaskProgressColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.description}"),
-        )
-        self._bar = Progress(*columns, console=Console(stderr=True))
-        self._task = self._bar.add_task("", total=total, completed=done)
-        self._bar.start()
-
-    def move(self, done: int) -> None:
-        """Move the bar to a step."""
-        if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=done)
-
-    def show(self, epoch: int, scores: Mapping[str, float]) -> None:
-        """Show the scores of an epoch."""
-        if self._bar is not None and self._task is not None:
-            text = ", ".join((f"epoch {epoch}", *(f"{name} {value:.3f}" for name, value in scores.items())))
-            self._bar.update(self._task, description=text)
-
-    def stop(self) -> None:
-        """Leave the bar as it is, and give the terminal back."""
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Without the bar: processes of a training on several devices start without one."""
-        return {"quiet": self.quiet, "title": self.title, "_bar": None, "_task": None}
+    Examples
+    --------
+    >>> epoch_text(4, {"loss": 0.25, "RMSE": 0.1})
+    'epoch 4, loss 0.250, RMSE 0.100'
+    """
+    return ", ".join((f"epoch {epoch}", *(f"{name} {value:.3f}" for name, value in scores.items())))
 
 
 def choose_accelerator(setting: str) -> str:

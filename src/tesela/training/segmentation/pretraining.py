@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from tesela.core.errors import InputError, join_words
+from tesela.core.progress import ProgressLine
 from tesela.core.scene import Scene
 from tesela.core.standardisation import Standardisation
 from tesela.core.units import parse_duration_s
@@ -25,7 +26,7 @@ from tesela.patches.unlabelled import UnlabelledWindows, read_windows
 from tesela.training.segmentation.data import augment
 from tesela.training.segmentation.settings import PRETRAINING_SETTINGS, SegmentationSettings
 from tesela.training.segmentation.trainer import choose_hardware
-from tesela.training.shell import ProgressLine, TrainingFolder, check_loss
+from tesela.training.shell import TrainingFolder, check_loss, epoch_text
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -241,7 +242,7 @@ def _train(
         steps, first = state["steps"], state["step"]
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
-    line = ProgressLine(quiet=quiet, title="pretraining")
+    line = ProgressLine("pretraining", quiet=quiet)
     shown, total, counted = max(1, steps // 20), 0.0, 0
     try:
         line.start(total=steps, done=first)
@@ -257,7 +258,7 @@ def _train(
             total, counted = total + float(loss.detach()), counted + 1
             if counted == shown or step + 1 == steps:
                 check_loss(total, epoch=step + 1, remedy="Lower learning_rate.")
-                line.show(step + 1, {"loss": total / counted})
+                line.describe(epoch_text(step + 1, {"loss": total / counted}))
                 total, counted = 0.0, 0
             line.move(step + 1)
             if folder.is_due or step + 1 == steps:

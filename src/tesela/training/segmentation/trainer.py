@@ -17,10 +17,11 @@ import torch
 from torch import nn
 
 from tesela.core.machine import has_cpu_flag
+from tesela.core.progress import ProgressLine
 from tesela.training.segmentation.settings import SegmentationSettings
 from tesela.training.segmentation.task import SegmentationTask
 from tesela.training.settings import SettingsError
-from tesela.training.shell import ProgressLine, TrainingFolder, check_loss, choose_accelerator
+from tesela.training.shell import TrainingFolder, check_loss, choose_accelerator, epoch_text
 
 
 def choose_hardware(settings: SegmentationSettings, network: nn.Module | None = None) -> tuple[str, int, str]:
@@ -118,7 +119,7 @@ class ProgressCallback(lightning.Callback):
     """Shows the training in a `ProgressLine`."""
 
     def __init__(self, *, quiet: bool) -> None:
-        self._line = ProgressLine(quiet=quiet)
+        self._line = ProgressLine("training", quiet=quiet)
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Show the bar, on one device."""
@@ -134,9 +135,8 @@ class ProgressCallback(lightning.Callback):
         """Show the scores."""
         scores = trainer.callback_metrics
         names = {"loss": "train_loss", "macro F1": "macro_f1", "mIoU": "miou"}
-        self._line.show(
-            trainer.current_epoch + 1, {text: float(scores[name]) for text, name in names.items()}
-        )
+        shown = {text: float(scores[name]) for text, name in names.items()}
+        self._line.describe(epoch_text(trainer.current_epoch + 1, shown))
 
     def on_train_end(self, *_: object) -> None:
         """Leave the bar as it is."""

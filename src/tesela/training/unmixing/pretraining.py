@@ -22,6 +22,7 @@ from torch.nn import functional
 from tesela.core.errors import InputError, join_words, unknown_name
 from tesela.core.legend import LandClass, Legend
 from tesela.core.machine import steady_memory
+from tesela.core.progress import ProgressLine
 from tesela.models.context import SeriesNetwork
 from tesela.models.expert import load_expert
 from tesela.models.output import Tensor, UnmixingNetwork
@@ -29,10 +30,10 @@ from tesela.models.published_checkpoints import checkpoint_weights
 from tesela.patches.pixels import PixelTable
 from tesela.training.shell import (
     PRETRAINING,
-    ProgressLine,
     TrainingFolder,
     check_loss,
     choose_accelerator,
+    epoch_text,
 )
 from tesela.training.unmixing.batches import TEST, VAL, PixelSource, shuffled_parts
 from tesela.training.unmixing.loop import digest, random_state, restore_random_state
@@ -208,7 +209,7 @@ def _run(
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         restore_random_state(state["random"], generator, device)
-    line = ProgressLine(quiet=quiet, title="pretraining")
+    line = ProgressLine("pretraining", quiet=quiet)
     with steady_memory():
         try:
             line.start(total=epochs * per_epoch, done=(first - 1) * per_epoch)
@@ -232,7 +233,7 @@ def _run(
                 mean_loss = float(torch.stack(losses).mean())
                 check_loss(mean_loss, epoch=epoch, remedy="Lower learning_rate.")
                 line.move(epoch * per_epoch)
-                line.show(epoch, {"loss": mean_loss})
+                line.describe(epoch_text(epoch, {"loss": mean_loss}))
                 if folder is not None and (epoch == epochs or folder.is_due):
                     folder.write_state(
                         {

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tesela.core.errors import InputError
 from tesela.core.legend import Legend
 from tesela.core.machine import steady_memory
+from tesela.core.progress import ProgressLine
 from tesela.core.units import parse_duration_s
 from tesela.models.expert import Expert, ExpertHeader, Provenance, save_expert
 from tesela.models.output import Tensor, UnmixingNetwork, parent_matrix
@@ -22,7 +23,7 @@ from tesela.models.unmixing_header import SeriesScaling
 from tesela.patches.pixels import PixelTable
 from tesela.patches.thinning import thin_pixels
 from tesela.training.budget import epochs_within
-from tesela.training.shell import ProgressLine, TrainingFolder, today
+from tesela.training.shell import TrainingFolder, epoch_text, today
 from tesela.training.unmixing.auto import train_auto
 from tesela.training.unmixing.batches import TRAIN, VAL, PixelSource
 from tesela.training.unmixing.calibration import calibrate
@@ -199,7 +200,7 @@ def _train_networks(
         settings = replace(settings, epochs=epochs_within(within, seconds, folder=folder), patience=0)
     state = (None if folder is None else folder.read()) or {"fits": [], "running": None}
     fits: list[dict[str, Any]] = state["fits"]
-    line = ProgressLine(quiet=quiet)
+    line = ProgressLine("training", quiet=quiet)
     with steady_memory():
         try:
             for number in range(len(fits), size):
@@ -217,7 +218,8 @@ def _train_networks(
                     training.run_epoch()
                     finished = training.finished
                     line.move(steps * number + training.epoch * training.steps_per_epoch)
-                    line.show(training.epoch, {"loss": training.loss, "RMSE": training.stopping.best or 0.0})
+                    shown = {"loss": training.loss, "RMSE": training.stopping.best or 0.0}
+                    line.describe(epoch_text(training.epoch, shown))
                     if finished:
                         fits.append({**training.stopping.state_dict(), "curve": training.curve})
                     if folder is not None and (finished or folder.is_due):

@@ -1,0 +1,118 @@
+"""Progress of long work on standard error: a bar on a terminal, a line a minute in a log."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+LINE_EVERY_S = 60.0
+"""Least time between two lines where standard error is no terminal."""
+
+
+class ProgressLine:
+    """
+    How far some work is: a bar on a terminal; elsewhere a line at most every `LINE_EVERY_S`, with rate and time left.
+
+    Parameters
+    ----------
+    title : str
+        The work, such as "training".
+    quiet : bool
+        Show nothing.
+    """
+
+    def __init__(self, title: str, *, quiet: bool = False) -> None:
+        self.title, self.quiet = title, quiet
+        self._bar: Any = None
+        self._task: Any = None
+        self._begun: float | None = None
+        self._first = 0
+        self._last_line = 0.0
+        self._done = self._total = 0
+        self._text = ""
+
+    def start(self, *, total: int | None = None, done: int = 0) -> None:
+        """Begin; steps that were done before count for neither rate nor time left."""
+        if self.quiet or self._begun is not None:
+            return
+        self._begun = self._last_line = time.monotonic()
+        self._first, self._total = done, total or 0
+        if not sys.stderr.isatty():
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (
+            TextColumn(self.title),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.description}"),
+        )
+        self._bar = Progress(*columns, console=Console(stderr=True))
+        self._task = self._bar.add_task("", total=total, completed=done)
+        self._bar.start()
+
+    def move(self, done: int, total: int | None = None) -> None:
+        """Move to a step."""
+        if self._begun is None:
+            return
+        self._done, self._total = done, total or self._total
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, total=self._total)
+        elif time.monotonic() - self._last_line >= LINE_EVERY_S:
+            self._print()
+
+    def describe(self, text: str) -> None:
+        """Show a few words beside the bar, or at the end of the next line."""
+        self._text = text
+        if self._bar is not None:
+            self._bar.update(self._task, description=text)
+
+    def stop(self) -> None:
+        """Leave the bar as it is and give the terminal back; a log gets a last line where there is something to say."""
+        if self._bar is not None:
+            self._bar.stop()
+        elif self._begun is not None and self._text:
+            self._print()
+        self._bar = self._begun = None
+
+    def _print(self) -> None:
+        self._last_line = time.monotonic()
+        seconds = self._last_line - (self._begun or self._last_line)
+        line = progress_text(self._done, self._total, first=self._first, seconds=seconds)
+        text = f", {self._text}" if self._text else ""
+        sys.stderr.write(f"{self.title}: {line}{text}\n")
+        sys.stderr.flush()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what is shown: another process starts without it."""
+        return ProgressLine(self.title, quiet=self.quiet).__dict__
+
+
+def progress_text(done: int, total: int, *, first: int, seconds: float) -> str:
+    """
+    How far, how fast, and how long it takes still.
+
+    Examples
+    --------
+    >>> progress_text(30, 120, first=0, seconds=60)
+    '30 of 120 (25 %), 30 a minute, 3 min left'
+    >>> progress_text(4000, 5000, first=0, seconds=100)
+    '4,000 of 5,000 (80 %), 40 a second, 25 s left'
+    """
+    share = f"{done:,} of {total:,} ({100 * done / max(total, 1):.0f} %)"
+    rate = (done - first) / max(seconds, 1e-9)
+    if rate <= 0:
+        return share
+    speed = f"{rate:.3g} a second" if rate >= 2 else f"{60 * rate:.3g} a minute"
+    left_s = max(total - done, 0) / rate
+    left = (
+        f"{left_s:.0f} s"
+        if left_s < 100
+        else f"{left_s / 60:.0f} min"
+        if left_s < 6000
+        else f"{left_s / 3600:.1f} h"
+    )
+    return f"{share}, {speed}, {left} left"

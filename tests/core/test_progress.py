@@ -1,0 +1,56 @@
+"""Progress: a line a minute where standard error is no terminal."""
+
+import pickle
+
+import pytest
+
+from tesela.core import progress
+from tesela.core.progress import ProgressLine
+
+
+def test_a_log_gets_a_line_a_minute_with_rate_and_time_left(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    line = ProgressLine("mapping")
+    line.start(total=400, done=100)  # 100 were done before
+    for done in range(101, 351):
+        now[0] += 1
+        line.move(done)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 4
+    assert lines[0] == "mapping: 160 of 400 (40 %), 60 a minute, 4 min left"
+    line.describe("epoch 4, loss 0.250")
+    line.stop()
+    assert (
+        capsys.readouterr().err == "mapping: 350 of 400 (88 %), 60 a minute, 50 s left, epoch 4, loss 0.250\n"
+    )
+    line.move(400)
+    assert not capsys.readouterr().err
+
+
+def test_quiet_shows_nothing_and_another_process_begins_without_a_bar(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "LINE_EVERY_S", 0)
+    for quiet in (True, False):
+        line = ProgressLine("training", quiet=quiet)
+        line.start(total=3)
+        again = pickle.loads(pickle.dumps(line))
+        again.move(1)
+        assert not capsys.readouterr().err
+        line.move(1, 2)
+        assert capsys.readouterr().err.startswith("training: 1 of 2 (50 %)") == (not quiet)
+
+
+def test_a_terminal_gets_a_bar(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    line = ProgressLine("mapping")
+    line.start()
+    line.move(3, 12)
+    line.describe("window 3")
+    line.stop()
+    shown = capsys.readouterr().err
+    assert "mapping" in shown
+    assert "3/12" in shown
