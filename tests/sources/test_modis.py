@@ -108,6 +108,15 @@ def test_the_tile_of_granada_is_where_the_product_has_it() -> None:
 # --- months and satellites, by hand
 
 
+def test_a_month_without_composites_between_others_is_an_error_that_names_it(tmp_path: Path) -> None:
+    for day in ("2013001", "2013040", "2013100", "2013130"):
+        write_composite(tmp_path, day=day)
+    for climatology in (False, True):
+        with pytest.raises(InputError, match=r"no composite of 2013-03, but .*files are missing"):
+            build(tmp_path, climatology=climatology)
+    assert build(tmp_path, months=("2013-04", "2013-05")).times == ("2013-04", "2013-05")
+
+
 def test_a_month_is_the_mean_of_the_means_of_both_satellites(tmp_path: Path) -> None:
     write_composite(tmp_path, "MOD", "2013001", value=1000)
     write_composite(tmp_path, "MOD", "2013009", value=2000)

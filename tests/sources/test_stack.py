@@ -203,6 +203,28 @@ def test_a_run_that_stops_goes_on_with_the_blocks_that_are_left(tmp_path: Path) 
     np.testing.assert_allclose(cube.read()[1, 0], plane(2, large)[0])
 
 
+def test_a_month_whose_file_vanished_is_an_error_that_names_it(tmp_path: Path) -> None:
+    for month in (1, 2, 3, 4, 5, 6):
+        for band in ("ndvi", "lst"):
+            write_bands(tmp_path / f"{band}_2010-{month:02d}.tif", plane(month), GRID, names=[""])
+
+    def write() -> tuple[str, ...]:
+        return write_stack_cube([tmp_path], tmp_path / "cube.zarr", ancillary=NO_LAYERS).times
+
+    assert write() == tuple(f"2010-{month:02d}" for month in range(1, 7))
+    for gone in (("lst_2010-03.tif",), ("lst_2010-03.tif", "ndvi_2010-03.tif"), ("lst_2010-06.tif",)):
+        files = {name: (tmp_path / name).read_bytes() for name in gone}
+        for name in gone:
+            (tmp_path / name).unlink()
+        with pytest.raises(InputError, match=rf"has no image of {gone[0][4:11]}, but 1 of each other month"):
+            write()
+        for name, content in files.items():
+            (tmp_path / name).write_bytes(content)
+    write_bands(tmp_path / "ndvi_2010-05-20.tif", plane(9), GRID, names=[""])  # no regular series any more
+    (tmp_path / "ndvi_2010-03.tif").unlink()
+    assert write()[2] == "2010-03"
+
+
 def test_mistakes_are_one_line(tmp_path: Path) -> None:
     write_bands(tmp_path / "ndvi.tif", np.concatenate([plane(1), plane(2)]), GRID, names=("", ""))
     out = tmp_path / "cube.zarr"

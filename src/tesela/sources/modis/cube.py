@@ -94,7 +94,7 @@ def write_modis_cube(
     Raises
     ------
     InputError
-        If a name cannot be read, a layer is missing or broken, or no composite is in the months.
+        If a name cannot be read, a layer is missing or broken, or a month has no composite.
     """
     check_target(Path(out))
     if merge not in ("satellites", "observations"):
@@ -122,6 +122,7 @@ def write_modis_cube(
         raise InputError(
             f"There is no composite in {chosen[0]} to {chosen[-1]}; those given are of {join_words(sorted(spans))}."
         )
+    _check_months(spans, chosen, climatology=climatology)
     layers = Ancillary() if ancillary is None else ancillary
     layers.check(cells)
     with PartStore(out) as store:
@@ -143,6 +144,20 @@ def write_modis_cube(
                 writer.write_layers(row, col, layers.read(window_grid(work.grid, row, col, rows, cols)))
         store.remove()
     return open_cube(out)
+
+
+def _check_months(spans: set[str], chosen: Sequence[str], *, climatology: bool) -> None:
+    """Refuse months without a composite between more that have one; of a climatology those without one in any year."""
+    there = [number for number, month in enumerate(chosen) if month in spans]
+    lacking = [month for month in chosen[there[0] : there[-1] + 1] if month not in spans]
+    if climatology:
+        numbers = {month[5:] for month in spans}
+        lacking = [month for month in lacking if month[5:] not in numbers]
+    if 0 < len(lacking) < len(there):
+        raise InputError(
+            f"There is no composite of {join_words(lacking)}, but of the months before and after: files are missing. "
+            f"Restore them, or name months without a gap (--first and --last; months in a recipe)."
+        )
 
 
 def _make(

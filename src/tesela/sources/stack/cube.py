@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
@@ -76,7 +77,7 @@ def write_stack_cube(
     Raises
     ------
     InputError
-        If no date or band is found, or a file is broken.
+        If no date or band is found, a file is broken, or a month of a regular series has no image.
     GridError
         If an image has no CRS, or none reaches the grid.
     """
@@ -95,6 +96,8 @@ def write_stack_cube(
         unit=unit or Unit(),
         masks=tuple(masks),
     )
+    if period == "month":
+        _check_months(series)
     with _reader(job) as reader:
         whole = _whole_grid(series, reader) if grid is None else grid
         shrinks = reader.shrinks(job.planes[0], whole)
@@ -232,6 +235,41 @@ def _times(planes: Sequence[Plane], *, period: Period, climatology: bool) -> tup
         return tuple(sorted(date if len(date) == 2 else date[:7] for date in dates))
     months = sorted(int(date[:4]) * 12 + int(date[5:7]) - 1 for date in dates)
     return tuple(f"{at // 12:04d}-{at % 12 + 1:02d}" for at in range(months[0], months[-1] + 1))
+
+
+def _check_months(planes: Sequence[Plane]) -> None:
+    """
+    Check that no month lacks its image in a regular series, in which all others have equally many.
+
+    Raises
+    ------
+    InputError
+        If a month does: its file has vanished. In series with other numbers of images a month without one is a gap.
+    """
+    months = {plane.date[:7] for plane in planes}
+    if len({len(month) for month in months}) > 1:
+        return
+    numbers = sorted(_month_number(month) for month in months)
+    for band in dict.fromkeys(plane.band for plane in planes):
+        images = Counter(_month_number(plane.date[:7]) for plane in planes if plane.band == band)
+        lacking = [at for at in range(numbers[0], numbers[-1] + 1) if at not in images]
+        if not lacking or len(images) <= max(2, len(lacking)) or len(set(images.values())) > 1:
+            continue
+        whole = len(next(iter(months))) > 2
+        named = join_words(_month_name(at, whole=whole) for at in lacking)
+        first, each = _month_name(min(images), whole=whole), next(iter(images.values()))
+        raise InputError(
+            f"Band '{band}' has no image of {named}, but {each} of each other month from {first} on: a file is "
+            f"missing. Restore it, or take the dates as they are (--period image)."
+        )
+
+
+def _month_number(month: str) -> int:
+    return int(month) - 1 if len(month) == 2 else int(month[:4]) * 12 + int(month[5:7]) - 1
+
+
+def _month_name(number: int, *, whole: bool) -> str:
+    return f"{number // 12:04d}-{number % 12 + 1:02d}" if whole else f"{number + 1:02d}"
 
 
 def _time_of(date: str, job: StackJob) -> str:
