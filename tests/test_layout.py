@@ -189,6 +189,7 @@ def test_all_that_is_imported_is_declared() -> None:
     extras = project["optional-dependencies"]
     wanted = [
         *project["dependencies"],
+        *extras["train"],
         *extras["fast"],
         *extras["cluster"],
         *extras["postgis"],
