@@ -48,6 +48,7 @@ def test_labels_assessment_generalisation_and_publication_need_no_torch(tmp_path
         ["sample", "draw", path("general.tif"), "--size", "150", "-o", path("points.gpkg")],
         ["publish", path("general.tif"), "--date", "2018-07-15", "-o", path("published")],
         ["legend", "show", "corine"],
+        ["doctor"],
         ["predict", path("none.safetensors"), path("scene.tif"), "-o", path("map.tif")],
     ]
     made = subprocess.run(
@@ -57,3 +58,4 @@ def test_labels_assessment_generalisation_and_publication_need_no_torch(tmp_path
     names = [words[0] for words in calls]
     assert ends == [*(f"0 {name}" for name in names[:-1]), "1 predict"], made.stderr
     assert "pip install 'tesela[train]'" in made.stderr
+    assert "GDAL driver netCDF" in made.stdout

@@ -15,6 +15,7 @@ from tesela.cli import (
     account,
     assess,
     data,
+    doctor,
     experts,
     legend,
     maps,
@@ -88,6 +89,7 @@ _COMMANDS = (
     legend,
     mosaic,
     data,
+    doctor,
     experts,
     maps,
     assess,
@@ -96,6 +98,7 @@ _COMMANDS = (
     publish,
     published,
     review,
+    doctor,
 )
 for _module in _COMMANDS:
     _module.add_commands(app)
