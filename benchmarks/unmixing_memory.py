@@ -74,7 +74,7 @@ def write_table(folder: Path, pixels: int) -> Path:
     for corner in range((side // CHUNK_PX) ** 2):
         row, col = (CHUNK_PX * part for part in divmod(corner, side // CHUNK_PX))
         shares = rng.dirichlet(np.full(len(legend), 0.15), count).astype(np.float32)
-        values = shares @ spectra + rng.normal(0, 0.03, (count, spectra.shape[1])).astype(np.float32)
+        values = shares @ spectra + 0.03 * rng.standard_normal((count, spectra.shape[1]), np.float32)
         values[rng.random(values.shape, np.float32) < 0.2] = np.nan
         spool.append(
             {

@@ -188,3 +188,11 @@ def test_trees_of_many_pixels_are_thinned_to_a_bound(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(classic, "_MOST_NUMBERS", 100 * (STEPS * BANDS + 2))
     scores = train_unmixing(make_table(), settings, quiet=True).header.scores
     assert 40 < scores["pixels"] <= 100  # type: ignore[operator]
+
+
+def test_members_that_are_thinned_in_different_ways_are_joined() -> None:
+    settings = replace(
+        PLAIN, members=("mlp", "tempcnn", "forest"), context=2, thinning=0.5, epochs=1, trees=3
+    )
+    expert = train_unmixing(make_table(), settings, quiet=True)
+    assert len(expert.header.scores["weights"]) == 3  # type: ignore[arg-type]

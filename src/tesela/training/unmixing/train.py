@@ -148,8 +148,10 @@ def _train(
     begun = today() if folder is None else folder.day
     tiled = settings.context > 0 and settings.model in ENCODERS
     legend = table.legend
+    mean, std, scaling = fit_scaling(
+        table
+    )  # of all pixels: members that are thinned in different ways can be joined
     table = thin_pixels(table, settings.thinning, by="block" if tiled else "pixel", seed=settings.seed)
-    mean, std, scaling = fit_scaling(table)
     source = PixelSource(table, scaling, mean, std)
     plan: Unmixer | EnsembleArchitecture
     if settings.model in CLASSIC:
