@@ -2,7 +2,7 @@
 Transfer: an expert of one region maps another one without labels, as it is and adapted by each method.
 
     OMP_NUM_THREADS=1 .venv/bin/python benchmarks/transfer.py [--pairs virtual cities naip dates] [--seeds 0 1]
-        [--model boosting unet] [--methods none auto shift scene batch_norm self_training quantiles] [--out FILE]
+        [--model boosting unet fused] [--methods none auto shift scene batch_norm self_training quantiles] [--out FILE]
 
 Pairs of known truth: two virtual regions of 8 km in July, or one in September, with or without another radiometry
 (gains and offsets by band, as of another sensor or atmosphere). Real pairs (TESELA_DATA or ../shared/data): pixels of
@@ -14,7 +14,7 @@ blocks of the target tests. "upper" is trained on the first half of the target. 
 quantiles of the training) is not in the package. All in memory, with the functions that `tesela predict --transfer`
 calls. With `--model unet`, a small U-Net (EfficientNet-Lite0 from ImageNet) that has trained for --seconds of processor
 time on the same half of the source, a fifth of which validates. It needs neighbours, so it cannot map the cities, and
-has no "upper".
+has no "upper". `--model fused` joins both with equal weights.
 Prints a table on stderr and one JSON document.
 """
 
@@ -24,7 +24,7 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,10 +39,13 @@ from real_accuracy.ours import make_table
 from real_accuracy.sets import DATA, S2_BANDS, DataSet, LabelledScene, load_set
 from real_accuracy.task import TEST, TRAIN, VAL, Task, cpu_s
 from tesela.chains.transfer import adapt_to_pixels
+from tesela.core.standardisation import Standardisation
 from tesela.core.training_imagery import describe_imagery
 from tesela.mapping.scene_distance import measure_distance
 from tesela.models.expert import Expert, ExpertHeader
 from tesela.models.segmentation.feature_spec import default_features
+from tesela.models.segmentation.fused import FusedArchitecture
+from tesela.models.segmentation.fused_network import FusedNetwork
 from tesela.models.segmentation.tree_network import ClassTrees
 from tesela.models.segmentation.window_features import compute_features
 from tesela.training.segmentation.network_transfer import make_batch
@@ -76,7 +79,7 @@ def main() -> None:
     parser.add_argument(
         "--methods", nargs="+", default=["none", "auto", "shift", "scene", "self_training", "quantiles"]
     )
-    parser.add_argument("--model", choices=("boosting", "unet"), default="boosting")
+    parser.add_argument("--model", choices=("boosting", "unet", "fused"), default="boosting")
     parser.add_argument("--seconds", type=float, default=20, help="processor time of a U-Net's training")
     parser.add_argument(
         "--jitter", type=float, default=0.0, help="deviation of an offset of each band of each U-Net patch"
@@ -85,7 +88,7 @@ def main() -> None:
     parser.add_argument("--join", nargs="+", type=Path, help="print the table of documents written before")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    if options.model == "unet" and "cities" in options.pairs and not options.join:
+    if options.model != "boosting" and "cities" in options.pairs and not options.join:
         parser.error("a U-Net needs neighbours, which pixels of cities do not have: leave out --pairs cities")
     records: list[dict[str, object]] = []
     for file in options.join or ():
@@ -115,9 +118,7 @@ def measure(
     def trained(data: DataSet) -> Expert:
         key = (*(scene.name for scene in data.scenes), seed)
         if key not in experts:
-            experts[key] = (
-                train(data, seed) if options.model == "boosting" else train_network(data, seed, options)
-            )
+            experts[key] = TRAININGS[options.model](data, seed, options)
         return experts[key]
 
     expert = trained(pair.source)
@@ -171,11 +172,13 @@ def first_half(data: DataSet, seed: int) -> NDArray[np.bool_]:
     return half
 
 
-def train(data: DataSet, seed: int) -> Expert:
-    """An expert of boosted trees, trained on half of the units."""
+def train(data: DataSet, seed: int, standardisation: Standardisation | None = None) -> Expert:
+    """An expert of boosted trees, trained on half of the units; its standardisation is that of the scenes, or given."""
     half = first_half(data, seed)
     flat = np.concatenate([scene.image.reshape(len(scene.image), -1).T for scene in data.scenes])
     mean, std = flat.mean(0, dtype=np.float64), flat.std(0, dtype=np.float64)
+    if standardisation is not None:
+        mean, std = np.array(standardisation.mean), np.array(standardisation.std)
     sides = () if data.pixels_only else (3, 7, 15, 31)
     spec = default_features(data.bands, sides_px=sides, texture=bool(sides))
     features, values, classes = [], [], []
@@ -266,6 +269,23 @@ def train_network(data: DataSet, seed: int, options: argparse.Namespace) -> Expe
         return tesela.load_expert(tesela.train_segmentation(table, out, settings=settings, quiet=True))
 
 
+def train_fused(data: DataSet, seed: int, options: argparse.Namespace) -> Expert:
+    """The U-Net and boosted trees, joined with equal weights."""
+    first = train_network(data, seed, options)
+    second = train(data, seed, first.header.standardisation)
+    plan = FusedArchitecture((first.header.architecture, second.header.architecture))  # type: ignore[arg-type]
+    network = FusedNetwork(plan, [first.network, second.network])
+    network.weight.fill_(0.5)
+    return Expert(replace(first.header, architecture=plan), network.eval())
+
+
+TRAININGS: dict[str, Callable[[DataSet, int, argparse.Namespace], Expert]] = {
+    "boosting": lambda data, seed, options: train(data, seed),
+    "unet": train_network,
+    "fused": train_fused,
+}
+
+
 def classify(expert: Expert, scene: LabelledScene) -> NDArray[np.uint8]:
     """Class values of a scene, (rows, cols)."""
     rows, cols = scene.labels.shape
@@ -276,17 +296,17 @@ def classify(expert: Expert, scene: LabelledScene) -> NDArray[np.uint8]:
 
 def windows_of(scene: LabelledScene, expert: Expert) -> list[NDArray[np.float32]]:
     """What an expert learns from: for trees the scene with a margin without data, for networks windows of it."""
+    margin = int(getattr(expert.network, "margin_px", 0))
     if isinstance(expert.network, ClassTrees):
-        margin = expert.network.margin_px
         sides = ((0, 0), (margin, margin), (margin, margin))
         return [np.pad(scene.image, sides, constant_values=np.nan)]
     firsts = [
         np.unique(np.linspace(0, max(0, side - WINDOW_PX), min(5, -(-side // WINDOW_PX))).astype(int))
         for side in scene.labels.shape
     ]
-    return [
-        scene.image[:, row : row + WINDOW_PX, col : col + WINDOW_PX] for row in firsts[0] for col in firsts[1]
-    ]
+    whole = np.pad(scene.image, ((0, 0), (margin, margin), (margin, margin)), constant_values=np.nan)
+    side = WINDOW_PX + 2 * margin
+    return [whole[:, row : row + side, col : col + side] for row in firsts[0] for col in firsts[1]]
 
 
 def matched(scene: LabelledScene, pixels: NDArray[np.float32], source: DataSet) -> LabelledScene:
@@ -321,13 +341,7 @@ def table_of(records: list[dict[str, object]]) -> str:
             own = [row for row in records if row["pair"] == name and row["method"] == method]
             means = [np.mean([float(str(row[key])) for row in own]) for key in ("accuracy", "macro_f1")]
             cells.append(f"{means[0]:.3f} / {means[1]:.3f}" if own else "")
-        far = np.mean(
-            [
-                float(str(row["unlike_training"]))
-                for row in records
-                if row["pair"] == name and row["method"] == "none"
-            ]
-        )
+        far = np.mean([float(str(row["unlike_training"])) for row in records if row["pair"] == name])
         lines.append(f"| {name} | {far:.0%} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

@@ -85,10 +85,10 @@ def adapt_expert(
     ----------
     method : {"auto", "none", "shift", "scene", "batch_norm", "self_training"}
         "shift" and "scene" change the standardisation only, see `tesela.mapping.alignment`. "batch_norm" mixes
-        statistics of the scene into the networks. "self_training" trains further after an alignment as chosen by
-        "auto", or after "batch_norm" for an expert of networks alone. "auto" does the same, but nothing where the
-        evidence is weak: few pixels unlike the training pixels, little of that explained, or few pixels that change
-        their class.
+        statistics of the scene into the networks. "self_training" trains further: trees after an alignment as chosen by
+        "auto", experts with a network after "batch_norm". "auto" does the same, but nothing where the evidence is weak:
+        few pixels unlike the training pixels and, for trees, little of that explained, or few pixels that change their
+        class.
     any_scene : bool
         Go on where the imagery cannot be of the same kind; see `tesela.mapping.scene_distance.check_imagery`.
 
@@ -144,9 +144,9 @@ def adapt_to_pixels(
     from tesela.training.segmentation.transfer import adapt_batch_norm, changed_share, models_of, self_train
 
     header, steps = expert.header, ["none"]
-    adapted, before, learns = expert, None, method == "self_training"
+    adapted, before, learns, mixes = expert, None, method == "self_training", False
     normalised = [has_batch_norm(model) for model in models_of(expert)]
-    if method == "batch_norm" or (all(normalised) and method not in ALIGNMENTS):
+    if method == "batch_norm" or (any(normalised) and method not in ALIGNMENTS):
         learns |= method == "auto" and measure_distance(header, pixels).far > FAR_SHARE
         mixes = learns or method == "batch_norm"
     else:
@@ -158,7 +158,6 @@ def adapt_to_pixels(
             learns = changed_share(expert, adapted, windows()) >= LEAST_CHANGED
             if not learns:
                 adapted, steps = expert, ["none"]
-        mixes = learns and any(normalised)
     if mixes:
         adapted = adapt_batch_norm(adapted, windows())
         steps.append("batch_norm")
