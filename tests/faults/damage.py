@@ -21,7 +21,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
@@ -46,6 +46,7 @@ from tesela.io.manifest import Manifest
 from tesela.io.maps import MapReader, open_map, write_map
 from tesela.io.parts import PartStore
 from tesela.io.scenes import SceneReader, open_scene
+from tesela.io.vector.fields import find_field
 from tesela.io.vector.layer import open_layer, read_layer
 from tesela.mapping.cascade import read_cascade
 from tesela.models.expert import Expert, ExpertHeader, load_expert, save_expert
@@ -92,8 +93,10 @@ def _scene() -> object:
 
 
 def _layer(path: str) -> object:
-    frame = read_layer(open_layer(path), report=False)
-    return frame.geometry.to_wkb().tolist(), [str(item) for item in frame["code"]]
+    layer = open_layer(path)
+    field = find_field("code", layer.fields, where=path)
+    frame = read_layer(layer, columns=[field], report=False)
+    return frame.geometry.to_wkb().tolist(), [str(item) for item in frame[field]]
 
 
 def _patches() -> object:
@@ -103,7 +106,7 @@ def _patches() -> object:
 
 def _verdicts() -> object:
     with VerdictLog("patches.review.sqlite") as log:
-        return [asdict(item) for item in log.standing()]
+        return [str(item) for item in log.standing()]
 
 
 def _expert() -> object:
@@ -487,6 +490,7 @@ def run(count: int, seed: int, *, names: tuple[str, ...] = ()) -> tuple[dict[str
                     if end in ("traceback", "crash", "hang", "silent wrong"):
                         faults.append(f"{kind.name} [{seed}, {position}, {number}]: {end}: {words[:600]}")
                 Path(kind.file).write_bytes(whole)
+                sys.stderr.write(f"{kind.name}: {dict(counts)}\n")
         finally:
             os.chdir(before)
     return table, faults

@@ -33,18 +33,17 @@ PAGE = 4096
 
 
 def fill_disks(
-    runs: int, seed: int, *, root: Path, names: Iterable[str] = (), say: bool = False
+    runs: int, seed: int, *, root: Path, names: Iterable[str] = (), small: bool = False
 ) -> dict[str, Result]:
     """Run the stages in turn on a full disk, `runs` times in all."""
     chosen = chosen_stages(names)
     results = {stage.name: Result() for stage in chosen}
-    make_world(root)
+    make_world(root, small=small)
     each, rest = divmod(runs, len(chosen))
     for position, stage in enumerate(chosen):
         with small_disk(root / "work"):
             _fill_disk(stage, root, results[stage.name], runs=each + (position < rest), seed=seed)
-        if say:
-            report(stage.name, results[stage.name])
+        report(stage.name, results[stage.name])
     return results
 
 
@@ -138,7 +137,8 @@ def _faults(end: forks.End) -> list[str]:
 if __name__ == "__main__":
     given, names = read_options(__doc__, "runs")
     with tempfile.TemporaryDirectory() as folder:
-        found = fill_disks(given.runs, given.seed, root=given.root or Path(folder), names=names, say=True)
+        root = given.root or Path(folder)
+        found = fill_disks(given.runs, given.seed, root=root, names=names, small=given.small)
     total = sum((result.counts for result in found.values()), Counter())
     counts = {name: dict(result.counts) for name, result in found.items()} | {"all": dict(total)}
     sys.stdout.write(json.dumps(counts, indent=1) + "\n")

@@ -45,17 +45,16 @@ class Result:
 
 
 def kill_stages(
-    kills: int, seed: int, *, root: Path, names: Iterable[str] = (), say: bool = False
+    kills: int, seed: int, *, root: Path, names: Iterable[str] = (), small: bool = False
 ) -> dict[str, Result]:
     """Kill the stages in turn, `kills` times in all; the world is made in `root`, where it is not there yet."""
     chosen = chosen_stages(names)
     results = {stage.name: Result() for stage in chosen}
-    make_world(root)
+    make_world(root, small=small)
     each, rest = divmod(kills, len(chosen))
     for position, stage in enumerate(chosen):
         _kill_stage(stage, root, results[stage.name], kills=each + (position < rest), seed=seed)
-        if say:
-            report(stage.name, results[stage.name])
+        report(stage.name, results[stage.name])
     return results
 
 
@@ -74,7 +73,7 @@ def report(name: str, result: Result) -> None:
     sys.stderr.flush()
 
 
-def make_world(root: Path) -> None:
+def make_world(root: Path, *, small: bool) -> None:
     """Make the world in a fork; this process must not start the threads of a library."""
     forks.load_all()
     if (root / "world" / "finished").exists():
@@ -83,7 +82,7 @@ def make_world(root: Path) -> None:
     def work() -> int:
         from world import make_world
 
-        make_world(root / "world")
+        make_world(root / "world", small=small)
         (root / "world" / "finished").touch()
         return 0
 
@@ -111,7 +110,7 @@ def _kill_stage(stage: staged.Stage, root: Path, result: Result, *, kills: int, 
         shutil.rmtree(folder, ignore_errors=True)
         stage.prepare(folder, world)
         for _ in range(min(rng.randint(1, 3), kills - done)):
-            number = rng.choice(SIGNALS)
+            number = rng.choice(SIGNALS) if stage.is_command else signal.SIGKILL
             moment = forks.pick_moment(rng, seconds=made.seconds, steps=made.steps)
             where = f"{stage.name}, seed {seed}, kill {done}, {number.name} {moment}"
             end = forks.run(stage.run, folder, number=number, **moment)  # type: ignore[arg-type]
@@ -199,6 +198,7 @@ def read_options(text: str | None, counts: str) -> tuple[argparse.Namespace, lis
         "--stages", default="", help="Names of stages, separated by semicolons; default: all."
     )
     options.add_argument("--root", type=Path, help="Folder to keep the world in.")
+    options.add_argument("--small", action="store_true", help="A world without series, trees and samples.")
     given = options.parse_args()
     return given, [name.strip() for name in given.stages.split(";") if name.strip()]
 
@@ -206,7 +206,8 @@ def read_options(text: str | None, counts: str) -> tuple[argparse.Namespace, lis
 if __name__ == "__main__":
     given, names = read_options(__doc__, "kills")
     with tempfile.TemporaryDirectory() as folder:
-        found = kill_stages(given.kills, given.seed, root=given.root or Path(folder), names=names, say=True)
+        root = given.root or Path(folder)
+        found = kill_stages(given.kills, given.seed, root=root, names=names, small=given.small)
     total = sum((result.counts for result in found.values()), Counter())
     counts = {name: dict(result.counts) for name, result in found.items()} | {"all": dict(total)}
     sys.stdout.write(json.dumps(counts, indent=1) + "\n")

@@ -30,9 +30,14 @@ class Stage:
     slow: bool = False
     """Takes more than some seconds of CPU."""
 
+    @property
+    def is_command(self) -> bool:
+        """Whether it is a command, which ends by a signal in its own way."""
+        return self.call != "verdicts"
+
     def run(self) -> int:
         """Run the call in the current folder."""
-        if self.call == "verdicts":
+        if not self.is_command:
             return write_verdicts()
         return main([word.replace("@", W) for word in self.call.split()])
 

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from mosaic_scenes import catalogue_of, mosaic, seen
 from tesela.cli import app, main
-from tesela.cli.checked import IN_PLACE, OUTPUTS
+from tesela.cli.checked import IN_PLACE, NEGATIVE, NOT_A_NUMBER, OUTPUTS
 from tesela.core.errors import ExpertError, InputError, RecipeError
 from tesela.core.file_names import check_file_name, inside
 from tesela.core.legend import LandClass, Legend
@@ -193,6 +193,90 @@ def test_an_output_named_like_an_input_is_refused_and_the_input_stays(
     text = capsys.readouterr().err
     assert "would be replaced" in text or "named for two outputs" in text, text
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def kind_of(item: Any) -> str:
+    """ "text", "number" or "other": what a parameter takes."""
+    annotation = str(item.type_descriptor.annotation).removeprefix("<class '").removesuffix("'>")
+    if annotation in ("int", "float", "int | None", "float | None"):
+        return "number"
+    return "text" if annotation in ("str", "str | None", "list[str]", "list[str] | None") else "other"
+
+
+def call_with(command: click.Command, name: str, values: dict[str, str]) -> list[str]:
+    """A call with these values; what else is required gets a text or a number."""
+    words: list[str] = []
+    arguments: list[str] = []
+    for item in command.params:
+        value = values.get(str(item.name), "1" if kind_of(item) == "number" else "none.tif")
+        if item.required or str(item.name) in values:
+            named = [option for option in item.opts if option.startswith("-")]
+            if named:
+                words += [f"{max(named, key=len)}={value}"]
+            else:
+                arguments.append(value)
+    return [*words, *arguments]
+
+
+def refused(command: click.Command, name: str, words: list[str]) -> str:
+    """Message with which a call is refused."""
+    try:
+        command.main(words, prog_name=f"tesela {name}", standalone_mode=False)
+    except (RecipeError, InputError) as error:
+        return str(error)
+    except Exception as error:
+        if type(error).__name__ not in ("BadParameter", "UsageError"):
+            raise
+        return str(error.format_message())  # type: ignore[attr-defined]
+    return "it ran"
+
+
+WRITERS = [
+    (name, command) for name, command in commands().items() if "out" in {p.name for p in command.params}
+]
+
+
+@pytest.mark.parametrize(("name", "command"), WRITERS, ids=[name for name, _ in WRITERS])
+def test_no_output_of_any_command_replaces_what_any_parameter_names(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    command: click.Command,
+) -> None:
+    """Every parameter with text x every output."""
+    monkeypatch.chdir(tmp_path)
+    Path("victim.tif").write_bytes(b"input")
+    tried = 0
+    for item in command.params:
+        known = (*IN_PLACE.get(name, ()), *OUTPUTS.get(name, ("out",)), "help")
+        if kind_of(item) != "text" or item.name in known:
+            continue
+        for output in OUTPUTS.get(name, ("out",)):
+            words = call_with(command, name, {str(item.name): "victim.tif", output: "./victim.tif"})
+            assert "would be replaced" in refused(command, name, words), words
+            assert Path("victim.tif").read_bytes() == b"input"
+            tried += 1
+    assert tried or IN_PLACE.get(name) or name in ("demo", "init")
+
+
+@pytest.mark.parametrize(("name", "command"), list(commands().items()), ids=list(commands()))
+def test_no_command_takes_a_number_that_is_none(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    command: click.Command,
+) -> None:
+    """Every numeric option x NaN, infinite, negative, and huge."""
+    monkeypatch.chdir(tmp_path)
+    for item in command.params:
+        if kind_of(item) != "number":
+            continue
+        for value in ("nan", "inf", "-inf", "-1", "1e400"):
+            if (item.name in NEGATIVE and value == "-1") or (item.name in NOT_A_NUMBER and value == "nan"):
+                continue
+            words = call_with(command, name, {str(item.name): value})
+            text = refused(command, name, words)
+            assert f"--{str(item.name).replace('_', '-')}" in text, f"{words}: {text}"
 
 
 def test_devices_are_no_outputs(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

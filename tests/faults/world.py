@@ -119,16 +119,25 @@ uncertainty = true
 """
 
 
-def make_world(folder: Path) -> None:
-    """All inputs of the stages, in a folder named "world" that later runs only read."""
+def make_world(folder: Path, *, small: bool = False) -> None:
+    """
+    All inputs of the stages, in a folder named "world" that later runs only read.
+
+    Parameters
+    ----------
+    small : bool
+        Rasters, polygons, networks and patches only, in a third of the time.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     before = Path.cwd()
     os.chdir(folder)
     try:
         _rasters()
-        _experts()
-        _series()
-        _tables()
+        _networks()
+        if not small:
+            _trees()
+            _series()
+            _tables()
     finally:
         os.chdir(before)
 
@@ -172,7 +181,7 @@ def _rasters() -> None:
     shutil.rmtree("made")
 
 
-def _experts() -> None:
+def _networks() -> None:
     torch.manual_seed(0)
     legend = open_map(Path("map.tif")).legend
     net = UnetArchitecture(3, len(legend), encoder="tu-mobilenetv3_small_050", decoder_channels=(8,) * 5)
@@ -192,13 +201,16 @@ def _experts() -> None:
         "patches scene_july.tif --labels map.tif --size 32 --block 640m --min-labelled 0.1 -o patches.parquet -q"
     )
     table = read_patches(Path("patches.parquet"))
-    settings = SegmentationSettings(model="boosting", trees=4, pixels=400, window_sides_px=(3,))
-    train_segmentation(table, Path("trees.safetensors"), settings=settings)
     with VerdictLog(log_path(Path("patches.parquet"))) as log:
         log.bind("")
         for number, item in enumerate(table.frame["patch_id"]):
             quality = "high" if number % 3 else "low"
             log.add(Verdict(key=f"k{number}", reviewer="ana", item_id=item, quality=quality, note="n" * 50))
+
+
+def _trees() -> None:
+    settings = SegmentationSettings(model="boosting", trees=4, pixels=400, window_sides_px=(3,))
+    train_segmentation(read_patches(Path("patches.parquet")), Path("trees.safetensors"), settings=settings)
 
 
 def _series() -> None:

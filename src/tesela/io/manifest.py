@@ -15,6 +15,7 @@ import xxhash
 
 from tesela.core.errors import InputError, join_words
 from tesela.core.publication import read_period
+from tesela.core.temporary import remove_abandoned
 from tesela.io.outputs import check_target, temporary_folder
 
 NAME = "manifest.json"
@@ -170,6 +171,7 @@ def place_copy(source: Path, target: Path) -> Path:
         If it cannot be written.
     """
     if target.exists() and target.samefile(source):
+        remove_abandoned(target)
         return target
     with write_whole(target) as part:
         try:

@@ -7,7 +7,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from tesela.core.errors import InputError, RecipeError, TeselaError
 from tesela.core.machine import lock_file
+from tesela.core.temporary import remove_abandoned
 
 Task = TypeVar("Task")
 
@@ -172,6 +173,15 @@ class PartStore:
                 f"{self.output}: cannot be written ({error.strerror}). Make room on the disk and run the same command "
                 f"again: finished parts are kept in {self.folder.name}."
             ) from error
+
+
+def remove_left_over(output: Path) -> None:
+    """Remove what a killed run left beside a finished output: parts and temporary folders that no program holds."""
+    remove_abandoned(output)
+    store = PartStore(output)
+    if store.folder.exists():
+        with suppress(InputError), store:
+            store.remove()
 
 
 def _checked(content: bytes) -> bytes | None:

@@ -14,6 +14,7 @@ from rasterio.errors import RasterioError
 
 from tesela.core.errors import InputError, join_words
 from tesela.core.publication import Publication
+from tesela.core.temporary import remove_abandoned
 from tesela.io.fingerprints import file_hash
 from tesela.io.manifest import imagery_dates, read_lineage, write_text, write_whole
 from tesela.io.raster import grid_of, open_dataset
@@ -207,6 +208,7 @@ class _Copy:
         """Copy into a folder, unless the same file is there."""
         target = folder / self.name
         if target.exists() and file_hash(target) == file_hash(self.path):
+            remove_abandoned(target)
             return target
         with write_whole(target) as part:
             shutil.copyfile(self.path, part)

@@ -17,7 +17,7 @@ from tesela.core.grid import windows
 from tesela.core.publication import Publication
 from tesela.io.images import NOT_COUNTED, CountWriter, MosaicWriter
 from tesela.io.manifest import write_text
-from tesela.io.parts import PartStore
+from tesela.io.parts import PartStore, remove_left_over
 from tesela.io.remote import Rasters
 from tesela.io.stac_items import raster_item
 from tesela.sources.areas import Area
@@ -100,6 +100,9 @@ class MosaicJob:
                 done = self._assemble(store, [(row, col) for row, col, _ in corners])
                 self._write_item(plan, done)
                 store.remove()
+        else:
+            for file in (self.image, self.count, self.item):
+                remove_left_over(file)
         return Mosaic(
             period=self.period.name,
             image=self.image,
