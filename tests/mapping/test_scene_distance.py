@@ -126,6 +126,14 @@ def test_a_stretch_to_bytes_is_refused(header: ExpertHeader, tmp_path: Path) -> 
             check_imagery(own, open_scene(path, bands=BANDS))
 
 
+def test_a_scene_of_one_pixel_or_one_lake_is_not_refused(header: ExpertHeader, tmp_path: Path) -> None:
+    lake = np.full((96, 96, 5), COLOURS[0], np.float32)
+    for own in (header, replace(header, imagery=None)):
+        check_imagery(own, open_scene(write(tmp_path / "lake.tif", lake), bands=BANDS), advise=False)
+        with pytest.raises(InputError, match="another scale, unit or"):
+            check_imagery(own, open_scene(write(tmp_path / "small.tif", lake / 10_000), bands=BANDS))
+
+
 def test_the_scale_is_compared_with_experts_that_do_not_describe_their_imagery(
     header: ExpertHeader, tmp_path: Path
 ) -> None:

@@ -131,9 +131,7 @@ def check_imagery(
     pixels = sample_pixels(chosen)
     if not len(pixels):
         return None
-    mean, std = np.array(header.mean), np.array(header.std)
-    scaled = (pixels - mean) / std
-    wrong = _impossible(scaled.mean(0), scaled.std(0))
+    wrong = _impossible(header, pixels)
     if wrong and not any_scene:
         first = wrong[0]
         values = pixels[:, first]
@@ -326,9 +324,12 @@ def sample_windows(scene: Scene, *, side_px: int, count: int = WINDOWS) -> list[
         ]
 
 
-def _impossible(shift: NDArray[np.floating], ratio: NDArray[np.floating]) -> list[int]:
-    """Bands that cannot be those of the training, by mean and deviation in deviations of the training."""
-    wrong = (np.abs(shift) > MOST_SHIFT) | (ratio > MOST_RATIO)
-    if (ratio < 1 / MOST_RATIO).all():  # one band may be constant in a small scene, not all of them
+def _impossible(header: ExpertHeader, pixels: NDArray[np.float32]) -> list[int]:
+    """Bands that cannot be those of the training, by mean and deviation."""
+    mean, std = np.array(header.mean), np.array(header.std)
+    own, spread = pixels.mean(0, dtype=np.float64), pixels.std(0, dtype=np.float64)
+    wrong = (np.abs(own - mean) > MOST_SHIFT * std) | (spread > MOST_RATIO * std)
+    small = (spread < std / MOST_RATIO) & (np.abs(own) < np.abs(mean) / MOST_RATIO)
+    if small.all():  # a pixel alone, or a lake, has no spread, but numbers of the usual size
         wrong[:] = True
     return [int(item) for item in np.flatnonzero(wrong)]
