@@ -64,7 +64,7 @@ def describe_run(
     """Facts of a run for its report."""
     split, (rows, cols) = recipe.split, cube.grid.shape
     return {
-        "Cube": f"{len(cube.times)} times x {len(cube.bands)} bands, {rows} x {cols} px",
+        "Cube": f"{len(cube.times)} times x {len(cube.bands)} band{'s' * (len(cube.bands) > 1)}, {rows} x {cols} px",
         "Ancillary": ", ".join(table.layers) or "none",
         "Model": read_header(expert_file).architecture.summary,
         "Reference": Path(recipe.reference.path if recipe.reference else str(recipe.cube.msmtu)).name,
@@ -73,11 +73,20 @@ def describe_run(
             if recipe.uses_partitions
             else f"blocks of {split.block[0] / 1000:g} x {split.block[1] / 1000:g} km, "
         )
-        + ", ".join(f"{count} {name}" for name, count in table.counts.items() if count),
+        + ", ".join(f"{count} {name}" for name, count in table.counts.items() if count)
+        + _thinned(recipe.training.thinning),
         "Evaluated on": "test pixels only" if recipe.assessment.area == "test" else "the whole map",
         "Seed": str(recipe.seed),
         "Tesela": __version__,
     }
+
+
+def _thinned(amount: float) -> str:
+    """How many of the pixels a training used, as text; nothing where it used all."""
+    if amount == 1:
+        return ""
+    part = f"{amount:.3g} of the pixels" if amount < 1 else f"at most {amount:.0f} pixels"
+    return f"; trained on {part}"
 
 
 def mflops_of(expert: Expert) -> float:
