@@ -237,6 +237,20 @@ def test_a_fused_expert_adapts_each_of_its_models(expert: Expert, tmp_path: Path
         adapt_batch_norm(expert, squares())
 
 
+def test_batch_norm_leaves_the_bands_as_they_are_and_asks_for_networks(
+    expert: Expert, tmp_path: Path
+) -> None:
+    write_target(tmp_path / "far.tif", offset=0.25)
+    scene = open_scene(tmp_path / "far.tif")
+    unet = unet_expert(expert)
+    made = adapt_expert(unet, scene, method="batch_norm")
+    assert made.steps == ("none", "batch_norm")
+    assert made.summary.startswith("bands as they are, batch normalisation mixed with that of the scene; ")
+    assert made.expert.header.mean == unet.header.mean
+    with pytest.raises(ExpertError, match="has no batch normalisation"):
+        adapt_expert(expert, scene, method="batch_norm")
+
+
 def test_self_training_predicts_each_class_as_often_as_before(expert: Expert, tmp_path: Path) -> None:
     write_target(tmp_path / "far.tif", offset=0.12)
     images = sample_windows(open_scene(tmp_path / "far.tif"), side_px=96)
