@@ -44,8 +44,10 @@ format: $(STAMP) ## Format the code and mend what ruff can mend
 mutants: $(STAMP) ## Plant mistakes in the core algorithms; every one must make a test fail
 	$(BIN)/python tests/mutants.py
 
-faults: $(STAMP) ## The long pass of the damage loop: 100,000 damaged files, hours
-	PYTHONPATH=tests $(BIN)/python tests/faults/damage.py --count $(or $(COUNT),10000) --seed $(or $(SEED),0)
+faults: $(STAMP) ## The long pass of the loops: 1,000 kills, 300 full disks, 100,000 damaged files; hours
+	PYTHONPATH=tests $(BIN)/python tests/faults/kills.py --kills $(or $(KILLS),1000) --seed $(or $(SEED),0)
+	PYTHONPATH=tests $(BIN)/python tests/faults/full_disk.py --runs $(or $(RUNS),300) --seed $(or $(SEED),0)
+	PYTHONPATH=tests $(BIN)/python tests/faults/damage.py --count $(or $(COUNT),3850) --seed $(or $(SEED),0)
 
 bench: $(STAMP) ## Every script of benchmarks/, one JSON document each
 	$(BIN)/uv pip install --python $(BIN)/python --constraint constraints.txt --editable '.[bench]'

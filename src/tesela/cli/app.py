@@ -7,6 +7,7 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from types import TracebackType
 from typing import Annotated
 
 import typer
@@ -110,11 +111,20 @@ _FORMER = {name: calls for module in _COMMANDS for name, calls in getattr(module
 """Former calls by command; see `tesela.cli.output.replacement`."""
 
 
+_REPORTED = (KeyboardInterrupt, UnicodeDecodeError)
+"""What commands report themselves; GDAL quotes damaged bytes in its messages, which rasterio cannot decode."""
+
+
 def _unraisable(problem: sys.UnraisableHookArgs) -> None:
     """Report an exception that a library could not raise, but for what the command reports itself."""
-    known = (KeyboardInterrupt, UnicodeDecodeError)  # GDAL quotes damaged bytes in its messages
-    if not isinstance(problem.exc_value, known):
+    if not isinstance(problem.exc_value, _REPORTED):
         sys.__unraisablehook__(problem)
+
+
+def _printed(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """As `_unraisable`, for the libraries that print the exception first."""
+    if not isinstance(error, _REPORTED):
+        sys.__excepthook__(kind, error, trace)
 
 
 def run(words: Sequence[str]) -> int:
@@ -125,7 +135,8 @@ def run(words: Sequence[str]) -> int:
         return 2
     os.environ.setdefault("CPL_LOG", os.devnull)  # keep GDAL's notices off the screen
     warnings.filterwarnings("ignore", message="Dataset has no geotransform")  # our own error reports it
-    former, sys.unraisablehook = sys.unraisablehook, _unraisable
+    former = sys.unraisablehook, sys.excepthook
+    sys.unraisablehook, sys.excepthook = _unraisable, _printed
     try:
         with notes_on_stderr():
             app(list(words), prog_name="tesela")
@@ -139,5 +150,5 @@ def run(words: Sequence[str]) -> int:
         print(f"tesela: {describe(error)}", file=sys.stderr)
         return 1
     finally:
-        sys.unraisablehook = former
+        sys.unraisablehook, sys.excepthook = former
     return 0
