@@ -208,7 +208,7 @@ class Cube:
 def checksum(file: Path) -> str:
     """Checksum of a file's bytes."""
     with file.open("rb") as content:
-        return hashlib.file_digest(content, xxhash.xxh3_64).hexdigest()  # type: ignore[arg-type]
+        return hashlib.file_digest(content, xxhash.xxh3_64).hexdigest()
 
 
 def metadata_digest(folder: Path) -> str:

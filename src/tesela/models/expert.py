@@ -274,8 +274,10 @@ def _read_json(path: Path) -> tuple[dict[str, object], dict[str, Shape], str]:
     if digests is None:
         return document, shapes, ""
     try:
-        text = json.dumps(document, **_AS_TEXT)
-        sound = digests[0] == _digest(text, json.dumps(table, sort_keys=True)) and isinstance(digests[1], str)
+        written = json.dumps(document, **_AS_TEXT)
+        sound = digests[0] == _digest(written, json.dumps(table, sort_keys=True)) and isinstance(
+            digests[1], str
+        )
     except (ValueError, TypeError, LookupError):
         sound = False
     if not sound:
