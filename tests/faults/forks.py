@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -107,8 +109,8 @@ def run(
         Send it when the fork is about to make this change of the file system (open for writing, rename, remove).
     """
     folder.mkdir(parents=True, exist_ok=True)
-    said = folder.with_name(f"{folder.name}.stderr")
-    counted = folder.with_name(f"{folder.name}.steps")
+    aside = Path(tempfile.mkdtemp())  # not on the disk that may be full
+    said, counted = aside / "stderr", aside / "steps"
     begun = time.monotonic()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -132,8 +134,7 @@ def run(
     code = os.waitstatus_to_exitcode(status)
     steps = int(counted.read_text() or 0) if counted.exists() else 0
     text = said.read_text(errors="replace") if said.exists() else ""
-    for file in (said, counted):
-        file.unlink(missing_ok=True)
+    shutil.rmtree(aside)
     if at_step is not None:
         sent = steps >= at_step
     return End(code, text, seconds, hung=hung, sent=sent, steps=steps)
