@@ -1,7 +1,7 @@
 """
 Shift and point-spread function: found against known, and the error of a model before and after.
 
-    .venv/bin/python benchmarks/sensor_geometry.py [--data all|virtual|lombardy] [--regions 3] [--trees 60] [--size 1200]
+    .venv/bin/python benchmarks/sensor_geometry.py [--data all|virtual|lombardy] [--regions 3] [--trees 60] [--size PX]
 
 The virtual region is seen by MODIS through a triangle two cells wide along the scan. Its reference is moved by known
 shifts of parts of a cell; `tesela.labels.fractions.shift_of` finds them from the series. Then extra trees of 3 x 3

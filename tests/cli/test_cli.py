@@ -353,7 +353,7 @@ paths = ["absent.tif"]
     )
     before = recipe.read_bytes()
     assert "absent.tif" in error_of(capsys, "run", recipe, "--dry-run")
-    words = ["run", str(recipe), "--set", "scenes.april.paths=[\"scene.tif\"]", "--dry-run"]
+    words = ["run", str(recipe), "--set", 'scenes.april.paths=["scene.tif"]', "--dry-run"]
     assert main(words) == 0
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert rows[0][:2] == ["stage", "state"]
