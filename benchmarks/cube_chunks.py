@@ -4,8 +4,8 @@ Chunks and shards of a cube: what writing, windows and single series cost in eac
     .venv/bin/python benchmarks/cube_chunks.py [--side 512] [--times 12] [--bands 7]
 
 A cube of reflectances (steps of 1e-4, a fifth missing) is written by blocks of a shard, or of 256 px without;
-then all windows of 256 px and single series at random places are read. CPU milliseconds, medians of the reads; files and
-size on disk, and the files of the series of Europe at 460 m (9,000 x 9,000 cells). Prints JSON.
+then all windows of 256 px and single series at random places are read. CPU milliseconds, medians of the reads; files
+and size on disk, and the files of the series of Europe at 460 m (9,000 x 9,000 cells). Prints JSON.
 """
 
 from __future__ import annotations
