@@ -50,7 +50,7 @@ NOT_READ = {
     ),
     ("SplitSection", "published"),
     *(("StackSection", key) for key in StackSection.model_fields),
-    *(("SharesSection", key) for key in ("layer", "field")),
+    ("SharesSection", "field"),
     *(("PretrainingSection", key) for key in ("kind", "series", "weights", "epochs", "purity")),
 }
 """Keys that a recipe of a cube and of shares that exist does not need."""

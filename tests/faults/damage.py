@@ -283,9 +283,9 @@ def make_files() -> None:
     Manifest(
         "label", settings={"size": 3}, inputs={"a.tif": "f" * 32}, outputs={"b.tif": "e" * 32}, seed=1
     ).write(Path())
-    assert (
-        main(["sample", "draw", "map.tif", "--size", "60", "--minimum", "5", "-o", "points.gpkg", "-q"]) == 0
-    )
+    words = ["sample", "draw", "map.tif", "--size", "60", "--minimum", "5", "-o", "points.gpkg", "-q"]
+    with contextlib.redirect_stdout(sys.stderr):
+        assert main(words) == 0
     numbers = range(1, 61)
     answers = pd.DataFrame({"sample_id": numbers, "reference": [f"c{1 + n % 3}" for n in numbers]})
     answers.to_csv("answers.csv", index=False)

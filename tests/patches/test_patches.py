@@ -117,7 +117,6 @@ def test_strips_count_what_each_window_holds(
     bands = generator.choice([1.0, 1.0, 1.0, -1.0], (2, rows, cols))
     scene = image(tmp_path / "scene.tif", bands, nodata=-1)
     labels = class_map(tmp_path / "labels.tif", values)
-    table = make_patches([scene], [labels], size_px=size, stride_px=stride, min_labelled=0)
     seen = (bands > 0).all(axis=0)
     expected = {}
     for row in range(0, rows - size + 1, stride):
@@ -126,6 +125,11 @@ def test_strips_count_what_each_window_holds(
             shares = [(seen[window] & (values[window] == value)).mean() for value in (7, 3)]
             if sum(shares) > 0:
                 expected[row, col] = [*shares, seen[window].mean()]
+    if not expected:
+        with pytest.raises(InputError, match="No patch of"):
+            make_patches([scene], [labels], size_px=size, stride_px=stride, min_labelled=0)
+        return
+    table = make_patches([scene], [labels], size_px=size, stride_px=stride, min_labelled=0)
     counted = {
         (row, col): rest
         for row, col, *rest in table.frame[["row", "col", "share_wood", "share_field", "valid"]]

@@ -175,11 +175,11 @@ def test_a_run_that_failed_continues_from_its_last_tile(tmp_path: Path) -> None:
 
 
 def mosaic_until_failure(server: ProviderServer, fault: Fault, out: Path, options: dict[str, object]) -> str:
-    """Let the server fail for good once two tiles are done, then heal it."""
+    """Let the server fail for good once a tile is done, then heal it."""
     server.faults.clear()
 
     def watch(done: int, total: int) -> None:
-        if done == 2:
+        if done == 1:
             server.faults.append(fault)
 
     with pytest.raises(NetworkError, match="503") as caught:

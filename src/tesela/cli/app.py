@@ -90,7 +90,6 @@ _COMMANDS = (
     legend,
     mosaic,
     data,
-    doctor,
     experts,
     maps,
     assess,

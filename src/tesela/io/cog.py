@@ -21,7 +21,7 @@ from tesela.core.errors import InputError
 from tesela.core.legend import NODATA
 from tesela.io.outputs import check_target, temporary_folder
 from tesela.io.raster import raster_crs
-from tesela.io.tiff import TiffLayout, write_tiff
+from tesela.io.tiff import TiffLayout, silence_libtiff, write_tiff
 from tesela.io.tiles import HALVINGS, PACKERS, Tile
 
 BLOCK_PX = 512
@@ -68,6 +68,7 @@ class CogWriter:
                 "dtype": dtype,
                 "nodata": nodata,
             }
+            silence_libtiff()
             with rasterio.open(self._header, "w", crs=raster_crs(grid), transform=grid.affine, **profile):
                 pass
             self._levels = [

@@ -17,6 +17,7 @@ from tesela.core.errors import GridError, InputError
 from tesela.io.cog import CogWriter
 from tesela.io.manifest import write_whole
 from tesela.io.raster import raster_crs
+from tesela.io.tiff import silence_libtiff
 
 STEPS = 10_000
 """Reflectance is stored in steps of 1/10000; 0 is nodata."""
@@ -94,6 +95,7 @@ def write_bands(
     profile = _profile(grid, len(values), values.dtype, nodata)
     with write_whole(path) as part:
         try:
+            silence_libtiff()
             with rasterio.open(part, "w", **profile) as data:
                 data.write(values)
                 data.descriptions = tuple(names)
@@ -130,6 +132,7 @@ def write_band_windows(
     profile = _profile(grid, len(names), np.dtype(np.float32), np.nan)
     with write_whole(path) as part:
         try:
+            silence_libtiff()
             with rasterio.open(part, "w", **profile) as data:
                 data.descriptions = tuple(names)
                 for row, col, values in windows:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import functools
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,6 +36,19 @@ _GHOST = (
 )
 _LEADER = 4
 """Bytes before each tile that store its size; as many follow it."""
+
+
+@functools.cache
+def silence_libtiff() -> None:
+    """
+    Keep libtiff from printing a line of its own for each write that fails: GDAL reports the same as an error.
+
+    Does nothing where the library hides its names.
+    """
+    import rasterio._base
+
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(rasterio._base.__file__).TIFFSetErrorHandler(None)
 
 
 @dataclass(frozen=True)
