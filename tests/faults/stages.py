@@ -6,12 +6,14 @@ import json
 import re
 import shutil
 import sqlite3
+import sys
 import zipfile
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
 from tesela.cli import main
+from tesela.core.errors import TeselaError
 from tesela.web.log import VerdictLog
 from tesela.web.verdicts import Verdict
 
@@ -144,7 +146,17 @@ VERDICTS = 60
 
 
 def write_verdicts() -> int:
-    """Write verdicts as the review server does, and note each one that was confirmed; go on where a log ends."""
+    """Write verdicts as the review server does; an error ends it with a line, as a command."""
+    try:
+        _write_verdicts()
+    except TeselaError as error:
+        sys.stderr.write(f"tesela: {error}\n")
+        return 1
+    return 0
+
+
+def _write_verdicts() -> None:
+    """Write verdicts, and note each one that was confirmed; go on where a log ends."""
     with VerdictLog("t.review.sqlite") as log, Path("confirmed.txt").open("a") as confirmed:
         there = {verdict.key for verdict in log.standing()}
         for number in range(VERDICTS):
@@ -152,7 +164,6 @@ def write_verdicts() -> int:
                 log.add(Verdict(key=f"k{number}", reviewer="ana", item_id=f"p{number}", quality="high"))
                 confirmed.write(f"k{number}\n")
                 confirmed.flush()
-    return 0
 
 
 _TIMES = re.compile(

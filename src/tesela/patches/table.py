@@ -159,8 +159,8 @@ def read_patches(path: str | Path) -> PatchTable:
     try:
         metadata = pq.read_schema(path).metadata or {}
         frame = gpd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not a GeoParquet file ({str(error).splitlines()[0]}).") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:  # of damaged metadata, too
+        raise InputError(f"{path}: not a GeoParquet file ({str(error).partition(chr(10))[0]}).") from None
     if _KEY not in metadata:
         raise InputError(
             f"{path}: is not a patch table: it has no metadata of Tesela. Make one (tesela patches)."

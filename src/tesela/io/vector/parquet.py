@@ -181,7 +181,7 @@ def _read_whole(path: str, written_ns: int, size: int) -> tuple[pd.DataFrame, ND
             shapes = np.asarray(shapely.to_wkb(frame.geometry.to_numpy()), object)
             return frame.drop(columns=frame.geometry.name).reset_index(drop=True), shapes
         table = pq.read_table(path)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:  # of damaged metadata, too
         raise _broken(path, error) from None
     return _frame(table.drop_columns([column])), _bytes(table.column(column))
 
