@@ -130,12 +130,13 @@ class PartStore:
 
     def note(self, number: int, document: Mapping[str, Any]) -> None:
         """Store a document beside a part, before the part itself."""
-        self._write(f"{number:08d}.json", json.dumps(document).encode())
+        content = json.dumps(document).encode()
+        self._write(f"{number:08d}.json", xxhash.xxh3_64_digest(content) + content)
 
     def notes(self) -> Iterator[Any]:
         """Documents of the finished parts, in their order; `start` has removed damaged ones."""
         for file in sorted(self.folder.glob("*.part")):
-            yield json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
+            yield json.loads(_note(file.with_suffix(".json")))
 
     def _remove_damaged(self) -> None:
         """Remove parts whose bytes or documents are not those that were written; they are made again."""
@@ -144,7 +145,7 @@ class PartStore:
             try:
                 sound = _checked(file.read_bytes()) is not None
                 if note.exists():
-                    json.loads(note.read_text(encoding="utf-8"))
+                    json.loads(_note(note))
             except (OSError, ValueError):
                 sound = False
             if not sound:
@@ -188,6 +189,21 @@ def _checked(content: bytes) -> bytes | None:
     """Bytes of a part without their digest; None if they are damaged."""
     digest, rest = content[:8], content[8:]
     return rest if len(rest) >= 24 and xxhash.xxh3_64_digest(rest) == digest else None
+
+
+def _note(path: Path) -> bytes:
+    """
+    Document beside a part, without its digest.
+
+    Raises
+    ------
+    ValueError
+        If its bytes are not those that were written.
+    """
+    content = path.read_bytes()
+    if xxhash.xxh3_64_digest(content[8:]) != content[:8]:
+        raise ValueError(f"{path.name} is damaged")
+    return content[8:]
 
 
 def run_tasks(
