@@ -384,6 +384,16 @@ def test_experts_of_a_cascade_whose_files_would_fall_together_are_refused(
     assert not (tmp_path / "out").exists()
 
 
+def test_an_expert_with_damaged_tensors_is_not_published(expert_file: Path, tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged.safetensors"
+    content = bytearray(expert_file.read_bytes())
+    content[-1] ^= 1
+    damaged.write_bytes(content)
+    with pytest.raises(ExpertError, match="tensors are not those that were written"):
+        publish(damaged, tmp_path / "out", PUBLICATION)
+    assert not (tmp_path / "out" / "damaged.safetensors").exists()
+
+
 def test_a_model_card_shows_the_header_and_keeps_its_tables_whole(expert_file: Path, tmp_path: Path) -> None:
     publish(expert_file, tmp_path, PUBLICATION)
     card = (tmp_path / "north-1.md").read_text(encoding="utf-8")

@@ -128,16 +128,23 @@ def _tensor_table(content: bytes) -> str:
     return json.dumps({name: item for name, item in table.items() if name != "__metadata__"}, sort_keys=True)
 
 
-def read_header(path: str | Path) -> ExpertHeader:
+def read_header(path: str | Path, *, whole: bool = False) -> ExpertHeader:
     """
-    Read the header of an expert, without reading its tensors or loading torch.
+    Read the header of an expert, without loading torch.
+
+    Parameters
+    ----------
+    whole : bool
+        Read the tensors, too, and check that they are those that were written.
 
     Raises
     ------
     ExpertError
-        If the file is missing, truncated, not an expert, or of a newer format.
+        If the file is missing, truncated, not an expert, of a newer format, or damaged.
     """
-    document, _, _ = _read_json(Path(path))
+    document, _, digest = _read_json(Path(path))
+    if whole:
+        _check_tensors(Path(path), digest)
     return _parse(Path(path), document)
 
 

@@ -155,7 +155,7 @@ def _publish_raster(source: Path, folder: Path, publication: Publication, beside
 
 
 def _publish_expert(source: Path, folder: Path, publication: Publication, beside: list[Path]) -> Product:
-    header = read_header(source)
+    header = read_header(source, whole=True)
     card_file = folder / f"{source.stem}.md"
     item = expert_item(source, publication, beside=(*beside, card_file))
     card = model_card(header, publication, name=source.name)
