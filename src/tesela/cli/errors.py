@@ -66,7 +66,9 @@ def _text(error: Exception) -> str:
         return f"{error.filename}: cannot be read or written ({error.strerror})."
     if isinstance(error, MemoryError):
         return f"There is not enough memory ({str(error) or name}). Lower --memory or --window, or cut the input."
-    packed = isinstance(error, RuntimeError) and "decompression" in str(error)  # numcodecs' word for damaged chunks
+    packed = isinstance(error, RuntimeError) and "decompression" in str(
+        error
+    )  # numcodecs' word for damaged chunks
     if packed or isinstance(error, _CONTENT) or type(error).__module__.partition(".")[0] in _READERS:
         return (
             f"A file cannot be read or written ({name}: {error}). It may be damaged, or the disk full; add --debug to "
