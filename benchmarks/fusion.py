@@ -16,7 +16,7 @@ validation area, and all are scored once on the test area. Rows:
   area and the mean of the joined probabilities in 15 px, joined with the pool;
 - trees over the network: boosting over its features and the scores of networks of the other half of the training area;
 - network over trees: a U-Net with the trees' probabilities, made out of fold, as further bands;
-- boosting, refit, and pool, refit: the trees grown again on training and validation area, with the weights of before;
+- boosting, refit, and pool, refit: the trees grown again on training and validation area, the weights as they were;
   ours: the same with half to trees, what `model = "auto"` does;
 - pool, weights undone: the network's scores less the logarithms of the weights of its loss, joined then;
 - pool, smoothed: the pool's probabilities under a Gaussian of 1 px.

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import forks
 import stages as staged
-from kills import Result, chosen_stages, different, half_written, make_world, read_options, report
+from kills import Result, different, half_written, in_turn, make_world, read_options
 
 from tesela.cli.errors import UNEXPECTED
 
@@ -36,15 +36,13 @@ def fill_disks(
     runs: int, seed: int, *, root: Path, names: Iterable[str] = (), small: bool = False
 ) -> dict[str, Result]:
     """Run the stages in turn on a full disk, `runs` times in all."""
-    chosen = chosen_stages(names)
-    results = {stage.name: Result() for stage in chosen}
     make_world(root, small=small)
-    each, rest = divmod(runs, len(chosen))
-    for position, stage in enumerate(chosen):
+
+    def work(stage: staged.Stage, result: Result, number: int) -> None:
         with small_disk(root / "work"):
-            _fill_disk(stage, root, results[stage.name], runs=each + (position < rest), seed=seed)
-        report(stage.name, results[stage.name])
-    return results
+            _fill_disk(stage, root, result, runs=number, seed=seed)
+
+    return in_turn(work, runs, names=names)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ import signal
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -48,12 +48,23 @@ def kill_stages(
     kills: int, seed: int, *, root: Path, names: Iterable[str] = (), small: bool = False
 ) -> dict[str, Result]:
     """Kill the stages in turn, `kills` times in all; the world is made in `root`, where it is not there yet."""
+    make_world(root, small=small)
+
+    def work(stage: staged.Stage, result: Result, number: int) -> None:
+        _kill_stage(stage, root, result, kills=number, seed=seed)
+
+    return in_turn(work, kills, names=names)
+
+
+def in_turn(
+    work: Callable[[staged.Stage, Result, int], None], number: int, *, names: Iterable[str]
+) -> dict[str, Result]:
+    """Share out a number of runs over the stages, work on one after the other, and report each."""
     chosen = chosen_stages(names)
     results = {stage.name: Result() for stage in chosen}
-    make_world(root, small=small)
-    each, rest = divmod(kills, len(chosen))
+    each, rest = divmod(number, len(chosen))
     for position, stage in enumerate(chosen):
-        _kill_stage(stage, root, results[stage.name], kills=each + (position < rest), seed=seed)
+        work(stage, results[stage.name], each + (position < rest))
         report(stage.name, results[stage.name])
     return results
 

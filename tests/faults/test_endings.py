@@ -59,36 +59,16 @@ def test_a_signal_ends_a_command_with_one_line_and_another_status(
     assert made.stderr.strip() == f"{word}. Run the same command again to continue."
 
 
+LABEL = ["label", "p.gpkg", "--like", "map.tif", "--legend", "legend.csv", "--field", "code"]
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no limit of file sizes")
 @pytest.mark.parametrize(
     "words",
     [
         ["vectorise", "map.tif", "-o", "OUT/o.gpkg"],
-        [
-            "label",
-            "p.gpkg",
-            "--like",
-            "map.tif",
-            "--legend",
-            "legend.csv",
-            "--field",
-            "code",
-            "-o",
-            "OUT/o.tif",
-        ],
-        [
-            "label",
-            "p.gpkg",
-            "--like",
-            "map.tif",
-            "--legend",
-            "legend.csv",
-            "--field",
-            "code",
-            "--fractions",
-            "-o",
-            "OUT/o.tif",
-        ],
+        [*LABEL, "-o", "OUT/o.tif"],
+        [*LABEL, "--fractions", "-o", "OUT/o.tif"],
         ["generalise", "map.tif", "--mmu", "0 m2", "--min-width", "0", "-o", "OUT/o.tif"],
         ["legend", "convert", "map.tif", "--to", "legend.csv", "-o", "OUT/o.tif"],
         ["sample", "draw", "map.tif", "--size", "4000", "-o", "OUT/o.gpkg"],

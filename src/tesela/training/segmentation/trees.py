@@ -84,7 +84,7 @@ def train_unadjusted(
     """
     Trees as by `train_trees`, neither fitted again nor adjusted, and their scores on the validation patches.
 
-    Where they will be grown again, they take six tenths of the budget at most, the choice of
+    Where they will be grown again, they take six tenths of the budget at most, and the choice of
     features half of that.
     """
     part = 0.6 if settings.refit else 1.0
