@@ -29,14 +29,14 @@ from tesela.accounting.accounts import Accounts
 from tesela.accounting.checks import check_cohorts, check_tables
 from tesela.accounting.table41 import read_table41
 from tesela.cli import main as tesela
-from tesela.io.legends import load_crosswalk, load_legend
+from tesela.io.legends import open_crosswalk, open_legend
 from tesela.io.maps import ClassMap, write_map
 from tesela.io.scenes import open_scene
 from tesela.simulate.region.landscape import make_landscape
 from tesela.simulate.region.references import generalised
 
 YEARS = (2000, 2006, 2012, 2018, 2021, 2024)
-CORINE, LULUCF = load_legend("corine"), load_legend("lulucf")
+CORINE, LULUCF = open_legend("corine"), open_legend("lulucf")
 SIDE_PX = 12
 """A change is a square of 1.44 ha."""
 MOVES = (
@@ -93,7 +93,7 @@ def write_all(folder: Path, values: list[Values], grid: GeoBox) -> list[ClassMap
 
 def categories(values: Values) -> Values:
     """The six categories of a map, 0 outside."""
-    return load_crosswalk("corine", LULUCF).table(CORINE)[values]
+    return open_crosswalk("corine", LULUCF).table(CORINE)[values]
 
 
 def largest_difference_ha(document: dict, values: list[Values], pixel_ha: float) -> float:

@@ -37,10 +37,10 @@ def write_sides(folder: Path, side_px: int) -> None:
     from odc.geo.geobox import GeoBox
     from scipy.ndimage import gaussian_filter
 
-    from tesela.io.legends import load_legend
+    from tesela.io.legends import open_legend
     from tesela.io.maps import MapWriter
 
-    legend = load_legend("corine-2")
+    legend = open_legend("corine-2")
     values = np.array(legend.values, np.uint8)
     chance = np.random.default_rng(0)
     patterns = []

@@ -17,7 +17,7 @@ import numpy as np
 from affine import Affine
 from odc.geo.geobox import GeoBox
 
-from tesela.io.legends import load_legend
+from tesela.io.legends import open_legend
 from tesela.labels.fractions import Fractions, read_fractions
 
 DATA = Path(os.environ.get("TESELA_DATA", "../shared/data")) / "lanjaron_l8_clc"
@@ -35,7 +35,7 @@ def shares(count_m: float | None) -> tuple[Fractions, float]:
     found = read_fractions(
         DATA / "clc2018_lanjaron.gpkg",
         like=CELLS,
-        legend=load_legend("corine-2"),
+        legend=open_legend("corine-2"),
         layer="clc",
         field="CODE_18",
         count_m=count_m,

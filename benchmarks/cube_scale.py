@@ -93,7 +93,7 @@ def alone(work: Callable[[Path, GeoBox], float], folder: Path, grid: GeoBox) -> 
 
 def write_inputs(folder: Path, grid: GeoBox) -> float:
     from tesela.io.images import write_bands
-    from tesela.io.legends import load_legend
+    from tesela.io.legends import open_legend
     from tesela.io.maps import write_map
 
     rng = np.random.default_rng(0)
@@ -102,7 +102,7 @@ def write_inputs(folder: Path, grid: GeoBox) -> float:
         numbers[rng.random(numbers.shape) < 0.2] = -1
         write_bands(folder / f"stack_2013-{month:02d}.tif", numbers, grid, names=BANDS, nodata=-1, scale=1e-4)
     fine = GeoBox(tuple(int(side) * 23 for side in grid.shape), grid.affine * Affine.scale(1 / 23), grid.crs)
-    legend = load_legend("corine-2")
+    legend = open_legend("corine-2")
     patches = rng.choice(legend.values[:12], (int(fine.shape[0]) // 64 + 1, int(fine.shape[1]) // 64 + 1))
     values = patches.astype(np.uint8).repeat(64, 0).repeat(64, 1)[: fine.shape[0], : fine.shape[1]]
     write_map(folder / "reference.tif", values, fine, legend=legend)
@@ -121,7 +121,7 @@ def make_cube(folder: Path, grid: GeoBox) -> float:
 
 
 def count_shares(folder: Path, grid: GeoBox) -> float:
-    from tesela.io.legends import load_legend
+    from tesela.io.legends import open_legend
     from tesela.labels.fractions import write_fractions
 
     begun = time.process_time()
@@ -129,7 +129,7 @@ def count_shares(folder: Path, grid: GeoBox) -> float:
         folder / "reference.tif",
         folder / "shares.tif",
         like=grid,
-        legend=load_legend("corine-2"),
+        legend=open_legend("corine-2"),
         source="corine-2",
     )
     return time.process_time() - begun

@@ -190,7 +190,7 @@ def train_unet(task: Task, seconds: float) -> Planes:
         file = tesela.train_segmentation(
             make_table(task, Path(folder)), Path(folder) / "unet.safetensors", settings=settings, quiet=True
         )
-        expert = tesela.load_expert(file)
+        expert = tesela.open_expert(file)
     mean, std = (np.array(item)[:, None, None] for item in (expert.header.mean, expert.header.std))
     stride, edge = int(expert.network.stride), 32
     planes = {}

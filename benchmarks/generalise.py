@@ -136,13 +136,14 @@ def list_borders(labels, start):
 
 
 def ours(values: Values) -> Values:
-    from tesela.generalise import drop_small_areas
+    from tesela.generalise.unit import drop_small_areas
 
     return drop_small_areas(values, unit_px=UNIT_PX, edges="merge")
 
 
 def ours_on_one_thread(values: Values) -> Values:
-    from tesela.generalise import Plan, drop_small_areas
+    from tesela.generalise.strips import Plan
+    from tesela.generalise.unit import drop_small_areas
 
     return drop_small_areas(values, unit_px=UNIT_PX, edges="merge", plan=Plan(threads=1))
 
@@ -211,10 +212,10 @@ def judge(result: Values, truth: Values) -> dict[str, float | int]:
 
 def width_rounds(side_px: int, *, width_px: float, most: int = 12) -> list[dict[str, float | int]]:
     """What is still narrow after each round of width and unit, and how long the round took."""
-    from tesela.generalise import Plan, drop_narrow_parts, drop_small_areas
     from tesela.generalise.opening import Disc
-    from tesela.generalise.unit import NO_CLASSES, NO_PRIORITY
-    from tesela.generalise.width import WidthRule, survey_narrow
+    from tesela.generalise.strips import Plan
+    from tesela.generalise.unit import NO_CLASSES, NO_PRIORITY, drop_small_areas
+    from tesela.generalise.width import WidthRule, drop_narrow_parts, survey_narrow
     from tesela.io.scratch import ScratchRaster
 
     land = Landscape(side_px)
@@ -328,12 +329,13 @@ def gigapixel(side_px: int, *, width_m: float, rounds: int) -> dict[str, object]
     from affine import Affine
     from odc.geo.geobox import GeoBox
 
-    from tesela.generalise import drop_small_areas, generalise_map
-    from tesela.io.legends import load_legend
+    from tesela.generalise.generalise import generalise_map
+    from tesela.generalise.unit import drop_small_areas
+    from tesela.io.legends import open_legend
     from tesela.io.maps import ClassMap, MapWriter
 
     drop_small_areas(np.tile(np.array([[1, 2], [2, 1]], np.uint8), (50, 50)), unit_px=10)
-    legend = load_legend("corine-2")
+    legend = open_legend("corine-2")
     values = np.array([0, *legend.values], np.uint8)
     grid = GeoBox((side_px, side_px), Affine(10, 0, 2_500_000, 0, -10, 4_500_000), "EPSG:3035")
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as name:

@@ -25,7 +25,7 @@ from odc.geo.geobox import GeoBox
 from tesela.core.legend import Legend
 from tesela.generalise.generalise import generalise_map
 from tesela.generalise.vectorise import polygons_of
-from tesela.io.legends import load_legend
+from tesela.io.legends import open_legend
 from tesela.io.maps import ClassMap, write_map
 from tesela.io.vector import open_layer
 from tesela.labels.masks import write_labels
@@ -87,7 +87,7 @@ def main() -> None:
     options = parser.parse_args()
     if not SOURCE.exists():
         sys.exit(f"The real data are not at {DATA}; set TESELA_DATA.")
-    legend = load_legend("corine-3")
+    legend = open_legend("corine-3")
     left, bottom, right, top = open_layer(SOURCE, layer="clc").bounds
     grid = GeoBox(
         (int((top - bottom) / 10), int((right - left) / 10)), Affine(10, 0, left, 0, -10, top), "EPSG:25830"

@@ -94,11 +94,11 @@ def ours(address: str, out: Path, size: int) -> dict[str, object]:
     from tesela.sources.areas import Area
     from tesela.sources.mosaic.mosaic import write_mosaics
     from tesela.sources.periods import parse_periods
-    from tesela.sources.providers import find_catalogue
+    from tesela.sources.providers import open_catalogue
 
     return measure(
         lambda: write_mosaics(
-            find_catalogue(f"earth-search={address}"),
+            open_catalogue(f"earth-search={address}"),
             Area(grid_of(size)),
             out,
             periods=parse_periods("4", 2018),

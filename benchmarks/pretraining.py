@@ -40,7 +40,7 @@ from tesela.core.legend import LandClass, Legend
 from tesela.models.output import Tensor
 from tesela.patches.pixel_split import split_pixels
 from tesela.patches.pixels import NO_SPLIT, PixelTable, read_pixel_table, read_pixels
-from tesela.recipes.schema import load_recipe
+from tesela.recipes.schema import open_recipe
 from tesela.recipes.stages import run_stages
 from tesela.training.unmixing.calibration import unmix_pixels
 from tesela.training.unmixing.pretraining import pretrain
@@ -135,7 +135,7 @@ def start_of(
 
 def read_region(folder: Path, *, seed: int = 0) -> tuple[PixelTable, PixelTable]:
     """Pixels of the demo's region with shares and splits, and all pixels of its cube."""
-    recipe, place = load_recipe(write_unmixing_demo(folder, size="small", seed=seed))
+    recipe, place = open_recipe(write_unmixing_demo(folder, size="small", seed=seed))
     chain = build_chain(recipe, place, quiet=True)
     assert isinstance(chain, UnmixingChain)
     run_stages(chain.stages, until="pixels")

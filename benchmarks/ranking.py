@@ -17,7 +17,7 @@ import numpy as np
 import rasterio
 
 from tesela.chains.label_ranking import rank_patches
-from tesela.io.legends import load_legend
+from tesela.io.legends import open_legend
 from tesela.io.scenes import open_scene
 from tesela.labels.siose import label_sheet
 from tesela.patches.table import PatchTable, make_patches
@@ -31,7 +31,7 @@ WRONG_PART = 0.1
 def make_table(folder: Path, *, seed: int, size_px: int, patch_px: int) -> tuple[Path, Path]:
     """Patch table of a virtual sheet, and the raster of its wrong labels."""
     sheet = write_sheet(folder, size_px=size_px, seed=seed)
-    legend = load_legend("lulucf-context")
+    legend = open_legend("lulucf-context")
     labelled = label_sheet(
         sheet.reference, folder / "labels.tif", image=sheet.image, legend=legend, rules=SioseRules()
     )

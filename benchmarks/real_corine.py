@@ -27,7 +27,7 @@ from tesela.assessment.scores import score
 from tesela.chains.run import run_recipe
 from tesela.io.maps import MapReader, open_map
 from tesela.io.scenes import SceneReader
-from tesela.patches.table import PatchTable, read_patches
+from tesela.patches.table import PatchTable, open_patches
 
 BANDS = ("blue", "green", "red", "nir", "swir1", "swir2")
 RECIPE = """\
@@ -94,7 +94,7 @@ def one_run(folder: Path, data: Path, *, level: int, seed: int, epochs: int) -> 
     summary = chain.document
     network = {key: summary[key] for key in ("accuracy", "miou", "macro_f1")}
     out = folder / f"level{level}"
-    table = read_patches(out / "patches" / "patches.parquet")
+    table = open_patches(out / "patches" / "patches.parquet")
     baselines = judge_baselines(table, out / "labels" / "lanjaron.tif", seed=seed)
     return {
         "level": level,

@@ -42,14 +42,14 @@ from tesela.chains.targets import follow_splits
 from tesela.core.legend import LandClass, Legend
 from tesela.core.scene import Scene
 from tesela.io.images import write_bands
-from tesela.io.legends import load_legend
+from tesela.io.legends import open_legend
 from tesela.io.maps import ClassMap, MapReader, open_map, write_map
 from tesela.io.scenes import SceneReader, open_scene
 from tesela.mapping.cascade import Cascade, Gate, Member
 from tesela.mapping.cascade_map import predict_cascade
 from tesela.mapping.cascade_runner import CascadeRules
 from tesela.mapping.predict import predict_map
-from tesela.models.expert import load_expert
+from tesela.models.expert import open_expert
 from tesela.patches.split import split_patches
 from tesela.patches.table import PatchTable, make_patches
 from tesela.training.segmentation.settings import SegmentationSettings
@@ -138,7 +138,7 @@ def land(data: Path, folder: Path, training: SegmentationSettings) -> dict[str, 
                 table, experts[name], settings=replace(training, epochs=epochs), quiet=True
             )
         )
-    context, trees = load_expert(experts["context"]), load_expert(experts["trees"])
+    context, trees = open_expert(experts["context"]), open_expert(experts["trees"])
     cascade = Cascade(
         "land", (Member("context", context), Member("trees", trees, Gate("context", ("vegetation",))))
     )
@@ -147,7 +147,7 @@ def land(data: Path, folder: Path, training: SegmentationSettings) -> dict[str, 
     made["cascade"], mapping["cascade"] = timed(
         lambda: predict_cascade(cascade, scene, folder / "map_cascade.tif", engine="torch", rules=rules).map
     )
-    for name, expert in (("context", context), ("trees", trees), ("flat", load_expert(experts["flat"]))):
+    for name, expert in (("context", context), ("trees", trees), ("flat", open_expert(experts["flat"]))):
         made[name], mapping[name] = timed(
             lambda name=name, expert=expert: (
                 predict_map(expert, scene, folder / f"map_{name}.tif", engine="torch").map
@@ -221,7 +221,7 @@ def canopy(
     size_px: int,
 ) -> dict[str, object]:
     """Train a canopy expert on half of the plots, choose on a sixth, judge on a third."""
-    legend = load_legend("tree-cover")
+    legend = open_legend("tree-cover")
     scenes, labels = [], []
     for name, image, grid, shapes in pairs:
         write_bands(folder / f"{name}.tif", image, grid, names=RGB)
@@ -239,7 +239,7 @@ def canopy(
     }
     table = split_patches(table, "region", assign=assign)
     expert, seconds = timed(
-        lambda: load_expert(
+        lambda: open_expert(
             train_segmentation(table, folder / "canopy.safetensors", settings=training, quiet=True)
         )
     )

@@ -40,7 +40,7 @@ from tesela.sources.mosaic.compositing import cloud_distance, is_clear
 from tesela.sources.mosaic.job import Mosaic
 from tesela.sources.mosaic.mosaic import write_mosaics
 from tesela.sources.periods import Period, parse_periods
-from tesela.sources.providers import find_catalogue
+from tesela.sources.providers import open_catalogue
 from tesela.sources.sentinel2.sensor import SPEC
 
 SITE = "00002806639B424A"
@@ -188,7 +188,7 @@ def judge(folder: Path, series: Series, periods: tuple[Period, ...]) -> list[dic
 
 def compose(folder: Path, series: Series, period: Period, **options: object) -> Mosaic:
     settings: dict[str, object] = {"bands": ",".join(series.bands), "buffer": BUFFER_M, **options}
-    where = find_catalogue(str(folder.parent / "items"))
+    where = open_catalogue(str(folder.parent / "items"))
     return write_mosaics(where, Area(series.grid), folder, periods=[period], **settings)[0]  # type: ignore[arg-type]
 
 

@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 
 from tesela.assessment.abundance.scores import SCORES, AbundanceSums
 from tesela.core.legend import Legend
-from tesela.io.legends import load_legend
+from tesela.io.legends import open_legend
 from tesela.io.raster import grid_of
 from tesela.labels.fractions import read_fractions
 from tesela.models.expert import Expert
@@ -142,7 +142,7 @@ def read_table(data: Path, *, shift: tuple[float, float] = (0.0, 0.0)) -> PixelT
     with rasterio.open(data / "modis_ndvi_2010_west.tif") as image:
         ndvi, grid = image.read().astype(np.float32), grid_of(image)
     ndvi[ndvi == 0] = np.nan
-    corine, legend = load_legend("corine-3"), legend_of()
+    corine, legend = open_legend("corine-3"), legend_of()
     with tempfile.TemporaryDirectory() as folder, rasterio.open(data / "clc_32632_west.tif") as labels:
         plain = Path(folder) / "clc.tif"  # nodata of the original is 255; of ours 0
         values = labels.read(1)

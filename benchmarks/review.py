@@ -23,7 +23,7 @@ from playwright.sync_api import sync_playwright
 from scipy.ndimage import gaussian_filter
 
 from tesela.io.images import write_bands
-from tesela.io.legends import load_legend
+from tesela.io.legends import open_legend
 from tesela.io.maps import open_map, write_map
 from tesela.io.scenes import open_scene
 from tesela.patches.table import make_patches
@@ -51,7 +51,7 @@ def make_table(folder: Path, *, size_px: int, side: int) -> Path:
     grid = GeoBox((pixels, pixels), Affine(0.25, 0, 700_000, 0, -0.25, 4_800_000), "EPSG:25829")
     names = ("red", "green", "blue")
     write_bands(folder / "ortho.tif", np.clip(image, 1, 255).astype(np.uint8), grid, names=names)
-    legend = load_legend("lulucf-context")
+    legend = open_legend("lulucf-context")
     values = np.array([0, *legend.values], np.uint8)[labels]
     write_map(folder / "labels.tif", values, grid, legend=legend)
     table = make_patches(

@@ -29,7 +29,7 @@ from sklearn.ensemble import ExtraTreesRegressor
 
 from tesela.core.legend import Legend, sum_to_level
 from tesela.io.cube import Cube
-from tesela.io.legends import load_legend
+from tesela.io.legends import open_legend
 from tesela.labels.fractions import read_fractions, shift_of
 from tesela.simulate.region.modis import write_coarse_region
 from tesela.sources.ancillary import Ancillary
@@ -70,7 +70,7 @@ def virtual(folder: Path, seed: int, *, size_px: int, trees: int) -> dict[str, o
     folder.mkdir()
     region = write_coarse_region(folder, size_px=size_px, pixel_m=25.0, seed=seed)
     cube = write_modis_cube(region.composites, folder / "cube.zarr", ancillary=Ancillary(place=False))
-    legend = load_legend("sipna-2")
+    legend = open_legend("sipna-2")
     rows = []
     for shift in SHIFTS:
         moved = move(region.truth, folder / "moved.tif", cube, shift)
@@ -179,7 +179,7 @@ def lombardy(folder: Path, data: Path, trees: int) -> dict[str, object]:
         size = {"width": labels.width, "height": labels.height, "transform": labels.transform}
     with rasterio.open(plain, "w", **profile, **size) as out:
         out.write(np.where(values == 255, 0, values), 1)
-    return compare(cube, plain, load_legend("corine-2"), "corine", truth=None, trees=trees)
+    return compare(cube, plain, open_legend("corine-2"), "corine", truth=None, trees=trees)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ import rasterio
 import tesela
 from tesela.core.legend import Legend
 from tesela.io.images import write_bands
-from tesela.io.legends import load_legend
+from tesela.io.legends import open_legend
 from tesela.patches.split import split_patches
 from tesela.patches.table import PatchTable
 from tesela.simulate.noise import fractal
@@ -120,7 +120,7 @@ def make_tables(folder: Path, *, seed: int, size_px: int) -> dict[str, PatchTabl
 
 def _labels(truth: Path, out: Path) -> tesela.ClassMap:
     """The truth at level 2, with a legend of the classes that occur."""
-    finest, legend = load_legend("corine-3"), load_legend("corine-2")
+    finest, legend = open_legend("corine-3"), open_legend("corine-2")
     by_code = {item.code: item.value for item in legend.classes}
     table = np.zeros(256, np.uint8)
     for item in finest.classes:
@@ -152,7 +152,7 @@ def train_and_test(
         tables[trained], folder / f"{model}-{trained}.safetensors", settings=settings, quiet=True
     )
     spent_s = time.process_time() - begun
-    expert = tesela.load_expert(file)
+    expert = tesela.open_expert(file)
     for tested in dict.fromkeys((trained, "gaps")):
         pixels = validate_model(
             expert.network, tables[tested], expert.header.standardisation, split="test", seed=seed

@@ -227,7 +227,7 @@ def measure(task: Task, row: str, *, minutes: float, keep: Path | None) -> dict[
             seed=task.seed,
         )
         out = tesela.train_segmentation(table, folder / "expert.safetensors", settings=settings, quiet=True)
-        expert, train_s = tesela.load_expert(out), clock.spent_s
+        expert, train_s = tesela.open_expert(out), clock.spent_s
         counts, begun = TestCounts.empty(), cpu_s()
         for scene in task.data.scenes:
             if task.mask(scene, TEST).any():

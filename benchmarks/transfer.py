@@ -249,7 +249,7 @@ def train_network(data: DataSet, seed: int, options: argparse.Namespace) -> Expe
     name = "_".join(map(str, parts)) + ".safetensors"
     folder: Path | None = options.experts
     if folder is not None and (folder / name).exists():
-        return tesela.load_expert(folder / name)
+        return tesela.open_expert(folder / name)
     units = np.flatnonzero(first_half(data, seed))
     split = np.full(data.units, TEST)
     split[units] = TRAIN
@@ -266,7 +266,7 @@ def train_network(data: DataSet, seed: int, options: argparse.Namespace) -> Expe
     with tempfile.TemporaryDirectory() as scratch, band_jitter(options.jitter):
         table = make_table(Task(few, split, seed), Path(scratch))
         out = (folder or Path(scratch)) / name
-        return tesela.load_expert(tesela.train_segmentation(table, out, settings=settings, quiet=True))
+        return tesela.open_expert(tesela.train_segmentation(table, out, settings=settings, quiet=True))
 
 
 def train_fused(data: DataSet, seed: int, options: argparse.Namespace) -> Expert:
@@ -440,14 +440,14 @@ def virtual() -> Iterator[Pair]:
 
 
 def _region(seed: int, season: str, radiometry: tuple[NDArray, NDArray] | None) -> DataSet:
-    from tesela.io.legends import load_legend
+    from tesela.io.legends import open_legend
     from tesela.simulate import make_landscape, simulate_image
 
     landscape = make_landscape(size_px=400, pixel_m=20, seed=seed)
     image = simulate_image(landscape, season, clouds="none").values.astype(np.float32) / 10_000
     if radiometry is not None:
         image = (image * radiometry[0][:, None, None] + radiometry[1][:, None, None]).astype(np.float32)
-    codes = {item.value: item.code[:2] for item in load_legend("corine-3").classes}
+    codes = {item.value: item.code[:2] for item in open_legend("corine-3").classes}
     names = sorted(set(codes.values()))
     table = np.zeros(256, np.uint8)
     for value, code in codes.items():

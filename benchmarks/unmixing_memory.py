@@ -26,7 +26,7 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 
 from tesela.io.array_file import ArraySpool
-from tesela.io.legends import load_legend
+from tesela.io.legends import open_legend
 from tesela.patches.pixel_split import split_pixels
 from tesela.patches.pixels import NO_SPLIT, PixelTable, read_pixel_table
 
@@ -63,7 +63,7 @@ def main() -> None:
 def write_table(folder: Path, pixels: int) -> Path:
     """Draw a table: linear mixtures of random spectra with noise and gaps."""
     rng = np.random.default_rng(0)
-    legend = load_legend("sipna-2")
+    legend = open_legend("sipna-2")
     side = -(-int(np.sqrt(pixels)) // CHUNK_PX) * CHUNK_PX
     grid = GeoBox((side, side), Affine(460, 0, 3e6, 0, -460, 3e6), "EPSG:3035")
     spectra = rng.normal(0.2, 0.1, (len(legend), len(TIMES) * len(BANDS))).astype(np.float32)

@@ -26,7 +26,7 @@ from sklearn.ensemble import RandomForestClassifier
 from tesela.generalise.generalise import generalise_map
 from tesela.generalise.update import evaluate_polygons
 from tesela.io.layers import write_layer
-from tesela.io.legends import load_legend
+from tesela.io.legends import open_legend
 from tesela.io.maps import ScoreWriter, open_map, write_map
 from tesela.io.vector import open_layer
 from tesela.labels.masks import write_labels
@@ -47,7 +47,7 @@ def draw_map(folder: Path, *, seed: int, size_px: int) -> dict[str, object]:
     surface = lay_surface(landscape)
     images = [simulate_image(landscape, season, surface=surface).values for season in SEASONS]
     bands = np.concatenate(images).reshape(-1, size_px**2).T
-    legend = load_legend("corine-2")
+    legend = open_legend("corine-2")
     layer = write_layer(folder / "reference.gpkg", reference.polygons, layer="reference")
     labels = write_labels(layer, folder / "labels.tif", like=landscape.grid, legend=legend, field="CODE_18")
     with rasterio.open(labels.path) as data:
@@ -63,7 +63,7 @@ def draw_map(folder: Path, *, seed: int, size_px: int) -> dict[str, object]:
         folder / "confidence.tif", landscape.grid, ["confidence"], scale=1.0, unit="%"
     ) as writer:
         writer.write(0, 0, np.rint(scores.max(axis=1) * 100).astype(np.uint8).reshape(taught.shape))
-    truth = load_legend("corine-3").level_table(2)[landscape.truth]
+    truth = open_legend("corine-3").level_table(2)[landscape.truth]
     wrong = [place for place in reference.wrong if place.code[:2] != place.true_code[:2]]
     return {
         "changes": [place.polygon for place in wrong],

@@ -26,14 +26,14 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 
 from mapping.probe import machine
-from tesela.io.legends import load_legend
+from tesela.io.legends import open_legend
 from tesela.io.maps import MapWriter, open_map
 from tesela.io.pyramid import Pyramid
 
 if TYPE_CHECKING:
     from starlette.testclient import TestClient
 
-LEGEND = load_legend("corine-2")
+LEGEND = open_legend("corine-2")
 
 
 def main() -> None:

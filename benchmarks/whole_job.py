@@ -112,9 +112,9 @@ def one_run(who: str, expert_file: Path, scene: Path, out: Path) -> dict[str, ob
     from tesela.io.scenes import open_scene
     from tesela.mapping.engines import make_engine
     from tesela.mapping.predict import plan_windows
-    from tesela.models.expert import load_expert
+    from tesela.models.expert import open_expert
 
-    expert = load_expert(expert_file)
+    expert = open_expert(expert_file)
     opened = open_scene(scene)
     precision = "fp32" if who == "tesela-fp32" else "auto"
     made = None
@@ -157,13 +157,13 @@ def compare_numerics(expert_file: Path, scene: Path) -> dict[str, object]:
     from tesela.mapping.engines import TorchEngine, make_engine
     from tesela.mapping.reading import read_trial
     from tesela.mapping.windows import WindowPlan
-    from tesela.models.expert import load_expert
+    from tesela.models.expert import open_expert
 
     class AllBf16(TorchEngine):
         def build(self, bands: int):  # type: ignore[no-untyped-def]
             return self._plain
 
-    expert = load_expert(expert_file)
+    expert = open_expert(expert_file)
     standardisation = Standardisation(BANDS, expert.header.mean, expert.header.std)
     plan = WindowPlan.fit((1024, 1024), window_px=1024, margin_px=0, multiple_px=32)
     image = read_trial(open_scene(scene), plan=plan, standardisation=standardisation, count=1)[0][np.newaxis]
@@ -191,9 +191,9 @@ def compare_numerics(expert_file: Path, scene: Path) -> dict[str, object]:
 def peer_run(expert_file: Path, scene: Path, out: Path) -> dict[str, object]:
     from mapping.peers import rasterio_loop
     from mapping.probe import measure
-    from tesela.models.expert import load_expert
+    from tesela.models.expert import open_expert
 
-    expert = load_expert(expert_file)
+    expert = open_expert(expert_file)
     mean, std = expert.header.mean, expert.header.std
     return measure(lambda: rasterio_loop(expert.network, scene, out, mean=mean, std=std))
 

@@ -11,7 +11,7 @@ from hypothesis import settings
 
 from repository import DATA
 from reviewing import make_table
-from tesela.patches import PatchTable, read_patches
+from tesela.patches.table import PatchTable, open_patches
 
 settings.register_profile("ci", derandomize=True, deadline=None)
 if os.environ.get("CI"):  # the same examples in every run
@@ -60,4 +60,4 @@ def table_path(patch_project: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def table(table_path: Path) -> PatchTable:
     """Its patch table."""
-    return read_patches(table_path)
+    return open_patches(table_path)

@@ -11,11 +11,11 @@ from odc.geo.geobox import GeoBox
 
 from tesela.accounting.trajectories import Trajectories
 from tesela.core.legend import Legend
-from tesela.io.legends import load_legend
+from tesela.io.legends import open_legend
 from tesela.io.maps import ClassMap, write_map
 
-LULUCF = load_legend("lulucf")
-CORINE = load_legend("corine")
+LULUCF = open_legend("lulucf")
+CORINE = open_legend("corine")
 FOREST, CROP, GRASS, WET, TOWN, OTHER = range(1, 7)
 YEARS = (2000, 2006, 2012, 2018, 2021, 2024)
 

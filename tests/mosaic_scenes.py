@@ -14,7 +14,7 @@ from tesela.sources.areas import Area
 from tesela.sources.mosaic.job import Mosaic
 from tesela.sources.mosaic.mosaic import write_mosaics
 from tesela.sources.periods import parse_periods
-from tesela.sources.providers import find_catalogue
+from tesela.sources.providers import open_catalogue
 
 SIDE = 160
 
@@ -63,4 +63,4 @@ def mosaic(where: str, out: Path, **options: object) -> Mosaic:
         "workers": 3,
     }
     area = options.pop("area", Area(GRID))
-    return write_mosaics(find_catalogue(where), area, out, **{**settings, **options})[0]  # type: ignore[arg-type]
+    return write_mosaics(open_catalogue(where), area, out, **{**settings, **options})[0]  # type: ignore[arg-type]

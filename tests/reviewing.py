@@ -15,7 +15,7 @@ from tesela.core.legend import LandClass, Legend
 from tesela.io.images import write_bands
 from tesela.io.maps import open_map, write_map
 from tesela.io.scenes import open_scene
-from tesela.patches import make_patches
+from tesela.patches.table import make_patches
 from tesela.web.log import VerdictLog, log_path
 from tesela.web.verdicts import Verdict
 

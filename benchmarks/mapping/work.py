@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from rasterio.windows import Window
 
 from tesela.core.legend import LandClass, Legend
-from tesela.io.legends import load_legend
-from tesela.models.expert import Expert, ExpertHeader, load_expert, save_expert
+from tesela.io.legends import open_legend
+from tesela.models.expert import Expert, ExpertHeader, open_expert, save_expert
 from tesela.models.segmentation.unet import DECODER_CHANNELS, UnetArchitecture
 
 CLASSES = 12
@@ -115,7 +115,7 @@ def make_ground(size_px: int, *, seed: int) -> Ground:
     found = np.asarray(image.values)[[list(ALL).index(band) for band in BANDS]]
     # the order of the classes must not depend on the region
     table = np.full(256, CLASSES - 1, np.uint8)
-    levels = load_legend("corine-3")
+    levels = open_legend("corine-3")
     for item in levels.classes:
         code = levels.ancestor(item.code, 2).code
         if code in FREQUENT:
@@ -166,12 +166,12 @@ def trained_expert(work: Path, *, steps: int, size_px: int = 1024, encoder: str 
         first = path.with_name(f"{path.stem}-128px.safetensors")
         if not first.exists():
             save_expert(first, train(make_ground(size_px, seed=1), architecture, steps=steps))
-        taught = load_expert(first).network
+        taught = open_expert(first).network
         grounds = [make_ground(size_px, seed=seed) for seed in (1, *range(3, 10))]
         ground = Ground(*(np.concatenate(parts, -1) for parts in zip(*map(astuple, grounds), strict=True)))
         wide = train(ground, architecture, steps=steps // 2, start=taught, side_px=256, batch=4, rate=5e-4)
         save_expert(path, wide)
-    return load_expert(path)
+    return open_expert(path)
 
 
 def trained_file(work: Path, steps: int, encoder: str = "resnet50") -> Path:

@@ -1,4 +1,4 @@
-"""Our rows: `train_segmentation` on patches of the split, `load_expert` and `predict_map` on the scenes that test."""
+"""Our rows: `train_segmentation` on patches of the split, `open_expert` and `predict_map` on the scenes that test."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _train(task: Task, clock: Clock, *, model: str, extra: Mapping[str, object],
         out = tesela.train_segmentation(
             table, Path(folder.name) / "expert.safetensors", settings=settings, quiet=True
         )
-        expert = tesela.load_expert(out)
+        expert = tesela.open_expert(out)
     except tesela.TeselaError as error:
         raise NotApplicable(f"training failed: {error}") from None
 

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from tesela.core.scene import Scene as Scene
     from tesela.generalise.generalise import generalise_map as generalise_map
     from tesela.io.legends import list_legends as list_legends
-    from tesela.io.legends import load_crosswalk as load_crosswalk
-    from tesela.io.legends import load_legend as load_legend
+    from tesela.io.legends import open_crosswalk as open_crosswalk
+    from tesela.io.legends import open_legend as open_legend
     from tesela.io.maps import convert_map as convert_map
     from tesela.io.maps import open_map as open_map
     from tesela.io.maps import write_map as write_map
@@ -39,19 +39,19 @@ if TYPE_CHECKING:
     from tesela.labels.masks import write_labels as write_labels
     from tesela.mapping.abundance.unmix import unmix_cube as unmix_cube
     from tesela.mapping.predict import predict_map as predict_map
-    from tesela.models.expert import load_expert as load_expert
+    from tesela.models.expert import open_expert as open_expert
     from tesela.patches.split import split_patches as split_patches
     from tesela.patches.table import make_patches as make_patches
-    from tesela.patches.table import read_patches as read_patches
+    from tesela.patches.table import open_patches as open_patches
     from tesela.publishing.products import publish as publish
-    from tesela.recipes.schema import load_recipe as load_recipe
+    from tesela.recipes.schema import open_recipe as open_recipe
     from tesela.simulate.region.region import write_region as write_region
     from tesela.sources.areas import make_area as make_area
     from tesela.sources.layers import write_layer_mosaic as write_layer_mosaic
     from tesela.sources.modis.cube import write_modis_cube as write_modis_cube
     from tesela.sources.mosaic.mosaic import write_mosaics as write_mosaics
     from tesela.sources.periods import parse_periods as parse_periods
-    from tesela.sources.providers import find_catalogue as find_catalogue
+    from tesela.sources.providers import open_catalogue as open_catalogue
     from tesela.training.segmentation.settings import SegmentationSettings as SegmentationSettings
     from tesela.training.segmentation.train import train_segmentation as train_segmentation
     from tesela.training.unmixing.settings import UnmixingSettings as UnmixingSettings
@@ -116,22 +116,22 @@ _HOME = {
     "adapt_expert": "tesela.chains.transfer",
     "assess": "tesela.assessment.assessment",
     "convert_map": "tesela.io.maps",
-    "find_catalogue": "tesela.sources.providers",
     "generalise_map": "tesela.generalise.generalise",
     "list_legends": "tesela.io.legends",
-    "load_crosswalk": "tesela.io.legends",
-    "load_expert": "tesela.models.expert",
-    "load_legend": "tesela.io.legends",
-    "load_recipe": "tesela.recipes.schema",
     "make_area": "tesela.sources.areas",
     "make_patches": "tesela.patches.table",
+    "open_catalogue": "tesela.sources.providers",
+    "open_crosswalk": "tesela.io.legends",
+    "open_expert": "tesela.models.expert",
     "open_layer": "tesela.io.vector",
+    "open_legend": "tesela.io.legends",
     "open_map": "tesela.io.maps",
+    "open_patches": "tesela.patches.table",
+    "open_recipe": "tesela.recipes.schema",
     "open_scene": "tesela.io.scenes",
     "parse_periods": "tesela.sources.periods",
     "predict_map": "tesela.mapping.predict",
     "publish": "tesela.publishing.products",
-    "read_patches": "tesela.patches.table",
     "run_recipe": "tesela.chains.run",
     "split_patches": "tesela.patches.split",
     "train_segmentation": "tesela.training.segmentation.train",

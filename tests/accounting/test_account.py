@@ -15,12 +15,12 @@ from odc.geo.geobox import GeoBox
 
 from tesela.cli import main
 from tesela.io.layers import write_layers
-from tesela.io.legends import load_legend
+from tesela.io.legends import open_legend
 from tesela.io.maps import open_map, write_map
 from tesela.io.tables import read_table
 from tesela.sampling.change_codes import change_legend
 
-LULUCF = load_legend("lulucf")
+LULUCF = open_legend("lulucf")
 FOREST, CROP, GRASS, WET, TOWN, OTHER = range(1, 7)
 SIDE = 100
 GRID = GeoBox((SIDE, SIDE), Affine(100.0, 0, 500_000.0, 0, -100.0, 4_100_000.0), "EPSG:25830")

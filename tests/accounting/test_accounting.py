@@ -42,7 +42,7 @@ from tesela.accounting.trajectories import count_trajectories
 from tesela.core.crosswalk import Crosswalk, CrosswalkRow
 from tesela.core.errors import GridError, InputError, LegendError
 from tesela.io.images import write_bands
-from tesela.io.legends import load_crosswalk, load_legend
+from tesela.io.legends import open_crosswalk, open_legend
 from tesela.io.maps import ClassMap, write_map
 from tesela.io.scenes import open_scene
 from tesela.io.tables import read_table
@@ -345,7 +345,7 @@ def test_burnt_areas_keep_their_category_and_the_sea_is_left_out(tmp_path: Path)
 
 
 def test_a_crosswalk_of_ones_own_is_used_and_printed(tmp_path: Path) -> None:
-    context = load_legend("lulucf-context")
+    context = open_legend("lulucf-context")
     values = np.array([[1, 2], [3, 4]], np.uint8)
     maps = [write(tmp_path / f"{k}.tif", values, legend=context) for k in range(2)]
     to = {"water": "wetlands", "artificial": "settlements", "forest": "forest_land", "crops": "cropland"}
@@ -425,7 +425,7 @@ def test_a_burnt_area_takes_the_later_category_only_without_an_earlier_one(tmp_p
     dates = [np.array([[code["311"]], [code["334"]]], np.uint8), np.full((2, 1), code["334"], np.uint8)]
     dates.append(np.full((2, 1), code["211"], np.uint8))
     maps = [write(tmp_path / f"{k}.tif", values, legend=CORINE) for k, values in enumerate(dates)]
-    crosswalk = load_crosswalk("corine", LULUCF)
+    crosswalk = open_crosswalk("corine", LULUCF)
     trajectories = count_trajectories(maps, [2000, 2006, 2012], crosswalks=[crosswalk] * 3)
     forest, crop = FOREST - 1, CROP - 1
     assert trajectories.paths.tolist() == [[forest, forest, crop], [crop, crop, crop]]

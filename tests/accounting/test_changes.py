@@ -20,7 +20,7 @@ from tesela.core.errors import InputError, LegendError
 from tesela.core.legend import Legend
 from tesela.io.images import write_bands
 from tesela.io.layers import write_layers
-from tesela.io.legends import load_legend
+from tesela.io.legends import open_legend
 from tesela.io.maps import ClassMap
 from tesela.io.scenes import open_scene
 from tesela.io.tables import read_table
@@ -168,7 +168,7 @@ def test_intervals_of_the_model_cover_the_truth_when_its_assumptions_hold() -> N
 
 
 def test_a_confusion_in_classes_of_the_map_becomes_one_of_categories() -> None:
-    context = load_legend("lulucf-context")
+    context = open_legend("lulucf-context")
     to = ("wetlands", "settlements", "forest_land", "cropland", "grassland", "other_land")
     crosswalk = Crosswalk(
         "x", LULUCF, tuple(CrosswalkRow(a, b) for a, b in zip(context.codes, to, strict=True))

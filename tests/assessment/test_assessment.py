@@ -23,7 +23,7 @@ from tesela.assessment.scores import f1, iou, kappa, pixel_accuracy, precision, 
 from tesela.core.errors import GridError, InputError, LegendError
 from tesela.core.grid import window_grid
 from tesela.core.legend import LandClass, Legend
-from tesela.io.legends import load_legend
+from tesela.io.legends import open_legend
 from tesela.io.maps import ClassMap, write_map
 from tesela.io.pixel_areas import pixels_inside
 
@@ -33,7 +33,7 @@ WATER, LAND, WOOD = (
     LandClass(7, "f", "Wood", "#008800"),
 )
 LEGEND = Legend("demo", (WATER, LAND, WOOD))
-CORINE = load_legend("corine-3")
+CORINE = open_legend("corine-3")
 GRID = GeoBox((6, 8), Affine(10.0, 0.0, 500_000.0, 0.0, -10.0, 4_100_000.0), "EPSG:32630")
 
 values = st.sampled_from([0, 1, 2, 7])

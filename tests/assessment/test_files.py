@@ -14,11 +14,11 @@ from tesela.assessment.assessment import assess
 from tesela.assessment.confusion import Confusion
 from tesela.assessment.files import assess_files
 from tesela.core.errors import GridError, InputError
-from tesela.io.legends import load_legend
+from tesela.io.legends import open_legend
 from tesela.io.manifest import Manifest
 from tesela.io.maps import ClassMap, ScoreWriter, open_map, write_map
 
-CORINE = load_legend("corine-2")
+CORINE = open_legend("corine-2")
 GRID = GeoBox((60, 80), Affine(10.0, 0.0, 4_000_000.0, 0.0, -10.0, 2_100_000.0), "EPSG:3035")
 FOREST, SHRUB, ARABLE = (CORINE[code].value for code in ("31", "32", "21"))
 
@@ -141,7 +141,7 @@ def test_files_are_assessed_raw_and_generalised_with_all_that_was_given(
 def test_a_reference_of_a_finer_level_is_read_as_it_is(
     sides: tuple[ClassMap, ClassMap], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fine = load_legend("corine-3")
+    fine = open_legend("corine-3")
     values = np.where(np.arange(80) < 40, fine["312"].value, fine["211"].value)[None].repeat(60, axis=0)
     reference = write_map(tmp_path / "fine.tif", values.astype(np.uint8), GRID, legend=fine)
     monkeypatch.setattr("tesela.assessment.files.write_labels", None)

@@ -27,7 +27,7 @@ from tesela.assessment.pictures import (
 from tesela.assessment.report import write_report
 from tesela.core.errors import InputError
 from tesela.core.legend import LandClass, Legend
-from tesela.io.legends import load_legend
+from tesela.io.legends import open_legend
 from tesela.io.maps import ClassMap, ScoreWriter, write_map
 
 LEGEND = Legend(
@@ -147,7 +147,7 @@ def test_the_difference_is_drawn_only_in_the_area_assessed(sides: tuple[ClassMap
 
 
 def test_a_map_assessed_at_a_level_is_drawn_at_that_level(tmp_path: Path) -> None:
-    corine = load_legend("corine-3")
+    corine = open_legend("corine-3")
     grid = GeoBox((1, 2), GRID.affine, GRID.crs)
     fine = write_map(tmp_path / "fine.tif", uint8([[1, 44]]), grid, legend=corine)
     overview = make_overview(assess(fine, fine, level=1), fine, fine)
@@ -278,7 +278,7 @@ def test_a_map_of_one_class_and_one_tile_is_reported(tmp_path: Path) -> None:
 
 
 def test_a_page_of_pure_noise_stays_under_four_megabytes(tmp_path: Path) -> None:
-    legend = load_legend("corine-2")
+    legend = open_legend("corine-2")
     grid = GeoBox((1000, 1000), GRID.affine, GRID.crs)
     chance = np.random.default_rng(0)
     values = chance.choice(np.array(legend.values, np.uint8), (2, 1000, 1000))

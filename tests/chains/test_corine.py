@@ -19,7 +19,7 @@ from tesela.chains.run import build_chain
 from tesela.cli import main
 from tesela.core.errors import RecipeError
 from tesela.recipes.chain_registry import CHAINS
-from tesela.recipes.schema import Recipe, check_recipe, load_recipe
+from tesela.recipes.schema import Recipe, check_recipe, open_recipe
 
 GOOD = """
 chain = "corine"
@@ -49,7 +49,7 @@ def test_five_mistakes_are_reported_at_once_with_the_nearest_key(tmp_path: Path)
     """
     (tmp_path / "r.toml").write_text(text)
     with pytest.raises(RecipeError, match=r"r\.toml has 5 mistakes") as caught:
-        load_recipe(tmp_path / "r.toml")
+        open_recipe(tmp_path / "r.toml")
     message = str(caught.value)
     assert "unknown key patches.sise_px (did you mean size_px?)" in message
     assert "unknown key training.epoch (did you mean epochs?)" in message
@@ -189,7 +189,7 @@ def test_a_recipe_runs_from_imagery_to_report_and_then_skips(
         assert ((values == 0) == empty).all(), "nodata stays nodata, all else has a class"
         assert set(np.unique(values)) <= {0, 1, 2, 3, 4, 5}
     assert Path(document["reports"][0]).stat().st_size < 15_000_000
-    recipe, folder = load_recipe(tmp_path / "r.toml")
+    recipe, folder = open_recipe(tmp_path / "r.toml")
     chain = build_chain(recipe, folder, quiet=True)
     assert isinstance(chain, CorineChain)
     metrics, blocks = chain.metrics(), chain.blocks()

@@ -23,7 +23,7 @@ from tesela.core.legend import LandClass, Legend
 from tesela.io.images import write_bands
 from tesela.io.maps import open_map, write_map
 from tesela.io.scenes import open_scene
-from tesela.patches import PatchTable, label_quality, make_patches, read_patches
+from tesela.patches import label_quality
 from tesela.patches.balance import allocate_groups
 from tesela.patches.label_quality import (
     Pieces,
@@ -32,6 +32,7 @@ from tesela.patches.label_quality import (
     piece_error_likelihood,
     usual_confidence,
 )
+from tesela.patches.table import PatchTable, make_patches, open_patches
 from tesela.training.forest import texture
 
 LEGEND = Legend("demo", tuple(LandClass(n, code, code, f"#0000{n:02x}") for n, code in enumerate("abc", 1)))
@@ -132,7 +133,7 @@ def table_path(tmp_path_factory: pytest.TempPathFactory, wrong: tuple[int, ...])
 @pytest.mark.parametrize("folds", [3, 4, 5])
 @pytest.mark.parametrize("step", [1.0, 0.5])
 def test_no_area_is_in_two_folds(table_path: Path, folds: int, step: float) -> None:
-    table: PatchTable = read_patches(table_path)
+    table: PatchTable = open_patches(table_path)
     if step < 1:
         maps = [open_map(table.labels["scene"])]
         table = make_patches(list(table.scenes.values()), maps, size_px=16, stride_px=8)
@@ -151,7 +152,7 @@ def test_no_area_is_in_two_folds(table_path: Path, folds: int, step: float) -> N
 def test_folds_consist_of_square_blocks_and_every_patch_counts_once(
     table_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    table: PatchTable = read_patches(table_path)
+    table: PatchTable = open_patches(table_path)
     fold = fold_patches(table, 4).reshape(SIDE, SIDE)
     blocks = fold.reshape(4, 2, 4, 2).transpose(0, 2, 1, 3).reshape(16, 4)
     assert (blocks == blocks[:, :1]).all(), "the largest side with three blocks a fold: two patches"
@@ -171,7 +172,7 @@ def test_folds_consist_of_square_blocks_and_every_patch_counts_once(
 def test_no_model_trains_or_validates_on_pixels_that_it_predicts(
     table_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str
 ) -> None:
-    table: PatchTable = read_patches(table_path)
+    table: PatchTable = open_patches(table_path)
     maps = [open_map(table.labels["scene"])]
     overlapping = make_patches(list(table.scenes.values()), maps, size_px=16, stride_px=8)
     path = overlapping.write(tmp_path / "patches.parquet")
@@ -212,10 +213,10 @@ def test_texture_is_colour_and_its_surroundings() -> None:
 def test_wrong_labels_rank_first(table_path: Path, wrong: tuple[int, ...], tmp_path: Path) -> None:
     made = rank_patches(table_path, tmp_path / "ranked.parquet", folder=tmp_path / "work", seed=1)
     assert made.trained == 4
-    likelihood = read_patches(made.path).frame["error_likelihood"].to_numpy()
+    likelihood = open_patches(made.path).frame["error_likelihood"].to_numpy()
     first = np.argsort(-likelihood)[: len(wrong) + 2]
     assert len(set(wrong) & set(first.tolist())) >= len(wrong) - 1
-    assert "error_likelihood" not in read_patches(table_path).frame.columns
+    assert "error_likelihood" not in open_patches(table_path).frame.columns
     again = rank_patches(table_path, tmp_path / "again.parquet", folder=tmp_path / "work", seed=1)
     assert again.trained == 0
     assert (again.table.frame["error_likelihood"].to_numpy() == likelihood).all()
@@ -227,11 +228,11 @@ def test_the_command_ranks_and_gives_quality_classes_marked_as_automatic(
     path = project(tmp_path, wrong=wrong)
     assert main(["review", "rank", str(path), "--folds", "3", "--automatic-quality"]) == 0
     assert "likely errors" in capsys.readouterr().out
-    table = read_patches(path)
+    table = open_patches(path)
     assert set(table.frame["quality_source"]) == {"automatic"}
     assert table.frame["quality"].value_counts().to_dict() == {"high": 38, "medium": 13, "low": 13}
     assert main(["patches", str(path), "--split", "quality", "-o", str(tmp_path / "split.parquet")]) == 0
-    assert read_patches(tmp_path / "split.parquet").counts == {"train": 38, "val": 13, "test": 13}
+    assert open_patches(tmp_path / "split.parquet").counts == {"train": 38, "val": 13, "test": 13}
     assert main(["patches", "scene.tif", "-o", "x.parquet"]) == 1
     assert "Scenes need their labels (--labels)" in capsys.readouterr().err
 

@@ -21,7 +21,7 @@ from tesela.cli import main
 from tesela.core.errors import GridError, RecipeError
 from tesela.io.images import write_bands
 from tesela.models.expert import read_header
-from tesela.patches.table import read_patches
+from tesela.patches.table import open_patches
 from tesela.recipes.schema import check_recipe
 from tesela.recipes.stages import run_stages
 
@@ -132,7 +132,7 @@ def test_an_expert_maps_by_the_layers_what_the_image_does_not_show(text: str, fo
     assert read_header(expert).bands == BANDS
     section = chain.recipe.scenes[0]
     target = chain.targets[0]
-    assert read_patches(target.patch_file).scenes["near"].band_names == BANDS
+    assert open_patches(target.patch_file).scenes["near"].band_names == BANDS
     labels, mapped = pixels(target.label_file(section)), pixels(chain.map_file(section))
     assert (mapped > 0).all()
     if text is CORINE:
@@ -159,7 +159,7 @@ def test_a_recipe_without_layers_has_no_such_stage(folder: Path) -> None:
 def test_only_the_bands_that_a_recipe_names_are_used_in_its_order(folder: Path) -> None:
     chain = chain_of(CORINE, folder, bands=["slope", "red"])
     run_stages(chain.stages, until="patches")
-    table = read_patches(chain.targets[0].patch_file)
+    table = open_patches(chain.targets[0].patch_file)
     assert table.scenes["near"].band_names == ("slope", "red")
 
 

@@ -29,7 +29,7 @@ from tesela.comparison.compare import compare_recipe
 from tesela.core.errors import InputError, RecipeError
 from tesela.core.scene import Scene
 from tesela.io.images import write_bands
-from tesela.io.legends import load_legend
+from tesela.io.legends import open_legend
 from tesela.io.maps import MapReader, open_map
 from tesela.io.scenes import open_scene
 from tesela.mapping.cascade import Cascade, Gate, Member
@@ -51,8 +51,8 @@ path = "b.gpkg"
 NOT_READ = {("CascadeMappingSection", key) for key in ("tta", "blend", "cluster", "entropy", "probabilities")}
 """Keys that a cascade refuses."""
 CONTEXT, TREES, SPECIES = (
-    load_legend("lulucf-context"),
-    load_legend("tree-cover"),
+    open_legend("lulucf-context"),
+    open_legend("tree-cover"),
     species_legend(("45", "24")),
 )
 

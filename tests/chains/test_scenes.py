@@ -19,10 +19,10 @@ from tesela.chains.run import build_chain
 from tesela.chains.scenes import SceneChain
 from tesela.chains.targets import area_of, evaluated_split
 from tesela.core.errors import GridError, RecipeError
-from tesela.io.legends import load_legend
+from tesela.io.legends import open_legend
 from tesela.models.expert import Expert, ExpertHeader, save_expert
 from tesela.models.segmentation.unet import UnetArchitecture
-from tesela.patches.table import read_patches
+from tesela.patches.table import open_patches
 from tesela.recipes.schema import check_recipe
 from tesela.recipes.stages import run_stages
 
@@ -123,7 +123,7 @@ def test_a_scene_to_map_may_be_outside_the_reference_and_one_to_train_on_may_not
 
 def test_corine_splits_by_quality_with_an_unbiased_test_beside_it(folder: Path) -> None:
     chain = run_until("patches", CORINE, folder)
-    table = read_patches(chain.targets[0].patch_file)
+    table = open_patches(chain.targets[0].patch_file)
     assert table.counts.keys() == {"train", "val", "test"}
     assert evaluated_split(table) == "test"
     ratings = [("high", "medium", "low")[n % 3] for n in range(len(table))]
@@ -131,7 +131,7 @@ def test_corine_splits_by_quality_with_an_unbiased_test_beside_it(folder: Path) 
     table.write(folder / "reviewed.parquet")
     quality = {"split": "quality", "reviewed": "reviewed.parquet", "unbiased": 0.25}
     chain = run_until("patches", CORINE, folder, patches=quality)
-    rated = read_patches(chain.targets[0].patch_file)
+    rated = open_patches(chain.targets[0].patch_file)
     assert rated.frame["quality"].tolist() == ratings
     assert rated.counts["unbiased"] == pytest.approx(len(table) / 4, abs=4)
     assert set(rated.of_split("test")["quality"]) == {"low"}
@@ -147,7 +147,7 @@ def test_blocks_of_a_comparison_are_those_of_the_split(folder: Path) -> None:
     chain = run_until("patches", CORINE, folder)
     (folder / "run/maps").mkdir()
     shutil.copy(chain.targets[0].label_file(chain.recipe.scenes[0]), folder / "run/maps/near.tif")
-    table, blocks = read_patches(chain.targets[0].patch_file), chain.blocks()
+    table, blocks = open_patches(chain.targets[0].patch_file), chain.blocks()
     assert blocks.counts.sum() == table.counts["test"] * PATCH_PX**2, "test pixels only"
     assert len(blocks.names) == table.counts["test"] / 4, "blocks of 640 m hold four patches"
     assert float(blocks.score(blocks.counts.sum(axis=0))) == 1
@@ -160,7 +160,7 @@ def test_a_scene_to_map_only_is_evaluated_as_a_whole(folder: Path) -> None:
     chain = run_until("label", CORINE.replace('"far.tif"', '"near.tif"'), folder)
     near, far = chain.recipe.scenes
     chain.patches()
-    table = read_patches(chain.targets[0].patch_file)
+    table = open_patches(chain.targets[0].patch_file)
     assert chain.evaluated_area(table, far) is None
     assert chain.evaluated_area(table, near) is not None
     assert chain.evaluated_sections() == [near, far]
@@ -168,7 +168,7 @@ def test_a_scene_to_map_only_is_evaluated_as_a_whole(folder: Path) -> None:
 
 def test_experts_below_take_patches_with_few_labels(folder: Path) -> None:
     chain = run_until("patches", LULUCF, folder)
-    context, canopy = (read_patches(target.patch_file) for target in chain.targets)
+    context, canopy = (open_patches(target.patch_file) for target in chain.targets)
     assert len(canopy) == len(context) == 64, "a tenth of a patch has a label of the canopy"
     splits = dict(zip(context.frame["patch_id"], context.frame["split"], strict=True))
     assert canopy.frame["split"].tolist() == [splits[patch] for patch in canopy.frame["patch_id"]]
@@ -191,7 +191,7 @@ def test_rules_for_siose_ar_are_refused_for_another_reference(folder: Path) -> N
 
 
 def test_operations_are_counted_per_pixel(tmp_path: Path) -> None:
-    legend = load_legend("tree-cover")
+    legend = open_legend("tree-cover")
     network = UnetArchitecture(bands=3, classes=len(legend), encoder="resnet18")
     header = ExpertHeader(
         architecture=network,

@@ -17,7 +17,7 @@ from tesela.chains.run import build_chain
 from tesela.chains.scenes import SceneChain
 from tesela.core.errors import RecipeError
 from tesela.io.images import write_bands
-from tesela.patches.table import read_patches
+from tesela.patches.table import open_patches
 from tesela.recipes.schema import check_recipe
 from tesela.recipes.stages import run_stages
 
@@ -91,7 +91,7 @@ def test_test_patches_and_scenes_to_map_are_left_out(folder: Path, calls: dict[s
     assert run_stages(chain.stages, until="train").done == ["label", "patches", "pretrain", "train"]
     assert [scene.name for scene in calls["scenes"]] == ["near"]
     left_out = calls["left_out"].geometry.union_all()
-    frame = read_patches(chain.targets[0].patch_file).frame
+    frame = open_patches(chain.targets[0].patch_file).frame
     test = frame[frame["split"] == "test"].geometry.union_all()
     other = frame[frame["split"] != "test"].geometry.union_all()
     assert test.area > 0

@@ -19,14 +19,14 @@ from tesela.chains.unmixing.recipe import StackSection, UnmixingRecipe
 from tesela.core.errors import InputError, RecipeError
 from tesela.io.abundance import AbundanceWriter, open_abundance
 from tesela.io.cube_writer import CubeWriter
-from tesela.io.legends import load_legend
+from tesela.io.legends import open_legend
 from tesela.io.msmtu import BANDS, TIMES
 from tesela.io.timespec import LabelledSeries, write_timespec
-from tesela.models.expert import load_expert
+from tesela.models.expert import open_expert
 from tesela.models.output import Tensor, UnmixingNetwork
 from tesela.patches.pixels import read_pixel_table, table_of_timespec
 from tesela.recipes.chain_registry import find_chain, write_template
-from tesela.recipes.schema import check_recipe, load_recipe
+from tesela.recipes.schema import check_recipe, open_recipe
 from tesela.recipes.stages import run_stages
 from tesela.simulate.region.modis import _Response, _season_weights
 from tesela.training.unmixing.loop import load_start
@@ -85,7 +85,7 @@ uncertainty = true
 def project(tmp_path: Path) -> Path:
     """A linear mixture of ten spectra on 30 x 24 cells, a fifth of it hidden, and a recipe."""
     rng = np.random.default_rng(0)
-    legend = load_legend("sipna-2")
+    legend = open_legend("sipna-2")
     shares = np.moveaxis(rng.dirichlet(np.full(10, 0.3), (30, 24)), -1, 0)
     values = np.einsum("ktb,krc->tbrc", rng.random((10, 12, 7)) * 0.5, shares)
     values[rng.random(values.shape) < 0.2] = np.nan
@@ -143,20 +143,20 @@ def test_a_recipe_may_count_pixels_as_published(project: Path) -> None:
     gpd.GeoDataFrame({"CLASS": ["1", "42"]}, geometry=squares, crs="EPSG:25830").to_file(
         project / "sipna.gpkg"
     )
-    codes = load_legend("sipna-2").codes
+    codes = open_legend("sipna-2").codes
     (project / "crosswalk.csv").write_text("from,to,share\n1,artificial,1\n42,forest,1\n")
     reference = 'path = "sipna.gpkg"\nfield = "CLASS"\nsource = "mine"\ncrosswalk = "crosswalk.csv"\n'
     for count, share in (("", 204 / 500), ('count = "10 m"\n', 0.4)):
         text = RECIPE.format(ancillary="all").replace('path = "shares.tif"\n', reference + count)
         (project / "tiny.toml").write_text(text)
-        recipe, folder = load_recipe(project / "tiny.toml")
+        recipe, folder = open_recipe(project / "tiny.toml")
         run_stages(build_chain(recipe, folder, quiet=True).stages, until="label")
         shares = open_abundance(project / "run/labels/shares.tif").read()
         assert shares[codes.index("artificial"), :, 0] == pytest.approx(share, abs=1e-4)
     (project / "tiny.toml").write_text(
         RECIPE.format(ancillary="all").replace("[split]", 'count = "10 m"\n[split]')
     )
-    recipe, folder = load_recipe(project / "tiny.toml")
+    recipe, folder = open_recipe(project / "tiny.toml")
     with pytest.raises(InputError, match="holds shares already, so nothing is counted"):
         run_stages(build_chain(recipe, folder, quiet=True).stages, until="label")
 
@@ -186,11 +186,11 @@ def test_pretraining_runs_before_training_on_any_series(
         return given[-1]
 
     monkeypatch.setattr("tesela.training.unmixing.loop.load_start", spy)
-    recipe, folder = load_recipe(project / "tiny.toml")
+    recipe, folder = open_recipe(project / "tiny.toml")
     chain = build_chain(recipe, folder, quiet=True)
     run_stages(chain.stages, until="train")
     left_out = ("head.",) if source == "own" else ("head.", "film.")  # other series have no layers
-    names_of_all = load_expert(chain.expert_file).network.state_dict()
+    names_of_all = open_expert(chain.expert_file).network.state_dict()
     assert given == [frozenset(name for name in names_of_all if not name.startswith(left_out))]
     assert run_stages(chain.stages, until="train").done == []
     if source == "timespec":
@@ -204,7 +204,7 @@ def test_series_that_do_not_fit_are_reported_before_training(project: Path) -> N
         cube.write(0, 0, np.zeros((12, 2, 30, 24)))
     text = RECIPE.format(ancillary="all") + '[pretraining]\nkind = "gaps"\nseries = "other.zarr"\n'
     (project / "tiny.toml").write_text(text)
-    recipe, folder = load_recipe(project / "tiny.toml")
+    recipe, folder = open_recipe(project / "tiny.toml")
     stages = build_chain(recipe, folder, quiet=True).stages
     with pytest.raises(InputError, match="have the bands red, nir; they lack sur_refl_b01"):
         run_stages(stages, until="train")
@@ -220,7 +220,7 @@ def test_sets_of_layers_are_those_of_the_published_ablation(project: Path) -> No
         ("climatic", ("precipitation",)),
     ):
         (project / "tiny.toml").write_text(RECIPE.format(ancillary=name))
-        recipe, folder = load_recipe(project / "tiny.toml")
+        recipe, folder = open_recipe(project / "tiny.toml")
         run_stages(build_chain(recipe, folder, quiet=True).stages, until="pixels")
         assert read_pixel_table(project / "run/pixels/pixels.safetensors").layers == layers
 
@@ -244,7 +244,7 @@ def test_the_template_is_a_recipe_once_its_files_are_there(tmp_path: Path) -> No
     recipe = check_recipe(tomllib.loads(path.read_text()), where="unmixing.toml")
     assert isinstance(recipe, find_chain("unmixing").load("recipe"))
     with pytest.raises(RecipeError, match=r"no file modis.*no file sipna\.gpkg"):
-        load_recipe(path)
+        open_recipe(path)
 
 
 def test_the_response_of_a_cell_keeps_constants_and_reaches_its_neighbours() -> None:

@@ -301,7 +301,7 @@ def test_an_interrupted_command_reports_that_it_can_continue(
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("tesela.models.expert.load_expert", stop)
+    monkeypatch.setattr("tesela.models.expert.open_expert", stop)
     words = ["unmix", "e.safetensors", "c.zarr", "-o", str(tmp_path / "a.tif")]
     assert main(words) == 130
     assert capsys.readouterr().err.strip() == "Interrupted. Run the same command again to continue."

@@ -14,13 +14,13 @@ from tesela.cli import main
 from tesela.core.errors import RecipeError
 from tesela.io.abundance import open_abundance
 from tesela.io.cube import open_cube
-from tesela.io.legends import load_crosswalk, load_legend
+from tesela.io.legends import open_crosswalk, open_legend
 from tesela.io.msmtu import CLASS_CODES, STEP_DEG, PublishedPixels, write_msmtu
 from tesela.io.timespec import LabelledSeries, write_timespec
-from tesela.models.expert import load_expert
+from tesela.models.expert import open_expert
 from tesela.models.unmixers import BritsArchitecture
 from tesela.patches.pixels import read_pixel_table
-from tesela.recipes.schema import check_recipe, load_recipe
+from tesela.recipes.schema import check_recipe, open_recipe
 from tesela.recipes.stages import run_stages
 
 RECIPE = """
@@ -68,12 +68,12 @@ def test_the_command_writes_cube_shares_and_partitions(
 @pytest.mark.parametrize(("level", "train"), [(1, 4), (2, 6)])
 def test_a_recipe_takes_shares_and_partitions_of_its_level(published: Path, level: int, train: int) -> None:
     (published / "a.toml").write_text(RECIPE.format(level=level))
-    recipe, folder = load_recipe(published / "a.toml")
+    recipe, folder = open_recipe(published / "a.toml")
     chain = build_chain(recipe, folder, quiet=True)
     run_stages(chain.stages, until="pixels")
     table = read_pixel_table(chain.pixel_file)  # type: ignore[attr-defined]
     assert table.counts["train"] == train
-    assert table.legend == load_legend(f"sipna-{level}")
+    assert table.legend == open_legend(f"sipna-{level}")
 
 
 def test_a_recipe_of_published_data_needs_no_reference_and_refuses_one() -> None:
@@ -126,7 +126,7 @@ def test_a_published_checkpoint_becomes_an_expert(tmp_path: Path, capsys: pytest
     torch.save({"state_dict": state}, tmp_path / "model.ckpt")
     words = ["published", "checkpoint", str(tmp_path / "model.ckpt"), "-o", str(tmp_path / "n1.safetensors")]
     assert main([*words, "--legend", "sipna-1"]) == 0
-    read = load_expert(tmp_path / "n1.safetensors")
+    read = open_expert(tmp_path / "n1.safetensors")
     assert torch.equal(
         read.network.state_dict()["back.join.weight"], network.state_dict()["back.join.weight"]
     )  # type: ignore[union-attr]
@@ -138,7 +138,7 @@ def test_a_published_checkpoint_becomes_an_expert(tmp_path: Path, capsys: pytest
 
 
 def test_the_codes_of_sipna_are_a_shipped_crosswalk() -> None:
-    crosswalk = load_crosswalk("sipna-codes", load_legend("sipna-2"))
+    crosswalk = open_crosswalk("sipna-codes", open_legend("sipna-2"))
     assert {row.code: row.to for row in crosswalk.rows} == CLASS_CODES[2]
-    coarse = load_crosswalk("sipna-codes", load_legend("sipna-1"))
+    coarse = open_crosswalk("sipna-codes", open_legend("sipna-1"))
     assert {row.code: row.to for row in coarse.rows}["42"] == "terrestrial-lands"

@@ -25,7 +25,7 @@ from tesela.core import (
 from tesela.core import errors as all_errors
 from tesela.core.crosswalk import CrosswalkRow
 from tesela.core.errors import join_words, unknown_name
-from tesela.io import list_legends, load_crosswalk, load_legend
+from tesela.io import list_legends, open_crosswalk, open_legend
 
 ROWS = [
     {"level": "1", "value": "1", "code": "A", "name": "Artificial", "color": "#FF0000", "parent": ""},
@@ -36,7 +36,7 @@ ROWS = [
 ]
 TREE = Legend.from_rows("tree", ROWS)
 
-legends = st.sampled_from([load_legend(name) for name in list_legends()])
+legends = st.sampled_from([open_legend(name) for name in list_legends()])
 
 
 def flat(*codes: str) -> Legend:
@@ -226,8 +226,8 @@ shipped = st.sampled_from(
 
 @given(shipped, st.lists(st.integers(0, 10_000), min_size=300, max_size=300))
 def test_a_crosswalk_keeps_pixel_counts(pair: tuple[str, str], amounts: list[int]) -> None:
-    source, target = load_legend(pair[0]), load_legend(pair[1])
-    crosswalk = load_crosswalk(pair[0], target)
+    source, target = open_legend(pair[0]), open_legend(pair[1])
+    crosswalk = open_crosswalk(pair[0], target)
     counts = np.zeros(256, np.int64)
     counts[[0, *source.values]] = amounts[: len(source) + 1]
     moved = np.bincount(crosswalk.table(source), weights=counts, minlength=256)

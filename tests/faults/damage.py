@@ -41,18 +41,18 @@ from tesela.io.cube import open_cube
 from tesela.io.cube_writer import CubeWriter
 from tesela.io.http import Web
 from tesela.io.images import write_bands
-from tesela.io.legends import load_crosswalk, load_legend
+from tesela.io.legends import open_crosswalk, open_legend
 from tesela.io.manifest import Manifest
 from tesela.io.maps import MapReader, open_map, write_map
 from tesela.io.parts import PartStore
 from tesela.io.scenes import SceneReader, open_scene
 from tesela.io.vector.fields import find_field
 from tesela.io.vector.layer import open_layer, read_layer
-from tesela.mapping.cascade import read_cascade
-from tesela.models.expert import Expert, ExpertHeader, load_expert, save_expert
+from tesela.mapping.cascade import open_cascade
+from tesela.models.expert import Expert, ExpertHeader, open_expert, save_expert
 from tesela.models.segmentation.unet import UnetArchitecture
-from tesela.patches.table import make_patches, read_patches
-from tesela.recipes.schema import load_recipe
+from tesela.patches.table import make_patches, open_patches
+from tesela.recipes.schema import open_recipe
 from tesela.sampling.interpretation import read_points
 from tesela.sources.catalogue import find_items
 from tesela.sources.providers import Catalogue
@@ -100,7 +100,7 @@ def _layer(path: str) -> object:
 
 
 def _patches() -> object:
-    table = read_patches("patches.parquet")
+    table = open_patches("patches.parquet")
     return table.frame.drop(columns="geometry").to_csv(), table.legend, table.size_px
 
 
@@ -110,7 +110,7 @@ def _verdicts() -> object:
 
 
 def _expert() -> object:
-    expert = load_expert("e.safetensors")
+    expert = open_expert("e.safetensors")
     return expert.header, [item.numpy().tobytes() for item in expert.network.state_dict().values()]
 
 
@@ -149,7 +149,7 @@ def _abundance() -> object:
 
 
 def _cascade() -> object:
-    return [member.name for member in read_cascade("cascade").members]
+    return [member.name for member in open_cascade("cascade").members]
 
 
 LABEL = "--like map.tif --legend legend.csv --field code -o OUT.tif -q"
@@ -172,11 +172,11 @@ KINDS = (
     Kind("shapefile, shapes", "p.shp", lambda: _layer("p.shp"), f"label p.shp {LABEL}"),
     Kind("patch table", "patches.parquet", _patches, SPLIT),
     Kind("patch table, header", "patches.parquet", _patches, SPLIT, '"version"'),
-    Kind("legend", "legend.csv", lambda: load_legend("legend.csv"), "legend show legend.csv"),
+    Kind("legend", "legend.csv", lambda: open_legend("legend.csv"), "legend show legend.csv"),
     Kind(
         "crosswalk",
         "cross.csv",
-        lambda: load_crosswalk("known", load_legend("lulucf"), path="cross.csv"),
+        lambda: open_crosswalk("known", open_legend("lulucf"), path="cross.csv"),
         CROSS,
     ),
     Kind(
@@ -192,7 +192,7 @@ KINDS = (
         ANSWERS,
     ),
     Kind("verdicts", "patches.review.sqlite", _verdicts, "review export patches.parquet -o OUT.csv -q"),
-    Kind("recipe", "r.toml", lambda: load_recipe("r.toml"), "run r.toml --until nothing -q"),
+    Kind("recipe", "r.toml", lambda: open_recipe("r.toml"), "run r.toml --until nothing -q"),
     Kind("cascade", "cascade/cascade.toml", _cascade, "publish cascade -o OUT --date 2018 -q"),
     Kind(
         "STAC item",

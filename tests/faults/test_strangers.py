@@ -27,8 +27,8 @@ from tesela.io.http import Web
 from tesela.io.manifest import write_text
 from tesela.io.maps import open_map, write_map
 from tesela.io.outputs import check_outputs, protected, temporary_folder
-from tesela.mapping.cascade import read_cascade
-from tesela.models.expert import Expert, ExpertHeader, load_expert, save_expert
+from tesela.mapping.cascade import open_cascade
+from tesela.models.expert import Expert, ExpertHeader, open_expert, save_expert
 from tesela.models.segmentation.unet import UnetArchitecture
 from tesela.publishing.products import check_cog
 from tesela.recipes.schema import check_recipe
@@ -100,7 +100,7 @@ def test_a_cascade_reads_no_expert_of_another_folder(tmp_path: Path) -> None:
     for path in ("../e.safetensors", str(tmp_path / "e.safetensors")):
         (tmp_path / "c" / "cascade.toml").write_text(f'[[experts]]\npath = "{path}"\n')
         with pytest.raises(RecipeError, match="leads out of its folder"):
-            read_cascade(tmp_path / "c")
+            open_cascade(tmp_path / "c")
 
 
 # -- outputs -----------------------------------------------------------------------------------------
@@ -423,14 +423,14 @@ def unsigned_header(file: Path) -> dict[str, Any]:
 
 def test_experts_with_absurd_numbers_are_refused(tmp_path: Path) -> None:
     file = save_expert(tmp_path / "e.safetensors", small_expert())
-    assert load_expert(file).header.bands == ("red", "nir")
+    assert open_expert(file).header.bands == ("red", "nir")
     tensors, metadata = load_file(file), {"tesela": json.dumps(unsigned_header(file))}
     name = next(key for key, tensor in tensors.items() if tensor.is_floating_point() and tensor.numel() > 8)
     for value, message in ((np.nan, "holds NaN"), (np.inf, "no training gives"), (1e30, "no training gives")):
         changed = {**tensors, name: torch.full_like(tensors[name], value)}
         save_file(changed, tmp_path / "bad.safetensors", metadata=metadata)
         with pytest.raises(ExpertError, match=message):
-            load_expert(tmp_path / "bad.safetensors")
+            open_expert(tmp_path / "bad.safetensors")
 
 
 def test_headers_that_ask_for_huge_arrays_are_refused(tmp_path: Path) -> None:
@@ -442,7 +442,7 @@ def test_headers_that_ask_for_huge_arrays_are_refused(tmp_path: Path) -> None:
             load_file(file), tmp_path / "b.safetensors", metadata={"tesela": json.dumps({**ours, key: value})}
         )
         with pytest.raises(ExpertError, match=r"must be positive|has shape"):
-            load_expert(tmp_path / "b.safetensors")
+            open_expert(tmp_path / "b.safetensors")
 
 
 def test_a_cog_with_a_missing_tile_is_not_published(tmp_path: Path) -> None:

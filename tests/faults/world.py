@@ -18,13 +18,13 @@ from tesela.io.abundance import AbundanceWriter
 from tesela.io.cube_writer import CubeWriter
 from tesela.io.images import write_bands
 from tesela.io.layers import write_layers
-from tesela.io.legends import load_legend
+from tesela.io.legends import open_legend
 from tesela.io.maps import MapReader, open_map, write_map
 from tesela.io.msmtu import BANDS, TIMES
 from tesela.io.tables import read_table
 from tesela.models.expert import Expert, ExpertHeader, save_expert
 from tesela.models.segmentation.unet import UnetArchitecture
-from tesela.patches.table import read_patches
+from tesela.patches.table import open_patches
 from tesela.simulate.region.region import write_region
 from tesela.simulate.sheet.files import write_sheet
 from tesela.training.segmentation.settings import SegmentationSettings
@@ -200,7 +200,7 @@ def _networks() -> None:
     _run(
         "patches scene_july.tif --labels map.tif --size 32 --block 640m --min-labelled 0.1 -o patches.parquet -q"
     )
-    table = read_patches(Path("patches.parquet"))
+    table = open_patches(Path("patches.parquet"))
     with VerdictLog(log_path(Path("patches.parquet"))) as log:
         log.bind("")
         for number, item in enumerate(table.frame["patch_id"]):
@@ -210,12 +210,12 @@ def _networks() -> None:
 
 def _trees() -> None:
     settings = SegmentationSettings(model="boosting", trees=4, pixels=400, window_sides_px=(3,))
-    train_segmentation(read_patches(Path("patches.parquet")), Path("trees.safetensors"), settings=settings)
+    train_segmentation(open_patches(Path("patches.parquet")), Path("trees.safetensors"), settings=settings)
 
 
 def _series() -> None:
     rng = np.random.default_rng(0)
-    legend = load_legend("sipna-2")
+    legend = open_legend("sipna-2")
     shares = np.moveaxis(rng.dirichlet(np.full(len(legend), 0.3), CELLS.shape), -1, 0)
     values = np.einsum("ktb,krc->tbrc", rng.random((len(legend), 12, 7)) * 0.5, shares)
     values[rng.random(values.shape) < 0.2] = np.nan

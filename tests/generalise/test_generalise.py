@@ -26,15 +26,13 @@ from pixel_maps import (
     written,
 )
 from tesela.core.errors import GridError, LegendError, RecipeError
-from tesela.generalise import (
-    Plan,
-    generalise_map,
-)
 from tesela.generalise import regions as regions_module
+from tesela.generalise.generalise import generalise_map
 from tesela.generalise.opening import Disc, find_narrow, open_classes
+from tesela.generalise.strips import Plan
 from tesela.generalise.unit import NO_CLASSES
 from tesela.io import scratch as scratch_module
-from tesela.io.legends import load_legend
+from tesela.io.legends import open_legend
 from tesela.io.maps import ClassMap, write_map
 
 
@@ -77,7 +75,7 @@ def test_a_map_keeps_unit_and_width_and_the_log_explains_every_pixel(tmp_path: P
 
 def test_a_settled_map_is_not_changed_again(tmp_path: Path) -> None:
     options = {"mmu_m2": 20_000.0, "min_width_m": 60.0, "priority": "auto", "edges": "merge", "rounds": 30}
-    legend = load_legend("corine-2")
+    legend = open_legend("corine-2")
     _, noisy = landscape(300, seed=4)
     source = written(tmp_path, np.array([0, *legend.values], np.uint8)[noisy], legend)
     first, log = generalise_map(source, tmp_path / "first.tif", mosaic=True, **options)  # type: ignore[arg-type]
@@ -166,7 +164,7 @@ def test_an_exempt_class_may_be_narrow_but_not_under_the_unit(tmp_path: Path) ->
 
 
 def test_auto_uses_the_table_of_the_legend(tmp_path: Path) -> None:
-    legend = load_legend("corine-2")
+    legend = open_legend("corine-2")
     forest, scrub, water = (legend[code].value for code in ("31", "32", "51"))
     values = np.full((5, 6), water, np.uint8)
     values[:, 3:] = scrub
@@ -280,7 +278,7 @@ def test_corine_of_lanjaron_rasterised_and_noised_comes_back_within_the_standard
     from rasterio.features import rasterize
 
     frame = gpd.read_file(lanjaron / "clc2018_lanjaron.gpkg", layer="clc")
-    legend = load_legend("corine-3")
+    legend = open_legend("corine-3")
     left, bottom, _, top = frame.total_bounds
     shape = (int((top - bottom) / 10), 900)
     grid = GeoBox(shape, Affine(10, 0, left, 0, -10, top), "EPSG:25830")

@@ -19,13 +19,10 @@ from pixel_maps import (
     rank_tables,
     ranks_of,
 )
-from tesela.generalise import (
-    Plan,
-    drop_small_areas,
-)
 from tesela.generalise import regions as regions_module
 from tesela.generalise.regions import build_graph
-from tesela.generalise.unit import merge_graph
+from tesela.generalise.strips import Plan
+from tesela.generalise.unit import drop_small_areas, merge_graph
 from tesela.io.scratch import ScratchRaster
 
 

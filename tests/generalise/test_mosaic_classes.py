@@ -7,12 +7,9 @@ import pytest
 
 from pixel_maps import Values, read_all, written
 from tesela.core.errors import LegendError
-from tesela.generalise import (
-    MosaicRule,
-    Share,
-    generalise_map,
-)
-from tesela.io.legends import load_legend
+from tesela.generalise.generalise import generalise_map
+from tesela.generalise.mosaic import MosaicRule, Share
+from tesela.io.legends import open_legend
 
 
 def parcels(first: int, second: int, *, cell: int = 4, cells: int = 6) -> Values:
@@ -83,7 +80,7 @@ def test_a_group_is_used_by_one_rule_only(tmp_path: Path) -> None:
 
 
 def test_corine_has_mosaic_rules_and_other_legends_are_refused(tmp_path: Path) -> None:
-    legend = load_legend("corine-2")
+    legend = open_legend("corine-2")
     table = np.zeros(10, np.uint8)
     table[[1, 2, 9]] = legend["21"].value, legend["22"].value, legend["31"].value
     source = written(tmp_path, table[parcels(1, 2)], legend)

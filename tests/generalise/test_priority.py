@@ -7,17 +7,13 @@ import pytest
 from pixel_maps import LEGEND
 from tesela.core.errors import LegendError
 from tesela.core.legend import LandClass, Legend
-from tesela.generalise import (
-    PriorityTable,
-    find_priority,
-    load_priority,
-)
-from tesela.io.legends import list_priorities, load_legend
+from tesela.generalise.priority import PriorityTable, find_priority, load_priority
+from tesela.io.legends import list_priorities, open_legend
 
 
 @pytest.mark.parametrize("name", list_priorities())
 def test_shipped_tables_are_complete_and_prefer_the_same_group(name: str) -> None:
-    legend = load_legend(name.removeprefix("tesela-"))
+    legend = open_legend(name.removeprefix("tesela-"))
     table = load_priority(name, legend)
     assert find_priority(legend) == table
     for area in legend.codes:
@@ -78,4 +74,4 @@ def test_codes_with_two_meanings_are_refused() -> None:
 
 def test_an_unknown_table_lists_the_shipped_ones() -> None:
     with pytest.raises(LegendError, match="did you mean 'tesela-corine-2'"):
-        load_priority("tesela-corin-2", load_legend("corine-2"))
+        load_priority("tesela-corin-2", open_legend("corine-2"))

@@ -19,7 +19,7 @@ from tesela.core.legend import LandClass, Legend
 from tesela.generalise.error_likelihood import error_likelihood
 from tesela.generalise.polygon_areas import measure_polygons
 from tesela.generalise.update import UpdateRule, evaluate_polygons, update_polygons
-from tesela.io.legends import load_legend
+from tesela.io.legends import open_legend
 from tesela.io.maps import ClassMap, ScoreWriter, write_map
 from tesela.io.vector import VectorLayer, open_layer, read_layer
 from tesela.simulate.region.landscape import make_landscape
@@ -192,9 +192,9 @@ def test_a_code_that_a_crosswalk_splits_means_any_of_its_targets(tmp_path: Path)
 
 
 def test_codes_may_be_those_of_a_finer_level_and_numbers(tmp_path: Path) -> None:
-    from tesela.io.legends import load_legend
+    from tesela.io.legends import open_legend
 
-    legend = load_legend("corine-1")
+    legend = open_legend("corine-1")
     grid = GeoBox((1, 2), Affine(100, 0, 0, 0, -100, 100), "EPSG:3035")
     source = write_map(tmp_path / "m.tif", np.array([[3, 2]], np.uint8), grid, legend=legend)
     layer = make_layer(tmp_path, [shapely.box(0, 0, 100, 100), shapely.box(100, 0, 200, 100)], [311.0, 324.0])
@@ -298,9 +298,9 @@ def test_a_wrong_field_an_unknown_code_and_another_place_are_clear_errors(tmp_pa
 def test_most_errors_of_a_virtual_reference_are_among_the_first_polygons(tmp_path: Path) -> None:
     landscape = make_landscape(size_px=480, seed=8)
     reference = make_reference(landscape, min_area_ha=3.0, label_errors=0.08, shifted=0.0)
-    from tesela.io.legends import load_legend
+    from tesela.io.legends import open_legend
 
-    legend = load_legend("corine-3")
+    legend = open_legend("corine-3")
     reference.polygons.to_file(tmp_path / "old.gpkg")
     random = np.random.default_rng(1)
     values = landscape.truth.copy()
@@ -316,7 +316,7 @@ def test_most_errors_of_a_virtual_reference_are_among_the_first_polygons(tmp_pat
 
 def test_old_fields_with_a_name_of_ours_get_a_suffix(tmp_path: Path) -> None:
     grid = GeoBox((10, 10), Affine(10, 0, 500000, 0, -10, 4100000), "EPSG:25830")
-    legend = load_legend("corine-1")
+    legend = open_legend("corine-1")
     source = write_map(tmp_path / "m.tif", np.full((10, 10), 2, np.uint8), grid, legend=legend)
     old = gpd.GeoDataFrame(
         {"CODE": ["2"], "AREA_HA": [7.5]},

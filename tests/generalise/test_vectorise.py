@@ -19,7 +19,7 @@ from tesela.core.errors import GridError, InputError
 from tesela.core.legend import LandClass, Legend
 from tesela.generalise.strips import Plan
 from tesela.generalise.vectorise import polygons_of, simplify_coverage, vectorise_map
-from tesela.io.legends import load_legend
+from tesela.io.legends import open_legend
 from tesela.io.maps import ClassMap, ScoreWriter, write_map
 from tesela.io.vector import open_layer, read_layer
 from tesela.labels.masks import write_labels
@@ -250,7 +250,7 @@ def test_corine_of_lanjaron_at_20_m_is_a_valid_coverage_before_and_after_simplif
     grid = GeoBox(
         (int((top - bottom) / 20), int((right - left) / 20)), Affine(20, 0, left, 0, -20, top), "EPSG:25830"
     )
-    legend = load_legend("corine-3")
+    legend = open_legend("corine-3")
     source = write_labels(reference.path, tmp_path / "m.tif", like=grid, legend=legend, layer="clc")
     frame = read_layer(vectorise_map(source, tmp_path / "m.gpkg", simplify_m=20.0))
     plain = polygons_of(source)

@@ -8,12 +8,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from pixel_maps import EDGES, ORIENTATIONS, WIDTHS, Values, maps, rank_tables, ranks_of
-from tesela.generalise import (
-    Plan,
-    drop_narrow_parts,
-)
 from tesela.generalise.opening import Disc, open_classes
+from tesela.generalise.strips import Plan
 from tesela.generalise.unit import NO_CLASSES
+from tesela.generalise.width import drop_narrow_parts
 
 
 def disc_mask(width_px: float) -> NDArray[np.bool_]:

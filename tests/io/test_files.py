@@ -13,9 +13,9 @@ from tesela.io import (
     Manifest,
     fingerprint,
     list_legends,
-    load_crosswalk,
-    load_legend,
+    open_crosswalk,
     open_layer,
+    open_legend,
     read_layer,
     write_whole,
 )
@@ -129,50 +129,50 @@ def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
 
 def test_legends_are_found_by_name_level_and_path(tmp_path: Path) -> None:
     assert {"corine", "lulucf", "sipna"} <= set(list_legends())
-    assert load_legend("corine") == load_legend("corine-3")
-    assert load_legend("corine-2") == load_legend("corine").level(2)
+    assert open_legend("corine") == open_legend("corine-3")
+    assert open_legend("corine-2") == open_legend("corine").level(2)
     path = tmp_path / "mine.csv"
     path.write_text("\ufeff" + CSV + "\n , ,\n".replace(" ", ""), encoding="utf-8")
-    assert load_legend(path).codes == ("a1", "b1")
-    assert load_legend(f"{path}-1").names == ("Ä", "B")
-    assert load_legend(f"{path}-1") == load_legend(path).level(1)
+    assert open_legend(path).codes == ("a1", "b1")
+    assert open_legend(f"{path}-1").names == ("Ä", "B")
+    assert open_legend(f"{path}-1") == open_legend(path).level(1)
 
 
 def test_legends_that_are_not_there_are_told(tmp_path: Path) -> None:
     with pytest.raises(LegendError, match=r"Unknown legend 'corrine': did you mean 'corine'.*ends in \.csv"):
-        load_legend("corrine")
+        open_legend("corrine")
     with pytest.raises(LegendError, match="has levels 1 to 3; there is no level 4"):
-        load_legend("corine-4")
+        open_legend("corine-4")
     with pytest.raises(LegendError, match=r"legend file .*gone\.csv does not exist"):
-        load_legend(tmp_path / "gone.csv")
+        open_legend(tmp_path / "gone.csv")
     (tmp_path / "latin.csv").write_bytes(CSV.encode("latin-1"))
-    assert load_legend(f"{tmp_path}/latin.csv-1").names == ("Ä", "B")
+    assert open_legend(f"{tmp_path}/latin.csv-1").names == ("Ä", "B")
     (tmp_path / "empty.csv").write_text("")
     with pytest.raises(LegendError, match="has no column value, code, name; its first row is empty"):
-        load_legend(tmp_path / "empty.csv")
+        open_legend(tmp_path / "empty.csv")
 
 
 def test_crosswalks_come_from_the_package_a_file_or_the_tree_itself(tmp_path: Path) -> None:
-    lulucf = load_legend("lulucf")
-    assert load_crosswalk("corine", lulucf).main_target["311"] == lulucf["forest_land"].value
-    assert load_crosswalk("corine-3", lulucf) == load_crosswalk("corine", lulucf)
-    assert load_crosswalk("corine", load_legend("corine-1")).main_target["311"] == 3
+    lulucf = open_legend("lulucf")
+    assert open_crosswalk("corine", lulucf).main_target["311"] == lulucf["forest_land"].value
+    assert open_crosswalk("corine-3", lulucf) == open_crosswalk("corine", lulucf)
+    assert open_crosswalk("corine", open_legend("corine-1")).main_target["311"] == 3
     target = Legend("t", (LandClass(1, "x", "X", "#000000"),))
     (tmp_path / "crosswalk.csv").write_text("from,to,share,note\na,x,,all of it\nb,nodata,1,\n")
-    crosswalk = load_crosswalk("mine", target, path=tmp_path / "crosswalk.csv")
+    crosswalk = open_crosswalk("mine", target, path=tmp_path / "crosswalk.csv")
     assert crosswalk.main_target == {"a": 1, "b": 0}
     with pytest.raises(
         LegendError, match=r"No crosswalk from 'corine' to 't' is shipped \(shipped: .*corine -> lulucf"
     ):
-        load_crosswalk("corine", target)
+        open_crosswalk("corine", target)
     with pytest.raises(LegendError, match=r"crosswalk file .*gone\.csv does not exist"):
-        load_crosswalk("mine", target, path=tmp_path / "gone.csv")
+        open_crosswalk("mine", target, path=tmp_path / "gone.csv")
 
 
 def test_a_legend_of_ones_own_goes_to_its_coarser_level(tmp_path: Path) -> None:
     path = tmp_path / "mine.csv"
     path.write_text(CSV, encoding="utf-8")
-    assert load_crosswalk(str(path), load_legend(f"{path}-1")).main_target == {"a1": 1, "b1": 2}
+    assert open_crosswalk(str(path), open_legend(f"{path}-1")).main_target == {"a1": 1, "b1": 2}
 
 
 def squares(path: Path, *, count: int = 9) -> Path:

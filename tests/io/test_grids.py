@@ -18,7 +18,7 @@ from rasterio.crs import CRS
 from tesela.cli import main
 from tesela.core.errors import GridError
 from tesela.core.grid import has_true_lengths, pixel_size_m, unit_m
-from tesela.io.legends import load_legend
+from tesela.io.legends import open_legend
 from tesela.io.maps import ClassMap
 from tesela.io.pixel_areas import equal_pixels_m2, pixel_area_m2
 from tesela.io.raster import grid_of
@@ -65,7 +65,7 @@ def test_areas_of_the_european_cone_are_those_of_the_ellipsoid(lat: float, area:
     ring = to.transform(*np.concatenate([np.linspace(first, last, 50) for first, last in sides]).T)
     true = abs(pyproj.Geod(ellps="GRS80").polygon_area_perimeter(*ring)[0])
     assert true / 8.1e9 == pytest.approx(1 / area, abs=0.02)
-    assert equal_pixels_m2(ClassMap("map.tif", province, load_legend("corine-1"))) == pytest.approx(
+    assert equal_pixels_m2(ClassMap("map.tif", province, open_legend("corine-1"))) == pytest.approx(
         true / 810_000, rel=4e-3
     )
     assert unit_m(province, what="The width") ** 2 * 1e4 == pytest.approx(true / 810_000, rel=1e-2)
@@ -75,7 +75,7 @@ def test_maps_whose_pixels_differ_are_refused() -> None:
     x, y = pyproj.Transformer.from_crs(4326, 3034, always_xy=True).transform(-9.0, 55.0)
     europe = GeoBox((2500, 1500), Affine(1000, 0, x, 0, -1000, y), "EPSG:3034")
     with pytest.raises(GridError, match=r"do not all have the same area.*EPSG:3035"):
-        equal_pixels_m2(ClassMap("map.tif", europe, load_legend("corine-1")))
+        equal_pixels_m2(ClassMap("map.tif", europe, open_legend("corine-1")))
 
 
 @pytest.mark.parametrize("code", [25830, 32630, 3035, 2154, 2263])

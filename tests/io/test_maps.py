@@ -17,7 +17,7 @@ from rio_cogeo.cogeo import cog_validate
 
 from tesela.core import Crosswalk, GridError, InputError, LandClass, Legend, LegendError, RecipeError
 from tesela.core.grid import window_grid
-from tesela.io import MapReader, MapWriter, load_crosswalk, load_legend, open_map, write_map
+from tesela.io import MapReader, MapWriter, open_crosswalk, open_legend, open_map, write_map
 from tesela.io.maps import convert_map
 
 LEGEND = Legend(
@@ -134,7 +134,7 @@ def test_overviews_hold_the_most_frequent_class_of_four(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["corine", "corine-2", "corine-1", "sipna-1", "lulucf", "siose-ar"])
 def test_a_map_says_its_legend_and_level(tmp_path: Path, name: str) -> None:
-    legend = load_legend(name)
+    legend = open_legend(name)
     made = write_map(
         tmp_path / "map.tif", np.full((2, 2), legend.values[-1], np.uint8), grid(2, 2), legend=legend
     )
@@ -237,7 +237,7 @@ def test_a_map_that_says_its_legend_is_not_read_in_another(tmp_path: Path) -> No
     path = write_map(tmp_path / "a.tif", np.ones((2, 2), np.uint8), grid(2, 2), legend=LEGEND).path
     assert open_map(path, legend=LEGEND).legend == LEGEND
     with pytest.raises(LegendError, match="has legend 'demo', which the file names, and not 'corine-3'"):
-        open_map(path, legend=load_legend("corine"))
+        open_map(path, legend=open_legend("corine"))
     with pytest.raises(InputError, match="is a folder; name a file"):
         write_map(tmp_path, np.ones((2, 2), np.uint8), grid(2, 2), legend=LEGEND)
 
@@ -264,10 +264,10 @@ def test_rasters_that_are_no_class_maps_are_told(tmp_path: Path) -> None:
 
 
 def test_converting_keeps_pixel_counts(tmp_path: Path) -> None:
-    corine, lulucf = load_legend("corine"), load_legend("lulucf")
+    corine, lulucf = open_legend("corine"), open_legend("lulucf")
     values = np.random.default_rng(0).integers(0, 45, (300, 300)).astype(np.uint8)
     source = write_map(tmp_path / "clc.tif", values, grid(300, 300), legend=corine)
-    crosswalk = load_crosswalk("corine", lulucf)
+    crosswalk = open_crosswalk("corine", lulucf)
     made = convert_map(source, tmp_path / "lulucf.tif", crosswalk=crosswalk)
     assert made.legend == lulucf
     np.testing.assert_array_equal(reread(made.path), crosswalk.table(corine)[values])

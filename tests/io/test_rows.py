@@ -11,7 +11,7 @@ import pytest
 from tesela.core import Crosswalk, LegendError
 from tesela.core.crosswalk import CrosswalkRow
 from tesela.core.errors import InputError
-from tesela.io.legends import load_crosswalk, load_legend
+from tesela.io.legends import open_crosswalk, open_legend
 from tesela.io.rows import read_rows
 
 EXPECTED = [
@@ -110,11 +110,11 @@ LEGEND = "value;Code;NAME;color;\r\n1,0;forest;Bosque;#006600;\r\n2,0;other;Bald
 @pytest.mark.parametrize("encoding", ["cp1252", "utf-16", "utf-8"])
 def test_legends_and_crosswalks_are_read_as_excel_saves_them(tmp_path: Path, encoding: str) -> None:
     (tmp_path / "two.csv").write_bytes(LEGEND.encode(encoding))
-    legend = load_legend(tmp_path / "two.csv")
+    legend = open_legend(tmp_path / "two.csv")
     assert (legend.values, legend.names) == ((1, 2), ("Bosque", "Baldío"))
     rows = "From;To;Share\r\n311,0;forest;0,75\r\n311,0;other;0,25\r\n112;other;\r\n;;\r\n"
     (tmp_path / "c.csv").write_bytes(rows.encode(encoding))
-    crosswalk = load_crosswalk("mine", legend, path=tmp_path / "c.csv")
+    crosswalk = open_crosswalk("mine", legend, path=tmp_path / "c.csv")
     assert [(row.code, row.to, row.share) for row in crosswalk.rows] == [
         ("311", "forest", 0.75),
         ("311", "other", 0.25),
@@ -127,10 +127,10 @@ def test_legends_and_crosswalks_are_read_as_excel_saves_them(tmp_path: Path, enc
 )
 def test_shares_that_are_no_parts_of_one_are_refused(tmp_path: Path, shares: tuple[str, str]) -> None:
     (tmp_path / "two.csv").write_text(LEGEND)
-    legend = load_legend(tmp_path / "two.csv")
+    legend = open_legend(tmp_path / "two.csv")
     (tmp_path / "c.csv").write_text(f"from,to,share\n112,forest,{shares[0]}\n112,other,{shares[1]}\n")
     with pytest.raises(LegendError, match=r"the shares of 112 -> .* are not parts of 1"):
-        load_crosswalk("mine", legend, path=tmp_path / "c.csv")
+        open_crosswalk("mine", legend, path=tmp_path / "c.csv")
     with pytest.raises(LegendError, match="are not parts of 1"):
         Crosswalk(
             "mine",

@@ -21,7 +21,7 @@ from tesela.core.errors import GridError, InputError, LegendError
 from tesela.core.legend import LandClass, Legend
 from tesela.core.outlines import CellPlane, Outlines
 from tesela.io.abundance import open_abundance, round_shares
-from tesela.io.legends import load_legend
+from tesela.io.legends import open_legend
 from tesela.io.maps import write_map
 from tesela.labels.fractions import Fractions, polygon_fractions, read_fractions, write_fractions
 
@@ -527,7 +527,7 @@ def test_the_command_counts_on_demand(tmp_path: Path, capsys: pytest.CaptureFixt
 @pytest.mark.real
 @needs_lanjaron
 def test_corine_of_lanjaron_on_the_modis_grid_sums_to_one_and_meets_its_raster() -> None:
-    legend = load_legend("corine-2")
+    legend = open_legend("corine-2")
     left = -20015109.3558 + MODIS_M * 42_523
     top = 10007554.6779 - MODIS_M * 12_709
     box = GeoBox((42, 28), Affine(MODIS_M, 0, left, 0, -MODIS_M, top), SINUSOIDAL)

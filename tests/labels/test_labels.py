@@ -18,12 +18,12 @@ from rasterio.features import rasterize
 
 from tesela.core import Crosswalk, GridError, InputError, LandClass, Legend, LegendError
 from tesela.core.grid import window_grid, windows
-from tesela.io import MapReader, load_crosswalk, load_legend, open_map, open_scene, write_map
+from tesela.io import MapReader, open_crosswalk, open_legend, open_map, open_scene, write_map
 from tesela.labels import open_reference, polygons, write_labels
 
 LEFT, TOP = 500_000.0, 4_100_000.0
 LEGEND = Legend("demo", tuple(LandClass(n, code, code, f"#0000{n:02x}") for n, code in enumerate("abc", 1)))
-CORINE = load_legend("corine-3")
+CORINE = open_legend("corine-3")
 
 
 def grid_of(rows: int = 3, cols: int = 3, *, side: float = 10.0) -> GeoBox:
@@ -234,16 +234,16 @@ def test_codes_are_compared_as_text_however_they_are_stored(tmp_path: Path, code
 def test_codes_of_a_finer_level_or_mixed_levels_go_to_the_level_wanted(tmp_path: Path) -> None:
     shapes = [on_ground(0, 0, 1, 3), on_ground(1, 0, 2, 3), on_ground(2, 0, 3, 3)]
     path = layer(tmp_path / "r.gpkg", shapes, ["311", "31", "512"])
-    assert drawn(path, tmp_path, legend=load_legend("corine-2")) == [[31, 31, 51]] * 3
-    assert drawn(path, tmp_path, legend=load_legend("corine-1")) == [[3, 3, 5]] * 3
+    assert drawn(path, tmp_path, legend=open_legend("corine-2")) == [[31, 31, 51]] * 3
+    assert drawn(path, tmp_path, legend=open_legend("corine-1")) == [[3, 3, 5]] * 3
 
 
 def test_a_source_is_translated_by_its_crosswalk(tmp_path: Path) -> None:
     path = layer(tmp_path / "r.gpkg", [on_ground(0, 0, 1, 3), on_ground(1, 0, 3, 3)], ["311", "112"])
-    legend = load_legend("lulucf")
+    legend = open_legend("lulucf")
     expected = [legend["forest_land"].value] + [legend["settlements"].value] * 2
     assert drawn(path, tmp_path, legend=legend, source="corine") == [expected] * 3
-    crosswalk = load_crosswalk("corine", legend)
+    crosswalk = open_crosswalk("corine", legend)
     assert drawn(path, tmp_path, legend=legend, crosswalk=crosswalk) == [expected] * 3
     with pytest.raises(LegendError, match="holds the codes 112, 311, which legend 'lulucf' does not have"):
         drawn(path, tmp_path, legend=legend)
@@ -400,7 +400,7 @@ def test_class_numbers_may_be_stored_as_floats_but_not_be_fractions(tmp_path: Pa
 
 def test_a_raster_whose_level_is_not_clear_asks_for_it(tmp_path: Path) -> None:
     path = raster(tmp_path / "r.tif", [[12, 21, 31]])
-    corine2 = load_legend("corine-2")
+    corine2 = open_legend("corine-2")
     with pytest.raises(LegendError, match=r"more than one level of legend 'corine'.*corine-2, corine-3"):
         drawn(path, tmp_path, like=grid_of(1, 3), legend=corine2)
     assert drawn(path, tmp_path, like=grid_of(1, 3), legend=corine2, source="corine-2") == [[12, 21, 31]]
@@ -414,17 +414,17 @@ def test_a_raster_with_unknown_numbers_names_them(tmp_path: Path) -> None:
 
 
 def test_official_codes_win_over_values_in_a_raster_of_others(tmp_path: Path) -> None:
-    legend = load_legend("dynamic-world")  # codes 0 to 8 are stored as values 1 to 9
+    legend = open_legend("dynamic-world")  # codes 0 to 8 are stored as values 1 to 9
     path = raster(tmp_path / "r.tif", [[0, 1, 8]], dtype="uint8")
     assert drawn(path, tmp_path, like=grid_of(1, 3), legend=legend) == [[1, 2, 9]]
 
 
 def test_a_map_of_tesela_contains_its_legend(tmp_path: Path) -> None:
     grid = grid_of(1, 3)
-    corine2 = load_legend("corine-2")
+    corine2 = open_legend("corine-2")
     made = write_map(tmp_path / "map.tif", np.array([[12, 31, 0]], np.uint8), grid, legend=corine2)
     assert drawn(Path(made.path), tmp_path, like=grid, legend=corine2) == [[12, 31, 0]]
-    assert drawn(Path(made.path), tmp_path, like=grid, legend=load_legend("corine-1")) == [[1, 3, 0]]
+    assert drawn(Path(made.path), tmp_path, like=grid, legend=open_legend("corine-1")) == [[1, 3, 0]]
     with pytest.raises(LegendError, match="No crosswalk from 'corine' to 'demo'"):
         drawn(Path(made.path), tmp_path, like=grid)
 

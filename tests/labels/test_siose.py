@@ -17,7 +17,7 @@ from tesela.cli import main
 from tesela.core.errors import GridError, InputError, LegendError, RecipeError
 from tesela.core.legend import Legend
 from tesela.io.images import write_bands
-from tesela.io.legends import load_legend
+from tesela.io.legends import open_legend
 from tesela.io.maps import MapReader
 from tesela.labels.siose import label_siose
 from tesela.simulate.sheet.covers import COVER_TYPES, LABELS
@@ -29,7 +29,7 @@ from tesela.sources.siose.geopackage import COVERS, Cover, is_siose, open_siose,
 from tesela.sources.siose.rules import SioseRules, species_legend
 
 LEFT, BOTTOM, SIDE = 500_000.0, 4_100_000.0, 100.0
-CONTEXT, TREES = load_legend("lulucf-context"), load_legend("tree-cover")
+CONTEXT, TREES = open_legend("lulucf-context"), open_legend("tree-cover")
 
 # ID_POLYGON, ROTULO, largest cover, FCCARB, LIDAR_POR_ARB
 POLYGONS = [
@@ -112,7 +112,7 @@ def test_a_rotulo_that_is_written_is_read_again(parts: list[tuple[int, str]]) ->
 
 
 def test_every_cover_has_one_label_and_every_virtual_cover_type_a_rotulo() -> None:
-    assert sorted(COVERS.values()) == sorted(load_legend("siose-ar").codes)
+    assert sorted(COVERS.values()) == sorted(open_legend("siose-ar").codes)
     assert all(COVERS[label] == code for code, label in LABELS.items())
     for cover_type in COVER_TYPES:
         assert [COVERS[part.label] for part in parse_rotulo(rotulo(cover_type))] == [
@@ -157,7 +157,7 @@ def test_species_are_those_of_ff_sp_and_else_the_leaf_type(tmp_path: Path) -> No
     assert classify(path, species_legend(("45", "46"))) == {"c": "45", "d": "46"}
     assert classify(path, species_legend(("46",))) == {"c": "FDP", "d": "46"}
     assert classify(path, species_legend()) == {"c": "FDP", "d": "FDP"}
-    assert classify(path, load_legend("mfe-species-1")) == {"c": "FDP", "d": "FDP", "e": "ARB"}
+    assert classify(path, open_legend("mfe-species-1")) == {"c": "FDP", "d": "FDP", "e": "ARB"}
     mixed = classify(path, species_legend(("45",)), SioseRules(min_share=0.7))
     assert "c" not in mixed  # 60 of 100 trees are no pure stand
 
@@ -302,7 +302,7 @@ def test_wrong_files_legends_and_rules_are_reported_with_a_remedy(tmp_path: Path
     with pytest.raises(InputError, match="not a SIOSE AR GeoPackage"):
         open_siose(plain)
     with pytest.raises(LegendError, match="not to 'corine-3'"):
-        write_siose_classes(open_siose(path), tmp_path / "c.gpkg", legend=load_legend("corine-3"))
+        write_siose_classes(open_siose(path), tmp_path / "c.gpkg", legend=open_legend("corine-3"))
     with pytest.raises(RecipeError, match="min_share is 2, but must be from 0 to 1"):
         SioseRules(min_share=2)
     drifted = write(tmp_path / "19.gpkg", drop=("LIDAR_POR_ARB",))

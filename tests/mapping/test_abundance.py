@@ -24,7 +24,7 @@ from tesela.io.raster import open_dataset
 from tesela.mapping.abundance import engines
 from tesela.mapping.abundance.blocks import BlockLayout, make_blocks
 from tesela.mapping.abundance.unmix import unmix_cube
-from tesela.models.expert import Expert, load_expert, save_expert
+from tesela.models.expert import Expert, open_expert, save_expert
 from tesela.models.inference import Unmixed
 from tesela.models.output import NetworkOutput
 from tesela.training.unmixing.calibration import unmix_pixels
@@ -276,7 +276,7 @@ def test_a_cube_or_expert_that_does_not_fit_is_refused(tmp_path: Path) -> None:
 def test_the_command_maps_and_reports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_cube(tmp_path / "cube.zarr")
     save_expert(tmp_path / "one.safetensors", expert("brits"))
-    assert load_expert(tmp_path / "one.safetensors").header.task == "unmixing"
+    assert open_expert(tmp_path / "one.safetensors").header.task == "unmixing"
     words = [
         "unmix",
         str(tmp_path / "one.safetensors"),

@@ -17,7 +17,7 @@ from tesela.core.errors import RecipeError
 from tesela.core.legend import LandClass, Legend
 from tesela.io.maps import open_map
 from tesela.io.scenes import open_scene
-from tesela.mapping.cascade import Cascade, Gate, Member, read_cascade
+from tesela.mapping.cascade import Cascade, Gate, Member, open_cascade
 from tesela.mapping.cascade_map import predict_cascade, share_backbones
 from tesela.mapping.cascade_runner import SOFT_LEAST, CascadeRules
 from tesela.mapping.engines import make_engine
@@ -144,9 +144,9 @@ def test_all_mistakes_of_a_file_are_named_at_once(tmp_path: Path) -> None:
     with pytest.raises(
         RecipeError, match=r"other.*expert 2: Unknown key 'clases': did you mean 'classes'.*no path"
     ):
-        read_cascade(tmp_path)
+        open_cascade(tmp_path)
     with pytest.raises(RecipeError, match=r"cascade.toml: cannot be read"):
-        read_cascade(tmp_path / "nothing" / "cascade.toml")
+        open_cascade(tmp_path / "nothing" / "cascade.toml")
 
 
 @pytest.mark.parametrize("levels", [False, True])
@@ -458,7 +458,7 @@ def test_a_cascade_is_read_from_a_folder_of_experts(tmp_path: Path) -> None:
         '[[experts]]\npath = "context.safetensors"\n'
         '[[experts]]\npath = "canopy.safetensors"\nparent = "context"\nclasses = ["forest"]\nmin_confidence = 0.4\n'
     )
-    cascade = read_cascade(tmp_path)
+    cascade = open_cascade(tmp_path)
     assert cascade.name == tmp_path.name
     assert cascade.members[1].gate == Gate("context", ("forest",), 0.4)
     assert cascade.legend.codes == ("water", "forest", "crops", "tree", "other")

@@ -22,7 +22,7 @@ from tesela.io.scenes import open_scene
 from tesela.mapping.alignment import align, with_alignment
 from tesela.mapping.predict import predict_map
 from tesela.mapping.scene_distance import check_imagery, sample_pixels, sample_windows
-from tesela.models.expert import Expert, load_expert, save_expert
+from tesela.models.expert import Expert, open_expert, save_expert
 from tesela.models.segmentation.class_trees import ClassTreesArchitecture
 from tesela.models.segmentation.fused import FusedArchitecture
 from tesela.models.segmentation.fused_network import FusedNetwork
@@ -77,7 +77,7 @@ def test_training_describes_its_imagery_and_the_file_keeps_it(expert: Expert, tm
     imagery = expert.header.imagery
     assert imagery is not None
     assert len(imagery.centres) == 6  # two parts for each of three classes
-    again = load_expert(save_expert(tmp_path / "a.safetensors", expert)).header.imagery
+    again = open_expert(save_expert(tmp_path / "a.safetensors", expert)).header.imagery
     assert again == imagery
     low, middle, high = (np.array(imagery.quantiles)[:, k] for k in (0, 4, -1))
     assert (low < middle).all()
@@ -168,7 +168,7 @@ def test_self_training_adds_as_many_trees_and_is_the_mean_of_both(expert: Expert
     assert isinstance(network, ClassTrees)
     assert isinstance(old, ClassTrees)
     assert network.architecture.trees == 2 * old.architecture.trees
-    again = load_expert(save_expert(tmp_path / "adapted.safetensors", made.expert))
+    again = open_expert(save_expert(tmp_path / "adapted.safetensors", made.expert))
     assert again.header.training["transfer"] == {"method": "self_training", "steps": list(made.steps)}
 
 
@@ -228,7 +228,7 @@ def test_a_fused_expert_adapts_each_of_its_models(expert: Expert, tmp_path: Path
     fused = Expert(header, FusedNetwork(plan, [unet.network, expert.network]).eval())
     mixed = adapt_batch_norm(fused, squares())
     made = self_train(mixed, squares(), seconds=0.1)
-    again = load_expert(save_expert(tmp_path / "fused.safetensors", made))
+    again = open_expert(save_expert(tmp_path / "fused.safetensors", made))
     assert isinstance(again.header.architecture, FusedArchitecture)
     trees = again.header.architecture.members[1]
     assert isinstance(trees, ClassTreesArchitecture)
@@ -323,7 +323,7 @@ def test_predict_adapts_writes_the_adapted_expert_and_reports_the_distance(
     document = json.loads(result.stdout)
     assert document["transfer"]["alignment"] == "shift"
     assert document["distance"]["unlike_training"] < 0.05
-    assert load_expert(tmp_path / "adapted.safetensors").header.training["transfer"]
+    assert open_expert(tmp_path / "adapted.safetensors").header.training["transfer"]
 
 
 def test_the_shift_is_found_whatever_the_shares_of_the_parts() -> None:

@@ -13,7 +13,7 @@ from sklearn.ensemble import ExtraTreesClassifier
 
 from tesela.core.errors import ExpertError
 from tesela.core.legend import LandClass, Legend
-from tesela.models.expert import Expert, ExpertHeader, load_expert, save_expert, with_prior
+from tesela.models.expert import Expert, ExpertHeader, open_expert, save_expert, with_prior
 from tesela.models.segmentation import tree_kernels
 from tesela.models.segmentation.class_trees import ClassTreesArchitecture
 from tesela.models.segmentation.feature_spec import MISSING, STEPS, Feature, FeatureSpec, default_features
@@ -160,7 +160,7 @@ def header_of(network: ClassTrees) -> ExpertHeader:
 def test_an_expert_of_trees_is_the_same_after_writing_and_reading(tmp_path: Path) -> None:
     network = stump()
     file = save_expert(tmp_path / "a.safetensors", Expert(header_of(network), network))
-    again = load_expert(file)
+    again = open_expert(file)
     images = torch.randn(2, 1, 20, 30)
     torch.testing.assert_close(again.network(images), network(images), rtol=0, atol=0)
     assert again.header == header_of(network)
@@ -193,7 +193,7 @@ def test_a_fused_expert_adds_weighted_logarithms_of_probability(tmp_path: Path) 
     single = torch.log_softmax(network(images), 1)
     torch.testing.assert_close(fused(images), 0.75 * single)
     header = replace(header_of(network), architecture=architecture)
-    again = load_expert(save_expert(tmp_path / "f.safetensors", Expert(header, fused)))
+    again = open_expert(save_expert(tmp_path / "f.safetensors", Expert(header, fused)))
     torch.testing.assert_close(again.network(images), fused(images), rtol=0, atol=0)
 
 

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from tesela.core.errors import ExpertError
 from tesela.core.legend import Legend
-from tesela.models.expert import Expert, ExpertHeader, Provenance, load_expert, read_header, save_expert
+from tesela.models.expert import Expert, ExpertHeader, Provenance, open_expert, read_header, save_expert
 from tesela.models.segmentation.unet import (
     DECODER_CHANNELS,
     SMALL_DECODER_CHANNELS,
@@ -268,7 +268,7 @@ def test_an_unknown_name_of_weights_lists_what_there_is() -> None:
 
 
 def test_what_is_saved_is_what_is_loaded(path: Path, expert: Expert) -> None:
-    again = load_expert(path)
+    again = open_expert(path)
     images = torch.randn(1, 4, 32, 64)
     assert again.header == HEADER
     assert again.header.legend.address == "tree-2"
@@ -280,7 +280,7 @@ def test_what_is_saved_is_what_is_loaded(path: Path, expert: Expert) -> None:
 def test_an_encoder_that_computes_while_it_is_built_is_loaded_too(tmp_path: Path) -> None:
     header = replace(HEADER, architecture=replace(HEADER.architecture, encoder="mit_b0"))
     made = Expert(header, header.architecture.build().eval())
-    again = load_expert(save_expert(tmp_path / "a.safetensors", made))
+    again = open_expert(save_expert(tmp_path / "a.safetensors", made))
     images = torch.randn(1, 4, 32, 32)
     with torch.inference_mode():
         assert torch.equal(again.network(images), made.network(images))
@@ -297,7 +297,7 @@ def test_the_same_content_gives_the_same_bytes_and_nothing_else_in_the_folder(
     path: Path, expert: Expert
 ) -> None:
     first = path.read_bytes()
-    save_expert(path, load_expert(path))
+    save_expert(path, open_expert(path))
     assert path.read_bytes() == first
     save_expert(path, replace(expert, network=expert.network.to(memory_format=torch.channels_last)))
     assert path.read_bytes() == first
@@ -328,7 +328,7 @@ def test_scaling_is_mean_and_deviation_with_nodata_at_the_mean(expert: Expert) -
 def test_a_truncated_expert_is_refused_before_its_tensors(path: Path, share: float) -> None:
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * share)])
-    for read in (read_header, load_expert):
+    for read in (read_header, open_expert):
         with pytest.raises(ExpertError, match=r"a\.safetensors: is (truncated|not an expert)"):
             read(path)
 
@@ -340,18 +340,18 @@ def test_a_truncated_expert_is_refused_before_its_tensors(path: Path, share: flo
 def test_a_file_of_another_kind_is_no_expert(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.safetensors").write_bytes(content)
     with pytest.raises(ExpertError, match="is not an expert"):
-        load_expert(tmp_path / "x.safetensors")
+        open_expert(tmp_path / "x.safetensors")
 
 
 def test_weights_without_a_header_are_no_expert(tmp_path: Path) -> None:
     save_file({"w": torch.zeros(3)}, tmp_path / "w.safetensors")
     with pytest.raises(ExpertError, match="holds weights but no header"):
-        load_expert(tmp_path / "w.safetensors")
+        open_expert(tmp_path / "w.safetensors")
 
 
 def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(ExpertError, match=r"none\.safetensors: cannot be opened \(No such file"):
-        load_expert(tmp_path / "none.safetensors")
+        open_expert(tmp_path / "none.safetensors")
 
 
 def test_missing_and_strange_tensors_are_named(path: Path) -> None:
@@ -359,7 +359,7 @@ def test_missing_and_strange_tensors_are_named(path: Path) -> None:
     tensors["spy"] = tensors.pop("head.0.bias")
     save_file(tensors, path, metadata={"tesela": json.dumps(HEADER.to_dict())})
     with pytest.raises(ExpertError, match=r"missing: head\.0\.bias; unexpected: spy"):
-        load_expert(path)
+        open_expert(path)
 
 
 def test_a_tensor_of_another_shape_is_named(path: Path) -> None:
@@ -369,7 +369,7 @@ def test_a_tensor_of_another_shape_is_named(path: Path) -> None:
     with pytest.raises(
         ExpertError, match=r"head\.0\.bias has shape \(4,\), but its architecture needs \(3,\)"
     ):
-        load_expert(path)
+        open_expert(path)
 
 
 @pytest.mark.parametrize(
@@ -404,7 +404,7 @@ def test_a_tensor_of_another_shape_is_named(path: Path) -> None:
 )
 def test_a_wrong_header_says_what_is_wrong(path: Path, change: dict[str, object], message: str) -> None:
     rewrite(path, change)
-    for read in (read_header, load_expert):
+    for read in (read_header, open_expert):
         with pytest.raises(ExpertError, match=message) as caught:
             read(path)
         assert "\n" not in str(caught.value)
@@ -415,13 +415,13 @@ def test_a_header_that_asks_for_a_giant_network_allocates_nothing(path: Path) ->
     giant = {"kind": "unet", "bands": 4, "classes": 3, "encoder": TINY, "decoder_channels": [2048] * 5}
     rewrite(path, {"architecture": giant})  # a gigabyte of weights
     with pytest.raises(ExpertError, match="but its architecture needs"):
-        load_expert(path)
+        open_expert(path)
 
 
 def test_an_encoder_of_a_stranger_that_names_a_server_is_refused(path: Path) -> None:
     rewrite(path, {"architecture": HEADER.architecture.to_dict() | {"encoder": "hf-hub:stranger/model"}})
     with pytest.raises(ExpertError, match=r"a\.safetensors: Unknown encoder 'hf-hub:stranger/model'"):
-        load_expert(path)
+        open_expert(path)
 
 
 def test_an_expert_that_cannot_be_written_leaves_the_old_one(path: Path, expert: Expert) -> None:

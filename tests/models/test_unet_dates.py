@@ -12,7 +12,7 @@ import torch
 from pointwise import LEGEND
 from tesela.core.errors import ExpertError, InputError
 from tesela.mapping.engines import make_engine
-from tesela.models.expert import Expert, ExpertHeader, load_expert, save_expert
+from tesela.models.expert import Expert, ExpertHeader, open_expert, save_expert
 from tesela.models.header import read_architecture
 from tesela.models.segmentation.networks import plan_network
 from tesela.models.segmentation.unet_dates import UnetDatesArchitecture
@@ -111,7 +111,7 @@ def test_an_expert_is_saved_and_opened(tmp_path: Path) -> None:
         made, LEGEND, (*BANDS, "slope"), (0.0,) * 7, (1.0,) * 7, patch_size_px=64, pixel_size_m=10.0
     )
     network = build(made)
-    opened = load_expert(save_expert(tmp_path / "a.safetensors", Expert(header, network)))
+    opened = open_expert(save_expert(tmp_path / "a.safetensors", Expert(header, network)))
     assert opened.header.standardisation.dates == made.band_dates
     images = torch.randn(1, 7, 64, 64)
     assert torch.equal(opened.network(images), network(images))

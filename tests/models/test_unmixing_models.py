@@ -17,7 +17,7 @@ from tesela.core.beta import beta_parameters
 from tesela.core.errors import ExpertError, InputError
 from tesela.core.legend import sum_to_level
 from tesela.models.ensemble import join_experts
-from tesela.models.expert import Expert, ExpertHeader, load_expert, save_expert
+from tesela.models.expert import Expert, ExpertHeader, open_expert, save_expert
 from tesela.models.header import read_architecture
 from tesela.models.inference import TorchRunner, prior_of, unmix
 from tesela.models.mixing import purest_endmembers, unmix_linear
@@ -131,7 +131,7 @@ def test_pixels_never_observed_have_no_shares_and_are_marked(name: str) -> None:
 def test_a_saved_expert_predicts_the_same(name: str, tmp_path: Path) -> None:
     one = expert(name)
     assert read_architecture(one.header.architecture.to_dict()) == one.header.architecture
-    again = load_expert(save_expert(tmp_path / "expert.safetensors", one))
+    again = open_expert(save_expert(tmp_path / "expert.safetensors", one))
     assert again.header == one.header
     table = make_table(seed=1)
     np.testing.assert_array_equal(unmix_pixels(again, table).shares, unmix_pixels(one, table).shares)

@@ -21,9 +21,10 @@ from torch.utils.data import DataLoader
 
 from tesela.core import GridError, InputError, LandClass, Legend, Scene
 from tesela.core.legend import IGNORE
-from tesela.io import ClassMap, load_legend, open_scene, write_map
-from tesela.patches import PatchTable, make_patches, read_patches, split_patches
+from tesela.io import ClassMap, open_legend, open_scene, write_map
 from tesela.patches.dataset import PatchDataset, band_statistics
+from tesela.patches.split import split_patches
+from tesela.patches.table import PatchTable, make_patches, open_patches
 
 LEGEND = Legend("demo", (LandClass(7, "wood", "Wood", "#006400"), LandClass(3, "field", "Field", "#ffff00")))
 """Values in another order than positions: wood is 7 and comes first."""
@@ -197,7 +198,7 @@ def test_impossible_requests_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="0 scenes and 1 label maps"):
         make_patches([], [labels], size_px=2)
     other = write_map(
-        tmp_path / "o.tif", np.ones((4, 4), np.uint8), grid_of(4, 4), legend=load_legend("corine-1")
+        tmp_path / "o.tif", np.ones((4, 4), np.uint8), grid_of(4, 4), legend=open_legend("corine-1")
     )
     with pytest.raises(InputError, match=r"has the legend 'corine-1'.*has one legend"):
         make_patches([scene, replace(scene, name="b")], [labels, other], size_px=2)
@@ -222,7 +223,7 @@ def assert_same_table(first: PatchTable, second: PatchTable) -> None:
 def test_written_and_read_it_is_the_same(tmp_path: Path) -> None:
     table = split_table(tmp_path)
     table.write(tmp_path / "out" / "patches.parquet")
-    again = read_patches(tmp_path / "out" / "patches.parquet")
+    again = open_patches(tmp_path / "out" / "patches.parquet")
     assert_same_table(table, again)
     assert again.scenes == table.scenes
     assert again.labels == table.labels
@@ -247,7 +248,7 @@ def test_a_project_can_be_moved_as_a_whole(tmp_path: Path, monkeypatch: pytest.M
     table.write("here/tables/patches.parquet")
     shutil.move("here", "there")
     monkeypatch.chdir("/")
-    after = PatchDataset(read_patches(tmp_path / "there" / "tables" / "patches.parquet"), "train")[0]
+    after = PatchDataset(open_patches(tmp_path / "there" / "tables" / "patches.parquet"), "train")[0]
     assert torch.equal(before.image, after.image)
     assert torch.equal(before.labels, after.labels)
 
@@ -257,29 +258,29 @@ def test_remote_paths_are_stored_as_they_are(tmp_path: Path) -> None:
     scene = table.scenes["scene"]
     remote = replace(scene, bands=tuple(replace(band, path="https://some.org/a.tif") for band in scene.bands))
     replace(table, scenes={"scene": remote}).write(tmp_path / "p.parquet")
-    assert read_patches(tmp_path / "p.parquet").scenes["scene"] == remote
+    assert open_patches(tmp_path / "p.parquet").scenes["scene"] == remote
 
 
 def test_a_level_of_a_tree_stays_that_level(tmp_path: Path) -> None:
     scene = image(tmp_path / "scene.tif", np.ones((1, 2, 2)))
     labels = write_map(
-        tmp_path / "l.tif", np.full((2, 2), 31, np.uint8), grid_of(2, 2), legend=load_legend("corine-2")
+        tmp_path / "l.tif", np.full((2, 2), 31, np.uint8), grid_of(2, 2), legend=open_legend("corine-2")
     )
     make_patches([scene], [labels], size_px=2).write(tmp_path / "p.parquet")
-    assert read_patches(tmp_path / "p.parquet").legend == load_legend("corine-2")
+    assert open_patches(tmp_path / "p.parquet").legend == open_legend("corine-2")
 
 
 def test_files_that_are_not_a_patch_table_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"gone\.parquet: no such file"):
-        read_patches(tmp_path / "gone.parquet")
+        open_patches(tmp_path / "gone.parquet")
     (tmp_path / "text.parquet").write_text("hello")
     with pytest.raises(InputError, match=r"text\.parquet: not a GeoParquet file"):
-        read_patches(tmp_path / "text.parquet")
+        open_patches(tmp_path / "text.parquet")
     gpd.GeoDataFrame({"a": [1]}, geometry=[shapely.Point(0, 0)], crs=4326).to_parquet(
         tmp_path / "points.parquet"
     )
     with pytest.raises(InputError, match=r"points\.parquet: is not a patch table"):
-        read_patches(tmp_path / "points.parquet")
+        open_patches(tmp_path / "points.parquet")
 
 
 def test_an_empty_split_is_refused(tmp_path: Path) -> None:
@@ -376,7 +377,7 @@ def test_real_imagery_is_cut_and_read(lanjaron: Path, tmp_path: Path) -> None:
         lanjaron / "clc2018_lanjaron.gpkg",
         tmp_path / "l.tif",
         like=scene.grid,
-        legend=load_legend("corine-1"),
+        legend=open_legend("corine-1"),
         layer="clc",
     )
     table = make_patches([scene], [labels], size_px=64)

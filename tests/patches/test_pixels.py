@@ -15,7 +15,7 @@ from tesela.core.legend import Legend, sum_to_level
 from tesela.io.abundance import AbundanceMap, AbundanceWriter
 from tesela.io.cube import Cube, open_cube
 from tesela.io.cube_writer import CubeWriter
-from tesela.io.legends import load_legend
+from tesela.io.legends import open_legend
 from tesela.patches.pixel_split import _drawn, split_pixels
 from tesela.patches.pixels import NO_SPLIT, PixelTable, read_pixel_table, read_pixels
 
@@ -112,7 +112,7 @@ def test_a_coarser_level_is_the_sum_of_its_children() -> None:
 
 @given(seed=st.integers(0, 1000))
 def test_sums_of_sipna_level_2_keep_the_whole(seed: int) -> None:
-    legend = load_legend("sipna-2")
+    legend = open_legend("sipna-2")
     shares = np.random.default_rng(seed).dirichlet(np.ones(len(legend)), 5).T
     coarse = sum_to_level(shares, legend, 1)
     assert coarse.shape == (4, 5)

@@ -18,11 +18,12 @@ from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 
 from tesela.core import Band, GridError, InputError, LandClass, Legend, Scene
-from tesela.patches import QUALITIES, PatchTable, split_patches, summarise
 from tesela.patches.areas import one_split_each, separate_splits, touched_blocks
 from tesela.patches.balance import MISSING_CLASS_COST, allocate_groups, largest_remainder
-from tesela.patches.split import _cost
+from tesela.patches.split import _cost, split_patches
 from tesela.patches.strips import footprints
+from tesela.patches.summary import summarise
+from tesela.patches.table import QUALITIES, PatchTable
 
 LEGEND = Legend("demo", tuple(LandClass(n, code, code, f"#0000{n:02x}") for n, code in enumerate("abcd", 1)))
 CENTRES = {

@@ -7,7 +7,7 @@ import pytest
 from affine import Affine
 from odc.geo.geobox import GeoBox
 
-from tesela.io.legends import load_legend
+from tesela.io.legends import open_legend
 from tesela.patches.pixels import NO_SPLIT, PixelTable
 from tesela.patches.thinning import BLOCK_PX, thin_pixels
 
@@ -18,7 +18,7 @@ GRID = GeoBox((128, 160), Affine(500, 0, 400_000, 0, -500, 4_100_000), "EPSG:258
 def table() -> PixelTable:
     rng = np.random.default_rng(0)
     rows, cols = (part.ravel().astype(np.int32) for part in np.indices(tuple(GRID.shape)))
-    count, legend = len(rows), load_legend("sipna-1")
+    count, legend = len(rows), open_legend("sipna-1")
     largest = np.where(rows < 13, 1, 0) + 2 * (rng.random(count) < 0.02)  # one class in a tenth, one in 2 %
     splits = np.select([cols < 96, cols < 128], [0, 1], 2).astype(np.uint8)
     return PixelTable(

@@ -341,14 +341,14 @@ def test_the_item_of_an_unmixing_expert_names_months_and_layers(unmixer_file: Pa
 def test_a_published_cascade_can_be_applied_and_its_card_lists_the_gates(
     cascade_file: Path, tmp_path: Path
 ) -> None:
-    from tesela.mapping.cascade import read_cascade
+    from tesela.mapping.cascade import open_cascade
 
     made = publish(cascade_file.parent, tmp_path, Publication("Woods", license="MIT"))
     assert {path.name for path in made.files} == {
         *("cover.safetensors", "kinds.safetensors", "cover.md", "kinds.md"),
         *("wood-land.toml", "wood-land.md", "wood-land.json"),
     }
-    before, after = read_cascade(cascade_file), read_cascade(tmp_path / "wood-land.toml")
+    before, after = open_cascade(cascade_file), open_cascade(tmp_path / "wood-land.toml")
     assert after.legend == before.legend
     assert [member.gate for member in after.members] == [member.gate for member in before.members]
     assert (tmp_path / "kinds.safetensors").read_bytes() == (

@@ -21,7 +21,7 @@ from tesela.core.errors import InputError, LegendError
 from tesela.core.legend import LandClass, Legend
 from tesela.core.plain_text import cell_text
 from tesela.io.layers import write_layers
-from tesela.io.legends import load_legend
+from tesela.io.legends import open_legend
 from tesela.io.maps import ClassMap, write_map
 from tesela.io.rows import read_rows
 from tesela.io.tables import read_table, write_csv
@@ -33,7 +33,7 @@ from tesela.sampling.page import write_sample_page
 from tesela.sampling.responses import read_sample
 
 CODES = ("112", "211", "311", "512")
-CORINE = load_legend("corine")
+CORINE = open_legend("corine")
 
 
 def uneven_map(path: Path) -> ClassMap:

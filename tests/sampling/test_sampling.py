@@ -19,7 +19,7 @@ from tesela.cli import main
 from tesela.core.crosswalk import Crosswalk, CrosswalkRow
 from tesela.core.errors import GridError, InputError, LegendError
 from tesela.io.layers import write_layers
-from tesela.io.legends import load_legend
+from tesela.io.legends import open_legend
 from tesela.io.maps import ClassMap, write_map
 from tesela.io.raster import raster_crs
 from tesela.io.tables import read_table
@@ -30,7 +30,7 @@ from tesela.sampling.estimates import estimate_accuracy, estimates_of
 from tesela.sampling.responses import class_values_at, read_sample
 
 EXAMPLES = json.loads((ROOT / "benchmarks" / "published_accuracy.json").read_text(encoding="utf-8"))
-LULUCF = load_legend("lulucf")
+LULUCF = open_legend("lulucf")
 UTM = "EPSG:25830"
 ORIGIN = (500_000.0, 4_100_000.0)
 
@@ -260,7 +260,7 @@ def test_strata_can_be_hidden_and_the_map_class_shown(tmp_path: Path) -> None:
 
 def test_strata_may_be_joined_by_a_crosswalk_and_responses_given_in_either_legend(tmp_path: Path) -> None:
     source = random_map(tmp_path / "map.tif", nodata=0.0)
-    context = load_legend("lulucf-context")
+    context = open_legend("lulucf-context")
     to = {"forest_land": "forest", "cropland": "crops", "grassland": "pasture"}
     rows = tuple(CrosswalkRow(code, to.get(code, "bare")) for code in LULUCF.codes)
     crosswalk = Crosswalk("lulucf", context, rows)

@@ -11,7 +11,7 @@ from scipy.ndimage import binary_erosion, label
 
 from tesela.core.errors import InputError
 from tesela.io.images import write_bands
-from tesela.io.legends import load_legend
+from tesela.io.legends import open_legend
 from tesela.io.maps import MapReader, open_map
 from tesela.io.scenes import SceneReader, open_scene
 from tesela.labels.siose import label_siose
@@ -116,7 +116,7 @@ def test_all_mistakes_are_known_and_as_many_as_asked_for(sheet: Sheet) -> None:
 def test_the_file_read_back_gives_the_map_but_for_its_smoothed_outlines(
     files: SheetFiles, tmp_path: Path
 ) -> None:
-    legend = load_legend("lulucf-context")
+    legend = open_legend("lulucf-context")
     scene = open_scene(files.image)
     drawn, classes = label_siose(files.reference, tmp_path / "labels.tif", like=scene.grid, legend=legend)
     with MapReader(drawn) as reader, MapReader(open_map(files.truth)) as truth:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import label
 
 from tesela.core.errors import InputError, TeselaError
-from tesela.io.legends import load_legend
+from tesela.io.legends import open_legend
 from tesela.io.maps import MapReader, open_map
 from tesela.io.raster import open_dataset
 from tesela.io.scenes import open_scene
@@ -68,7 +68,7 @@ def _arrays(land: Landscape) -> dict[str, NDArray[np.generic]]:
 
 def _level2(values: NDArray[np.uint8]) -> NDArray[np.int64]:
     table = np.zeros(256, np.int64)
-    for item in load_legend("corine-3").classes:
+    for item in open_legend("corine-3").classes:
         table[item.value] = int(item.code[:2])
     return table[values]
 
@@ -115,12 +115,12 @@ def test_all_main_classes_occur(land: Landscape) -> None:
         assert shares[code] > 0.004, code
     assert len(np.unique(land.truth)) >= 20
     assert shares.max() < 0.5
-    assert set(np.unique(land.truth).tolist()) <= set(load_legend("corine-3").values)
+    assert set(np.unique(land.truth).tolist()) <= set(open_legend("corine-3").values)
 
 
 def test_a_large_region_has_wetlands_too() -> None:
     land = make_landscape(size_px=600, pixel_m=30, seed=0)
-    assert {421, 411} & {int(load_legend("corine-3").classes[v - 1].code) for v in np.unique(land.truth)}
+    assert {421, 411} & {int(open_legend("corine-3").classes[v - 1].code) for v in np.unique(land.truth)}
 
 
 def test_rivers_flow_downhill_to_lake_sea_or_border(land: Landscape) -> None:
@@ -327,7 +327,7 @@ def test_wrong_polygons_are_listed_with_what_they_should_be(land: Landscape, ref
     given = dict(zip(reference.polygons["ID"], reference.polygons["CODE_18"], strict=True))
     shapes = reference.polygons.to_crs(str(land.grid.crs)).set_index("ID").geometry
     assert {mistake.kind for mistake in reference.wrong} == {"label", "outdated", "shifted"}
-    legend = load_legend("corine-3")
+    legend = open_legend("corine-3")
     as_truth = 0
     relabelled = [mistake for mistake in reference.wrong if mistake.kind != "shifted"]
     for mistake in reference.wrong:
@@ -357,7 +357,7 @@ def test_reference_polygons_are_valid_and_cover_the_region_once(
     frame = reference.polygons
     assert frame.crs.to_epsg() == 3035
     assert frame.is_valid.all()
-    assert frame["CODE_18"].map(lambda code: code in load_legend("corine-3").codes).all()
+    assert frame["CODE_18"].map(lambda code: code in open_legend("corine-3").codes).all()
     own = frame.to_crs(str(land.grid.crs))
     assert own.area.sum() == pytest.approx((SIZE_PX * 10) ** 2, rel=1e-4)
     assert union_all(own.geometry.to_numpy()).area == pytest.approx((SIZE_PX * 10) ** 2, rel=1e-4)
@@ -368,7 +368,7 @@ def test_reference_polygons_are_valid_and_cover_the_region_once(
         dtype="int32",
     )
     assert (drawn > 0).mean() > 0.999
-    codes = frame["CODE_18"].map(lambda code: load_legend("corine-3")[code].value).to_numpy()
+    codes = frame["CODE_18"].map(lambda code: open_legend("corine-3")[code].value).to_numpy()
     assert (codes[np.maximum(drawn, 1) - 1] == reference.raster).mean() > 0.95
 
 

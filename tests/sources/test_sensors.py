@@ -19,7 +19,7 @@ from tesela.simulate.server.catalogue import write_item, write_static_catalogue
 from tesela.sources.areas import Area
 from tesela.sources.mosaic.mosaic import write_mosaics
 from tesela.sources.periods import parse_periods
-from tesela.sources.providers import PROVIDERS, Catalogue, find_catalogue
+from tesela.sources.providers import PROVIDERS, Catalogue, open_catalogue
 from tesela.sources.sensor import Granule, RejectedScene, Sensor, SensorSpec, choose_bands, parse_masked
 from tesela.sources.sensor_registry import SENSORS, find_sensor
 
@@ -106,7 +106,7 @@ def folder(tmp_path: Path) -> Path:
 
 def landsat_mosaic(folder: Path, out: Path, **options: Any) -> Any:
     settings: dict[str, Any] = {"periods": parse_periods("4", 2018), "bands": "rgb", "buffer": 60}
-    catalogue = find_catalogue(str(folder))
+    catalogue = open_catalogue(str(folder))
     return write_mosaics(catalogue, Area(GRID), out, sensor=Landsat(), **{**settings, **options})[0]
 
 
@@ -155,8 +155,8 @@ def test_scenes_without_the_mask_are_left_out(folder: Path, tmp_path: Path) -> N
 
 
 def test_collections_are_facts_of_the_sensor() -> None:
-    assert find_catalogue("earth-search").collection(Landsat.spec.collections) == "landsat-c2-l2"
-    assert find_catalogue("cdse").collection(Landsat.spec.collections) is None
+    assert open_catalogue("earth-search").collection(Landsat.spec.collections) == "landsat-c2-l2"
+    assert open_catalogue("cdse").collection(Landsat.spec.collections) is None
     assert Catalogue("http://127.0.0.1/stac").collection(Landsat.spec.collections) is None
 
 

@@ -36,7 +36,7 @@ from tesela.sources.mosaic.compositing import (
 from tesela.sources.mosaic.mosaic import write_mosaics
 from tesela.sources.mosaic.scenes import group_observations, newest_processing
 from tesela.sources.periods import Period, parse_periods
-from tesela.sources.providers import Catalogue, TokenSigner, find_catalogue
+from tesela.sources.providers import Catalogue, TokenSigner, open_catalogue
 from tesela.sources.sensor import Granule, RejectedScene, choose_bands, parse_masked
 from tesela.sources.sentinel2.sensor import SPEC, Sentinel2, infer_offset, read_granule
 
@@ -153,9 +153,9 @@ def test_the_middle_of_a_period_is_at_no_distance() -> None:
 
 def test_unknown_catalogues_name_the_nearest() -> None:
     with pytest.raises(InputError, match="did you mean 'earth-search'"):
-        find_catalogue("earthsearch")
+        open_catalogue("earthsearch")
     with pytest.raises(InputError, match="no such file or folder"):
-        find_catalogue("data/catalog.json")
+        open_catalogue("data/catalog.json")
 
 
 def test_tokens_are_kept_until_they_end_and_renewed_when_refused(tmp_path: Path) -> None:

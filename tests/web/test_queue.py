@@ -9,7 +9,7 @@ import pytest
 
 from reviewing import verdict
 from tesela.core.errors import InputError
-from tesela.patches import PatchTable
+from tesela.patches.table import PatchTable
 from tesela.web.log import VerdictLog
 from tesela.web.patch_review import ORDERS
 from tesela.web.queue import CLAIM_S, ReviewQueue

@@ -17,7 +17,7 @@ from starlette.testclient import TestClient
 
 from reviewing import FROM_HOME, HOME, Served
 from tesela.cli import main
-from tesela.patches import PatchTable
+from tesela.patches.table import PatchTable
 from tesela.web.log import LogError, VerdictLog, log_path
 from tesela.web.review import review_app
 

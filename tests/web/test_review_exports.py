@@ -12,8 +12,9 @@ import pytest
 from reviewing import verdict
 from tesela.cli import main
 from tesela.core.errors import InputError
-from tesela.patches import PatchTable, read_patches, split_patches
 from tesela.patches.label_quality import AUTOMATIC, automatic_quality, with_quality
+from tesela.patches.split import split_patches
+from tesela.patches.table import PatchTable, open_patches
 from tesela.web.log import VerdictLog, log_path
 from tesela.web.patch_review import read_review
 
@@ -47,7 +48,7 @@ def reviewed(table_path: Path, table: PatchTable) -> Path:
 
 def test_the_table_gets_quality_classes_and_can_be_split_by_them(reviewed: Path, tmp_path: Path) -> None:
     out = read_review(reviewed).export(tmp_path / "out" / "reviewed.parquet")
-    table = read_patches(out)
+    table = open_patches(out)
     # of two reviewers the worse counts
     assert table.frame["quality"].tolist()[:11] == [
         "high",
@@ -59,7 +60,7 @@ def test_the_table_gets_quality_classes_and_can_be_split_by_them(reviewed: Path,
     ]
     assert (table.frame["quality_source"] == ["review"] * 10 + [""] * 15).all()
     assert split_patches(table, "quality").counts == {"train": 3, "val": 4, "test": 3, "none": 15}
-    assert read_patches(reviewed).frame["quality"].eq("").all()
+    assert open_patches(reviewed).frame["quality"].eq("").all()
     assert Path(table.labels["scene"]).exists()
 
 
@@ -101,7 +102,7 @@ def test_the_commands_export_and_print_agreement(
     reviewed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["review", "export", str(reviewed), "-o", str(tmp_path / "a.csv"), "-o", str(reviewed)]) == 0
-    assert read_patches(reviewed).frame["quality"].ne("").sum() == 10
+    assert open_patches(reviewed).frame["quality"].ne("").sum() == 10
     assert main(["review", "agreement", str(reviewed)]) == 0
     text = capsys.readouterr().out
     assert "10 of 25 patches reviewed by ana, bea" in text

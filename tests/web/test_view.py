@@ -24,7 +24,7 @@ from starlette.testclient import TestClient
 from tesela.core.errors import GridError, InputError
 from tesela.core.legend import LandClass, Legend
 from tesela.io.images import write_bands
-from tesela.io.legends import load_legend
+from tesela.io.legends import open_legend
 from tesela.io.maps import ScoreWriter, write_map
 from tesela.io.pyramid import Pyramid, TileReader, class_counts, has_overviews
 from tesela.io.scenes import open_scene
@@ -393,7 +393,7 @@ def present_row_of(page: Any, row: float) -> float:
 
 
 def test_in_a_browser_a_finer_class_of_earlier_years_is_no_change(browser: Any, tmp_path: Path) -> None:
-    fine, coarse = load_legend("corine-3"), load_legend("corine-2")
+    fine, coarse = open_legend("corine-3"), open_legend("corine-2")
     columns = np.arange(1100)[None, :].repeat(700, axis=0) < 550
     earlier = np.where(columns, fine["321"].value, fine["211"].value).astype(np.uint8)
     write_map(tmp_path / "map_2012.tif", earlier, GRID, legend=fine)

@@ -42,7 +42,7 @@ from tesela.core.errors import InputError, join_words
 from tesela.core.legend import Legend
 from tesela.core.scene import Scene
 from tesela.io.fingerprints import fingerprint
-from tesela.io.legends import load_crosswalk, load_legend
+from tesela.io.legends import open_crosswalk, open_legend
 from tesela.io.manifest import Manifest, write_text
 from tesela.io.maps import ClassMap
 from tesela.io.tables import write_csv
@@ -191,10 +191,10 @@ def category_crosswalk(legend: Legend, crosswalk: Crosswalk | None = None) -> Cr
     crosswalk : Crosswalk, optional
         Crosswalk of the user; default: the shipped one to "lulucf".
     """
-    target = load_legend("lulucf") if crosswalk is None else crosswalk.target
+    target = open_legend("lulucf") if crosswalk is None else crosswalk.target
     if legend.codes == target.codes and legend.values == target.values:
         return None
-    return load_crosswalk(legend.address, target) if crosswalk is None else crosswalk
+    return open_crosswalk(legend.address, target) if crosswalk is None else crosswalk
 
 
 def _estimates(

@@ -17,7 +17,7 @@ from tesela.accounting.changes import ChangeLayer, map_change_layer, map_changes
 from tesela.core.crosswalk import Crosswalk
 from tesela.core.errors import InputError
 from tesela.core.temporary import temporary_folder
-from tesela.io.legends import load_crosswalk, load_legend
+from tesela.io.legends import open_crosswalk, open_legend
 from tesela.io.maps import ClassMap, open_map
 from tesela.io.pixel_areas import equal_pixels_m2
 from tesela.io.scenes import open_scene
@@ -64,10 +64,10 @@ def open_series(
     crosswalk : path, optional
         CSV with the columns from, to, share, from the maps' classes to the six categories.
     """
-    opened = tuple(open_map(item, legend=None if legend is None else load_legend(legend)) for item in maps)
+    opened = tuple(open_map(item, legend=None if legend is None else open_legend(legend)) for item in maps)
     table = None
     if crosswalk is not None:
-        table = load_crosswalk(opened[0].legend.address, load_legend("lulucf"), path=crosswalk)
+        table = open_crosswalk(opened[0].legend.address, open_legend("lulucf"), path=crosswalk)
     return Series(opened, tuple(years), table)
 
 

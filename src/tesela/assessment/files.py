@@ -20,7 +20,7 @@ from tesela.core.legend import Legend
 from tesela.core.plain_text import check_text
 from tesela.generalise.generalise import generalise_map
 from tesela.io.fingerprints import fingerprint
-from tesela.io.legends import load_crosswalk, load_legend
+from tesela.io.legends import open_crosswalk, open_legend
 from tesela.io.manifest import Manifest
 from tesela.io.maps import ClassMap, open_map
 from tesela.io.scenes import open_scene
@@ -139,7 +139,7 @@ def assess_files(
     started = time.perf_counter()
     check_text(title, what="The title")
     folder = Path(out)
-    map = open_map(map_file, legend=None if legend is None else load_legend(legend))
+    map = open_map(map_file, legend=None if legend is None else open_legend(legend))
     edges = EDGES_PX if borders_m is None else _in_pixels(map, borders_m)
     reference_layer = layer_of(reference, layer) if is_vector(reference) else None
     if layer is not None and not any(
@@ -166,7 +166,7 @@ def assess_files(
         if labels is None:
             translation = None
             if crosswalk is not None:
-                translation = load_crosswalk(source or "reference", map.legend, path=crosswalk)
+                translation = open_crosswalk(source or "reference", map.legend, path=crosswalk)
             labels = write_labels(
                 reference,
                 Path(stack.enter_context(tempfile.TemporaryDirectory())) / "reference.tif",

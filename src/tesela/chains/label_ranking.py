@@ -20,7 +20,7 @@ from tesela.patches.label_quality import (
     fold_patches,
     patch_error_likelihood,
 )
-from tesela.patches.table import NONE, PatchTable, read_patches
+from tesela.patches.table import NONE, PatchTable, open_patches
 from tesela.recipes.stages import Stage, run_stages
 from tesela.training.forest import forest_probabilities, train_forest
 from tesela.training.segmentation.settings import SegmentationSettings
@@ -85,7 +85,7 @@ def rank_patches(
         raise InputError(unknown_name("model", model, _MODELS))
     if folds < MIN_FOLDS:
         raise InputError(f"{folds} folds are too few; at least {MIN_FOLDS} are needed.")
-    table = read_patches(table_path)
+    table = open_patches(table_path)
     if seed < 0:
         raise InputError(f"The seed is {seed}; it is 0 or more.")
     fold = fold_patches(table, folds, block_m=block_m, seed=seed)
@@ -140,7 +140,7 @@ def _by_forest(table: PatchTable, folder: Path, task: _Task) -> Iterator[_Predic
 def _by_network(table: PatchTable, folder: Path, task: _Task) -> Iterator[_Predicted]:
     import torch
 
-    from tesela.models.expert import load_expert
+    from tesela.models.expert import open_expert
     from tesela.training.segmentation.train import train_segmentation  # loads lightning, seconds
 
     file = train_segmentation(
@@ -151,7 +151,7 @@ def _by_network(table: PatchTable, folder: Path, task: _Task) -> Iterator[_Predi
         quiet=task.quiet,
     )
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    expert = load_expert(file, device=device)
+    expert = open_expert(file, device=device)
     header = expert.header
     patches = PatchDataset(table, "test", bands=header.bands, mean=header.mean, std=header.std)
     for index in range(len(patches)):

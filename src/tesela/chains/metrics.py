@@ -152,9 +152,9 @@ def count_mflops_per_px(expert_file: Path, *, side_px: int) -> float:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from tesela.models.expert import load_expert
+    from tesela.models.expert import open_expert
 
-    expert = load_expert(expert_file)
+    expert = open_expert(expert_file)
     counter = FlopCounterMode(display=False)
     with counter, torch.inference_mode():
         expert.network(torch.zeros(1, len(expert.header.bands), side_px, side_px))

@@ -11,7 +11,7 @@ from tesela.chains.scene_recipe import PretrainingSection, matching_files
 from tesela.chains.targets import Target
 from tesela.core.scene import Scene
 from tesela.core.standardisation import Standardisation
-from tesela.patches.table import UNBIASED, PatchTable, read_patches
+from tesela.patches.table import UNBIASED, PatchTable, open_patches
 from tesela.recipes.sections import SceneSection
 from tesela.recipes.stages import Stage
 from tesela.training.segmentation.settings import PRETRAINING_SETTINGS, SegmentationSettings
@@ -84,7 +84,7 @@ def shared_settings(chain: PretrainedChain, settings: SegmentationSettings) -> S
     """Settings with the encoder for the first expert's patches, so that all experts share the start."""
     from tesela.training.segmentation.sizing import sized_settings  # loads torch, seconds
 
-    return sized_settings(settings, read_patches(chain.targets[0].patch_file))
+    return sized_settings(settings, open_patches(chain.targets[0].patch_file))
 
 
 def unseen_areas(chain: PretrainedChain, table: PatchTable) -> gpd.GeoDataFrame:
@@ -124,7 +124,7 @@ def _pretrain(chain: PretrainedChain, section: PretrainingSection) -> Sequence[P
     from tesela.patches.dataset import band_statistics
     from tesela.training.segmentation.pretraining import pretrain_encoder  # loads torch, seconds
 
-    table = read_patches(chain.targets[0].patch_file)
+    table = open_patches(chain.targets[0].patch_file)
     mean, std = band_statistics(table, "train", bands=chain.bands)
     settings = chain.with_local_weights(chain.recipe.training_settings())
     file = pretrain_encoder(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from tesela.recipes.chain_registry import find_chain
-from tesela.recipes.schema import Recipe, load_recipe
+from tesela.recipes.schema import Recipe, open_recipe
 from tesela.recipes.stages import Plan, Run, Stage, plan_stages, run_stages
 
 
@@ -93,7 +93,7 @@ def run_recipe(
     RecipeError
         Lists all mistakes of the recipe at once.
     """
-    recipe, folder = load_recipe(path, changes=changes)
+    recipe, folder = open_recipe(path, changes=changes)
     chain = build_chain(recipe, folder, quiet=quiet)
     return Outcome(run_stages(chain.stages, start=start, until=until, report=report), chain)
 
@@ -102,7 +102,7 @@ def plan_recipe(
     path: str | Path, *, start: str | None = None, until: str | None = None, changes: Sequence[str] = ()
 ) -> list[Plan]:
     """What `run_recipe` would do, stage by stage; nothing is written."""
-    recipe, folder = load_recipe(path, changes=changes)
+    recipe, folder = open_recipe(path, changes=changes)
     return plan_stages(build_chain(recipe, folder, quiet=True).stages, start=start, until=until)
 
 

@@ -31,7 +31,7 @@ from tesela.labels import write_labels
 from tesela.models.expert import read_header
 from tesela.models.tried import COLUMNS, tried_rows
 from tesela.patches.split import split_patches
-from tesela.patches.table import PatchTable, make_patches, read_patches
+from tesela.patches.table import PatchTable, make_patches, open_patches
 from tesela.recipes.sections import HOW_ONLY, SceneSection, input_content
 from tesela.recipes.stages import Stage
 from tesela.sources.scene_layers import check_layers, write_scene_layers
@@ -244,7 +244,7 @@ class SceneChain(ABC, Generic[Recipe]):
             legend=target.legend,
             source=reference.source_in(self.folder),
             field=reference.field,
-            crosswalk=reference.load_crosswalk(target.legend, self.folder),
+            crosswalk=reference.open_crosswalk(target.legend, self.folder),
             layer=reference.layer,
         )
 
@@ -270,7 +270,7 @@ class SceneChain(ABC, Generic[Recipe]):
         first, *others = self.targets
         table = self._cut(first, min_labelled=settings.min_labelled)
         if settings.reviewed is not None:
-            table = take_qualities(table, read_patches(self.folder / settings.reviewed))
+            table = take_qualities(table, open_patches(self.folder / settings.reviewed))
         table = split_patches(
             table,
             settings.split,
@@ -307,7 +307,7 @@ class SceneChain(ABC, Generic[Recipe]):
         if self.recipe.pretraining is not None:
             settings = replace(shared_settings(self, settings), weights=str(self.start_file))
         train_segmentation(
-            read_patches(training.target.patch_file),
+            open_patches(training.target.patch_file),
             training.file,
             settings=settings,
             bands=self.bands,
@@ -320,7 +320,7 @@ class SceneChain(ABC, Generic[Recipe]):
 
     def blocks(self) -> Blocks:
         """Confusions by block of the split, of all maps that have labels."""
-        table = read_patches(self.targets[0].patch_file)
+        table = open_patches(self.targets[0].patch_file)
         assessments = []
         for section in self.evaluated_sections():
             area = self.evaluated_area(table, section)

@@ -95,13 +95,13 @@ def label(
     from tesela.core.errors import RecipeError
     from tesela.core.units import parse_length_m
     from tesela.io.cube import open_cube, open_grid
-    from tesela.io.legends import load_crosswalk, load_legend
+    from tesela.io.legends import open_crosswalk, open_legend
     from tesela.io.maps import ClassMap
     from tesela.labels.fractions import shift_of, write_fractions
     from tesela.labels.masks import write_labels
     from tesela.sources.siose.geopackage import is_siose
 
-    target = load_legend(legend)
+    target = open_legend(legend)
     if count is not None and not fractions:
         raise RecipeError("--count is an option of class shares: give --fractions too.")
     if (psf != "none" or shift is not None) and not fractions:
@@ -128,7 +128,7 @@ def label(
             print(note)
         print(f"labels  {sheet.map.path}")
         return
-    translation = None if crosswalk is None else load_crosswalk(source or "reference", target, path=crosswalk)
+    translation = None if crosswalk is None else open_crosswalk(source or "reference", target, path=crosswalk)
     count_m = None if count is None else parse_length_m(count)
     moved = None
     if shift == "auto":
@@ -297,13 +297,13 @@ def read_table_to_split(paths: list[str]) -> PatchTable:
         If scenes were given without labels.
     """
     from tesela.core.errors import RecipeError
-    from tesela.patches.table import read_patches
+    from tesela.patches.table import open_patches
 
     if len(paths) != 1 or not paths[0].endswith(".parquet"):
         raise RecipeError(
             "Scenes need their labels (--labels); without labels, give one patch table to split again."
         )
-    return read_patches(paths[0])
+    return open_patches(paths[0])
 
 
 def parse_shares(text: str) -> tuple[float, ...]:

@@ -146,11 +146,11 @@ def predict(
 
     from tesela.core.errors import RecipeError
     from tesela.io.scenes import open_scene
-    from tesela.mapping.cascade import read_cascade
+    from tesela.mapping.cascade import open_cascade
     from tesela.mapping.cascade_map import predict_cascade
     from tesela.mapping.cascade_runner import CascadeRules
     from tesela.mapping.predict import predict_map
-    from tesela.models.expert import load_expert, save_expert
+    from tesela.models.expert import open_expert, save_expert
 
     opened = open_scene(
         scene,
@@ -177,7 +177,7 @@ def predict(
             raise RecipeError(f"A cascade takes no {names}; leave it out, or map with a single expert.")
         with progress_bar("mapping", quiet=quiet or as_json) as progress:
             cascaded = predict_cascade(
-                read_cascade(expert),
+                open_cascade(expert),
                 opened,
                 out,
                 window_px=window,
@@ -198,7 +198,7 @@ def predict(
         raise RecipeError(
             "--adapted writes the adapted expert: also give --transfer, such as --transfer auto."
         )
-    loaded, steps = load_expert(expert), None
+    loaded, steps = open_expert(expert), None
     if transfer != "none":
         from tesela.chains.transfer import adapt_expert  # loads the trainings, seconds
 
@@ -355,14 +355,14 @@ def unmix(
     from tesela.core.errors import RecipeError
     from tesela.io.cube import open_cube
     from tesela.mapping.abundance.unmix import unmix_cube
-    from tesela.models.expert import load_expert
+    from tesela.models.expert import open_expert
     from tesela.models.inference import endmembers_of
 
     if (cube is None) != (out is None) or (cube is None and endmembers is None):
         raise RecipeError("Give a cube and -o FILE to map, or --endmembers FILE, or all three.")
     if library is not None and endmembers is None:
         raise RecipeError("--library compares endmembers: also give --endmembers FILE.")
-    opened = load_expert(expert)
+    opened = open_expert(expert)
     spectra = None
     if endmembers is not None:
         learned = endmembers_of(opened)

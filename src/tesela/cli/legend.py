@@ -29,9 +29,9 @@ def list_all(as_json: Json = False) -> None:
 
     Example: tesela legend list
     """
-    from tesela.io.legends import list_crosswalks, list_legends, load_legend
+    from tesela.io.legends import list_crosswalks, list_legends, open_legend
 
-    legends = [load_legend(name) for name in list_legends()]
+    legends = [open_legend(name) for name in list_legends()]
     crosswalks = list_crosswalks()
     if as_json:
         print_json(
@@ -64,9 +64,9 @@ def show(
 
     Example: tesela legend show corine-2
     """
-    from tesela.io.legends import load_legend
+    from tesela.io.legends import open_legend
 
-    legend = load_legend(name)
+    legend = open_legend(name)
     if as_json:
         print_json(legend.to_dict())
         return
@@ -90,11 +90,11 @@ def convert(
 
     Example: tesela legend convert map.tif --to lulucf -o lulucf.tif
     """
-    from tesela.io.legends import load_crosswalk, load_legend
+    from tesela.io.legends import open_crosswalk, open_legend
     from tesela.io.maps import convert_map, open_map
 
-    source = open_map(map_file, legend=None if legend is None else load_legend(legend))
-    table = load_crosswalk(source.legend.address, load_legend(to), path=crosswalk)
+    source = open_map(map_file, legend=None if legend is None else open_legend(legend))
+    table = open_crosswalk(source.legend.address, open_legend(to), path=crosswalk)
     converted = convert_map(source, out, crosswalk=table)
     if as_json:
         print_json(

@@ -56,12 +56,12 @@ def generalise(
     Example: tesela generalise map.tif --mmu "25 ha" --min-width "100 m" --priority auto -o clc.tif
     """
     from tesela.core.units import parse_area_m2, parse_length_m
-    from tesela.generalise import generalise_map
-    from tesela.io.legends import load_legend
+    from tesela.generalise.generalise import generalise_map
+    from tesela.io.legends import open_legend
     from tesela.io.maps import open_map
 
     mmu_m2, min_width_m = parse_area_m2(mmu), parse_length_m(min_width)
-    source = open_map(map_file, legend=None if legend is None else load_legend(legend))
+    source = open_map(map_file, legend=None if legend is None else open_legend(legend))
     with progress_bar("generalising", quiet=quiet or as_json) as progress:
         made, log = generalise_map(
             source,
@@ -124,10 +124,10 @@ def vectorise(
     """
     from tesela.core.units import parse_length_m
     from tesela.generalise.vectorise import vectorise_map
-    from tesela.io.legends import load_legend
+    from tesela.io.legends import open_legend
     from tesela.io.maps import open_map
 
-    source = open_map(map_file, legend=None if legend is None else load_legend(legend))
+    source = open_map(map_file, legend=None if legend is None else open_legend(legend))
     made = vectorise_map(
         source, out, simplify_m=None if simplify is None else parse_length_m(simplify), confidence=confidence
     )
@@ -160,13 +160,13 @@ def update(
     Example: tesela update clc2012.gpkg map.tif --field CODE_12 -o update.gpkg
     """
     from tesela.generalise.update import update_polygons
-    from tesela.io.legends import load_crosswalk, load_legend
+    from tesela.io.legends import open_crosswalk, open_legend
     from tesela.io.maps import open_map
     from tesela.io.vector import open_layer, read_layer
 
-    new_map = open_map(map_file, legend=None if legend is None else load_legend(legend))
+    new_map = open_map(map_file, legend=None if legend is None else open_legend(legend))
     table = (
-        None if crosswalk is None else load_crosswalk(source or "polygons", new_map.legend, path=crosswalk)
+        None if crosswalk is None else open_crosswalk(source or "polygons", new_map.legend, path=crosswalk)
     )
     made = update_polygons(
         open_layer(polygons, layer=layer),

@@ -115,11 +115,11 @@ def sentinel_2(
     from tesela.sources.areas import make_area
     from tesela.sources.mosaic.mosaic import write_mosaics
     from tesela.sources.periods import parse_periods
-    from tesela.sources.providers import find_catalogue
+    from tesela.sources.providers import open_catalogue
 
     with progress_bar("mosaic", quiet=quiet or as_json) as progress:
         made = write_mosaics(
-            find_catalogue(catalogue),
+            open_catalogue(catalogue),
             make_area(area, layer=area_layer, like=like, crs=crs, resolution_m=resolution),
             out,
             periods=parse_periods(months, year),
@@ -232,11 +232,11 @@ def modis(
     from tesela.sources.modis.files import holds_items, modis_addresses
     from tesela.sources.modis.quality import parse_rule
     from tesela.sources.periods import month_span
-    from tesela.sources.providers import find_catalogue
+    from tesela.sources.providers import open_catalogue
 
     extent = None if area is None and like is None else make_area(area, layer=area_layer, like=like)
     grid = None if extent is None else modis_grid(extent.grid)
-    where = find_catalogue(catalogue)
+    where = open_catalogue(catalogue)
     months = None if first is None or last is None else (first, last)
     if (first is None) != (last is None):
         raise InputError("Give both the first and the last month: --first 2012-01 and --last 2013-12.")
@@ -408,11 +408,11 @@ def layer(
     from tesela.io.http import RetryPolicy
     from tesela.sources.areas import make_area
     from tesela.sources.layers import write_layer_mosaic
-    from tesela.sources.providers import find_catalogue
+    from tesela.sources.providers import open_catalogue
 
     with progress_bar("layer", quiet=quiet or as_json) as progress:
         path = write_layer_mosaic(
-            find_catalogue(catalogue),
+            open_catalogue(catalogue),
             make_area(area, layer=area_layer, like=like, crs=crs, resolution_m=resolution),
             out,
             collection=collection,

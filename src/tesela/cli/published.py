@@ -102,13 +102,13 @@ def checkpoint(
     Example: tesela published checkpoint N2/model.ckpt --legend sipna-2 -o n2.safetensors
     """
     from tesela.core.errors import RecipeError, unknown_name
-    from tesela.io.legends import load_legend
+    from tesela.io.legends import open_legend
     from tesela.models.expert import save_expert
     from tesela.models.published_checkpoints import open_published_checkpoint
 
     if legacy not in ("", "deltas", "order"):
         raise RecipeError(unknown_name("mistake", legacy, ("deltas", "order")))
-    expert = open_published_checkpoint(file, legend=load_legend(legend), legacy=legacy)
+    expert = open_published_checkpoint(file, legend=open_legend(legend), legacy=legacy)
     written = save_expert(out, expert)
     if as_json:
         print_json({"expert": str(written), "model": expert.header.architecture.summary})

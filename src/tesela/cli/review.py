@@ -76,7 +76,7 @@ def serve(
 
     Example: tesela review serve sample.gpkg --image april.tif --image september.tif
     """
-    from tesela.io.legends import load_legend
+    from tesela.io.legends import open_legend
     from tesela.io.scenes import open_scene
     from tesela.web.review import review_app
     from tesela.web.server import is_loopback
@@ -85,7 +85,7 @@ def serve(
     app = review_app(
         table,
         images=[open_scene(file) for file in image or []],
-        legend=None if legend is None else load_legend(legend),
+        legend=None if legend is None else open_legend(legend),
         reviewer=reviewer,
         order=order,
         overlap=overlap,
@@ -242,7 +242,7 @@ def view(
 
     Example: tesela view map.tif --image scene.tif --reference clc.tif --confidence confidence.tif --history map2018.tif
     """
-    from tesela.io.legends import load_legend
+    from tesela.io.legends import open_legend
     from tesela.io.scenes import open_scene
     from tesela.web.server import serve as serve_page
     from tesela.web.view import slow_files, view_app
@@ -259,7 +259,7 @@ def view(
         cube=cube,
         endmembers=endmembers,
         history=history or (),
-        legend=None if legend is None else load_legend(legend),
+        legend=None if legend is None else open_legend(legend),
         host=host,
     )
     files = [

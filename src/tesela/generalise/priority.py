@@ -21,8 +21,8 @@ class PriorityTable:
 
     Examples
     --------
-    >>> from tesela.io.legends import load_legend
-    >>> table = load_priority("tesela-corine-2", load_legend("corine-2"))
+    >>> from tesela.io.legends import open_legend
+    >>> table = load_priority("tesela-corine-2", open_legend("corine-2"))
     >>> table.score("31", "32"), table.score("31", "51")
     (1.0, 5.0)
     """

@@ -16,7 +16,7 @@ from tesela.core.legend import Legend
 from tesela.generalise.error_likelihood import ErrorLikelihood, error_likelihood
 from tesela.generalise.polygon_areas import PolygonAreas, measure_polygons
 from tesela.io.layers import Category, category_style, write_layer
-from tesela.io.legends import codes_without_class, list_legends, load_crosswalk, load_legend
+from tesela.io.legends import codes_without_class, list_legends, open_crosswalk, open_legend
 from tesela.io.maps import ClassMap
 from tesela.io.outputs import check_file_outputs
 from tesela.io.vector import (
@@ -253,15 +253,15 @@ def _kinds(
 
 def _legend_of(source: str) -> Legend | None:
     try:
-        return load_legend(source)
+        return open_legend(source)
     except LegendError:  # the crosswalk of a user
         return None
 
 
 def _find_crosswalk(codes: NDArray[np.object_], legend: Legend, codes_from: str | None) -> Crosswalk:
     if codes_from is not None:
-        return load_crosswalk(codes_from, legend)
-    level: Legend | None = load_legend(legend.name) if legend.name in list_legends() else legend
+        return open_crosswalk(codes_from, legend)
+    level: Legend | None = open_legend(legend.name) if legend.name in list_legends() else legend
     crosswalks = []
     while level is not None and level.depth >= legend.depth:
         crosswalks.append(Crosswalk.identity(level, legend.depth))

@@ -1,7 +1,7 @@
 """The only code that opens files: rasters, maps, vectors, legends and manifests."""
 
 from tesela.io.fingerprints import fingerprint
-from tesela.io.legends import list_legends, load_crosswalk, load_legend
+from tesela.io.legends import list_legends, open_crosswalk, open_legend
 from tesela.io.manifest import Manifest, write_whole
 from tesela.io.maps import ClassMap, MapReader, MapWriter, ScoreWriter, open_map, write_map
 from tesela.io.parts import PartStore
@@ -19,9 +19,9 @@ __all__ = [
     "VectorLayer",
     "fingerprint",
     "list_legends",
-    "load_crosswalk",
-    "load_legend",
+    "open_crosswalk",
     "open_layer",
+    "open_legend",
     "open_map",
     "open_scene",
     "read_layer",

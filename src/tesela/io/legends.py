@@ -29,7 +29,7 @@ def list_crosswalks() -> tuple[tuple[str, str], ...]:
     return tuple((source, target) for source, _, target in pairs)
 
 
-def load_legend(name: str | Path) -> Legend:
+def open_legend(name: str | Path) -> Legend:
     """
     Find a legend by name, by name and level, or read it from a CSV.
 
@@ -46,7 +46,7 @@ def load_legend(name: str | Path) -> Legend:
 
     Examples
     --------
-    >>> load_legend("corine-1").codes
+    >>> open_legend("corine-1").codes
     ('1', '2', '3', '4', '5')
     """
     text = str(name)
@@ -59,13 +59,13 @@ def load_legend(name: str | Path) -> Legend:
         rows = read_rows(text, columns=("value", "code", "name"), kind="legend", error=LegendError)
         return Legend.from_rows(Path(text).stem, rows)
     if match and match["name"].endswith(".csv"):
-        return load_legend(match["name"]).level(int(match["depth"]))
+        return open_legend(match["name"]).level(int(match["depth"]))
     raise LegendError(
         f"{unknown_name('legend', text, list_legends())} A legend of your own is given as a path that ends in .csv."
     )
 
 
-def load_crosswalk(source: str, target: Legend, *, path: str | Path | None = None) -> Crosswalk:
+def open_crosswalk(source: str, target: Legend, *, path: str | Path | None = None) -> Crosswalk:
     """
     Find the crosswalk between two legends, or read it from a CSV with the columns from, to and, optionally, share.
 
@@ -166,10 +166,10 @@ def read_priority(source: str | Path) -> list[dict[str, str]]:
 def _own_tree(source: str, name: str, target: Legend) -> Legend | None:
     """Legend called `source`, if it belongs to the tree of `target`: shipped, or a user's CSV."""
     if name == target.name and name in _shipped(""):
-        return load_legend(source)
+        return open_legend(source)
     if not name.endswith(".csv"):
         return None
-    legend = load_legend(source)
+    legend = open_legend(source)
     return legend if legend.name == target.name else None
 
 

@@ -18,7 +18,7 @@ from tesela.core.errors import GridError, InputError, join_words
 from tesela.io.abundance import AbundanceMap, AbundanceWriter
 from tesela.io.cube import Cube, open_cube
 from tesela.io.cube_writer import CubeWriter
-from tesela.io.legends import load_legend
+from tesela.io.legends import open_legend
 from tesela.io.manifest import write_text, write_whole
 from tesela.io.msmtu_tables import (
     CLASS_CODES,
@@ -162,7 +162,7 @@ def write_msmtu_shares(pixels: PublishedPixels, out: str | Path, *, level: int =
             f"The data set holds no shares of level {level}; it has {join_words(pixels.shares) or 'none'}."
         )
     grid, rows, cols = rebuild_grid(pixels)
-    legend = load_legend(f"sipna-{level}")
+    legend = open_legend(f"sipna-{level}")
     with AbundanceWriter(out, grid, legend) as writer:
         for row in range(0, int(grid.shape[0]), _ROWS):
             here = (rows >= row) & (rows < row + _ROWS)

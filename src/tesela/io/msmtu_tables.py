@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from tesela.core.errors import InputError, join_words
 from tesela.core.legend import Legend
-from tesela.io.legends import load_crosswalk, load_legend
+from tesela.io.legends import open_crosswalk, open_legend
 
 PARTITIONS = ("train", "validation", "test")
 
 CLASS_CODES: Mapping[int, Mapping[str, str]] = {
     1: {"1": "artificial", "2": "agricultural-lands", "4": "terrestrial-lands", "5": "wetlands"},
-    2: {row.code: row.to for row in load_crosswalk("sipna-codes", load_legend("sipna-2")).rows},
+    2: {row.code: row.to for row in open_crosswalk("sipna-codes", open_legend("sipna-2")).rows},
 }
 """Published class codes by level, and our codes of legend "sipna"; level 2 is the crosswalk sipna-codes__sipna."""
 
@@ -134,7 +134,7 @@ def shares_of(
     InputError
         If a class has no column, shares are broken, a pixel is in two partitions, or no pixel has shares.
     """
-    legend, codes = load_legend(f"sipna-{level}"), CLASS_CODES[level]
+    legend, codes = open_legend(f"sipna-{level}"), CLASS_CODES[level]
     shares = np.full((len(rows), len(legend)), np.nan, np.float32)
     splits = np.full(len(rows), 255, np.uint8)
     named = [

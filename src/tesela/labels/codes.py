@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tesela.core.crosswalk import TO_NODATA, Crosswalk, CrosswalkRow
 from tesela.core.errors import LegendError, join_words
 from tesela.core.legend import NODATA, LandClass, Legend
-from tesela.io.legends import codes_without_class, load_crosswalk, load_legend
+from tesela.io.legends import codes_without_class, open_crosswalk, open_legend
 from tesela.io.vector import NO_CODE, VectorLayer, code_texts
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def make_code_book(
     if crosswalk is None and (source is None or _is_own(source, legend)):
         return _own_book(legend, source)
     if crosswalk is None:
-        crosswalk = load_crosswalk(str(source), legend)
+        crosswalk = open_crosswalk(str(source), legend)
     drawn_in = _shipped_legend(source or crosswalk.source)
     name = f"crosswalk {crosswalk.source} -> {legend.address}"
     return _book(legend, name, [(crosswalk.main_target, drawn_in)], extras=codes_without_class(drawn_in))
@@ -132,7 +132,7 @@ def _is_own(source: str, legend: Legend) -> bool:
 
 def _shipped_legend(source: str) -> Legend | None:
     try:
-        return load_legend(source)
+        return open_legend(source)
     except LegendError:
         return None
 
@@ -241,7 +241,7 @@ def make_mixture(legend: Legend, *, source: str | None = None, crosswalk: Crossw
     """
     own = source is None or source == legend.name or source.startswith(f"{legend.name}-")
     if crosswalk is None and not own:
-        crosswalk = load_crosswalk(str(source), legend)
+        crosswalk = open_crosswalk(str(source), legend)
     if crosswalk is None or not crosswalk.splits:
         return Mixture(legend, crosswalk, np.eye(len(legend)))
     mixes: dict[tuple[tuple[str, float], ...], str] = {}

@@ -1,6 +1,6 @@
 """From a scene and an expert to a map: windows, engines and the pipeline between them; cascades of experts."""
 
-from tesela.mapping.cascade import Cascade, Gate, Member, read_cascade
+from tesela.mapping.cascade import Cascade, Gate, Member, open_cascade
 from tesela.mapping.cascade_map import CascadePrediction, predict_cascade
 from tesela.mapping.cascade_runner import CascadeRules
 from tesela.mapping.predict import Prediction, predict_map
@@ -12,7 +12,7 @@ __all__ = [
     "Gate",
     "Member",
     "Prediction",
+    "open_cascade",
     "predict_cascade",
     "predict_map",
-    "read_cascade",
 ]

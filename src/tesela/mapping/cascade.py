@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tesela.core.errors import InputError, RecipeError, join_words, unknown_name
 from tesela.core.file_names import inside
 from tesela.core.legend import LandClass, Legend
-from tesela.models.expert import Expert, load_expert
+from tesela.models.expert import Expert, open_expert
 
 FILE = "cascade.toml"
 """Name of the file in the directory of a cascade."""
@@ -164,7 +164,7 @@ class Cascade:
         return {member.name: member.expert.header.legend for member in self.members}
 
 
-def read_cascade(path: str | Path) -> Cascade:
+def open_cascade(path: str | Path) -> Cascade:
     """
     Read a cascade from a TOML file, or from a directory that holds ``cascade.toml``.
 
@@ -224,7 +224,7 @@ def _read_member(table: Mapping[str, object], file: Path, *, first: bool) -> Mem
         least = table.get("min_confidence", 0.0)
         assert isinstance(least, int | float)
         gate = Gate(str(table["parent"]), tuple(classes), float(least))
-    return Member(str(table.get("name", Path(path).stem)), load_expert(file.parent / path), gate)
+    return Member(str(table.get("name", Path(path).stem)), open_expert(file.parent / path), gate)
 
 
 def _table_problems(table: Mapping[str, object], *, first: bool) -> Iterator[str]:

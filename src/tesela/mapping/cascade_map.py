@@ -95,7 +95,7 @@ def predict_cascade(
     Parameters
     ----------
     cascade : Cascade
-        See `tesela.mapping.cascade.read_cascade`.
+        See `tesela.mapping.cascade.open_cascade`.
     window_px, overlap_px, engine, precision, memory, any_scene
         As for `tesela.mapping.predict.predict_map`.
     rules : CascadeRules, optional

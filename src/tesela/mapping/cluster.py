@@ -16,7 +16,7 @@ from tesela.mapping.augmentation import TestTimeAugmentation
 from tesela.mapping.engines import Engine, make_engine
 from tesela.mapping.pipeline import MapJob, run_strips
 from tesela.mapping.windows import Strip
-from tesela.models.expert import Expert, load_expert, save_expert
+from tesela.models.expert import Expert, open_expert, save_expert
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def _engine(job: ClusterJob) -> Engine:
         if key not in _engines:
             torch.set_num_threads(worker_threads())
             _engines.clear()
-            _engines[key] = make_engine(load_expert(job.expert).network, job.engine)
+            _engines[key] = make_engine(open_expert(job.expert).network, job.engine)
         engine = _engines[key]
     return job.augmentation.of(engine)
 

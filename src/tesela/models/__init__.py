@@ -4,7 +4,7 @@ Networks and the expert file: tensors in, tensors out.
 This module loads torch only when an expert is opened.
 """
 
-from tesela.models.expert import Expert, ExpertHeader, Provenance, load_expert, read_header, save_expert
+from tesela.models.expert import Expert, ExpertHeader, Provenance, open_expert, read_header, save_expert
 from tesela.models.segmentation.unet import UnetArchitecture
 
 __all__ = [
@@ -12,7 +12,7 @@ __all__ = [
     "ExpertHeader",
     "Provenance",
     "UnetArchitecture",
-    "load_expert",
+    "open_expert",
     "read_header",
     "save_expert",
 ]

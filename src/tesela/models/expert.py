@@ -20,7 +20,7 @@ from tesela.models.header import ExpertHeader, Provenance
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Expert", "ExpertHeader", "Provenance", "load_expert", "read_header", "save_expert"]
+__all__ = ["Expert", "ExpertHeader", "Provenance", "open_expert", "read_header", "save_expert"]
 
 Shape = tuple[int, ...]
 
@@ -148,7 +148,7 @@ def read_header(path: str | Path, *, whole: bool = False) -> ExpertHeader:
     return _parse(Path(path), document)
 
 
-def load_expert(path: str | Path, *, device: str = "cpu") -> Expert:
+def open_expert(path: str | Path, *, device: str = "cpu") -> Expert:
     """
     Open an expert, ready to predict; no code in the file is run.
 

@@ -1,18 +1,5 @@
-"""The patch table: windows of scenes with their labels, splits and shares; `dataset` reads them for torch."""
+"""
+The patch table: windows of scenes with their labels, splits and shares; `dataset` reads them for torch.
 
-from tesela.patches.split import split_patches
-from tesela.patches.summary import SplitSummary, summarise
-from tesela.patches.table import NONE, QUALITIES, SPLITS, UNBIASED, PatchTable, make_patches, read_patches
-
-__all__ = [
-    "NONE",
-    "QUALITIES",
-    "SPLITS",
-    "UNBIASED",
-    "PatchTable",
-    "SplitSummary",
-    "make_patches",
-    "read_patches",
-    "split_patches",
-    "summarise",
-]
+Nothing is imported here: `import tesela` loads this package before the function of the same name, see there.
+"""

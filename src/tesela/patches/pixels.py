@@ -19,7 +19,7 @@ from tesela.core.legend import LandClass, Legend, sum_to_level
 from tesela.io.abundance import AbundanceMap
 from tesela.io.array_file import ArraySpool, map_arrays, write_arrays
 from tesela.io.cube import Cube, month_of
-from tesela.io.legends import load_legend
+from tesela.io.legends import open_legend
 from tesela.io.manifest import write_whole
 from tesela.io.msmtu import BANDS, TIMES, PublishedPixels, rebuild_grid
 from tesela.io.series_table import SeriesTable
@@ -325,7 +325,7 @@ def table_of_msmtu(pixels: PublishedPixels, *, level: int = 2) -> PixelTable:
         times=TIMES,
         bands=BANDS,
         layers=pixels.layers,
-        legend=load_legend(f"sipna-{level}"),
+        legend=open_legend(f"sipna-{level}"),
         grid=grid,
     )
     return table.take(np.flatnonzero(np.isfinite(table.targets).all(axis=1)))

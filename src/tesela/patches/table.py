@@ -117,7 +117,7 @@ class PatchTable:
 
     def write(self, path: str | Path) -> Path:
         """
-        Write as GeoParquet; the file alone opens everything again with `read_patches`.
+        Write as GeoParquet; the file alone opens everything again with `open_patches`.
 
         Paths of imagery and label maps are stored relative to the folder of the file, so that a project can
         be moved as a whole.
@@ -142,7 +142,7 @@ class PatchTable:
         return out
 
 
-def read_patches(path: str | Path) -> PatchTable:
+def open_patches(path: str | Path) -> PatchTable:
     """
     Read a patch table.
 

@@ -95,7 +95,7 @@ def expert_name(member: str) -> str:
 
 
 def expert_files(path: Path) -> dict[str, Path]:
-    """Files of the experts of a cascade's file, by member; `read_cascade` checks the file."""
+    """Files of the experts of a cascade's file, by member; `open_cascade` checks the file."""
     file = path / FILE if path.is_dir() else path
     tables = tomllib.loads(file.read_text(encoding="utf-8"))["experts"]
     return {

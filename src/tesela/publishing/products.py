@@ -164,10 +164,10 @@ def _publish_expert(source: Path, folder: Path, publication: Publication, beside
 
 
 def _publish_cascade(source: Path, folder: Path, publication: Publication, beside: list[Path]) -> Product:
-    from tesela.mapping.cascade import read_cascade
+    from tesela.mapping.cascade import open_cascade
     from tesela.publishing.cascade import cascade_card, cascade_item, cascade_text, expert_files, expert_name
 
-    cascade, experts = read_cascade(source), expert_files(source)
+    cascade, experts = open_cascade(source), expert_files(source)
     name = slug(cascade.name)
     texts = {folder / f"{name}.toml": cascade_text(cascade)}
     copied = [_Copy(path) for path in beside]

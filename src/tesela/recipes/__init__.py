@@ -1,5 +1,5 @@
 """The recipe file: its schema, its sections, its stages."""
 
-from tesela.recipes.schema import Recipe, check_recipe, load_recipe
+from tesela.recipes.schema import Recipe, check_recipe, open_recipe
 
-__all__ = ["Recipe", "check_recipe", "load_recipe"]
+__all__ = ["Recipe", "check_recipe", "open_recipe"]

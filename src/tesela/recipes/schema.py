@@ -40,7 +40,7 @@ class Recipe(Section):
     seed: int = Field(0, ge=0, lt=2**31)
 
 
-def load_recipe(path: str | Path, *, changes: Sequence[str] = ()) -> tuple[Recipe, Path]:
+def open_recipe(path: str | Path, *, changes: Sequence[str] = ()) -> tuple[Recipe, Path]:
     """
     Read and check a recipe. Paths in it are relative to its folder.
 
@@ -95,7 +95,7 @@ def check_recipe(document: dict[str, Any], *, where: str, folder: Path | None = 
     Raises
     ------
     RecipeError
-        See `load_recipe`.
+        See `open_recipe`.
     """
     model = _model(document.get("chain"), where)
     try:

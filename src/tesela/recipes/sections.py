@@ -23,7 +23,7 @@ from tesela.core.file_names import check_file_name
 from tesela.core.legend import Legend
 from tesela.core.units import parse_area_m2, parse_length_m, parse_memory_bytes
 from tesela.io.addresses import archive_of, check_no_secret, in_folder, is_address
-from tesela.io.legends import load_crosswalk, load_legend
+from tesela.io.legends import open_crosswalk, open_legend
 from tesela.io.vector.address import DATABASE, local_file, parse_address
 
 
@@ -108,7 +108,7 @@ def read_legend(name: str, folder: Path | None) -> Legend:
     LegendError
         If there is no such legend.
     """
-    return load_legend(_in_folder(name, folder))
+    return open_legend(_in_folder(name, folder))
 
 
 def _in_folder(name: str, folder: Path | None) -> str:
@@ -252,12 +252,12 @@ class ReferenceSection(Section):
     def _source_has_a_crosswalk(self) -> ReferenceSection:
         if self.crosswalk is None and legend_file(self.source) is None:
             try:
-                load_legend(self.source)
+                open_legend(self.source)
             except TeselaError as error:
                 raise ValueError(f"source: {error} Or name a crosswalk.") from None
         return self
 
-    def load_crosswalk(self, legend: Legend, folder: Path | None) -> Crosswalk | None:
+    def open_crosswalk(self, legend: Legend, folder: Path | None) -> Crosswalk | None:
         """
         Crosswalk from the codes to a legend, where the recipe names a CSV.
 
@@ -269,7 +269,7 @@ class ReferenceSection(Section):
         if self.crosswalk is None:
             return None
         path = self.crosswalk if folder is None else folder / self.crosswalk
-        return load_crosswalk(self.source, legend, path=path)
+        return open_crosswalk(self.source, legend, path=path)
 
     def check_crosswalk(self, legend: str, folder: Path | None) -> None:
         """
@@ -282,7 +282,7 @@ class ReferenceSection(Section):
         """
         if folder is not None:
             try:
-                self.load_crosswalk(read_legend(legend, folder), folder)
+                self.open_crosswalk(read_legend(legend, folder), folder)
             except TeselaError as error:
                 raise ValueError(f"reference.crosswalk: {error}") from None
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tesela.io.legends import load_crosswalk, load_legend
+from tesela.io.legends import open_crosswalk, open_legend
 from tesela.io.maps import ClassMap, open_map
 from tesela.sampling.design import Rule, SamplingDesign, plan_sample
 from tesela.sampling.draw import draw_sample
@@ -111,8 +111,8 @@ def estimate_sample_file(
     class_map = _open(map_file, legend)
     table = None
     if crosswalk is not None:
-        table = load_crosswalk(
-            class_map.legend.address, load_legend(source or class_map.legend.address), path=crosswalk
+        table = open_crosswalk(
+            class_map.legend.address, open_legend(source or class_map.legend.address), path=crosswalk
         )
     estimates = estimate_accuracy(
         read_sample(sample, class_map, crosswalk=table, responses=responses, field=field), interval=interval
@@ -128,4 +128,4 @@ def estimate_sample_file(
 
 
 def _open(path: str | Path, legend: str | None) -> ClassMap:
-    return open_map(path, legend=None if legend is None else load_legend(legend))
+    return open_map(path, legend=None if legend is None else open_legend(legend))

@@ -62,7 +62,7 @@ class Catalogue:
         return Web(patience=patience)
 
 
-def find_catalogue(text: str) -> Catalogue:
+def open_catalogue(text: str) -> Catalogue:
     """
     Read the name of a provider, an address, ``NAME=ADDRESS`` for a mirror of a provider, or a path.
 
@@ -73,9 +73,9 @@ def find_catalogue(text: str) -> Catalogue:
 
     Examples
     --------
-    >>> find_catalogue("earth-search").address
+    >>> open_catalogue("earth-search").address
     'https://earth-search.aws.element84.com/v1'
-    >>> find_catalogue("planetary-computer=http://127.0.0.1:8000/api/stac/v1").provider.signing
+    >>> open_catalogue("planetary-computer=http://127.0.0.1:8000/api/stac/v1").provider.signing
     'sas'
     """
     from pathlib import Path

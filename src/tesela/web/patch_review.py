@@ -17,7 +17,7 @@ from tesela.io.layers import write_layers
 from tesela.io.maps import ClassMap, MapReader
 from tesela.io.tables import write_csv
 from tesela.patches.label_quality import ERROR_LIKELIHOOD, REVIEW, with_quality
-from tesela.patches.table import QUALITIES, PatchTable, read_patches
+from tesela.patches.table import QUALITIES, PatchTable, open_patches
 from tesela.web.log import VerdictLog
 from tesela.web.pictures import BytesCache, PictureExtent, ScenePictures, centre_of
 from tesela.web.review_results import ReviewResults, read_verdicts
@@ -35,7 +35,7 @@ class PatchItems:
     notes: Sequence[str] = ()
 
     def __init__(self, path: str | Path) -> None:
-        self.table = read_patches(path)
+        self.table = open_patches(path)
         self.name = Path(path).name
         self.legend = self.table.legend
         size, margin = self.table.size_px, self.table.size_px // 4
@@ -238,7 +238,7 @@ def read_review(table_path: str | Path) -> PatchReview:
     InputError
         If there are none.
     """
-    table = read_patches(table_path)
+    table = open_patches(table_path)
     patches = [str(patch) for patch in table.frame["patch_id"]]
     return PatchReview(read_verdicts(table_path, patches), len(table), table)
 

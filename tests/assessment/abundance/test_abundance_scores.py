@@ -24,10 +24,10 @@ from tesela.core.grid import window_grid
 from tesela.core.legend import LandClass, Legend, sum_to_level
 from tesela.io.abundance import AbundanceMap, AbundanceWriter
 from tesela.io.images import write_bands
-from tesela.io.legends import load_legend
+from tesela.io.legends import open_legend
 
 PAIR = Legend("pair", (LandClass(1, "a", "A", "#aa0000"), LandClass(2, "b", "B", "#00aa00")))
-FINE = load_legend("sipna-2")
+FINE = open_legend("sipna-2")
 GRID = GeoBox((60, 80), Affine(500, 0, 400_000, 0, -500, 4_100_000), "EPSG:25830")
 
 

@@ -8,7 +8,7 @@ import torch
 
 from segmentation_scene import QUICK, make_patch_table
 from tesela.core.errors import InputError
-from tesela.models.expert import load_expert
+from tesela.models.expert import open_expert
 from tesela.patches.table import PatchTable
 from tesela.training.segmentation import members
 from tesela.training.segmentation.members import join_experts
@@ -27,7 +27,7 @@ def test_an_ensemble_is_one_expert_and_continues_after_its_last_network(
 ) -> None:
     torch.set_num_threads(1)
     whole = train_segmentation(table, tmp_path / "whole" / "a.safetensors", settings=TWO, quiet=True)
-    expert = load_expert(whole)
+    expert = open_expert(whole)
     assert expert.header.architecture.kind == "fused"
     assert expert.network.weight.tolist() == [0.5, 0.5]
     assert expert.header.training["members"] == 2
@@ -58,7 +58,7 @@ def test_joined_experts_multiply_their_probabilities_and_open_fused_ones(
         )
         for seed in (1, 2)
     ]
-    one, two = (load_expert(file) for file in files)
+    one, two = (open_expert(file) for file in files)
     nested = join_experts([join_experts([one, two], [0.5, 0.5]), one], [1.0, 0.25])
     assert [item.kind for item in nested.header.architecture.members] == ["unet"] * 3
     image = torch.randn(1, 2, 32, 32)

@@ -12,7 +12,7 @@ import torch
 from pointwise import make_expert
 from segmentation_scene import LEGEND, QUICK, make_patch_table
 from tesela.core.errors import InputError
-from tesela.models.expert import load_expert
+from tesela.models.expert import open_expert
 from tesela.models.header import read_architecture
 from tesela.models.segmentation.networks import SEGMENTATION_NETWORKS
 from tesela.models.segmentation.unet import UnetArchitecture
@@ -53,7 +53,7 @@ def test_a_registered_network_is_trained_and_opened(tmp_path: Path, monkeypatch:
     monkeypatch.setitem(SEGMENTATION_NETWORKS, "pointwise", PointwiseArchitecture)
     table = make_patch_table(tmp_path / "scene", size_px=20)  # a U-Net needs multiples of 32
     settings = replace(QUICK, model="pointwise", epochs=10, learning_rate=0.3, ema=0.5, seed=1)
-    expert = load_expert(train_segmentation(table, tmp_path / "a.safetensors", settings=settings, quiet=True))
+    expert = open_expert(train_segmentation(table, tmp_path / "a.safetensors", settings=settings, quiet=True))
     assert expert.header.architecture == PointwiseArchitecture(2, 4)
     assert expert.header.training["model"] == "pointwise"
     assert expert.header.scores["macro_f1"] > 0.8

@@ -18,7 +18,7 @@ from tesela.core.scene import Scene
 from tesela.io.maps import write_map
 from tesela.io.scenes import open_scene
 from tesela.mapping.predict import predict_map
-from tesela.models.expert import load_expert
+from tesela.models.expert import open_expert
 from tesela.patches.dataset import PatchDataset
 from tesela.patches.table import PatchTable, make_patches
 from tesela.training.segmentation.settings import SegmentationSettings
@@ -95,7 +95,7 @@ def test_labels_count_where_one_date_has_data(table: PatchTable, tmp_path: Path)
 def test_an_expert_of_several_dates_maps_pixels_that_have_one(
     table: PatchTable, tmp_path: Path, settings: SegmentationSettings
 ) -> None:
-    expert = load_expert(train_segmentation(table, tmp_path / "a.safetensors", settings=settings, quiet=True))
+    expert = open_expert(train_segmentation(table, tmp_path / "a.safetensors", settings=settings, quiet=True))
     assert expert.header.standardisation.dates == (0, 0, 1, 1, 2, 2)
     scene, classes, clouds = make_scene(tmp_path / "new", seed=1)
     made = predict_map(expert, scene, tmp_path / "map.tif", engine="torch", window_px=128, overlap_px=32)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from segmentation_scene import LEGEND, QUICK, make_patch_table
 from tesela.core.errors import InputError
-from tesela.models.expert import load_expert, read_header
+from tesela.models.expert import open_expert, read_header
 from tesela.models.segmentation.unet import make_unet
 from tesela.patches.table import PatchTable
 from tesela.training.segmentation import train as segmentation
@@ -80,7 +80,7 @@ def predicted_f1(table: PatchTable, path: Path) -> float:
     """Macro F1 on the validation patches by the saved expert alone, in fp32, from raw imagery."""
     from tesela.patches.dataset import PatchDataset
 
-    expert = load_expert(path)
+    expert = open_expert(path)
     raw = PatchDataset(table, "val", bands=expert.header.bands)
     counts: NDArray[np.int64] = np.zeros((4, 4), np.int64)
     with torch.inference_mode():
@@ -142,10 +142,10 @@ from pathlib import Path
 sys.path.insert(0, {tests!r})
 from dataclasses import replace
 from segmentation_scene import QUICK
-from tesela.patches.table import read_patches
+from tesela.patches.table import open_patches
 from tesela.training.segmentation.train import train_segmentation
 settings = replace(QUICK, epochs={epochs}, patience=0, shift=0.25)
-train_segmentation(read_patches({table!r}), {out!r}, settings=settings, quiet=True)
+train_segmentation(open_patches({table!r}), {out!r}, settings=settings, quiet=True)
 """
 
 
@@ -259,7 +259,7 @@ def test_pretrained_weights_of_a_local_file_begin_the_training(table: PatchTable
     torch.save(donor, tmp_path / "donor.pth")
     settings = replace(QUICK, epochs=1, learning_rate=1e-9, ema=0.0, weights=str(tmp_path / "donor.pth"))
     out = train_segmentation(table, tmp_path / "a.safetensors", settings=settings, quiet=True)
-    trained = load_expert(out).network.encoder.state_dict()
+    trained = open_expert(out).network.encoder.state_dict()
     kernels = [name for name, item in donor.items() if item.ndim == 4 and item.shape[1] != 3]
     assert len(kernels) > 10
     assert all(torch.allclose(trained[name], donor[name], atol=1e-6) for name in kernels)
@@ -294,12 +294,12 @@ def test_two_devices_train_one_expert(table: PatchTable, tmp_path: Path) -> None
     code = (
         "import sys\n"
         f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
-        "from tesela.patches.table import read_patches\n"
+        "from tesela.patches.table import open_patches\n"
         "from tesela.training.segmentation.train import train_segmentation\n"
         "from tesela.training.segmentation.settings import SegmentationSettings\n"
         "if __name__ == '__main__':\n"
         f"    settings = {settings!r}\n"
-        f"    train_segmentation(read_patches({str(file)!r}), {str(out)!r}, settings=settings, quiet=True)\n"
+        f"    train_segmentation(open_patches({str(file)!r}), {str(out)!r}, settings=settings, quiet=True)\n"
     )
     script = tmp_path / "train.py"
     script.write_text(code)

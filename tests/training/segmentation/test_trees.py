@@ -14,7 +14,7 @@ from segmentation_scene import QUICK, make_patch_table
 from tesela.core.errors import InputError
 from tesela.io.maps import write_map
 from tesela.mapping.predict import predict_map
-from tesela.models.expert import load_expert, read_header
+from tesela.models.expert import open_expert, read_header
 from tesela.patches.table import PatchTable
 from tesela.training.segmentation.boosting import BoostingSettings, average_boosted, boost
 from tesela.training.segmentation.settings import SegmentationSettings
@@ -53,7 +53,7 @@ def test_trees_are_grown_again_with_the_validation_patches(table: PatchTable, tm
     frame = rows.assign(split=np.where(of_val, "val", "train"))
     moved = replace(table, frame=frame, labels={name: path})
     again, once = (
-        load_expert(
+        open_expert(
             train_segmentation(moved, tmp_path / f"{refit}.safetensors", settings=replace(TREES, refit=refit))
         )
         for refit in (True, False)
@@ -73,7 +73,7 @@ def test_trees_are_grown_again_with_the_validation_patches(table: PatchTable, tm
 
 
 def test_a_map_by_trees_has_no_seams(table: PatchTable, tmp_path: Path) -> None:
-    expert = load_expert(train_segmentation(table, tmp_path / "a.safetensors", settings=TREES))
+    expert = open_expert(train_segmentation(table, tmp_path / "a.safetensors", settings=TREES))
     scene = next(iter(table.scenes.values()))
     small = predict_map(expert, scene, tmp_path / "small.tif", window_px=64, overlap_px=0)
     whole = predict_map(expert, scene, tmp_path / "whole.tif", window_px=1024)
@@ -92,7 +92,7 @@ def test_auto_tries_trees_and_a_network_and_keeps_one(table: PatchTable, tmp_pat
     assert chosen["lead_over_chosen"] == [0.0, 0.0]
     assert chosen["macro_f1"] > 0.95
     assert all(row["lead_over_chosen"][0] <= 0 for row in tried)  # none is measurably better
-    assert load_expert(out).header.training["model"] == "auto"
+    assert open_expert(out).header.training["model"] == "auto"
     assert not list((tmp_path / ".training").glob("*.auto*"))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tesela.core.legend import Legend
-from tesela.models.expert import Expert, load_expert
+from tesela.models.expert import Expert, open_expert
 from tesela.models.tried import SHARE_COLUMNS, tried_columns, tried_rows, tried_text
 from tesela.training.settings import SettingsError
 from tesela.training.unmixing.auto import (
@@ -29,7 +29,7 @@ def test_auto_writes_one_expert_with_the_table_of_what_it_tried(tmp_path: Path) 
     table, file = make_table(), tmp_path / "auto.safetensors"
     settings = UnmixingSettings(model="auto", epochs=3, batch_size=128, trees=5, windows=(3, 5))
     train_unmixing(table, settings, out=file, quiet=True)
-    expert = load_expert(file)
+    expert = open_expert(file)
     rows = tried_rows(expert.header.scores)
     assert [row[0] for row in rows][:3] == list(AUTO_MEMBERS)
     assert sum(row[-1] == "chosen" for row in rows) == 1

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from tesela.core.errors import InputError
-from tesela.models.expert import load_expert
+from tesela.models.expert import open_expert
 from tesela.training.shell import TrainingFolder
 from tesela.training.unmixing.calibration import unmix_pixels
 from tesela.training.unmixing.pretraining import pretrain
@@ -138,7 +138,7 @@ def test_a_training_killed_again_and_again_ends_with_the_same_bytes(
     finally:
         torch.set_num_threads(threads)
     assert killed.read_bytes() == whole.read_bytes()
-    assert load_expert(killed).header.provenance.date == "2023-11-14"
+    assert open_expert(killed).header.provenance.date == "2023-11-14"
     assert [item.name for item in killed.parent.iterdir()] == ["a.safetensors"]
 
 

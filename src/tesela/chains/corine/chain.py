@@ -23,7 +23,7 @@ from tesela.io.manifest import write_text
 from tesela.io.maps import ClassMap, open_map
 from tesela.mapping.scene_distance import check_imagery
 from tesela.models.expert import read_header
-from tesela.patches.table import PatchTable, read_patches
+from tesela.patches.table import PatchTable, open_patches
 from tesela.recipes.sections import SceneSection, legend_file
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class CorineChain(SceneChain[CorineRecipe]):
     @cached_property
     def legend(self) -> Legend:
         """Legend of labels and maps."""
-        return self.recipe.load_legend(self.folder)
+        return self.recipe.open_legend(self.folder)
 
     @property
     def patch_file(self) -> Path:
@@ -75,10 +75,10 @@ class CorineChain(SceneChain[CorineRecipe]):
         """Map each scene with the expert."""
         from tesela.chains.transfer import adapt_expert
         from tesela.mapping.predict import predict_map  # loads torch, seconds
-        from tesela.models.expert import load_expert
+        from tesela.models.expert import open_expert
 
         settings = self.recipe.mapping
-        expert = load_expert(self.expert_file)
+        expert = open_expert(self.expert_file)
         files = []
         for section in self.sections(("map", "both")):
             out, rasters = self.map_file(section), self._rasters(section)
@@ -115,7 +115,7 @@ class CorineChain(SceneChain[CorineRecipe]):
 
     def assess(self) -> Sequence[Path]:
         """Assess each map on pixels that the network never saw; write a report each and the summary of all."""
-        table = read_patches(self.patch_file)
+        table = open_patches(self.patch_file)
         assessments: dict[str, Assessment] = {}
         reports: list[Path] = []
         after: dict[str, Generalised] = {}

@@ -45,6 +45,6 @@ class CorineRecipe(SceneRecipe):
         self.reference.check_crosswalk(self.legend, recipe_folder(info))
         return self
 
-    def load_legend(self, folder: Path | None) -> Legend:
+    def open_legend(self, folder: Path | None) -> Legend:
         """Legend of the labels and the map."""
         return read_legend(self.legend, folder)

@@ -108,7 +108,7 @@ class LulucfChain(SceneChain[LulucfRecipe]):
 
     def map(self) -> Sequence[Path]:
         """Assemble a cascade for each strategy and map each scene with it."""
-        from tesela.mapping.cascade import read_cascade
+        from tesela.mapping.cascade import open_cascade
         from tesela.mapping.cascade_map import predict_cascade  # loads torch, seconds
         from tesela.mapping.cascade_runner import CascadeRules
 
@@ -116,7 +116,7 @@ class LulucfChain(SceneChain[LulucfRecipe]):
         files = []
         for strategy in self.recipe.strategies:
             file = self._write_cascade(strategy)
-            cascade = read_cascade(file)
+            cascade = open_cascade(file)
             files.append(file)
             for section in self.sections(("map", "both")):
                 out = self.map_of(section, strategy)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from tesela.chains.demo import keep_simulated
-from tesela.io.legends import load_legend
+from tesela.io.legends import open_legend
 from tesela.io.manifest import write_text
 from tesela.io.scenes import SceneReader, open_scene
 from tesela.labels.siose import label_siose
@@ -116,7 +116,7 @@ def review_sheet(files: SheetFiles, *, size_px: int) -> PatchTable:
         files.reference,
         files.image.parent / "reviewed_labels.tif",
         like=scene.grid,
-        legend=load_legend("lulucf-context"),
+        legend=open_legend("lulucf-context"),
     )
     table = make_patches([scene], [labels], size_px=size_px)
     with SceneReader(open_scene(files.wrong)) as reader:

@@ -167,7 +167,7 @@ class LulucfRecipe(SceneRecipe):
         try:
             legend = self.legend_of(expert, folder)
             if folder is not None:
-                (expert.reference or self.reference).load_crosswalk(legend, folder)
+                (expert.reference or self.reference).open_crosswalk(legend, folder)
         except TeselaError as error:
             raise ValueError(f"expert {expert.name}: {error}") from None
         return legend

@@ -22,10 +22,10 @@ from tesela.core.grid import windows
 from tesela.core.legend import IGNORE, NODATA, Legend
 from tesela.io.manifest import write_text
 from tesela.io.maps import ClassMap, MapReader, MapWriter, open_map
-from tesela.mapping.cascade import Cascade, read_cascade
-from tesela.models.expert import Expert, load_expert, read_header
+from tesela.mapping.cascade import Cascade, open_cascade
+from tesela.models.expert import Expert, open_expert, read_header
 from tesela.patches.dataset import PatchDataset
-from tesela.patches.table import PatchTable, read_patches
+from tesela.patches.table import PatchTable, open_patches
 
 if TYPE_CHECKING:
     from tesela.chains.lulucf.chain import LulucfChain
@@ -41,17 +41,17 @@ def assess_chain(chain: LulucfChain) -> list[Path]:
     rows: list[Row] = []
     reports: list[Path] = []
     references: dict[str, ClassMap] = {}
-    first = read_patches(chain.targets[0].patch_file)
+    first = open_patches(chain.targets[0].patch_file)
     splits = [split for split in AREAS if split in first.counts]
     for strategy in recipe.strategies:
         for target in chain.targets:
-            expert = load_expert(chain.expert_file(target.name, strategy))
-            patches = read_patches(target.patch_file)
+            expert = open_expert(chain.expert_file(target.name, strategy))
+            patches = open_patches(target.patch_file)
             for split in splits:
                 if split in patches.counts:
                     counts = evaluate_expert(expert, patches, split)
                     rows.append(Row.of(target.name, strategy, AREAS[split], score(counts)))
-        cascade = read_cascade(chain.cascade_file(strategy))
+        cascade = open_cascade(chain.cascade_file(strategy))
         if not references:
             references = {
                 item.name: draw_reference(chain, cascade, item) for item in chain.evaluated_sections()

@@ -28,7 +28,7 @@ from tesela.io.series_table import read_series_table
 from tesela.io.timespec import read_timespec
 from tesela.labels.fractions import shift_of, write_fractions
 from tesela.labels.registration import Shift
-from tesela.models.expert import load_expert
+from tesela.models.expert import open_expert
 from tesela.patches.pixel_split import split_pixels
 from tesela.patches.pixels import (
     PixelTable,
@@ -145,7 +145,7 @@ class UnmixingChain:
     @cached_property
     def legend(self) -> Legend:
         """Legend of the shares."""
-        return self.recipe.load_legend(self.folder)
+        return self.recipe.open_legend(self.folder)
 
     @property
     def cube(self) -> Cube:
@@ -217,7 +217,7 @@ class UnmixingChain:
             "legend": self.legend,
             "source": reference.source_in(self.folder),
             "field": reference.field,
-            "crosswalk": reference.load_crosswalk(self.legend, self.folder),
+            "crosswalk": reference.open_crosswalk(self.legend, self.folder),
             "layer": reference.layer,
             "psf": reference.psf,
         }
@@ -291,7 +291,7 @@ class UnmixingChain:
         classes = self.map_file.with_name("largest.tif") if settings.classes else None
         prior = self.map_file.with_name("prior.tif") if settings.prior else None
         unmix_cube(
-            load_expert(self.expert_file),
+            open_expert(self.expert_file),
             self.cube,
             self.map_file,
             classes=classes,
@@ -350,7 +350,7 @@ class UnmixingChain:
 
     def mflops_per_px(self) -> float:
         """Million floating-point operations to unmix one pixel; 0 for models that are fitted."""
-        return mflops_of(load_expert(self.expert_file))
+        return mflops_of(open_expert(self.expert_file))
 
     def _shift_lines(self) -> tuple[str, ...]:
         reference = self.recipe.reference

@@ -232,7 +232,7 @@ class UnmixingRecipe(Recipe):
         """Whether the published partitions are used."""
         return self.cube.msmtu is not None and self.split.published is not False
 
-    def load_legend(self, folder: Path | None) -> Legend:
+    def open_legend(self, folder: Path | None) -> Legend:
         """Legend of the labels and the map."""
         return read_legend(self.legend, folder)
 

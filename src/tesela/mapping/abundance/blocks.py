@@ -18,7 +18,7 @@ from tesela.io.abundance import round_shares
 from tesela.io.cube import Cube
 from tesela.io.parts import PartStore, run_tasks
 from tesela.mapping.abundance.engines import choose_runner
-from tesela.models.expert import Expert, load_expert, save_expert
+from tesela.models.expert import Expert, open_expert, save_expert
 from tesela.models.inference import Runner, Unmixed, margin_of, series_of, unmix
 from tesela.models.output import UnmixingNetwork
 from tesela.models.unmixing_header import Floats, scale_series
@@ -235,7 +235,7 @@ def _load(job: _ClusterJob) -> tuple[Expert, Runner]:
     key = (job.expert, job.engine, job.layout.series > 0)
     if key not in _ready:
         _ready.clear()
-        expert = load_expert(job.expert)
+        expert = open_expert(job.expert)
         assert isinstance(expert.network, UnmixingNetwork)
         run, _ = choose_runner(
             expert.network,

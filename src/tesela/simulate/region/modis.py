@@ -16,7 +16,7 @@ from rasterio.enums import Resampling
 from rasterio.warp import reproject
 
 from tesela.io.images import write_bands
-from tesela.io.legends import load_legend
+from tesela.io.legends import open_legend
 from tesela.io.maps import write_map
 from tesela.io.raster import raster_crs
 from tesela.io.sinusoidal import modis_grid
@@ -252,7 +252,7 @@ def write_coarse_region(
     landscape = make_landscape(size_px=size_px, pixel_m=pixel_m, seed=seed)
     view = view_coarsely(landscape, modis_grid(landscape.grid))
     truth = folder / "truth.tif"
-    write_map(truth, landscape.truth, landscape.grid, legend=load_legend("corine-3"))
+    write_map(truth, landscape.truth, landscape.grid, legend=open_legend("corine-3"))
     return CoarseRegion(
         composites=_write_composites(folder / "modis", view, seed=seed, year=year),
         truth=truth,

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tesela.core.errors import InputError
-from tesela.io.legends import load_legend
+from tesela.io.legends import open_legend
 from tesela.simulate.region.landscape import Landscape
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ def make_reference(
     true = codes.copy()
     kinds = _mislabel(rng, codes, number, label_errors=label_errors, outdated=outdated)
 
-    legend = load_legend("corine-3")
+    legend = open_legend("corine-3")
     text = {item.value: item.code for item in legend.classes}
     wrong = []
     moved = {int(np.bincount(number.ravel()[area]).argmax()): move for area, move in moves}

@@ -11,7 +11,7 @@ import numpy as np
 from tesela.core.errors import InputError, unknown_name
 from tesela.io.images import write_bands
 from tesela.io.layers import write_layer
-from tesela.io.legends import load_legend
+from tesela.io.legends import open_legend
 from tesela.io.manifest import write_whole
 from tesela.io.maps import write_map
 from tesela.simulate.region.landscape import make_landscape
@@ -99,7 +99,7 @@ def write_region(
             )
         )
     truth = folder / "truth.tif"
-    write_map(truth, landscape.truth, landscape.grid, legend=load_legend("corine-3"))
+    write_map(truth, landscape.truth, landscape.grid, legend=open_legend("corine-3"))
     return Region(
         scenes=tuple(scenes),
         scl=tuple(classified),

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tesela.core.legend import Legend
 from tesela.io.images import write_bands
-from tesela.io.legends import load_crosswalk, load_legend
+from tesela.io.legends import open_crosswalk, open_legend
 from tesela.io.maps import write_map
 from tesela.simulate.region.region import write_mistakes
 from tesela.simulate.sheet.covers import COVER_TYPES, TREES
@@ -88,7 +88,7 @@ def write_sheet(
     truth = _context(sheet.kind, stand_canopy(sheet, sheet.kind))[sheet.parcel]
     mapped = _context(reference.kind, reference.canopy)[reference.polygon]
     crown = (relief.what > 0) & (relief.what < ROOF) & (relief.height_m > 2)
-    legends = {name: load_legend(name) for name in ("lulucf-context", "tree-cover", "mfe-species-2")}
+    legends = {name: open_legend(name) for name in ("lulucf-context", "tree-cover", "mfe-species-2")}
     paths = {name: folder / f"truth_{name}.tif" for name in legends}
     write_map(paths["lulucf-context"], truth, sheet.grid, legend=legends["lulucf-context"])
     tree = legends["tree-cover"]
@@ -119,8 +119,8 @@ def write_sheet(
 
 def _context(kind: NDArray[np.uint8], canopy: NDArray[np.float64]) -> NDArray[np.uint8]:
     """Context class of each polygon: of its largest cover; wooded pasture from 20 % canopy on is forest."""
-    legend = load_legend("lulucf-context")
-    targets = load_crosswalk("siose-ar", legend).main_target
+    legend = open_legend("lulucf-context")
+    targets = open_crosswalk("siose-ar", legend).main_target
     values = np.asarray([targets[cover_type.parts[0].cover] for cover_type in COVER_TYPES], np.uint8)[kind]
     dehesa = np.asarray([cover_type.parts[0].cover == "302" for cover_type in COVER_TYPES])[kind]
     values[dehesa & (canopy >= 20)] = legend["forest"].value

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tesela.core.errors import InputError
 from tesela.generalise.labelling import label_regions
 from tesela.io.layers import write_layers
-from tesela.io.legends import load_legend
+from tesela.io.legends import open_legend
 from tesela.simulate.region.references import WrongPolygon
 from tesela.simulate.sheet.covers import CONFUSED, COVER_TYPES, FORMER, LABELS, NUMBER, CoverType
 from tesela.simulate.sheet.crowns import ROOF, Relief
@@ -227,7 +227,7 @@ def _polygons(sheet: Sheet, siose: SioseMap, relief: Relief) -> gpd.GeoDataFrame
     uses = [_use(cover) for cover in covers]
     trees = _share(siose.polygon, (relief.what > 0) & (relief.what < ROOF) & (relief.height_m > 2))
     roofs = _share(siose.polygon, relief.what == ROOF)
-    names = {item.code: item.name for item in load_legend("siose-ar").classes}
+    names = {item.code: item.name for item in open_legend("siose-ar").classes}
     count = len(numbers)
     frame = gpd.GeoDataFrame(
         {
@@ -272,7 +272,7 @@ def _combined(sheet: Sheet, siose: SioseMap) -> gpd.GeoDataFrame:
     first = np.zeros(count, np.uint32)
     first[number.ravel()] = values.ravel()
     numbers, shapes = _outlines(number, sheet)
-    names = {item.code: item.name for item in load_legend("siose-ar").classes}
+    names = {item.code: item.name for item in open_legend("siose-ar").classes}
     codes = [str(code) for code in first[numbers]]
     frame = gpd.GeoDataFrame(
         {
@@ -294,7 +294,7 @@ def _combined(sheet: Sheet, siose: SioseMap) -> gpd.GeoDataFrame:
 def _values(polygons: gpd.GeoDataFrame, siose: SioseMap) -> pd.DataFrame:
     import pandas as pd
 
-    species = {item.code: item.name for item in load_legend("mfe-species-2").classes}
+    species = {item.code: item.name for item in open_legend("mfe-species-2").classes}
     columns = ("ID_POLYGON", "ROTULO", "FCCARB", "SUPERF_M2", "FECHA_REF")
     rows = []
     for polygon, label, canopy, area, date in polygons[list(columns)].itertuples(index=False):
@@ -320,7 +320,7 @@ def _values(polygons: gpd.GeoDataFrame, siose: SioseMap) -> pd.DataFrame:
 def _covers() -> pd.DataFrame:
     import pandas as pd
 
-    rows = [(int(item.code), item.name) for item in load_legend("siose-ar").classes]
+    rows = [(int(item.code), item.name) for item in open_legend("siose-ar").classes]
     return pd.DataFrame(rows, columns=["ID_COBERTURA", "COBERTURA_DESC"])
 
 

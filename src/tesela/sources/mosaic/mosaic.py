@@ -55,7 +55,7 @@ def write_mosaics(
     Parameters
     ----------
     catalogue : Catalogue
-        See `find_catalogue`.
+        See `open_catalogue`.
     area : Area
         See `make_area`.
     sensor : str or Sensor
@@ -90,7 +90,7 @@ def write_mosaics(
 
     Examples
     --------
-    >>> write_mosaics(find_catalogue("earth-search"), make_area("-3.6,36.9,-3.5,37.0"), "mosaics",
+    >>> write_mosaics(open_catalogue("earth-search"), make_area("-3.6,36.9,-3.5,37.0"), "mosaics",
     ...               periods=parse_periods("4,7,9", 2018))                      # doctest: +SKIP
     """
     if rule not in RULES:

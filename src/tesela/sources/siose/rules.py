@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tesela.core.errors import InputError, LegendError, RecipeError
 from tesela.core.legend import Legend
-from tesela.io.legends import load_crosswalk, load_legend
+from tesela.io.legends import open_crosswalk, open_legend
 from tesela.io.vector import NO_CODE, code_texts
 from tesela.sources.siose.geopackage import COVERS, parse_rotulo
 
@@ -78,7 +78,7 @@ class Classifier:
         self.kind = _kind(legend)
         self._code_of: dict[str, str] = {}
         if self.kind != "species":
-            crosswalk = load_crosswalk("siose-ar", legend)
+            crosswalk = open_crosswalk("siose-ar", legend)
             values = {item.value: item.code for item in legend.classes}
             self._code_of = {code: values.get(value, "") for code, value in crosswalk.main_target.items()}
 
@@ -144,7 +144,7 @@ class Classifier:
 
     def _species(self, parts: pd.DataFrame) -> NDArray[np.object_]:
         """Code of the species of each part, or its leaf type if the species is not stated or not in the legend."""
-        whole = load_legend("mfe-species-2")
+        whole = open_legend("mfe-species-2")
         codes = []
         for cover, text in zip(parts["cover"], code_texts(parts["species"]), strict=True):
             leaf = LEAF_TYPES.get(cover, "")
@@ -198,7 +198,7 @@ def species_legend(codes: tuple[str, ...] = (), *, name: str = "species") -> Leg
     LegendError
         If one is unknown.
     """
-    whole = load_legend("mfe-species-2")
+    whole = open_legend("mfe-species-2")
     chosen = [whole[code] for code in dict.fromkeys((*codes, "CNF", "FDC", "FDP"))]
     rows = [
         {"value": str(number), "code": item.code, "name": item.name, "color": item.color}
@@ -210,10 +210,10 @@ def species_legend(codes: tuple[str, ...] = (), *, name: str = "species") -> Leg
 def _kind(legend: Legend) -> str:
     if legend.name == "tree-cover":
         return "trees"
-    if set(legend.codes) <= set(load_legend("mfe-species-2").codes):
+    if set(legend.codes) <= set(open_legend("mfe-species-2").codes):
         return "species"
     try:
-        load_crosswalk("siose-ar", legend)
+        open_crosswalk("siose-ar", legend)
     except LegendError as error:
         raise LegendError(
             f"SIOSE AR goes to tree-cover, mfe-species or the target of a crosswalk from 'siose-ar', not to "

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tesela.core.units import parse_duration_s
-from tesela.models.expert import Expert, load_expert, log_frequencies, save_expert
+from tesela.models.expert import Expert, log_frequencies, open_expert, save_expert
 from tesela.models.tried import tried_text
 from tesela.patches.table import PatchTable
 from tesela.training.segmentation.finish import adjust_expert, scores_of
@@ -102,7 +102,7 @@ def train_auto(
             train_segmentation(
                 table, network_file, settings=chosen, bands=bands, log_dir=log_dir, quiet=quiet
             )
-        network = load_expert(network_file)
+        network = open_expert(network_file)
         pixels = validate_model(network.network, table, network.header.standardisation, seed=settings.seed)
         members.append(Candidate("unet", network, pixels))
     joined = join_candidates(members)

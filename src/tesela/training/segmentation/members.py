@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from tesela.core.units import parse_duration_s
-from tesela.models.expert import Expert, load_expert, save_expert
+from tesela.models.expert import Expert, open_expert, save_expert
 from tesela.models.segmentation.fused import FusedArchitecture, Member
 from tesela.models.segmentation.fused_network import FusedNetwork
 from tesela.patches.table import PatchTable
@@ -61,7 +61,7 @@ def train_members(
                 quiet=quiet,
                 fingerprints=fingerprints,
             )
-        experts.append(load_expert(file))
+        experts.append(open_expert(file))
     expert = join_experts(experts, [1 / len(experts)] * len(experts))
     pixels = validate_model(expert.network, table, expert.header.standardisation, seed=settings.seed)
     header = replace(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tesela.core.legend import Legend, sum_to_level
 from tesela.core.units import parse_duration_s
 from tesela.models.ensemble import join_experts
-from tesela.models.expert import Expert, load_expert
+from tesela.models.expert import Expert, open_expert
 from tesela.models.tried import tried_text
 from tesela.patches.pixels import PixelTable
 from tesela.training.block_draws import draw_blocks, weight_grid
@@ -88,7 +88,7 @@ def train_auto(
     for number, own in enumerate(budgeted(settings)):
         file = None if folder is None else folder / f"{number}-{own.model}.safetensors"
         begun = time.process_time()
-        expert = load_expert(file) if file is not None and file.exists() else train(own, file)
+        expert = open_expert(file) if file is not None and file.exists() else train(own, file)
         seconds = time.process_time() - begun
         shares = all_levels(unmix_pixels(expert, table, val).shares, table.legend)
         candidates.append(Candidate(own.model, expert, shares, seconds))

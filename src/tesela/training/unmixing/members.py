@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tesela.core.legend import Legend, sum_to_level
 from tesela.core.units import parse_duration_s
 from tesela.models.ensemble import join_experts
-from tesela.models.expert import Expert, load_expert
+from tesela.models.expert import Expert, open_expert
 from tesela.models.mixing import unmix_linear
 from tesela.models.output import Tensor
 from tesela.patches.pixels import PixelTable
@@ -73,7 +73,7 @@ def train_members(
     experts = []
     for number, own in enumerate(member_settings(settings)):
         file = None if folder is None else folder / f"{number}-{own.model}.safetensors"
-        experts.append(load_expert(file) if file is not None and file.exists() else train(own, file))
+        experts.append(open_expert(file) if file is not None and file.exists() else train(own, file))
     return join_weighted(experts, table)
 
 

@@ -24,7 +24,7 @@ from tesela.core.legend import LandClass, Legend
 from tesela.core.machine import steady_memory
 from tesela.core.progress import ProgressLine
 from tesela.models.context import SeriesNetwork
-from tesela.models.expert import load_expert
+from tesela.models.expert import open_expert
 from tesela.models.output import Tensor, UnmixingNetwork
 from tesela.models.published_checkpoints import checkpoint_weights
 from tesela.patches.pixels import PixelTable
@@ -371,7 +371,7 @@ def read_start(path: str | Path, settings: UnmixingSettings) -> dict[str, Tensor
     if Path(path).suffix == ".ckpt":
         weights: Mapping[str, Tensor] = checkpoint_weights(path)
     else:
-        network = load_expert(path).network
+        network = open_expert(path).network
         assert isinstance(network, nn.Module)
         weights = network.state_dict()
     body = {name: item for name, item in weights.items() if not name.startswith(_HEADS)}
