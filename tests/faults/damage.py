@@ -388,6 +388,8 @@ def _try_kind(
         tell({"begun": number})
         if kind.call and (only_command or number % BY_COMMAND == BY_COMMAND - 1):
             end, words = by_command(kind.call)
+            if end == "read" and kind.sealed and by_call(kind.read)[0] == "refused":
+                end, words = "silent wrong", f"the command takes it: {kind.call}"
         else:
             end, words = by_call(kind.read)
             if end == "read":

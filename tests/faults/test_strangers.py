@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from contextlib import suppress
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -323,6 +325,32 @@ def test_folders_of_killed_runs_are_removed_and_those_in_use_stay(tmp_path: Path
     assert [path.name for path in tmp_path.iterdir()] == [".map.tif.original"]
 
 
+def test_a_folder_is_known_for_ours_until_it_is_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed while it removes its folder, a run leaves one that the next run removes."""
+    removed: list[str] = []
+    unlink = Path.unlink
+
+    def dies(self: Path, missing_ok: bool = False) -> None:
+        removed.append(self.name)
+        if len(removed) == 2:
+            raise KeyboardInterrupt
+        unlink(self, missing_ok)
+
+    target = tmp_path / "map.tif"
+    monkeypatch.setattr(Path, "unlink", dies)
+    monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: None)
+    with suppress(KeyboardInterrupt), temporary_folder(target) as folder:
+        for name in ("1", "2", "3"):
+            (folder / name).touch()
+    monkeypatch.undo()
+    assert len(removed) == 2
+    assert folder.exists()
+    with temporary_folder(target):
+        assert not folder.exists()
+
+
 # -- numbers -----------------------------------------------------------------------------------------
 
 
@@ -351,9 +379,27 @@ def test_numbers_that_mean_nothing_are_refused(
 def test_widths_that_would_fill_the_memory_are_refused(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for width in ("100000000 km", "1e300 m"):
-        assert main(["generalise", "map.tif", "--min-width", width, "-o", "o.tif", "-q"]) == 1
-        assert "no part of it is so wide" in capsys.readouterr().err
+    assert main(["generalise", "map.tif", "--min-width", "40000 km", "-o", "o.tif", "-q"]) == 1
+    assert "no part of it is so wide" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "generalise map.tif -o o.tif -q --mmu",
+        "generalise map.tif -o o.tif -q --min-width",
+        "vectorise map.tif -o o.gpkg -q --simplify",
+        "patches scene.tif --labels labels.tif -o o.parquet -q --block",
+    ],
+)
+def test_quantities_that_are_none_are_refused(
+    folder: Path, call: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unit = "ha" if call.endswith("mmu") else "m"
+    for number in ("nan", "inf", "-1", "1e300", "1e400"):
+        assert main([*call.split(), f"{number} {unit}"]) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert f"'{number} {unit}' is" in line
 
 
 # -- catalogues --------------------------------------------------------------------------------------

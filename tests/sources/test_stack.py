@@ -147,6 +147,14 @@ def test_zarr_of_xarray_and_our_own_cubes_go_in(tmp_path: Path) -> None:
     again = write_stack_cube([tmp_path / "cube.zarr"], tmp_path / "again.zarr", ancillary=NO_LAYERS)
     np.testing.assert_array_equal(again.read(), cube.read())
 
+    chunk = next(path for path in (tmp_path / "cube.zarr" / "series" / "c").rglob("*") if path.is_file())
+    content = bytearray(chunk.read_bytes())
+    content[len(content) // 2] ^= 1
+    chunk.write_bytes(content)
+    with pytest.raises(InputError, match="is not the file that was written, the cube is damaged"):
+        write_stack_cube([tmp_path / "cube.zarr"], tmp_path / "third.zarr", ancillary=NO_LAYERS)
+    assert not (tmp_path / "third.zarr").exists()
+
 
 def test_netcdf_goes_in_through_gdal(tmp_path: Path) -> None:
     import rasterio

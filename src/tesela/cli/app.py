@@ -116,13 +116,13 @@ _REPORTED = (KeyboardInterrupt, UnicodeDecodeError)
 
 def _unraisable(problem: sys.UnraisableHookArgs) -> None:
     """Report an exception that a library could not raise, but for what the command reports itself."""
-    if not isinstance(problem.exc_value, _REPORTED):
+    if not issubclass(problem.exc_type, _REPORTED):
         sys.__unraisablehook__(problem)
 
 
 def _printed(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """As `_unraisable`, for the libraries that print the exception first."""
-    if not isinstance(error, _REPORTED):
+    if not issubclass(kind, _REPORTED):
         sys.__excepthook__(kind, error, trace)
 
 
@@ -138,7 +138,9 @@ def run(words: Sequence[str]) -> int:
     sys.unraisablehook, sys.excepthook = _unraisable, _printed
     try:
         with notes_on_stderr():
-            app(list(words), prog_name="tesela")
+            typer.main.get_command(app)(
+                list(words), prog_name="tesela"
+            )  # calling `app` would set its own hook
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except Exception as error:

@@ -36,7 +36,11 @@ def temporary_folder(target: Path) -> Iterator[Path]:
     folder, held = _new_folder(target)
     try:
         with held:
-            yield folder
+            try:
+                yield folder
+            finally:
+                with suppress(OSError):
+                    _clear(folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -76,9 +80,7 @@ def _remove_unheld(folder: Path) -> None:
     try:
         with (folder / HELD).open("r+") as file:
             lock_file(file)
-            for path in folder.iterdir():
-                if path.name != HELD:
-                    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+            _clear(folder)
             with suppress(OSError):  # Windows keeps open files
                 (folder / HELD).unlink()
     except FileNotFoundError:  # killed before it made the file: empty, or of somebody else
@@ -88,6 +90,13 @@ def _remove_unheld(folder: Path) -> None:
     except OSError:
         return
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _clear(folder: Path) -> None:
+    """Remove all but the locked file: killed meanwhile, the folder is still known for one of ours."""
+    for path in folder.iterdir():
+        if path.name != HELD:
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def _escaped(name: str) -> str:

@@ -23,7 +23,7 @@ def parse_length_m(text: str | float) -> float:
     Raises
     ------
     RecipeError
-        If the unit is not m, km or cm, or the number is negative.
+        If the unit is not m, km or cm, or the number is negative or longer than the equator.
 
     Examples
     --------
@@ -40,7 +40,7 @@ def parse_area_m2(text: str | float) -> float:
     Raises
     ------
     RecipeError
-        If the unit is not m2, ha or km2, or the number is negative.
+        If the unit is not m2, ha or km2, or the number is negative or larger than the Earth.
 
     Examples
     --------
@@ -85,6 +85,10 @@ def parse_duration_s(text: str | float) -> float:
     return _parse(text, {"s": 1.0, "min": 60.0, "h": 3600.0}, kind="duration", example="10 min", bare="s")
 
 
+_LARGEST = {"length": 40_075_017.0, "area": 5.101e14}
+"""Equator (m) and surface (m2) of the Earth: WGS 84."""
+
+
 def _parse(text: str | float, units: dict[str, float], *, kind: str, example: str, bare: str) -> float:
     """Number x unit; a number without a unit is in the unit `bare`."""
     match = _QUANTITY.fullmatch(str(text))
@@ -94,4 +98,9 @@ def _parse(text: str | float, units: dict[str, float], *, kind: str, example: st
             f"'{text}' is not {'an' if kind[0] in 'aeiou' else 'a'} {kind}: write a number and one of {valid}, "
             f'such as "{example}".'
         )
-    return float(match[1]) * units[match[2] or bare]
+    value = float(match[1]) * units[match[2] or bare]
+    if not value <= _LARGEST.get(kind, 1e18):
+        raise RecipeError(
+            f"'{text}' is no {kind} on the Earth." if kind in _LARGEST else f"'{text}' is too large."
+        )
+    return value

@@ -160,7 +160,7 @@ class Cube:
         bottom, right = min(self.grid.shape[0], row + rows), min(self.grid.shape[1], col + cols)
         out = np.full((*array.shape[:-2], rows, cols), outside, array.dtype)
         if top < bottom and left < right:
-            self._check_chunks(name, (top, bottom), (left, right))
+            self.check_files(name, (top, bottom), (left, right))
             try:
                 block = array[..., top:bottom, left:right]
             except (OSError, ValueError, RuntimeError) as error:
@@ -183,13 +183,18 @@ class Cube:
         stored = self._group.attrs.get(CHECKSUMS)
         return {str(key): str(value) for key, value in stored.items()} if isinstance(stored, dict) else {}
 
-    def _check_chunks(self, name: str, rows: tuple[int, int], cols: tuple[int, int]) -> None:
+    def check_files(self, name: str, rows: tuple[int, int], cols: tuple[int, int]) -> None:
         """
-        Check that the files of a window are those that were written, each once.
+        Check that the files of a window of an array are those that were written, each once.
 
         Zarr reads a chunk whose file has vanished as empty, and other bytes as other numbers.
+
+        Raises
+        ------
+        InputError
+            If a file has vanished, or is another.
         """
-        if self._empty is None:
+        if self._empty is None or name not in (self._series, "counts", "layers"):
             return
         side_y, side_x = file_sides(self._array(name))
         for i in range(rows[0] // side_y, (rows[1] - 1) // side_y + 1):
@@ -302,6 +307,14 @@ def open_cube(path: str | Path) -> Cube:
             f"Build it again."
         )
     return cube
+
+
+def is_cube(path: str | Path) -> bool:
+    """Whether a Zarr folder was written as a cube."""
+    try:
+        return _document(_open_group(path)) is not None
+    except InputError:
+        return False
 
 
 def open_grid(path: str | Path) -> GeoBox:

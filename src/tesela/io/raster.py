@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from abc import ABC, abstractmethod
@@ -85,6 +86,11 @@ def grid_of(data: rasterio.DatasetReader) -> GeoBox:
     if data.transform.is_identity:
         raise GridError(
             f"{data.name}: has no geotransform. Georeference it (gdal_translate -a_ullr ...), then try again."
+        )
+    if data.transform.is_degenerate or not all(map(math.isfinite, data.transform)):
+        raise GridError(
+            f"{data.name}: its pixels have no extent (geotransform {data.transform.to_gdal()}). Georeference it "
+            f"(gdal_translate -a_ullr ...), then try again."
         )
     shape = (data.height, data.width)
     grid = GeoBox(shape, data.transform, _horizontal(data))

@@ -14,6 +14,7 @@ from odc.geo.geobox import GeoBox
 
 from tesela.core.errors import GridError, InputError
 from tesela.core.grid import crs_text, pixel_offset
+from tesela.io.cube import is_cube, open_cube
 from tesela.io.pixel_values import is_valid, read_pixel_values
 from tesela.io.raster import Closing
 from tesela.sources.source_raster import SourceRaster
@@ -195,6 +196,7 @@ class _ArraySource(_PlaneSource):
         if plane.level >= 0:
             array = array.isel({next(dim for dim in array.dims if dim not in axes): plane.level})
         self._array: xr.DataArray = array.transpose(*axes)
+        self._cube = open_cube(plane.address) if is_cube(plane.address) else None
         self._grids = [_grid_of_array(plane.address, self._array)]
 
     def _stored(self, grid: GeoBox) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
@@ -210,6 +212,8 @@ class _ArraySource(_PlaneSource):
         out = np.zeros((rows, cols), self._array.dtype)
         valid = np.zeros((rows, cols), np.bool_)
         if bottom > top and right > left:
+            if self._cube is not None:
+                self._cube.check_files(str(self._array.name), (top, bottom), (left, right))
             part = self._array[top:bottom, left:right].to_numpy()
             place = (slice(top - row, bottom - row), slice(left - col, right - col))
             out[place] = part
