@@ -18,7 +18,6 @@ from report_page import write_scene, write_training_log
 from tesela.assessment.assessment import Assessment, Generalised, assess
 from tesela.assessment.pictures import (
     DIFFERENCE,
-    class_picture,
     commonest,
     difference_picture,
     make_overview,
@@ -28,6 +27,7 @@ from tesela.assessment.report import write_report
 from tesela.core.errors import InputError
 from tesela.core.legend import LandClass, Legend
 from tesela.io.legends import open_legend
+from tesela.io.map_views import class_picture
 from tesela.io.maps import ClassMap, ScoreWriter, write_map
 
 LEGEND = Legend(

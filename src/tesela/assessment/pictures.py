@@ -19,6 +19,7 @@ from tesela.assessment.assessment import Assessment
 from tesela.assessment.document import AssessmentDocument, BorderFigures, CalibrationFigures
 from tesela.core.grid import windows
 from tesela.core.legend import Legend
+from tesela.io.map_views import with_palette
 from tesela.io.maps import ClassMap, MapReader
 from tesela.io.pixel_areas import pixels_inside
 
@@ -243,14 +244,6 @@ def _up(share: float) -> float:
     return _HEIGHT - _BOTTOM - share * (_HEIGHT - _TOP - _BOTTOM)
 
 
-def class_picture(values: NDArray[np.uint8], legend: Legend) -> Image.Image:
-    """Class values in the colours of their legend; nodata is transparent."""
-    palette = np.zeros((256, 3), np.uint8)
-    for item in legend.classes:
-        palette[item.value] = item.rgb
-    return _with_palette(values, palette)
-
-
 def difference_picture(wrong: NDArray[np.float32]) -> Image.Image:
     """Shares of wrong pixels in the colours of `DIFFERENCE`; cells without an evaluated pixel are transparent."""
     evaluated = ~np.isnan(wrong)
@@ -258,7 +251,7 @@ def difference_picture(wrong: NDArray[np.float32]) -> Image.Image:
     palette = np.zeros((256, 3), np.uint8)
     for k, color in enumerate(DIFFERENCE.values(), start=1):
         palette[k] = [int(color[i : i + 2], 16) for i in (1, 3, 5)]
-    return _with_palette(np.where(evaluated, step, 0).astype(np.uint8), palette)
+    return with_palette(np.where(evaluated, step, 0).astype(np.uint8), palette)
 
 
 def draw_matrix(document: AssessmentDocument, path: Path) -> None:
@@ -302,10 +295,3 @@ def draw_matrix(document: AssessmentDocument, path: Path) -> None:
     axes.tick_params(which="both", length=0, labelsize=7 if dense else 9)
     axes.spines[:].set_visible(False)
     figure.savefig(path, format="png")
-
-
-def _with_palette(indexes: NDArray[np.uint8], palette: NDArray[np.uint8]) -> Image.Image:
-    picture = Image.fromarray(indexes)
-    picture.putpalette(palette.tobytes())
-    picture.info["transparency"] = 0
-    return picture

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 from tesela.assessment.assessment import Assessment, Generalised
 from tesela.assessment.document import ComparedModels, ReportDocument
 from tesela.assessment.page import ReportPictures, render_page
-from tesela.assessment.pictures import Overview, class_picture, difference_picture, draw_matrix, make_overview
+from tesela.assessment.pictures import Overview, difference_picture, draw_matrix, make_overview
 from tesela.core.legend import Legend
 from tesela.core.scene import Scene
 from tesela.io.manifest import write_text, write_whole
+from tesela.io.map_views import class_picture
 from tesela.io.maps import ClassMap
 from tesela.pages.curves import read_curves
 from tesela.pages.scene_picture import enlarged, png_bytes, scene_picture, shown_bands

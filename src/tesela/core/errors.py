@@ -62,3 +62,19 @@ def unknown_name(kind: str, name: str, valid: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f" did you mean '{near[0]}'?" if near else ""
     return f"Unknown {kind} '{name}':{hint} Known: {join_words(names, most=30)}."
+
+
+def wrong_kind(what: str, wanted: str, given: object) -> InputError:
+    """
+    Error for an input that is no kind of input at all.
+
+    Examples
+    --------
+    >>> raise wrong_kind("A scene", "a path or a DataArray", 7)
+    Traceback (most recent call last):
+    tesela.core.errors.InputError: A scene is a path or a DataArray; 7 (int) came.
+    """
+    text = repr(given)
+    return InputError(
+        f"{what} is {wanted}; {text if len(text) < 60 else 'an object'} ({type(given).__name__}) came."
+    )

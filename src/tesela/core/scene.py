@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from tesela.core.errors import InputError, unknown_name
@@ -50,6 +50,8 @@ class Scene:
     invalid: str = "error"
     """What to do with numbers that no sensor gives and the file does not declare as nodata: "error" or "nodata"; see
     `tesela.io.invalid_numbers`."""
+    held: object = field(default=None, repr=False, compare=False)
+    """What keeps the temporary files of a scene made from an array; see `tesela.io.held`."""
 
     def __repr__(self) -> str:
         rows, cols = self.grid.shape

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias, Union
 
 import numpy as np
 import rasterio
@@ -12,22 +13,26 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from rasterio.enums import ColorInterp
 
-from tesela.core.errors import InputError, LegendError
+from tesela.core.errors import InputError, LegendError, join_words, wrong_kind
 from tesela.core.legend import Legend
+from tesela.io.array_views import LEGEND_ATTRIBUTE, raster_array
+from tesela.io.arrays import is_array, write_array
 from tesela.io.cog import CogWriter
-from tesela.io.legends import legend_of_tag
+from tesela.io.held import Held
+from tesela.io.legends import legend_as_tag, legend_of_tag
 from tesela.io.manifest import write_text
 from tesela.io.pixel_values import read_pixel_values
 from tesela.io.ramp_style import ramp_style
 from tesela.io.raster import grid_of, open_dataset
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 STEPS = 10_000
 """Shares are stored as multiples of one ten-thousandth: 0.25 is 2500."""
 
 MISSING = 65_535
 """Stored in all bands of cells without data."""
-
-_TAG = "TESELA_LEGEND"
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,12 @@ class AbundanceMap:
     path: str
     grid: GeoBox
     legend: Legend
+    layers: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    """Rasters written in the same pass, by name: "uncertainty", "classes", "prior"."""
+    details: object = field(default=None, repr=False, compare=False)
+    """How the verb that made the map made it, such as an `Unmixing`; None for an opened map."""
+    held: object = field(default=None, repr=False, compare=False)
+    """What keeps the temporary files of a map that was given no path; see `tesela.io.held`."""
 
     def __repr__(self) -> str:
         rows, cols = self.grid.shape
@@ -64,10 +75,45 @@ class AbundanceMap:
         shares[~valid] = np.nan
         return shares
 
+    def to_xarray(self, *, lazy: bool | None = None) -> xr.Dataset:
+        """
+        Shares as a Dataset with one variable per class, named by its code: (y, x) uint16 x 1/10000, with CRS and name.
 
-def open_abundance(path: str | Path, *, legend: Legend | None = None) -> AbundanceMap:
+        `scale_factor` and `_FillValue` are attributes: ``xarray.decode_cf`` gives floats with NaN.
+
+        Parameters
+        ----------
+        lazy : bool, optional
+            Whether the arrays are of Dask, read when they are computed; default: where they are over 256 MiB.
+        """
+        import xarray as xr
+
+        whole = raster_array(
+            self.path, self.grid, name="shares", names=self.legend.codes, held=self.held, lazy=lazy
+        )
+        parts = {}
+        for item in self.legend.classes:
+            part = whole.sel(band=item.code, drop=True).rename(item.code)
+            part.attrs = {**whole.attrs, "long_name": item.name}
+            part.encoding["grid_mapping"] = "spatial_ref"
+            parts[item.code] = part
+        return xr.Dataset(parts, attrs={LEGEND_ATTRIBUTE: legend_as_tag(self.legend)})
+
+    def _repr_html_(self) -> str:
+        from tesela.io.abundance_views import abundance_card
+
+        return abundance_card(self)
+
+
+AbundanceSource: TypeAlias = Union[str, Path, AbundanceMap, "xr.Dataset"]
+"""What is opened as an abundance map."""
+
+
+def open_abundance(path: AbundanceSource, *, legend: Legend | None = None) -> AbundanceMap:
     """
     Describe an abundance map; the legend is read from the file where Tesela wrote it.
+
+    An `AbundanceMap` is returned as it is; the Dataset of `AbundanceMap.to_xarray` is written to a temporary file.
 
     Raises
     ------
@@ -76,8 +122,14 @@ def open_abundance(path: str | Path, *, legend: Legend | None = None) -> Abundan
     LegendError
         If the file does not name its legend and none is given.
     """
+    if isinstance(path, AbundanceMap):
+        return path
+    if is_array(path):
+        return _abundance_of_array(path, legend)
+    if not isinstance(path, str | Path):
+        raise wrong_kind("An abundance map", "a path, an AbundanceMap, or its Dataset", path)
     with open_dataset(path) as data:
-        kinds, tag, grid = set(data.dtypes), data.tags().get(_TAG), grid_of(data)
+        kinds, tag, grid = set(data.dtypes), data.tags().get(LEGEND_ATTRIBUTE), grid_of(data)
         count = data.count
     if kinds != {"uint16"}:
         raise InputError(
@@ -95,6 +147,25 @@ def open_abundance(path: str | Path, *, legend: Legend | None = None) -> Abundan
             f"abundance map has one band per class."
         )
     return AbundanceMap(str(path), grid, legend)
+
+
+def _abundance_of_array(data: xr.DataArray | xr.Dataset, legend: Legend | None) -> AbundanceMap:
+    tag = data.attrs.get(LEGEND_ATTRIBUTE)
+    if legend is None and tag is None:
+        raise LegendError("The Dataset of shares does not name its legend; give it (legend=).")
+    legend = legend_of_tag(str(tag), where="The Dataset") if legend is None else legend
+    names = set(getattr(data, "data_vars", ()))
+    missing = [code for code in legend.codes if code not in names]
+    if missing:
+        raise InputError(
+            f"The Dataset has no variable for {join_words(missing, most=5)} of legend '{legend.address}'; shares have "
+            f"one per class, named by its code."
+        )
+    held = Held()
+    stacked = data[list(legend.codes)].to_array("band")
+    stacked.attrs = dict(data[legend.codes[0]].attrs) | {"long_name": list(legend.codes)}
+    files = write_array(stacked, held.folder, tags={LEGEND_ATTRIBUTE: legend_as_tag(legend)})
+    return replace(open_abundance(files[0]), held=held)
 
 
 def band_names(legend: Legend) -> tuple[str, ...]:
@@ -132,8 +203,7 @@ class AbundanceWriter(CogWriter):
         data.scales = (1 / STEPS,) * len(legend)
         data.units = ("share",) * len(legend)
         data.colorinterp = [ColorInterp.gray] + [ColorInterp.undefined] * (len(legend) - 1)
-        document = {"name": legend.name, "levels": legend.levels, "rows": legend.to_rows()}
-        data.update_tags(**{_TAG: json.dumps(document)})
+        data.update_tags(**{LEGEND_ATTRIBUTE: legend_as_tag(legend)})
 
     def finish_beside(self) -> None:
         """QGIS style of the first class; the other bands are chosen in QGIS."""

@@ -16,8 +16,9 @@ import xxhash
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
-from tesela.core.errors import GridError, InputError, unknown_name
+from tesela.core.errors import GridError, InputError, unknown_name, wrong_kind
 from tesela.core.grid import pixel_offset
+from tesela.io.arrays import array_grid, is_array
 from tesela.io.raster import grid_of, open_dataset
 from tesela.io.scenes import open_scene
 
@@ -66,6 +67,8 @@ class Cube:
     """Names of the ancillary layers, in order."""
     notes: Mapping[str, Any] = field(default_factory=dict, compare=False)
     """Sources and rules, as the program that built the cube describes them."""
+    held: object = field(default=None, repr=False, compare=False)
+    """What keeps the temporary folder of a cube made from an array; see `tesela.io.held`."""
 
     def __repr__(self) -> str:
         rows, cols = self.grid.shape
@@ -317,8 +320,20 @@ def is_cube(path: str | Path) -> bool:
         return False
 
 
-def open_grid(path: str | Path) -> GeoBox:
-    """Grid of a cube, of a scene of several files joined by commas, or of any raster."""
+def open_grid(path: object) -> GeoBox:
+    """Grid of a cube, of a scene of several files joined by commas, of any raster, array or object with a grid."""
+    if isinstance(path, GeoBox):
+        return path
+    if is_array(path):
+        return array_grid(path)
+    if isinstance(grid := getattr(path, "grid", None), GeoBox):
+        return grid
+    if isinstance(path, list | tuple):
+        return open_scene(path).grid
+    if not isinstance(path, str | Path):
+        raise wrong_kind(
+            "The grid", "that of a path, a Scene, a map, a DataArray with a CRS, or a GeoBox", path
+        )
     if "," in str(path) and not Path(path).exists():
         return open_scene(path).grid
     if (Path(path) / "zarr.json").exists():

@@ -11,7 +11,7 @@ from importlib import resources
 from pathlib import Path
 
 from tesela.core.crosswalk import Crosswalk
-from tesela.core.errors import LegendError, join_words, unknown_name
+from tesela.core.errors import LegendError, join_words, unknown_name, wrong_kind
 from tesela.core.legend import Legend
 from tesela.io.rows import read_rows
 
@@ -29,13 +29,13 @@ def list_crosswalks() -> tuple[tuple[str, str], ...]:
     return tuple((source, target) for source, _, target in pairs)
 
 
-def open_legend(name: str | Path) -> Legend:
+def open_legend(name: str | Path | Legend) -> Legend:
     """
-    Find a legend by name, by name and level, or read it from a CSV.
+    Find a legend by name, by name and level, or read it from a CSV; a `Legend` is returned as it is.
 
     Parameters
     ----------
-    name : str or Path
+    name : str, Path or Legend
         "corine" (the finest level), "corine-2" (level 2), or the path of a CSV with the columns value, code,
         name, color and, for trees, level and parent; the path may end in ``-2`` after ``.csv`` for a level.
 
@@ -49,6 +49,10 @@ def open_legend(name: str | Path) -> Legend:
     >>> open_legend("corine-1").codes
     ('1', '2', '3', '4', '5')
     """
+    if isinstance(name, Legend):
+        return name
+    if not isinstance(name, str | Path):
+        raise wrong_kind("A legend", "a name such as corine-2, the path of a CSV, or a Legend", name)
     text = str(name)
     if text in _shipped(""):
         return _load_shipped(text)
@@ -104,6 +108,11 @@ def open_crosswalk(source: str, target: Legend, *, path: str | Path | None = Non
     rows = parse_csv(tables[key].read_text(encoding="utf-8"))
     crosswalk = Crosswalk.from_rows(key.partition("__")[0], finest, rows)
     return crosswalk if target.depth == finest.depth else crosswalk.to_level(target.depth)
+
+
+def legend_as_tag(legend: Legend) -> str:
+    """A legend with its coarser levels as text, from which `legend_of_tag` makes it again."""
+    return json.dumps({"name": legend.name, "levels": legend.levels, "rows": legend.to_rows()})
 
 
 def legend_of_tag(text: str, *, where: str | Path) -> Legend:

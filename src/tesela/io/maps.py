@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias, Union
 from xml.etree import ElementTree
 
 import numpy as np
@@ -14,19 +15,29 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from tesela.core.crosswalk import Crosswalk
-from tesela.core.errors import GridError, InputError, LegendError
+from tesela.core.errors import GridError, InputError, LegendError, unknown_name, wrong_kind
 from tesela.core.grid import windows
 from tesela.core.legend import NODATA, Legend
+from tesela.io.array_views import LEGEND_ATTRIBUTE, class_attributes, legend_of_array, raster_array
+from tesela.io.arrays import is_array, write_array
 from tesela.io.cog import BLOCK_PX, CogWriter
-from tesela.io.legends import legend_of_tag
-from tesela.io.manifest import write_text
+from tesela.io.held import Held
+from tesela.io.legends import legend_as_tag, legend_of_tag, open_legend
+from tesela.io.manifest import record_step, write_text, write_whole
 from tesela.io.outputs import check_file_outputs
 from tesela.io.pixel_values import read_pixel_values
 from tesela.io.ramp_style import ramp_style
 from tesela.io.raster import Closing, grid_of, open_dataset
 from tesela.io.tiles import count_values
 
-_TAG = "TESELA_LEGEND"
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+    from matplotlib.axes import Axes
+
+
+MapSource: TypeAlias = Union[str, Path, "ClassMap", "xr.DataArray"]
+"""What is opened as a class map."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +47,12 @@ class ClassMap:
     path: str
     grid: GeoBox
     legend: Legend
+    layers: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    """Rasters written in the same pass, by name: "confidence", "entropy", "probabilities", "narrow"."""
+    details: object = field(default=None, repr=False, compare=False)
+    """How the verb that made the map made it, such as a `Prediction` or a `ChangeLog`; None for an opened map."""
+    held: object = field(default=None, repr=False, compare=False)
+    """What keeps the temporary files of a map that was given no path; see `tesela.io.held`."""
 
     def __repr__(self) -> str:
         rows, cols = self.grid.shape
@@ -43,18 +60,108 @@ class ClassMap:
             f"<ClassMap {Path(self.path).name}: {self.legend.address}, {rows} x {cols} px, {self.grid.crs}>"
         )
 
+    def _repr_html_(self) -> str:
+        from tesela.io.map_views import map_card
 
-def open_map(path: str | Path, *, legend: Legend | None = None) -> ClassMap:
+        return map_card(self)
+
+    @property
+    def areas(self) -> pd.DataFrame:
+        """Pixels, hectares and share of each class that occurs; see `tesela.io.map_views.area_table`."""
+        from tesela.io.map_views import map_areas
+
+        return map_areas(self)
+
+    def to_xarray(self, layer: str | None = None, *, lazy: bool | None = None) -> xr.DataArray:
+        """
+        Class values as a DataArray, (y, x) uint8, with CRS, legend, colours and nodata in its attributes.
+
+        Parameters
+        ----------
+        layer : str, optional
+            One of `layers` instead, such as "confidence"; "probabilities" has the dimension band, the class codes.
+        lazy : bool, optional
+            Whether the array is one of Dask, read when it is computed; default: where it is over 256 MiB.
+
+        Raises
+        ------
+        InputError
+            If there is no such layer, or the file is broken.
+        """
+        import tesela.xr  # noqa: F401 - registers the accessor
+
+        if layer is None:
+            attributes = class_attributes(self.legend)
+            return raster_array(
+                self.path, self.grid, name="classes", attributes=attributes, held=self.held, lazy=lazy
+            )
+        if layer not in self.layers:
+            raise InputError(f"{self.path}: {unknown_name('layer', layer, tuple(self.layers))}")
+        names = self.legend.codes if layer == "probabilities" else None
+        return raster_array(self.layers[layer], self.grid, names=names, name=layer, held=self.held, lazy=lazy)
+
+    def plot(self, *, ax: Axes | None = None) -> Axes:
+        """Draw the map in the colours of its legend with matplotlib; large maps are drawn from their overviews."""
+        from tesela.io.map_views import draw_map
+
+        return draw_map(self, ax=ax)
+
+    def save(self, path: str | Path) -> ClassMap:
+        """
+        Copy the map with the files beside it (names, style) to a path, whole or not at all.
+
+        Raises
+        ------
+        InputError
+            If it cannot be written.
+        """
+        target = Path(path)
+        check_file_outputs([target], inputs=[self.path])
+        source = Path(self.path)
+        pairs = [(source.with_name(source.name + ".aux.xml"), target.with_name(target.name + ".aux.xml"))]
+        pairs += [(source.with_suffix(".qml"), target.with_suffix(".qml")), (source, target)]
+        try:
+            for old, new in pairs:
+                if old.exists():
+                    with write_whole(new) as part:
+                        shutil.copyfile(old, part)
+        except OSError as error:
+            raise InputError(f"{target}: cannot be written ({error.strerror or error}).") from None
+        return ClassMap(str(target), self.grid, self.legend, details=self.details)
+
+
+def open_map(source: MapSource, *, legend: Legend | str | Path | None = None) -> ClassMap:
     """
     Describe a class raster; the legend is read from the file where Tesela wrote it.
 
+    Parameters
+    ----------
+    source : path, ClassMap or DataArray
+        A DataArray holds class values and a CRS; it is written to a temporary file by blocks. Its legend is that of
+        `ClassMap.to_xarray`, or is given.
+    legend : Legend, name or path, optional
+        Needed where the source does not name its legend.
+
     Raises
     ------
+    GridError
+        If a DataArray has no CRS.
     InputError
         If the file is missing, or has several bands or a type that cannot hold classes.
     LegendError
         If the file does not name its legend and none is given.
     """
+    if legend is not None:
+        legend = open_legend(legend)
+    if isinstance(source, ClassMap):
+        if legend is None or source.legend.same_classes(legend):
+            return source
+        source = source.path
+    if is_array(source):
+        return _map_of_array(source, legend)
+    if not isinstance(source, str | Path):
+        raise wrong_kind("A map", "a path, a ClassMap, or a DataArray of classes with a CRS", source)
+    path = source
     with open_dataset(path) as data:
         if data.count != 1:
             raise InputError(
@@ -65,7 +172,7 @@ def open_map(path: str | Path, *, legend: Legend | None = None) -> ClassMap:
                 f"{path}: holds {data.dtypes[0]} values; a class map holds whole numbers. "
                 "Convert it, if its values are classes (gdal_translate -ot Byte)."
             )
-        tag = data.tags().get(_TAG)
+        tag = data.tags().get(LEGEND_ATTRIBUTE)
         grid = grid_of(data)
     if legend is None:
         if not tag:
@@ -80,6 +187,32 @@ def open_map(path: str | Path, *, legend: Legend | None = None) -> ClassMap:
             f"legend out, or translate the map (tesela legend convert)."
         )
     return ClassMap(str(path), grid, legend)
+
+
+def _map_of_array(data: xr.DataArray | xr.Dataset, legend: Legend | None) -> ClassMap:
+    own = legend_of_array(data)
+    named = own or legend
+    held = Held()
+    files = write_array(
+        data,
+        held.folder,
+        classes=True,
+        tags={} if named is None else {LEGEND_ATTRIBUTE: legend_as_tag(named)},
+    )
+    if len(files) != 1:
+        raise InputError(
+            f"A map is one DataArray of classes; the Dataset has {len(files)}. Choose one (dataset[name])."
+        )
+    try:
+        return replace(open_map(files[0], legend=legend), held=held)
+    except LegendError as error:
+        raise error if named is not None else LegendError(_NO_LEGEND) from None
+
+
+_NO_LEGEND = (
+    "The DataArray of classes does not name its legend; give it (tesela.open_map(array, legend='corine-2'), or "
+    "legend= and source= of the function called)."
+)
 
 
 class MapReader(Closing):
@@ -140,9 +273,7 @@ class MapWriter(CogWriter):
             1, {item.value: (*item.rgb, 255) for item in legend.classes} | {NODATA: (0, 0, 0, 0)}
         )
         data.set_band_description(1, legend.address)
-        data.update_tags(
-            **{_TAG: json.dumps({"name": legend.name, "levels": legend.levels, "rows": legend.to_rows()})}
-        )
+        data.update_tags(**{LEGEND_ATTRIBUTE: legend_as_tag(legend)})
 
     def finish_beside(self) -> None:
         """Attribute table and QGIS style."""
@@ -216,6 +347,13 @@ def convert_map(source: ClassMap, out: str | Path, *, crosswalk: Crosswalk) -> C
     with MapReader(source) as reader, MapWriter(out, source.grid, crosswalk.target) as writer:
         for row, col, window in windows(source.grid, 4 * BLOCK_PX):
             writer.write(row, col, table[reader.read(window)])
+    record_step(
+        "legend convert",
+        [out],
+        inputs=[source.path],
+        settings={"from": source.legend.address, "by": list(crosswalk.way)},
+        legend=crosswalk.target.address,
+    )
     return ClassMap(str(out), source.grid, crosswalk.target)
 
 

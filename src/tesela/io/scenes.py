@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias, Union
 
 import numpy as np
 import rasterio
@@ -17,21 +18,29 @@ from rasterio.enums import ColorInterp
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
-from tesela.core.errors import GridError, InputError, join_words
+from tesela.core.errors import GridError, InputError, join_words, wrong_kind
 from tesela.core.grid import bounds_in, crs_of, pixel_offset, window_grid
 from tesela.core.scene import Band, Scene
 from tesela.io.addresses import is_address
+from tesela.io.arrays import is_array, write_array
+from tesela.io.held import Held
 from tesela.io.invalid_numbers import invalid_numbers
 from tesela.io.masks import alpha_band, has_mask, without_alpha
 from tesela.io.pixel_values import broken_file, is_valid, read_pixel_values
 from tesela.io.raster import Closing, grid_of, open_dataset
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+SceneSource: TypeAlias = Union[str, Path, Sequence[str | Path], Scene, "xr.DataArray", "xr.Dataset"]
+"""What is opened as a scene."""
 
 _MOST_CHECKED_PX = 1 << 24
 """Larger windows are read for pictures only."""
 
 
 def open_scene(
-    source: str | Path | Sequence[str | Path],
+    source: SceneSource,
     *,
     bands: Sequence[str] | None = None,
     dates: Sequence[str] | None = None,
@@ -44,9 +53,12 @@ def open_scene(
     """
     Describe one or several GeoTIFFs of the same area as one scene; only headers are read.
 
+    A DataArray or Dataset is written to a temporary file by blocks, which goes with the last scene that refers to it;
+    see `tesela.io.arrays.write_array` for its bands.
+
     Parameters
     ----------
-    source : path, or sequence of paths
+    source : path, sequence of paths, DataArray, Dataset or Scene
         Files, or addresses that GDAL reads (http://, zip://, /vsizip/), whose bands follow each other; a single text
         may join several with commas. The grid is that of the file with the smallest pixels; the others are resampled
         to it on reading.
@@ -69,9 +81,29 @@ def open_scene(
     InputError
         If a file is missing, broken, holds complex numbers or has another number of bands than names were given.
     GridError
-        If a file has no CRS, or the files have two.
+        If a file or an array has no CRS, or the files have two.
     """
-    paths = _paths(source)
+    if isinstance(source, Scene):
+        return replace(source, invalid=invalid) if invalid != "error" else source
+    if is_array(source):
+        held = Held()
+        made = open_scene(
+            write_array(source, held.folder),
+            bands=bands,
+            dates=dates,
+            scale=scale,
+            offset=offset,
+            nodata=nodata,
+            date=date,
+            invalid=invalid,
+        )
+        return replace(made, held=held)
+    listed_paths = source if isinstance(source, list | tuple) else [source]
+    if not all(isinstance(part, str | Path) for part in listed_paths):
+        raise wrong_kind(
+            "A scene", "a path, several paths, a DataArray or Dataset with a CRS, or a Scene", source
+        )
+    paths = _paths(source if isinstance(source, str) else [str(part) for part in listed_paths])
     if invalid not in ("error", "nodata"):
         raise InputError(f"invalid is '{invalid}'; it is 'error' or 'nodata'.")
     if scale is not None and (not math.isfinite(scale) or scale == 0):

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 
-from tesela.core.errors import GridError, InputError
+from tesela.core.errors import GridError, InputError, wrong_kind
 from tesela.core.polygons import find_overlaps, mend_polygons, separate_polygons
+from tesela.io.held import Held
 from tesela.io.vector.address import VectorAddress, parse_address
 from tesela.io.vector.decode import decode_shapes
 from tesela.io.vector.fields import find_field
-from tesela.io.vector.gdal import Bounds, Features, list_area_layers, open_gdal, read_gdal
-from tesela.io.vector.parquet import open_parquet, read_parquet
+from tesela.io.vector.frames import is_frame, write_frame
+from tesela.io.vector.gdal import Bounds, Features, iter_gdal, list_area_layers, open_gdal, read_gdal
+from tesela.io.vector.parquet import iter_parquet, open_parquet, read_parquet
 from tesela.io.vector.postgis import open_postgis, read_postgis
 from tesela.io.vector.repairs import Repairs
 
@@ -48,6 +51,8 @@ class VectorLayer:
     """Text encoding of a shapefile, where it matters."""
     repairs: Repairs = field(default_factory=Repairs, repr=False, compare=False)
     """What reading mended so far."""
+    held: object = field(default=None, repr=False, compare=False)
+    """What keeps the temporary file of a layer made from a GeoDataFrame; see `tesela.io.held`."""
 
     def require_field(self, name: str) -> str:
         """
@@ -77,15 +82,17 @@ class VectorLayer:
         self.repairs.report(self.path)
 
 
-def open_layer(path: str | Path, *, layer: str | None = None, option: str = "--layer") -> VectorLayer:
+def open_layer(
+    path: str | Path | VectorLayer | gpd.GeoDataFrame, *, layer: str | None = None, option: str = "--layer"
+) -> VectorLayer:
     """
-    Describe a layer of a GeoPackage, GeoParquet, Shapefile or any other file that GDAL reads, zipped or not, or of
-    a PostGIS database (a table, or a query).
+    Describe a layer of a GeoPackage, GeoParquet, Shapefile or any other file that GDAL reads, zipped or not, of a
+    PostGIS database (a table, or a query), or a GeoDataFrame.
 
     Parameters
     ----------
-    path : str or Path
-        See `tesela.io.vector.address.parse_address`.
+    path : str, Path, GeoDataFrame or VectorLayer
+        See `tesela.io.vector.address.parse_address`. A GeoDataFrame is written to a temporary file.
     layer : str, optional
         Needed when the file has several layers of polygons.
     option : str
@@ -98,6 +105,13 @@ def open_layer(path: str | Path, *, layer: str | None = None, option: str = "--l
     GridError
         If the layer has no CRS.
     """
+    if isinstance(path, VectorLayer):
+        return path
+    if is_frame(path):
+        held = Held()
+        return replace(open_layer(write_frame(path, held.folder)), held=held)
+    if not isinstance(path, str | Path):
+        raise wrong_kind("A layer of polygons", "a path, a postgresql:// address or a GeoDataFrame", path)
     address = parse_address(path)
     wanted = layer or address.layer
     if address.file is not None and not address.file.exists():
@@ -178,9 +192,40 @@ def read_layer(
     InputError
         If the file cannot be read, or a geometry is damaged.
     """
+    features = _features(layer, bounds, None if columns is None else list(dict.fromkeys(columns)))
+    frame = _frame(layer, features)
+    if bounds is None and report:
+        layer.report()
+    return frame
+
+
+def iter_layer(
+    layer: VectorLayer, *, columns: Sequence[str] | None = None, size: int = 20_000
+) -> Iterator[gpd.GeoDataFrame]:
+    """
+    All features of a layer as `read_layer` returns them, about `size` at a time, in the order of the file.
+
+    Tables of a database come at once. What was mended is reported by `VectorLayer.report`.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or a geometry is damaged.
+    """
+    names = None if columns is None else list(dict.fromkeys(columns))
+    if layer.address.is_parquet:
+        batches = iter_parquet(layer.address.source, columns=names, size=size)
+    elif layer.address.is_database:
+        batches = iter([read_postgis(layer.address.source, layer.layer, bounds=None, columns=names)])
+    else:
+        batches = iter_gdal(layer.address, layer.layer, columns=names, encoding=layer.encoding, size=size)
+    for features in batches:
+        yield _frame(layer, features)
+
+
+def _frame(layer: VectorLayer, features: Features) -> gpd.GeoDataFrame:
     import geopandas as gpd
 
-    features = _features(layer, bounds, None if columns is None else list(dict.fromkeys(columns)))
     decoded = decode_shapes(features.wkb, where=layer.path, numbers=features.numbers)
     mended = mend_polygons(decoded.shapes)
     if mended.not_finite.size:
@@ -191,8 +236,6 @@ def read_layer(
     layer.repairs.add("curved", features.numbers[decoded.curved])
     layer.repairs.add("broken", features.numbers[decoded.broken])
     layer.repairs.add_mended(mended, features.numbers, counted=decoded.broken)
-    if bounds is None and report:
-        layer.report()
     taken = {str(name) for name in features.table.columns}
     name = next(text for text in ("geometry", "shape", "area_shape", "tesela_shape") if text not in taken)
     table = features.table.set_axis(features.numbers).rename_axis("fid")
@@ -200,15 +243,29 @@ def read_layer(
     return gpd.GeoDataFrame(table.assign(**{name: shapes}), geometry=name, crs=layer.crs)
 
 
-def separate_layer(layer: VectorLayer, frame: gpd.GeoDataFrame) -> NDArray[np.object_]:
+def separate_layer(
+    layer: VectorLayer,
+    frame: gpd.GeoDataFrame,
+    *,
+    shared: dict[int, dict[int, shapely.Geometry]] | None = None,
+) -> NDArray[np.object_]:
     """
     Polygons of a frame of `read_layer` without overlaps: ground under two belongs to the later one in the file.
 
     The overlaps are counted in `VectorLayer.repairs`.
+
+    Parameters
+    ----------
+    shared : dict, optional
+        Gets the ground of each earlier polygon under later ones, by the numbers of both.
     """
     apart = separate_polygons(frame.geometry.to_numpy())
     if len(apart.pairs):
-        layer.repairs.add_overlaps(frame.index.to_numpy()[apart.pairs], apart.shared, layer.crs)
+        numbers = frame.index.to_numpy()[apart.pairs]
+        layer.repairs.add_overlaps(numbers, apart.shared, layer.crs)
+        if shared is not None:
+            for (earlier, later), ground in zip(numbers.tolist(), apart.shared, strict=True):
+                shared.setdefault(earlier, {})[later] = ground
     return apart.shapes
 
 
