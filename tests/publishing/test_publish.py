@@ -19,7 +19,6 @@ from tesela.core.legend import LandClass, Legend
 from tesela.core.publication import Publication, read_period
 from tesela.generalise.vectorise import vectorise_map
 from tesela.io.abundance import AbundanceWriter
-from tesela.io.manifest import Manifest, imagery_dates, lineage_text, read_lineage
 from tesela.io.maps import ScoreWriter, open_map, write_map
 from tesela.io.stac_items import footprint, raster_item
 from tesela.models.expert import Expert, ExpertHeader, Provenance, save_expert
@@ -450,57 +449,6 @@ def test_a_system_without_a_code_is_written_in_full(tmp_path: Path) -> None:
     assert data["proj:wkt2"].startswith("PROJCRS[")
     text = ElementTree.parse(tmp_path / "m.iso.xml").getroot()
     assert any((item.text or "").startswith("PROJCRS[") for item in text.iter())
-
-
-def test_the_lineage_follows_the_manifests_back_to_the_sources(map_file: Path, tmp_path: Path) -> None:
-    work = tmp_path / "work"
-    scenes = [{"name": "map", "date": "2018-07-05"}, {"name": "other", "date": "2019-01-01"}]
-    (tmp_path / "experts").mkdir()
-    Manifest("train", {"epochs": 3}, {"../in.tif": "x"}, {"e.safetensors": "y"}, "demo", 4).write(
-        tmp_path / "experts"
-    )
-    Manifest("map", {"scenes": scenes}, {"../experts/e.safetensors": "y"}, {"map.tif": "z"}).write(work)
-    (tmp_path / "report").mkdir()
-    Manifest("assess", {}, {"../maps/map.tif": "z"}, {"report.html": "r"}).write(tmp_path / "report")
-    steps = read_lineage(map_file)
-    assert [step.step for step in steps] == ["train", "map"]
-    assert imagery_dates(steps, scene="map") == "2018-07-05"
-    assert imagery_dates(steps) == "2018-07-05/2019-01-01"
-    assert lineage_text(steps).startswith("1. train (")
-    assert "from in.tif; legend demo; seed 4; epochs 3" in lineage_text(steps)
-    made = publish(map_file, tmp_path / "out", Publication("Map"))
-    assert read(made.item)["properties"]["datetime"] == "2018-07-05T00:00:00Z"
-    assert "from in.tif; legend demo" in (tmp_path / "out" / "map.iso.xml").read_text(encoding="utf-8")
-
-
-def test_a_manifest_above_the_files_folder_counts_and_words_are_no_dates(
-    map_file: Path, tmp_path: Path
-) -> None:
-    scenes = [
-        {"name": "a", "date": "spring"},
-        {"name": "b", "date": "2018"},
-        {"name": "c", "date": "2018-04/2018-09"},
-    ]
-    Manifest("map", {"scenes": scenes}, {}, {"work/map.tif": "z"}, versions={"numpy": "2"}).write(tmp_path)
-    steps = read_lineage(map_file)
-    assert [step.step for step in steps] == ["map"]
-    assert imagery_dates(steps, scene="a") == ""
-    assert imagery_dates(steps) == "2018-01-01/2018-12-31"
-    assert lineage_text(steps).endswith("\nAll with numpy 2.")
-
-
-def test_a_mosaic_shows_the_months_of_its_name(map_file: Path) -> None:
-    Manifest("mosaic", {"periods": ["2018-04", "2018-06to08"]}, {}, {"map.tif": "z"}).write(map_file.parent)
-    steps = read_lineage(map_file)
-    assert imagery_dates(steps, scene="2018-06to08") == "2018-06/2018-08"
-    words = make_mcf(map_file, GRID, None, publication=PUBLICATION)["identification"]["keywords"]  # type: ignore[index]
-    assert words["inspire"]["keywords"] == ["Orthoimagery"]
-    assert imagery_dates(steps) == "2018-04-01/2018-08-31"
-
-
-def test_a_file_that_no_manifest_lists_has_no_lineage(map_file: Path) -> None:
-    Manifest("map", {}, {}, {"another.tif": "z"}).write(map_file.parent)
-    assert read_lineage(map_file) == ()
 
 
 def test_a_footprint_across_the_antimeridian_is_cut_there() -> None:

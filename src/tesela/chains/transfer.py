@@ -165,4 +165,4 @@ def adapt_to_pixels(
         adapted = self_train(adapted, windows(), before=before, seed=seed)
         steps.append("self_training")
     training = {**header.training, "transfer": {"method": method, "steps": steps}}
-    return Expert(replace(adapted.header, training=training), adapted.network), tuple(steps)
+    return Expert(replace(adapted.header, training=training), adapted.network, expert.path), tuple(steps)

@@ -236,9 +236,21 @@ def predict(
         )
     placed = None
     if shares is not None:
+        from tesela.io.manifest import record_step
         from tesela.mapping.downscale import place_shares
 
         placed = place_shares(prediction.map, str(spare or probabilities), open_abundance(shares), out)
+        record_step(
+            "predict",
+            [out, confidence, entropy, probabilities],
+            inputs=[expert, *(band.path for band in opened.bands), shares],
+            settings={
+                "date": opened.date,
+                "transfer": loaded.header.training.get("transfer"),
+                "shares": "kept",
+            },
+            legend=placed.map.legend.address,
+        )
         if spare is not None:
             for file in (spare, spare.with_suffix(".qml")):
                 file.unlink(missing_ok=True)

@@ -21,6 +21,7 @@ from tesela.generalise.steps import PassCounter, Progress, Steps, Task
 from tesela.generalise.strips import Plan
 from tesela.generalise.unit import NO_PRIORITY
 from tesela.io.cog import BLOCK_PX
+from tesela.io.manifest import record_step
 from tesela.io.maps import ClassMap, MapReader, MapWriter
 from tesela.io.outputs import check_file_outputs
 from tesela.io.scratch import ScratchRaster
@@ -147,7 +148,28 @@ def generalise_map(
         below=tuple(steps.below),
         narrow=by_code(narrow, legend),
     )
+    record_step(
+        "generalise",
+        [out, narrow_out],
+        inputs=[source.path],
+        settings={
+            "mmu": f"{mmu_m2 / 10_000:g} ha",
+            "min_width": f"{min_width_m:g} m",
+            "priority": _name_of(priority),
+            "edges": edges,
+            "exempt": list(exempt),
+            "mosaic": [rule.target for rule in task.rules],
+            "rounds": steps.rounds,
+        },
+        legend=legend.address,
+    )
     return ClassMap(str(out), source.grid, legend), log
+
+
+def _name_of(priority: PriorityTable | str | Path | None) -> str | None:
+    return (
+        priority.name if isinstance(priority, PriorityTable) else None if priority is None else str(priority)
+    )
 
 
 def _load(source: ClassMap, target: ScratchRaster) -> NDArray[np.int64]:

@@ -17,6 +17,7 @@ from tesela.generalise.error_likelihood import ErrorLikelihood, error_likelihood
 from tesela.generalise.polygon_areas import PolygonAreas, measure_polygons
 from tesela.io.layers import Category, category_style, write_layer
 from tesela.io.legends import codes_without_class, list_legends, open_crosswalk, open_legend
+from tesela.io.manifest import record_step
 from tesela.io.maps import ClassMap
 from tesela.io.outputs import check_file_outputs
 from tesela.io.vector import (
@@ -140,7 +141,15 @@ def update_polygons(
         rule=rule,
     )
     style = category_style("verdict", VERDICTS)
-    return open_layer(write_layer(out, frame, layer=LAYER, style=style))
+    made = write_layer(out, frame, layer=LAYER, style=style)
+    record_step(
+        "update",
+        [made],
+        inputs=[polygons.path, source.path, confidence],
+        settings={"field": field, "source": codes_from if crosswalk is None else crosswalk.source},
+        legend=source.legend.address,
+    )
+    return open_layer(made)
 
 
 def evaluate_polygons(

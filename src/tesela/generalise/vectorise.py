@@ -22,6 +22,7 @@ from tesela.generalise.regions import RegionGraph, build_graph
 from tesela.generalise.strips import Plan
 from tesela.generalise.tracing import Tracing, trace_regions
 from tesela.io.layers import category_style, legend_categories, write_layer
+from tesela.io.manifest import record_step
 from tesela.io.maps import ClassMap, MapReader
 from tesela.io.pixel_values import NO_SCORE, ConfidenceReader
 from tesela.io.vector import VectorLayer, open_layer
@@ -78,7 +79,15 @@ def vectorise_map(
         source, simplify_m=simplify_m, simplify_border=simplify_border, confidence=confidence, plan=plan
     )
     style = category_style("code", legend_categories(_present(source.legend, frame)))
-    return open_layer(write_layer(out, frame, layer=layer, style=style))
+    made = write_layer(out, frame, layer=layer, style=style)
+    record_step(
+        "vectorise",
+        [made],
+        inputs=[source.path, confidence],
+        settings={"simplify": None if simplify_m is None else f"{simplify_m:g} m"},
+        legend=source.legend.address,
+    )
+    return open_layer(made)
 
 
 def polygons_of(

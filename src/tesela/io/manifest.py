@@ -1,4 +1,4 @@
-"""The manifest: settings, inputs and outputs of a step, to skip or repeat it and to trace a file back."""
+"""The manifest: settings, inputs and outputs of a step, to skip or repeat it and to trace a file back; whole files."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import xxhash
 
-from tesela.core.errors import InputError, join_words
-from tesela.core.publication import read_period
+from tesela.core.errors import InputError, TeselaError
 from tesela.core.temporary import remove_abandoned
+from tesela.io.addresses import is_address, relative_name
+from tesela.io.fingerprints import fingerprint
 from tesela.io.outputs import check_target, temporary_folder
 
 NAME = "manifest.json"
@@ -26,10 +28,8 @@ BEGUN = "manifest.begun.json"
 _DIGEST = "digest"
 """Key of the digest of all other keys: what is damaged counts as no manifest."""
 
-_DEEPEST = 3
-"""Folders above a file in which the manifest of its step is looked for."""
-_MOST_INPUTS = 12
-"""Inputs of a step that a record lists by name."""
+BESIDE = ".manifest.json"
+"""Ending of the record beside an output that no recipe made: `clc.tif.manifest.json`."""
 
 
 @dataclass(frozen=True)
@@ -92,47 +92,73 @@ class Manifest:
         )
 
 
-def read_lineage(path: str | Path) -> tuple[Manifest, ...]:
+_recorded_above = ContextVar("recorded_above", default=False)
+"""Whether a stage of a recipe is at work, which records all that it writes."""
+
+
+@contextmanager
+def recorded_as_stage() -> Iterator[None]:
+    """Let `record_step` write nothing while a stage runs, whose own manifest names what it wrote."""
+    token = _recorded_above.set(True)
+    try:
+        yield
+    finally:
+        _recorded_above.reset(token)
+
+
+def record_step(
+    step: str,
+    outputs: Sequence[str | Path | None],
+    *,
+    inputs: Sequence[str | Path | None],
+    settings: Mapping[str, object] | None = None,
+    legend: str = "",
+) -> Path | None:
     """
-    Manifests of the steps that made a file, directly or through their inputs; the last step comes last.
+    Write the manifest of a step beside its first output: `clc.tif.manifest.json`.
 
-    Empty where no recipe made the file.
-    """
-    steps: dict[Path, Manifest] = {}
-    _follow(Path(path).resolve(), steps)
-    return tuple(steps.values())
-
-
-def imagery_dates(steps: tuple[Manifest, ...], *, scene: str = "") -> str:
-    """
-    Dates of the scenes behind a product: one, or the first and the last day joined by a slash; "" if no step names one.
-
-    Dates that a recipe gives in other words are skipped.
+    Its fingerprints link it to the manifests of the inputs, see `tesela.io.lineage.read_lineage`.
 
     Parameters
     ----------
-    scene : str
-        Count this scene only, if the steps name it.
+    outputs : sequence of paths
+        Files that the step wrote; None for those that were not wanted.
+    inputs : sequence of paths
+        Files and addresses that it read; one of a server that no longer answers has an empty fingerprint.
+    settings : mapping
+        What the outputs depend on besides files, in the words of the command.
+
+    Returns
+    -------
+    Path or None
+        None for tables of a database, and in a stage of a recipe.
     """
-    by_name: dict[str, str] = {}
-    for step in steps:
-        for section in _as_list(step.settings.get("scenes")):
-            if isinstance(section, Mapping) and section.get("date"):
-                by_name[str(section.get("name"))] = str(section["date"])
-        if step.step == "mosaic":
-            by_name |= {name: _months(name) for name in map(str, _as_list(step.settings.get("periods")))}
-    dates = {by_name[scene]} if scene in by_name else set(by_name.values())
-    periods = {text: period for text in dates if (period := _period(text))}
-    if len(periods) < 2:
-        return next(iter(periods), "")
-    return f"{min(begin for begin, _ in periods.values())}/{max(end for _, end in periods.values())}"
+    written = [Path(path) for path in outputs if path is not None and not is_address(path)]
+    if _recorded_above.get() or not written:
+        return None
+    folder = written[0].absolute().parent
+    return Manifest(
+        step,
+        settings=settings or {},
+        inputs={
+            _kept_name(path, folder): _content(path)
+            for path in dict.fromkeys(str(path) for path in inputs if path)
+        },
+        outputs={relative_name(path, folder): fingerprint(path) for path in written},
+        legend=legend,
+    ).write(folder, f"{written[0].name}{BESIDE}")
 
 
-def lineage_text(steps: tuple[Manifest, ...]) -> str:
-    """Describe the steps for a metadata record: inputs, settings, and versions, once where all share them."""
-    shared = steps[0].versions if steps and all(step.versions == steps[0].versions for step in steps) else {}
-    lines = [_sentence(number, step, with_versions=not shared) for number, step in enumerate(steps, start=1)]
-    return "\n".join([*lines, f"All with {_version_text(shared)}."] if shared else lines)
+def _kept_name(path: str, folder: Path) -> str:
+    """Name of an input without the query of an address, which may hold a key."""
+    return relative_name(path.partition("?")[0] if is_address(path) else path, folder)
+
+
+def _content(path: str) -> str:
+    try:
+        return fingerprint(path)
+    except TeselaError:
+        return ""
 
 
 @contextmanager
@@ -199,64 +225,3 @@ def _versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return versions
-
-
-def _follow(path: Path, steps: dict[Path, Manifest]) -> None:
-    for folder in path.parents[:_DEEPEST]:
-        step = Manifest.read(folder)
-        if step is not None and any((folder / name).resolve() == path for name in step.outputs):
-            break
-    else:
-        return
-    if folder in steps:
-        return
-    for name in step.inputs:
-        _follow((folder / name).resolve(), steps)
-    steps[folder] = step
-
-
-def _as_list(value: object) -> list[object]:
-    return value if isinstance(value, list) else []
-
-
-def _months(name: str) -> str:
-    """Dates of a mosaic by its name: "2018-04", or "2018-06to08" of several months."""
-    first, _, last = name.partition("to")
-    return f"{first}/{first[:5]}{last}" if last else first
-
-
-def _period(text: str) -> tuple[str, str] | None:
-    try:
-        return read_period(text)
-    except InputError:
-        return None
-
-
-def _sentence(number: int, step: Manifest, *, with_versions: bool) -> str:
-    settings = ", ".join(_settings(step.settings))
-    inputs = join_words((Path(name).name for name in step.inputs), most=_MOST_INPUTS)
-    parts = [f"{number}. {step.step} ({step.written}): from {inputs or 'no files'}"]
-    if step.legend:
-        parts.append(f"legend {step.legend}")
-    if step.seed is not None:
-        parts.append(f"seed {step.seed}")
-    if settings:
-        parts.append(settings)
-    if with_versions and step.versions:
-        parts.append(f"with {_version_text(step.versions)}")
-    return f"{'; '.join(parts)}."
-
-
-def _version_text(versions: Mapping[str, str]) -> str:
-    return ", ".join(f"{name} {version}" for name, version in versions.items())
-
-
-def _settings(table: Mapping[str, object], prefix: str = "") -> Iterator[str]:
-    for key, value in table.items():
-        if isinstance(value, Mapping):
-            yield from _settings(value, f"{prefix}{key}.")
-        elif isinstance(value, list) and value and isinstance(value[0], Mapping):
-            for number, item in enumerate(value, start=1):
-                yield from _settings(item, f"{prefix}{key}{number}.")
-        elif value not in (None, "", []):
-            yield f"{prefix}{key} {value if isinstance(value, str) else json.dumps(value)}"

@@ -351,7 +351,7 @@ def convert_map(source: ClassMap, out: str | Path, *, crosswalk: Crosswalk) -> C
         "legend convert",
         [out],
         inputs=[source.path],
-        settings={"from": source.legend.address, "by": list(crosswalk.way)},
+        settings={"from": source.legend.address, "crosswalk": list(crosswalk.way)},
         legend=crosswalk.target.address,
     )
     return ClassMap(str(out), source.grid, crosswalk.target)

@@ -22,6 +22,7 @@ from tesela.core.outlines import TOLERANCE_CELLS, CellPlane
 from tesela.core.polygons import mend_polygons, separate_polygons
 from tesela.io.abundance import AbundanceMap, AbundanceWriter
 from tesela.io.cube import Cube
+from tesela.io.manifest import record_step
 from tesela.io.vector import is_vector
 from tesela.labels.codes import Mixture, make_mixture
 from tesela.labels.registration import Shift, estimate_shift
@@ -219,6 +220,21 @@ def write_fractions(
                 f"{reference}: covers no cell of the grid to {min_cover:.0%}: the reference is elsewhere, or all its "
                 f"codes go to nodata. Check the reference, the field, the crosswalk and min_cover."
             )
+    record_step(
+        "label",
+        [out],
+        inputs=[reference],
+        settings={
+            "fractions": True,
+            "source": source if crosswalk is None else crosswalk.source,
+            "field": field,
+            "layer": layer,
+            "count": None if count_m is None else f"{count_m:g} m",
+            "psf": psf,
+            "shift": list(shift),
+        },
+        legend=legend.address,
+    )
     return AbundanceMap(str(out), like, legend)
 
 

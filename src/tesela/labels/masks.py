@@ -14,6 +14,7 @@ from tesela.core.crosswalk import Crosswalk
 from tesela.core.errors import GridError, InputError
 from tesela.core.grid import crs_of, windows
 from tesela.core.legend import NODATA, Legend
+from tesela.io.manifest import record_step
 from tesela.io.maps import ClassMap, MapWriter
 from tesela.io.vector import Bounds, bounds_text, is_vector
 from tesela.labels.codes import make_code_book
@@ -137,6 +138,17 @@ def write_labels(
                 f"{reference}: no pixel of the grid gets a class: the reference is elsewhere, or all its codes go to "
                 f"nodata. Check the reference, the field and the crosswalk."
             )
+    record_step(
+        "label",
+        [out],
+        inputs=[reference],
+        settings={
+            "source": source if crosswalk is None else crosswalk.source,
+            "field": field,
+            "layer": layer,
+        },
+        legend=legend.address,
+    )
     return ClassMap(str(out), like, legend)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import shapely
@@ -13,6 +13,7 @@ from shapely.geometry.base import BaseGeometry
 from tesela.core.errors import GridError, InputError, join_words
 from tesela.core.grid import bounds_in
 from tesela.core.legend import Legend
+from tesela.io.manifest import record_step
 from tesela.io.maps import ClassMap
 from tesela.io.scenes import open_scene
 from tesela.io.vector import Bounds
@@ -153,6 +154,13 @@ def label_siose(
             file, Path(folder) / "classes.gpkg", legend=legend, rules=rules, within=outline or bounds
         )
         labels = write_labels(classes.path, out, like=like, legend=legend, field=FIELD, layer=LAYER)
+    record_step(
+        "label",
+        [out],
+        inputs=[reference],
+        settings=asdict(rules or SioseRules()),
+        legend=legend.address,
+    )
     return labels, classes
 
 

@@ -20,6 +20,7 @@ from tesela.core.scene import Scene
 from tesela.core.units import parse_memory_bytes
 from tesela.io.cog import CogWriter
 from tesela.io.fingerprints import file_state
+from tesela.io.manifest import record_step
 from tesela.io.maps import ClassMap, MapWriter, ScoreWriter
 from tesela.io.outputs import check_file_outputs
 from tesela.io.parts import PartStore
@@ -163,6 +164,22 @@ def predict_cascade(
             store, panels, out, cascade=cascade, scene=scene, confidence=confidence, levels=levels
         )
         store.remove()
+    record_step(
+        "predict",
+        [out, confidence, *(item.path for item in coarser)],
+        inputs=[
+            *(member.expert.path for member in cascade.members),
+            *(band.path for band in scene.bands),
+        ],
+        settings={
+            "cascade": cascade.name,
+            "date": scene.date,
+            "soft": rules.soft,
+            "isolated_px": rules.isolated_px,
+            "missing_dates": missing_dates,
+        },
+        legend=cascade.legend.address,
+    )
     return CascadePrediction(
         map=ClassMap(str(out), scene.grid, cascade.legend),
         levels=coarser,

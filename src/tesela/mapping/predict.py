@@ -18,6 +18,7 @@ from tesela.core.scene import Scene
 from tesela.core.units import parse_memory_bytes
 from tesela.io.cog import CogWriter
 from tesela.io.fingerprints import file_state
+from tesela.io.manifest import record_step
 from tesela.io.maps import ClassMap, MapWriter, ScoreWriter
 from tesela.io.outputs import check_file_outputs
 from tesela.io.parts import PartStore
@@ -190,6 +191,22 @@ def predict_map(
         outputs = {"confidence": confidence, "entropy": entropy, "probabilities": probabilities}
         pixels = assemble(store, panels, out, job=job, outputs=outputs)
         store.remove()
+    record_step(
+        "predict",
+        [out, confidence, entropy, probabilities],
+        inputs=[expert.path, *(band.path for band in scene.bands)],
+        settings={
+            "model": header.architecture.summary,
+            "date": scene.date,
+            "engine": chosen.name,
+            "tta": tta,
+            "blend": blend,
+            "prior": prior,
+            "missing_dates": missing_dates,
+            "transfer": header.training.get("transfer"),
+        },
+        legend=header.legend.address,
+    )
     return Prediction(
         map=ClassMap(str(out), scene.grid, header.legend),
         engine=chosen.name,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +43,8 @@ class Expert:
 
     header: ExpertHeader
     network: torch.nn.Module
+    path: str = field(default="", compare=False)
+    """File that it was opened from; empty for one made in memory."""
 
     def scaled(self, images: NDArray[np.floating]) -> NDArray[np.float32]:
         """Scale images as in training; see `ExpertHeader.scaled`."""
@@ -75,7 +77,7 @@ def with_prior(expert: Expert, strength: float) -> Expert:
         )
     logs = log_frequencies(np.array(header.frequencies))
     add(torch.from_numpy(np.float32(header.prior - strength) * logs))
-    return Expert(replace(header, prior=strength), network)
+    return Expert(replace(header, prior=strength), network, expert.path)
 
 
 def save_expert(path: str | Path, expert: Expert) -> Path:
@@ -184,7 +186,7 @@ def open_expert(path: str | Path, *, device: str = "cpu") -> Expert:
     except ExpertError as error:
         raise error if str(error).startswith(str(target)) else ExpertError(f"{target}: {error}") from None
     network.eval().requires_grad_(False)
-    return Expert(header, network.to(device))
+    return Expert(header, network.to(device), str(target))
 
 
 def _check_numbers(path: Path, tensors: Mapping[str, torch.Tensor], *, trees: bool) -> None:

@@ -12,7 +12,7 @@ from odc.geo.geobox import GeoBox
 from tesela import __version__
 from tesela.core.legend import Legend
 from tesela.core.publication import Publication
-from tesela.io.manifest import Manifest, lineage_text
+from tesela.io.lineage import Steps, lineage_text
 from tesela.io.stac_items import footprint, metres_per_unit, slug, wkt2
 
 _GMD = "{http://www.isotc211.org/2005/gmd}"
@@ -100,20 +100,21 @@ def catalogue_record(
     legend: Legend | None,
     *,
     publication: Publication,
-    steps: tuple[Manifest, ...] = (),
+    steps: Steps = (),
 ) -> str:
     """
     ISO 19139 text of a raster's record, written by pygeometa.
 
     It holds title, abstract, time, extent, reference system, resolution, rights, contact and the INSPIRE theme ("Land
-    cover", or "Orthoimagery" for images). Its lineage lists settings and inputs of the steps of the recipe.
+    cover", or "Orthoimagery" for images). Its lineage names every step, with
+    its files and settings.
 
     Parameters
     ----------
     path : Path
         The raster, for its name.
     steps : tuple of Manifest
-        See `tesela.io.manifest.read_lineage`.
+        See `tesela.io.lineage.read_lineage`.
     """
     from pygeometa.schemas.iso19139 import ISO19139OutputSchema
 
@@ -134,7 +135,7 @@ def make_mcf(
     legend: Legend | None,
     *,
     publication: Publication,
-    steps: tuple[Manifest, ...] = (),
+    steps: Steps = (),
 ) -> dict[str, object]:
     """Return the record in pygeometa's metadata control format (MCF)."""
     begin, end = publication.period

@@ -12,11 +12,12 @@ import rasterio
 from rasterio.enums import MaskFlags
 from rasterio.errors import RasterioError
 
-from tesela.core.errors import InputError, join_words
+from tesela.core.errors import ExpertError, InputError, join_words
 from tesela.core.publication import Publication
 from tesela.core.temporary import remove_abandoned
 from tesela.io.fingerprints import file_hash
-from tesela.io.manifest import imagery_dates, read_lineage, write_text, write_whole
+from tesela.io.lineage import imagery_dates, read_lineage
+from tesela.io.manifest import Manifest, write_text, write_whole
 from tesela.io.raster import grid_of, open_dataset
 from tesela.io.stac_items import legend_of, raster_item, slug
 from tesela.models.expert import read_header
@@ -129,7 +130,7 @@ def _publish_raster(source: Path, folder: Path, publication: Publication, beside
             raise InputError(f"{file}: no such file.")
         if file.suffix.lower() in (".tif", ".tiff"):
             check_cog(file)
-    steps = read_lineage(source)
+    steps = read_lineage(source, *beside, describe=_training)
     publication = replace(publication, date=publication.date or imagery_dates(steps, scene=source.stem))
     with open_dataset(source) as data:
         grid, legend = grid_of(data), legend_of(data)
@@ -152,6 +153,27 @@ def _publish_raster(source: Path, folder: Path, publication: Publication, beside
         if not text
     )
     return _write(folder, source.stem, copied, texts={record_file: record}, item=item, notes=notes)
+
+
+def _training(path: Path) -> Manifest | None:
+    """The step that trained an expert whose recipe is not at hand, from its header."""
+    if path.suffix != ".safetensors":
+        return None
+    try:
+        header = read_header(path)
+    except ExpertError:  # weights of another program
+        return None
+    made = header.provenance
+    return Manifest(
+        "train",
+        settings=header.training,
+        inputs=made.fingerprints,
+        outputs={path.name: ""},
+        legend=header.legend.address,
+        seed=made.seed,
+        written=made.date,
+        versions=made.versions,
+    )
 
 
 def _publish_expert(source: Path, folder: Path, publication: Publication, beside: list[Path]) -> Product:

@@ -10,7 +10,7 @@ from pathlib import Path
 from tesela.core.errors import RecipeError, unknown_name
 from tesela.io.addresses import relative_name
 from tesela.io.fingerprints import fingerprint
-from tesela.io.manifest import BEGUN, NAME, Manifest
+from tesela.io.manifest import BEGUN, NAME, Manifest, recorded_as_stage
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,8 @@ def run_stages(
             stage.folder.mkdir(parents=True, exist_ok=True)
             if forced:  # remembered, so that a killed run resumes it
                 wanted.write(stage.folder, BEGUN)
-            outputs = stage.work()
+            with recorded_as_stage():
+                outputs = stage.work()
             seconds = time.perf_counter() - begun
             replace(wanted, outputs=_fingerprints(stage, outputs), seconds=round(seconds, 3)).write(
                 stage.folder

@@ -18,6 +18,7 @@ from tesela.core.units import parse_memory_bytes
 from tesela.io.abundance import AbundanceMap, AbundanceWriter, band_names
 from tesela.io.cube import Cube
 from tesela.io.cube_writer import CubeWriter, check_target
+from tesela.io.manifest import record_step
 from tesela.io.maps import MapWriter, ScoreWriter
 from tesela.io.outputs import check_file_outputs
 from tesela.io.parts import PartStore
@@ -178,6 +179,13 @@ def unmix_cube(
             bands=expert.header.bands,
         )
         store.remove()
+    record_step(
+        "unmix",
+        [out, classes, uncertainty, prior, imputed],
+        inputs=[expert.path, cube.path],
+        settings={"model": expert.header.architecture.summary, "engine": name},
+        legend=legend.address,
+    )
     return Unmixing(
         map=AbundanceMap(str(out), cube.grid, legend),
         engine=name,
