@@ -41,7 +41,8 @@ from tesela.io.cube import open_cube
 from tesela.io.cube_writer import CubeWriter
 from tesela.io.http import Web
 from tesela.io.images import write_bands
-from tesela.io.legends import open_crosswalk, open_legend
+from tesela.io.crosswalks import open_crosswalk
+from tesela.io.legends import open_legend
 from tesela.io.manifest import Manifest
 from tesela.io.maps import MapReader, open_map, write_map
 from tesela.io.parts import PartStore

@@ -37,11 +37,11 @@ def write_noise(path: Path, side: int) -> Path:
 @pytest.mark.parametrize(
     ("number", "status", "word"), [(signal.SIGTERM, 143, "Terminated"), (signal.SIGINT, 130, "Interrupted")]
 )
-@pytest.mark.parametrize("moment", ["imports", "work", "swallowed"])
+@pytest.mark.parametrize("moment", ["imports", "work", "swallowed", "renamed"])
 def test_a_signal_ends_a_command_with_one_line_and_another_status(
     tmp_path: Path, number: int, status: int, word: str, moment: str
 ) -> None:
-    """Sent by the process to itself: while a library loads, in the work, and where a library loses the exception."""
+    """Sent by the process to itself: while a library loads, in the work, where a library loses or renames the exception."""
     send = f"import os, signal\ndef send(*a, **k): os.kill(os.getpid(), {int(number)})\n"
     lose = f"def send(*a, **k):\n  try: os.kill(os.getpid(), {int(number)})\n  except BaseException: pass\n"
     place = {
@@ -51,6 +51,9 @@ def test_a_signal_ends_a_command_with_one_line_and_another_status(
         "work": "import tesela.io.legends as module\nmodule.list_legends = send\n",
         "swallowed": "import tesela.io.legends as module\nreal = module.list_legends\n"
         "module.list_legends = lambda: (send(), real())[1]\n",
+        "renamed": "import tesela.io.legends as module\n"
+        "def renamed():\n  try: send()\n  except BaseException: raise RuntimeError('in a stream') from None\n"
+        "module.list_legends = renamed\n",
     }[moment]
     prelude = send if moment != "swallowed" else f"import os\n{lose}"
     code = f"import sys\n{prelude}{place}from tesela.cli import main\nsys.exit(main(['legend', 'list']))"

@@ -389,7 +389,6 @@ def test_widths_that_would_fill_the_memory_are_refused(
         "generalise map.tif -o o.tif -q --mmu",
         "generalise map.tif -o o.tif -q --min-width",
         "vectorise map.tif -o o.gpkg -q --simplify",
-        "patches scene.tif --labels labels.tif -o o.parquet -q --block",
     ],
 )
 def test_quantities_that_are_none_are_refused(

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import shapely
 
@@ -451,3 +452,12 @@ def test_an_empty_layer_is_told(tmp_path: Path) -> None:
     squares().iloc[:0].to_file(tmp_path / "e.gpkg", layer="clc", engine="pyogrio")
     with pytest.raises(InputError, match=r"e\.gpkg: its layer clc holds no features"):
         open_layer(tmp_path / "e.gpkg").require_features()
+
+
+def test_a_geometry_column_that_the_metadata_name_in_vain_is_refused(tmp_path: Path) -> None:
+    squares().to_parquet(tmp_path / "a.parquet")
+    table = pq.read_table(tmp_path / "a.parquet")
+    renamed = table.rename_columns(["code", "gekmetry"]).replace_schema_metadata(table.schema.metadata)
+    pq.write_table(renamed, tmp_path / "a.parquet")
+    with pytest.raises(InputError, match=r"a\.parquet"):
+        open_layer(tmp_path / "a.parquet")

@@ -28,6 +28,7 @@ from tesela.cli import (
     sample,
 )
 from tesela.cli.checked import CheckedCommand
+from tesela.cli.interrupts import received
 from tesela.cli.output import notes_on_stderr, replacement
 
 app = typer.Typer(
@@ -148,6 +149,8 @@ def run(words: Sequence[str]) -> int:
 
         if "--debug" in words:
             raise
+        if received():  # a library turned the interrupt into an error of its own
+            return 1
         print(f"tesela: {describe(error)}", file=sys.stderr)
         return 1
     finally:
