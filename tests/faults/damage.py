@@ -37,11 +37,11 @@ from tesela.cli import main
 from tesela.cli.errors import UNEXPECTED, describe
 from tesela.core.legend import LandClass, Legend
 from tesela.io.abundance import AbundanceWriter, open_abundance
+from tesela.io.crosswalks import open_crosswalk
 from tesela.io.cube import open_cube
 from tesela.io.cube_writer import CubeWriter
 from tesela.io.http import Web
 from tesela.io.images import write_bands
-from tesela.io.crosswalks import open_crosswalk
 from tesela.io.legends import open_legend
 from tesela.io.manifest import Manifest
 from tesela.io.maps import MapReader, open_map, write_map

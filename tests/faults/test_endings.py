@@ -41,7 +41,7 @@ def write_noise(path: Path, side: int) -> Path:
 def test_a_signal_ends_a_command_with_one_line_and_another_status(
     tmp_path: Path, number: int, status: int, word: str, moment: str
 ) -> None:
-    """Sent by the process to itself: while a library loads, in the work, where a library loses or renames the exception."""
+    """Sent by the process to itself: while a library loads, in the work, where one loses or renames the exception."""
     send = f"import os, signal\ndef send(*a, **k): os.kill(os.getpid(), {int(number)})\n"
     lose = f"def send(*a, **k):\n  try: os.kill(os.getpid(), {int(number)})\n  except BaseException: pass\n"
     place = {
