@@ -67,6 +67,29 @@ def test_the_workbook_has_the_layout_of_table_41_and_its_sums_are_right(
     assert all(check.passed for check in check_tables(tables))
 
 
+def test_the_workbook_prints_on_few_pages(maps: list[ClassMap], tmp_path: Path) -> None:
+    accounts = account_maps(maps, YEARS, tmp_path / "out", title="Region")
+    book = openpyxl.load_workbook(accounts.files["table41"])
+    for page in book.worksheets:
+        assert page.page_setup.orientation == "landscape"
+        assert page.sheet_properties.pageSetUpPr.fitToPage
+        assert page.page_setup.fitToWidth == 1
+        assert page.oddFooter.center.text == "&A, page &P of &N"
+        is_table = page.title.startswith("Table4.1")
+        assert page.page_setup.fitToHeight == (
+            1 if is_table else 0
+        )  # a table is one page, a list as many as it needs
+        assert page.print_title_rows == (None if is_table else "$1:$1")
+
+
+def test_numbers_of_the_tables_are_rounded(maps: list[ClassMap], tmp_path: Path) -> None:
+    accounts = account_maps(maps, YEARS, tmp_path / "out")
+    for name in ("areas", "changes", "cohorts"):
+        text = accounts.files[name].read_text(encoding="utf-8")
+        cells = [cell for line in text.splitlines()[1:] for cell in line.split(",")]
+        assert max(len(cell.partition(".")[2]) for cell in cells if "e" not in cell) <= 6, name
+
+
 def test_other_readers_read_the_table(maps: list[ClassMap], tmp_path: Path) -> None:
     """The public readers of submitted tables take the header from row 8 and columns B to M; GDAL reads alone."""
     accounts = account_maps(maps, YEARS, tmp_path / "out")

@@ -86,11 +86,14 @@ def test_a_published_generalised_map_names_every_step_from_imagery_and_reference
         "1. train made north.safetensors from patches.parquet on 2026-05-01: legend corine-1, seed 7, epochs 3"
     )
     assert "2. predict made map.tif from north.safetensors, scene.tif on " in lines[1]
-    assert "legend corine-1, mmu 1 ha, min_width 0 m, edges keep" in lines[2]
+    assert "from map.tif on 2" in lines[2]
+    assert ": legend corine-1, edges keep, min_width 0 m, mmu 1 ha, rounds 1." in lines[2]
     assert lines[3].startswith("4. legend convert made lulucf.tif from general.tif")
     assert "from corine-1" in lines[3]
     assert lines[4].startswith("5. vectorise made lulucf.gpkg from lulucf.tif")
     assert "simplify 20 m" in lines[4]
+    assert lines[5] == "Step 1 with torch 2.15.0."
+    assert lines[6].startswith("Step 2, 3, 4, 5 with ")
     assert steps_of(work / "labels.tif") == ["label"]
     assert "from clc.gpkg" in lineage_text(read_lineage(work / "labels.tif"))
 

@@ -267,6 +267,7 @@ def _fill(sheet: Worksheet, table: TransitionTable, *, title: str) -> None:
     for j in range(_SIZE + 3):
         sheet.column_dimensions[get_column_letter(FIRST_COLUMN + j)].width = 26 if j == 0 else 13
     _fit_page(sheet)
+    sheet.page_setup.fitToHeight = 1
 
 
 def _write_row(sheet: Worksheet, row: int, values: Iterable[str | float]) -> None:
@@ -306,11 +307,13 @@ def _without_formulas(sheet: Worksheet) -> None:
 
 
 def _fit_page(sheet: Worksheet) -> None:
-    """Print in landscape, all columns on one page."""
+    """Print in landscape, all columns on one page, with the name of the sheet and the number of the page."""
     sheet.page_setup.orientation = "landscape"
     sheet.page_setup.paperSize = sheet.PAPERSIZE_A4
     sheet.page_setup.fitToWidth, sheet.page_setup.fitToHeight = 1, 0
     sheet.sheet_properties.pageSetUpPr.fitToPage = True
+    sheet.page_margins.left = sheet.page_margins.right = 0.4  # inches
+    sheet.oddFooter.center.text = "&A, page &P of &N"
 
 
 def _number(cell: object) -> float:

@@ -122,10 +122,16 @@ def imagery_dates(steps: Steps, *, scene: str = "") -> str:
 
 
 def lineage_text(steps: Steps) -> str:
-    """Describe the steps for a metadata record, a sentence each, and the versions once where all share them."""
-    shared = steps[0].versions if steps and all(step.versions == steps[0].versions for step in steps) else {}
-    lines = [_sentence(number, step, with_versions=not shared) for number, step in enumerate(steps, start=1)]
-    return "\n".join([*lines, f"All with {_version_text(shared)}."] if shared else lines)
+    """Describe the steps for a metadata record, a sentence each, and then the versions of the programs."""
+    lines = [_sentence(number, step) for number, step in enumerate(steps, start=1)]
+    by_versions: dict[str, list[int]] = {}
+    for number, step in enumerate(steps, start=1):
+        text = ", ".join(f"{name} {version}" for name, version in step.versions.items())
+        by_versions.setdefault(text, []).append(number)
+    for text, numbers in by_versions.items():
+        which = "All" if len(by_versions) == 1 else f"Step {', '.join(map(str, numbers))}"
+        lines += [f"{which} with {text}."] if text else []
+    return "\n".join(lines)
 
 
 def _as_list(value: object) -> list[object]:
@@ -145,7 +151,7 @@ def _period(text: str) -> tuple[str, str] | None:
         return None
 
 
-def _sentence(number: int, step: Manifest, *, with_versions: bool) -> str:
+def _sentence(number: int, step: Manifest) -> str:
     """Such as "2. generalise made clc.tif from map.tif on 2026-03-01: legend corine-2, mmu 25 ha."."""
     made, read = _names(step.outputs), _names(step.inputs)
     text = f"{number}. {step.step} made {made or 'files'}"
@@ -154,16 +160,11 @@ def _sentence(number: int, step: Manifest, *, with_versions: bool) -> str:
     details = [f"legend {step.legend}"] if step.legend else []
     details += [] if step.seed is None else [f"seed {step.seed}"]
     details += _settings(step.settings)
-    text += f": {', '.join(details)}" if details else ""
-    return f"{text}; with {_version_text(step.versions)}." if with_versions and step.versions else f"{text}."
+    return f"{text}: {', '.join(details)}." if details else f"{text}."
 
 
 def _names(files: Iterable[str]) -> str:
     return join_words((Path(name).name for name in files), most=_MOST_FILES)
-
-
-def _version_text(versions: Mapping[str, str]) -> str:
-    return ", ".join(f"{name} {version}" for name, version in versions.items())
 
 
 def _settings(table: Mapping[str, object], prefix: str = "") -> Iterator[str]:

@@ -108,12 +108,27 @@ def read_table(path: str | Path, *, layer: str | None = None) -> pd.DataFrame:
 
 
 def write_csv(path: str | Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Path:
-    """Write a CSV with a header, whole or not at all; floats as short as they round-trip, no text as a formula."""
+    """Write a CSV with a header, whole or not at all; floats rounded by `rounded`, no text as a formula."""
     with write_whole(path) as part, part.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([cell_text(name) for name in columns])
-        writer.writerows([cell_text(cell) for cell in row] for row in rows)
+        writer.writerows([cell_text(rounded(cell)) for cell in row] for row in rows)
     return Path(path)
+
+
+def rounded(value: object) -> object:
+    """
+    Round a float to nine digits, six of them decimals where it is not tiny; other values stay.
+
+    Examples
+    --------
+    >>> [rounded(number) for number in (0.1 + 0.2, 1234567.8912345, 2 / 3e7, 5)]
+    [0.3, 1234567.89, 6.66667e-08, 5]
+    """
+    if not isinstance(value, float):
+        return value
+    number = float(f"{value:.9g}")
+    return round(number, 6) if abs(number) >= 1e-3 else float(f"{number:.6g}")
 
 
 def _quoted(name: str) -> str:
