@@ -16,7 +16,8 @@ import os
 import pickle
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -304,6 +305,23 @@ def epoch_text(epoch: int, scores: Mapping[str, float]) -> str:
     'epoch 4, loss 0.250, RMSE 0.100'
     """
     return ", ".join((f"epoch {epoch}", *(f"{name} {value:.3f}" for name, value in scores.items())))
+
+
+@contextmanager
+def cpu_threads(count: int) -> Iterator[None]:
+    """
+    Train with so many threads of the processor; 0: as many as torch takes.
+
+    oneDNN sums the gradients of a convolution by thread: equal numbers of threads give equal bytes, on any number of
+    cores; others differ from the first step on.
+    """
+    before = torch.get_num_threads()
+    if count:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def choose_accelerator(setting: str) -> str:

@@ -202,6 +202,22 @@ def test_an_interrupted_training_says_so_and_can_go_on(table: PatchTable, tmp_pa
     assert (out.parent / ".training" / "a" / "key.json").exists()
 
 
+def test_equal_numbers_of_threads_give_the_same_bytes_whatever_torch_would_take(
+    table: PatchTable, tmp_path: Path
+) -> None:
+    before, outs = torch.get_num_threads(), []
+    settings = replace(QUICK, epochs=2, threads=2)
+    try:
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            out = tmp_path / str(count) / "a.safetensors"
+            outs.append(train_segmentation(table, out, settings=settings, quiet=True).read_bytes())
+            assert torch.get_num_threads() == count
+    finally:
+        torch.set_num_threads(before)
+    assert outs[0] == outs[1] == outs[2]
+
+
 def test_other_settings_begin_anew_where_a_training_was_left(table: PatchTable, tmp_path: Path) -> None:
     left = tmp_path / ".training" / "a"
     left.mkdir(parents=True)

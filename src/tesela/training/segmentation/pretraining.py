@@ -26,7 +26,7 @@ from tesela.patches.unlabelled import UnlabelledWindows, read_windows
 from tesela.training.segmentation.data import augment
 from tesela.training.segmentation.settings import PRETRAINING_SETTINGS, SegmentationSettings
 from tesela.training.segmentation.trainer import choose_hardware
-from tesela.training.shell import TrainingFolder, check_loss, epoch_text
+from tesela.training.shell import TrainingFolder, check_loss, cpu_threads, epoch_text
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -177,7 +177,7 @@ def pretrain_encoder(
     plan = SEGMENTATION_NETWORKS["unet"].plan(
         bands=bands, classes=bands, encoder=chosen.encoder, decoder=chosen.decoder
     )
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), cpu_threads(chosen.threads):
         torch.manual_seed(chosen.seed)
         model = objective(plan.build(weights=chosen.weights))
         assert isinstance(model, nn.Module)

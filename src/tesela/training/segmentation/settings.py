@@ -20,7 +20,7 @@ WEIGHT_FILES = (".safetensors", ".pth", ".pt", ".bin")
 
 PRETRAINING_SETTINGS = (
     *("model", "encoder", "decoder", "weights", "batch_size", "learning_rate", "weight_decay", "clip"),
-    *("brightness", "contrast", "precision", "accelerator", "seed"),
+    *("brightness", "contrast", "precision", "accelerator", "threads", "seed"),
 )
 """Settings on which the pretraining of the encoder depends, see `tesela.training.segmentation.pretraining`."""
 
@@ -118,6 +118,8 @@ class SegmentationSettings:
     """Keep the patches in memory; auto: when they take at most a third of it."""
     num_workers: int = 0
     """Processes that read patches ahead, if they are not kept in memory."""
+    threads: int = 0
+    """Threads of a network's training on the CPU; 0: one per core. Equal bytes need equal numbers."""
     seed: int = 0
     published: bool = False
     """Follow the published settings, see above."""
@@ -180,6 +182,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "clip": (0, 1e6),
     "patience": (0, 100_000),
     "num_workers": (0, 1024),
+    "threads": (0, 1024),
     "seed": (0, 2**31),
 }
 

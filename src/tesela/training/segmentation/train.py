@@ -48,7 +48,7 @@ from tesela.training.segmentation.trainer import (
     interruptible,
 )
 from tesela.training.segmentation.trees import train_trees
-from tesela.training.shell import TrainingFolder
+from tesela.training.shell import TrainingFolder, cpu_threads
 
 
 def train_segmentation(
@@ -216,14 +216,15 @@ def fit_expert(
     steps = None
     try:
         if chosen.budget:
-            schedule = fit_schedule(
-                plan, train, val, settings=chosen, folder=folder, size_px=header.patch_size_px
-            )
+            with cpu_threads(chosen.threads):
+                schedule = fit_schedule(
+                    plan, train, val, settings=chosen, folder=folder, size_px=header.patch_size_px
+                )
             chosen, steps = replace(chosen, epochs=schedule.epochs, patience=0), schedule.steps
         state = folder.read()
         if state is None or not state["finished"]:
             logs = Path(log_dir) if log_dir else target.parent / "logs" / target.stem
-            with clean_output(), torch.random.fork_rng():
+            with clean_output(), torch.random.fork_rng(), cpu_threads(chosen.threads):
                 _fit(
                     plan,
                     train,

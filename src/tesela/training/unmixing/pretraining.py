@@ -33,6 +33,7 @@ from tesela.training.shell import (
     TrainingFolder,
     check_loss,
     choose_accelerator,
+    cpu_threads,
     epoch_text,
 )
 from tesela.training.unmixing.batches import TEST, VAL, PixelSource, shuffled_parts
@@ -131,7 +132,8 @@ def pretrain(
     labelled = _without_shares(table) if kind == "gaps" else pure_pixels(table, purity=purity)
     mean, std, scaling = fit_scaling(scaled_like)
     source = PixelSource(labelled, scaling, mean, std)
-    network = _run(source, chosen, kind=kind, epochs=epochs, out=out, quiet=quiet)
+    with cpu_threads(chosen.threads):
+        network = _run(source, chosen, kind=kind, epochs=epochs, out=out, quiet=quiet)
     return {
         name: item
         for name, item in network.cpu().state_dict().items()

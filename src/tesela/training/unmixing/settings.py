@@ -105,6 +105,8 @@ class UnmixingSettings:
     endmember_pixels: int = 50
     """Purest pixels of a class whose median is its endmember."""
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    threads: int = 0
+    """Threads of a network's training on the CPU; 0: one per core. Equal bytes need equal numbers."""
     seed: int = 0
     published: bool = False
     """Train BRITS as published, see above."""
@@ -178,6 +180,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "patience": (0, 100_000),
     "trees": (1, 100_000),
     "endmember_pixels": (1, 1_000_000),
+    "threads": (0, 1024),
     "seed": (0, 2**31),
 }
 

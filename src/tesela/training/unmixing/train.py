@@ -23,7 +23,7 @@ from tesela.models.unmixing_header import SeriesScaling
 from tesela.patches.pixels import PixelTable
 from tesela.patches.thinning import thin_pixels
 from tesela.training.budget import epochs_within
-from tesela.training.shell import TrainingFolder, epoch_text, today
+from tesela.training.shell import TrainingFolder, cpu_threads, epoch_text, today
 from tesela.training.unmixing.auto import train_auto
 from tesela.training.unmixing.batches import TRAIN, VAL, PixelSource
 from tesela.training.unmixing.calibration import calibrate
@@ -157,9 +157,10 @@ def _train(
     if settings.model in CLASSIC:
         plan, network, scores = fit_classic(source, settings)
     else:
-        plan, network, scores = _train_networks(
-            source, settings, legend, folder=folder, start=start, quiet=quiet
-        )
+        with cpu_threads(settings.threads):
+            plan, network, scores = _train_networks(
+                source, settings, legend, folder=folder, start=start, quiet=quiet
+            )
     header = ExpertHeader(
         architecture=plan,
         legend=legend,
