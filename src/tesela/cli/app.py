@@ -26,6 +26,7 @@ from tesela.cli import (
     recipe,
     review,
     sample,
+    update,
 )
 from tesela.cli.checked import CheckedCommand
 from tesela.cli.interrupts import received
@@ -93,6 +94,7 @@ _COMMANDS = (
     data,
     experts,
     maps,
+    update,
     assess,
     sample,
     account,
@@ -135,6 +137,8 @@ def run(words: Sequence[str]) -> int:
         return 2
     os.environ.setdefault("CPL_LOG", os.devnull)  # keep GDAL's notices off the screen
     warnings.filterwarnings("ignore", message="Dataset has no geotransform")  # our own error reports it
+    for text in ("Consolidated metadata is currently", "Object at .* is not recognized"):
+        warnings.filterwarnings("ignore", message=text)  # zarr's threads, while an interrupt ends the command
     former = sys.unraisablehook, sys.excepthook
     sys.unraisablehook, sys.excepthook = _unraisable, _printed
     try:
