@@ -127,7 +127,7 @@ def test_the_document_of_a_legend_is_that_of_the_command_line() -> None:
         (changed(value="0"), "value 0 is outside"),
         (changed(value="1.5"), "line 2: level and value must be whole numbers"),
         (changed(color="red"), "colour red is not of the form #rrggbb"),
-        (changed(color=""), "line 2: no color; each row needs value, code, name, color"),
+        (changed(name=""), "line 2: no name; each row needs value, code and name"),
         (changed(code="B"), "parent A is not a class of level 1"),
         (changed(parent="N"), "parent N is not a class of level 0"),
         ([ROWS[0] | {"level": "2"}], "levels must run from 1 without a gap"),

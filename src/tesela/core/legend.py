@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import colorsys
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -36,6 +37,8 @@ class LandClass:
     """Colour as ``#rrggbb``; two classes that differ in colour alone are equal."""
     parent: str = ""
     """Code of the class one level up; empty at level 1."""
+    origin: str = field(default="", compare=False)
+    """Class that it is in another legend, as "tree-cover:tree"; empty for the classes of a legend of its own."""
 
     @property
     def rgb(self) -> tuple[int, int, int]:
@@ -134,6 +137,26 @@ class Legend:
         table.setflags(write=False)
         return table
 
+    @property
+    def composed(self) -> bool:
+        """Whether its classes come from other legends, as those of a cascade do; see `LandClass.origin`."""
+        return any(item.origin for item in self.classes)
+
+    def class_above(self, item: LandClass) -> LandClass | None:
+        """
+        The class that the experts of a cascade divided to get a class of this level; None for one of the first.
+
+        At the finer levels of a cascade's legend, a class that is not divided stands under itself.
+        """
+        level, above = self.upper, item
+        while level is not None:
+            above = level[above.parent]
+            if (above.value, above.code) != (item.value, item.code):
+                known = above.code in self and self[above.code].value == above.value
+                return self[above.code] if known else None
+            level = level.upper
+        return None
+
     def same_classes(self, other: Legend) -> bool:
         """Whether another legend has the same values, codes and names in the same order, whatever it is called."""
         return [(item.value, item.code, item.name) for item in self.classes] == [
@@ -228,6 +251,7 @@ class Legend:
                 "color": item.color,
                 "parent": item.parent,
             }
+            | ({"origin": item.origin} if item.origin else {})
             for item in self.classes
         ]
 
@@ -241,7 +265,7 @@ class Legend:
         name : str
             Name of the tree.
         rows : sequence of mappings of str
-            One per class; ``level`` defaults to 1 and ``parent`` to none. A missing ``color`` is an error.
+            One per class; ``level`` defaults to 1, ``parent`` to none and ``color`` to one of `spare_color`.
         levels : int, optional
             Levels of the whole tree, if the rows are those of a legend cut at a coarser level.
 
@@ -251,8 +275,8 @@ class Legend:
             Names the row that is wrong.
         """
         by_level: dict[int, list[LandClass]] = {}
-        for number, row in enumerate(rows, start=2):
-            depth, item = _read_row(name, row, line=number)
+        for number, row in enumerate(rows):
+            depth, item = _read_row(name, row, number=number)
             by_level.setdefault(depth, []).append(item)
         if not by_level or sorted(by_level) != list(range(1, len(by_level) + 1)):
             raise LegendError(
@@ -286,11 +310,30 @@ def sum_to_level(shares: NDArray[np.floating], legend: Legend, depth: int) -> ND
     return out.astype(np.float32)
 
 
-def _read_row(name: str, row: Mapping[str, str], *, line: int) -> tuple[int, LandClass]:
-    missing = [key for key in ("value", "code", "name", "color") if not (row.get(key) or "").strip()]
+def spare_color(number: int) -> str:
+    """
+    Colour of the class of a row without one: neighbours in the table differ in hue and in lightness.
+
+    Examples
+    --------
+    >>> [spare_color(number) for number in range(3)]
+    ['#b13333', '#7491d6', '#537622']
+    """
+    hue, light = number * _GOLDEN % 1, (0.45, 0.65, 0.3)[number % 3]
+    return "#" + "".join(f"{int(255 * part):02x}" for part in colorsys.hls_to_rgb(hue, light, 0.55))
+
+
+_GOLDEN = 0.618034
+"""Steps of this part of the circle never meet an earlier hue."""
+
+
+def _read_row(name: str, row: Mapping[str, str], *, number: int) -> tuple[int, LandClass]:
+    """Level and class of a row; the first row, number 0, is line 2 of the file."""
+    line = number + 2
+    missing = [key for key in ("value", "code", "name") if not (row.get(key) or "").strip()]
     if missing:
         raise LegendError(
-            f"Legend '{name}', line {line}: no {join_words(missing)}; each row needs value, code, name, color."
+            f"Legend '{name}', line {line}: no {join_words(missing)}; each row needs value, code and name."
         )
     try:
         depth, value = int(row.get("level") or 1), int(row["value"])
@@ -300,8 +343,9 @@ def _read_row(name: str, row: Mapping[str, str], *, line: int) -> tuple[int, Lan
         value,
         row["code"].strip(),
         row["name"].strip(),
-        row["color"].strip().lower(),
+        (row.get("color") or "").strip().lower() or spare_color(number),
         (row.get("parent") or "").strip(),
+        (row.get("origin") or "").strip(),
     )
     return depth, item
 
@@ -319,7 +363,7 @@ def _problems(legend: Legend) -> Iterable[str]:
     odd = [
         repr(text)
         for item in legend.classes
-        for text in (item.code, item.name)
+        for text in (item.code, item.name, item.origin)
         if has_control_characters(text)
     ]
     if odd:
