@@ -29,7 +29,8 @@ from tesela.accounting.accounts import Accounts
 from tesela.accounting.checks import check_cohorts, check_tables
 from tesela.accounting.table41 import read_table41
 from tesela.cli import main as tesela
-from tesela.io.legends import open_crosswalk, open_legend
+from tesela.io.crosswalks import open_crosswalk
+from tesela.io.legends import open_legend
 from tesela.io.maps import ClassMap, write_map
 from tesela.io.scenes import open_scene
 from tesela.simulate.region.landscape import make_landscape

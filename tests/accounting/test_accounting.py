@@ -42,7 +42,8 @@ from tesela.accounting.trajectories import count_trajectories
 from tesela.core.crosswalk import Crosswalk, CrosswalkRow
 from tesela.core.errors import GridError, InputError, LegendError
 from tesela.io.images import write_bands
-from tesela.io.legends import open_crosswalk, open_legend
+from tesela.io.crosswalks import open_crosswalk
+from tesela.io.legends import open_legend
 from tesela.io.maps import ClassMap, write_map
 from tesela.io.scenes import open_scene
 from tesela.io.tables import read_table

@@ -11,7 +11,8 @@ import pytest
 from tesela.core import Crosswalk, LegendError
 from tesela.core.crosswalk import CrosswalkRow
 from tesela.core.errors import InputError
-from tesela.io.legends import open_crosswalk, open_legend
+from tesela.io.crosswalks import open_crosswalk
+from tesela.io.legends import open_legend
 from tesela.io.rows import read_rows
 
 EXPECTED = [

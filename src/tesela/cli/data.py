@@ -94,14 +94,14 @@ def label(
 
     from tesela.core.errors import RecipeError
     from tesela.core.units import parse_length_m
+    from tesela.io.crosswalks import open_crosswalk
     from tesela.io.cube import open_cube, open_grid
-    from tesela.io.legends import open_crosswalk, open_legend
-    from tesela.io.maps import ClassMap
+    from tesela.io.maps import ClassMap, legend_of
     from tesela.labels.fractions import shift_of, write_fractions
     from tesela.labels.masks import write_labels
     from tesela.sources.siose.geopackage import is_siose
 
-    target = open_legend(legend)
+    target = legend_of(legend)
     if count is not None and not fractions:
         raise RecipeError("--count is an option of class shares: give --fractions too.")
     if (psf != "none" or shift is not None) and not fractions:

@@ -13,13 +13,15 @@ def add_commands(app: typer.Typer) -> None:
     """Add the group to the application."""
     group = typer.Typer(
         name="legend",
-        help="Legends: list them, show one, translate a map.",
+        help="Legends: list them, show one, begin your own, translate a map, write a crosswalk.",
         no_args_is_help=True,
         rich_markup_mode=None,
     )
     group.command("list")(list_all)
     group.command("show")(show)
+    group.command("init")(init)
     group.command("convert")(convert)
+    group.command("crosswalk")(crosswalk)
     app.add_typer(group)
 
 
@@ -29,7 +31,8 @@ def list_all(as_json: Json = False) -> None:
 
     Example: tesela legend list
     """
-    from tesela.io.legends import list_crosswalks, list_legends, open_legend
+    from tesela.io.crosswalks import list_crosswalks
+    from tesela.io.legends import list_legends, open_legend
 
     legends = [open_legend(name) for name in list_legends()]
     crosswalks = list_crosswalks()
@@ -56,7 +59,9 @@ def list_all(as_json: Json = False) -> None:
 
 
 def show(
-    name: Annotated[str, typer.Argument(help="Legend, such as corine, corine-2, or a CSV of your own.")],
+    name: Annotated[
+        str, typer.Argument(help="Legend, such as corine, corine-2, a CSV of your own, or a map.")
+    ],
     as_json: Json = False,
 ) -> None:
     """
@@ -64,9 +69,9 @@ def show(
 
     Example: tesela legend show corine-2
     """
-    from tesela.io.legends import open_legend
+    from tesela.io.maps import legend_of
 
-    legend = open_legend(name)
+    legend = legend_of(name)
     if as_json:
         print_json(legend.to_dict())
         return
@@ -74,9 +79,42 @@ def show(
     print_table(rows, header=("value", "code", "colour", "parent", "name"), right=(0,))
 
 
+def init(
+    out: Out,
+    source: Annotated[
+        str | None,
+        typer.Option("--from", help="Polygons or a class raster with the classes; default: an example."),
+    ] = None,
+    field: Annotated[str | None, typer.Option(help="Field of the class codes, for polygons.")] = None,
+    names: Annotated[str | None, typer.Option(help="Field of the class names, for polygons.")] = None,
+    layer: Annotated[str | None, typer.Option(help="Layer, if the file has several.")] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """
+    Begin a legend of your own: a commented CSV to edit, with the classes of a file or an example.
+
+    Example: tesela legend init --from landuse.gpkg --field CODE --names LABEL -o mine.csv
+    """
+    from tesela.io.legend_draft import write_legend_draft
+
+    legend = write_legend_draft(out, source=source, field=field, names=names, layer=layer)
+    if as_json:
+        print_json({"legend": out, **legend.to_dict()})
+        return
+    if not quiet:
+        print_table(
+            [(item.value, item.code, item.name) for item in legend.classes], header=_HEADER, right=(0,)
+        )
+    print(f"legend  {out}")
+
+
+_HEADER = ("value", "code", "name")
+
+
 def convert(
     map_file: Annotated[str, typer.Argument(metavar="MAP", help="Class raster.")],
-    to: Annotated[str, typer.Option("--to", help="Legend to translate to, such as lulucf.")],
+    to: Annotated[str, typer.Option("--to", help="Legend to translate to, such as lulucf, or a map in it.")],
     out: Out,
     legend: Annotated[
         str | None, typer.Option(help="Legend of MAP, if the file does not contain it.")
@@ -90,11 +128,12 @@ def convert(
 
     Example: tesela legend convert map.tif --to lulucf -o lulucf.tif
     """
-    from tesela.io.legends import open_crosswalk, open_legend
-    from tesela.io.maps import convert_map, open_map
+    from tesela.io.crosswalks import open_crosswalk
+    from tesela.io.legends import open_legend
+    from tesela.io.maps import convert_map, legend_of, open_map
 
     source = open_map(map_file, legend=None if legend is None else open_legend(legend))
-    table = open_crosswalk(source.legend.address, open_legend(to), path=crosswalk)
+    table = open_crosswalk(source.legend, legend_of(to), path=crosswalk)
     converted = convert_map(source, out, crosswalk=table)
     if as_json:
         print_json(
@@ -104,9 +143,49 @@ def convert(
                 "merged": table.merges,
                 "split": table.splits,
                 "left_to_nodata": table.left_out,
+                "way": table.steps,
             }
         )
         return
     if not quiet:
         print(table.summary())
     print(f"map  {converted.path}")
+
+
+def crosswalk(
+    source: Annotated[str, typer.Argument(help="Legend of the codes, or a map in it.")],
+    to: Annotated[str, typer.Option("--to", help="Legend to translate to, such as lulucf, or a map in it.")],
+    out: Annotated[
+        str | None, typer.Option("--out", "-o", help="CSV to edit, for --crosswalk; default: print it.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """
+    Show or write the crosswalk between two legends, also of a cascade's map.
+
+    Example: tesela legend crosswalk map.tif --to siose-ar -o map_siose.csv
+
+    Example: tesela legend crosswalk siose-ar --to map.tif
+    """
+    from tesela.io.crosswalks import open_crosswalk, write_crosswalk
+    from tesela.io.maps import legend_of
+
+    table = open_crosswalk(legend_of(source), legend_of(to))
+    file = None if out is None else write_crosswalk(table, out)
+    if as_json:
+        print_json(
+            {
+                "from": table.source,
+                "to": table.target.address,
+                "way": table.steps,
+                "rows": table.to_rows(),
+                "crosswalk": None if file is None else str(file),
+            }
+        )
+        return
+    if file is None:
+        rows = [(row.code, row.to, f"{row.share:.3g}", row.note) for row in table.rows]
+        print_table(rows, header=("from", "to", "share", "note"), right=(2,))
+        return
+    print(table.summary())
+    print(f"crosswalk  {file}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -47,6 +47,8 @@ class Crosswalk:
     """Name of the source legend, or of the attribute whose codes are translated."""
     target: Legend
     rows: tuple[CrosswalkRow, ...]
+    way: tuple[str, ...] = field(default=(), compare=False)
+    """Crosswalks that it is composed of, as "lulucf-context -> lulucf"; none for a table of its own."""
 
     def __post_init__(self) -> None:
         unknown = [row.to for row in self.rows if row.to != TO_NODATA and row.to not in self.target]
@@ -151,7 +153,44 @@ class Crosswalk:
             to = row.to if row.to == TO_NODATA else self.target.ancestor(row.to, depth).code
             shares[row.code, to] = shares.get((row.code, to), 0.0) + row.share
         rows = tuple(CrosswalkRow(code, to, share) for (code, to), share in shares.items())
-        return Crosswalk(self.source, self.target.level(depth), rows)
+        return Crosswalk(self.source, self.target.level(depth), rows, self.way)
+
+    def then(self, further: Crosswalk) -> Crosswalk:
+        """
+        Go on from the targets by another crosswalk; shares are multiplied.
+
+        Raises
+        ------
+        LegendError
+            If the other lacks a code that this one leads to.
+        """
+        strange = further.missing(row.to for row in self.rows if row.to != TO_NODATA)
+        if strange:
+            raise LegendError(
+                f"Crosswalk {further.source} -> {further.target.address} lacks the codes {join_words(strange)}, to "
+                f"which {self.source} -> {self.target.address} leads. Add them."
+            )
+        shares: dict[tuple[str, str], float] = {}
+        for row in self.rows:
+            onward = [(item.to, item.share) for item in further.rows if item.code == row.to]
+            for to, share in onward if row.to != TO_NODATA else [(TO_NODATA, 1.0)]:
+                shares[row.code, to] = shares.get((row.code, to), 0.0) + row.share * share
+        rows = tuple(CrosswalkRow(code, to, share) for (code, to), share in shares.items())
+        return Crosswalk(self.source, further.target, rows, (*self.steps, *further.steps))
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """The tables that it stands for: `way`, or itself."""
+        if self.way or self.source == self.target.address:
+            return self.way
+        return (f"{self.source} -> {self.target.address}",)
+
+    def to_rows(self) -> list[dict[str, str]]:
+        """Rows of the crosswalk's CSV: from, to, share, note."""
+        return [
+            {"from": row.code, "to": row.to, "share": f"{row.share:.6g}", "note": row.note}
+            for row in self.rows
+        ]
 
     def summary(self) -> str:
         """One line for a person: what is merged, split and left out."""

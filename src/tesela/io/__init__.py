@@ -1,7 +1,8 @@
 """The only code that opens files: rasters, maps, vectors, legends and manifests."""
 
+from tesela.io.crosswalks import open_crosswalk
 from tesela.io.fingerprints import fingerprint
-from tesela.io.legends import list_legends, open_crosswalk, open_legend
+from tesela.io.legends import list_legends, open_legend
 from tesela.io.manifest import Manifest, write_whole
 from tesela.io.maps import ClassMap, MapReader, MapWriter, ScoreWriter, open_map, write_map
 from tesela.io.parts import PartStore

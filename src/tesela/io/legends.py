@@ -1,4 +1,4 @@
-"""Legends and crosswalks from the package's own tables or from a user's CSV."""
+"""Legends from the package's own tables, from a user's CSV or from the tag of a map."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import csv
 import io
 import json
 import re
+from dataclasses import replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
 
-from tesela.core.crosswalk import Crosswalk
-from tesela.core.errors import LegendError, join_words, unknown_name, wrong_kind
+from tesela.core.errors import LegendError, unknown_name, wrong_kind
 from tesela.core.legend import Legend
 from tesela.io.rows import read_rows
 
@@ -21,12 +21,6 @@ _ADDRESS = re.compile(r"(?P<name>.+)-(?P<depth>[1-9])")
 def list_legends() -> tuple[str, ...]:
     """Names of the shipped legends, without levels."""
     return tuple(sorted(_shipped("")))
-
-
-def list_crosswalks() -> tuple[tuple[str, str], ...]:
-    """Shipped crosswalks as (source, target) names."""
-    pairs = (name.partition("__") for name in sorted(_shipped("crosswalks")))
-    return tuple((source, target) for source, _, target in pairs)
 
 
 def open_legend(name: str | Path | Legend) -> Legend:
@@ -67,47 +61,6 @@ def open_legend(name: str | Path | Legend) -> Legend:
     raise LegendError(
         f"{unknown_name('legend', text, list_legends())} A legend of your own is given as a path that ends in .csv."
     )
-
-
-def open_crosswalk(source: str, target: Legend, *, path: str | Path | None = None) -> Crosswalk:
-    """
-    Find the crosswalk between two legends, or read it from a CSV with the columns from, to and, optionally, share.
-
-    A legend's codes go to its own coarser levels without any table.
-
-    Parameters
-    ----------
-    source : str
-        Name or address of the source legend; with `path`, any text that names the codes in messages.
-    target : Legend
-        Legend, at the level wanted.
-
-    Raises
-    ------
-    LegendError
-        If there is no such crosswalk, or the table is wrong.
-    """
-    if path is not None:
-        table = read_rows(path, columns=("from", "to"), kind="crosswalk", error=LegendError)
-        return Crosswalk.from_rows(source, target, table)
-    match = _ADDRESS.fullmatch(source)
-    name = match["name"] if match and source not in _shipped("") else source
-    own = _own_tree(source, name, target)
-    if own is not None:
-        return Crosswalk.identity(own, target.depth)
-    tables = _shipped("crosswalks")
-    level = f"{source}__{target.name}"  # a table for this level of the source, where there is one
-    key = level if level in tables else f"{name}__{target.name}"
-    if key not in tables:
-        shipped = join_words(sorted(table.replace("__", " -> ") for table in tables), most=20)
-        raise LegendError(
-            f"No crosswalk from '{name}' to '{target.name}' is shipped (shipped: {shipped}). Give one as a CSV with "
-            f"the columns from, to (--crosswalk FILE)."
-        )
-    finest = _load_shipped(target.name)
-    rows = parse_csv(tables[key].read_text(encoding="utf-8"))
-    crosswalk = Crosswalk.from_rows(key.partition("__")[0], finest, rows)
-    return crosswalk if target.depth == finest.depth else crosswalk.to_level(target.depth)
 
 
 def legend_as_tag(legend: Legend) -> str:
@@ -172,14 +125,38 @@ def read_priority(source: str | Path) -> list[dict[str, str]]:
     )
 
 
-def _own_tree(source: str, name: str, target: Legend) -> Legend | None:
-    """Legend called `source`, if it belongs to the tree of `target`: shipped, or a user's CSV."""
-    if name == target.name and name in _shipped(""):
-        return open_legend(source)
-    if not name.endswith(".csv"):
-        return None
-    legend = open_legend(source)
-    return legend if legend.name == target.name else None
+def split_address(address: str) -> tuple[str, int | None]:
+    """Name of a legend and its level, as "corine-2" has; None for an address without a level."""
+    match = _ADDRESS.fullmatch(address)
+    if match and address not in _shipped(""):
+        return match["name"], int(match["depth"])
+    return address, None
+
+
+def crosswalk_tables() -> dict[str, Path]:
+    """Files of the shipped crosswalks by name: source, "__", target."""
+    return _shipped("crosswalks")
+
+
+def with_origins(legend: Legend) -> Legend:
+    """
+    The legend with the origin of its classes, where all of them are classes of one level of a shipped legend.
+
+    Such a legend is a selection: the species of an expert, or some classes of CORINE. Codes and names must be the same.
+    """
+    own = {(item.code, item.name) for item in legend.classes}
+    homes = []
+    for name in () if legend.composed else list_legends():
+        level: Legend | None = _load_shipped(name)
+        while level is not None:
+            if own <= {(item.code, item.name) for item in level.classes}:
+                homes.append(level.address)
+            level = level.upper
+    home = legend.address if legend.address in homes else homes[0] if len(homes) == 1 else None
+    if home is None:
+        return legend
+    classes = tuple(replace(item, origin=f"{home}:{item.code}") for item in legend.classes)
+    return replace(legend, classes=classes)
 
 
 def parse_csv(text: str) -> list[dict[str, str]]:

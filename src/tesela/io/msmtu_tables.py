@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from tesela.core.errors import InputError, join_words
 from tesela.core.legend import Legend
-from tesela.io.legends import open_crosswalk, open_legend
+from tesela.io.crosswalks import open_crosswalk
+from tesela.io.legends import open_legend
 
 PARTITIONS = ("train", "validation", "test")
 

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from tesela.core.crosswalk import TO_NODATA, Crosswalk, CrosswalkRow
 from tesela.core.errors import LegendError, join_words
 from tesela.core.legend import NODATA, LandClass, Legend
-from tesela.io.legends import codes_without_class, open_crosswalk, open_legend
+from tesela.io.crosswalks import open_crosswalk
+from tesela.io.legends import codes_without_class, open_legend
 from tesela.io.vector import NO_CODE, VectorLayer, code_texts
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ def make_code_book(
 
 def _is_own(source: str, legend: Legend) -> bool:
     shipped = _shipped_legend(source)
-    return shipped is not None and shipped.name == legend.name
+    return shipped is not None and shipped.name == legend.name and not legend.composed
 
 
 def _shipped_legend(source: str) -> Legend | None:
@@ -139,7 +140,7 @@ def _shipped_legend(source: str) -> Legend | None:
 
 def _own_book(legend: Legend, source: str | None) -> CodeBook:
     """Codes of the legend's own tree: of the level named as source, else of all levels from `legend` on."""
-    level = _shipped_legend(source or legend.name)
+    level = legend if legend.composed else _shipped_legend(source or legend.name)
     if level is None or level.name != legend.name or level.depth < legend.depth:
         level = legend
     levels: list[Legend] = []
@@ -239,7 +240,8 @@ def make_mixture(legend: Legend, *, source: str | None = None, crosswalk: Crossw
     LegendError
         If there is no such crosswalk.
     """
-    own = source is None or source == legend.name or source.startswith(f"{legend.name}-")
+    named = source == legend.name or (source or "").startswith(f"{legend.name}-")
+    own = source is None or (named and not legend.composed)
     if crosswalk is None and not own:
         crosswalk = open_crosswalk(str(source), legend)
     if crosswalk is None or not crosswalk.splits:

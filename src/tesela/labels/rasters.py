@@ -14,6 +14,7 @@ from tesela.core.errors import InputError, LegendError, join_words
 from tesela.core.grid import bounds_in, windows
 from tesela.core.legend import NODATA, Legend
 from tesela.core.notes import note
+from tesela.io.crosswalks import open_crosswalk
 from tesela.io.maps import open_map
 from tesela.io.pixel_values import read_pixel_values
 from tesela.io.raster import Closing, grid_of, open_dataset
@@ -62,6 +63,8 @@ class RasterLabels(Closing):
                 legend.check_values(present, where=self.path)
             else:
                 named = source if written is None else written.address
+                if crosswalk is None and written is not None and (written.composed or legend.composed):
+                    crosswalk = open_crosswalk(written, legend)
                 book = make_code_book(legend, source=named, crosswalk=crosswalk)
                 if written is None:
                     self._reading = self._choose_reading(book, present)

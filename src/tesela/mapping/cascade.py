@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tesela.core.errors import InputError, RecipeError, join_words, unknown_name
 from tesela.core.file_names import inside
 from tesela.core.legend import LandClass, Legend
+from tesela.io.legends import with_origins
 from tesela.models.expert import Expert, open_expert
 
 FILE = "cascade.toml"
@@ -112,7 +113,7 @@ class Cascade:
     @cached_property
     def legend(self) -> Legend:
         """Legend of the map: the finest level, those above it as `Legend.level`."""
-        root = self.members[0].expert.header.legend
+        root = self._legends[self.members[0].name]
         depth = max(node.depth for node in self.nodes)
         levels = root.depth - 1 + depth
         legend = None if root.upper is None else _renamed(root.upper, self.name, levels)
@@ -150,7 +151,12 @@ class Cascade:
         own = self._legends[node.member].classes[node.position]
         above = own.parent if node.parent is None else node.parent.code
         return LandClass(
-            node.value, node.code, own.name, own.color, node.code if node.depth < level else above
+            node.value,
+            node.code,
+            own.name,
+            own.color,
+            node.code if node.depth < level else above,
+            own.origin,
         )
 
     def _opened(self, nodes: Sequence[Node], gate: Gate) -> list[Node]:
@@ -161,7 +167,7 @@ class Cascade:
 
     @cached_property
     def _legends(self) -> dict[str, Legend]:
-        return {member.name: member.expert.header.legend for member in self.members}
+        return {member.name: with_origins(member.expert.header.legend) for member in self.members}
 
 
 def open_cascade(path: str | Path) -> Cascade:

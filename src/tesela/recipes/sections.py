@@ -23,7 +23,8 @@ from tesela.core.file_names import check_file_name
 from tesela.core.legend import Legend
 from tesela.core.units import parse_area_m2, parse_length_m, parse_memory_bytes
 from tesela.io.addresses import archive_of, check_no_secret, in_folder, is_address
-from tesela.io.legends import open_crosswalk, open_legend
+from tesela.io.crosswalks import open_crosswalk
+from tesela.io.legends import open_legend
 from tesela.io.vector.address import DATABASE, local_file, parse_address
 
 

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tesela.core.legend import Legend
+from tesela.io.crosswalks import open_crosswalk
 from tesela.io.images import write_bands
-from tesela.io.legends import open_crosswalk, open_legend
+from tesela.io.legends import open_legend
 from tesela.io.maps import write_map
 from tesela.simulate.region.region import write_mistakes
 from tesela.simulate.sheet.covers import COVER_TYPES, TREES

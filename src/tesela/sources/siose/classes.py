@@ -22,6 +22,7 @@ from tesela.core.errors import InputError
 from tesela.core.legend import Legend
 from tesela.io.manifest import write_whole
 from tesela.io.vector import NO_CODE, Bounds
+from tesela.sources.siose.cascade_rules import CascadeClassifier, make_classifier
 from tesela.sources.siose.geopackage import COVERS, SioseFile
 from tesela.sources.siose.rules import Classifier, SioseRules, main_covers
 
@@ -146,8 +147,8 @@ def write_siose_classes(
     out : path
         GeoPackage with the layer "classes": ID_POLYGON, CODE, SHARE (0 to 1), COVER (ID_COBERTURA), FECHA_REF.
     legend : Legend
-        "lulucf-context" or another target of a crosswalk from "siose-ar", "tree-cover", "mfe-species", or one of
-        `tesela.sources.siose.rules.species_legend`.
+        "lulucf-context" or another target of a crosswalk from "siose-ar", "tree-cover", "mfe-species", one of
+        `tesela.sources.siose.rules.species_legend`, or that of a cascade of such.
     within : bounds or polygon, optional
         Area to read, in the CRS of the file; polygons are cut at the outline of a sheet.
 
@@ -161,7 +162,7 @@ def write_siose_classes(
     import pyogrio
     from pyogrio.errors import DataSourceError
 
-    classifier = Classifier(legend, rules or SioseRules())
+    classifier = make_classifier(legend, rules or SioseRules())
     lacking = [name for name in classifier.needs if name not in file.columns]
     if lacking:
         wanted = {"canopy": "FCCARB", "lidar": "LIDAR_POR_ARB"}[lacking[0]]
@@ -211,7 +212,7 @@ class _Stream:
     """Batches of polygons from one file to the other."""
 
     file: SioseFile
-    classifier: Classifier
+    classifier: Classifier | CascadeClassifier
     parts: Composition | None
     result: SioseClasses
     outline: BaseGeometry | None

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from tesela.core.errors import InputError, LegendError, RecipeError
 from tesela.core.legend import Legend
-from tesela.io.legends import open_crosswalk, open_legend
+from tesela.io.crosswalks import open_crosswalk
+from tesela.io.legends import open_legend
 from tesela.io.vector import NO_CODE, code_texts
 from tesela.sources.siose.geopackage import COVERS, parse_rotulo
 
@@ -202,13 +203,14 @@ def species_legend(codes: tuple[str, ...] = (), *, name: str = "species") -> Leg
     chosen = [whole[code] for code in dict.fromkeys((*codes, "CNF", "FDC", "FDP"))]
     rows = [
         {"value": str(number), "code": item.code, "name": item.name, "color": item.color}
+        | {"origin": f"{whole.address}:{item.code}"}
         for number, item in enumerate(chosen, start=1)
     ]
     return Legend.from_rows(name, rows)
 
 
 def _kind(legend: Legend) -> str:
-    if legend.name == "tree-cover":
+    if legend.name == "tree-cover" and not legend.composed:
         return "trees"
     if set(legend.codes) <= set(open_legend("mfe-species-2").codes):
         return "species"
