@@ -75,7 +75,7 @@ def fractions(run: Run, file: object) -> tuple[int, str]:
 
 
 def update(run: Run, file: object, *more: object) -> tuple[int, str]:
-    return run("update", file, "map.tif", "--field", "CODE_18", "-o", "update.gpkg", *more)
+    return run("update", file, "map.tif", "--field", "CODE_18", "-o", "update.gpkg", "--all", *more)
 
 
 def drawn_ha(value: int) -> float:
@@ -229,8 +229,8 @@ def test_third_revision_and_awkward_fields_are_written_back(run: Run) -> None:
     frame.to_parquet("old.parquet", write_covering_bbox=False)
     assert update(run, "old.parquet")[0] == 0
     assert {"fid_old", "geom_old", "bbox_old", "Area", "AREA_old"} <= set(updated().columns)
-    for old, new in (("update.gpkg", "second.parquet"), ("second.parquet", "third.gpkg")):
-        code, text = run("update", old, "map.tif", "--field", "CODE_18", "-o", new)
+    for old, new in (("update.gpkg|layername=update", "second.parquet"), ("second.parquet", "third.gpkg")):
+        code, text = run("update", old, "map.tif", "--field", "CODE_18", "--all", "-o", new)
         assert code == 0, text
     third = gpd.read_file("third.gpkg", layer="update", engine="pyogrio")
     assert {"rank", "rank_old", "rank_old2", "verdict_old2"} <= set(third.columns)

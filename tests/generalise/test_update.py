@@ -17,11 +17,12 @@ from tesela.core.crosswalk import Crosswalk, CrosswalkRow
 from tesela.core.errors import GridError, InputError, LegendError, RecipeError
 from tesela.core.legend import LandClass, Legend
 from tesela.generalise.error_likelihood import error_likelihood
-from tesela.generalise.polygon_areas import measure_polygons
+from tesela.generalise.measured_layer import MeasuredLayer
+from tesela.generalise.polygon_areas import PolygonAreas
 from tesela.generalise.update import UpdateRule, evaluate_polygons, update_polygons
 from tesela.io.legends import open_legend
 from tesela.io.maps import ClassMap, ScoreWriter, write_map
-from tesela.io.vector import VectorLayer, open_layer, read_layer
+from tesela.io.vector import VectorLayer, open_layer
 from tesela.simulate.region.landscape import make_landscape
 from tesela.simulate.region.references import make_reference
 
@@ -63,10 +64,21 @@ def row_of(frame: gpd.GeoDataFrame, **match: object) -> dict[str, object]:
 # --- areas ---
 
 
+def measure_polygons(folder: Path, shapes: np.ndarray, source: ClassMap) -> PolygonAreas:
+    """Areas of polygons in their order, those off the map too."""
+    layer = make_layer(folder, list(shapes), ["wood"] * len(shapes))
+    with MeasuredLayer(layer, source, field="code") as measured:
+        measured.measure(everything=True)
+        batches = list(measured)
+    order = np.argsort(np.concatenate([batch.numbers for batch in batches]))
+    assert len(order) == len(shapes)
+    return PolygonAreas.join([batch.measured for batch in batches])[order]
+
+
 def test_pixels_that_an_edge_cuts_count_in_part(tmp_path: Path) -> None:
     source = make_map(tmp_path, [[1, 2], [5, 0]])
-    shapes = np.array([shapely.box(50, 50, 150, 150), shapely.box(50, 100, 100, 400)], object)
-    measured = measure_polygons(shapes, "EPSG:3035", source)
+    shapes = np.array([shapely.box(50, 50, 150, 150), shapely.box(0, 100, 50, 400)], object)
+    measured = measure_polygons(tmp_path, shapes, source)
     assert measured.areas == pytest.approx(np.array([[0.25, 0.25, 0.25], [0.5, 0, 0]]))
     assert measured.total == pytest.approx([1.0, 1.5])
     assert measured.seen == pytest.approx([0.75, 1 / 3])
@@ -77,7 +89,7 @@ def test_pixels_that_an_edge_cuts_count_in_part(tmp_path: Path) -> None:
 def test_polygons_without_area_or_off_the_map_have_nothing(tmp_path: Path) -> None:
     source = make_map(tmp_path, [[1, 2]])
     shapes = np.array([None, shapely.Polygon(), shapely.box(900, 900, 950, 950)], object)
-    measured = measure_polygons(shapes, "EPSG:3035", source)
+    measured = measure_polygons(tmp_path, shapes, source)
     assert (measured.areas == 0).all()
     assert measured.seen.tolist() == [0, 0, 0]
 
@@ -91,14 +103,15 @@ def test_polygon_areas_equal_the_overlay_of_shapely_for_any_window(
     values = random.choice(np.array([0, 1, 2, 5], np.uint8), (11, 13))
     affine = Affine.translation(-20, 70) * Affine.rotation(turn) * Affine.scale(10, -10)
     grid = GeoBox(values.shape, affine, "EPSG:3035")
-    source = write_map(tmp_path_factory.mktemp("m") / "m.tif", values, grid, legend=LEGEND)
+    tmp_path = tmp_path_factory.mktemp("m")
+    source = write_map(tmp_path / "m.tif", values, grid, legend=LEGEND)
     points = shapely.MultiPoint(random.uniform(-40, 110, (9, 2)))
     tiles = shapely.get_parts(shapely.voronoi_polygons(points, extend_to=shapely.box(-50, -50, 120, 120)))
     shapes = np.array([shapely.MultiPolygon([*tiles[:2]]), *tiles[2:]], object)
     shapes[3] = shapely.difference(shapes[3], shapely.Point(40, 30).buffer(12))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tesela.generalise.polygon_areas._WINDOW_PX", window)
-        measured = measure_polygons(shapes, "EPSG:3035", source)
+        patch.setattr("tesela.generalise.measured_layer.WINDOW_PX", window)
+        measured = measure_polygons(tmp_path, shapes, source)
     expected = np.zeros((len(shapes), 3))
     for i, j in np.argwhere(values > 0):
         corners = [affine * (j, i), affine * (j + 1, i), affine * (j + 1, i + 1), affine * (j, i + 1)]
@@ -211,7 +224,7 @@ def test_codes_may_be_those_of_a_finer_level_and_numbers(tmp_path: Path) -> None
 def test_a_polygon_is_compared_with_those_of_its_class() -> None:
     mixed = np.array([[50.0, 50.0]] * 9 + [[5.0, 95.0]] + [[0.0, 100.0]] * 10)
     kinds = np.repeat([0, 1], 10)
-    likelihood = error_likelihood(mixed, np.eye(2), kinds, evaluated=np.ones(20, bool))
+    likelihood = error_likelihood([(mixed, kinds, np.ones(20, bool))], np.eye(2))
     assert likelihood.urgency.argmax() == 9
     assert likelihood.evidence[9] > 0
     assert (likelihood.evidence[:9] < 0).all()
@@ -220,21 +233,21 @@ def test_a_polygon_is_compared_with_those_of_its_class() -> None:
 
 def test_a_polygon_does_not_make_its_own_mix_usual() -> None:
     areas = np.array([[10.0, 0], [0, 1000.0], [0, 10.0], [0, 10.0]])  # the second is nearly all of its class
-    likelihood = error_likelihood(areas, np.eye(2), np.array([0, 0, 1, 1]), evaluated=np.ones(4, bool))
+    likelihood = error_likelihood([(areas, np.array([0, 0, 1, 1]), np.ones(4, bool))], np.eye(2))
     assert likelihood.urgency.argmax() == 1
     assert likelihood.evidence[1] > 1
 
 
 def test_the_usual_share_of_a_small_class_is_shrunk_to_that_of_all() -> None:
     areas = np.array([[10.0, 0], [0, 10.0], [0, 10.0], [0, 10.0]])
-    likelihood = error_likelihood(areas, np.eye(2), np.array([0, 0, 1, 1]), evaluated=np.ones(4, bool))
+    likelihood = error_likelihood([(areas, np.array([0, 0, 1, 1]), np.ones(4, bool))], np.eye(2))
     # medians 0.5 of two polygons and 1 of two, and 1 of all with the weight of five
     assert likelihood.usual == pytest.approx([6 / 7, 6 / 7, 1, 1])
 
 
 def test_with_one_class_there_is_no_evidence_for_another() -> None:
     areas = np.array([[9.0, 1.0], [2.0, 8.0]])
-    likelihood = error_likelihood(areas, np.eye(2), np.array([0, 0]), evaluated=np.ones(2, bool))
+    likelihood = error_likelihood([(areas, np.array([0, 0]), np.ones(2, bool))], np.eye(2))
     assert likelihood.evidence.tolist() == [0, 0]
     assert likelihood.urgency.tolist() == [25, 75]
 
@@ -247,12 +260,13 @@ def test_urgency_depends_neither_on_the_order_nor_on_the_unit_of_area(
     random = np.random.default_rng(seed)
     areas = random.gamma(0.5, 10, (count, 3)) + 1e-6
     kinds = random.integers(0, 3, count)
-    likelihood = error_likelihood(areas, np.eye(3), kinds, evaluated=np.ones(count, bool))
+    likelihood = error_likelihood([(areas, kinds, np.ones(count, bool))], np.eye(3))
     assert ((likelihood.urgency >= 0) & (likelihood.urgency <= 100)).all()
     shuffled = random.permutation(count)
-    again = error_likelihood(
-        areas[shuffled] * 1e3, np.eye(3), kinds[shuffled], evaluated=np.ones(count, bool)
-    )
+    parts = [
+        (areas[some] * 1e3, kinds[some], np.ones(len(some), bool)) for some in np.array_split(shuffled, 3)
+    ]
+    again = error_likelihood(parts, np.eye(3))
     assert again.evidence == pytest.approx(likelihood.evidence[shuffled], rel=1e-6, abs=1e-9)
     assert again.likely.tolist() == likelihood.likely[shuffled].tolist()
 
@@ -269,13 +283,15 @@ def test_a_geopackage_lists_the_most_urgent_first_in_the_colours_of_the_verdicts
         ID=[1, 2],
         verdict=["old", "old"],
     )
-    written = update_polygons(layer, source, tmp_path / "out.gpkg", field="code")
-    frame = read_layer(written)
+    written = update_polygons(layer, source, tmp_path / "out.gpkg", field="code", everything=True)
+    frame = written.to_geodataframe()
     assert frame["ID"].tolist() == [2, 1]
     assert frame["verdict"].tolist() == ["doubtful", "holds"]
     assert frame.geometry.iloc[1].equals(shapely.box(0, 0, 200, 100))
     with closing(sqlite3.connect(tmp_path / "out.gpkg")) as file:
-        ((style,),) = file.execute("SELECT styleQML FROM layer_styles").fetchall()
+        ((style,),) = file.execute(
+            "SELECT styleQML FROM layer_styles WHERE f_table_name = 'update'"
+        ).fetchall()
     assert 'attr="verdict"' in style
     assert all(f'value="{name}"' in style for name in ("changed", "doubtful", "holds", "unseen"))
 
@@ -324,7 +340,9 @@ def test_old_fields_with_a_name_of_ours_get_a_suffix(tmp_path: Path) -> None:
         crs="EPSG:25830",
     )
     old.to_file(tmp_path / "old.gpkg")
-    made = update_polygons(open_layer(tmp_path / "old.gpkg"), source, tmp_path / "u.gpkg", field="CODE")
-    frame = read_layer(made)
+    made = update_polygons(
+        open_layer(tmp_path / "old.gpkg"), source, tmp_path / "u.gpkg", field="CODE", everything=True
+    )
+    frame = made.to_geodataframe()
     assert frame["AREA_HA_old"].tolist() == [7.5]
     assert frame["area_ha"].tolist() == [1.0]

@@ -242,7 +242,7 @@ def test_commands_read_tables_and_write_them_back(
     assert "1.0000" in run("assess", "map.tif", address, *table, *regions, *within, "-o", "report")
     out = f"{address}|layername=ign.revised"
     for _ in range(2):  # a table of Tesela is replaced
-        assert "holds" in run("update", address, "map.tif", *table, "-o", out)
+        assert "holds" in run("update", address, "map.tif", *table, "--all", "-o", out)
     again = read_layer(open_layer(out))
     assert again["area_ha"].tolist() == [9] * 4
     assert again["Área"].tolist() == [9.5] * 4

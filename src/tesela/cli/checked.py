@@ -15,6 +15,7 @@ OUTPUTS: Mapping[str, Sequence[str]] = {
     "predict": ("out", "confidence", "entropy", "probabilities", "adapted"),
     "unmix": ("out", "classes", "uncertainty", "prior", "imputed", "endmembers"),
     "generalise": ("out", "narrow", "change_log"),
+    "update apply": ("out", "changes"),
 }
 """Parameters that name outputs, by command; of all others it is `out` alone."""
 

@@ -1,4 +1,4 @@
-"""`tesela generalise`, `vectorise` and `update`: the map and the polygons that an agency publishes."""
+"""`tesela generalise` and `vectorise`: the map and the polygons that an agency publishes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ def add_commands(app: typer.Typer) -> None:
     """Add the commands to the application."""
     app.command()(generalise)
     app.command()(vectorise)
-    app.command()(update)
 
 
 def generalise(
@@ -56,26 +55,27 @@ def generalise(
     Example: tesela generalise map.tif --mmu "25 ha" --min-width "100 m" --priority auto -o clc.tif
     """
     from tesela.core.units import parse_area_m2, parse_length_m
-    from tesela.generalise.generalise import generalise_map
-    from tesela.io.legends import open_legend
-    from tesela.io.maps import open_map
+    from tesela.generalise.change_log import ChangeLog
+    from tesela.verbs import maps as verbs
 
     mmu_m2, min_width_m = parse_area_m2(mmu), parse_length_m(min_width)
-    source = open_map(map_file, legend=None if legend is None else open_legend(legend))
     with progress_bar("generalising", quiet=quiet or as_json) as progress:
-        made, log = generalise_map(
-            source,
+        made = verbs.generalise(
+            map_file,
             out,
-            mmu_m2=mmu_m2,
-            min_width_m=min_width_m,
+            mmu=mmu_m2,
+            min_width=min_width_m,
             priority=priority,
             edges=edges,
             exempt=split_names(exempt) or (),
             mosaic=mosaic,
             rounds=rounds,
-            narrow_out=narrow,
+            narrow=narrow,
+            legend=legend,
             progress=progress,
         )
+    log = made.details
+    assert isinstance(log, ChangeLog)
     if change_log is not None:
         log.write(change_log)
     if as_json:
@@ -122,68 +122,14 @@ def vectorise(
 
     Example: tesela vectorise clc.tif --simplify "20 m" -o clc.gpkg
     """
-    from tesela.core.units import parse_length_m
-    from tesela.generalise.vectorise import vectorise_map
-    from tesela.io.legends import open_legend
-    from tesela.io.maps import open_map
+    from tesela.io.vector import VectorLayer
+    from tesela.verbs import maps as verbs
 
-    source = open_map(map_file, legend=None if legend is None else open_legend(legend))
-    made = vectorise_map(
-        source, out, simplify_m=None if simplify is None else parse_length_m(simplify), confidence=confidence
-    )
+    made = verbs.vectorise(map_file, out, simplify=simplify, confidence=confidence, legend=legend)
+    assert isinstance(made, VectorLayer)
     if as_json:
         print_json({"polygons": made.path, "layer": made.layer, "count": made.count})
         return
     if not quiet:
         print(counted(made.count, "polygon"))
-    print(f"polygons  {made.path}")
-
-
-def update(
-    polygons: Annotated[str, typer.Argument(help="Polygons of the old map.")],
-    map_file: MapFile,
-    out: Out,
-    field: Annotated[str, typer.Option(help="Field of the old codes.")],
-    layer: Annotated[str | None, typer.Option(help="Layer, if the file has several.")] = None,
-    source: Annotated[
-        str | None, typer.Option(help="Legend of the old codes; default: the legend of MAP.")
-    ] = None,
-    crosswalk: Annotated[str | None, typer.Option(help="CSV with the columns from, to, share.")] = None,
-    confidence: Confidence = None,
-    legend: MapLegend = None,
-    quiet: Quiet = False,
-    as_json: Json = False,
-) -> None:
-    """
-    List the polygons of an old map that are out of date.
-
-    Example: tesela update clc2012.gpkg map.tif --field CODE_12 -o update.gpkg
-    """
-    from tesela.generalise.update import update_polygons
-    from tesela.io.legends import open_crosswalk, open_legend
-    from tesela.io.maps import open_map
-    from tesela.io.vector import open_layer, read_layer
-
-    new_map = open_map(map_file, legend=None if legend is None else open_legend(legend))
-    table = (
-        None if crosswalk is None else open_crosswalk(source or "polygons", new_map.legend, path=crosswalk)
-    )
-    made = update_polygons(
-        open_layer(polygons, layer=layer),
-        new_map,
-        out,
-        field=field,
-        crosswalk=table,
-        codes_from=source,
-        confidence=confidence,
-    )
-    verdicts = read_layer(made, columns=["verdict", "area_ha"], report=False)
-    grouped = verdicts.groupby("verdict")["area_ha"].agg(["count", "sum"])
-    if as_json:
-        counts = {str(name): int(row["count"]) for name, row in grouped.iterrows()}
-        print_json({"polygons": made.path, "verdicts": counts})
-        return
-    if not quiet:
-        rows = [(name, int(row["count"]), f"{row['sum']:,.1f}") for name, row in grouped.iterrows()]
-        print_table(rows, header=("verdict", "polygons", "ha"), right=(1, 2))
     print(f"polygons  {made.path}")

@@ -19,6 +19,7 @@ either alone, than the share of other classes, or than that share weighted by co
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +30,10 @@ _LEAST = 0.02
 
 _SPARE_POLYGONS = 5
 """Weight, in polygons, of the median of all polygons in the median of each class."""
+
+
+Batch = tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.bool_]]
+"""Some polygons: (polygons, classes) areas in any unit, (polygons,) kinds, (polygons,) True for those to evaluate."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,85 +48,119 @@ class ErrorLikelihood:
     """(polygons,) share of its own class that a polygon of that class usually has; NaN where not evaluated."""
     likely: NDArray[np.int64]
     """(polygons,) class whose usual shares explain the polygon best."""
-    own: NDArray[np.bool_]
-    """(polygons, classes) classes of the old code."""
-    main: NDArray[np.int64]
-    """(polygons,) class with the largest share of the old code; the number of classes where there is none."""
 
 
-def error_likelihood(
-    areas: NDArray[np.float64],
-    code_shares: NDArray[np.float64],
-    kinds: NDArray[np.int64],
-    *,
-    evaluated: NDArray[np.bool_],
-) -> ErrorLikelihood:
+def error_likelihood(batches: Iterable[Batch], code_shares: NDArray[np.float64]) -> ErrorLikelihood:
     """
     Compare each polygon with the polygons of its kind.
 
     Parameters
     ----------
-    areas : (polygons, classes) array
-        Area of each class of the new map, in any unit.
+    batches : iterable of (areas, kinds, evaluated)
+        The polygons, some at a time, so that memory holds a few numbers of each; it is iterated twice.
     code_shares : (kinds, classes) array
         Share of each class in a kind of old code; a kind without classes is not an alternative.
-    kinds : (polygons,) array of int
-    evaluated : (polygons,) array of bool
-        Polygons to evaluate; the others get no values.
     """
-    own = code_shares[kinds] > 0
+    usual_mixes = _UsualMixes(code_shares)
+    for areas, kinds, evaluated in batches:
+        usual_mixes.add(areas[evaluated], kinds[evaluated])
+    usual_mixes.finish()
+    main = np.minimum(main_classes(code_shares), code_shares.shape[1] - 1)
+    parts: list[tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64], NDArray[np.bool_]]] = []
+    for areas, kinds, evaluated in batches:
+        evidence, usual, likely = np.zeros(len(kinds)), np.full(len(kinds), np.nan), main[kinds]
+        if evaluated.any():
+            against, best = usual_mixes.evidence(areas[evaluated], kinds[evaluated])
+            evidence[evaluated], likely[evaluated] = against, main[best]
+            usual[evaluated] = usual_mixes.own_share(kinds[evaluated])
+        parts.append((evidence, usual, likely, evaluated))
+    evidence, usual, likely, evaluated = (np.concatenate(item) for item in zip(*parts, strict=True))
+    urgency = np.zeros(len(evidence))
+    loss = usual[evaluated] - usual_mixes.shares
+    urgency[evaluated] = 50 * (_percentile(evidence[evaluated]) + _percentile(loss))
+    return ErrorLikelihood(urgency, evidence, usual, likely)
+
+
+def main_classes(code_shares: NDArray[np.float64]) -> NDArray[np.int64]:
+    """(kinds,) class with the largest share of each kind; the number of classes where there is none."""
     nothing = code_shares.sum(axis=1) == 0
-    main = np.where(nothing, code_shares.shape[1], code_shares.argmax(axis=1))
-    urgency, evidence, usual = np.zeros(len(kinds)), np.zeros(len(kinds)), np.full(len(kinds), np.nan)
-    likely = np.minimum(main[kinds], code_shares.shape[1] - 1)
-    if evaluated.any():
-        against, best = _evidence(areas[evaluated], code_shares, kinds[evaluated])
-        share = np.where(own[evaluated], areas[evaluated], 0.0).sum(axis=1) / areas[evaluated].sum(axis=1)
-        usual[evaluated] = _usual(share, kinds[evaluated])
-        evidence[evaluated], likely[evaluated] = against, main[best]
-        urgency[evaluated] = 50 * (_percentile(against) + _percentile(usual[evaluated] - share))
-    return ErrorLikelihood(urgency, evidence, usual, likely, own, main[kinds])
+    main: NDArray[np.int64] = np.where(nothing, code_shares.shape[1], code_shares.argmax(axis=1)).astype(
+        np.int64
+    )
+    return main
 
 
-def _evidence(
-    areas: NDArray[np.float64], code_shares: NDArray[np.float64], kinds: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    size = areas.sum(axis=1, keepdims=True)
-    shares = areas / size
-    average = areas.sum(axis=0) / areas.sum()
-    total = np.zeros(code_shares.shape)
-    np.add.at(total, kinds, areas)
-    spare = float(np.median(size)) * 0.5 * (code_shares + average)
+class _UsualMixes:
+    """Usual shares of the classes in polygons of each kind, from all evaluated polygons."""
 
-    def usual(mix: NDArray[np.float64]) -> NDArray[np.float64]:
-        mix = mix + (_LEAST * average + 1e-9) * mix.sum(axis=1, keepdims=True)
+    def __init__(self, code_shares: NDArray[np.float64]) -> None:
+        self.code_shares = code_shares
+        self.total = np.zeros(code_shares.shape)
+        self.shares = np.empty(0)
+        """Own share of each evaluated polygon."""
+        self._shares: list[NDArray[np.float64]] = []
+        self._sizes: list[NDArray[np.float64]] = []
+        self._kinds: list[NDArray[np.int32]] = []
+
+    def add(self, areas: NDArray[np.float64], kinds: NDArray[np.int64]) -> None:
+        """Add polygons of an area."""
+        size = areas.sum(axis=1)
+        np.add.at(self.total, kinds, areas)
+        self._shares.append(np.where(self.code_shares[kinds] > 0, areas, 0.0).sum(axis=1) / size)
+        self._sizes.append(size)
+        self._kinds.append(kinds.astype(np.int32))
+
+    def finish(self) -> None:
+        """Compute what `evidence` and `own_share` need, after all polygons."""
+        self.shares, sizes = np.concatenate(self._shares), np.concatenate(self._sizes)
+        kinds = np.concatenate(self._kinds)
+        self._shares, self._sizes, self._kinds = [], [], []
+        if not len(sizes):
+            return
+        whole = self.total.sum()
+        self._average = self.total.sum(axis=0) / whole
+        self._spare = float(np.median(sizes)) * 0.5 * (self.code_shares + self._average)
+        present = np.bincount(kinds, minlength=len(self.code_shares)) > 0
+        self._no_alternative = ~present | (self.code_shares.sum(axis=1) == 0)
+        self._logarithms = self._logarithm(self.total + self._spare)
+        self._own = _usual_shares(self.shares, kinds, len(self.code_shares))
+
+    def own_share(self, kinds: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Usual share of their own class in polygons of these kinds."""
+        usual: NDArray[np.float64] = self._own[kinds]
+        return usual
+
+    def evidence(
+        self, areas: NDArray[np.float64], kinds: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Evidence for the best other kind, and the kind that explains each polygon best."""
+        shares = areas / areas.sum(axis=1, keepdims=True)
+        fit = shares @ self._logarithms.T
+        fit[:, self._no_alternative] = -np.inf
+        each = np.arange(len(kinds))
+        others = np.maximum(self.total[kinds] - areas, 0.0)
+        mine = (shares * self._logarithm(others + self._spare[kinds])).sum(axis=1)
+        fit[each, kinds] = mine
+        best = fit.argmax(axis=1)
+        fit[each, kinds] = -np.inf
+        other = fit.max(axis=1)
+        return np.where(np.isfinite(other), other - mine, 0.0), best.astype(np.int64)
+
+    def _logarithm(self, mix: NDArray[np.float64]) -> NDArray[np.float64]:
+        mix = mix + (_LEAST * self._average + 1e-9) * mix.sum(axis=1, keepdims=True)
         logarithms: NDArray[np.float64] = np.log(mix / mix.sum(axis=1, keepdims=True))
         return logarithms
 
-    fit = shares @ usual(total + spare).T
-    present = np.zeros(len(code_shares), np.bool_)
-    present[kinds] = True
-    fit[:, ~present | (code_shares.sum(axis=1) == 0)] = -np.inf
-    each = np.arange(len(kinds))
-    mine = (shares * usual(np.maximum(total[kinds] - areas, 0.0) + spare[kinds])).sum(axis=1)
-    fit[each, kinds] = mine
-    best = fit.argmax(axis=1)
-    fit[each, kinds] = -np.inf
-    other = fit.max(axis=1)
-    evidence = np.where(np.isfinite(other), other - mine, 0.0)
-    return evidence, best.astype(np.int64)
 
-
-def _usual(share: NDArray[np.float64], kinds: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Median share of the own class among the polygons of the same kind, shrunk towards that of all."""
+def _usual_shares(share: NDArray[np.float64], kinds: NDArray[np.int32], count: int) -> NDArray[np.float64]:
+    """Median share of the own class among the polygons of each kind, shrunk towards that of all."""
     middle = float(np.median(share))
-    usual = np.zeros(int(kinds.max()) + 1)
+    usual = np.zeros(count)
     for kind in np.unique(kinds):
         alike = share[kinds == kind]
         total = len(alike) + _SPARE_POLYGONS
         usual[kind] = (len(alike) * np.median(alike) + _SPARE_POLYGONS * middle) / total
-    by_polygon: NDArray[np.float64] = usual[kinds]
-    return by_polygon
+    return usual
 
 
 def _percentile(values: NDArray[np.float64]) -> NDArray[np.float64]:

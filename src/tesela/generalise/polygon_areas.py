@@ -1,20 +1,15 @@
-"""Polygon areas: the exact area of each class of a map in each polygon."""
+"""Polygon areas: the exact area of each class of a map in each polygon, window by window."""
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from tesela.core.coverage import DUST, add_edge, ring_sign
-from tesela.core.grid import windows
-from tesela.core.outlines import CellPlane, Outlines
-from tesela.io.maps import ClassMap, MapReader
-from tesela.io.pixel_values import ConfidenceReader
+from tesela.core.outlines import Outlines
 
 
 @numba.njit(cache=True, nogil=True)
@@ -66,63 +61,6 @@ def _add_zones(
                         scored[zone, plane, 1] += area * scores[row + i, col + j]
 
 
-def add_zone_areas(
-    points: NDArray[np.float64],
-    starts: NDArray[np.int64],
-    *,
-    holes: NDArray[np.bool_],
-    rings: NDArray[np.int64],
-    chosen: NDArray[np.int64],
-    corner: tuple[int, int],
-    values: NDArray[np.uint8],
-    scores: NDArray[np.uint8] | None,
-    plane_of: NDArray[np.int64],
-    areas: NDArray[np.float64],
-    scored: NDArray[np.float64],
-) -> None:
-    """
-    Add to polygons the area that they share with the pixels of each class; pixels on an edge count in part.
-
-    Parameters
-    ----------
-    points, starts, holes
-        Rings in pixels of the whole map, as in `polygon_areas`.
-    rings : (polygons + 1,) array
-        First ring of each polygon in `starts`.
-    chosen : array of int
-        Polygons that may overlap the window.
-    corner : (int, int)
-        Row and column of the window in the map.
-    values, scores : (rows, cols) arrays of uint8
-        Class values of the window, and a score of each pixel, 255 for none.
-    plane_of : (256,) array
-        Plane of each value; negative for values without a plane.
-    areas : (polygons, planes) array
-        Area in pixels; added to.
-    scored : (polygons, planes, 2) array
-        Area in pixels with a score, and the sum of area times score; added to.
-    """
-    none = np.empty((0, 0), np.uint8)
-    _add_zones(
-        points,
-        starts,
-        holes,
-        rings,
-        chosen,
-        *corner,
-        values,
-        none if scores is None else scores,
-        plane_of,
-        areas,
-        scored,
-    )
-
-
-_WINDOW_PX = 2048
-_TOLERANCE_PX = 0.01
-"""Largest distance between a reprojected edge of a polygon and its true curve."""
-
-
 @dataclass(frozen=True, eq=False)
 class PolygonAreas:
     """Areas of the classes of a map in polygons."""
@@ -133,6 +71,14 @@ class PolygonAreas:
     """(polygons,) area of each polygon in pixels, including parts without data or outside the map."""
     scored: NDArray[np.float64]
     """(polygons, classes, 2) area in pixels with a confidence, and the sum of area times confidence."""
+
+    @classmethod
+    def join(cls, parts: list[PolygonAreas]) -> PolygonAreas:
+        """Polygons of several arrays, one after the other."""
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in _ARRAYS))
+
+    def __getitem__(self, chosen: NDArray[np.generic]) -> PolygonAreas:
+        return PolygonAreas(self.areas[chosen], self.total[chosen], self.scored[chosen])
 
     @property
     def seen(self) -> NDArray[np.float64]:
@@ -160,66 +106,55 @@ class PolygonAreas:
         return mean
 
 
-def measure_polygons(
-    shapes: NDArray[np.object_], crs: str, source: ClassMap, *, confidence: str | Path | None = None
+_ARRAYS = ("areas", "total", "scored")
+
+
+def measure_window(
+    outlines: Outlines,
+    count: int,
+    *,
+    corner: tuple[int, int],
+    values: NDArray[np.uint8],
+    scores: NDArray[np.uint8] | None,
+    plane_of: NDArray[np.int64],
+    classes: int,
 ) -> PolygonAreas:
     """
-    Measure the classes of a map in polygons, window by window of the map.
-
-    The polygons stay in memory; a polygon of 60 corners takes about a kilobyte.
+    Measure the area that polygons share with the pixels of each class in a window; pixels on an edge count in part.
 
     Parameters
     ----------
-    shapes : (polygons,) array of shapely geometries
-        Valid polygons and multipolygons.
-    crs : str
-        CRS of the polygons.
-    confidence : str or Path, optional
-        Confidence raster of the map.
-
-    Raises
-    ------
-    GridError
-        If the polygons cannot be transformed to the map's CRS.
-    InputError
-        If a file cannot be read.
+    outlines : Outlines
+        Of `count` polygons, in pixels of the whole map.
+    corner : (int, int)
+        Row and column of the window in the map.
+    values, scores : (rows, cols) arrays of uint8
+        Class values of the window, and a score of each pixel, 255 for none.
+    plane_of : (256,) array
+        Class of each value, from 0 to `classes`; negative for values without a class.
     """
-    plane = CellPlane.between(crs, source.grid, tolerance=_TOLERANCE_PX)
-    outlines = plane.outlines(shapes)
-    rings = np.searchsorted(outlines.owners, np.arange(len(shapes) + 1)).astype(np.int64)
-    bounds = _bounds(outlines, rings)
-    classes = len(source.legend)
-    areas, scored = np.zeros((len(shapes), classes)), np.zeros((len(shapes), classes, 2))
-    position = source.legend.index_table.astype(np.int64)
-    plane_of = np.where(position == 255, -1, position)
-    with ExitStack() as stack:
-        reader = stack.enter_context(MapReader(source))
-        scores = None if confidence is None else stack.enter_context(ConfidenceReader(confidence))
-        for row, col, grid in windows(source.grid, _WINDOW_PX):
-            rows, cols = grid.shape
-            left, top, right, low = bounds
-            chosen = np.flatnonzero((left < col + cols) & (right > col) & (top < row + rows) & (low > row))
-            if not chosen.size:
-                continue
-            add_zone_areas(
-                outlines.points,
-                outlines.starts,
-                holes=outlines.holes,
-                rings=rings,
-                chosen=chosen,
-                corner=(row, col),
-                values=reader.read(grid),
-                scores=None if scores is None else scores.read(grid),
-                plane_of=plane_of,
-                areas=areas,
-                scored=scored,
-            )
-    return PolygonAreas(areas, outlines.areas(len(shapes)), scored)
+    areas, scored = np.zeros((count, classes)), np.zeros((count, classes, 2))
+    rings = np.searchsorted(outlines.owners, np.arange(count + 1)).astype(np.int64)
+    _add_zones(
+        outlines.points,
+        outlines.starts,
+        outlines.holes,
+        rings,
+        np.flatnonzero(rings[1:] > rings[:-1]),
+        *corner,
+        values,
+        np.empty((0, 0), np.uint8) if scores is None else scores,
+        plane_of,
+        areas,
+        scored,
+    )
+    return PolygonAreas(areas, outlines.areas(count), scored)
 
 
-def _bounds(outlines: Outlines, rings: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(4, polygons) left, top, right and low of the polygons; NaN without a ring."""
-    bounds = np.full((4, len(rings) - 1), np.nan)
+def pixel_bounds(outlines: Outlines, count: int) -> NDArray[np.float64]:
+    """(4, count) left, top, right and low of the polygons, in pixels; NaN without a ring."""
+    rings = np.searchsorted(outlines.owners, np.arange(count + 1)).astype(np.int64)
+    bounds = np.full((4, count), np.nan)
     full = np.flatnonzero(rings[1:] > rings[:-1])
     if full.size:
         first = outlines.starts[rings[full]]

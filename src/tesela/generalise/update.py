@@ -1,40 +1,50 @@
-"""Updating: which polygons of an old map are out of date, by the classes of a new map in them."""
+"""Updating: which polygons of an old map are out of date, and which parts of them, by the classes of a new map."""
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 
 from tesela.core.crosswalk import TO_NODATA, Crosswalk
 from tesela.core.errors import GridError, InputError, LegendError
 from tesela.core.grid import unit_m
 from tesela.core.legend import Legend
-from tesela.generalise.error_likelihood import ErrorLikelihood, error_likelihood
-from tesela.generalise.polygon_areas import PolygonAreas, measure_polygons
-from tesela.io.layers import Category, category_style, write_layer
-from tesela.io.legends import codes_without_class, list_legends, open_crosswalk, open_legend
+from tesela.core.polygons import only_polygons
+from tesela.core.temporary import temporary_folder
+from tesela.generalise.changed_parts import divide_polygons
+from tesela.generalise.error_likelihood import ErrorLikelihood, error_likelihood, main_classes
+from tesela.generalise.measured_layer import Batch, MeasuredLayer
+from tesela.io.crosswalks import guess_crosswalk, open_crosswalk
+from tesela.io.layer_spill import LayerSpill
+from tesela.io.layers import Category, category_style
+from tesela.io.legends import codes_without_class, list_legends, open_legend
 from tesela.io.manifest import record_step
-from tesela.io.maps import ClassMap
+from tesela.io.maps import ClassMap, MapReader
 from tesela.io.outputs import check_file_outputs
+from tesela.io.update_queue import PROPOSALS, QUEUE, ClassChoice, QueueFacts, queue_tables
 from tesela.io.vector import (
     NO_CODE,
     VectorLayer,
-    code_texts,
+    iter_layer,
     new_names,
     open_layer,
     read_layer,
-    separate_layer,
 )
 
 if TYPE_CHECKING:
     import geopandas as gpd
 
-LAYER = "update"
-"""Name of the layer in a GeoPackage."""
+MMU_M2 = 10_000.0
+"""Least area of a changed part, if none is given."""
 
 VERDICTS = (
     Category("changed", "changed: the map shows another class", "#d7191c"),
@@ -81,6 +91,22 @@ class UpdateRule:
             )
 
 
+@dataclass(frozen=True)
+class Update:
+    """What an update found."""
+
+    layer: VectorLayer
+    """The queue: the changed and doubtful polygons, the most urgent first."""
+    verdicts: Mapping[str, tuple[int, float]]
+    """Polygons and hectares by verdict, of all that touch the map."""
+    proposals: int
+    """Changes proposed in them."""
+
+    def to_geodataframe(self) -> gpd.GeoDataFrame:
+        """The polygons of the queue."""
+        return read_layer(self.layer, report=False)
+
+
 def update_polygons(
     polygons: VectorLayer,
     source: ClassMap,
@@ -91,25 +117,35 @@ def update_polygons(
     codes_from: str | None = None,
     confidence: str | Path | None = None,
     rule: UpdateRule | None = None,
-) -> VectorLayer:
+    mmu_m2: float = MMU_M2,
+    everything: bool = False,
+) -> Update:
     """
-    Evaluate every polygon of an old map with a new map, and write the polygons with the most urgent first.
+    Evaluate the polygons of an old map that touch a new one, and write those that may be out of date.
+
+    The map is read window by window, and with each window its polygons, through the spatial index of their file:
+    memory depends neither on the size of the map nor on that of the layer, but for about 100 bytes of each polygon.
 
     Parameters
     ----------
     polygons : VectorLayer
-        The old map, in any CRS; it is read into memory.
+        The old map, in any CRS.
     source : ClassMap
         The new map. Use it before generalisation, which removes evidence against a polygon.
     out : str or Path
-        GeoPackage with a style by verdict, or GeoParquet. It adds these fields: rank (1 is the most urgent),
-        urgency (0 to 100, see `tesela.generalise.error_likelihood`), verdict (changed, doubtful, holds, unseen),
-        old_class (the map's class for the old code), own_share and usual_share (of that class, here and in most
-        polygons of the old class), majority and purity (the class with the largest share, and that share), likely
-        (the class whose polygons usually look like this one), other_ha (largest area of one other class),
-        confidence, seen, area_ha and one share_CODE for each class of the map. An old field of the same name, case
-        ignored, gets the suffix ``_old``, ``_old2`` and so on. Shares are exact areas divided by the mapped part of
-        the polygon. Invalid polygons are mended, and ground under two polygons belongs to the later one in the file.
+        The queue: a GeoPackage with a style by verdict, or GeoParquet, or a table of PostGIS. It adds these fields:
+        rank (1 is the most urgent), urgency (0 to 100, see `tesela.generalise.error_likelihood`), verdict (changed,
+        doubtful, holds, unseen), feature (number in the old file), old_class (the map's class for the old code),
+        own_share and usual_share (of that class, here and in most polygons of the old class), majority and purity
+        (the class with the largest share, and that share), likely (the class whose polygons usually look like this
+        one), other_ha (largest area of one other class), changed_ha (area of the proposed changes), confidence,
+        seen, area_ha and one share_CODE for each class of the map. An old field of the same name, case ignored,
+        gets the suffix ``_old``, ``_old2`` and so on. Shares are exact areas divided by the mapped part of the
+        polygon. Invalid polygons are mended, and ground under two polygons belongs to the later one in the file.
+
+        A GeoPackage also has the layer `proposals`, see `tesela.io.update_queue`: the parts of these polygons that
+        show another class, and the polygons without such a part, for a reviewer and for
+        `tesela.generalise.update_apply.apply_update`.
     field : str
         Field of the old codes.
     crosswalk : Crosswalk, optional
@@ -120,6 +156,10 @@ def update_polygons(
     confidence : str or Path, optional
         Confidence raster of the map.
     rule : UpdateRule, optional
+    mmu_m2 : float
+        Least area of a changed part in m2, see `tesela.generalise.changed_parts.divide_polygons`.
+    everything : bool
+        Write all polygons of the layer, also those that hold and those off the map.
 
     Raises
     ------
@@ -131,25 +171,41 @@ def update_polygons(
         If a code is unknown.
     """
     check_file_outputs([out], inputs=[polygons.path, source.path])
-    frame = evaluate_polygons(
-        polygons,
-        source,
-        field=field,
-        crosswalk=crosswalk,
-        codes_from=codes_from,
-        confidence=confidence,
-        rule=rule,
-    )
-    style = category_style("verdict", VERDICTS)
-    made = write_layer(out, frame, layer=LAYER, style=style)
+    in_files = not str(out).startswith(("postgresql://", "postgres://"))
+    folder_of = Path(out) if in_files else Path(tempfile.gettempdir()) / "tesela-update"
+    with ExitStack() as stack:
+        folder = stack.enter_context(temporary_folder(folder_of))
+        found = stack.enter_context(
+            _evaluated(polygons, source, field, crosswalk, codes_from, confidence, rule, everything, folder)
+        )
+        queue, proposals = LayerSpill(folder, QUEUE), LayerSpill(folder, PROPOSALS)
+        places = []
+        for frame, proposed, place in found.rows(mmu_m2=mmu_m2, everything=everything):
+            queue.add(frame)
+            proposals.add(proposed)
+            places.append(place)
+        order = np.argsort(found.ranks[np.concatenate(places)])
+        polygons.report()
+        written = queue.write(
+            out,
+            layer=QUEUE,
+            order=order,
+            style=category_style("verdict", VERDICTS),
+            more=[(proposals, PROPOSALS, found.proposal_style)],
+            tables=queue_tables(
+                found.choices, QueueFacts(polygons.path, polygons.layer, found.measured.field)
+            ),
+        )
     record_step(
         "update",
-        [made],
+        [written if in_files else None],
         inputs=[polygons.path, source.path, confidence],
-        settings={"field": field, "source": codes_from if crosswalk is None else crosswalk.source},
+        settings={"field": field, "codes_from": codes_from or "", "mmu_m2": mmu_m2, "all": everything},
         legend=source.legend.address,
     )
-    return open_layer(made)
+    return Update(
+        open_layer(written, layer=None if _has_no_layers(written) else QUEUE), found.summary, len(proposals)
+    )
 
 
 def evaluate_polygons(
@@ -161,82 +217,303 @@ def evaluate_polygons(
     codes_from: str | None = None,
     confidence: str | Path | None = None,
     rule: UpdateRule | None = None,
+    mmu_m2: float = MMU_M2,
+    everything: bool = True,
 ) -> gpd.GeoDataFrame:
     """Evaluate polygons in memory, most urgent first; parameters, fields and errors as in `update_polygons`."""
-    rule = rule or UpdateRule()
+    import pandas as pd
+
+    with _evaluated(
+        polygons, source, field, crosswalk, codes_from, confidence, rule, everything, None
+    ) as found:
+        frames = [frame for frame, _, _ in found.rows(mmu_m2=mmu_m2, everything=everything)]
+    polygons.report()
+    joined: gpd.GeoDataFrame = pd.concat(frames, ignore_index=True)
+    return joined.sort_values("rank", ignore_index=True)
+
+
+def _has_no_layers(path: str | Path) -> bool:
+    return not str(path).lower().endswith(".gpkg")
+
+
+@contextmanager
+def _evaluated(
+    polygons: VectorLayer,
+    source: ClassMap,
+    field: str,
+    crosswalk: Crosswalk | None,
+    codes_from: str | None,
+    confidence: str | Path | None,
+    rule: UpdateRule | None,
+    everything: bool,
+    folder: Path | None,
+) -> Iterator[_Evaluation]:
+    """The verdicts on polygons; codes are checked as soon as they are read."""
     polygons.require_features()
     name = polygons.require_field(field)
-    frame = read_layer(polygons)
-    codes = code_texts(frame[name])
-    crosswalk = crosswalk or _find_crosswalk(codes, source.legend, codes_from)
-    code_shares, kinds = _kinds(codes, crosswalk, source.legend, where=f"Field '{name}' of {polygons.path}")
-    if NO_CODE not in crosswalk.codes:
-        polygons.repairs.add_without_code(name, frame.index[codes == NO_CODE])
-    measured = measure_polygons(separate_layer(polygons, frame), polygons.crs, source, confidence=confidence)
-    polygons.report()
-    if not (measured.seen > 0).any():
-        raise GridError(
-            f"{polygons.path} does not overlap {source.path}: no polygon has a mapped pixel. Check the "
-            "coordinate systems of both."
+    where = f"Field '{name}' of {polygons.path}"
+
+    def table_of(codes: list[str]) -> Crosswalk:
+        return crosswalk or _find_crosswalk(np.array(codes, object), source.legend, codes_from, where=where)
+
+    def check(codes: list[str]) -> None:
+        _kinds(np.array(codes, object), table_of(codes), source.legend, where=where)
+
+    with MeasuredLayer(polygons, source, field=name, folder=folder) as measured:
+        measured.measure(confidence=confidence, everything=everything, check=check)
+        if not any((batch.measured.seen > 0).any() for batch in measured):
+            polygons.report()
+            raise GridError(
+                f"{polygons.path} does not overlap {source.path}: no polygon has a mapped pixel. Check the "
+                "coordinate systems of both."
+            )
+        yield _Evaluation(measured, table_of(measured.codes), rule or UpdateRule())
+
+
+class _Evaluation:
+    """Verdicts on measured polygons, and the rows that show them."""
+
+    def __init__(self, measured: MeasuredLayer, crosswalk: Crosswalk, rule: UpdateRule) -> None:
+        self.measured, self.crosswalk, self.rule = measured, crosswalk, rule
+        self.legend = measured.source.legend
+        self.pixel_ha = _pixel_ha(measured.source)
+        codes = np.array(measured.codes, object)
+        self.code_shares, self._kind_of = _kinds(
+            codes, self.crosswalk, self.legend, where=measured.layer.path
         )
-    evaluated = (measured.seen >= max(rule.seen, 1e-9)) & (code_shares[kinds].sum(axis=1) > 0)
-    likelihood = error_likelihood(measured.areas, code_shares, kinds, evaluated=evaluated)
-    columns = _columns(measured, likelihood, source.legend, pixel_ha=_pixel_ha(source))
-    columns["verdict"] = _verdicts(measured, likelihood, columns, rule=rule, evaluated=evaluated)
-    order = np.lexsort((-measured.total, -likelihood.urgency, ~evaluated))
-    ranks = np.empty(len(order), np.int64)
-    ranks[order] = np.arange(1, len(order) + 1)
-    table = {"rank": ranks, "urgency": likelihood.urgency, "verdict": columns.pop("verdict")} | columns
-    shape = frame.geometry.name
-    old = [str(item) for item in frame.columns if item != shape]
-    kept = frame.rename(columns=new_names(old, taken=table))
-    if shape != "geometry":
-        kept = kept.rename_geometry("geometry")
-    return kept.assign(**table).iloc[order].reset_index(drop=True)
+        if NO_CODE in crosswalk.codes:
+            measured.layer.repairs.without_code.clear()
+        self.likelihood = error_likelihood(_Kinds(self), self.code_shares)
+        verdicts, totals, counts = [], [], np.zeros(len(codes), np.int64)
+        first = 0
+        for batch in measured:
+            likelihood = self._part(first, len(batch.numbers))
+            verdicts.append(self._verdicts(batch, likelihood))
+            totals.append(batch.measured.total)
+            counts += np.bincount(batch.codes, minlength=len(codes))
+            first += len(batch.numbers)
+        self.verdicts, total = np.concatenate(verdicts), np.concatenate(totals)
+        """(polygons,) position in `VERDICTS`."""
+        self._counts = dict(zip(measured.codes, counts.tolist(), strict=True))
+        unseen = self.verdicts == _NAMES.index("unseen")
+        order = np.lexsort((-total, -self.likelihood.urgency, unseen))
+        self.ranks = np.empty(len(order), np.int64)
+        self.ranks[order] = np.arange(1, len(order) + 1)
+        self.summary = {
+            name: (int((self.verdicts == at).sum()), float(total[self.verdicts == at].sum() * self.pixel_ha))
+            for at, name in enumerate(_NAMES)
+            if (self.verdicts == at).any()
+        }
+
+    def evaluated(self, batch: Batch) -> NDArray[np.bool_]:
+        """Polygons of which enough is mapped, and whose code has a class."""
+        seen = batch.measured.seen >= max(self.rule.seen, 1e-9)
+        return np.asarray(seen & (self.code_shares[self.kinds(batch)].sum(axis=1) > 0))
+
+    def kinds(self, batch: Batch) -> NDArray[np.int64]:
+        """Row of each polygon's code in `code_shares`."""
+        kinds: NDArray[np.int64] = self._kind_of[batch.codes]
+        return kinds
+
+    @cached_property
+    def choices(self) -> list[ClassChoice]:
+        """Old codes that a polygon can get, with names and colours."""
+        legend = _legend_of(self.crosswalk.source)
+        items = {} if legend is None else {item.code: item for item in legend.classes}
+        colors = {0: "#888888"} | {item.value: item.color for item in self.legend.classes}
+        empty = {NO_CODE, *codes_without_class(legend)}
+        return [
+            ClassChoice(
+                code,
+                items[code].name if code in items else code,
+                items[code].color if code in items else colors[self.crosswalk.main_target[code]],
+            )
+            for code in self.crosswalk.codes
+            if code not in empty
+        ]
+
+    @property
+    def proposal_style(self) -> str:
+        """Style of the proposals by their new code."""
+        none = Category("", "no change proposed", "#ffffff")
+        return category_style(
+            "new_code", [*(Category(item.code, item.label, item.color) for item in self.choices), none]
+        )
+
+    def rows(
+        self, *, mmu_m2: float, everything: bool
+    ) -> Iterator[tuple[gpd.GeoDataFrame, gpd.GeoDataFrame, NDArray[np.int64]]]:
+        """Rows of the queue, of its proposals, and the positions of the former among all polygons, batch by batch."""
+        unit_px = mmu_m2 / 10_000 / self.pixel_ha
+        others: Iterator[gpd.GeoDataFrame] | None = None
+        first = 0
+        with MapReader(self.measured.source) as reader:
+            for batch in self.measured:
+                place = np.arange(first, first + len(batch.numbers))
+                first += len(batch.numbers)
+                queued = np.isin(self.verdicts[place], _QUEUED)
+                if first > len(place) and not everything and not queued.any():
+                    continue  # the first batch gives the columns also to an empty queue
+                if batch.bounds is None:
+                    others = others or iter_layer(self.measured.layer)
+                    frame = next(item for item in others if batch.numbers[0] in item.index)
+                else:
+                    frame = read_layer(self.measured.layer, bounds=batch.bounds)
+                chosen = np.flatnonzero(queued | everything)
+                frame = frame.loc[batch.numbers[chosen]]
+                shapes = self._apart(frame)
+                table = self._columns(batch, place)
+                table = {name: column[chosen] for name, column in table.items()}
+                proposals = self._proposals(
+                    frame, batch, chosen, table, reader, shapes=shapes, queued=queued[chosen], unit_px=unit_px
+                )
+                changed = proposals[proposals["new_code"] != ""]
+                sums = changed.groupby("feature")["area_ha"].sum()
+                table["changed_ha"] = sums.reindex(table["feature"], fill_value=0.0).to_numpy(np.float64)
+                yield self._frame(frame, table), proposals, place[chosen]
+
+    def _apart(self, frame: gpd.GeoDataFrame) -> NDArray[np.object_]:
+        """Polygons without the ground under later ones."""
+        shapes: NDArray[np.object_] = frame.geometry.to_numpy().copy()
+        for at, number in enumerate(frame.index.tolist()):
+            if number in self.measured.overlaps:
+                above = shapely.union_all(list(self.measured.overlaps[number].values()))
+                shapes[at] = only_polygons(np.array([shapely.difference(shapes[at], above)], object))[0]
+        return shapes
+
+    def _frame(self, frame: gpd.GeoDataFrame, table: dict[str, NDArray[np.generic]]) -> gpd.GeoDataFrame:
+        shape = frame.geometry.name
+        kept = frame.rename(
+            columns=new_names([str(item) for item in frame.columns if item != shape], taken=table)
+        )
+        if shape != "geometry":
+            kept = kept.rename_geometry("geometry")
+        return kept.assign(**table)
+
+    def _proposals(
+        self,
+        frame: gpd.GeoDataFrame,
+        batch: Batch,
+        chosen: NDArray[np.int64],
+        table: dict[str, NDArray[np.generic]],
+        reader: MapReader,
+        *,
+        shapes: NDArray[np.object_],
+        queued: NDArray[np.bool_],
+        unit_px: float,
+    ) -> gpd.GeoDataFrame:
+        """The changed parts of queued polygons, and the polygons without one."""
+        import geopandas as gpd
+
+        total = batch.measured.total[chosen]
+        other = np.asarray(table["other_ha"], np.float64) / self.pixel_ha
+        wanted = np.flatnonzero(queued & (other > 0) & ((other >= unit_px) | (total <= unit_px)))
+        own = self.code_shares[self.kinds(batch)[chosen]] > 0
+        parts = divide_polygons(
+            shapes[wanted], own[wanted], plane=self.measured.plane, reader=reader, unit_px=unit_px
+        )
+        owner = wanted[parts.owners]
+        position = self.legend.index_table[parts.values]
+        new_code = np.array([*self._old_codes, ""], object)[position]
+        alone = np.setdiff1d(np.flatnonzero(queued), owner)
+        at = np.concatenate([owner, alone])
+        codes = np.array(self.measured.codes, object)[batch.codes[chosen]]
+        area = np.concatenate([parts.areas, total[alone]])
+        classes = np.array(self.legend.codes, object)[position]
+        rows = {
+            "feature": batch.numbers[chosen][at],
+            "rank": np.asarray(table["rank"])[at],
+            "verdict": np.asarray(table["verdict"], object)[at],
+            "old_code": codes[at],
+            "new_code": np.concatenate([new_code, np.full(len(alone), "", object)]),
+            "new_class": np.concatenate([classes, np.full(len(alone), "", object)]),
+            "area_ha": area * self.pixel_ha,
+            "share": np.divide(area, total[at], out=np.zeros(len(at)), where=total[at] > 0),
+            "decision": np.full(len(at), "", object),
+            "note": np.full(len(at), "", object),
+        }
+        geometry = np.concatenate([parts.shapes, shapes[alone]])
+        return gpd.GeoDataFrame(rows, geometry=geometry, crs=frame.crs)
+
+    @cached_property
+    def _old_codes(self) -> list[str]:
+        """Old code that a class of the map becomes: of several, the most frequent in the layer; empty for none."""
+        best: dict[str, tuple[tuple[bool, int, float], str]] = {}
+        for row in self.crosswalk.rows:
+            if row.to == TO_NODATA or row.code == NO_CODE:
+                continue
+            main = self.crosswalk.main_target[row.code] == self.legend[row.to].value
+            key = (main, self._counts.get(row.code, 0), row.share)
+            if row.to not in best or key > best[row.to][0]:
+                best[row.to] = key, row.code
+        return [best[code][1] if code in best else "" for code in self.legend.codes]
+
+    def _part(self, first: int, count: int) -> ErrorLikelihood:
+        part, all_of = slice(first, first + count), self.likelihood
+        return ErrorLikelihood(
+            all_of.urgency[part], all_of.evidence[part], all_of.usual[part], all_of.likely[part]
+        )
+
+    def _columns(self, batch: Batch, place: NDArray[np.int64]) -> dict[str, NDArray[np.generic]]:
+        measured, likelihood = batch.measured, self._part(int(place[0]), len(place))
+        kinds = self.kinds(batch)
+        own = self.code_shares[kinds] > 0
+        codes = np.array([*self.legend.codes, ""], object)
+        shares, mapped = measured.shares, measured.areas.sum(axis=1) > 0
+        largest = np.where(mapped, shares.argmax(axis=1), len(self.legend))
+        table: dict[str, NDArray[np.generic]] = {
+            "rank": self.ranks[place],
+            "urgency": likelihood.urgency,
+            "verdict": np.array(_NAMES, object)[self.verdicts[place]],
+            "feature": batch.numbers,
+            "old_class": codes[main_classes(self.code_shares)[kinds]],
+            "own_share": np.where(own, shares, 0.0).sum(axis=1),
+            "usual_share": likelihood.usual,
+            "majority": codes[largest],
+            "purity": shares.max(axis=1),
+            "likely": codes[np.where(mapped, likelihood.likely, len(self.legend))],
+            "other_ha": np.where(own, 0.0, measured.areas).max(axis=1) * self.pixel_ha,
+            "changed_ha": np.zeros(len(place)),
+            "confidence": measured.confidence,
+            "seen": np.minimum(measured.seen, 1.0),
+            "area_ha": measured.total * self.pixel_ha,
+        }
+        return table | {f"share_{item.code}": shares[:, k] for k, item in enumerate(self.legend.classes)}
+
+    def _verdicts(self, batch: Batch, likelihood: ErrorLikelihood) -> NDArray[np.uint8]:
+        """Positions in `VERDICTS`."""
+        rule, measured = self.rule, batch.measured
+        own_classes = self.code_shares[self.kinds(batch)] > 0
+        shares = np.where(own_classes, 0.0, measured.shares)
+        other, which = shares.max(axis=1), shares.argmax(axis=1)
+        area, score = measured.scored[np.arange(len(which)), which].T
+        confident = np.divide(score, area, out=np.full(len(area), 100.0), where=area > 0) >= rule.confidence
+        own = np.where(own_classes, measured.shares, 0.0).sum(axis=1)
+        loss, better = likelihood.usual - own, likelihood.evidence > 0
+        holds = (loss <= rule.slack) & (own >= rule.least) & ~better
+        if rule.part_ha is not None:
+            largest = np.where(own_classes, 0.0, measured.areas).max(axis=1) * self.pixel_ha
+            holds &= largest < rule.part_ha
+        changed = (loss >= rule.lost) & (other >= rule.changed) & confident & better
+        names = [_NAMES.index(name) for name in ("changed", "holds", "doubtful", "unseen")]
+        verdicts = np.where(changed, names[0], np.where(holds, names[1], names[2]))
+        return np.where(self.evaluated(batch), verdicts, names[3]).astype(np.uint8)
 
 
-def _columns(
-    measured: PolygonAreas, likelihood: ErrorLikelihood, legend: Legend, *, pixel_ha: float
-) -> dict[str, NDArray[np.generic]]:
-    codes = np.array([*legend.codes, ""], object)
-    shares, mapped = measured.shares, measured.areas.sum(axis=1) > 0
-    largest = np.where(mapped, shares.argmax(axis=1), len(legend))
-    other = np.where(likelihood.own, 0.0, measured.areas)
-    table: dict[str, NDArray[np.generic]] = {
-        "old_class": codes[likelihood.main],
-        "own_share": np.where(likelihood.own, shares, 0.0).sum(axis=1),
-        "usual_share": likelihood.usual,
-        "majority": codes[largest],
-        "purity": shares.max(axis=1),
-        "likely": codes[np.where(mapped, likelihood.likely, len(legend))],
-        "other_ha": other.max(axis=1) * pixel_ha,
-        "confidence": measured.confidence,
-        "seen": np.minimum(measured.seen, 1.0),
-        "area_ha": measured.total * pixel_ha,
-    }
-    return table | {f"share_{item.code}": shares[:, k] for k, item in enumerate(legend.classes)}
+class _Kinds:
+    """The batches of measured polygons as `error_likelihood` takes them."""
+
+    def __init__(self, found: _Evaluation) -> None:
+        self._found = found
+
+    def __iter__(self) -> Iterator[tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.bool_]]]:
+        found = self._found
+        for batch in found.measured:
+            yield batch.measured.areas, found.kinds(batch), found.evaluated(batch)
 
 
-def _verdicts(
-    measured: PolygonAreas,
-    likelihood: ErrorLikelihood,
-    columns: dict[str, NDArray[np.generic]],
-    *,
-    rule: UpdateRule,
-    evaluated: NDArray[np.bool_],
-) -> NDArray[np.object_]:
-    shares = np.where(likelihood.own, 0.0, measured.shares)
-    other, which = shares.max(axis=1), shares.argmax(axis=1)
-    area, score = measured.scored[np.arange(len(which)), which].T
-    confident = np.divide(score, area, out=np.full(len(area), 100.0), where=area > 0) >= rule.confidence
-    own = np.asarray(columns["own_share"], np.float64)
-    loss, better = likelihood.usual - own, likelihood.evidence > 0
-    holds = (loss <= rule.slack) & (own >= rule.least) & ~better
-    if rule.part_ha is not None:
-        holds &= np.asarray(columns["other_ha"], np.float64) < rule.part_ha
-    changed = (loss >= rule.lost) & (other >= rule.changed) & confident & better
-    verdicts = np.where(changed, "changed", np.where(holds, "holds", "doubtful"))
-    return np.where(evaluated, verdicts, "unseen").astype(object)
+_NAMES = [item.value for item in VERDICTS]
+_QUEUED = [_NAMES.index("changed"), _NAMES.index("doubtful")]
 
 
 def _kinds(
@@ -267,16 +544,22 @@ def _legend_of(source: str) -> Legend | None:
         return None
 
 
-def _find_crosswalk(codes: NDArray[np.object_], legend: Legend, codes_from: str | None) -> Crosswalk:
+def _find_crosswalk(
+    codes: NDArray[np.object_], legend: Legend, codes_from: str | None, *, where: str
+) -> Crosswalk:
+    """From the legend named, from the map's own legend, or from the shipped legend that has all the codes."""
     if codes_from is not None:
         return open_crosswalk(codes_from, legend)
-    level: Legend | None = open_legend(legend.name) if legend.name in list_legends() else legend
+    own = legend.name in list_legends() and not legend.composed
+    level: Legend | None = open_legend(legend.name) if own else legend
     crosswalks = []
     while level is not None and level.depth >= legend.depth:
         crosswalks.append(Crosswalk.identity(level, legend.depth))
         level = level.upper
     present = set(codes.tolist()) - {NO_CODE, *codes_without_class(legend)}
-    return min(crosswalks, key=lambda item: len(item.missing(present)))
+    nearest = min(crosswalks, key=lambda item: len(item.missing(present)))
+    guessed = guess_crosswalk(present, legend, where=where) if nearest.missing(present) else None
+    return guessed or nearest
 
 
 def _pixel_ha(source: ClassMap) -> float:

@@ -89,30 +89,36 @@ def category_style(field: str, categories: Sequence[Category]) -> str:
     return f"<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n{text}\n"
 
 
-def add_style(path: Path, style: str, *, layer: str, date: str) -> None:
+def add_style(path: Path, style: str, *, layer: str, date: str | None = None) -> None:
     """
     Put a style into a GeoPackage as its layer's default, in the table `layer_styles` that QGIS reads.
 
     Parameters
     ----------
-    date : str
-        Time of writing to store in the file, as ISO 8601.
+    date : str, optional
+        Time of writing to store in the file, as ISO 8601; default: the same in all files.
     """
+    date = date or _DATE
     with closing(sqlite3.connect(path)) as file, file:
         columns = "SELECT column_name FROM gpkg_geometry_columns WHERE table_name = ?"
         geometry = file.execute(columns, (layer,)).fetchone()[0]
-        file.execute(_STYLES_TABLE)
+        listed = file.execute(
+            "SELECT count(*) FROM gpkg_contents WHERE table_name = 'layer_styles'"
+        ).fetchone()[0]
+        if not listed:
+            file.execute(_STYLES_TABLE)
         file.execute(
             "INSERT INTO layer_styles (f_table_catalog, f_table_schema, f_table_name, f_geometry_column, "
             "styleName, styleQML, styleSLD, useAsDefault, description, owner, ui, update_time) "
             "VALUES ('', '', ?, ?, ?, ?, '', 1, '', '', NULL, ?)",
             (layer, geometry, layer, style, date),
         )
-        file.execute(
-            "INSERT INTO gpkg_contents (table_name, data_type, identifier, description, last_change) "
-            "VALUES ('layer_styles', 'attributes', 'layer_styles', '', ?)",
-            (date,),
-        )
+        if not listed:
+            file.execute(
+                "INSERT INTO gpkg_contents (table_name, data_type, identifier, description, last_change) "
+                "VALUES ('layer_styles', 'attributes', 'layer_styles', '', ?)",
+                (date,),
+            )
 
 
 _DATE = "2018-01-01T00:00:00.000Z"
@@ -148,7 +154,7 @@ def write_layer(
     """
     if str(path).startswith(DATABASE):
         address = parse_address(path)
-        write_postgis(address.source, _writable(frame), table=address.layer or layer)
+        write_postgis(address.source, plain_frame(frame), table=address.layer or layer)
         return f"{address.text}|layername={address.layer or layer}"
     target = Path(path)
     kind = target.suffix.lower()
@@ -157,7 +163,7 @@ def write_layer(
             f"{path}: polygons are written as GeoPackage or GeoParquet; end the name in .gpkg or .parquet."
         )
     check_layer_name(target)
-    frame = _writable(frame)
+    frame = plain_frame(frame)
     if kind == ".gpkg":
         _write_gpkg(target, frame, layer=layer, style=style)
         return target
@@ -169,7 +175,7 @@ def write_layer(
     return target
 
 
-def _writable(frame: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
+def plain_frame(frame: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
     """The table with names and values that every format holds, its geometries in the column `geometry`."""
     shape = str(frame.geometry.name)
     fields = [str(name) for name in frame.columns if name != shape]
@@ -211,9 +217,16 @@ def _text(value: object) -> object:
     )
 
 
-def write_layers(path: str | Path, layers: Mapping[str, pd.DataFrame]) -> Path:
+def write_layers(
+    path: str | Path, layers: Mapping[str, pd.DataFrame], *, styles: Mapping[str, str] | None = None
+) -> Path:
     """
     Write several layers, and tables without geometry, into one GeoPackage that appears whole or not at all.
+
+    Parameters
+    ----------
+    styles : mapping of str, optional
+        QGIS style by the name of its layer.
 
     Raises
     ------
@@ -223,35 +236,49 @@ def write_layers(path: str | Path, layers: Mapping[str, pd.DataFrame]) -> Path:
     import pyogrio
 
     check_layer_name(Path(path))
-    with _dated(path), write_whole(Path(path)) as part:
+    with dated(path), write_whole(Path(path)) as part:
         for name, frame in layers.items():
             pyogrio.write_dataframe(frame, part, layer=name, driver="GPKG", append=part.exists())
+        for name, style in (styles or {}).items():
+            add_style(part, style, layer=name)
     return Path(path)
 
 
 def _write_gpkg(path: Path, frame: gpd.GeoDataFrame, *, layer: str, style: str | None) -> None:
-    with _dated(path), write_whole(path) as part:
+    with dated(path), write_whole(path) as part:
         frame.to_file(part, layer=layer, driver="GPKG", engine="pyogrio")
-        _check_complete(part, frame, layer=layer)
+        drawn = int((frame.geometry.notna() & ~frame.geometry.is_empty).sum())
+        check_complete(part, layer=layer, rows=len(frame), drawn=drawn)
         if style is not None:
             add_style(part, style, layer=layer, date=_DATE)
 
 
-def _check_complete(path: Path, frame: gpd.GeoDataFrame, *, layer: str) -> None:
-    """Check that a GeoPackage holds all rows and its spatial index: GDAL reports no error where the disk is full."""
-    indexed = int((frame.geometry.notna() & ~frame.geometry.is_empty).sum())
+def check_complete(path: Path, *, layer: str, rows: int, drawn: int) -> None:
+    """
+    Check that a GeoPackage holds all rows and its spatial index: GDAL reports no error where the disk is full.
+
+    Parameters
+    ----------
+    rows, drawn : int
+        Rows of the layer, and those with a geometry.
+
+    Raises
+    ------
+    InputError
+        If some are missing.
+    """
     try:
         with closing(sqlite3.connect(path)) as base:
             names = dict(base.execute("SELECT table_name, column_name FROM gpkg_geometry_columns"))
-            tables = [(layer, len(frame)), (f"rtree_{layer}_{names[layer]}", indexed)]
+            tables = (layer, f"rtree_{layer}_{names[layer]}")
             counts = [
-                base.execute(f'SELECT count(*) FROM "{_quoted(name)}"').fetchone()[0] for name, _ in tables
+                base.execute(f'SELECT count(*) FROM "{_quoted(name)}"').fetchone()[0] for name in tables
             ]
     except (sqlite3.Error, KeyError) as error:
         raise InputError(f"{path.name}: cannot be written whole ({error}). Is the disk full?") from None
-    if counts != [count for _, count in tables]:
+    if counts != [rows, drawn]:
         raise InputError(
-            f"{path.name}: cannot be written whole ({counts[0]} of {len(frame)} polygons, {counts[1]} in the spatial "
+            f"{path.name}: cannot be written whole ({counts[0]} of {rows} polygons, {counts[1]} in the spatial "
             f"index). Is the disk full?"
         )
 
@@ -261,7 +288,7 @@ def _quoted(name: str) -> str:
 
 
 @contextmanager
-def _dated(path: str | Path) -> Iterator[None]:
+def dated(path: str | Path) -> Iterator[None]:
     """Let GDAL write the same time into every file; raise its errors as `InputError`."""
     import pyogrio
     from pyogrio.errors import DataSourceError

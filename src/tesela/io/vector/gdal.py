@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -148,15 +148,53 @@ def read_gdal(
             encoding=encoding,
             return_fids=True,
         )
-        names = list(table.column_names)
-        # A field can be called like the column of numbers or of geometries: ogr2ogr leaves OGC_FID behind.
-        shape_at = len(names) - 1 - names[::-1].index(meta["geometry_name"] or "wkb_geometry")
-        number_at = names.index(meta["fid_column"] or "OGC_FID")
-        shapes = np.empty(table.num_rows, object)
-        shapes[:] = table.column(shape_at).to_pylist()
-        numbers = table.column(number_at).to_numpy()
-        kept = [at for at in range(len(names)) if at not in (shape_at, number_at)]
-        return _by_number(_decoded(table.select(kept)).to_pandas(), shapes, numbers)
+        return _from_arrow(meta, table)
+
+
+def iter_gdal(
+    address: VectorAddress, layer: str, *, columns: list[str] | None, encoding: str | None, size: int
+) -> Iterator[Features]:
+    """
+    All features in the order of the file, about `size` at a time.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read.
+    """
+    import pyarrow as pa
+    import pyogrio
+
+    if address.source.lower().endswith(".fgb"):
+        yield read_gdal(address, layer, bounds=None, columns=columns, encoding=encoding)
+        return
+    with (
+        _quiet(address.text),
+        pyogrio.raw.open_arrow(
+            address.source,
+            layer=layer,
+            columns=columns,
+            encoding=encoding,
+            return_fids=True,
+            batch_size=size,
+            use_pyarrow=True,
+        ) as (meta, reader),
+    ):
+        for batch in reader:
+            if batch.num_rows:
+                yield _from_arrow(meta, pa.Table.from_batches([batch]))
+
+
+def _from_arrow(meta: dict[str, Any], table: pa.Table) -> Features:
+    names = list(table.column_names)
+    # A field can be called like the column of numbers or of geometries: ogr2ogr leaves OGC_FID behind.
+    shape_at = len(names) - 1 - names[::-1].index(meta["geometry_name"] or "wkb_geometry")
+    number_at = names.index(meta["fid_column"] or "OGC_FID")
+    shapes = np.empty(table.num_rows, object)
+    shapes[:] = table.column(shape_at).to_pylist()
+    numbers = table.column(number_at).to_numpy()
+    kept = [at for at in range(len(names)) if at not in (shape_at, number_at)]
+    return _by_number(_decoded(table.select(kept)).to_pandas(), shapes, numbers)
 
 
 def _decoded(table: pa.Table) -> pa.Table:

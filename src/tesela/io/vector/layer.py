@@ -54,6 +54,10 @@ class VectorLayer:
     held: object = field(default=None, repr=False, compare=False)
     """What keeps the temporary file of a layer made from a GeoDataFrame; see `tesela.io.held`."""
 
+    def to_geodataframe(self) -> gpd.GeoDataFrame:
+        """All polygons with all fields, in the order of the file."""
+        return read_layer(self, report=False)
+
     def require_field(self, name: str) -> str:
         """
         Name of a field as the file writes it: the exact name wins before case is ignored.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,6 +77,35 @@ def read_parquet(path: str, *, bounds: Bounds | None, columns: list[str] | None)
     return Features(_frame(kept.drop_columns([column])), _bytes(kept.column(column)), rows)
 
 
+def iter_parquet(path: str, *, columns: list[str] | None, size: int) -> Iterator[Features]:
+    """
+    All features in the order of the file, about `size` at a time.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    column, about = _geometry_column(path)
+    if about.get("encoding") != "WKB":
+        yield read_parquet(path, bounds=None, columns=columns)
+        return
+    names = list(_fields(path, column, about)) if columns is None else columns
+    first = 0
+    try:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=size, columns=[*names, column]):
+                table = pa.Table.from_batches([batch])
+                rows = np.arange(first, first + len(table))
+                first += len(table)
+                yield Features(_frame(table.drop_columns([column])), _bytes(table.column(column)), rows)
+    except (OSError, ValueError) as error:
+        raise _broken(path, error) from None
+
+
 def _rows_of(path: str, names: list[str], rows: NDArray[np.int64]) -> pa.Table:
     """Rows of the file, of which only the row groups are read that hold some."""
     import pyarrow.parquet as pq
@@ -99,10 +129,11 @@ def _geometry_column(path: str) -> tuple[str, dict[str, Any]]:
     import pyarrow.parquet as pq
 
     try:
-        document = json.loads((pq.read_schema(path).metadata or {})[b"geo"])
+        schema = pq.read_schema(path)
+        document = json.loads((schema.metadata or {})[b"geo"])
         name = document["primary_column"]
         about = document["columns"][name]
-        if not isinstance(name, str) or not isinstance(about, dict):
+        if not isinstance(name, str) or not isinstance(about, dict) or schema.names.count(name) != 1:
             raise ValueError("its metadata are damaged")
         return name, about
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -1,0 +1,145 @@
+"""`tesela update`: the polygons of an old map that are out of date, and the new map after their review."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from tesela.cli.maps import Confidence, MapFile, MapLegend
+from tesela.cli.output import Json, Out, Quiet, counted, print_json, print_table
+
+
+class _QueueByDefault(TyperGroup):
+    """A group in which `update POLYGONS MAP` is short for `update queue POLYGONS MAP`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Name the command where the first word is none."""
+        if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
+            args = ["queue", *args]
+        return super().parse_args(ctx, args)
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add the commands to the application."""
+    group = typer.Typer(
+        name="update",
+        cls=_QueueByDefault,
+        help="""
+        List the polygons of an old map that are out of date, and apply the changes.
+
+        Example: tesela update clc2012.gpkg map.tif --field CODE_12 -o queue.gpkg
+
+        `tesela update POLYGONS MAP` is short for `tesela update queue POLYGONS MAP`.
+        """,
+        no_args_is_help=True,
+        rich_markup_mode=None,
+    )
+    group.command("queue")(queue)
+    group.command("apply")(apply)
+    app.add_typer(group)
+
+
+def queue(
+    polygons: Annotated[str, typer.Argument(help="Polygons of the old map.")],
+    map_file: MapFile,
+    out: Out,
+    field: Annotated[str, typer.Option(help="Field of the old codes.")],
+    layer: Annotated[str | None, typer.Option(help="Layer, if the file has several.")] = None,
+    source: Annotated[
+        str | None, typer.Option(help="Legend of the old codes; default: the legend of MAP.")
+    ] = None,
+    crosswalk: Annotated[str | None, typer.Option(help="CSV with the columns from, to, share.")] = None,
+    confidence: Confidence = None,
+    mmu: Annotated[
+        str, typer.Option(help="Least area of a changed part; a bare number is m2. CORINE: 5 ha.")
+    ] = "1 ha",
+    part: Annotated[
+        str | None,
+        typer.Option(help="Queue every polygon with this area of one other class, for generalised maps."),
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Write all polygons, also those that hold or lie off the map.")
+    ] = False,
+    legend: MapLegend = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """
+    List the polygons of an old map that are out of date, with the parts that changed.
+
+    Example: tesela update clc2012.gpkg map.tif --field CODE_12 --mmu "5 ha" -o queue.gpkg
+    """
+    from tesela.core.units import parse_area_m2
+    from tesela.generalise.update import UpdateRule, update_polygons
+    from tesela.io.crosswalks import open_crosswalk
+    from tesela.io.legends import open_legend
+    from tesela.io.maps import open_map
+    from tesela.io.vector import open_layer
+
+    new_map = open_map(map_file, legend=None if legend is None else open_legend(legend))
+    table = (
+        None if crosswalk is None else open_crosswalk(source or "polygons", new_map.legend, path=crosswalk)
+    )
+    made = update_polygons(
+        open_layer(polygons, layer=layer),
+        new_map,
+        out,
+        field=field,
+        crosswalk=table,
+        codes_from=source,
+        confidence=confidence,
+        rule=UpdateRule(part_ha=None if part is None else parse_area_m2(part) / 10_000),
+        mmu_m2=parse_area_m2(mmu),
+        everything=everything,
+    )
+    if as_json:
+        counts = {name: count for name, (count, _) in made.verdicts.items()}
+        print_json({"polygons": made.layer.path, "verdicts": counts, "proposals": made.proposals})
+        return
+    if not quiet:
+        rows = [(name, count, f"{ha:,.1f}") for name, (count, ha) in made.verdicts.items()]
+        print_table(rows, header=("verdict", "polygons", "ha"), right=(1, 2))
+        print(f"proposed changes  {counted(made.proposals, 'row')} to review: tesela review serve {out}")
+    print(f"polygons  {made.layer.path}")
+
+
+def apply(
+    queue_file: Annotated[str, typer.Argument(metavar="QUEUE", help="GeoPackage of `tesela update`.")],
+    out: Out,
+    polygons: Annotated[
+        str | None, typer.Option(help="Polygons of the old map; default: those that the queue names.")
+    ] = None,
+    layer: Annotated[str | None, typer.Option(help="Layer of the polygons, if the file has several.")] = None,
+    undecided: Annotated[
+        str, typer.Option(help="Proposals without a decision: keep the old class, or accept the new one.")
+    ] = "keep",
+    changes: Annotated[
+        str | None,
+        typer.Option(help="File for the change layer; default: the layer `changes` of a GeoPackage OUT."),
+    ] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """
+    Write the new layer and the change layer from the decisions on a queue.
+
+    Example: tesela update apply queue.gpkg -o clc2018.gpkg
+    """
+    from tesela.generalise.update_apply import apply_update
+
+    made = apply_update(
+        queue_file, out, polygons=polygons, layer=layer, undecided=undecided, changes_out=changes
+    )
+    if as_json:
+        print_json(made.to_dict())
+        return
+    if not quiet:
+        rows = [(change, count, f"{ha:,.1f}") for change, (count, ha) in made.changes.items()]
+        if rows:
+            print_table(rows, header=("change", "areas", "ha"), right=(1, 2))
+        print(f"decided    {made.decided} of {counted(made.proposals, 'proposal')}")
+        print(f"new layer  {counted(made.polygons, 'polygon')}, {made.old_polygons} before")
+    print(f"polygons  {made.path}")
+    print(f"changes   {made.changes_path}")
