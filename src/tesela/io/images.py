@@ -15,7 +15,8 @@ from rasterio.windows import Window
 
 from tesela.core.errors import GridError, InputError
 from tesela.io.cog import CogWriter
-from tesela.io.manifest import write_whole
+from tesela.io.manifest import write_text, write_whole
+from tesela.io.ramp_style import image_style, ramp_style
 from tesela.io.raster import raster_crs
 from tesela.io.tiff import silence_libtiff
 
@@ -43,6 +44,10 @@ class MosaicWriter(CogWriter):
         data.scales = (1 / STEPS,) * len(self.names)
         data.update_tags(TIFFTAG_DATETIME=f"{self.date.replace('-', ':')} 00:00:00")
 
+    def finish_beside(self) -> None:
+        """QGIS style: natural colours, up to a reflectance of 0.3."""
+        write_text(self.path.with_suffix(".qml"), image_style(self.names, high=0.3))
+
 
 class CountWriter(CogWriter):
     """Writes how many observations are valid in each pixel: uint8, 0 for a gap, 255 outside the area."""
@@ -53,6 +58,10 @@ class CountWriter(CogWriter):
     def describe(self, data: rasterio.DatasetWriter) -> None:
         """Name the band."""
         data.descriptions = ("observations",)
+
+    def finish_beside(self) -> None:
+        """QGIS style: ten observations or more are brightest."""
+        write_text(self.path.with_suffix(".qml"), ramp_style(10.0, unit="observations"))
 
 
 def write_bands(

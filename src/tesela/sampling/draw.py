@@ -20,9 +20,10 @@ from tesela.core.crosswalk import Crosswalk
 from tesela.core.errors import InputError
 from tesela.core.grid import windows
 from tesela.core.legend import Legend
-from tesela.io.layers import write_layers
+from tesela.io.layers import legend_categories, write_layers
 from tesela.io.maps import ClassMap, MapReader
 from tesela.io.pixel_areas import stratum_table
+from tesela.io.point_style import choice_style
 from tesela.io.raster import raster_crs
 from tesela.io.tables import read_table
 from tesela.sampling.design import WHOLE, SamplingDesign
@@ -61,7 +62,8 @@ def draw_sample(
 
     The GeoPackage has the layer ``points`` (sample_id, stratum, x, y, reference, confidence, note; the last
     three empty), the tables ``strata`` and ``classes``, and the table ``key`` from sample_id to stratum.
-    Interpreters fill `reference` with class codes, in the page of ``tesela review serve`` or in a GIS;
+    Interpreters fill `reference` with class codes, in the page of ``tesela review serve`` or in QGIS, where a style
+    offers the classes as a list;
     `tesela.sampling.responses.read_sample` reads them back.
 
     Parameters
@@ -85,13 +87,14 @@ def draw_sample(
         raise InputError(f"{out}: a sample is a GeoPackage; give a name that ends in .gpkg.")
     refuse_interpreted(out)
     points = draw_points(strata, design=design, crosswalk=crosswalk, window_px=window_px)
+    legend = classes or (strata.legend if crosswalk is None else crosswalk.target)
     layers = {
         "points": _points_layer(strata, points, design=design, show=show, hide_strata=hide_strata),
         "strata": _strata_table(design),
         "key": _key_table(points, design),
-        CLASSES: classes_table(classes or (strata.legend if crosswalk is None else crosswalk.target)),
+        CLASSES: classes_table(legend),
     }
-    return write_layers(out, layers)
+    return write_layers(out, layers, styles={LAYER: choice_style("reference", legend_categories(legend))})
 
 
 def refuse_interpreted(path: str | Path) -> None:
