@@ -13,8 +13,9 @@ paper, with its settings and epochs; all others are trained at level 2, and leve
 Rows whose names begin with "trees" are challengers from scikit-learn that are no models of Tesela: extra trees on the
 series of 3 x 3 pixels, and the same with means and deviations over 5, 9 and 17 pixels. "trees, shifted, wide" resamples
 the series by a fifth of a pixel first, and takes the means alone. "tempcnn + trees, wide" is the plain average of the
-network and these trees. --shift counts the shares in cells moved by what `shift = "auto"` estimates. With --minutes no
-row begins after so many processor minutes. Prints JSON; with --out the file is written after each row.
+network and these trees; "tempcnn, 5 x 5, wide" and "wider" get the windows as layers. --shift counts the shares in
+cells moved by what `shift = "auto"` estimates. With --minutes no row begins after so many processor minutes. Prints
+JSON; with --out the file is written after each row.
 """
 
 from __future__ import annotations
@@ -247,10 +248,7 @@ class WideTrees:
 
     def features(self, table: PixelTable) -> NDArray[np.float32]:
         """(pixels, features); gaps are -1."""
-        assert table.grid is not None
-        rows, cols = (int(side) for side in table.grid.shape)
-        image = np.full((table.values.shape[1], rows, cols), np.nan, np.float32)
-        image[:, table.rows, table.cols] = table.values[..., 0].T
+        image = image_of(table)
         if self.shift:
             image = resampled(image, self.shift)
         padded = np.pad(image, ((0, 0), (1, 1), (1, 1)), constant_values=np.nan)
@@ -260,6 +258,15 @@ class WideTrees:
             moments = (mean, deviation) if self.deviations else (mean,)
             columns += [one[:, table.rows, table.cols].T for one in moments]
         return np.nan_to_num(np.concatenate(columns, axis=1), nan=-1)
+
+
+def image_of(table: PixelTable) -> NDArray[np.float32]:
+    """(months, rows, cols) series of the table's pixels; NaN elsewhere."""
+    assert table.grid is not None
+    rows, cols = (int(side) for side in table.grid.shape)
+    image = np.full((table.values.shape[1], rows, cols), np.nan, np.float32)
+    image[:, table.rows, table.cols] = table.values[..., 0].T
+    return image
 
 
 def resampled(image: NDArray[np.float32], shift: float) -> NDArray[np.float32]:
@@ -302,6 +309,30 @@ def trees(*sides: int, shift: float = 0.0, deviations: bool = True) -> Maker:
     return make
 
 
+def widened(*sides: int) -> Maker:
+    """The network with neighbours, given means and deviations of the year's series in windows as layers."""
+
+    def layers_of(table: PixelTable) -> PixelTable:
+        parts = [
+            moments[:, table.rows, table.cols].T
+            for side in sides
+            for moments in window_moments(image_of(table), side)
+        ]
+        static = np.concatenate(parts, axis=1).astype(np.float32)
+        return replace(table, static=static, layers=tuple(f"window{n}" for n in range(static.shape[1])))
+
+    def make(table: PixelTable, seed: int, epochs: int, kept: dict[str, Expert]) -> list[Predictor]:
+        settings = UnmixingSettings(model="tempcnn", context=2, epochs=epochs, seed=seed)
+        network = train_unmixing(layers_of(table), settings, quiet=True)
+
+        def predict(table: PixelTable, chosen: NDArray[np.bool_]) -> NDArray[np.float32]:
+            return unmix_pixels(network, layers_of(table), chosen).shares
+
+        return [predict]
+
+    return make
+
+
 def averaged(table: PixelTable, seed: int, epochs: int, kept: dict[str, Expert]) -> list[Predictor]:
     """Plain average of the network with neighbours and the trees with wide windows."""
     plan = UnmixingSettings(model="tempcnn", context=2, epochs=epochs, seed=seed)
@@ -330,6 +361,8 @@ MODELS: dict[str, Maker] = {
     "boosting, wide": single(model="boosting", context=1, windows=(5, 9, 17), trees=100),
     "boosting, wide, no neighbours": single(model="boosting", context=0, windows=(5, 9, 17), trees=100),
     "tempcnn, 5 x 5": single(model="tempcnn", context=2),
+    "tempcnn, 5 x 5, wide": widened(5, 9, 17),
+    "tempcnn, 5 x 5, wider": widened(9, 33),
     "tempcnn, 5 x 5, dirichlet": single(model="tempcnn", context=2, head="dirichlet"),
     "auto, 3 min": single(model="auto", trees=100, budget="3 min"),
     "ours": single(members=("mlp", "mlp", "mlp", "tempcnn", "forest"), context=2, trees=100),
