@@ -17,7 +17,7 @@ from tesela.core.publication import Publication
 from tesela.io.fingerprints import fingerprint
 from tesela.io.legends import open_legend
 from tesela.io.lineage import imagery_dates, lineage_text, read_lineage
-from tesela.io.manifest import Manifest, record_step, recorded_as_stage
+from tesela.io.manifest import Manifest, amend_step, record_step, recorded_as_stage
 from tesela.io.maps import write_map
 from tesela.models.expert import Expert, ExpertHeader, Provenance, save_expert
 from tesela.models.segmentation.unet import UnetArchitecture
@@ -144,6 +144,17 @@ def test_a_stage_of_a_recipe_and_a_table_of_a_database_leave_no_manifest_beside(
         assert record_step("label", [tmp_path / "a.txt"], inputs=[]) is None
     assert record_step("update", ["postgresql://host/base|layername=a"], inputs=[]) is None
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_step_that_changes_its_output_in_place_amends_its_manifest(map_file: Path, tmp_path: Path) -> None:
+    run("generalise", map_file, "--mmu", "1 ha", "--min-width", "0", "-o", tmp_path / "g.tif")
+    with rasterio.open(tmp_path / "g.tif", "r+", IGNORE_COG_LAYOUT_BREAK="YES") as data:
+        data.update_tags(shares="kept")
+    amend_step(tmp_path / "g.tif", inputs=[map_file.with_suffix(".qml")], settings={"shares": "kept"})
+    text = lineage_text(read_lineage(tmp_path / "g.tif"))
+    assert "generalise made g.tif from map.qml, map.tif on " in text
+    assert "shares kept" in text
+    assert amend_step(map_file, inputs=[], settings={}) is None
 
 
 def test_a_key_in_an_address_does_not_reach_the_manifest(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import xxhash
@@ -147,6 +147,34 @@ def record_step(
         outputs={relative_name(path, folder): fingerprint(path) for path in written},
         legend=legend,
     ).write(folder, f"{written[0].name}{BESIDE}")
+
+
+def amend_step(
+    output: str | Path, *, inputs: Sequence[str | Path], settings: Mapping[str, object]
+) -> Path | None:
+    """
+    Add inputs and settings to the manifest beside an output that a further part of its step has changed in place.
+
+    Returns
+    -------
+    Path or None
+        None where there is no manifest beside it.
+    """
+    target = Path(output).absolute()
+    former = Manifest.read(target.parent, f"{target.name}{BESIDE}")
+    if former is None:
+        return None
+    outputs = {
+        name: fingerprint(target.parent / name) for name in former.outputs if (target.parent / name).exists()
+    }
+    more = {_kept_name(str(path), target.parent): _content(str(path)) for path in inputs}
+    return replace(
+        former,
+        settings={**former.settings, **settings},
+        inputs={**former.inputs, **more},
+        outputs=outputs,
+        written="",
+    ).write(target.parent, f"{target.name}{BESIDE}")
 
 
 def _kept_name(path: str, folder: Path) -> str:

@@ -17,6 +17,7 @@ from tesela.core.grid import window_grid, windows
 from tesela.core.legend import Legend, sum_to_level
 from tesela.io.abundance import AbundanceMap
 from tesela.io.cog import BLOCK_PX
+from tesela.io.manifest import amend_step, record_step
 from tesela.io.maps import ClassMap, MapReader, MapWriter
 from tesela.io.pixel_values import read_pixel_values
 from tesela.io.raster import grid_of, open_dataset
@@ -126,6 +127,12 @@ def place_shares(
             writer.write(row, col, np.where(seen, values[new], mapped[inner]))
     if not pixels:
         raise InputError(f"{probabilities}: no pixel has probabilities.")
+    if Path(out).absolute() == Path(source.path).absolute():
+        amend_step(out, inputs=[shares.path], settings={"shares": "kept"})
+    else:
+        record_step(
+            "place shares", [out], inputs=[source.path, probabilities, shares.path], legend=legend.address
+        )
     return Downscaled(ClassMap(str(out), source.grid, legend), len(kept), changed, pixels)
 
 
