@@ -38,8 +38,13 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "recipes": {"core", "io", "sources", "training"},
     "chains": None,
     "comparison": None,
+    "verbs": None,
 }
-ABOVE = {"chains": {"web", "comparison", "cli"}, "comparison": {"web", "cli"}}
+ABOVE = {
+    "chains": {"web", "comparison", "verbs", "cli"},
+    "comparison": {"web", "verbs", "cli"},
+    "verbs": {"cli"},
+}
 """What the folders that may import all below them may not import."""
 
 HEAVY = {

@@ -1,20 +1,18 @@
 """
 From imagery and an existing land-cover map to trained models, and from the models to publishable maps.
 
-The public names are flat, ``tesela.open_scene``, and each is loaded when it is first asked for:
-``import tesela`` alone loads neither torch nor rasterio. A new public name is one line in `_HOME` and its
-twin under ``if TYPE_CHECKING``, which editors and type checkers read; a test keeps the two equal.
+The public names are flat: each command is a function, ``tesela sample draw`` is `tesela.sample_draw`, and what opens
+begins with ``open_``. Each is loaded when it is first asked for: ``import tesela`` alone loads neither torch nor
+rasterio nor xarray. A new public name is one line in `_HOME` and its twin under ``if TYPE_CHECKING``, which editors
+and type checkers read; a test keeps the two equal.
 """
 
 import os
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tesela.assessment.assessment import assess as assess
-    from tesela.assessment.report import write_report as write_report
-    from tesela.chains.run import run_recipe as run_recipe
-    from tesela.chains.transfer import adapt_expert as adapt_expert
     from tesela.core.crosswalk import Crosswalk as Crosswalk
     from tesela.core.errors import ExpertError as ExpertError
     from tesela.core.errors import GridError as GridError
@@ -24,38 +22,69 @@ if TYPE_CHECKING:
     from tesela.core.errors import TeselaError as TeselaError
     from tesela.core.legend import LandClass as LandClass
     from tesela.core.legend import Legend as Legend
-    from tesela.core.publication import Publication as Publication
     from tesela.core.scene import Band as Band
     from tesela.core.scene import Scene as Scene
-    from tesela.generalise.generalise import generalise_map as generalise_map
-    from tesela.io.legends import list_legends as list_legends
-    from tesela.io.legends import open_crosswalk as open_crosswalk
+    from tesela.io.abundance import AbundanceMap as AbundanceMap
+    from tesela.io.abundance import open_abundance as open_abundance
+    from tesela.io.crosswalks import open_crosswalk as open_crosswalk
+    from tesela.io.cube_arrays import open_cube as open_cube
     from tesela.io.legends import open_legend as open_legend
-    from tesela.io.maps import convert_map as convert_map
+    from tesela.io.maps import ClassMap as ClassMap
     from tesela.io.maps import open_map as open_map
     from tesela.io.maps import write_map as write_map
     from tesela.io.scenes import open_scene as open_scene
     from tesela.io.vector import open_layer as open_layer
-    from tesela.labels.masks import write_labels as write_labels
-    from tesela.mapping.abundance.unmix import unmix_cube as unmix_cube
-    from tesela.mapping.predict import predict_map as predict_map
-    from tesela.models.expert import open_expert as open_expert
-    from tesela.patches.split import split_patches as split_patches
-    from tesela.patches.table import make_patches as make_patches
+    from tesela.patches.table import PatchTable as PatchTable
     from tesela.patches.table import open_patches as open_patches
-    from tesela.publishing.products import publish as publish
     from tesela.recipes.schema import open_recipe as open_recipe
     from tesela.simulate.region.region import write_region as write_region
-    from tesela.sources.areas import make_area as make_area
-    from tesela.sources.layers import write_layer_mosaic as write_layer_mosaic
-    from tesela.sources.modis.cube import write_modis_cube as write_modis_cube
-    from tesela.sources.mosaic.mosaic import write_mosaics as write_mosaics
-    from tesela.sources.periods import parse_periods as parse_periods
     from tesela.sources.providers import open_catalogue as open_catalogue
     from tesela.training.segmentation.settings import SegmentationSettings as SegmentationSettings
-    from tesela.training.segmentation.train import train_segmentation as train_segmentation
     from tesela.training.unmixing.settings import UnmixingSettings as UnmixingSettings
-    from tesela.training.unmixing.train import train_unmixing as train_unmixing
+    from tesela.verbs.accuracy import account as account
+    from tesela.verbs.accuracy import assess as assess
+    from tesela.verbs.accuracy import change_layer as change_layer
+    from tesela.verbs.accuracy import sample_changes as sample_changes
+    from tesela.verbs.accuracy import sample_draw as sample_draw
+    from tesela.verbs.accuracy import sample_estimate as sample_estimate
+    from tesela.verbs.chains import compare as compare
+    from tesela.verbs.chains import demo as demo
+    from tesela.verbs.chains import init as init
+    from tesela.verbs.chains import run as run
+    from tesela.verbs.chains import train as train
+    from tesela.verbs.experts import Expert as Expert
+    from tesela.verbs.experts import open_cascade as open_cascade
+    from tesela.verbs.experts import open_expert as open_expert
+    from tesela.verbs.experts import predict as predict
+    from tesela.verbs.experts import unmix as unmix
+    from tesela.verbs.imagery import mosaic_layer as mosaic_layer
+    from tesela.verbs.imagery import mosaic_modis as mosaic_modis
+    from tesela.verbs.imagery import mosaic_sentinel_2 as mosaic_sentinel_2
+    from tesela.verbs.imagery import mosaic_stack as mosaic_stack
+    from tesela.verbs.labels import label as label
+    from tesela.verbs.labels import patches as patches
+    from tesela.verbs.legends import legend_crosswalk as legend_crosswalk
+    from tesela.verbs.legends import legend_init as legend_init
+    from tesela.verbs.legends import legend_list as legend_list
+    from tesela.verbs.legends import legend_show as legend_show
+    from tesela.verbs.maps import generalise as generalise
+    from tesela.verbs.maps import legend_convert as legend_convert
+    from tesela.verbs.maps import update as update
+    from tesela.verbs.maps import update_apply as update_apply
+    from tesela.verbs.maps import vectorise as vectorise
+    from tesela.verbs.pages import open_review as open_review
+    from tesela.verbs.pages import review_agreement as review_agreement
+    from tesela.verbs.pages import review_export as review_export
+    from tesela.verbs.pages import review_rank as review_rank
+    from tesela.verbs.pages import review_serve as review_serve
+    from tesela.verbs.pages import view as view
+    from tesela.verbs.products import doctor as doctor
+    from tesela.verbs.products import publish as publish
+    from tesela.verbs.products import published_checkpoint as published_checkpoint
+    from tesela.verbs.products import published_msmtu as published_msmtu
+    from tesela.verbs.products import published_timespec as published_timespec
+    from tesela.verbs.training import train_segmentation as train_segmentation
+    from tesela.verbs.training import train_unmixing as train_unmixing
 
 __version__ = "0.1.0"
 
@@ -99,51 +128,78 @@ def _is_writable(folder: str) -> bool:
 _choose_kernel_cache()
 
 _HOME = {
+    "AbundanceMap": "tesela.io.abundance",
     "Band": "tesela.core.scene",
+    "ClassMap": "tesela.io.maps",
     "Crosswalk": "tesela.core.crosswalk",
+    "Expert": "tesela.verbs.experts",
     "ExpertError": "tesela.core.errors",
     "GridError": "tesela.core.errors",
     "InputError": "tesela.core.errors",
     "LandClass": "tesela.core.legend",
     "Legend": "tesela.core.legend",
     "LegendError": "tesela.core.errors",
-    "Publication": "tesela.core.publication",
+    "PatchTable": "tesela.patches.table",
     "RecipeError": "tesela.core.errors",
     "Scene": "tesela.core.scene",
     "SegmentationSettings": "tesela.training.segmentation.settings",
     "TeselaError": "tesela.core.errors",
     "UnmixingSettings": "tesela.training.unmixing.settings",
-    "adapt_expert": "tesela.chains.transfer",
-    "assess": "tesela.assessment.assessment",
-    "convert_map": "tesela.io.maps",
-    "generalise_map": "tesela.generalise.generalise",
-    "list_legends": "tesela.io.legends",
-    "make_area": "tesela.sources.areas",
-    "make_patches": "tesela.patches.table",
+    "account": "tesela.verbs.accuracy",
+    "assess": "tesela.verbs.accuracy",
+    "change_layer": "tesela.verbs.accuracy",
+    "compare": "tesela.verbs.chains",
+    "demo": "tesela.verbs.chains",
+    "doctor": "tesela.verbs.products",
+    "generalise": "tesela.verbs.maps",
+    "init": "tesela.verbs.chains",
+    "label": "tesela.verbs.labels",
+    "legend_convert": "tesela.verbs.maps",
+    "legend_crosswalk": "tesela.verbs.legends",
+    "legend_init": "tesela.verbs.legends",
+    "legend_list": "tesela.verbs.legends",
+    "legend_show": "tesela.verbs.legends",
+    "mosaic_layer": "tesela.verbs.imagery",
+    "mosaic_modis": "tesela.verbs.imagery",
+    "mosaic_sentinel_2": "tesela.verbs.imagery",
+    "mosaic_stack": "tesela.verbs.imagery",
+    "open_abundance": "tesela.io.abundance",
+    "open_cascade": "tesela.verbs.experts",
     "open_catalogue": "tesela.sources.providers",
-    "open_crosswalk": "tesela.io.legends",
-    "open_expert": "tesela.models.expert",
+    "open_crosswalk": "tesela.io.crosswalks",
+    "open_cube": "tesela.io.cube_arrays",
+    "open_expert": "tesela.verbs.experts",
     "open_layer": "tesela.io.vector",
     "open_legend": "tesela.io.legends",
     "open_map": "tesela.io.maps",
     "open_patches": "tesela.patches.table",
     "open_recipe": "tesela.recipes.schema",
+    "open_review": "tesela.verbs.pages",
     "open_scene": "tesela.io.scenes",
-    "parse_periods": "tesela.sources.periods",
-    "predict_map": "tesela.mapping.predict",
-    "publish": "tesela.publishing.products",
-    "run_recipe": "tesela.chains.run",
-    "split_patches": "tesela.patches.split",
-    "train_segmentation": "tesela.training.segmentation.train",
-    "train_unmixing": "tesela.training.unmixing.train",
-    "unmix_cube": "tesela.mapping.abundance.unmix",
-    "write_labels": "tesela.labels.masks",
-    "write_layer_mosaic": "tesela.sources.layers",
+    "patches": "tesela.verbs.labels",
+    "predict": "tesela.verbs.experts",
+    "publish": "tesela.verbs.products",
+    "published_checkpoint": "tesela.verbs.products",
+    "published_msmtu": "tesela.verbs.products",
+    "published_timespec": "tesela.verbs.products",
+    "review_agreement": "tesela.verbs.pages",
+    "review_export": "tesela.verbs.pages",
+    "review_rank": "tesela.verbs.pages",
+    "review_serve": "tesela.verbs.pages",
+    "run": "tesela.verbs.chains",
+    "sample_changes": "tesela.verbs.accuracy",
+    "sample_draw": "tesela.verbs.accuracy",
+    "sample_estimate": "tesela.verbs.accuracy",
+    "train": "tesela.verbs.chains",
+    "train_segmentation": "tesela.verbs.training",
+    "train_unmixing": "tesela.verbs.training",
+    "unmix": "tesela.verbs.experts",
+    "update": "tesela.verbs.maps",
+    "update_apply": "tesela.verbs.maps",
+    "vectorise": "tesela.verbs.maps",
+    "view": "tesela.verbs.pages",
     "write_map": "tesela.io.maps",
-    "write_modis_cube": "tesela.sources.modis.cube",
-    "write_mosaics": "tesela.sources.mosaic.mosaic",
     "write_region": "tesela.simulate.region.region",
-    "write_report": "tesela.assessment.report",
 }
 
 __all__ = ["__version__", *_HOME]  # noqa: PLE0604 - the table is the list
@@ -155,6 +211,17 @@ def __getattr__(name: str) -> object:
     value: object = getattr(import_module(_HOME[name]), name)
     globals()[name] = value
     return value
+
+
+# Two verbs have the name of a package. Loading a package sets the attribute of its parent, once: so both, which hold
+# nothing themselves, are loaded here, and then make way for the function. `from tesela.generalise.unit import ...` and
+# `import tesela.generalise.unit` work as ever; what does not is to walk there by attributes.
+for _name in ("generalise", "patches"):
+    import_module(f"tesela.{_name}")
+    del globals()[_name]
+
+if "xarray" in sys.modules:
+    import_module("tesela.xr")
 
 
 def __dir__() -> list[str]:

@@ -298,7 +298,7 @@ def test_quiet_commands_print_only_the_files_written(
 def test_an_interrupted_command_reports_that_it_can_continue(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stop(*_: object) -> None:
+    def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("tesela.models.expert.open_expert", stop)

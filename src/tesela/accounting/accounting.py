@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TypeAlias
@@ -41,8 +41,9 @@ from tesela.core.crosswalk import Crosswalk
 from tesela.core.errors import InputError, join_words
 from tesela.core.legend import Legend
 from tesela.core.scene import Scene
+from tesela.io.crosswalks import open_crosswalk
 from tesela.io.fingerprints import fingerprint
-from tesela.io.legends import open_crosswalk, open_legend
+from tesela.io.legends import open_legend
 from tesela.io.manifest import Manifest, write_text
 from tesela.io.maps import ClassMap
 from tesela.io.tables import write_csv
@@ -56,7 +57,7 @@ Samples: TypeAlias = Mapping[tuple[int, int], Sample | str | Path]
 def account_maps(
     maps: Sequence[ClassMap],
     years: Sequence[int],
-    out_dir: str | Path,
+    out_dir: str | Path | None = None,
     *,
     crosswalk: Crosswalk | None = None,
     samples: Samples | None = None,
@@ -83,9 +84,9 @@ def account_maps(
     ----------
     maps, years : sequences of one length, at least two
         Ascending by year, in any legends with a crosswalk to the categories. The first map sets the grid.
-    out_dir : path
-        Folder for areas.csv, changes.csv, remaining.csv, cohorts.csv, checks.csv, crosswalk.csv,
-        table4.1.xlsx, account.html, accounts.json and manifest.json.
+    out_dir : path, optional
+        Folder for areas.csv, changes.csv, remaining.csv, cohorts.csv, checks.csv, crosswalk.csv, table4.1.xlsx,
+        account.html, accounts.json and manifest.json; default: nothing is written.
     crosswalk : Crosswalk, optional
         From the maps' classes to the categories; default: the shipped one from each legend to "lulucf".
     samples : mapping, optional
@@ -140,7 +141,6 @@ def account_maps(
         checks += check_forest(forests, forest)
     if land_area_ha is not None:
         checks.append(check_land_area(trajectories, land_area_ha))
-    folder = Path(out_dir)
     crosswalk_rows = _crosswalk_rows(maps, crosswalks)
     rows: dict[str, list[Row]] = {
         "areas": area_rows(trajectories),
@@ -150,9 +150,7 @@ def account_maps(
         "checks": check_rows(tuple(checks)),
         "crosswalk": crosswalk_rows,
     }
-    files = {name: folder / f"{name}.csv" for name in rows}
-    for name, file in (("table41", "table4.1.xlsx"), ("accounts", "accounts.json"), ("page", "account.html")):
-        files[name] = folder / file
+    files = {} if out_dir is None else _files(Path(out_dir), rows)
     accounts = Accounts(
         trajectories=trajectories,
         cohorts=cohorts,
@@ -165,6 +163,8 @@ def account_maps(
         notes=tuple(_notes(trajectories, estimates, transition_years=transition_years)),
         files=files,
     )
+    if out_dir is None:
+        return accounts
     _write(accounts, rows, title=title)
     settings = {
         "years": list(trajectories.years),
@@ -176,10 +176,17 @@ def account_maps(
         "account",
         settings=settings,
         inputs={item.path: fingerprint(item.path) for item in maps},
-        outputs={name: path.name for name, path in files.items()},
+        outputs={path.name: fingerprint(path) for path in files.values() if path.is_file()},
         legend=trajectories.legend.address,
-    ).write(folder)
+    ).write(Path(out_dir))
     return accounts
+
+
+def _files(folder: Path, tables: Iterable[str]) -> dict[str, Path]:
+    """Files of an account by name."""
+    files = {name: folder / f"{name}.csv" for name in tables}
+    names = {"table41": "table4.1.xlsx", "accounts": "accounts.json", "page": "account.html"}
+    return files | {name: folder / file for name, file in names.items()}
 
 
 def category_crosswalk(legend: Legend, crosswalk: Crosswalk | None = None) -> Crosswalk | None:
@@ -194,7 +201,7 @@ def category_crosswalk(legend: Legend, crosswalk: Crosswalk | None = None) -> Cr
     target = open_legend("lulucf") if crosswalk is None else crosswalk.target
     if legend.codes == target.codes and legend.values == target.values:
         return None
-    return open_crosswalk(legend.address, target) if crosswalk is None else crosswalk
+    return open_crosswalk(legend, target) if crosswalk is None else crosswalk
 
 
 def _estimates(
@@ -244,7 +251,7 @@ def _forest_findings(
 
 
 def _crosswalk_rows(maps: Sequence[ClassMap], crosswalks: Sequence[Crosswalk | None]) -> list[Row]:
-    rows: list[Row] = [("legend", "code", "name", "category", "share", "note")]
+    rows: list[Row] = [("legend", "from", "name", "to", "share", "note")]
     seen: set[str] = set()
     for item, table in zip(maps, crosswalks, strict=True):
         if item.legend.address in seen:

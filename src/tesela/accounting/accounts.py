@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from tesela.accounting.change_uncertainty import ChangeEstimates
 from tesela.accounting.checks import Check
@@ -14,7 +14,11 @@ from tesela.accounting.cohorts import CohortTable
 from tesela.accounting.forest_definition import ForestFinding
 from tesela.accounting.table41 import TransitionTable
 from tesela.accounting.trajectories import Trajectories
+from tesela.core.errors import InputError, unknown_name
 from tesela.core.legend import Legend
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Row: TypeAlias = tuple[object, ...]
 
@@ -102,6 +106,49 @@ class Accounts:
             "notes": list(self.notes),
             "files": {name: path.name for name, path in self.files.items()},
         }
+
+    def to_frame(self, table: str = "areas") -> pd.DataFrame:
+        """
+        One of the tables of the account.
+
+        Parameters
+        ----------
+        table : {"areas", "changes", "remaining", "cohorts", "checks", "crosswalk"}
+            As in the CSV files of that name; "areas" has year, category, area_ha, share and basis.
+
+        Raises
+        ------
+        InputError
+            If there is no such table.
+        """
+        import pandas as pd
+
+        makers: dict[str, Callable[[], Sequence[Row]]] = {
+            "areas": lambda: area_rows(self.trajectories),
+            "changes": lambda: change_rows(self.trajectories, {item.years: item for item in self.estimates}),
+            "remaining": lambda: remaining_rows(self.cohorts),
+            "cohorts": lambda: cohort_rows(self.cohorts),
+            "checks": lambda: check_rows(self.checks),
+            "crosswalk": lambda: self.crosswalk,
+        }
+        if table not in makers:
+            raise InputError(unknown_name("table", table, tuple(makers)))
+        header, *rows = makers[table]()
+        return pd.DataFrame(rows, columns=[str(name) for name in header])
+
+    def _repr_html_(self) -> str:
+        from tesela.io.map_views import card
+
+        areas = self.trajectories.mapped_areas_ha
+        return card(
+            f"Land account {self.trajectories.years[0]} to {self.trajectories.years[-1]}, "
+            f"{len(self.failed)} checks failed",
+            rows=[
+                (item.color, item.name, *(f"{year[k]:,.1f}" for year in areas))
+                for k, item in enumerate(self.legend.classes)
+            ],
+            header=("ha", *map(str, self.trajectories.years)),
+        )
 
     def to_lines(self) -> Iterator[str]:
         """Areas, estimates and checks as text."""

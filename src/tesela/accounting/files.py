@@ -16,11 +16,13 @@ from tesela.accounting.change_uncertainty import ErrorModel
 from tesela.accounting.changes import ChangeLayer, map_change_layer, map_changes
 from tesela.core.crosswalk import Crosswalk
 from tesela.core.errors import InputError
+from tesela.core.legend import Legend
 from tesela.core.temporary import temporary_folder
-from tesela.io.legends import open_crosswalk, open_legend
-from tesela.io.maps import ClassMap, open_map
+from tesela.io.crosswalks import open_crosswalk
+from tesela.io.legends import open_legend
+from tesela.io.maps import ClassMap, MapSource, open_map
 from tesela.io.pixel_areas import equal_pixels_m2
-from tesela.io.scenes import open_scene
+from tesela.io.scenes import SceneSource, open_scene
 from tesela.sampling.design import SamplingDesign, plan_sample
 from tesela.sampling.draw import draw_sample, refuse_interpreted
 
@@ -48,23 +50,23 @@ class Series:
 
 
 def open_series(
-    maps: Sequence[str | Path],
+    maps: Sequence[MapSource],
     years: Sequence[int],
     *,
-    legend: str | None = None,
-    crosswalk: str | Path | None = None,
+    legend: Legend | str | Path | None = None,
+    crosswalk: str | Path | Crosswalk | None = None,
 ) -> Series:
     """
     Open the maps of an account.
 
     Parameters
     ----------
-    legend : str, optional
+    legend : Legend, name or path, optional
         Legend of the maps, if the files do not name it.
-    crosswalk : path, optional
+    crosswalk : Crosswalk or path, optional
         CSV with the columns from, to, share, from the maps' classes to the six categories.
     """
-    opened = tuple(open_map(item, legend=None if legend is None else open_legend(legend)) for item in maps)
+    opened = tuple(open_map(item, legend=legend) for item in maps)
     table = None
     if crosswalk is not None:
         table = open_crosswalk(opened[0].legend.address, open_legend("lulucf"), path=crosswalk)
@@ -73,11 +75,11 @@ def open_series(
 
 def account_files(
     series: Series,
-    out: str | Path,
+    out: str | Path | None = None,
     *,
     samples: Mapping[tuple[int, int], str | Path] | None = None,
     error_model: ErrorModel | None = None,
-    tree_cover: Mapping[int, str | Path] | None = None,
+    tree_cover: Mapping[int, SceneSource] | None = None,
     land_area_ha: float | None = None,
     transition_years: int = 20,
     title: str = "",
@@ -144,7 +146,7 @@ def write_change_layers(
     out: str | Path,
     *,
     min_area_m2: float = 50_000.0,
-    confidence: Sequence[str | Path] | None = None,
+    confidence: Sequence[SceneSource] | None = None,
     min_confidence: float = 50.0,
 ) -> dict[Path, ChangeLayer]:
     """

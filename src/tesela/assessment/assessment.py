@@ -42,6 +42,7 @@ from tesela.io.raster import raster_crs
 
 if TYPE_CHECKING:
     import geopandas as gpd
+    import pandas as pd
 
 _M2_PER_HA = 10_000.0
 
@@ -112,6 +113,45 @@ class Assessment:
     def levels(self) -> tuple[Confusion, ...]:
         """The same pixels counted at every level of the legend, coarsest first; the last is that of the assessment."""
         return tuple(self.confusion.at_level(depth) for depth in range(1, self.legend.depth + 1))
+
+    def to_frame(self) -> pd.DataFrame:
+        """
+        Scores by class.
+
+        Returns
+        -------
+        DataFrame
+            One row per class of the legend, index `code`: name, iou, f1, precision (user's accuracy), recall
+            (producer's accuracy), NaN where a class is absent; reference_px, map_px, correct_px, reference_ha, map_ha.
+        """
+        import pandas as pd
+
+        rows = class_rows(self.confusion, self.scores, self.areas_ha)
+        return pd.DataFrame(rows).drop(columns=["value", "color"]).set_index("code")
+
+    def _repr_html_(self) -> str:
+        from tesela.io.map_views import card
+
+        scores = self.scores
+        rows = class_rows(self.confusion, scores, self.areas_ha)
+        return card(
+            f"Accuracy {scores.accuracy:.4f}, mIoU {scores.mean_iou:.4f}, macro F1 {scores.macro_f1:.4f} "
+            f"({self.confusion.evaluated_px:,} px)",
+            rows=[
+                (
+                    row["color"],
+                    f"{row['code']} {row['name']}",
+                    *(
+                        "–" if row[key] is None else f"{row[key]:.3f}"
+                        for key in ("iou", "f1", "precision", "recall")
+                    ),
+                    f"{row['reference_ha']:,.1f}",
+                    f"{row['map_ha']:,.1f}",
+                )
+                for row in rows
+            ],
+            header=("class", "IoU", "F1", "user's", "producer's", "ha reference", "ha map"),
+        )
 
     def to_dict(self) -> AssessmentDocument:
         """All figures, for JSON; numbers that do not exist are None."""

@@ -14,22 +14,24 @@ from typing import TYPE_CHECKING
 from tesela import __version__
 from tesela.assessment.assessment import Assessment, Generalised, assess
 from tesela.assessment.borders import EDGES_PX, pixel_side_m
+from tesela.assessment.reference_labels import draw_reference
 from tesela.assessment.report import write_report
-from tesela.core.errors import GridError, InputError, LegendError
+from tesela.assessment.scores import Scores
+from tesela.core.crosswalk import Crosswalk
+from tesela.core.errors import GridError, InputError
 from tesela.core.legend import Legend
 from tesela.core.plain_text import check_text
 from tesela.generalise.generalise import generalise_map
 from tesela.io.fingerprints import fingerprint
-from tesela.io.legends import open_crosswalk, open_legend
 from tesela.io.manifest import Manifest
-from tesela.io.maps import ClassMap, open_map
-from tesela.io.scenes import open_scene
+from tesela.io.maps import ClassMap, MapSource, open_map
+from tesela.io.scenes import SceneSource, open_scene
 from tesela.io.vector import is_vector, layer_of, open_layer, read_layer, separate_layer
-from tesela.labels import write_labels
 from tesela.pages.pdf import BROWSERS, find_browser, print_page
 
 if TYPE_CHECKING:
     import geopandas as gpd
+    import pandas as pd
 
 Progress = Callable[[int, int], None]
 
@@ -39,7 +41,8 @@ class AssessmentFiles:
     """Scores of one map, and the paths of its report."""
 
     assessment: Assessment
-    report: Path
+    report: Path | None = None
+    """The page; None where no folder was given."""
     generalised: Generalised | None = None
     pdf: Path | None = None
     notes: tuple[str, ...] = ()
@@ -52,7 +55,7 @@ class AssessmentFiles:
             **self.assessment.to_dict(),
             "generalised": None if self.generalised is None else self.generalised.to_dict(),
             "notes": list(self.notes),
-            "report": str(self.report),
+            "report": None if self.report is None else str(self.report),
             "pdf": None if self.pdf is None else str(self.pdf),
         }
 
@@ -62,9 +65,21 @@ class AssessmentFiles:
         return (
             *score_lines(self.assessment, self.generalised),
             f"map       {self.assessment.map_path}",
-            f"report    {self.report}",
+            *(() if self.report is None else (f"report    {self.report}",)),
             *(() if self.pdf is None else (f"pdf       {self.pdf}",)),
         )
+
+    @property
+    def scores(self) -> Scores:
+        """Scores of all evaluated pixels."""
+        return self.assessment.scores
+
+    def to_frame(self) -> pd.DataFrame:
+        """Scores by class; see `Assessment.to_frame`."""
+        return self.assessment.to_frame()
+
+    def _repr_html_(self) -> str:
+        return self.assessment._repr_html_()
 
 
 def score_lines(assessment: Assessment, generalised: Generalised | None = None) -> tuple[str, ...]:
@@ -82,15 +97,15 @@ def score_lines(assessment: Assessment, generalised: Generalised | None = None) 
 
 
 def assess_files(
-    map_file: str | Path,
+    map_file: MapSource,
     reference: str | Path,
-    out: str | Path,
+    out: str | Path | None = None,
     *,
     field: str | None = None,
     layer: str | None = None,
     source: str | None = None,
-    crosswalk: str | Path | None = None,
-    legend: str | None = None,
+    crosswalk: str | Path | Crosswalk | None = None,
+    legend: Legend | str | Path | None = None,
     level: int | None = None,
     tiles_px: int = 2048,
     within: str | Path | None = None,
@@ -100,7 +115,7 @@ def assess_files(
     confidence: str | Path | None = None,
     mmu_m2: float = 0.0,
     min_width_m: float = 0.0,
-    image: str | Path | None = None,
+    image: SceneSource | None = None,
     title: str = "Map assessment",
     pdf: bool = False,
     progress: Progress | None = None,
@@ -110,15 +125,16 @@ def assess_files(
 
     Parameters
     ----------
+    map_file : path, ClassMap or DataArray of classes
     reference : path
         A class map in the map's legend, or polygons or a raster, which are first written on the map's grid.
-    out : path
-        Folder of the report; its ``manifest.json`` lists inputs and settings.
+    out : path, optional
+        Folder of the report; its ``manifest.json`` lists inputs and settings. Default: nothing is written.
     field, source, crosswalk
         How to read the reference; see `tesela.labels.write_labels`.
     layer : str, optional
         Layer of the polygons in `reference`, `within` and `regions`; needed for files with several.
-    legend : str, optional
+    legend : Legend, name or path, optional
         Legend of the map, if its file does not name it.
     within : path, optional
         Polygons to which the assessment is confined; of a patch table, its test patches.
@@ -131,15 +147,15 @@ def assess_files(
     mmu_m2, min_width_m : float
         Mapping unit and minimum width of the reference: the map is generalised to them, with the priorities of its
         legend where it has any, and assessed again. The generalised map is ``generalised.tif`` in `out`.
-    image : path, optional
+    image : path, DataArray or Scene, optional
         Scene to show in the report.
     pdf : bool
         Print the report as PDF as well, with the machine's Chromium; without one, a note gives the reason.
     """
     started = time.perf_counter()
     check_text(title, what="The title")
-    folder = Path(out)
-    map = open_map(map_file, legend=None if legend is None else open_legend(legend))
+    map = open_map(map_file, legend=legend)
+    scene = None if image is None else open_scene(image, invalid="nodata")
     edges = EDGES_PX if borders_m is None else _in_pixels(map, borders_m)
     reference_layer = layer_of(reference, layer) if is_vector(reference) else None
     if layer is not None and not any(
@@ -151,33 +167,27 @@ def assess_files(
     areas = None if within is None else read_areas(within, layer=layer_of(within, layer))
     parts = None if regions is None else read_regions(regions, layer=layer_of(regions, layer))
     given = {
-        "Map": map_file,
+        "Map": map.path,
         "Reference": reference,
         "Assessed in": within,
         "Regions": regions,
         "Confidence": confidence,
-        "Image": image,
+        "Image": None if scene is None else image if isinstance(image, str | Path) else scene.name,
     }
     inputs = {name: str(path) for name, path in given.items() if path is not None}
     with ExitStack() as stack:
-        labels = None
-        if field is None and source is None and crosswalk is None:
-            labels = _open_directly(reference, map.legend)
-        if labels is None:
-            translation = None
-            if crosswalk is not None:
-                translation = open_crosswalk(source or "reference", map.legend, path=crosswalk)
-            labels = write_labels(
-                reference,
-                Path(stack.enter_context(tempfile.TemporaryDirectory())) / "reference.tif",
-                like=map.grid,
-                legend=map.legend,
-                source=source,
-                field=field,
-                crosswalk=translation,
-                layer=reference_layer,
-            )
-        depth = map.legend.depth if level is None else level
+        folder_of_labels = stack.enter_context(tempfile.TemporaryDirectory())
+        folder = Path(folder_of_labels if out is None else out)
+        labels, told = draw_reference(
+            map,
+            reference,
+            Path(folder_of_labels) / "reference.tif",
+            field=field,
+            layer=reference_layer,
+            source=source,
+            crosswalk=crosswalk,
+        )
+        depth = told if level is None else level
         compare = partial(
             assess,
             reference=labels,
@@ -198,12 +208,14 @@ def assess_files(
             min_width_m=min_width_m,
             progress=progress,
         )
+        if out is None:
+            return AssessmentFiles(assessment, generalised=generalised, notes=assessment.notes)
         report = write_report(
             folder,
             assessment,
             map=map,
             reference=labels,
-            scene=None if image is None else open_scene(image, invalid="nodata"),
+            scene=scene,
             title=title,
             facts=_facts(inputs, generalised),
             generalised=generalised,
@@ -280,18 +292,6 @@ def _print(report: Path) -> tuple[Path | None, tuple[str, ...]]:
     if browser is None:
         return None, (f"No PDF: there is no Chromium on this machine (looked for {', '.join(BROWSERS)}).",)
     return print_page(report, report.with_suffix(".pdf"), browser=browser), ()
-
-
-def _open_directly(reference: str | Path, legend: Legend) -> ClassMap | None:
-    """The reference as a map, if it is a class raster in the map's legend or a finer level of it; else None."""
-    if is_vector(reference):
-        return None
-    try:
-        labels = open_map(reference)
-    except (InputError, LegendError):  # `write_labels` reads more, and reports what it cannot read
-        return None
-    fits = labels.legend.depth >= legend.depth and legend.same_classes(labels.legend.level(legend.depth))
-    return labels if fits else None
 
 
 def _in_pixels(map: ClassMap, lengths_m: Sequence[float]) -> tuple[float, ...]:

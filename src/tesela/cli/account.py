@@ -87,20 +87,20 @@ def account(
     Example: tesela account map2018.tif map2024.tif --years 2018,2024 -o account --sample
     2018-2024=samples/sample_2018-2024.gpkg
     """
-    from tesela.accounting.files import account_files, open_series, read_error_model
-    from tesela.core.units import parse_area_m2
+    from tesela.verbs import accuracy
 
-    series = open_series(maps, parse_years(years), legend=legend, crosswalk=crosswalk)
-    model = None
-    if confusion is not None:
-        model = read_error_model(confusion, series, independent=independent, persistence=persistence)
-    accounts = account_files(
-        series,
+    accounts = accuracy.account(
+        maps,
         out,
-        samples={_interval(key): path for key, path in _pairs(sample, "2018-2024=sample.gpkg")},
-        error_model=model,
+        years=parse_years(years),
+        legend=legend,
+        crosswalk=crosswalk,
+        sample={_interval(key): path for key, path in _pairs(sample, "2018-2024=sample.gpkg")},
+        confusion=confusion,
+        independent=independent,
+        persistence=persistence,
         tree_cover={_year(key): path for key, path in _pairs(tree_cover, "2018=cover.tif")},
-        land_area_ha=None if land_area is None else parse_area_m2(land_area) / 10_000,
+        land_area=land_area,
         transition_years=transition_years,
         title=title,
     )
@@ -134,13 +134,15 @@ def change_layer(
 
     Example: tesela change-layer map2018.tif map2024.tif --years 2018,2024 --min-area "5 ha" -o changes
     """
-    from tesela.accounting.files import open_series, write_change_layers
-    from tesela.core.units import parse_area_m2
+    from tesela.verbs import accuracy
 
-    layers = write_change_layers(
-        open_series(maps, parse_years(years), legend=legend, crosswalk=crosswalk),
+    layers = accuracy.change_layer(
+        maps,
         out,
-        min_area_m2=parse_area_m2(min_area),
+        years=parse_years(years),
+        min_area=min_area,
+        legend=legend,
+        crosswalk=crosswalk,
         confidence=split_names(confidence),
         min_confidence=min_confidence,
     )

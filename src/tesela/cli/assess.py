@@ -73,7 +73,7 @@ def assess(
         str | None, typer.Option(help="With --mmu: generalise to this minimum width too.")
     ] = None,
     image: Annotated[str | None, typer.Option(help="Scene to show in the report.")] = None,
-    title: Annotated[str, typer.Option(help="Title of the report.")] = "Map assessment",
+    title: Annotated[str | None, typer.Option(help="Title of the report.")] = None,
     pdf: Annotated[bool, typer.Option("--pdf", help="Print the report as PDF too (needs Chromium).")] = False,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -85,23 +85,11 @@ def assess(
 
     Example: tesela assess map.tif clc2018.gpkg --field CODE_18 --mmu "25 ha" -o report
     """
-    from tesela.assessment.abundance.report import assess_abundance_files, is_abundance
+    from tesela.assessment.files import AssessmentFiles
+    from tesela.verbs import accuracy
 
-    if is_abundance(map_file):
-        scores = assess_abundance_files(
-            map_file, reference, out, within=within, uncertainty=confidence, title=title
-        )
-        if as_json:
-            print_json(scores.document)
-        else:
-            print(*scores.lines, sep="\n")
-        return
-    from tesela.assessment.files import assess_files
-    from tesela.core.units import parse_area_m2, parse_length_m
-
-    distances = split_names(borders)
     with progress_bar("assessing", quiet=quiet or as_json) as progress:
-        result = assess_files(
+        result = accuracy.assess(
             map_file,
             reference,
             out,
@@ -110,14 +98,14 @@ def assess(
             source=source,
             legend=legend,
             level=level,
-            tiles_px=tiles,
+            tiles=tiles,
             within=within,
             regions=regions,
             region_field=region_field,
-            borders_m=None if distances is None else [parse_length_m(text) for text in distances],
+            borders=split_names(borders),
             confidence=confidence,
-            mmu_m2=0.0 if mmu is None else parse_area_m2(mmu),
-            min_width_m=0.0 if min_width is None else parse_length_m(min_width),
+            mmu=mmu,
+            min_width=min_width,
             image=image,
             title=title,
             pdf=pdf,
@@ -126,7 +114,7 @@ def assess(
     if as_json:
         print_json(result.document)
         return
-    if not quiet:
+    if not quiet and isinstance(result, AssessmentFiles):
         for note in result.notes:
             print(note)
     for line in result.lines:

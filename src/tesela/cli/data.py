@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from tesela.cli.output import Json, Out, Quiet, print_json, print_table, split_names
-
-if TYPE_CHECKING:
-    from tesela.io.maps import ClassMap
-    from tesela.patches.table import PatchTable
 
 BandNames = Annotated[
     str | None, typer.Option("--bands", help="Names of all bands of the file, in order, comma-separated.")
@@ -39,7 +35,7 @@ def label(
         str, typer.Argument(help="Polygons (GeoPackage, GeoParquet, Shapefile) or a class raster.")
     ],
     like: Annotated[str, typer.Option(help="Scene or cube with the pixel grid of the labels.")],
-    legend: Annotated[str, typer.Option(help="Legend of the labels, such as corine-2.")],
+    legend: Annotated[str, typer.Option(help="Legend of the labels, such as corine-2, or a map in it.")],
     out: Out,
     field: Annotated[str | None, typer.Option(help="Field of the polygons with the class code.")] = None,
     source: Annotated[
@@ -87,73 +83,48 @@ def label(
     """
     Rasterise a reference on the grid of a scene; a SIOSE AR GeoPackage is recognised by its layers.
 
+    With -o FILE.gpkg, SIOSE AR is written as polygons with the field CODE, for `tesela update`.
+
     Example: tesela label clc2018.gpkg --like scene.tif --legend corine-2 --field CODE_18 -o labels.tif
     """
     from dataclasses import asdict
-    from functools import partial
 
-    from tesela.core.errors import RecipeError
-    from tesela.core.units import parse_length_m
-    from tesela.io.crosswalks import open_crosswalk
-    from tesela.io.cube import open_cube, open_grid
-    from tesela.io.maps import ClassMap, legend_of
-    from tesela.labels.fractions import shift_of, write_fractions
-    from tesela.labels.masks import write_labels
-    from tesela.sources.siose.geopackage import is_siose
+    from tesela.io.maps import ClassMap
+    from tesela.labels.registration import Shift
+    from tesela.labels.siose import DrawnSheet
+    from tesela.verbs import labels
 
-    target = legend_of(legend)
-    if count is not None and not fractions:
-        raise RecipeError("--count is an option of class shares: give --fractions too.")
-    if (psf != "none" or shift is not None) and not fractions:
-        raise RecipeError("--psf and --shift are options of class shares: give --fractions too.")
-    if field is None and layer is None and crosswalk is None and not fractions and is_siose(reference):
-        from tesela.core.units import parse_area_m2
-        from tesela.labels.siose import label_sheet
-        from tesela.sources.siose.rules import make_rules
-
-        rules = make_rules(
-            mode=mode,
-            min_share=min_share,
-            min_area_m2=parse_area_m2(min_area),
-            trees=trees,
-            canopy_percent=canopy,
-        )
-        sheet = label_sheet(reference, out, image=like, legend=target, rules=rules, outlines=outlines)
-        if as_json:
-            print_json(sheet.document)
-            return
-        if not quiet:
-            print_table(sheet.rows, header=("code", "class", "ha"), right=(2,))
-        for note in sheet.notes:
-            print(note)
-        print(f"labels  {sheet.map.path}")
-        return
-    translation = None if crosswalk is None else open_crosswalk(source or "reference", target, path=crosswalk)
-    count_m = None if count is None else parse_length_m(count)
-    moved = None
-    if shift == "auto":
-        moved = shift_of(
-            open_cube(like),
-            reference,
-            legend=target,
-            source=source,
-            field=field,
-            crosswalk=translation,
-            layer=layer,
-            psf=psf,
-        )
-    by = (moved.rows, moved.cols) if moved is not None else parse_shift(shift or "0,0")
-    write = partial(write_fractions, count_m=count_m, psf=psf, shift=by) if fractions else write_labels
-    made = write(
+    made = labels.label(
         reference,
         out,
-        like=open_grid(like),
-        legend=target,
-        source=source,
+        like=like,
+        legend=legend,
         field=field,
-        crosswalk=translation,
+        source=source,
+        crosswalk=crosswalk,
         layer=layer,
+        fractions=fractions,
+        count=count,
+        psf=psf,
+        shift=shift,
+        mode=mode,
+        min_share=min_share,
+        min_area=min_area,
+        trees=trees,
+        canopy=canopy,
+        outlines=outlines,
     )
+    if isinstance(made.details, DrawnSheet):
+        if as_json:
+            print_json(made.details.document)
+            return
+        if not quiet:
+            print_table(made.details.rows, header=("code", "class", "ha"), right=(2,))
+        for note in made.details.notes:
+            print(note)
+        print(f"labels  {made.path}")
+        return
+    moved = made.details if isinstance(made.details, Shift) else None
     if as_json:
         found = {} if moved is None else {"shift": asdict(moved)}
         print_json({"map": made.path, "legend": made.legend.address, "shape": list(made.grid.shape), **found})
@@ -161,44 +132,10 @@ def label(
     if moved is not None and not quiet:
         print(moved.line)
     if isinstance(made, ClassMap) and not quiet:
-        print_table(class_areas(made), header=("code", "class", "ha"), right=(2,))
+        rows = zip(*(made.areas[name] for name in ("code", "name", "area_ha")), strict=True)
+        table = [(code, name, f"{area_ha:,.2f}") for code, name, area_ha in rows]
+        print_table(table, header=("code", "class", "ha"), right=(2,))
     print(f"{'fractions' if fractions else 'labels'}  {made.path}")
-
-
-def parse_shift(text: str) -> tuple[float, float]:
-    """
-    Read a shift in cells: "0.2,-0.1" is 0.2 rows down and 0.1 columns to the left.
-
-    Raises
-    ------
-    RecipeError
-        If it is no pair of numbers, or more than two cells.
-    """
-    from tesela.core.errors import RecipeError
-
-    try:
-        rows, cols = (float(part) for part in text.split(","))
-    except ValueError:
-        raise RecipeError(
-            f"'{text}' is no shift; write rows and columns in cells, 0.2,-0.1, or auto."
-        ) from None
-    if not max(abs(rows), abs(cols)) <= 2:
-        raise RecipeError(f"A shift of '{text}' cells: the image and the reference may differ by 2 at most.")
-    return rows, cols
-
-
-def class_areas(labels: ClassMap) -> list[tuple[str, str, str]]:
-    """Code, name and hectares of each class that occurs in a map."""
-    from tesela.io.pixel_areas import pixel_area_m2
-    from tesela.io.pyramid import class_counts
-
-    counts, _ = class_counts(labels.path)
-    ha = pixel_area_m2(labels.grid) / 10_000
-    return [
-        (item.code, item.name, f"{counts[item.value] * ha:,.2f}")
-        for item in labels.legend.classes
-        if counts[item.value]
-    ]
 
 
 def patches(
@@ -244,66 +181,41 @@ def patches(
 
     Example: tesela patches scene.tif --labels labels.tif --size 256 --split block --block "3 km" -o patches.parquet
     """
-    from tesela.core.units import parse_length_m
-    from tesela.io.maps import open_map
-    from tesela.io.scenes import open_scene
-    from tesela.patches.split import split_patches
     from tesela.patches.summary import summarise
-    from tesela.patches.table import make_patches
+    from tesela.verbs import labels as verbs
 
-    if labels is None:
-        table = read_table_to_split(scenes)
-    else:
-        opened = [
-            open_scene(
-                item, bands=split_names(bands), scale=scale, offset=offset, nodata=nodata, invalid=invalid
-            )
-            for item in scenes
-        ]
-        maps = [open_map(item) for item in labels]
-        table = make_patches(opened, maps, size_px=size, stride_px=stride, min_labelled=min_labelled)
-    table = split_patches(
-        table,
-        split,
-        fractions=parse_shares(shares),
-        seed=seed,
-        block_m=parse_length_m(block),
-        buffer_m=parse_length_m(buffer),
+    table = verbs.patches(
+        scenes,
+        labels,
+        out,
+        size=size,
+        stride=stride,
+        min_labelled=min_labelled,
+        split=split,
+        block=block,
+        buffer=buffer,
         regions=regions,
         region_field=region_field,
         layer=layer,
+        shares=parse_shares(shares),
         unbiased=unbiased,
+        seed=seed,
+        bands=split_names(bands),
+        scale=scale,
+        offset=offset,
+        nodata=nodata,
+        invalid=invalid,
     )
-    path = table.write(out)
     summary = summarise(table)
     if as_json:
-        print_json({"patches": str(path), **summary.to_dict()})
+        print_json({"patches": out, **summary.to_dict()})
         return
     if not quiet:
         header = ("", *summary.area_ha)
         print_table(summary.rows(), header=header, right=range(1, len(header)))
     for warning in summary.warnings:
         print(f"warning: {warning}")
-    print(f"patches  {path}")
-
-
-def read_table_to_split(paths: list[str]) -> PatchTable:
-    """
-    Read the patch table that was given in place of scenes.
-
-    Raises
-    ------
-    RecipeError
-        If scenes were given without labels.
-    """
-    from tesela.core.errors import RecipeError
-    from tesela.patches.table import open_patches
-
-    if len(paths) != 1 or not paths[0].endswith(".parquet"):
-        raise RecipeError(
-            "Scenes need their labels (--labels); without labels, give one patch table to split again."
-        )
-    return open_patches(paths[0])
+    print(f"patches  {out}")
 
 
 def parse_shares(text: str) -> tuple[float, ...]:

@@ -22,9 +22,9 @@ def doctor(as_json: Json = False) -> None:
     """
     from dataclasses import asdict
 
-    from tesela.io.installation import check_installation
+    from tesela.verbs import products
 
-    checks = check_installation()
+    checks = products.doctor()
     if as_json:
         print_json({"checks": [asdict(check) for check in checks]})
     else:

@@ -142,119 +142,48 @@ def predict(
 
     Example: tesela predict experts/corine.safetensors scene.tif -o map.tif --confidence confidence.tif
     """
-    from pathlib import Path
+    from tesela.mapping.cascade_map import CascadePrediction
+    from tesela.verbs import experts as verbs
 
-    from tesela.core.errors import RecipeError
-    from tesela.io.scenes import open_scene
-    from tesela.mapping.cascade import open_cascade
-    from tesela.mapping.cascade_map import predict_cascade
-    from tesela.mapping.cascade_runner import CascadeRules
-    from tesela.mapping.predict import predict_map
-    from tesela.models.expert import open_expert, save_expert
-
-    opened = open_scene(
-        scene,
-        bands=split_names(bands),
-        dates=split_names(dates),
-        scale=scale,
-        offset=offset,
-        nodata=nodata,
-        invalid=invalid,
-    )
-    if Path(expert).is_dir() or Path(expert).suffix == ".toml":
-        given = {
-            "--tta": tta != "none",
-            "--blend": blend != "none",
-            "--entropy": entropy,
-            "--probabilities": probabilities,
-            "--shares": shares,
-            "--cluster": cluster,
-            "--prior": prior is not None,
-            "--transfer": transfer != "none",
-        }
-        if any(given.values()):
-            names = ", ".join(name for name, value in given.items() if value)
-            raise RecipeError(f"A cascade takes no {names}; leave it out, or map with a single expert.")
-        with progress_bar("mapping", quiet=quiet or as_json) as progress:
-            cascaded = predict_cascade(
-                open_cascade(expert),
-                opened,
-                out,
-                window_px=window,
-                overlap_px=overlap,
-                engine=engine,
-                precision=precision,
-                memory=memory,
-                rules=CascadeRules(soft=soft, isolated_px=isolated),
-                confidence=confidence,
-                missing_dates=missing_dates,
-                levels=levels,
-                any_scene=any_scene,
-                progress=progress,
-            )
-        _show_cascade(cascaded, quiet=quiet, as_json=as_json)
-        return
-    if adapted is not None and transfer == "none":
-        raise RecipeError(
-            "--adapted writes the adapted expert: also give --transfer, such as --transfer auto."
-        )
-    loaded, steps = open_expert(expert), None
-    if transfer != "none":
-        from tesela.chains.transfer import adapt_expert  # loads the trainings, seconds
-
-        steps = adapt_expert(loaded, opened, method=transfer, any_scene=any_scene)
-        loaded = steps.expert
-        if adapted is not None:
-            save_expert(adapted, loaded)
-    spare = None
-    if shares is not None:
-        from tesela.io.abundance import open_abundance
-        from tesela.mapping.downscale import group_of
-
-        group_of(loaded.header.legend, open_abundance(shares).legend)  # before hours of mapping
-        spare = Path(out).with_name(f"{Path(out).stem}.probabilities.tif") if probabilities is None else None
     with progress_bar("mapping", quiet=quiet or as_json) as progress:
-        prediction = predict_map(
-            loaded,
-            opened,
+        made = verbs.predict(
+            expert,
+            scene,
             out,
-            window_px=window,
-            overlap_px=overlap,
+            window=window,
+            overlap=overlap,
             engine=engine,
             precision=precision,
             tta=tta,
             blend=blend,
-            missing_dates=missing_dates,
             prior=prior,
+            transfer=transfer,
+            adapted=adapted,
             any_scene=any_scene,
+            missing_dates=missing_dates,
             memory=memory,
             confidence=confidence,
             entropy=entropy,
-            probabilities=probabilities if spare is None else spare,
+            probabilities=probabilities,
+            shares=shares,
             cluster=cluster,
+            soft=soft,
+            isolated=isolated,
+            levels=levels,
+            bands=split_names(bands),
+            dates=split_names(dates),
+            scale=scale,
+            offset=offset,
+            nodata=nodata,
+            invalid=invalid,
             progress=progress,
         )
-    placed = None
-    if shares is not None:
-        from tesela.io.manifest import record_step
-        from tesela.mapping.downscale import place_shares
-
-        placed = place_shares(prediction.map, str(spare or probabilities), open_abundance(shares), out)
-        record_step(
-            "predict",
-            [out, confidence, entropy, probabilities],
-            inputs=[expert, *(band.path for band in opened.bands), shares],
-            settings={
-                "date": opened.date,
-                "transfer": loaded.header.training.get("transfer"),
-                "shares": "kept",
-            },
-            legend=placed.map.legend.address,
-        )
-        if spare is not None:
-            for file in (spare, spare.with_suffix(".qml")):
-                file.unlink(missing_ok=True)
-    _show_prediction(prediction, steps, placed, quiet=quiet, as_json=as_json)
+    how = made.details
+    assert isinstance(how, verbs.Mapping)
+    if isinstance(how.prediction, CascadePrediction):
+        _show_cascade(how.prediction, quiet=quiet, as_json=as_json)
+    else:
+        _show_prediction(how.prediction, how.transfer, how.placed, quiet=quiet, as_json=as_json)
 
 
 def _show_prediction(
@@ -365,16 +294,15 @@ def unmix(
     """
     from tesela.assessment.abundance.endmembers import write_endmembers
     from tesela.core.errors import RecipeError
-    from tesela.io.cube import open_cube
-    from tesela.mapping.abundance.unmix import unmix_cube
-    from tesela.models.expert import open_expert
+    from tesela.mapping.abundance.unmix import Unmixing
     from tesela.models.inference import endmembers_of
+    from tesela.verbs import experts as verbs
 
     if (cube is None) != (out is None) or (cube is None and endmembers is None):
         raise RecipeError("Give a cube and -o FILE to map, or --endmembers FILE, or all three.")
     if library is not None and endmembers is None:
         raise RecipeError("--library compares endmembers: also give --endmembers FILE.")
-    opened = open_expert(expert)
+    opened = verbs.open_expert(expert)
     spectra = None
     if endmembers is not None:
         learned = endmembers_of(opened)
@@ -383,9 +311,9 @@ def unmix(
     unmixing = None
     if cube is not None and out is not None:
         with progress_bar("unmixing", quiet=quiet or as_json) as progress:
-            unmixing = unmix_cube(
+            made = verbs.unmix(
                 opened,
-                open_cube(cube),
+                cube,
                 out,
                 level=level,
                 classes=classes,
@@ -397,6 +325,8 @@ def unmix(
                 cluster=cluster,
                 progress=progress,
             )
+        assert isinstance(made.details, Unmixing)
+        unmixing = made.details
     if as_json:
         print_json({**_spectra_document(spectra), **_map_document(unmixing)})
         return

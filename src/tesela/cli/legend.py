@@ -32,9 +32,9 @@ def list_all(as_json: Json = False) -> None:
     Example: tesela legend list
     """
     from tesela.io.crosswalks import list_crosswalks
-    from tesela.io.legends import list_legends, open_legend
+    from tesela.verbs.legends import legend_list
 
-    legends = [open_legend(name) for name in list_legends()]
+    legends = legend_list()
     crosswalks = list_crosswalks()
     if as_json:
         print_json(
@@ -69,9 +69,9 @@ def show(
 
     Example: tesela legend show corine-2
     """
-    from tesela.io.maps import legend_of
+    from tesela.verbs.legends import legend_show
 
-    legend = legend_of(name)
+    legend = legend_show(name)
     if as_json:
         print_json(legend.to_dict())
         return
@@ -96,9 +96,9 @@ def init(
 
     Example: tesela legend init --from landuse.gpkg --field CODE --names LABEL -o mine.csv
     """
-    from tesela.io.legend_draft import write_legend_draft
+    from tesela.verbs.legends import legend_init
 
-    legend = write_legend_draft(out, source=source, field=field, names=names, layer=layer)
+    legend = legend_init(out, source=source, field=field, names=names, layer=layer)
     if as_json:
         print_json({"legend": out, **legend.to_dict()})
         return
@@ -128,13 +128,12 @@ def convert(
 
     Example: tesela legend convert map.tif --to lulucf -o lulucf.tif
     """
-    from tesela.io.crosswalks import open_crosswalk
-    from tesela.io.legends import open_legend
-    from tesela.io.maps import convert_map, legend_of, open_map
+    from tesela.core.crosswalk import Crosswalk
+    from tesela.verbs.maps import legend_convert
 
-    source = open_map(map_file, legend=None if legend is None else open_legend(legend))
-    table = open_crosswalk(source.legend, legend_of(to), path=crosswalk)
-    converted = convert_map(source, out, crosswalk=table)
+    converted = legend_convert(map_file, out, to=to, legend=legend, crosswalk=crosswalk)
+    table = converted.details
+    assert isinstance(table, Crosswalk)
     if as_json:
         print_json(
             {
@@ -167,11 +166,9 @@ def crosswalk(
 
     Example: tesela legend crosswalk siose-ar --to map.tif
     """
-    from tesela.io.crosswalks import open_crosswalk, write_crosswalk
-    from tesela.io.maps import legend_of
+    from tesela.verbs.legends import legend_crosswalk
 
-    table = open_crosswalk(legend_of(source), legend_of(to))
-    file = None if out is None else write_crosswalk(table, out)
+    table, file = legend_crosswalk(source, out, to=to), out
     if as_json:
         print_json(
             {
@@ -179,7 +176,7 @@ def crosswalk(
                 "to": table.target.address,
                 "way": table.steps,
                 "rows": table.to_rows(),
-                "crosswalk": None if file is None else str(file),
+                "crosswalk": file,
             }
         )
         return

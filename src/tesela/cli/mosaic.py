@@ -111,30 +111,32 @@ def sentinel_2(
 
     Example: tesela mosaic sentinel-2 --area=-3.6,36.9,-3.5,37.0 --year 2018 --months 4,7,9 --bands nrg -o mosaics
     """
-    from tesela.io.http import RetryPolicy
-    from tesela.sources.areas import make_area
-    from tesela.sources.mosaic.mosaic import write_mosaics
-    from tesela.sources.periods import parse_periods
-    from tesela.sources.providers import open_catalogue
+    from tesela.verbs import imagery
 
     with progress_bar("mosaic", quiet=quiet or as_json) as progress:
-        made = write_mosaics(
-            open_catalogue(catalogue),
-            make_area(area, layer=area_layer, like=like, crs=crs, resolution_m=resolution),
+        made = imagery.mosaic_sentinel_2(
             out,
-            periods=parse_periods(months, year),
+            year=year,
+            area=area,
+            area_layer=area_layer,
+            like=like,
+            months=months,
+            catalogue=catalogue,
+            collection=collection,
             bands=bands,
             rule=rule,
+            crs=crs,
+            resolution=resolution,
             buffer=buffer,
-            masked=mask,
+            mask=mask,
             max_cloud=max_cloud,
             incomplete=incomplete,
             without=split_names(without) or (),
-            collection=collection,
             memory=memory,
             workers=workers,
-            patience=RetryPolicy(tries=tries, timeout_s=timeout),
             cluster=cluster,
+            tries=tries,
+            timeout=timeout,
             progress=progress,
         )
     if as_json:
@@ -220,54 +222,29 @@ def modis(
 
     Example: tesela mosaic modis FOLDER --climatology -o cube.zarr
     """
-    from pathlib import Path
+    from tesela.verbs import imagery
 
-    from tesela.core.errors import InputError
-    from tesela.core.units import parse_memory_bytes
-    from tesela.io.http import RetryPolicy
-    from tesela.io.sinusoidal import modis_grid
-    from tesela.sources.ancillary import Ancillary
-    from tesela.sources.areas import make_area
-    from tesela.sources.modis.cube import write_modis_cube
-    from tesela.sources.modis.files import holds_items, modis_addresses
-    from tesela.sources.modis.quality import parse_rule
-    from tesela.sources.periods import month_span
-    from tesela.sources.providers import open_catalogue
-
-    extent = None if area is None and like is None else make_area(area, layer=area_layer, like=like)
-    grid = None if extent is None else modis_grid(extent.grid)
-    where = open_catalogue(catalogue)
-    months = None if first is None or last is None else (first, last)
-    if (first is None) != (last is None):
-        raise InputError("Give both the first and the last month: --first 2012-01 and --last 2013-12.")
-    patience = RetryPolicy(tries=tries, timeout_s=timeout)
-    sources: list[str]
-    if folder:
-        sources = folder
-    elif where.is_remote or holds_items(where.address) or Path(where.address).is_file():
-        if extent is None or first is None or last is None:
-            raise InputError("A catalogue needs an area and months: --area, --first 2012-01, --last 2013-12.")
-        begin, end = month_span(first, last)
-        sources = modis_addresses(
-            where, where.web(patience), extent, first=begin, last=end, collection=collection
-        )
-    else:
-        sources = [where.address]
     rasters = parse_layers(layer)
     with progress_bar("cube", quiet=quiet or as_json) as progress:
-        cube = write_modis_cube(
-            sources,
+        cube = imagery.mosaic_modis(
             out,
-            grid=grid,
-            months=months,
+            folder or (),
+            area=area,
+            area_layer=area_layer,
+            like=like,
+            first=first,
+            last=last,
+            catalogue=catalogue,
+            collection=collection,
             climatology=climatology,
-            rule=parse_rule(quality or ()),
-            merge=merge,  # type: ignore[arg-type]  # checked there
-            ancillary=Ancillary(dem=dem, rasters=rasters),
-            memory_bytes=parse_memory_bytes(memory),
-            catalogue=where,
-            patience=patience,
+            quality=quality or (),
+            merge=merge,
+            dem=dem,
+            layer=rasters,
+            memory=memory,
             cluster=cluster,
+            tries=tries,
+            timeout=timeout,
             progress=progress,
         )
     if as_json:
@@ -324,26 +301,24 @@ def stack(
 
     Example: tesela mosaic stack ndvi_2010.tif --nodata 0 --scale 0.01 -o cube.zarr
     """
-    from tesela.core.units import parse_memory_bytes
-    from tesela.io.cube import open_grid
-    from tesela.sources.ancillary import Ancillary
-    from tesela.sources.stack.cube import write_stack_cube
-    from tesela.sources.stack.dates import parse_dates
-    from tesela.sources.stack.reading import Unit, parse_mask
+    from tesela.verbs import imagery
 
     with progress_bar("cube", quiet=quiet or as_json) as progress:
-        cube = write_stack_cube(
+        cube = imagery.mosaic_stack(
             sources,
             out,
             bands=split_names(bands),
-            dates=parse_dates(split_names(dates) or ()),
-            period=period,  # type: ignore[arg-type]  # checked there
+            dates=split_names(dates) or (),
+            period=period,
             climatology=climatology,
-            unit=Unit(scale, offset, nodata),
-            masks=[parse_mask(text) for text in mask or ()],
-            grid=None if like is None else open_grid(like),
-            ancillary=Ancillary(dem=dem, rasters=parse_layers(layer)),
-            memory_bytes=parse_memory_bytes(memory),
+            mask=mask or (),
+            scale=scale,
+            offset=offset,
+            nodata=nodata,
+            like=like,
+            dem=dem,
+            layer=parse_layers(layer),
+            memory=memory,
             cluster=cluster,
             progress=progress,
         )
@@ -405,22 +380,24 @@ def layer(
 
     Example: tesela mosaic layer --collection cop-dem-glo-30 --asset data --like mosaics/2018-04.tif -o dem.tif
     """
-    from tesela.io.http import RetryPolicy
-    from tesela.sources.areas import make_area
-    from tesela.sources.layers import write_layer_mosaic
-    from tesela.sources.providers import open_catalogue
+    from tesela.verbs import imagery
 
     with progress_bar("layer", quiet=quiet or as_json) as progress:
-        path = write_layer_mosaic(
-            open_catalogue(catalogue),
-            make_area(area, layer=area_layer, like=like, crs=crs, resolution_m=resolution),
+        path = imagery.mosaic_layer(
             out,
             collection=collection,
             asset=asset,
+            area=area,
+            area_layer=area_layer,
+            like=like,
+            catalogue=catalogue,
             year=year,
             classes=classes,
             nodata=nodata,
-            patience=RetryPolicy(tries=tries, timeout_s=timeout),
+            crs=crs,
+            resolution=resolution,
+            tries=tries,
+            timeout=timeout,
             progress=progress,
         )
     if as_json:

@@ -48,21 +48,20 @@ def publish(
 
     Example: tesela publish map.tif -o product --title "Land cover 2018" --date 2018-07 --include map.gpkg
     """
-    from pathlib import Path
+    from tesela.verbs import products
 
-    from tesela.core.publication import Publication
-    from tesela.publishing.products import publish as write_product
-
-    publication = Publication(
-        title if title is not None else Path(product).stem.replace("_", " "),
-        date=date or "",
+    made = products.publish(
+        product,
+        out,
+        title=title,
+        date=date,
         description=description,
         license=license,
         provider=provider,
         contact=contact,
-        keywords=tuple(split_names(keywords) or ()),
+        keywords=split_names(keywords) or (),
+        include=include or (),
     )
-    made = write_product(product, out, publication, beside=include or ())
     if as_json:
         print_json({"item": str(made.item), "files": [str(path) for path in made.files], "notes": made.notes})
         return

@@ -34,22 +34,15 @@ def msmtu(
 
     Example: tesela published msmtu Andalusia-MSMTU -o andalusia
     """
-    from pathlib import Path
+    from tesela.verbs.products import published_msmtu
 
-    from tesela.io.msmtu import read_msmtu, write_msmtu_cube, write_msmtu_shares
-    from tesela.patches.pixels import table_of_msmtu
-
-    pixels = read_msmtu(folder)
-    target = Path(out)
-    cube = write_msmtu_cube(pixels, target / "cube.zarr")
-    shares = write_msmtu_shares(pixels, target / "shares.tif", level=level)
-    table = table_of_msmtu(pixels, level=level)
-    file = table.write(target / "pixels.safetensors")
+    made = published_msmtu(folder, out, level=level)
+    cube, shares, counted = made.cube.path, made.shares.path, made.table.counts
     if as_json:
-        print_json({"cube": cube.path, "shares": shares.path, "pixels": str(file), "counts": table.counts})
+        print_json({"cube": cube, "shares": shares, "pixels": str(made.file), "counts": counted})
         return
-    counts = ", ".join(f"{count:,} {name}" for name, count in table.counts.items() if count)
-    print(f"cube    {cube.path}\nshares  {shares.path}\npixels  {file}  {counts}")
+    counts = ", ".join(f"{count:,} {name}" for name, count in counted.items() if count)
+    print(f"cube    {cube}\nshares  {shares}\npixels  {made.file}  {counts}")
 
 
 def timespec(
@@ -67,9 +60,7 @@ def timespec(
     Example: tesela published timespec TimeSpec4LULC -o series.safetensors
     """
     from tesela.core.errors import RecipeError
-    from tesela.io.timespec import read_timespec
-    from tesela.patches.pixel_split import split_by_pixel
-    from tesela.patches.pixels import table_of_timespec
+    from tesela.verbs.products import published_timespec
 
     try:
         parts = tuple(float(part) for part in fractions.split(","))
@@ -77,14 +68,12 @@ def timespec(
         raise RecipeError(
             f"--fractions is '{fractions}'; three numbers were needed: 0.64,0.16,0.2."
         ) from None
-    series = read_timespec(folder)
-    table = split_by_pixel(table_of_timespec(series), fractions=parts, seed=seed)
-    file = table.write(out)
+    table, series = published_timespec(folder, out, fractions=parts, seed=seed)
     if as_json:
-        print_json({"pixels": str(file), "classes": list(series.classes), "counts": table.counts})
+        print_json({"pixels": out, "classes": list(series.classes), "counts": table.counts})
         return
     counts = ", ".join(f"{count:,} {name}" for name, count in table.counts.items() if count)
-    print(f"pixels  {file}  {len(series.classes)} classes, {counts}")
+    print(f"pixels  {out}  {len(series.classes)} classes, {counts}")
 
 
 def checkpoint(
@@ -101,16 +90,10 @@ def checkpoint(
 
     Example: tesela published checkpoint N2/model.ckpt --legend sipna-2 -o n2.safetensors
     """
-    from tesela.core.errors import RecipeError, unknown_name
-    from tesela.io.legends import open_legend
-    from tesela.models.expert import save_expert
-    from tesela.models.published_checkpoints import open_published_checkpoint
+    from tesela.verbs.products import published_checkpoint
 
-    if legacy not in ("", "deltas", "order"):
-        raise RecipeError(unknown_name("mistake", legacy, ("deltas", "order")))
-    expert = open_published_checkpoint(file, legend=open_legend(legend), legacy=legacy)
-    written = save_expert(out, expert)
+    expert = published_checkpoint(file, out, legend=legend, legacy=legacy)
     if as_json:
-        print_json({"expert": str(written), "model": expert.header.architecture.summary})
+        print_json({"expert": out, "model": expert.header.architecture.summary})
         return
-    print(f"expert  {written}  {expert.header.architecture.summary}")
+    print(f"expert  {out}  {expert.header.architecture.summary}")

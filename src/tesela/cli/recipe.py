@@ -36,20 +36,17 @@ def demo(
 
     Example: tesela demo
     """
-    from tesela.chains.demo import write_demo
-    from tesela.chains.run import run_recipe
-    from tesela.recipes.chain_registry import CHAINS
+    from tesela.verbs import chains
 
     silent = quiet or as_json
-    report = Reporter(silent)
-    folders = {name: Path(out) / name for name in CHAINS} if chain == "all" else {chain: Path(out)}
+    names = chains.demo_chains(chain)
     documents = {}
-    for name, folder in folders.items():
-        recipe = write_demo(name, folder, size=size, seed=seed, report=report)
-        result = run_recipe(recipe, quiet=silent, report=report)
-        documents[name] = result.document
+    for name in names:
+        folder = Path(out) / name if chain == "all" else Path(out)
+        made = chains.demo(name, folder, size=size, seed=seed, quiet=silent, report=Reporter(silent))
+        documents[name] = made[name].document
         if not as_json:
-            print(*(() if chain != "all" else (f"{name}:",)), *result.lines, sep="\n")
+            print(*(() if chain != "all" else (f"{name}:",)), *made[name].lines, sep="\n")
     if as_json:
         print_json(documents if chain == "all" else documents[chain])
 
@@ -66,9 +63,9 @@ def init(
 
     Example: tesela init corine -o corine.toml
     """
-    from tesela.recipes.chain_registry import write_template
+    from tesela.verbs import chains
 
-    path = write_template(chain, Path(out or f"{chain}.toml"))
+    path = chains.init(chain, out)
     print(f"recipe  {path}")
     if not quiet:
         print(f"Edit its paths, then: tesela run {path}")
@@ -110,9 +107,10 @@ def show_plan(
     recipe: str, *, start: str | None, until: str | None, changes: Sequence[str], as_json: bool
 ) -> None:
     """Print what a run would do."""
-    from tesela.chains.run import plan_recipe
+    from tesela.verbs import chains
 
-    plans = plan_recipe(recipe, start=start, until=until, changes=changes)
+    plans = chains.run(recipe, start=start, until=until, changes=changes, dry_run=True)
+    assert isinstance(plans, list)
     if as_json:
         print_json({"stages": [asdict(plan) | {"folder": str(plan.folder)} for plan in plans]})
         return
@@ -139,12 +137,14 @@ def run_file(
     as_json: bool,
 ) -> None:
     """Run a recipe and print its scores and files."""
-    from tesela.chains.run import run_recipe
+    from tesela.chains.run import Outcome
+    from tesela.verbs import chains
 
     silent = quiet or as_json
-    result = run_recipe(
+    result = chains.run(
         recipe, start=start, until=until, changes=changes, quiet=silent, report=Reporter(silent)
     )
+    assert isinstance(result, Outcome)
     if as_json:
         print_json(result.document)
     else:
@@ -173,9 +173,9 @@ def compare(
 
     Example: tesela compare corine.toml --vary scenes=april,july --vary training.encoder=resnet50,resnet101
     """
-    from tesela.comparison.compare import compare_recipe
+    from tesela.verbs import chains
 
-    made = compare_recipe(
+    made = chains.compare(
         recipe, vary=vary, seeds=seeds, out=out, quiet=quiet or as_json, report=Reporter(quiet or as_json)
     )
     if as_json:

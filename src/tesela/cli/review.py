@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from tesela.cli.data import BandNames, Nodata
 from tesela.cli.interrupts import ended_on_request
 from tesela.cli.output import Json, Quiet, print_json, print_table, split_names
-
-if TYPE_CHECKING:
-    from tesela.web.review_results import ReviewResults
 
 FORMER = {
     "review": {
@@ -76,22 +73,8 @@ def serve(
 
     Example: tesela review serve sample.gpkg --image april.tif --image september.tif
     """
-    from tesela.io.legends import open_legend
-    from tesela.io.scenes import open_scene
-    from tesela.web.review import review_app
+    from tesela.verbs import pages
     from tesela.web.server import is_loopback
-    from tesela.web.server import serve as serve_page
-
-    app = review_app(
-        table,
-        images=[open_scene(file) for file in image or []],
-        legend=None if legend is None else open_legend(legend),
-        reviewer=reviewer,
-        order=order,
-        overlap=overlap,
-        seed=seed,
-        host=host,
-    )
 
     def announce(address: str) -> None:
         print(f"page  {address}", flush=True)
@@ -100,7 +83,18 @@ def serve(
             if not is_loopback(host):
                 print("warning: everybody on this network can see the imagery and add verdicts.", flush=True)
 
-    serve_page(app, host=host, port=port, announce=announce)
+    pages.review_serve(
+        table,
+        image=image or (),
+        legend=legend,
+        reviewer=reviewer,
+        order=order,
+        overlap=overlap,
+        seed=seed,
+        port=port,
+        host=host,
+        announce=announce,
+    )
     ended_on_request()
 
 
@@ -119,9 +113,10 @@ def export(
 
     Example: tesela review export patches.parquet -o reviewed.parquet -o verdicts.csv
     """
-    results = _read_results(table)
+    from tesela.verbs import pages
+
     for target in out:
-        path = results.export(target)
+        path = pages.review_export(table, target)
         if not quiet:
             print(f"verdicts  {path}")
 
@@ -134,7 +129,9 @@ def agreement(table: Reviewed, quiet: Quiet = False, as_json: Json = False) -> N
 
     Example: tesela review agreement patches.parquet
     """
-    results = _read_results(table)
+    from tesela.verbs import pages
+
+    results = pages.open_review(table)
     if as_json:
         print_json(results.to_dict())
         return
@@ -179,16 +176,14 @@ def rank(
 
     Example: tesela review rank patches.parquet --automatic-quality
     """
-    from tesela.chains.label_ranking import rank_patches
     from tesela.patches import label_quality
+    from tesela.verbs import pages
 
     column = label_quality.ERROR_LIKELIHOOD
-    ranking = rank_patches(table, model=model, folds=folds, seed=seed, quiet=quiet)
-    ranked = ranking.table
-    if automatic_quality:
-        ranked = label_quality.automatic_quality(ranked)
-        ranked.write(table)
-    first = ranked.frame.nlargest(10, column)[["patch_id", column]]
+    ranking = pages.review_rank(
+        table, model=model, folds=folds, seed=seed, automatic_quality=automatic_quality, quiet=quiet
+    )
+    first = ranking.table.frame.nlargest(10, column)[["patch_id", column]]
     if as_json:
         print_json(
             {"patches": table, "models_trained": ranking.trained, "likely_errors": first.to_dict("records")}
@@ -242,26 +237,9 @@ def view(
 
     Example: tesela view map.tif --image scene.tif --reference clc.tif --confidence confidence.tif --history map2018.tif
     """
-    from tesela.io.legends import open_legend
-    from tesela.io.scenes import open_scene
-    from tesela.web.server import serve as serve_page
-    from tesela.web.view import slow_files, view_app
+    from tesela.verbs import pages
+    from tesela.web.view import slow_files
 
-    scene = None
-    if image is not None:
-        scene = open_scene(image, bands=split_names(bands), nodata=nodata, invalid="nodata")
-    app = view_app(
-        map_file,
-        scene=scene,
-        reference=reference,
-        confidence=confidence,
-        uncertainty=uncertainty,
-        cube=cube,
-        endmembers=endmembers,
-        history=history or (),
-        legend=None if legend is None else open_legend(legend),
-        host=host,
-    )
     files = [
         map_file,
         reference,
@@ -278,16 +256,23 @@ def view(
         if not quiet:
             print("Stop with Ctrl+C.", flush=True)
 
-    serve_page(app, host=host, port=port, announce=announce)
+    pages.view(
+        map_file,
+        image=image,
+        reference=reference,
+        confidence=confidence,
+        uncertainty=uncertainty,
+        cube=cube,
+        endmembers=endmembers,
+        history=history or (),
+        bands=split_names(bands),
+        nodata=nodata,
+        legend=legend,
+        port=port,
+        host=host,
+        announce=announce,
+    )
     ended_on_request()
-
-
-def _read_results(path: str) -> ReviewResults:
-    from tesela.web.patch_review import read_review
-    from tesela.web.point_interpretation import read_interpretation
-    from tesela.web.review import is_sample
-
-    return read_interpretation(path) if is_sample(path) else read_review(path)
 
 
 def _with_interval(estimate: object) -> str:

@@ -66,17 +66,15 @@ def draw(
 
     Example: tesela sample draw map.tif --target-error 0.01 -o points.gpkg
     """
-    from tesela.core.errors import InputError
-    from tesela.sampling.files import draw_sample_file
+    from tesela.verbs import accuracy
 
-    if size is not None and target_error is not None:
-        raise InputError("Both --size and --target-error set the size of the sample; give one of the two.")
-    drawn = draw_sample_file(
+    drawn = accuracy.sample_draw(
         map_file,
         out,
-        points=size,
-        target_se=(0.01 if target_error is None else target_error) if size is None else None,
-        rule="simple" if design == "simple" else allocation,
+        design=design,
+        target_error=target_error,
+        size=size,
+        allocation=allocation,
         minimum=minimum,
         expected=parse_expected(expected),
         strata=strata,
@@ -131,9 +129,9 @@ def estimate(
 
     Example: tesela sample estimate points.gpkg map.tif -o report
     """
-    from tesela.sampling.files import estimate_sample_file
+    from tesela.verbs import accuracy
 
-    result = estimate_sample_file(map_file, sample, out, responses=responses, legend=legend)
+    result = accuracy.sample_estimate(sample, map_file, out, responses=responses, legend=legend)
     if as_json:
         print_json(result.document)
         return
@@ -162,10 +160,18 @@ def changes(
 
     Example: tesela sample changes map2018.tif map2024.tif --years 2018,2024 --points 600 -o samples
     """
-    from tesela.accounting.files import draw_change_samples, open_series
+    from tesela.verbs import accuracy
 
-    series = open_series(maps, parse_years(years), legend=legend, crosswalk=crosswalk)
-    designs = draw_change_samples(series, out, points=points, minimum=minimum, seed=seed)
+    designs = accuracy.sample_changes(
+        maps,
+        out,
+        years=parse_years(years),
+        points=points,
+        minimum=minimum,
+        legend=legend,
+        crosswalk=crosswalk,
+        seed=seed,
+    )
     if as_json:
         print_json({str(path): item.to_dict() for path, item in designs.items()})
         return

@@ -71,28 +71,21 @@ def queue(
 
     Example: tesela update clc2012.gpkg map.tif --field CODE_12 --mmu "5 ha" -o queue.gpkg
     """
-    from tesela.core.units import parse_area_m2
-    from tesela.generalise.update import UpdateRule, update_polygons
-    from tesela.io.crosswalks import open_crosswalk
-    from tesela.io.legends import open_legend
-    from tesela.io.maps import open_map
-    from tesela.io.vector import open_layer
+    from tesela.verbs import maps as verbs
 
-    new_map = open_map(map_file, legend=None if legend is None else open_legend(legend))
-    table = (
-        None if crosswalk is None else open_crosswalk(source or "polygons", new_map.legend, path=crosswalk)
-    )
-    made = update_polygons(
-        open_layer(polygons, layer=layer),
-        new_map,
+    made = verbs.update(
+        polygons,
+        map_file,
         out,
         field=field,
-        crosswalk=table,
-        codes_from=source,
+        layer=layer,
+        source=source,
+        crosswalk=crosswalk,
         confidence=confidence,
-        rule=UpdateRule(part_ha=None if part is None else parse_area_m2(part) / 10_000),
-        mmu_m2=parse_area_m2(mmu),
+        mmu=mmu,
+        part=part,
         everything=everything,
+        legend=legend,
     )
     if as_json:
         counts = {name: count for name, (count, _) in made.verdicts.items()}
@@ -127,10 +120,10 @@ def apply(
 
     Example: tesela update apply queue.gpkg -o clc2018.gpkg
     """
-    from tesela.generalise.update_apply import apply_update
+    from tesela.verbs import maps as verbs
 
-    made = apply_update(
-        queue_file, out, polygons=polygons, layer=layer, undecided=undecided, changes_out=changes
+    made = verbs.update_apply(
+        queue_file, out, polygons=polygons, layer=layer, undecided=undecided, changes=changes
     )
     if as_json:
         print_json(made.to_dict())

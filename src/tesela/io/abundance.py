@@ -105,7 +105,7 @@ class AbundanceMap:
         return abundance_card(self)
 
 
-AbundanceSource: TypeAlias = Union[str, Path, AbundanceMap, "xr.Dataset"]
+AbundanceSource: TypeAlias = Union[str, Path, AbundanceMap, "xr.DataArray", "xr.Dataset"]
 """What is opened as an abundance map."""
 
 
@@ -229,6 +229,10 @@ class ErrorWriter(CogWriter):
         data.descriptions = ("rmse", "rrmse")
         data.scales = (1 / STEPS,) * 2
         data.units = ("share",) * 2
+
+    def finish_beside(self) -> None:
+        """QGIS style of the root mean square error; half of the cell is brightest."""
+        write_text(self.path.with_suffix(".qml"), ramp_style(0.5, unit="share"))
 
 
 def round_shares(shares: NDArray[np.floating]) -> NDArray[np.uint16]:

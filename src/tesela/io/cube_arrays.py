@@ -11,7 +11,8 @@ import numpy as np
 
 from tesela.core.errors import InputError, wrong_kind
 from tesela.io.arrays import array_blocks, array_grid, is_array, turned_array
-from tesela.io.cube import SERIES, Cube, open_cube
+from tesela.io.cube import SERIES, Cube
+from tesela.io.cube import open_cube as open_folder
 from tesela.io.cube_writer import CubeWriter
 from tesela.io.held import Held
 
@@ -22,7 +23,7 @@ CubeSource: TypeAlias = Union[str, Path, Cube, "xr.DataArray", "xr.Dataset"]
 """What is opened as a cube."""
 
 
-def cube_of(source: CubeSource) -> Cube:
+def open_cube(source: CubeSource) -> Cube:
     """
     Open a cube: a Zarr folder, a `Cube`, or an array with its series.
 
@@ -45,10 +46,10 @@ def cube_of(source: CubeSource) -> Cube:
     if is_array(source):
         held = Held()
         _write(source, held.folder / "cube.zarr")
-        return replace(open_cube(held.folder / "cube.zarr"), held=held)
+        return replace(open_folder(held.folder / "cube.zarr"), held=held)
     if not isinstance(source, str | Path):
         raise wrong_kind("A cube", "a Zarr folder, a Cube, or a Dataset with series and a CRS", source)
-    return open_cube(source)
+    return open_folder(source)
 
 
 def _write(source: xr.DataArray | xr.Dataset, path: Path) -> None:

@@ -215,6 +215,22 @@ _NO_LEGEND = (
 )
 
 
+def legend_of(source: str | Path | Legend | ClassMap) -> Legend:
+    """
+    A legend by name or from a CSV, see `tesela.io.legends.open_legend`; a class map stands for the legend in its tag.
+
+    Raises
+    ------
+    InputError, LegendError
+        As `open_map` and `open_legend`.
+    """
+    if isinstance(source, ClassMap):
+        return source.legend
+    if isinstance(source, str | Path) and Path(source).suffix.lower() in (".tif", ".tiff", ".vrt"):
+        return open_map(source).legend
+    return open_legend(source)
+
+
 class MapReader(Closing):
     """Reads windows of a class map on any grid, always by nearest pixel; use it in a `with` block."""
 
@@ -351,7 +367,7 @@ def convert_map(source: ClassMap, out: str | Path, *, crosswalk: Crosswalk) -> C
         "legend convert",
         [out],
         inputs=[source.path],
-        settings={"from": source.legend.address, "crosswalk": list(crosswalk.way)},
+        settings={"from": source.legend.address, "crosswalk": list(crosswalk.steps)},
         legend=crosswalk.target.address,
     )
     return ClassMap(str(out), source.grid, crosswalk.target)

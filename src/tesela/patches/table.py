@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +62,8 @@ class PatchTable:
     legend: Legend
     size_px: int
     stride_px: int
+    held: object = field(default=None, repr=False, compare=False)
+    """What keeps the temporary files of label maps that were given no path; scenes hold their own."""
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -275,6 +277,7 @@ def make_patches(
         legend=legend,
         size_px=size_px,
         stride_px=stride,
+        held=[label_map.held for _, label_map in pairs],
     )
 
 

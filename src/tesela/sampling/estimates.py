@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,6 +23,9 @@ from tesela.sampling.estimators import (
     share_interval,
     unseen_share,
 )
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,33 @@ class AccuracyEstimates:
     def unseen_ha(self) -> float:
         """Largest area in hectares, at 95 % confidence, of a class that no point has by the reference."""
         return unseen_share(self.sample.sizes_px, self.sample.counts.sum(axis=(1, 2))) * self.sample.area_ha
+
+    def to_frame(self) -> pd.DataFrame:
+        """
+        Accuracy and area by class.
+
+        Returns
+        -------
+        DataFrame
+            Index: the code of the class. Columns: users, producers, f1, share, mapped_share and area_ha, each with
+            its standard error (``_se``) and 95 % interval (``_low``, ``_high``).
+        """
+        import pandas as pd
+
+        kinds = {
+            "users": self.users,
+            "producers": self.producers,
+            "f1": self.f1,
+            "share": self.shares,
+            "mapped_share": self.mapped_shares,
+            "area_ha": self.areas_ha,
+        }
+        columns = {
+            f"{name}{end}": [getattr(item, part) for item in items]
+            for name, items in kinds.items()
+            for end, part in (("", "value"), ("_se", "se"), ("_low", "low"), ("_high", "high"))
+        }
+        return pd.DataFrame(columns, index=pd.Index(self.sample.classes, name="code"))
 
     def to_dict(self) -> dict[str, object]:
         """Document of all figures, for JSON."""

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tesela.io.legends import open_crosswalk, open_legend
-from tesela.io.maps import ClassMap, open_map
+from tesela.core.legend import Legend
+from tesela.io.crosswalks import open_crosswalk
+from tesela.io.legends import open_legend
+from tesela.io.maps import MapSource, open_map
 from tesela.sampling.design import Rule, SamplingDesign, plan_sample
 from tesela.sampling.draw import draw_sample
 from tesela.sampling.estimates import AccuracyEstimates, estimate_accuracy
 from tesela.sampling.estimators import Interval
+from tesela.sampling.interpretation import LAYER
 from tesela.sampling.page import write_sample_page
 from tesela.sampling.responses import read_sample
+
+if TYPE_CHECKING:
+    import geopandas as gpd
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -24,6 +32,15 @@ class Drawn:
     expected_se: float
     """Standard error of overall accuracy if the map has the expected accuracy."""
     file: Path
+    held: object = field(default=None, repr=False, compare=False)
+    """What keeps a temporary file; see `tesela.io.held`."""
+
+    def to_geodataframe(self) -> gpd.GeoDataFrame:
+        """The points, with the empty fields that interpreters fill in."""
+        import geopandas as gpd
+
+        points: gpd.GeoDataFrame = gpd.read_file(self.file, layer=LAYER)
+        return points
 
     @property
     def document(self) -> dict[str, object]:
@@ -36,16 +53,21 @@ class SampleEstimates:
     """Estimates of a map from a sample, and the path of their page."""
 
     estimates: AccuracyEstimates
-    page: Path
+    page: Path | None = None
+    """None where no folder was given."""
 
     @property
     def document(self) -> Mapping[str, object]:
         """All figures, for JSON."""
-        return {**self.estimates.to_dict(), "page": str(self.page)}
+        return {**self.estimates.to_dict(), "page": None if self.page is None else str(self.page)}
+
+    def to_frame(self) -> pd.DataFrame:
+        """Accuracy and area by class with 95 % intervals; see `AccuracyEstimates.to_frame`."""
+        return self.estimates.to_frame()
 
 
 def draw_sample_file(
-    map_file: str | Path,
+    map_file: MapSource,
     out: str | Path,
     *,
     points: int | None = None,
@@ -53,9 +75,9 @@ def draw_sample_file(
     rule: Rule = "proportional",
     minimum: int = 50,
     expected: float | Mapping[str, float] = 0.85,
-    strata: str | Path | None = None,
+    strata: MapSource | None = None,
     hide_strata: bool = False,
-    legend: str | None = None,
+    legend: Legend | str | Path | None = None,
     seed: int = 0,
 ) -> Drawn:
     """
@@ -70,7 +92,7 @@ def draw_sample_file(
     hide_strata : bool
         Leave the stratum out of the points; it may reveal the map's class.
     """
-    class_map = _open(map_file, legend)
+    class_map = open_map(map_file, legend=legend)
     strata_map = class_map if strata is None else open_map(strata)
     design = plan_sample(
         strata_map,
@@ -86,13 +108,13 @@ def draw_sample_file(
 
 
 def estimate_sample_file(
-    map_file: str | Path,
+    map_file: MapSource,
     sample: str | Path,
-    out: str | Path,
+    out: str | Path | None = None,
     *,
     responses: str | Path | None = None,
     field: str = "reference",
-    legend: str | None = None,
+    legend: Legend | str | Path | None = None,
     source: str | None = None,
     crosswalk: str | Path | None = None,
     interval: Interval = "logit",
@@ -108,7 +130,7 @@ def estimate_sample_file(
     source, crosswalk : optional
         Legend in which the map is assessed, and a CSV from the map's classes to those of that legend.
     """
-    class_map = _open(map_file, legend)
+    class_map = open_map(map_file, legend=legend)
     table = None
     if crosswalk is not None:
         table = open_crosswalk(
@@ -117,15 +139,13 @@ def estimate_sample_file(
     estimates = estimate_accuracy(
         read_sample(sample, class_map, crosswalk=table, responses=responses, field=field), interval=interval
     )
+    if out is None:
+        return SampleEstimates(estimates)
     page = write_sample_page(
         out,
         estimates,
         legend=class_map.legend if table is None else table.target,
         title=title,
-        facts={"Map": str(map_file), "Sample": str(sample)},
+        facts={"Map": class_map.path, "Sample": str(sample)},
     )
     return SampleEstimates(estimates, page)
-
-
-def _open(path: str | Path, legend: str | None) -> ClassMap:
-    return open_map(path, legend=None if legend is None else open_legend(legend))

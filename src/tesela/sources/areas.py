@@ -15,7 +15,7 @@ from rasterio.features import geometry_mask
 
 from tesela.core.errors import GridError, InputError
 from tesela.core.grid import bounds_in
-from tesela.io.scenes import open_scene
+from tesela.io.cube import open_grid
 from tesela.io.vector import open_layer, parse_address, read_layer
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def make_area(
     area: str | Path | None = None,
     *,
     layer: str | None = None,
-    like: str | Path | None = None,
+    like: object = None,
     crs: str | None = None,
     resolution_m: float | None = None,
 ) -> Area:
@@ -62,8 +62,8 @@ def make_area(
         "west,south,east,north" in degrees, or a file of polygons in any CRS.
     layer : str, optional
         Layer of the polygons; needed when the file has several.
-    like : path, optional
-        A raster that gives the grid; alone, or with polygons that cut it.
+    like : path, DataArray, Scene, map or GeoBox, optional
+        What gives the grid; alone, or with polygons that cut it.
     crs : str, optional
         "EPSG:25830"; default: the UTM zone of the area's middle.
     resolution_m : float, optional
@@ -98,7 +98,7 @@ def make_area(
     if like is not None:
         if crs is not None or resolution_m is not None:
             raise InputError("--like gives the grid: leave out --crs and --resolution, or --like.")
-        grid = open_scene(str(like)).grid
+        grid = open_grid(like)
         return Area(grid, None if shapes is None else _union(shapes, grid))
     assert shapes is not None
     side = 10.0 if resolution_m is None else float(resolution_m)

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +18,13 @@ from tesela.assessment.abundance.calibration import LEVELS
 from tesela.assessment.abundance.document import AbundanceReportDocument, LevelFigures, ScoreFigures
 from tesela.assessment.abundance.scores import NAMES, SCORES, score_lines
 from tesela.core.errors import InputError
-from tesela.io.abundance import open_abundance
+from tesela.io.abundance import AbundanceSource, open_abundance
 from tesela.io.manifest import write_text, write_whole
 from tesela.pages.environment import names_apart, page_environment
 from tesela.patches.pixels import read_pixel_table
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -28,12 +32,13 @@ class AbundanceAssessmentFiles:
     """Scores of one abundance map, and the path of its report."""
 
     assessment: AbundanceAssessment
-    report: Path
+    report: Path | None = None
+    """The page; None where no folder was given."""
 
     @property
     def document(self) -> Mapping[str, object]:
         """All figures, for JSON."""
-        return {**self.assessment.to_dict(), "report": str(self.report)}
+        return {**self.assessment.to_dict(), "report": None if self.report is None else str(self.report)}
 
     @property
     def lines(self) -> tuple[str, ...]:
@@ -41,8 +46,14 @@ class AbundanceAssessmentFiles:
         sums = self.assessment.sums
         return (
             *score_lines({name: sums.mean(name) for name in SCORES}),
-            f"report    {self.report}",
+            *(() if self.report is None else (f"report    {self.report}",)),
         )
+
+    def to_frame(self) -> pd.DataFrame:
+        """Scores by class, index `code`: mae, rmse, rrmse (per cent), cc and f1."""
+        import pandas as pd
+
+        return pd.DataFrame(self.assessment.to_dict()["classes"]).set_index("code")
 
 
 def is_abundance(path: str | Path) -> bool:
@@ -55,9 +66,9 @@ def is_abundance(path: str | Path) -> bool:
 
 
 def assess_abundance_files(
-    map_file: str | Path,
-    reference: str | Path,
-    out: str | Path,
+    map_file: AbundanceSource,
+    reference: AbundanceSource,
+    out: str | Path | None = None,
     *,
     within: str | Path | None = None,
     uncertainty: str | Path | None = None,
@@ -68,8 +79,10 @@ def assess_abundance_files(
 
     Parameters
     ----------
-    reference : path
-        Abundance map of the same pixels, as `tesela label --fractions` writes it.
+    reference : path or AbundanceMap
+        Of the same pixels, as `tesela label --fractions` writes it.
+    out : path, optional
+        Folder of the report; default: nothing is written.
     within : path, optional
         Pixel table; only its test pixels are evaluated.
     uncertainty : path, optional
@@ -83,9 +96,11 @@ def assess_abundance_files(
         open_abundance(reference),
         chosen=chosen,
         uncertainty=uncertainty,
-        errors=Path(out) / "errors.tif",
+        errors=None if out is None else Path(out) / "errors.tif",
     )
-    facts = {"Map": str(map_file), "Reference": str(reference)}
+    if out is None:
+        return AbundanceAssessmentFiles(assessment)
+    facts = {"Map": assessment.map_path, "Reference": assessment.reference_path}
     report = write_abundance_report(
         out,
         assessment,
