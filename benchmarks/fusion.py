@@ -187,10 +187,7 @@ def train_unet(task: Task, seconds: float) -> Planes:
         settings = tesela.SegmentationSettings(
             model="unet", prior=0.0, budget=f"{seconds:.0f} s", seed=task.seed
         )
-        file = tesela.train_segmentation(
-            make_table(task, Path(folder)), Path(folder) / "unet.safetensors", settings=settings, quiet=True
-        )
-        expert = tesela.open_expert(file)
+        expert = tesela.train_segmentation(make_table(task, Path(folder)), settings, quiet=True)
     mean, std = (np.array(item)[:, None, None] for item in (expert.header.mean, expert.header.std))
     stride, edge = int(expert.network.stride), 32
     planes = {}

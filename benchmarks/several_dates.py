@@ -30,7 +30,7 @@ from tesela.core.legend import Legend
 from tesela.io.images import write_bands
 from tesela.io.legends import open_legend
 from tesela.patches.split import split_patches
-from tesela.patches.table import PatchTable
+from tesela.patches.table import PatchTable, make_patches
 from tesela.simulate.noise import fractal
 from tesela.simulate.region.region import write_region
 from tesela.simulate.region.spectra import SEASONS
@@ -104,7 +104,7 @@ def make_tables(folder: Path, *, seed: int, size_px: int) -> dict[str, PatchTabl
     tables = {}
     for kind, scene in (("complete", complete), ("gaps", tesela.open_scene(cloudy_file))):
         scene = replace(scene, name="area")
-        cut = tesela.make_patches([scene], [labels], size_px=PATCH_PX, min_labelled=0.01)
+        cut = make_patches([scene], [labels], size_px=PATCH_PX, min_labelled=0.01)
         tables[kind] = split_patches(
             cut, "block", fractions=(0.6, 0.15, 0.25), block_m=2 * PATCH_PX * pixel_m, seed=seed
         )
@@ -148,11 +148,9 @@ def train_and_test(
         seed=seed,
     )
     begun = time.process_time()
-    file = tesela.train_segmentation(
-        tables[trained], folder / f"{model}-{trained}.safetensors", settings=settings, quiet=True
-    )
+    file = folder / f"{model}-{trained}.safetensors"
+    expert = tesela.train_segmentation(tables[trained], settings, file, quiet=True)
     spent_s = time.process_time() - begun
-    expert = tesela.open_expert(file)
     for tested in dict.fromkeys((trained, "gaps")):
         pixels = validate_model(
             expert.network, tables[tested], expert.header.standardisation, split="test", seed=seed

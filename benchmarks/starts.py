@@ -226,13 +226,13 @@ def measure(task: Task, row: str, *, minutes: float, keep: Path | None) -> dict[
             budget=f"{max(clock.left_s, 1):.0f} s",
             seed=task.seed,
         )
-        out = tesela.train_segmentation(table, folder / "expert.safetensors", settings=settings, quiet=True)
-        expert, train_s = tesela.open_expert(out), clock.spent_s
+        expert = tesela.train_segmentation(table, settings, folder / "expert.safetensors", quiet=True)
+        train_s = clock.spent_s
         counts, begun = TestCounts.empty(), cpu_s()
         for scene in task.data.scenes:
             if task.mask(scene, TEST).any():
                 path = folder / f"{scene.name}-map.tif"
-                tesela.predict_map(expert, _open(task.data, scene, folder), path, engine="torch")
+                tesela.predict(expert, _open(task.data, scene, folder), path, engine="torch")
                 with rasterio.open(path) as data:
                     counts.add(task, scene, data.read(1))
     record: dict[str, object] = {

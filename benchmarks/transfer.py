@@ -266,7 +266,7 @@ def train_network(data: DataSet, seed: int, options: argparse.Namespace) -> Expe
     with tempfile.TemporaryDirectory() as scratch, band_jitter(options.jitter):
         table = make_table(Task(few, split, seed), Path(scratch))
         out = (folder or Path(scratch)) / name
-        return tesela.open_expert(tesela.train_segmentation(table, out, settings=settings, quiet=True))
+        return tesela.train_segmentation(table, settings, out, quiet=True)
 
 
 def train_fused(data: DataSet, seed: int, options: argparse.Namespace) -> Expert:

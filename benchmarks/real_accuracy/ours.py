@@ -16,7 +16,7 @@ from odc.geo.geobox import GeoBox
 import tesela
 from real_accuracy.sets import DataSet, LabelledScene
 from real_accuracy.task import TRAIN, VAL, Clock, NotApplicable, Task, Trained
-from tesela.patches.table import PatchTable
+from tesela.patches.table import PatchTable, make_patches
 
 MODELS = ("unet", "forest", "boosting", "auto")
 
@@ -40,16 +40,14 @@ def _train(task: Task, clock: Clock, *, model: str, extra: Mapping[str, object],
     folder = tempfile.TemporaryDirectory()  # lives as long as the closure below, which maps into it
     try:
         table = prepare(make_table(task, Path(folder.name)))
-        out = tesela.train_segmentation(
-            table, Path(folder.name) / "expert.safetensors", settings=settings, quiet=True
-        )
-        expert = tesela.open_expert(out)
+        out = Path(folder.name) / "expert.safetensors"
+        expert = tesela.train_segmentation(table, settings, out, quiet=True)
     except tesela.TeselaError as error:
         raise NotApplicable(f"training failed: {error}") from None
 
     def classify(scene: LabelledScene) -> dict[str, NDArray[np.uint8]]:
         path = Path(folder.name) / f"{scene.name}-map.tif"
-        tesela.predict_map(expert, _open(task.data, scene, Path(folder.name)), path, engine="torch")
+        tesela.predict(expert, _open(task.data, scene, Path(folder.name)), path, engine="torch")
         with rasterio.open(path) as data:
             return {"": data.read(1)}
 
@@ -100,7 +98,7 @@ def make_table(task: Task, folder: Path) -> tesela.patches.table.PatchTable:
                 values = np.where(mask, scene.labels, 0).astype(np.uint8)
                 path = folder / f"{scene.name}-{name}-labels.tif"
                 labels.append(tesela.write_map(path, values, opened.grid, legend=legend))
-        table = tesela.make_patches(
+        table = make_patches(
             scenes,
             labels,
             size_px=data.patch_px,
