@@ -41,8 +41,9 @@ from tesela.accounting.table41 import read_table41, transition_table
 from tesela.accounting.trajectories import count_trajectories
 from tesela.core.crosswalk import Crosswalk, CrosswalkRow
 from tesela.core.errors import GridError, InputError, LegendError
-from tesela.io.images import write_bands
+from tesela.core.legend import LandClass, Legend
 from tesela.io.crosswalks import open_crosswalk
+from tesela.io.images import write_bands
 from tesela.io.legends import open_legend
 from tesela.io.maps import ClassMap, write_map
 from tesela.io.scenes import open_scene
@@ -357,7 +358,9 @@ def test_a_crosswalk_of_ones_own_is_used_and_printed(tmp_path: Path) -> None:
     assert accounts.trajectories.mapped_areas_ha[0].tolist() == [1, 1, 0, 1, 1, 0]
     text = (tmp_path / "out" / "crosswalk.csv").read_text(encoding="utf-8")
     assert "lulucf-context,water,Water,wetlands,1.0,mine" in text
-    with pytest.raises(LegendError, match="No crosswalk from 'lulucf-context'"):
+    own = Legend("own", (LandClass(1, "a", "A", "#000000"),))
+    maps = [write(tmp_path / f"own{k}.tif", np.ones((2, 2), np.uint8), legend=own) for k in range(2)]
+    with pytest.raises(LegendError, match="No crosswalk from 'own' to 'lulucf'"):
         account_maps(maps, [2000, 2010], tmp_path / "out2")
 
 

@@ -144,7 +144,7 @@ def test_a_reference_of_a_finer_level_is_read_as_it_is(
     fine = open_legend("corine-3")
     values = np.where(np.arange(80) < 40, fine["312"].value, fine["211"].value)[None].repeat(60, axis=0)
     reference = write_map(tmp_path / "fine.tif", values.astype(np.uint8), GRID, legend=fine)
-    monkeypatch.setattr("tesela.assessment.files.write_labels", None)
+    monkeypatch.setattr("tesela.assessment.reference_labels.write_labels", None)
     done = assess_files(sides[0].path, reference.path, tmp_path / "out")
     assert done.assessment.confusion == assess(*sides).confusion
 

@@ -425,7 +425,7 @@ def test_a_map_of_tesela_contains_its_legend(tmp_path: Path) -> None:
     made = write_map(tmp_path / "map.tif", np.array([[12, 31, 0]], np.uint8), grid, legend=corine2)
     assert drawn(Path(made.path), tmp_path, like=grid, legend=corine2) == [[12, 31, 0]]
     assert drawn(Path(made.path), tmp_path, like=grid, legend=open_legend("corine-1")) == [[1, 3, 0]]
-    with pytest.raises(LegendError, match="No crosswalk from 'corine' to 'demo'"):
+    with pytest.raises(LegendError, match="No crosswalk from 'corine-2' to 'demo'"):
         drawn(Path(made.path), tmp_path, like=grid)
 
 

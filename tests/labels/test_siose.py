@@ -15,7 +15,7 @@ from odc.geo.geobox import GeoBox
 
 from tesela.cli import main
 from tesela.core.errors import GridError, InputError, LegendError, RecipeError
-from tesela.core.legend import Legend
+from tesela.core.legend import LandClass, Legend
 from tesela.io.images import write_bands
 from tesela.io.legends import open_legend
 from tesela.io.maps import MapReader
@@ -301,8 +301,9 @@ def test_wrong_files_legends_and_rules_are_reported_with_a_remedy(tmp_path: Path
     assert not is_siose(plain)
     with pytest.raises(InputError, match="not a SIOSE AR GeoPackage"):
         open_siose(plain)
-    with pytest.raises(LegendError, match="not to 'corine-3'"):
-        write_siose_classes(open_siose(path), tmp_path / "c.gpkg", legend=open_legend("corine-3"))
+    own = Legend("own", (LandClass(1, "a", "A", "#000000"),))
+    with pytest.raises(LegendError, match="not to 'own'"):
+        write_siose_classes(open_siose(path), tmp_path / "c.gpkg", legend=own)
     with pytest.raises(RecipeError, match="min_share is 2, but must be from 0 to 1"):
         SioseRules(min_share=2)
     drifted = write(tmp_path / "19.gpkg", drop=("LIDAR_POR_ARB",))

@@ -64,14 +64,18 @@ def open_crosswalk(
     if found is not None:
         _say_way(found)
         return found
-    shipped = join_words(sorted(name.replace("__", " -> ") for name in crosswalk_tables()), most=40)
-    known = isinstance(source, str) or source.composed or split_address(address)[0] in list_legends()
+    name = split_address(address)[0]
+    pairs = list_crosswalks()
+    onward = join_words(sorted({to for own, to in pairs if split_address(own)[0] == name})) or "none"
+    towards = join_words(sorted({own for own, to in pairs if to == target.name})) or "none"
+    known = isinstance(source, str) or source.composed or name in list_legends()
     why = (
         "" if known else f" '{address}' does not say in which legends its classes are known (column origin)."
     )
     raise LegendError(
-        f"No crosswalk from '{address}' to '{target.address}' is shipped, nor any way over two of them (shipped: "
-        f"{shipped}).{why} Give one as a CSV with the columns from, to (--crosswalk FILE)."
+        f"No crosswalk from '{address}' to '{target.address}' is shipped, nor a way over two (shipped from "
+        f"'{name}': to {onward}; to '{target.name}': from {towards}).{why} Give one as a CSV with the columns from, to "
+        f"(--crosswalk FILE)."
     )
 
 

@@ -164,6 +164,28 @@ def label_siose(
     return labels, classes
 
 
+def write_siose_polygons(
+    reference: str | Path,
+    out: str | Path,
+    *,
+    like: GeoBox,
+    legend: Legend,
+    rules: SioseRules | None = None,
+) -> SioseClasses:
+    """
+    Write the polygons of a SIOSE AR GeoPackage that touch a scene with their classes, for `tesela update`.
+
+    With the legend of a cascade, polygons get the species of T_VALORES.
+
+    Parameters
+    ----------
+    out : path
+        See `tesela.sources.siose.classes.write_siose_classes`; the others are those of `label_siose`.
+    """
+    file = open_siose(reference)
+    return write_siose_classes(file, out, legend=legend, rules=rules, within=_bounds(like, file.polygons.crs))
+
+
 def _bounds(grid: GeoBox, crs: str) -> Bounds:
     """Bounds of a grid in another CRS, with a margin of 1 %."""
     left, bottom, right, top = bounds_in(grid, crs)
