@@ -19,7 +19,7 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from tesela.core.errors import GridError, InputError
-from tesela.io.raster import raster_crs
+from tesela.io.raster import horizontal_crs, raster_crs
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -225,7 +225,8 @@ def _north_up(data: xr.DataArray | xr.Dataset) -> tuple[Any, GeoBox]:
             f"{_called(data)}: has no coordinate system. Assign the right one (.rio.write_crs('EPSG:....') or "
             f".odc.assign_crs('EPSG:....')), then try again."
         )
-    grid = GeoBox((data.sizes[rows], data.sizes[cols]), _transform(data, rows, cols), crs)
+    system = horizontal_crs(rasterio.CRS.from_wkt(crs.to_wkt()), _called(data))
+    grid = GeoBox((data.sizes[rows], data.sizes[cols]), _transform(data, rows, cols), system)
     return data, grid
 
 

@@ -93,25 +93,32 @@ def grid_of(data: rasterio.DatasetReader) -> GeoBox:
             f"(gdal_translate -a_ullr ...), then try again."
         )
     shape = (data.height, data.width)
-    grid = GeoBox(shape, data.transform, _horizontal(data))
+    grid = GeoBox(shape, data.transform, horizontal_crs(data.crs, data.name))
     if grid.crs is not None and grid.crs.geographic and grid.extent.boundingbox.left >= _HALF_TURN:
         return GeoBox(shape, Affine.translation(-2 * _HALF_TURN, 0) * data.transform, grid.crs)
     return grid
 
 
-def _horizontal(data: rasterio.DatasetReader) -> str:
-    """The CRS of an open raster without heights, as text that pyproj knows."""
-    code = data.crs.to_epsg()
+def horizontal_crs(given: rasterio.CRS, where: str) -> str:
+    """
+    A CRS of GDAL without heights, as text that pyproj knows.
+
+    Raises
+    ------
+    GridError
+        If it is a local one.
+    """
+    code = given.to_epsg()
     try:
-        crs = pyproj.CRS.from_user_input(f"EPSG:{code}" if code else data.crs.to_wkt())
+        crs = pyproj.CRS.from_user_input(f"EPSG:{code}" if code else given.to_wkt())
     except pyproj.exceptions.CRSError:  # a code that GDAL's tables have and those of pyproj lack
-        crs = pyproj.CRS.from_wkt(data.crs.to_wkt())
+        crs = pyproj.CRS.from_wkt(given.to_wkt())
     if crs.is_compound:
         crs = crs.sub_crs_list[0]
         code = crs.to_epsg()
     if not (crs.is_geographic or crs.is_projected):
         raise GridError(
-            f"{data.name}: its coordinate system '{crs.name}' is a local one ({crs.type_name}), without a place on the "
+            f"{where}: its coordinate system '{crs.name}' is a local one ({crs.type_name}), without a place on the "
             f"Earth. Assign the right one (gdal_edit.py -a_srs EPSG:....), then try again."
         )
     return f"EPSG:{code}" if code and crs.to_authority() else str(crs.to_wkt())
