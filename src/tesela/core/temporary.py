@@ -33,7 +33,7 @@ def temporary_folder(target: Path) -> Iterator[Path]:
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     remove_abandoned(target)
-    folder, held = _new_folder(target)
+    folder, held = new_folder(target)
     try:
         with held:
             try:
@@ -53,8 +53,17 @@ def remove_abandoned(target: Path) -> None:
                 _remove_unheld(folder)
 
 
-def _new_folder(target: Path) -> tuple[Path, IO[str]]:
-    """A new folder and its locked file; another program may remove it until it is locked, then another is made."""
+def new_folder(target: Path) -> tuple[Path, IO[str]]:
+    """
+    A new folder and its locked file, for `temporary_folder` and for what lasts longer than a block.
+
+    Another program may remove the folder until its file is locked; then another one is made.
+
+    Raises
+    ------
+    OSError
+        If it cannot be made.
+    """
     while True:
         folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
         try:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 import weakref
-from contextlib import ExitStack
 from pathlib import Path
+from typing import IO
 
 from tesela.core.errors import InputError
-from tesela.core.temporary import temporary_folder
+from tesela.core.temporary import new_folder, remove_abandoned
 
 
 class Held:
@@ -27,16 +28,17 @@ class Held:
     """
 
     def __init__(self) -> None:
-        stack = ExitStack()
+        target = Path(tempfile.gettempdir()) / "tesela-held"
         try:
-            folder = stack.enter_context(temporary_folder(Path(tempfile.gettempdir()) / "tesela-held"))
+            remove_abandoned(target)
+            folder, lock = new_folder(target)
         except OSError as error:
             raise InputError(
                 f"{tempfile.gettempdir()}: no temporary files can be made there ({error.strerror or error}). Name "
                 f"another folder in the variable TMPDIR, or give an output path."
             ) from None
         self.folder = folder
-        self._release = weakref.finalize(self, _close, stack, os.getpid())
+        self._release = weakref.finalize(self, _remove, folder, lock, os.getpid())
 
     def __reduce__(self) -> tuple[type[_Elsewhere], tuple[str]]:
         return _Elsewhere, (str(self.folder),)
@@ -49,6 +51,7 @@ class _Elsewhere:
         self.folder = Path(folder)
 
 
-def _close(stack: ExitStack, process: int) -> None:
+def _remove(folder: Path, lock: IO[str], process: int) -> None:
+    lock.close()
     if os.getpid() == process:  # a forked process inherits the finaliser, not the files
-        stack.close()
+        shutil.rmtree(folder, ignore_errors=True)

@@ -110,6 +110,8 @@ class ClassMap:
         """
         Copy the map with the files beside it (names, style) to a path, whole or not at all.
 
+        A map that has no such files, as one made from an array, is written anew, as a COG with overviews.
+
         Raises
         ------
         InputError
@@ -120,11 +122,15 @@ class ClassMap:
         source = Path(self.path)
         pairs = [(source.with_name(source.name + ".aux.xml"), target.with_name(target.name + ".aux.xml"))]
         pairs += [(source.with_suffix(".qml"), target.with_suffix(".qml")), (source, target)]
+        if not all(old.exists() for old, _ in pairs):
+            with MapReader(self) as reader, MapWriter(target, self.grid, self.legend) as writer:
+                for row, col, window in windows(self.grid, 4 * BLOCK_PX):
+                    writer.write(row, col, reader.read(window))
+            return ClassMap(str(target), self.grid, self.legend, details=self.details)
         try:
             for old, new in pairs:
-                if old.exists():
-                    with write_whole(new) as part:
-                        shutil.copyfile(old, part)
+                with write_whole(new) as part:
+                    shutil.copyfile(old, part)
         except OSError as error:
             raise InputError(f"{target}: cannot be written ({error.strerror or error}).") from None
         return ClassMap(str(target), self.grid, self.legend, details=self.details)
