@@ -1,5 +1,6 @@
 """Progress: a line a minute where standard error is no terminal."""
 
+import json
 import pickle
 
 import pytest
@@ -54,3 +55,26 @@ def test_a_terminal_gets_a_bar(capsys: pytest.CaptureFixture[str], monkeypatch: 
     shown = capsys.readouterr().err
     assert "mapping" in shown
     assert "3/12" in shown
+
+
+def test_another_program_gets_events_also_from_a_quiet_command(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setenv(progress.EVENTS, "json")
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    line = ProgressLine("mapping", quiet=True)
+    line.start(total=10)
+    for done in range(1, 11):
+        now[0] += 0.1
+        line.move(done)
+    line.stop()
+    events = [json.loads(text) for text in capsys.readouterr().err.splitlines()]
+    assert [item["done"] for item in events] == [0, 3, 6, 9, 10]
+    assert events[-1] == {"work": "mapping", "done": 10, "total": 10, "text": ""}
+    assert progress.progress_event(stage="train", text="")
+    assert json.loads(capsys.readouterr().err) == {"stage": "train", "text": ""}
+    monkeypatch.delenv(progress.EVENTS)
+    assert not progress.progress_event(stage="train", text="")
+    assert not capsys.readouterr().err

@@ -1,7 +1,9 @@
-"""Progress of long work on standard error: a bar on a terminal, a line a minute in a log."""
+"""Progress of long work on standard error: a bar on a terminal, a line a minute in a log, JSON for other programs."""
 
 from __future__ import annotations
 
+import json
+import os
 import sys
 import time
 from typing import Any
@@ -9,10 +11,36 @@ from typing import Any
 LINE_EVERY_S = 60.0
 """Least time between two lines where standard error is no terminal."""
 
+EVENTS = "TESELA_PROGRESS"
+"""Environment variable: "json" asks for progress as JSON, for programs that run a command and show its progress."""
+
+EVENT_EVERY_S = 0.3
+"""Least time between two events of one work."""
+
+
+def progress_event(**event: object) -> bool:
+    """
+    Write an event as one line of JSON on standard error, if `EVENTS` asks for it, also where a command is quiet.
+
+    Events are ``{"work": "mapping", "done": 30, "total": 120, "text": ""}``, with a total of 0 while it is unknown,
+    and ``{"stage": "train", "text": ""}``, with a text when the stage of a recipe ends.
+
+    Returns
+    -------
+    bool
+        Whether events are asked for.
+    """
+    if os.environ.get(EVENTS) != "json":
+        return False
+    sys.stderr.write(f"{json.dumps(event)}\n")
+    sys.stderr.flush()
+    return True
+
 
 class ProgressLine:
     """
-    How far some work is: a bar on a terminal; elsewhere a line at most every `LINE_EVERY_S`, with rate and time left.
+    How far some work is: a bar on a terminal; elsewhere a line at most every `LINE_EVERY_S`, with rate and time left;
+    events where another program asks for them (`progress_event`).
 
     Parameters
     ----------
@@ -31,14 +59,18 @@ class ProgressLine:
         self._last_line = 0.0
         self._done = self._total = 0
         self._text = ""
+        self._events = False
 
     def start(self, *, total: int | None = None, done: int = 0) -> None:
         """Begin; steps that were done before count for neither rate nor time left."""
-        if self.quiet or self._begun is not None:
+        if self._begun is not None:
+            return
+        self._events = progress_event(work=self.title, done=done, total=total or 0, text="")
+        if self.quiet and not self._events:
             return
         self._begun = self._last_line = time.monotonic()
-        self._first, self._total = done, total or 0
-        if not sys.stderr.isatty():
+        self._first, self._done, self._total = done, done, total or 0
+        if self._events or not sys.stderr.isatty():
             return
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -61,7 +93,7 @@ class ProgressLine:
         self._done, self._total = done, total or self._total
         if self._bar is not None:
             self._bar.update(self._task, completed=done, total=self._total)
-        elif time.monotonic() - self._last_line >= LINE_EVERY_S:
+        elif time.monotonic() - self._last_line >= (EVENT_EVERY_S if self._events else LINE_EVERY_S):
             self._print()
 
     def describe(self, text: str) -> None:
@@ -74,12 +106,15 @@ class ProgressLine:
         """Leave the bar as it is and give the terminal back; a log gets a last line where there is something to say."""
         if self._bar is not None:
             self._bar.stop()
-        elif self._begun is not None and self._text:
+        elif self._begun is not None and (self._text or self._events):
             self._print()
         self._bar = self._begun = None
 
     def _print(self) -> None:
         self._last_line = time.monotonic()
+        if self._events:
+            progress_event(work=self.title, done=self._done, total=self._total, text=self._text)
+            return
         seconds = self._last_line - (self._begun or self._last_line)
         line = progress_text(self._done, self._total, first=self._first, seconds=seconds)
         text = f", {self._text}" if self._text else ""
