@@ -38,11 +38,13 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "recipes": {"core", "io", "sources", "training"},
     "chains": None,
     "comparison": None,
+    "article": None,
     "verbs": None,
 }
 ABOVE = {
-    "chains": {"web", "comparison", "verbs", "cli"},
-    "comparison": {"web", "verbs", "cli"},
+    "chains": {"web", "comparison", "article", "verbs", "cli"},
+    "comparison": {"web", "article", "verbs", "cli"},
+    "article": {"web", "verbs", "cli"},
     "verbs": {"cli"},
 }
 """What the folders that may import all below them may not import."""

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from tesela.verbs.accuracy import sample_estimate as sample_estimate
     from tesela.verbs.chains import compare as compare
     from tesela.verbs.chains import demo as demo
+    from tesela.verbs.chains import figures as figures
     from tesela.verbs.chains import init as init
     from tesela.verbs.chains import run as run
     from tesela.verbs.chains import train as train
@@ -151,6 +152,7 @@ _HOME = {
     "compare": "tesela.verbs.chains",
     "demo": "tesela.verbs.chains",
     "doctor": "tesela.verbs.products",
+    "figures": "tesela.verbs.chains",
     "generalise": "tesela.verbs.maps",
     "init": "tesela.verbs.chains",
     "label": "tesela.verbs.labels",

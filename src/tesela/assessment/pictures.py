@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from affine import Affine
@@ -22,6 +23,9 @@ from tesela.core.legend import Legend
 from tesela.io.map_views import with_palette
 from tesela.io.maps import ClassMap, MapReader
 from tesela.io.pixel_areas import pixels_inside
+
+if TYPE_CHECKING:
+    import geopandas as gpd
 
 DIFFERENCE = {
     "under 10\u202f% of the pixels differ": "#bccfd9",
@@ -65,28 +69,53 @@ class Overview:
 def make_overview(
     assessment: Assessment, map: ClassMap, reference: ClassMap, *, size_px: int = 1000
 ) -> Overview:
+    """`compare_coarsely` in the legend and area of an assessment."""
+    return compare_coarsely(
+        map, reference, legend=assessment.legend, within=assessment.within, size_px=size_px
+    )
+
+
+def compare_coarsely(
+    map: ClassMap,
+    reference: ClassMap,
+    *,
+    legend: Legend,
+    within: gpd.GeoDataFrame | None = None,
+    window: GeoBox | None = None,
+    size_px: int = 1000,
+) -> Overview:
     """
     Reduce map and reference so that the longer side has at most `size_px` cells, by streaming windows.
 
     Each cell gets the commonest value of its pixels; of equally common ones, the smaller.
+
+    Parameters
+    ----------
+    legend : Legend
+        Level of the legend at which both are compared.
+    within : GeoDataFrame, optional
+        Polygons of the evaluated area, in the CRS of the map.
+    window : GeoBox, optional
+        A window of the map's pixels; default: all of it.
     """
-    longest = max(map.grid.shape)
+    whole = map.grid if window is None else window
+    longest = max(whole.shape)
     step = 1 if longest <= _EXACT_PX else math.ceil(longest / _SAMPLE_PX)
-    sample = _coarser(map.grid, step)
+    sample = _coarser(whole, step)
     factor = math.ceil(max(sample.shape) / size_px)
     grid = _coarser(sample, factor)
     values = np.zeros((2, *grid.shape), np.uint8)
     wrong = np.full(grid.shape, np.nan, np.float32)
-    tables = [_table(side.legend, assessment.legend) for side in (map, reference)]
+    tables = [_table(side.legend, legend) for side in (map, reference)]
     with MapReader(map) as map_reader, MapReader(reference) as reference_reader:
-        for row, col, window in windows(sample, max(1, _WINDOW_PX // factor) * factor):
-            mine = tables[0][map_reader.read(window)]
-            theirs = tables[1][reference_reader.read(window)]
+        for row, col, part in windows(sample, max(1, _WINDOW_PX // factor) * factor):
+            mine = tables[0][map_reader.read(part)]
+            theirs = tables[1][reference_reader.read(part)]
             evaluated = (mine > 0) & (theirs > 0)
-            if assessment.within is not None:
-                evaluated &= pixels_inside(window, assessment.within)
+            if within is not None:
+                evaluated &= pixels_inside(part, within)
             top, left = row // factor, col // factor
-            rows, cols = (math.ceil(size / factor) for size in window.shape)
+            rows, cols = (math.ceil(size / factor) for size in part.shape)
             cells = (slice(top, top + rows), slice(left, left + cols))
             values[0][cells] = commonest(mine, factor)
             values[1][cells] = commonest(theirs, factor)

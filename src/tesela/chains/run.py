@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from tesela.chains.run_record import write_record
 from tesela.recipes.chain_registry import find_chain
 from tesela.recipes.schema import Recipe, open_recipe
 from tesela.recipes.stages import Plan, Run, Stage, plan_stages, run_stages
@@ -95,7 +96,9 @@ def run_recipe(
     """
     recipe, folder = open_recipe(path, changes=changes)
     chain = build_chain(recipe, folder, quiet=quiet)
-    return Outcome(run_stages(chain.stages, start=start, until=until, report=report), chain)
+    run = run_stages(chain.stages, start=start, until=until, report=report)
+    write_record(path, recipe, changes=changes)
+    return Outcome(run, chain)
 
 
 def plan_recipe(

@@ -1,4 +1,4 @@
-"""`tesela demo`, `init`, `run` and `compare`: whole chains, from a recipe to its report."""
+"""`tesela demo`, `init`, `run`, `compare` and `figures`: whole chains, from a recipe to its report and figures."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from tesela.cli.output import Json, Quiet, print_json, print_table
+from tesela.cli.output import Json, Quiet, print_json, print_table, split_names
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -19,6 +19,7 @@ def add_commands(app: typer.Typer) -> None:
     app.command()(init)
     app.command()(run)
     app.command()(compare)
+    app.command()(figures)
 
 
 def demo(
@@ -195,6 +196,42 @@ def compare(
         print(f"{kind:5} {path}")
 
 
+def figures(
+    run_folder: Annotated[
+        str, typer.Argument(metavar="RUN", help="Output folder of a finished run, or its recipe.")
+    ],
+    out: Annotated[
+        str | None, typer.Option("--out", "-o", help="Folder; default: figures in the output folder.")
+    ] = None,
+    only: Annotated[
+        str | None,
+        typer.Option(help="Numbers in the paper, such as 4,5 or 1a; default: all that can be drawn."),
+    ] = None,
+    scene: Annotated[
+        str | None, typer.Option(help="Mapped scene to draw; default: the first one with labels.")
+    ] = None,
+    dpi: Annotated[int, typer.Option(help="Pixels per inch of the PNG, and of pictures in the PDF.")] = 300,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """
+    Draw the figures of the paper behind a chain from a finished run, as PNG and PDF with captions.
+
+    corine: 4, 5, 6; lulucf: 1a, 1b, 2; unmixing: 8, 11 to 16. See docs/figures.md for what each one shows.
+
+    Example: tesela figures runs/corine --only 4,5
+    """
+    from tesela.verbs import chains
+
+    drawn = chains.figures(
+        run_folder, out, only=split_names(only), scene=scene, dpi=dpi, report=Reporter(quiet or as_json)
+    )
+    if as_json:
+        print_json(drawn.document)
+    else:
+        print(*drawn.lines, sep="\n")
+
+
 @dataclass(frozen=True)
 class Reporter:
     """Prints on stderr which stage begins and ends."""
@@ -203,5 +240,7 @@ class Reporter:
 
     def __call__(self, stage: str, text: str) -> None:
         """Print a line about a stage, which begins where there is no text."""
-        if not self.quiet:
+        from tesela.core.progress import progress_event  # the package loads numpy
+
+        if not progress_event(stage=stage, text=text) and not self.quiet:
             print(f"[{stage}] {text or '...'}", file=sys.stderr, flush=True)

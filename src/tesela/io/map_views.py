@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tesela.core.grid import windows
-from tesela.core.legend import Legend
+from tesela.core.legend import LandClass, Legend
 from tesela.io.cog import BLOCK_PX
 from tesela.io.maps import ClassMap, MapReader
 from tesela.io.pixel_areas import pixel_area_m2
@@ -98,6 +98,12 @@ def class_picture(values: NDArray[np.uint8], legend: Legend) -> Image.Image:
     return with_palette(values, palette)
 
 
+def present_classes(legend: Legend, *values: NDArray[np.uint8]) -> list[LandClass]:
+    """Classes of a legend that occur in arrays of class values, in the order of the legend."""
+    present = {int(value) for array in values for value in np.unique(array)}
+    return [item for item in legend.classes if item.value in present]
+
+
 def draw_classes(
     values: NDArray[np.uint8],
     legend: Legend,
@@ -125,11 +131,9 @@ def draw_classes(
     for item in legend.classes:
         colours[item.value] = (*item.rgb, 255)
     ax.imshow(colours[values], extent=extent, interpolation="nearest")
-    present = set(np.unique(values).tolist())
     handles = [
         Patch(facecolor=item.color, edgecolor="#888888", linewidth=0.5, label=_label(item.code, item.name))
-        for item in legend.classes
-        if item.value in present
+        for item in present_classes(legend, values)
     ]
     ax.legend(handles=handles, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize="small")
     ax.set_aspect("equal")

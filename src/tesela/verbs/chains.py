@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from tesela.article.draw import DrawnFigures
     from tesela.chains.run import Outcome
     from tesela.comparison.compare import Compared
     from tesela.recipes.stages import Plan
@@ -157,3 +158,33 @@ def compare(
     from tesela.comparison.compare import compare_recipe
 
     return compare_recipe(recipe, vary=vary, seeds=seeds, out=out, quiet=quiet, report=report)
+
+
+def figures(
+    run: str | Path,
+    out: str | Path | None = None,
+    *,
+    only: Sequence[str] | None = None,
+    scene: str | None = None,
+    dpi: int = 300,
+    report: Report = _silent,
+) -> DrawnFigures:
+    """
+    Draw the figures of the paper behind a chain from a finished run; see `tesela.article.draw.draw_figures`.
+
+    Parameters
+    ----------
+    run : path
+        Output folder of a finished run, or its recipe.
+    out : path, optional
+        Folder; default: ``figures`` in the output folder.
+    only : sequence of str, optional
+        Numbers in the paper, such as "4"; default: all that can be drawn.
+    scene : str, optional
+        Mapped scene to draw; default: the first one with labels.
+    dpi : int
+        Pixels per inch of the PNG, and of pictures in the PDF.
+    """
+    from tesela.article.draw import draw_figures
+
+    return draw_figures(run, out, only=only, scene=scene, dpi=dpi, report=report)

@@ -100,6 +100,7 @@ def assess_abundance(
     block_m: Sequence[float] = BLOCK_M,
     uncertainty: str | Path | None = None,
     errors: str | Path | None = None,
+    level: int | None = None,
 ) -> AbundanceAssessment:
     """
     Assess an abundance map on all pixels that have shares on both sides; memory does not grow with the map.
@@ -116,6 +117,8 @@ def assess_abundance(
         Standard deviation of each share, as `tesela unmix --uncertainty` writes it.
     errors : path, optional
         Raster to write: RMSE and RRMSE over the classes of each evaluated pixel.
+    level : int, optional
+        Coarser level of the legend at which both are assessed, without the uncertainty; default: that of the map.
 
     Raises
     ------
@@ -123,10 +126,13 @@ def assess_abundance(
         If the pixels differ.
     InputError
         If the legends differ, or no pixel can be evaluated.
+    LegendError
+        If the legend has no such level.
     """
-    legend = map.legend
+    legend = map.legend if level is None else map.legend.level(level)
     _check(map, reference)
-    collector = _Collector(map, tuple(block_m))
+    collector = _Collector(map, legend, tuple(block_m))
+    uncertainty = uncertainty if legend == map.legend else None
     with ExitStack() as stack:
         writer = None if errors is None else stack.enter_context(ErrorWriter(errors, map.grid))
         spread = None if uncertainty is None else stack.enter_context(open_dataset(uncertainty))
@@ -136,9 +142,10 @@ def assess_abundance(
                 f"`tesela unmix --uncertainty` wrote with this map."
             )
         for row, col, window in windows(map.grid, collector.step):
-            estimate, truth = map.read(window), reference.read(window)
-            if reference.legend != legend:
-                truth = sum_to_level(truth, reference.legend, legend.depth)
+            estimate, truth = (
+                part if side.legend == legend else sum_to_level(part, side.legend, legend.depth)
+                for side, part in ((map, map.read(window)), (reference, reference.read(window)))
+            )
             rows, cols = window.shape
             evaluated = np.asarray(np.isfinite(estimate).all(axis=0) & np.isfinite(truth).all(axis=0))
             if chosen is not None:
@@ -164,22 +171,20 @@ def assess_abundance(
 class _Collector:
     """Adds up the windows of map and reference."""
 
-    def __init__(self, map: AbundanceMap, block_m: Sequence[float]) -> None:
-        self.map = map
+    def __init__(self, map: AbundanceMap, legend: Legend, block_m: Sequence[float]) -> None:
+        self.map, self.legend = map, legend
         rows, cols = (int(side) for side in map.grid.shape)
         self.cell_px = max(1, math.ceil(max(rows, cols) / _DRAWN_CELLS))
         self.step = self.cell_px * max(1, _BLOCK_CELLS // self.cell_px)
         width_m, height_m = pixel_size_m(map.grid)
         self.across = ((np.arange(cols) + 0.5) * width_m // block_m[0]).astype(np.int64)
         self.down = ((np.arange(rows) + 0.5) * height_m // block_m[1]).astype(np.int64)
-        count = len(map.legend)
+        count = len(legend)
         self.blocks: dict[tuple[int, int], AbundanceSums] = {}
-        self.levels = {
-            depth: AbundanceSums.empty(map.legend.level(depth)) for depth in range(1, map.legend.depth)
-        }
+        self.levels = {depth: AbundanceSums.empty(legend.level(depth)) for depth in range(1, legend.depth)}
         self.density = np.zeros((count, DENSITY_BINS, DENSITY_BINS), np.int64)
         self.calibration: ShareCalibration | None = None
-        self.remaining = RemainingErrors.empty(map.legend)
+        self.remaining = RemainingErrors.empty(legend)
         drawn = (math.ceil(rows / self.cell_px), math.ceil(cols / self.cell_px))
         self.drawn = np.zeros((2 * count + 2, *drawn))
         self.counts = np.zeros((3, *drawn))
@@ -194,7 +199,7 @@ class _Collector:
         deviation: NDArray[np.float32] | None,
     ) -> NDArray[np.float32]:
         """Add a window; returns RMSE and RRMSE of its evaluated pixels, (2, rows, cols), NaN elsewhere."""
-        legend = self.map.legend
+        legend = self.legend
         t, p = truth[:, evaluated].T, estimate[:, evaluated].T
         self.remaining += RemainingErrors.of(legend, truth, estimate, evaluated)
         down = self.down[row : row + truth.shape[1], np.newaxis]
@@ -246,7 +251,7 @@ class _Collector:
         return errors
 
     def result(self, reference: AbundanceMap) -> AbundanceAssessment:
-        legend = self.map.legend
+        legend = self.legend
         keys = sorted(self.blocks)
         count = len(legend)
         with np.errstate(invalid="ignore", divide="ignore"):

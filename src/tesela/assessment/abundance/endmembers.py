@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tesela.assessment.abundance.figures import new_figure, plain_axes, png_of, put_title
 from tesela.core.spectra import Match, Spectra
 from tesela.io.manifest import write_whole
 from tesela.io.spectra import read_spectra, write_spectra
+from tesela.pages.plots import new_figure, plain_axes, png_of, put_title
 
 _LETTERS = "JFMAMJJASOND"
 

@@ -306,7 +306,7 @@ class UnmixingChain:
 
     def assess(self) -> Sequence[Path]:
         """Assess the map on pixels that the expert never saw."""
-        assessment = self._assess_map(errors=self.report_folder / "errors.tif")
+        assessment = self.assess_map(errors=self.report_folder / "errors.tif")
         table = read_pixel_table(self.pixel_file)
         facts = describe_run(self.recipe, self.cube, expert_file=self.expert_file, table=table)
         report = write_abundance_report(
@@ -346,7 +346,7 @@ class UnmixingChain:
 
     def blocks(self) -> Blocks:
         """Sums by block of the split; scored by mean RMSE."""
-        return rmse_blocks(self._assess_map())
+        return rmse_blocks(self.assess_map())
 
     def mflops_per_px(self) -> float:
         """Million floating-point operations to unmix one pixel; 0 for models that are fitted."""
@@ -358,7 +358,17 @@ class UnmixingChain:
             return ()
         return (Shift(**json.loads(self.shift_file.read_text(encoding="utf-8"))).line,)
 
-    def _assess_map(self, *, errors: Path | None = None) -> AbundanceAssessment:
+    def assess_map(self, *, errors: Path | None = None, level: int | None = None) -> AbundanceAssessment:
+        """
+        Assess the map on the evaluated pixels.
+
+        Parameters
+        ----------
+        errors : Path, optional
+            Raster to write, see `assess_abundance`.
+        level : int, optional
+            Coarser level of the legend; default: that of the map.
+        """
         chosen = None
         if self.recipe.assessment.area == "test":
             chosen = read_pixel_table(self.pixel_file).split_mask("test", self.cube.grid.shape.yx)
@@ -370,6 +380,7 @@ class UnmixingChain:
             block_m=self.recipe.split.block,
             uncertainty=uncertainty[0] if uncertainty else None,
             errors=errors,
+            level=level,
         )
 
     @cached_property

@@ -1,0 +1,1 @@
+"""Article: the figures of the published systems, drawn from a finished run."""
