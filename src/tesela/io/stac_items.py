@@ -45,6 +45,7 @@ _MEDIA = {
     ".png": ("image/png", "overview"),
     ".xlsx": ("application/vnd.openxmlformats-officedocument.spreadsheetml.sheet", "data"),
     ".safetensors": ("application/octet-stream", "mlm:model"),
+    ".onnx": ("application/octet-stream; application=onnx", "data"),
 }
 
 

@@ -73,7 +73,7 @@ class TemporalConvolution(nn.Module):
 
     def forward(self, values: Tensor, mask: Tensor) -> Tensor:
         """Embed (n, steps, bands) series, as (n, width)."""
-        signals = self.signals.to(values.dtype).expand(len(values), -1, -1)
+        signals = self.signals.to(values.dtype).expand(values.shape[0], -1, -1)
         steps = torch.cat([values, mask, signals], -1).transpose(1, 2)
         embedded: Tensor = self.dense(self.convolutions(steps))
         return embedded
@@ -198,7 +198,7 @@ class SeriesNetwork(UnmixingNetwork):
         flat = values.reshape(-1, *values.shape[-2:]), mask.reshape(-1, *mask.shape[-2:])
         embedded: Tensor = self.encoder(flat[0] * flat[1], flat[1])
         if self.film is not None:
-            embedded = self.film(embedded, static.reshape(len(embedded), -1))
+            embedded = self.film(embedded, static.reshape(embedded.shape[0], -1))
         return embedded.reshape(*leading, -1)
 
     def answer(self, values: Tensor, mask: Tensor, static: Tensor) -> NetworkOutput:

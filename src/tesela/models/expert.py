@@ -50,6 +50,12 @@ class Expert:
         """Scale images as in training; see `ExpertHeader.scaled`."""
         return self.header.scaled(images)
 
+    def to_onnx(self, path: str | Path) -> Path:
+        """Write the network with its scaling as an ONNX graph; see `tesela.models.onnx_export.export_onnx`."""
+        from tesela.models.onnx_export import export_onnx
+
+        return export_onnx(self, path)
+
 
 def log_frequencies(frequencies: NDArray[np.float64]) -> NDArray[np.float32]:
     """Logarithms; 0 for a class without training pixels, which no adjustment may raise."""

@@ -41,6 +41,9 @@ class LinearUnmixing(UnmixingNetwork):
     afterwards. The share of a class is the sum over its endmembers.
     """
 
+    exportable = False
+    """Whether other programs have operators for it, see `tesela.models.onnx_export`."""
+
     def __init__(self, architecture: MixingArchitecture) -> None:
         super().__init__()
         self.architecture = architecture

@@ -33,6 +33,9 @@ class Trees(UnmixingNetwork):
     compared as in scikit-learn, so the results are equal.
     """
 
+    exportable = False
+    """Whether other programs have operators for it, see `tesela.models.onnx_export`."""
+
     def __init__(self, architecture: TreesArchitecture) -> None:
         super().__init__()
         self.architecture = architecture

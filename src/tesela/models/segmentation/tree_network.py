@@ -37,6 +37,8 @@ class ClassTrees(nn.Module):
     stride = 1
     traceable = False
     """The kernels are compiled already: no other compiler takes them."""
+    exportable = False
+    """Whether other programs have operators for it, see `tesela.models.onnx_export`."""
 
     def __init__(self, architecture: ClassTreesArchitecture) -> None:
         super().__init__()
