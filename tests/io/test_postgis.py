@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import geopandas as gpd
 import numpy as np
@@ -324,3 +325,18 @@ def test_a_table_of_somebody_else_is_not_replaced_and_nothing_is_left_half_writt
         assert main(["update", address, "map.tif", *table, "-o", f"{address}|layername={target}"]) == 1
         assert message in capsys.readouterr().err
     assert open_layer(address, layer="ign.bare").fields == ("code_18",)
+
+
+def test_verbs_take_a_table_as_they_take_its_rows(address: str, scene: Path) -> None:
+    import tesela
+
+    options: dict[str, Any] = {"like": "scene.tif", "legend": "corine-1", "field": "code_18"}
+    by_table = tesela.label(address, layer="ign.clc", **options)
+    by_rows = tesela.label(squares(), **options)
+    assert (by_table.to_xarray().values == by_rows.to_xarray().values).all()
+    updates = [
+        tesela.update(given, by_rows, field="code_18", everything=True, layer=layer, source="corine")
+        for given, layer in ((address, "ign.clc"), (squares(), None))
+    ]
+    assert updates[0].verdicts == updates[1].verdicts
+    assert len(updates[0].to_geodataframe()) == 4

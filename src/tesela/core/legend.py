@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from html import escape
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,6 +77,19 @@ class Legend:
 
     def __repr__(self) -> str:
         return f"<Legend {self.address}: {len(self.classes)} classes>"
+
+    def _repr_html_(self) -> str:
+        """Classes as a table for notebooks."""
+        cells = "".join(
+            f'<tr><td style="background:{item.color};width:1.5em"></td>'
+            + "".join(
+                f"<td>{escape(str(text))}</td>" for text in (item.value, item.code, item.name, item.parent)
+            )
+            + "</tr>"
+            for item in self.classes
+        )
+        head = "".join(f"<th>{text}</th>" for text in ("", "value", "code", "name", "parent"))
+        return f"<p><b>{escape(repr(self))}</b></p><table><tr>{head}</tr>{cells}</table>"
 
     def __len__(self) -> int:
         return len(self.classes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ from tesela.core.grid import unit_m
 from tesela.core.legend import Legend
 from tesela.core.polygons import only_polygons
 from tesela.core.temporary import temporary_folder
-from tesela.generalise.changed_parts import divide_polygons
+from tesela.generalise.changed_parts import ChangedParts, divide_polygons
 from tesela.generalise.error_likelihood import ErrorLikelihood, error_likelihood, main_classes
 from tesela.generalise.measured_layer import Batch, MeasuredLayer
 from tesela.io.crosswalks import guess_crosswalk, open_crosswalk
@@ -105,6 +105,19 @@ class Update:
     def to_geodataframe(self) -> gpd.GeoDataFrame:
         """The polygons of the queue."""
         return read_layer(self.layer, report=False)
+
+    def _repr_html_(self) -> str:
+        from tesela.io.map_views import card
+
+        colours = {item.value: item.color for item in VERDICTS}
+        return card(
+            f"Update: {self.proposals:,} changes proposed",
+            rows=[
+                (colours[name], name, f"{count:,}", f"{ha:,.1f}")
+                for name, (count, ha) in self.verdicts.items()
+            ],
+            header=("verdict", "polygons", "ha"),
+        )
 
 
 def update_polygons(
@@ -319,6 +332,8 @@ class _Evaluation:
     def choices(self) -> list[ClassChoice]:
         """Old codes that a polygon can get, with names and colours."""
         legend = _legend_of(self.crosswalk.source)
+        if legend is None and self.crosswalk.source == self.legend.address:
+            legend = self.legend  # of a map whose legend is not shipped
         items = {} if legend is None else {item.code: item for item in legend.classes}
         colors = {0: "#888888"} | {item.value: item.color for item in self.legend.classes}
         empty = {NO_CODE, *codes_without_class(legend)}
@@ -343,34 +358,49 @@ class _Evaluation:
     def rows(
         self, *, mmu_m2: float, everything: bool
     ) -> Iterator[tuple[gpd.GeoDataFrame, gpd.GeoDataFrame, NDArray[np.int64]]]:
-        """Rows of the queue, of its proposals, and the positions of the former among all polygons, batch by batch."""
-        unit_px = mmu_m2 / 10_000 / self.pixel_ha
+        """Rows of the queue, of its proposals, and the positions of the former among all polygons, some at a time."""
+        some: list[_Queued] = []
+        given = False
+        for queued in self._queued(mmu_m2 / 10_000 / self.pixel_ha, everything=everything):
+            some.append(queued)
+            if sum(len(item.frame) for item in some) >= _ROWS:
+                yield self._frames(_Queued.join(some))
+                some, given = [], True
+        if some or not given:
+            yield self._frames(_Queued.join(some))
+
+    def _queued(self, unit_px: float, *, everything: bool) -> Iterator[_Queued]:
+        """The polygons of the queue, by batch; at least one batch, whose columns also an empty queue has."""
         others: Iterator[gpd.GeoDataFrame] | None = None
-        first = 0
+        layer, first = self.measured.layer, 0
         with MapReader(self.measured.source) as reader:
             for batch in self.measured:
                 place = np.arange(first, first + len(batch.numbers))
-                first += len(batch.numbers)
-                queued = np.isin(self.verdicts[place], _QUEUED)
-                if first > len(place) and not everything and not queued.any():
-                    continue  # the first batch gives the columns also to an empty queue
+                doubtful = np.isin(self.verdicts[place], _QUEUED)
+                chosen = np.flatnonzero(doubtful | everything)
+                first += len(place)
+                if first > len(place) and not len(chosen):
+                    continue
+                wanted = batch.numbers[chosen]
                 if batch.bounds is None:
-                    others = others or iter_layer(self.measured.layer)
-                    frame = next(item for item in others if batch.numbers[0] in item.index)
+                    others = others or iter_layer(layer)
+                    frame = next(item for item in others if batch.numbers[0] in item.index).loc[wanted]
                 else:
-                    frame = read_layer(self.measured.layer, bounds=batch.bounds)
-                chosen = np.flatnonzero(queued | everything)
-                frame = frame.loc[batch.numbers[chosen]]
+                    frame = read_layer(layer, bounds=batch.bounds, numbers=wanted).loc[wanted]
                 shapes = self._apart(frame)
-                table = self._columns(batch, place)
-                table = {name: column[chosen] for name, column in table.items()}
-                proposals = self._proposals(
-                    frame, batch, chosen, table, reader, shapes=shapes, queued=queued[chosen], unit_px=unit_px
+                table = {name: column[chosen] for name, column in self._columns(batch, place).items()}
+                own = self.code_shares[self.kinds(batch)[chosen]] > 0
+                total = batch.measured.total[chosen]
+                other = np.asarray(table["other_ha"], np.float64) / self.pixel_ha
+                divided = doubtful[chosen] & (other > 0) & ((other >= unit_px) | (total <= unit_px))
+                at = np.flatnonzero(divided)
+                parts = divide_polygons(
+                    shapes[at], own[at], plane=self.measured.plane, reader=reader, unit_px=unit_px
                 )
-                changed = proposals[proposals["new_code"] != ""]
-                sums = changed.groupby("feature")["area_ha"].sum()
-                table["changed_ha"] = sums.reindex(table["feature"], fill_value=0.0).to_numpy(np.float64)
-                yield self._frame(frame, table), proposals, place[chosen]
+                parts = replace(parts, owners=at[parts.owners])
+                yield _Queued(
+                    frame, place[chosen], shapes, table, batch.codes[chosen], total, doubtful[chosen], parts
+                )
 
     def _apart(self, frame: gpd.GeoDataFrame) -> NDArray[np.object_]:
         """Polygons without the ground under later ones."""
@@ -381,59 +411,47 @@ class _Evaluation:
                 shapes[at] = only_polygons(np.array([shapely.difference(shapes[at], above)], object))[0]
         return shapes
 
-    def _frame(self, frame: gpd.GeoDataFrame, table: dict[str, NDArray[np.generic]]) -> gpd.GeoDataFrame:
-        shape = frame.geometry.name
-        kept = frame.rename(
-            columns=new_names([str(item) for item in frame.columns if item != shape], taken=table)
-        )
+    def _frames(self, queued: _Queued) -> tuple[gpd.GeoDataFrame, gpd.GeoDataFrame, NDArray[np.int64]]:
+        import pandas as pd
+
+        proposals = self._proposals(queued)
+        changed = proposals[proposals["new_code"] != ""]
+        sums = changed.groupby("feature")["area_ha"].sum()
+        table = dict(queued.table)
+        table["changed_ha"] = sums.reindex(table["feature"], fill_value=0.0).to_numpy(np.float64)
+        frame, shape = queued.frame, queued.frame.geometry.name
+        old = [str(item) for item in frame.columns if item != shape]
+        kept = frame.rename(columns=new_names(old, taken=table))
         if shape != "geometry":
             kept = kept.rename_geometry("geometry")
-        return kept.assign(**table)
+        joined: gpd.GeoDataFrame = pd.concat([kept, pd.DataFrame(table, index=kept.index)], axis=1)
+        return joined, proposals, queued.place
 
-    def _proposals(
-        self,
-        frame: gpd.GeoDataFrame,
-        batch: Batch,
-        chosen: NDArray[np.int64],
-        table: dict[str, NDArray[np.generic]],
-        reader: MapReader,
-        *,
-        shapes: NDArray[np.object_],
-        queued: NDArray[np.bool_],
-        unit_px: float,
-    ) -> gpd.GeoDataFrame:
-        """The changed parts of queued polygons, and the polygons without one."""
+    def _proposals(self, queued: _Queued) -> gpd.GeoDataFrame:
+        """The changed parts of doubtful polygons, and the polygons without one."""
         import geopandas as gpd
 
-        total = batch.measured.total[chosen]
-        other = np.asarray(table["other_ha"], np.float64) / self.pixel_ha
-        wanted = np.flatnonzero(queued & (other > 0) & ((other >= unit_px) | (total <= unit_px)))
-        own = self.code_shares[self.kinds(batch)[chosen]] > 0
-        parts = divide_polygons(
-            shapes[wanted], own[wanted], plane=self.measured.plane, reader=reader, unit_px=unit_px
-        )
-        owner = wanted[parts.owners]
-        position = self.legend.index_table[parts.values]
-        new_code = np.array([*self._old_codes, ""], object)[position]
-        alone = np.setdiff1d(np.flatnonzero(queued), owner)
+        parts, table, owner = queued.parts, queued.table, queued.parts.owners
+        alone = np.setdiff1d(np.flatnonzero(queued.doubtful), owner)
         at = np.concatenate([owner, alone])
-        codes = np.array(self.measured.codes, object)[batch.codes[chosen]]
-        area = np.concatenate([parts.areas, total[alone]])
-        classes = np.array(self.legend.codes, object)[position]
+        position = self.legend.index_table[parts.values]
+        none = np.full(len(alone), "", object)
+        area = np.concatenate([parts.areas, queued.total[alone]])
+        total = queued.total[at]
         rows = {
-            "feature": batch.numbers[chosen][at],
+            "feature": np.asarray(table["feature"])[at],
             "rank": np.asarray(table["rank"])[at],
             "verdict": np.asarray(table["verdict"], object)[at],
-            "old_code": codes[at],
-            "new_code": np.concatenate([new_code, np.full(len(alone), "", object)]),
-            "new_class": np.concatenate([classes, np.full(len(alone), "", object)]),
+            "old_code": np.array(self.measured.codes, object)[queued.codes[at]],
+            "new_code": np.concatenate([np.array([*self._old_codes, ""], object)[position], none]),
+            "new_class": np.concatenate([np.array(self.legend.codes, object)[position], none]),
             "area_ha": area * self.pixel_ha,
-            "share": np.divide(area, total[at], out=np.zeros(len(at)), where=total[at] > 0),
+            "share": np.divide(area, total, out=np.zeros(len(at)), where=total > 0),
             "decision": np.full(len(at), "", object),
             "note": np.full(len(at), "", object),
         }
-        geometry = np.concatenate([parts.shapes, shapes[alone]])
-        return gpd.GeoDataFrame(rows, geometry=geometry, crs=frame.crs)
+        geometry = np.concatenate([parts.shapes, queued.shapes[alone]])
+        return gpd.GeoDataFrame(rows, geometry=geometry, crs=queued.frame.crs)
 
     @cached_property
     def _old_codes(self) -> list[str]:
@@ -500,6 +518,51 @@ class _Evaluation:
         return np.where(self.evaluated(batch), verdicts, names[3]).astype(np.uint8)
 
 
+@dataclass(frozen=True, eq=False)
+class _Queued:
+    """Some polygons of the queue."""
+
+    frame: gpd.GeoDataFrame
+    """As their file holds them."""
+    place: NDArray[np.int64]
+    """Position among all polygons."""
+    shapes: NDArray[np.object_]
+    """Without the ground under later ones."""
+    table: dict[str, NDArray[np.generic]]
+    """New fields."""
+    codes: NDArray[np.int32]
+    total: NDArray[np.float64]
+    """Area in pixels."""
+    doubtful: NDArray[np.bool_]
+    """True for those that are changed or doubtful."""
+    parts: ChangedParts
+    """Owners are positions here."""
+
+    @classmethod
+    def join(cls, some: list[_Queued]) -> _Queued:
+        """All of several."""
+        import pandas as pd
+
+        if len(some) == 1:
+            return some[0]
+        starts = np.cumsum([0, *(len(item.frame) for item in some)])
+        owners = [item.parts.owners + start for item, start in zip(some, starts, strict=False)]
+        parts = ChangedParts(
+            np.concatenate(owners), *(np.concatenate([getattr(item.parts, name) for item in some])
+                                      for name in ("values", "shapes", "areas")),
+        )  # fmt: skip
+        return cls(
+            pd.concat([item.frame for item in some]),
+            *(np.concatenate([getattr(item, name) for item in some]) for name in ("place", "shapes")),
+            {name: np.concatenate([item.table[name] for item in some]) for name in some[0].table},
+            *(
+                np.concatenate([getattr(item, name) for item in some])
+                for name in ("codes", "total", "doubtful")
+            ),
+            parts,
+        )
+
+
 class _Kinds:
     """The batches of measured polygons as `error_likelihood` takes them."""
 
@@ -513,6 +576,8 @@ class _Kinds:
 
 
 _NAMES = [item.value for item in VERDICTS]
+_ROWS = 5_000
+"""Rows of the queue that are made at a time."""
 _QUEUED = [_NAMES.index("changed"), _NAMES.index("doubtful")]
 
 
