@@ -94,6 +94,7 @@ OTHER: dict[str, Any] = {
     "reference": "other.gpkg",
     "outlines": "other.gpkg",
     "regions": "other.gpkg",
+    "assign": {"a": "train"},
     "crosswalk": "crosswalk.csv",
     "reviewed": "reviewed.parquet",
     "dem": "other.tif",

@@ -103,6 +103,7 @@ BESIDE: dict[str, dict[tuple[str, ...], Any]] = {
     "training.model": {("pretraining",): None},
     "training.published": {("pretraining",): None},
     "patches.unbiased": {("patches",): {"split": "quality", "reviewed": "reviewed.parquet"}},
+    "patches.assign": {("patches",): {"split": "region"}},
 }
 """Keys that need others beside them."""
 

@@ -14,6 +14,7 @@ import rasterio
 import shapely
 from affine import Affine
 
+from tesela.chains.evaluation import LEAK
 from tesela.chains.metrics import count_mflops_per_px
 from tesela.chains.run import build_chain
 from tesela.chains.scenes import SceneChain
@@ -156,14 +157,26 @@ def test_blocks_of_a_comparison_are_those_of_the_split(folder: Path) -> None:
     assert len(whole.names) == 16
 
 
-def test_a_scene_to_map_only_is_evaluated_as_a_whole(folder: Path) -> None:
+def test_another_date_of_the_training_area_is_evaluated_on_its_test_patches(folder: Path) -> None:
     chain = run_until("label", CORINE.replace('"far.tif"', '"near.tif"'), folder)
     near, far = chain.recipe.scenes
     chain.patches()
     table = open_patches(chain.targets[0].patch_file)
-    assert chain.evaluated_area(table, far) is None
-    assert chain.evaluated_area(table, near) is not None
+    there, again = chain.evaluation(table, near), chain.evaluation(table, far)
+    assert there.within is not None
+    assert again.within is not None
+    assert again.within.geometry.tolist() == there.within.geometry.tolist()
+    assert again.words == "test patches of other dates only"
     assert chain.evaluated_sections() == [near, far]
+    nothing = table.with_splits(np.full(len(table), "train", object))
+    assert chain.evaluation(nothing, far).words == LEAK
+    assert chain.evaluation(nothing, near).empty
+
+
+def test_a_scene_elsewhere_is_evaluated_as_a_whole(folder: Path) -> None:
+    chain = run_until("patches", CORINE, folder)
+    table = open_patches(chain.targets[0].patch_file)
+    assert chain.evaluation(table, chain.recipe.scenes[1]).words == "the whole map"
 
 
 def test_experts_below_take_patches_with_few_labels(folder: Path) -> None:

@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 import geopandas as gpd
@@ -281,7 +282,7 @@ def test_every_kind_of_split_keeps_the_buffer(
 
     assert least_gap(0) < 99
     assert least_gap(100) >= 100
-    monkeypatch.setattr("tesela.patches.split._MAX_BUFFERED", 0)  # as for a large table
+    monkeypatch.setattr(import_module("tesela.patches.split"), "_MAX_BUFFERED", 0)  # as for a large table
     assert least_gap(100) >= 100
 
 
@@ -387,6 +388,9 @@ def test_regions_are_assigned_by_name_or_allocated(tmp_path: Path) -> None:
     path = regions_file(tmp_path, ["north", "middle", "south"])
     chosen = {"north": "train", "south": "test"}
     made = split_patches(table, "region", regions=path, region_field="name", assign=chosen)
+    assert made.counts == {"train": 36, "val": 12, "test": 48, "none": 48}  # blocks of the north validate
+    without = {"fractions": (0.8, 0.0, 0.2)}
+    made = split_patches(table, "region", regions=path, region_field="name", assign=chosen, **without)
     assert made.counts == {"train": 48, "test": 48, "none": 48}
     shared = split_patches(table, "region", regions=path, region_field="name")
     assert shared.counts == {"train": 48, "val": 48, "test": 48}
@@ -398,6 +402,27 @@ def test_regions_are_assigned_by_name_or_allocated(tmp_path: Path) -> None:
         split_patches(table, "region", regions=path, region_field="name", assign={"north": "trial"})
     with pytest.raises(InputError, match="needs the field that names them"):
         split_patches(table, "region", regions=path)
+
+
+def test_two_scenes_train_and_test_and_blocks_of_the_first_validate() -> None:
+    table = table_of([scene_of("a"), scene_of("b", shift=(1000, 0))], size_px=8)
+    made = split_patches(table, "region", fractions=(0.6, 0.2, 0.2))
+    splits = {name: set(rows) for name, rows in made.frame.groupby("scene")["split"]}
+    assert sorted(map(sorted, splits.values())) == [["test"], ["train", "val"]]
+    named = split_patches(table, "region", assign={"b": "train", "a": "test"})
+    splits = {name: set(rows) for name, rows in named.frame.groupby("scene")["split"]}
+    assert splits == {"a": {"test"}, "b": {"train", "val"}}
+    assert named.counts["val"] == pytest.approx(named.counts["train"] / 3, abs=4)
+
+
+def test_another_date_of_an_area_goes_with_it() -> None:
+    table = table_of([scene_of("april"), scene_of("july"), scene_of("b", shift=(1000, 0))], size_px=8)
+    made = split_patches(table, "region", assign={"july": "train", "b": "test"})
+    splits = {name: set(rows) for name, rows in made.frame.groupby("scene")["split"]}
+    assert splits["april"] | splits["july"] == {"train", "val"}
+    assert splits["b"] == {"test"}
+    with pytest.raises(InputError, match="one area goes to one split"):
+        split_patches(table, "region", assign={"july": "train", "april": "test"})
 
 
 def test_patches_on_the_border_of_two_regions_or_without_region_are_left_out(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from tesela.assessment.assessment import Assessment
 from tesela.assessment.confusion import Confusion
 from tesela.assessment.scores import Scores, score
 from tesela.chains.run import Chain
+from tesela.core.errors import InputError
 from tesela.core.legend import Legend
 
 
@@ -98,7 +99,9 @@ def total_scores(scores: Scores) -> dict[str, float]:
     return {"accuracy": scores.accuracy, "miou": scores.mean_iou, "macro_f1": scores.macro_f1}
 
 
-def read_metrics(files: Mapping[str, Path], legend: Legend) -> tuple[Metric, ...]:
+def read_metrics(
+    files: Mapping[str, Path], legend: Legend, *, scenes: Mapping[str, Metric] | None = None
+) -> tuple[Metric, ...]:
     """
     IoU, F1 and accuracy of all evaluated maps together, and IoU by tile.
 
@@ -106,13 +109,25 @@ def read_metrics(files: Mapping[str, Path], legend: Legend) -> tuple[Metric, ...
     ----------
     files : mapping
         ``assessment.json`` of each map, by the map's name.
+    scenes : mapping, optional
+        IoU by scene, which stand before the tiles.
+
+    Raises
+    ------
+    InputError
+        If no map was evaluated.
     """
+    if not files:
+        raise InputError(
+            "No map was evaluated, so there are no scores to compare. Map a scene that has test patches, or one with "
+            "a reference that was not trained on."
+        )
     documents = {name: json.loads(path.read_text(encoding="utf-8")) for name, path in files.items()}
     counts = sum(np.array(item["matrix"]["pixels"], np.int64) for item in documents.values())
     none = np.zeros(len(legend), np.int64)
     scores = score(Confusion(legend, np.asarray(counts), none, none))
     codes = dict(zip(legend.codes, legend.names, strict=True))
-    tiles = {}
+    tiles = dict(scenes or {})
     for name, document in documents.items():
         for tile in document["tiles"]:
             values = {codes[code]: _number(value) for code, value in tile["iou"].items()}

@@ -135,6 +135,17 @@ class SceneRecipe(Recipe):
         return self
 
     @model_validator(mode="after")
+    def _assigned_scenes_exist(self) -> SceneRecipe:
+        names = [scene.name for scene in self.scenes if scene.use != "map"]
+        if self.patches.assign is not None and self.patches.regions is None:
+            strange = sorted(set(self.patches.assign) - set(names))
+            if strange:
+                raise ValueError(
+                    f"patches.assign: {join_words(strange)} is no scene to train on, as {join_words(names)}"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _layers_are_used(self) -> SceneRecipe:
         check_names("layer name", [layer.name for layer in self.layers])
         layers = self.scene_layers(Path())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -11,18 +12,17 @@ from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 from tesela.assessment.assessment import assess
 from tesela.assessment.document import ComparedModels
+from tesela.chains.evaluation import EvaluatedArea, evaluated_area
 from tesela.chains.metrics import Blocks, count_blocks, count_mflops_per_px
 from tesela.chains.pretraining import pretraining_stages, shared_settings
 from tesela.chains.scene_recipe import SceneRecipe
 from tesela.chains.targets import (
     Target,
     Training,
-    area_of,
-    evaluated_split,
     follow_splits,
     take_qualities,
 )
-from tesela.core.errors import GridError
+from tesela.core.errors import GridError, InputError
 from tesela.core.scene import Scene
 from tesela.io.addresses import in_folder
 from tesela.io.maps import ClassMap, open_map
@@ -59,7 +59,7 @@ class SceneChain(ABC, Generic[Recipe]):
     """
 
     labels_every_map: ClassVar[bool]
-    """Whether scenes to map only get labels, too, where the reference covers them."""
+    """Whether scenes to map only get labels of ``[reference]``, too; those with a reference of their own always do."""
 
     def __init__(self, recipe: Recipe, folder: Path, *, quiet: bool) -> None:
         self.recipe = recipe
@@ -218,15 +218,20 @@ class SceneChain(ABC, Generic[Recipe]):
             self.check_scene(section)
             for target in self.targets:
                 file = target.label_file(section)
-                if section.use == "map" and not self.labels_every_map:
+                if section.use == "map" and not (self.labels_every_map or section.reference):
                     file.unlink(missing_ok=True)
                     continue
                 try:
                     self.draw(target, section)
                 except GridError:
-                    if section.use != "map":
+                    if section.use != "map" or section.reference:
                         raise
                     file.unlink(missing_ok=True)  # a scene to map may lie outside the reference
+                    continue
+                except InputError:
+                    if section.use != "map" or target is self.targets[0]:
+                        raise
+                    file.unlink(missing_ok=True)  # no tree to name the species of
                     continue
                 files.append(file)
         return files
@@ -279,6 +284,7 @@ class SceneChain(ABC, Generic[Recipe]):
             buffer_m=settings.buffer,
             regions=None if settings.regions is None else in_folder(self.folder, settings.regions),
             region_field=settings.region_field,
+            assign=settings.assign,
             seed=self.recipe.seed,
             unbiased=settings.unbiased,
         )
@@ -328,7 +334,13 @@ class SceneChain(ABC, Generic[Recipe]):
                 continue
             side = max(1, round(self.recipe.patches.block / self.open_scene(section).pixel_size_m))
             predicted, reference = open_map(self.map_file(section)), self.reference_map(section)
-            assessments.append(assess(predicted, reference, tiles_px=side, within=area, edges_px=()))
+            with suppress(InputError):  # no pixel with a class on both sides: the report says so
+                assessments.append(assess(predicted, reference, tiles_px=side, within=area, edges_px=()))
+        if not assessments:
+            raise InputError(
+                f"{self.recipe.name}: no mapped scene has test area, so there is nothing to compare. Map a scene that "
+                f"has test patches, or one with a reference that was not trained on."
+            )
         return count_blocks(assessments)
 
     def mflops_per_px(self) -> float:
@@ -342,9 +354,19 @@ class SceneChain(ABC, Generic[Recipe]):
         sections = self.sections(("map", "both"))
         return [section for section in sections if self.targets[0].label_file(section).exists()]
 
+    def evaluation(self, table: PatchTable, section: SceneSection) -> EvaluatedArea:
+        """Area of a scene to evaluate on, and its words."""
+        whole = self.recipe.assessment.area == "all"
+        return evaluated_area(table, section.name, self.open_images(section).grid, whole=whole)
+
     def evaluated_area(self, table: PatchTable, section: SceneSection) -> gpd.GeoDataFrame | None:
         """Footprints of the patches of a scene that are evaluated; None for the whole map."""
-        return area_of(table, evaluated_split(table), section)
+        return self.evaluation(table, section).within
+
+    def not_evaluated(self) -> list[SceneSection]:
+        """Scenes that are mapped and have no labels."""
+        evaluated = {section.name for section in self.evaluated_sections()}
+        return [item for item in self.sections(("map", "both")) if item.name not in evaluated]
 
     # --- files
 

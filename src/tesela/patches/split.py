@@ -11,6 +11,7 @@ import shapely
 from numpy.typing import NDArray
 
 from tesela.core.errors import GridError, InputError, join_words, unknown_name
+from tesela.core.notes import note
 from tesela.io.vector import open_layer, read_layer
 from tesela.patches.areas import (
     metric_footprints,
@@ -82,8 +83,8 @@ def split_patches(
     ----------
     how : {"block", "random", "region", "quality"}
         "block": square blocks, allocated so that every split gets its part of every class. "random": single
-        patches. "region": polygons or scenes. "quality": high quality trains, medium validates, low tests, as in
-        [GarciaMartin2026]_.
+        patches. "region": polygons or scenes; where none is left to validate, blocks of the training regions are.
+        "quality": high quality trains, medium validates, low tests, as in [GarciaMartin2026]_.
     fractions : sequence of float
         Target shares of train, val and test; one may be 0. Ignored by "quality" and with `assign`.
     block_m : float
@@ -217,33 +218,81 @@ def _blocks(
 
 def _region(table: PatchTable, footprints: NDArray[np.object_], plan: _Plan) -> _Splits:
     required: tuple[str, ...] = SPLITS[:1]
-    patch, names = (
-        _scenes_of(table, footprints) if plan.regions is None else _regions_of(table, footprints, plan)
-    )
+    if plan.regions is None:
+        patch, names, region_of = _scenes_of(table, footprints)
+    else:
+        (patch, names), region_of = _regions_of(table, footprints, plan), {}
     regions, region = np.unique(names.astype(str), return_inverse=True)
     if plan.assign is not None:
-        for name in plan.assign:
-            if name not in regions:
-                raise InputError(unknown_name("region", name, regions.tolist()))
-        unknown = sorted(set(plan.assign.values()) - {*SPLITS, NONE})
-        if unknown:
-            raise InputError(unknown_name("split", unknown[0], (*SPLITS, NONE)))
-        chosen = np.array([plan.assign.get(name, NONE) for name in regions], object)
+        chosen = np.array(_assigned(plan.assign, regions.tolist(), region_of), object)
+        required = tuple(name for name in SPLITS if name in {*plan.assign.values()}) or required
     elif set(regions) <= set(SPLITS) and len(regions) > 1:
         chosen = regions.astype(object)
     else:
+        ends = [name for name in ("train", "test") if name in plan.wanted]
+        two = len(regions) == 2 and len(ends) == 2  # validated within the region that trains
         _require(
             len(regions),
-            len(plan.wanted),
+            2 if two else len(plan.wanted),
             what="regions",
             advice="more scenes, or a layer with more polygons (--regions)",
         )
         classes = table.frame[table.share_columns].to_numpy(float)
         content = np.zeros((len(regions), classes.shape[1]))
         np.add.at(content, region, classes[patch])
-        chosen = np.array(SPLITS, object)[allocate_groups(content, plan.fractions, seed=plan.seed)[0]]
+        parts = (plan.fractions[0] + plan.fractions[1], 0.0, plan.fractions[2]) if two else plan.fractions
+        chosen = np.array(SPLITS, object)[allocate_groups(content, parts, seed=plan.seed)[0]]
         required = plan.wanted
-    return one_split_each(patch, chosen[region], count=len(footprints)), required
+    splits = one_split_each(patch, chosen[region], count=len(footprints))
+    if "val" in plan.wanted and "val" not in chosen:
+        splits = _validate_within(footprints, splits, plan)
+    return splits, required
+
+
+def _assigned(assign: Mapping[str, str], regions: Sequence[str], region_of: Mapping[str, str]) -> list[str]:
+    """Split of each region; a scene stands for its area, which other dates show too."""
+    unknown = sorted(set(assign.values()) - {*SPLITS, NONE})
+    if unknown:
+        raise InputError(unknown_name("split", unknown[0], (*SPLITS, NONE)))
+    chosen: dict[str, str] = {}
+    for name, split in assign.items():
+        region = region_of.get(name, name)
+        if region not in regions:
+            raise InputError(unknown_name("region", name, [*regions, *region_of]))
+        if chosen.setdefault(region, split) != split:
+            raise InputError(
+                f"assign gives '{name}' to {split} and other dates of its area to {chosen[region]}; one area goes to "
+                f"one split."
+            )
+    return [chosen.get(name, NONE) for name in regions]
+
+
+def _validate_within(
+    footprints: NDArray[np.object_], splits: NDArray[np.object_], plan: _Plan
+) -> NDArray[np.object_]:
+    """
+    Take blocks of the training patches to validate, in the share of validation to training; as they are if too few.
+
+    Blocks are as large as `block_m`, or smaller, so that there are some.
+    """
+    train = np.flatnonzero(splits == "train")
+    side = float(np.sqrt(shapely.area(footprints)).max())
+    left, bottom, right, top = shapely.total_bounds(footprints[train]) if len(train) else (0, 0, 0, 0)
+    usual = min(plan.block_m, max(right - left, top - bottom) / 8)
+    block_m = side * max(1, int(usual / side + 1e-6))
+    corner = (float(left), float(top))
+    patch, block, part = touched_blocks(footprints[train], side_m=block_m, anchor=corner)
+    whole = np.unique(block[part > 1 - 1e-5])
+    count = round(len(whole) * plan.fractions[1] / (plan.fractions[0] + plan.fractions[1]))
+    if len(whole) < 2:
+        return splits
+    drawn = np.random.default_rng(plan.seed).permutation(whole)[: max(1, count)]
+    chosen = np.where(np.isin(block, drawn), "val", "train").astype(object)
+    out = splits.copy()
+    out[train] = one_split_each(patch, chosen, count=len(train))
+    share = (out == "val").sum() / len(train)
+    note(f"No region validates: {share:.0%} of the training patches do, in blocks of {block_m:,.0f} m.")
+    return out
 
 
 def _quality(table: PatchTable, footprints: NDArray[np.object_], plan: _Plan) -> _Splits:
@@ -317,8 +366,8 @@ def _scene_corner(table: PatchTable) -> tuple[float, float]:
 
 def _scenes_of(
     table: PatchTable, footprints: NDArray[np.object_]
-) -> tuple[NDArray[np.intp], NDArray[np.object_]]:
-    """Position of each patch, and its region: its scene, or the first scene of the same area."""
+) -> tuple[NDArray[np.intp], NDArray[np.object_], dict[str, str]]:
+    """Position of each patch, and its region: its scene, or the first scene of the same area; region by scene."""
     scene = table.frame["scene"].to_numpy(object)
     names = list(dict.fromkeys(scene.tolist()))
     areas = {name: shapely.union_all(footprints[scene == name]) for name in names}
@@ -331,7 +380,7 @@ def _scenes_of(
                 break
         else:
             region[name] = name
-    return np.arange(len(scene)), np.array([region[name] for name in scene], object)
+    return np.arange(len(scene)), np.array([region[name] for name in scene], object), region
 
 
 def _regions_of(

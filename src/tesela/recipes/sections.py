@@ -315,6 +315,8 @@ class PatchSection(Section):
     regions: InputAddress | None = None
     """Polygon layer of the `region` split; default: each scene is a region."""
     region_field: str | None = None
+    assign: dict[str, Literal["train", "val", "test", "none"]] | None = Field(None, min_length=1)
+    """Split of each scene, or region, by its name, for the `region` split; those left out are not used."""
     fractions: tuple[float, float, float] = (0.6, 0.2, 0.2)
     """Shares of train, validation and test."""
     reviewed: InputFile | None = None
@@ -328,6 +330,12 @@ class PatchSection(Section):
             raise ValueError(f"fractions {list(self.fractions)} must not be negative and must sum to 1")
         if self.split == "quality" and self.reviewed is None:
             raise ValueError("split is quality, but reviewed names no reviewed patch table")
+        if self.assign is not None and self.split != "region":
+            raise ValueError(f"assign is for split = 'region'; split is '{self.split}'")
+        if self.assign is not None and "train" not in self.assign.values():
+            raise ValueError(
+                'assign gives nothing to train; write, for instance, {"a" = "train", "b" = "test"}'
+            )
         if self.unbiased and self.split != "quality":
             raise ValueError(
                 f"unbiased is for split = 'quality'; the test patches of split = '{self.split}' are unbiased"

@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tesela import __version__
 from tesela.assessment.assessment import Assessment, Generalised, assess
@@ -16,8 +15,16 @@ from tesela.assessment.report import write_report
 from tesela.assessment.scores import Scores, score
 from tesela.chains.corine.recipe import CorineRecipe
 from tesela.chains.metrics import Metric, read_metrics, summary_lines, total_scores
+from tesela.chains.scene_scores import (
+    SceneScore,
+    read_scene_scores,
+    scene_rows,
+    scene_tiles,
+    write_joint_page,
+)
 from tesela.chains.scenes import SceneChain
-from tesela.chains.targets import AREAS, Target, Training, evaluated_split
+from tesela.chains.targets import Target, Training
+from tesela.core.errors import InputError
 from tesela.core.legend import Legend
 from tesela.io.manifest import write_text
 from tesela.io.maps import ClassMap, open_map
@@ -25,9 +32,6 @@ from tesela.mapping.scene_distance import check_imagery
 from tesela.models.expert import read_header
 from tesela.patches.table import PatchTable, open_patches
 from tesela.recipes.sections import SceneSection, legend_file
-
-if TYPE_CHECKING:
-    import geopandas as gpd
 
 _RASTERS = ("confidence", "entropy", "probabilities")
 """What `[mapping]` writes beside a map."""
@@ -119,16 +123,22 @@ class CorineChain(SceneChain[CorineRecipe]):
         assessments: dict[str, Assessment] = {}
         reports: list[Path] = []
         after: dict[str, Generalised] = {}
+        scenes = [SceneScore(item.name, item.date, "no reference there") for item in self.not_evaluated()]
         for section in self.evaluated_sections():
+            area = self.evaluation(table, section)
+            if area.empty:
+                scenes.append(SceneScore(section.name, section.date, "no test patch there"))
+                continue
             predicted, labels = open_map(self.map_file(section)), self.reference_map(section)
             assess_here = partial(
-                assess,
-                reference=labels,
-                tiles_px=self.recipe.assessment.tiles_px,
-                within=self.evaluated_area(table, section),
+                assess, reference=labels, tiles_px=self.recipe.assessment.tiles_px, within=area.within
             )
             confidence = self._rasters(section).get("confidence")
-            assessments[section.name] = assess_here(predicted, confidence=confidence)
+            try:
+                assessments[section.name] = assess_here(predicted, confidence=confidence)
+            except InputError as error:
+                scenes.append(SceneScore(section.name, section.date, str(error)))
+                continue
             generalised = assess_generalised(
                 predicted,
                 self._report_folder(section) / "generalised.tif",
@@ -149,16 +159,41 @@ class CorineChain(SceneChain[CorineRecipe]):
                 generalised=generalised,
             )
             reports.append(report)
+            link = report.relative_to(self.out / "report").as_posix()
+            scenes.append(
+                SceneScore.of(section.name, section.date, area.words, assessments[section.name], link)
+            )
             if generalised is not None:
                 after[section.name] = generalised
         generalised_maps = [Path(item.map.path) for item in after.values()]
-        self._write_summary(assessments, after, reports)
+        order = [section.name for section in self.sections(("map", "both"))]
+        scenes.sort(key=lambda item: order.index(item.name))
+        if len(scenes) > 1 or not assessments:
+            reports.insert(0, self._write_joint_report(scenes, assessments, table))
+        self._write_summary(assessments, after, reports, scenes)
         return [*reports, *generalised_maps, self.summary_file]
+
+    def _write_joint_report(
+        self, scenes: Sequence[SceneScore], assessments: Mapping[str, Assessment], table: PatchTable
+    ) -> Path:
+        """One page above the reports of the scenes."""
+        return write_joint_page(
+            self.out / "report" / "report.html",
+            scenes,
+            title=f"{self.recipe.name}: {len(scenes)} scenes" if len(scenes) > 1 else self.recipe.name,
+            total=total_scores(self._scores_of(assessments.values())) if assessments else None,
+            facts={
+                "Expert": read_header(self.expert_file).architecture.summary,
+                "Split": f"{self.recipe.patches.split}, patches of {table.size_px} px: "
+                + ", ".join(f"{count} {name}" for name, count in table.counts.items()),
+                "Seed": str(self.recipe.seed),
+                "Tesela": __version__,
+            },
+        )
 
     def _facts(self, section: SceneSection, table: PatchTable) -> dict[str, str]:
         """Where a map comes from, for its report."""
         recipe, scene, expert = self.recipe, self.open_scene(section), read_header(self.expert_file)
-        whole = self._whole_map(section)
         distance = check_imagery(expert, scene, any_scene=True, advise=False)
         adapted = section.use == "map" and recipe.mapping.transfer != "none"
         return {
@@ -168,17 +203,21 @@ class CorineChain(SceneChain[CorineRecipe]):
             **({"Transfer": recipe.mapping.transfer} if adapted else {}),
             "Legend": expert.legend.address,
             "Reference": Path(self.reference_file(self.targets[0], section)).name,
-            "Evaluated on": "the whole map" if whole else f"{AREAS[evaluated_split(table)]} only",
+            "Evaluated on": self.evaluation(table, section).words,
             "Split": f"{recipe.patches.split}, {recipe.patches.size_px} px patches",
             "Seed": str(recipe.seed),
             "Tesela": __version__,
         }
 
     def _write_summary(
-        self, assessments: Mapping[str, Assessment], after: Mapping[str, Generalised], reports: Sequence[Path]
+        self,
+        assessments: Mapping[str, Assessment],
+        after: Mapping[str, Generalised],
+        reports: Sequence[Path],
+        scenes: Sequence[SceneScore],
     ) -> None:
         """Write the scores of all evaluated maps together, and the paths of maps and reports, as JSON."""
-        document: dict[str, object] = {"evaluated": list(assessments)}
+        document: dict[str, object] = {"evaluated": list(assessments), "scenes": scene_rows(scenes)}
         if assessments:
             scores = self._scores_of(assessments.values())
             document |= {**total_scores(scores), "absent": list(scores.absent)}
@@ -198,7 +237,10 @@ class CorineChain(SceneChain[CorineRecipe]):
 
     def lines(self) -> tuple[str, ...]:
         """Scores, maps and reports."""
-        return summary_lines(self.summary())
+        summary = self.summary()
+        scenes = read_scene_scores(summary.get("scenes", []))  # type: ignore[arg-type]  # of an earlier version
+        several = len(scenes) > 1 or not summary["evaluated"]
+        return (*(item.line() for item in scenes if several), *summary_lines(summary))
 
     def summary(self) -> dict[str, object]:
         """Scores of all evaluated maps together and the paths of maps and reports, as `assess` wrote them."""
@@ -207,19 +249,14 @@ class CorineChain(SceneChain[CorineRecipe]):
 
     def metrics(self) -> tuple[Metric, ...]:
         """IoU, F1 and accuracy on the test area of all evaluated maps."""
+        summary = self.summary()
         files = {
             section.name: self._report_folder(section) / "assessment.json"
             for section in self.evaluated_sections()
+            if section.name in summary["evaluated"]  # type: ignore[operator]  # a list of names
         }
-        return read_metrics(files, self.legend)
-
-    def evaluated_area(self, table: PatchTable, section: SceneSection) -> gpd.GeoDataFrame | None:
-        """Footprints of the patches of a scene that are evaluated; None for the whole map."""
-        return None if self._whole_map(section) else super().evaluated_area(table, section)
-
-    def _whole_map(self, section: SceneSection) -> bool:
-        """Whether all of a map is evaluated: no patch of the scene was trained on, or the recipe names it."""
-        return self.recipe.assessment.area == "all" or section.use == "map"
+        scenes = read_scene_scores(summary.get("scenes", []))  # type: ignore[arg-type]  # of an earlier version
+        return read_metrics(files, self.legend, scenes=scene_tiles(scenes))
 
     def map_file(self, section: SceneSection) -> Path:
         """Map of a scene."""

@@ -17,7 +17,9 @@ from tesela.assessment.confusion import Confusion, count_confusion
 from tesela.assessment.report import write_report
 from tesela.assessment.scores import score
 from tesela.chains.lulucf.table import Row, Table
-from tesela.chains.targets import AREAS, area_of, evaluated_split
+from tesela.chains.scene_scores import SceneScore
+from tesela.chains.targets import AREAS, area_of
+from tesela.core.errors import InputError
 from tesela.core.grid import windows
 from tesela.core.legend import IGNORE, NODATA, Legend
 from tesela.io.manifest import write_text
@@ -28,6 +30,8 @@ from tesela.patches.dataset import PatchDataset
 from tesela.patches.table import PatchTable, open_patches
 
 if TYPE_CHECKING:
+    import geopandas as gpd
+
     from tesela.chains.lulucf.chain import LulucfChain
     from tesela.recipes.sections import SceneSection
 
@@ -60,14 +64,24 @@ def assess_chain(chain: LulucfChain) -> list[Path]:
             total = Confusion.empty(cascade.legend)
             for section in chain.evaluated_sections():
                 area = area_of(first, split, section)
-                if not area.empty:
-                    predicted, reference = open_map(chain.map_of(section, strategy)), references[section.name]
-                    total += assess(predicted, reference, within=area, edges_px=()).confusion
-            rows.append(Row.of("cascade", strategy, AREAS[split], score(total)))
+                part = _count(chain, section, strategy, references[section.name], area)
+                total += Confusion.empty(cascade.legend) if part is None else part
+            if total.evaluated_px:
+                rows.append(Row.of("cascade", strategy, AREAS[split], score(total)))
+        for section in chain.evaluated_sections():
+            if section.use == "map":
+                where = chain.evaluation(first, section)
+                part = _count(chain, section, strategy, references[section.name], where.within)
+                if part is not None:
+                    rows.append(Row.of("cascade", strategy, f"{section.name}, {where.words}", score(part)))
+    scenes = [SceneScore(item.name, item.date, "no reference there") for item in chain.not_evaluated()]
     for section in chain.evaluated_sections():
-        report = _write_report(chain, section, references[section.name], first)
+        scene, report = _assess_scene(chain, section, references[section.name], first)
+        scenes.append(scene)
         reports += [] if report is None else [report]
-    table = Table(tuple(rows), tuple(recipe.strategies))
+    order = [section.name for section in chain.sections(("map", "both"))]
+    scenes.sort(key=lambda item: order.index(item.name))
+    table = Table(tuple(rows), tuple(recipe.strategies), tuple(scenes))
     pages = table.write(chain.out / "report", title=recipe.name, facts=_facts(chain, first))
     maps = [chain.map_file(item) for item in chain.sections(("map", "both"))]
     document = {
@@ -107,11 +121,14 @@ def draw_reference(chain: LulucfChain, cascade: Cascade, section: SceneSection) 
     grid = chain.open_scene(section).grid
     out = chain.joined_file(section)
     out.parent.mkdir(parents=True, exist_ok=True)
-    readers = {item.name: MapReader(open_map(item.label_file(section))) for item in chain.targets}
+    files = {item.name: item.label_file(section) for item in chain.targets}
+    readers = {name: MapReader(open_map(file)) for name, file in files.items() if file.exists()}
     try:
         with MapWriter(out, grid, cascade.legend) as writer:
             for row, col, window in windows(grid, _WINDOW_PX):
                 labels = {name: reader.read(window) for name, reader in readers.items()}
+                nothing = np.zeros(tuple(window.shape), np.uint8)  # no class of an expert in the whole scene
+                labels |= {name: nothing for name in files if name not in readers}
                 writer.write(row, col, join_labels(cascade, labels))
     finally:
         for reader in readers.values():
@@ -142,19 +159,41 @@ def join_labels(cascade: Cascade, labels: Mapping[str, NDArray[np.uint8]]) -> ND
     return np.asarray(joined, np.uint8)
 
 
-def _write_report(
-    chain: LulucfChain, section: SceneSection, reference: ClassMap, table: PatchTable
-) -> Path | None:
-    """Report of a scene's map; none where it has no patch to evaluate."""
-    predicted = open_map(chain.map_file(section))
-    within = None if chain.recipe.assessment.area == "all" else chain.evaluated_area(table, section)
+def _count(
+    chain: LulucfChain,
+    section: SceneSection,
+    strategy: str,
+    reference: ClassMap,
+    within: gpd.GeoDataFrame | None,
+) -> Confusion | None:
+    """Confusion of a scene's map; None where there is nothing to evaluate on."""
     if within is not None and within.empty:
         return None
-    assessment = assess(predicted, reference, tiles_px=chain.recipe.assessment.tiles_px, within=within)
-    many = len(chain.evaluated_sections()) > 1
-    folder = chain.out / "report" / "map" / (section.name if many else "")
-    return write_report(
-        folder,
+    try:
+        predicted = open_map(chain.map_of(section, strategy))
+        return assess(predicted, reference, within=within, edges_px=()).confusion
+    except InputError:  # no pixel with a class on both sides
+        return None
+
+
+def _assess_scene(
+    chain: LulucfChain, section: SceneSection, reference: ClassMap, table: PatchTable
+) -> tuple[SceneScore, Path | None]:
+    """Scores and report of a scene's map; none where there is nothing to evaluate on."""
+    predicted = open_map(chain.map_file(section))
+    area = chain.evaluation(table, section)
+    if area.empty:
+        return SceneScore(section.name, section.date, "no test patch there"), None
+    try:
+        assessment = assess(
+            predicted, reference, tiles_px=chain.recipe.assessment.tiles_px, within=area.within
+        )
+    except InputError as error:
+        return SceneScore(section.name, section.date, str(error)), None
+    many = len(chain.sections(("map", "both"))) > 1
+    folder = chain.out / "report"
+    report = write_report(
+        folder / "map" / (section.name if many else ""),
         assessment,
         map=predicted,
         reference=reference,
@@ -163,10 +202,12 @@ def _write_report(
         facts={
             **_facts(chain, table),
             "Scene": f"{section.name} {section.date}".strip() + f", {chain.open_scene(section).grid.crs}",
-            "Evaluated on": "the whole map" if within is None else AREAS[evaluated_split(table)],
+            "Evaluated on": area.words,
         },
         compared=chain.compared_models(),
     )
+    link = report.relative_to(folder).as_posix()
+    return SceneScore.of(section.name, section.date, area.words, assessment, link), report
 
 
 def _facts(chain: LulucfChain, table: PatchTable) -> dict[str, str]:

@@ -11,6 +11,9 @@ from typing import Any, Self
 
 from tesela.assessment.scores import Scores
 from tesela.chains.metrics import Metric
+from tesela.chains.scene_scores import SceneScore, read_scene_scores, scene_rows, scene_tiles
+from tesela.chains.targets import AREAS
+from tesela.core.errors import InputError
 from tesela.io.manifest import write_text
 from tesela.pages.environment import page_environment
 
@@ -71,6 +74,8 @@ class Table:
     rows: tuple[Row, ...]
     strategies: tuple[str, ...]
     """Strategies against class imbalance; the first one makes the map."""
+    scenes: tuple[SceneScore, ...] = ()
+    """Scores of the map of the first strategy, scene by scene."""
 
     @property
     def areas(self) -> tuple[str, ...]:
@@ -91,15 +96,28 @@ class Table:
         """
         Scores of the cascade by its finest classes, then the mIoU of each expert on its own labels.
 
-        They are those of the first strategy, on unbiased patches where there are some, else on test patches.
+        They are those of the first strategy, on unbiased patches where there are some, else on test patches; of the
+        cascade, where no map has any, on the first scene that was not trained on.
+
+        Raises
+        ------
+        InputError
+            If no map was evaluated.
         """
-        area = self.areas[-1]
-        rows = {name: self.find(name, self.strategies[0], area) for name in self.names}
-        system = rows.pop("cascade")
-        assert system is not None
+        usual = [area for area in self.areas if area in AREAS.values()]
+        mapped = [row for row in self.rows if row.name == "cascade" and row.imbalance == self.strategies[0]]
+        if not mapped:
+            raise InputError(
+                "No map was evaluated, so there are no scores to compare. Map a scene that has test patches, or one "
+                "with a reference that was not trained on."
+            )
+        patches = [row for row in mapped if row.area in usual]
+        system = patches[-1] if patches else mapped[0]
+        area = usual[-1] if usual else system.area
+        rows = {name: self.find(name, self.strategies[0], area) for name in self.names if name != "cascade"}
         by_class = {name: math.nan if iou is None else iou for name, iou in system.iou.items()}
         return (
-            Metric("IoU", system.miou, by_class),
+            Metric("IoU", system.miou, by_class, tiles=scene_tiles(self.scenes)),
             Metric("F1", system.macro_f1, {}),
             Metric("accuracy", system.accuracy, {}),
             *(Metric(f"{name} IoU", row.miou, {}) for name, row in rows.items() if row is not None),
@@ -130,16 +148,23 @@ class Table:
             ]
             return "  ".join(columns).rstrip()
 
-        return (text(head), "  ".join("-" * width for width in widths), *map(text, body))
+        scenes = [item.line() for item in self.scenes if len(self.scenes) > 1 or not item.assessed]
+        return (text(head), "  ".join("-" * width for width in widths), *map(text, body), *scenes)
 
     def to_dict(self) -> dict[str, Any]:
         """Document of all rows."""
-        return {"imbalance": list(self.strategies), "rows": [asdict(row) for row in self.rows]}
+        return {
+            "imbalance": list(self.strategies),
+            "rows": [asdict(row) for row in self.rows],
+            "scenes": scene_rows(self.scenes),
+        }
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Self:
         """Table of such a document."""
-        return cls(tuple(Row(**row) for row in document["rows"]), tuple(document["imbalance"]))
+        rows = tuple(Row(**row) for row in document["rows"])
+        scenes = read_scene_scores(document.get("scenes", []))  # of an earlier version
+        return cls(rows, tuple(document["imbalance"]), scenes)
 
     def write(self, folder: Path, *, title: str, facts: Mapping[str, str]) -> list[Path]:
         """Write ``table.html``, one page that opens offline, and ``table.json``."""

@@ -1,0 +1,75 @@
+"""The area of a scene on which its map is evaluated, so that no pixel that trained an expert is scored unsaid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from odc.geo.geobox import GeoBox
+
+from tesela.chains.targets import AREAS, evaluated_split
+from tesela.patches.table import PatchTable
+
+if TYPE_CHECKING:
+    import geopandas as gpd
+
+LEAK = "the whole map, TRAINING AREA INCLUDED"
+"""Said of a map of which the experts saw a part, at this or another date, where no test patch lies on it."""
+
+_LEAST_SHARE = 1e-6
+"""A patch lies on a scene with more than this share of its area; less is rounding."""
+
+
+@dataclass(frozen=True)
+class EvaluatedArea:
+    """Where a map is evaluated."""
+
+    within: gpd.GeoDataFrame | None
+    """Footprints of patches; None for the whole map."""
+    words: str
+    """The same in words, for reports."""
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to evaluate on."""
+        return self.within is not None and self.within.empty
+
+
+def evaluated_area(table: PatchTable, name: str, grid: GeoBox, *, whole: bool) -> EvaluatedArea:
+    """
+    Area of a scene to evaluate on.
+
+    A scene that was cut into patches is evaluated on its test patches. One that was not (a scene to map only) is
+    evaluated as a whole, unless it shows ground of the patches at another date: then on the test patches there.
+
+    Parameters
+    ----------
+    name, grid
+        Name and grid of the scene.
+    whole : bool
+        The user wants all of the map, see ``[assessment] area``.
+    """
+    split = evaluated_split(table)
+    frame = table.frame
+    own = frame[frame["scene"] == name]
+    here = own if len(own) else _on(frame, grid)
+    seen = here["split"].isin(("train", "val")).any()
+    if whole or (not len(own) and not seen):
+        return EvaluatedArea(None, LEAK if seen else "the whole map")
+    tested = here[here["split"] == split]
+    if len(own):
+        return EvaluatedArea(tested, f"{AREAS[split]} only")
+    if tested.empty:
+        return EvaluatedArea(None, LEAK)
+    return EvaluatedArea(tested, f"{AREAS[split]} of other dates only")
+
+
+def _on(frame: gpd.GeoDataFrame, grid: GeoBox) -> gpd.GeoDataFrame:
+    """Patches that lie on a grid."""
+    import geopandas as gpd
+
+    if grid.crs is None:
+        return frame.iloc[:0]
+    extent = gpd.GeoSeries([grid.extent.geom], crs=grid.crs.to_wkt()).to_crs(frame.crs).iloc[0]
+    shared = frame.geometry.intersection(extent).area
+    return frame[shared > _LEAST_SHARE * frame.geometry.area]
