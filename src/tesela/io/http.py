@@ -12,6 +12,7 @@ from typing import Protocol
 from urllib.parse import parse_qs, urlsplit
 
 import requests
+import urllib3
 from requests.adapters import HTTPAdapter
 
 from tesela.core.errors import InputError, NetworkError
@@ -218,15 +219,24 @@ class Web:
                 f"{_bare(url)}: the server serves no parts of files (HTTP ranges). Download the files and give "
                 f"the folder: --catalogue FOLDER."
             )
+        sent = response.headers.get("Content-Range", "")
+        if span and sent and not sent.startswith(f"bytes {span[0]}-"):
+            raise _TryAgain(f"sent another part of the file ({sent}) than was asked for")
 
     def _read(self, response: requests.Response, span: tuple[int, int] | None) -> bytes:
         size = span[1] - span[0] if span else int(response.headers.get("Content-Length") or 1e6)
         end = time.monotonic() + self.patience.deadline_s(size)
         pieces = []
-        for piece in response.iter_content(1 << 16):
-            pieces.append(piece)
-            if time.monotonic() > end:
-                raise _TryAgain("the response came too slowly")
+        try:
+            # as bytes arrive: a read of a whole block would outlast the deadline where each byte is in time
+            while piece := response.raw.read1(1 << 16, decode_content=True):
+                pieces.append(piece)
+                if time.monotonic() > end:
+                    raise _TryAgain("the response came too slowly")
+        except urllib3.exceptions.ReadTimeoutError as error:
+            raise _TryAgain(f"no bytes for {self.patience.timeout_s:g} s") from error
+        except urllib3.exceptions.HTTPError as error:
+            raise _TryAgain("the response was cut short") from error
         return b"".join(pieces)
 
     def _pause(self, attempt: int, again: _TryAgain, url: str) -> None:
