@@ -16,10 +16,12 @@ from odc.geo.geobox import GeoBox
 from tesela.core.crosswalk import Crosswalk, CrosswalkRow
 from tesela.core.errors import GridError, InputError, LegendError, RecipeError
 from tesela.core.legend import LandClass, Legend
+from tesela.generalise import measured_layer
 from tesela.generalise.error_likelihood import error_likelihood
 from tesela.generalise.measured_layer import MeasuredLayer
 from tesela.generalise.polygon_areas import PolygonAreas
-from tesela.generalise.update import UpdateRule, evaluate_polygons, update_polygons
+from tesela.generalise.update import evaluate_polygons, update_polygons
+from tesela.generalise.verdicts import UpdateRule
 from tesela.io.legends import open_legend
 from tesela.io.maps import ClassMap, ScoreWriter, write_map
 from tesela.io.vector import VectorLayer, open_layer
@@ -110,7 +112,7 @@ def test_polygon_areas_equal_the_overlay_of_shapely_for_any_window(
     shapes = np.array([shapely.MultiPolygon([*tiles[:2]]), *tiles[2:]], object)
     shapes[3] = shapely.difference(shapes[3], shapely.Point(40, 30).buffer(12))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tesela.generalise.measured_layer.WINDOW_PX", window)
+        patch.setattr(measured_layer, "WINDOW_PX", window)
         measured = measure_polygons(tmp_path, shapes, source)
     expected = np.zeros((len(shapes), 3))
     for i, j in np.argwhere(values > 0):

@@ -11,8 +11,9 @@ from odc.geo.geobox import GeoBox
 
 from tesela.core.errors import InputError, RecipeError
 from tesela.core.legend import LandClass, Legend
-from tesela.generalise.update import UpdateRule, update_polygons
+from tesela.generalise.update import update_polygons
 from tesela.generalise.update_apply import apply_update
+from tesela.generalise.verdicts import UpdateRule
 from tesela.io.maps import ClassMap, write_map
 from tesela.io.update_queue import read_queue, write_decisions
 from tesela.io.vector import VectorLayer, open_layer, read_layer

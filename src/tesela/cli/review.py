@@ -20,7 +20,10 @@ FORMER = {
 }
 
 Reviewed = Annotated[
-    str, typer.Argument(metavar="TABLE", help="Patch table (.parquet), or sample of points (.gpkg).")
+    str,
+    typer.Argument(
+        metavar="TABLE", help="Patch table (.parquet), sample of points or queue of `tesela update` (.gpkg)."
+    ),
 ]
 
 
@@ -28,7 +31,7 @@ def add_commands(app: typer.Typer) -> None:
     """Add the commands to the application."""
     group = typer.Typer(
         name="review",
-        help="Review the labels of patches, or interpret the points of a sample.",
+        help="Review the labels of patches, interpret the points of a sample, or decide on changes.",
         no_args_is_help=True,
         rich_markup_mode=None,
     )
@@ -44,7 +47,9 @@ def serve(
     table: Reviewed,
     image: Annotated[
         list[str] | None,
-        typer.Option(help="Scene in which to interpret points; repeatable: other dates, other sheets."),
+        typer.Option(
+            help="Scene in which to interpret points or see changes; repeatable: other dates, other sheets."
+        ),
     ] = None,
     legend: Annotated[
         str | None, typer.Option(help="Classes of the points, if the sample has no list of classes.")
@@ -53,11 +58,11 @@ def serve(
         str | None, typer.Option(help="Name of the reviewer; default: the name of the account.")
     ] = None,
     order: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="Order of patches: random; class: classes take turns; disagreement: likely errors first."
+            help="Order of patches: random (default); class: classes take turns; disagreement: likely errors first."
         ),
-    ] = "random",
+    ] = None,
     overlap: Annotated[float, typer.Option(help="Share that all reviewers rate, 0 to 1.")] = 0.1,
     seed: Annotated[int, typer.Option(help="Seed of order and overlap; the same for all reviewers.")] = 0,
     port: Annotated[int, typer.Option(help="Port of the page; 0 for any free port.")] = 8080,
@@ -67,11 +72,13 @@ def serve(
     quiet: Quiet = False,
 ) -> None:
     """
-    Open a local page to rate the labels of patches, or to interpret the points of a sample.
+    Open a local page to rate the labels of patches, to interpret the points of a sample, or to decide on changes.
 
     Example: tesela review serve patches.parquet --reviewer ana
 
     Example: tesela review serve sample.gpkg --image april.tif --image september.tif
+
+    Example: tesela review serve queue.gpkg --image 2012.tif --image 2018.tif
     """
     from tesela.verbs import pages
     from tesela.web.server import is_loopback
@@ -109,7 +116,7 @@ def export(
     """
     Write the verdicts of all reviewers.
 
-    A patch table gets the columns quality and quality_source; a GeoPackage of points gets the combined answers.
+    A patch table gets the columns quality and quality_source; a GeoPackage of points or changes gets the answers.
 
     Example: tesela review export patches.parquet -o reviewed.parquet -o verdicts.csv
     """

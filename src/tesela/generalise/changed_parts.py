@@ -24,9 +24,14 @@ from tesela.io.maps import MapReader
 
 _KEEPS = 255
 """Value of pixels that show a class of the polygon itself, or none."""
-_CANVAS_PX = 1 << 24
+_CANVAS_PX = 1 << 22
 """Pixels of a canvas, on which many polygons are divided at once."""
-_WIDE_PX = 4096
+_LARGEST_PX = 1 << 24
+"""Pixels of a canvas for one polygon, and of a window that is read for many."""
+_WIDE_PX = 2048
+"""Least width of a canvas."""
+_ROUNDING = 1e-9
+"""Largest share of a polygon that rounding makes of nothing."""
 _WHOLE = 1e-6
 """A part that leaves at most this share of its polygon is the whole polygon."""
 
@@ -119,12 +124,12 @@ class _Window:
         self._corner = (0, 0)
         self._values = np.zeros((0, 0), np.uint8)
         sides = np.maximum(bounds[2] - bounds[0], bounds[3] - bounds[1])
-        small = bounds[:, sides <= _WIDE_PX / 2]
+        small = bounds[:, sides <= _WIDE_PX]
         if small.shape[1] < 2:
             return
         left, top = np.floor(small[:2].min(axis=1)).astype(int) - 1
         right, low = np.ceil(small[2:].max(axis=1)).astype(int) + 1
-        if (right - left) * (low - top) <= 4 * _CANVAS_PX:
+        if (right - left) * (low - top) <= 2 * _LARGEST_PX:
             self._corner = int(top), int(left)
             self._values = reader.read(window_grid(plane.grid, top, left, low - top, right - left))
 
@@ -157,7 +162,7 @@ def _canvases(
     cells: list[_Cell] = []
     row = col = height = width = 0
     for at in order:
-        step = max(1, math.ceil(math.sqrt(wide[at] * tall[at] / _CANVAS_PX)))
+        step = max(1, math.ceil(math.sqrt(wide[at] * tall[at] / _LARGEST_PX)))
         size = math.ceil(tall[at] / step), math.ceil(wide[at] / step)
         if step > 1:
             yield size, [_Cell(at, 0, 0, int(top[at]), int(left[at]), *size, step)]
@@ -287,10 +292,36 @@ def _fitted(
     kept = np.flatnonzero((areas >= unit_px) | (areas >= (1 - _WHOLE) * total[owner]))
     kept = kept[np.argsort(owner[kept], kind="stable")]
     owner, value, parts = owner[kept], value[kept], parts[kept]
-    for polygon in np.unique(owner):
+    whole, divided = _small_rests(owner, parts, shapes, plane, unit_px)
+    parts[np.searchsorted(owner, whole)] = shapes[whole]
+    for polygon in divided:
         mine = np.flatnonzero(owner == polygon)
         parts[mine] = _with_slivers(parts[mine], shapes[polygon], plane, unit_px)
     return ChangedParts(owner, value, parts, _areas(parts, plane))
+
+
+def _small_rests(
+    owner: NDArray[np.int64],
+    parts: NDArray[np.object_],
+    shapes: NDArray[np.object_],
+    plane: CellPlane,
+    unit_px: float,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Polygons of which beside one part no piece of the unit would remain; others of which a smaller one would."""
+    polygons, first, count = np.unique(owner, return_index=True, return_counts=True)
+    if not len(polygons):
+        return polygons, polygons
+    taken = parts[first].copy()
+    several = count > 1
+    taken[several] = [shapely.union_all(parts[owner == polygon]) for polygon in polygons[several]]
+    rest = only_polygons(shapely.difference(shapes[polygons], taken))
+    pieces, at = shapely.get_parts(rest, return_index=True)
+    least = _ROUNDING * shapely.area(shapes[polygons])[at]
+    small = _areas(pieces, plane) < unit_px
+    large = np.bincount(at[~small], minlength=len(polygons)) > 0
+    sliver = np.bincount(at[small & (shapely.area(pieces) > least)], minlength=len(polygons)) > 0
+    whole = ~several & ~large
+    return polygons[whole], polygons[sliver & ~whole]
 
 
 def _areas(shapes: NDArray[np.object_], plane: CellPlane) -> NDArray[np.float64]:
@@ -307,8 +338,6 @@ def _with_slivers(
         only_polygons(np.array([shapely.difference(fitted, shapely.union_all(parts))]))[0]
     )
     small = _areas(rest, plane) < unit_px if len(rest) else np.empty(0, np.bool_)
-    if small.all() and len(parts) == 1:
-        return np.array([shape], object)
     parts = SharedCorners(shapely.get_coordinates(rest)).insert(parts)
     for sliver in rest[small]:
         shared = shapely.length(shapely.intersection(parts, sliver))

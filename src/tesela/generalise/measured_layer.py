@@ -30,7 +30,7 @@ from tesela.io.vector import (
     separate_layer,
 )
 
-WINDOW_PX = 4096
+WINDOW_PX = 2048
 """Side of the windows of the map in which polygons are measured; memory depends on it, not on the layer."""
 _TOLERANCE_PX = 0.01
 """Largest distance between a reprojected edge of a polygon and its true curve."""

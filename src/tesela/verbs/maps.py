@@ -196,7 +196,8 @@ def update(
     GridError, InputError, LegendError
         As `update_polygons`.
     """
-    from tesela.generalise.update import UpdateRule, update_polygons
+    from tesela.generalise.update import update_polygons
+    from tesela.generalise.verdicts import UpdateRule
 
     new_map = open_map(map, legend=legend)
     table = optional_crosswalk(crosswalk, source or "polygons", new_map.legend)

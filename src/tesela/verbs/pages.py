@@ -90,7 +90,7 @@ def review_serve(
     image: Sequence[SceneSource] = (),
     legend: Legend | str | Path | None = None,
     reviewer: str | None = None,
-    order: str = "random",
+    order: str | None = None,
     overlap: float = 0.1,
     seed: int = 0,
     port: int = 8080,
@@ -136,11 +136,9 @@ def open_review(table: str | Path) -> ReviewResults:
     InputError
         If the file cannot be read.
     """
-    from tesela.web.patch_review import read_review
-    from tesela.web.point_interpretation import read_interpretation
-    from tesela.web.review import is_sample
+    from tesela.web.review import read_results
 
-    return read_interpretation(table) if is_sample(table) else read_review(table)
+    return read_results(table)
 
 
 def review_export(table: str | Path, out: str | Path) -> Path:

@@ -31,6 +31,7 @@ class PatchItems:
 
     noun = "patch"
     template = "review_patch.html"
+    default_order = "random"
     subject = ""  # the id of a patch identifies its window
     notes: Sequence[str] = ()
 

@@ -7,35 +7,20 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import pyproj
-from affine import Affine
-from numpy.typing import NDArray
-from odc.geo.geobox import GeoBox
-
 from tesela.core.errors import InputError, unknown_name
-from tesela.core.grid import crs_of, window_grid
 from tesela.core.legend import Legend
 from tesela.core.scene import Scene
 from tesela.io.manifest import write_whole
 from tesela.io.tables import copy_geopackage, write_csv
 from tesela.sampling.interpretation import Response, read_points, write_responses
+from tesela.web.framed_pictures import FramedPictures
 from tesela.web.log import VerdictLog
-from tesela.web.pictures import BytesCache, PictureExtent, Point, ScenePictures, describe_position
+from tesela.web.pictures import describe_position
 from tesela.web.review_results import ReviewResults, read_verdicts
 from tesela.web.verdicts import Verdict, by_item
 
-_MIN_SIDE_PX = 256
-"""Least side of a picture in pixels of the scene."""
-
-_MIN_SIDE_FRAMES = 16
-"""Least side of a picture in sides of the interpreted pixel."""
-
-_MAX_SIDE_PX = 1024
-"""Largest side of a picture; larger areas are drawn at a lower resolution."""
-
-_HOME_PX, _HOME_FRAMES = 48.0, 5.0
-"""Least width of the first view, in pixels of the picture and in sides of the interpreted pixel."""
+_SIDE_FRAMES, _HOME_FRAMES = 16, 5.0
+"""Least side of a picture, and width of the first view, in sides of the interpreted pixel."""
 
 
 class PointItems:
@@ -43,6 +28,7 @@ class PointItems:
 
     noun = "point"
     template = "review_point.html"
+    default_order = "random"
 
     def __init__(self, path: str | Path, scenes: Sequence[Scene], *, legend: Legend | None = None) -> None:
         self.path = Path(path)
@@ -55,15 +41,15 @@ class PointItems:
         if not scenes:
             raise InputError(f"{path}: name the imagery to interpret (--image FILE, repeatable).")
         self.legend = classes
-        named = {f"{k}": scene for k, scene in enumerate(scenes)}
-        self._several = len(named) > 1
         self._at = {item_id: k for k, item_id in enumerate(self.points.ids)}
-        self._corners = {
-            name: _pixels_of(self.points.corners, self.points.crs, s) for name, s in named.items()
-        }
-        self._pictures = ScenePictures(named, self._grids)
-        self._cache = BytesCache()
-        shown = np.any([self._inside(name) for name in named], axis=0)
+        self._pictures = FramedPictures(
+            scenes,
+            self.points.corners,
+            self.points.crs,
+            side_frames=_SIDE_FRAMES,
+            home_frames=_HOME_FRAMES,
+        )
+        shown = self._pictures.shown
         if not shown.any():
             raise InputError(
                 f"No point of {path} is inside the imagery. Does it cover the area of the sample?"
@@ -92,28 +78,18 @@ class PointItems:
     def item(self, item_id: str) -> dict[str, object]:
         """Position of the point, and the views of its scenes."""
         at = self._at[item_id]
-        scenes = self._scenes(item_id)
-        views = {
-            f"{name} {view}": self._title(name, view)
-            for name in scenes
-            for view in self._pictures.views(name)
-        }
         return {
             "id": item_id,
             "where": [f"point {item_id}"],
-            "views": views,
-            "extents": {name: self._extent(name, at)[0].to_dict() for name in scenes},
+            "views": self._pictures.views(at),
+            "extents": self._pictures.extents(at),
             "side_m": self.points.side_m,
             **describe_position(self.points.x[at], self.points.y[at], crs=self.points.crs),
         }
 
     def picture(self, item_id: str, view: str) -> bytes:
         """Imagery around a point."""
-        name, _, kind = view.partition(" ")
-        if name not in self._scenes(item_id) or kind not in self._pictures.views(name):
-            raise KeyError(view)
-        grid = self._extent(name, self._at[item_id])[1]
-        return self._cache.once((item_id, view), lambda: self._pictures.draw(name, kind, grid))
+        return self._pictures.draw(self._at[item_id], view)
 
     def labels(self, item_id: str) -> None:
         """None, because the class of the map stays hidden."""
@@ -145,46 +121,6 @@ class PointItems:
     def extras(self) -> Mapping[str, object]:
         """The classes."""
         return {"classes": self.legend.classes}
-
-    def _title(self, name: str, view: str) -> str:
-        title = {"image": "Natural", "infrared": "Infrared"}[view]
-        scene = self._pictures.scenes[name]
-        return f"{scene.date or scene.name} · {title.lower()}" if self._several else title
-
-    def _scenes(self, item_id: str) -> list[str]:
-        at = self._at[item_id]
-        return [name for name in self._pictures.scenes if self._inside(name)[at]]
-
-    def _inside(self, name: str) -> NDArray[np.bool_]:
-        rows, cols = self._pictures.scenes[name].grid.shape
-        col, row = self._corners[name].mean(axis=1).T
-        return np.asarray((col >= 0) & (col < cols) & (row >= 0) & (row < rows))
-
-    def _extent(self, name: str, at: int) -> tuple[PictureExtent, GeoBox]:
-        """Extent of the picture of a point, in its own pixels, and its grid."""
-        corners, grid = self._corners[name][at], self._pictures.scenes[name].grid
-        frame = float(np.ptp(corners, axis=0).max())
-        wide = max(_MIN_SIDE_PX, _MIN_SIDE_FRAMES * frame)
-        scale = max(1.0, wide / _MAX_SIDE_PX)  # pixels of the scene in one of the picture
-        side = round(wide / scale)
-        col, row = np.floor(corners.mean(axis=0) - wide / 2)
-        shown = window_grid(grid, int(row), int(col), side, side)
-        if scale > 1:
-            shown = GeoBox((side, side), shown.affine * Affine.scale(scale), grid.crs)
-        here: tuple[Point, ...] = tuple((float(x), float(y)) for x, y in (corners - (col, row)) / scale)
-        home = min(float(side), max(_HOME_PX, _HOME_FRAMES * frame / scale))
-        return PictureExtent((0, 0), side, (here[0], here[1], here[2], here[3]), home), shown
-
-    def _grids(self, name: str) -> list[GeoBox]:
-        return [self._extent(name, int(at))[1] for at in np.flatnonzero(self._inside(name))]
-
-
-def _pixels_of(corners: NDArray[np.float64], crs: str, scene: Scene) -> NDArray[np.float64]:
-    """(points, 4, 2) corners as columns and rows of a scene, with fractions."""
-    change = pyproj.Transformer.from_crs(crs, crs_of(scene.grid).to_wkt(), always_xy=True)
-    x, y = change.transform(corners[..., 0], corners[..., 1])
-    col, row = ~scene.grid.affine * (np.asarray(x), np.asarray(y))
-    return np.stack([col, row], axis=-1)
 
 
 _COLUMNS = ("sample_id", "interpreter", "reference", "confidence", "note", "flag", "seconds", "at")

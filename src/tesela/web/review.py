@@ -1,4 +1,4 @@
-"""The review page, where photointerpreters rate patches or interpret points of a sample, one by one."""
+"""The review page, where photointerpreters rate patches, interpret points or decide on changes, one by one."""
 
 from __future__ import annotations
 
@@ -19,10 +19,13 @@ from starlette.routing import Route
 from tesela.core.errors import InputError
 from tesela.core.legend import Legend
 from tesela.core.scene import Scene
+from tesela.io.update_queue import is_queue
+from tesela.web.change_review import ChangeItems, read_change_decisions
 from tesela.web.log import LogError, VerdictLog, log_path
-from tesela.web.patch_review import PatchItems
-from tesela.web.point_interpretation import PointItems
+from tesela.web.patch_review import PatchItems, read_review
+from tesela.web.point_interpretation import PointItems, read_interpretation
 from tesela.web.queue import ReviewQueue
+from tesela.web.review_results import ReviewResults
 from tesela.web.server import LOOPBACK, asset_routes, make_app, read_json, render
 from tesela.web.verdicts import Verdict, reviewer_name
 
@@ -33,10 +36,11 @@ class ReviewItems(Protocol):
     name: str
     """Name of their file, for display."""
     noun: str
-    """Name of one item: "patch", "point"."""
+    """Name of one item: "patch", "point", "change"."""
     template: str
     """Template of the page; the script of its questions is ``review_NOUN.js``."""
     legend: Legend
+    default_order: str
     subject: str
     """Subject of the log; see `tesela.web.log.VerdictLog.bind`."""
     notes: Sequence[str]
@@ -85,8 +89,22 @@ _TRAIL = 200
 
 
 def is_sample(path: str | Path) -> bool:
-    """Whether a file is a sample of points, not a patch table."""
-    return Path(path).suffix.lower() == ".gpkg"
+    """Whether a file is a sample of points, not a patch table or a queue of changes."""
+    return Path(path).suffix.lower() == ".gpkg" and not is_queue(path)
+
+
+def read_results(path: str | Path) -> ReviewResults:
+    """
+    Read the verdicts on a patch table, a sample of points or a queue of changes.
+
+    Raises
+    ------
+    InputError
+        If there are none, or the log belongs to another file of that name.
+    """
+    if is_queue(path):
+        return read_change_decisions(path)
+    return read_interpretation(path) if is_sample(path) else read_review(path)
 
 
 def review_app(
@@ -95,24 +113,26 @@ def review_app(
     images: Sequence[Scene] = (),
     legend: Legend | None = None,
     reviewer: str | None = None,
-    order: str = "random",
+    order: str | None = None,
     overlap: float = 0.1,
     seed: int = 0,
     host: str = LOOPBACK,
 ) -> Starlette:
     """
-    Make the application that shows patches or points to reviewers and stores their verdicts.
+    Make the application that shows patches, points or proposed changes to reviewers and stores their verdicts.
 
     Parameters
     ----------
     path : path
-        Patch table (``.parquet``), or sample of points (``.gpkg``).
+        Patch table (``.parquet``), sample of points or queue of an update (``.gpkg``).
     images, legend
-        For a sample: the scenes to interpret, and the classes (default: those in the file).
+        For a sample: the scenes to interpret, and the classes (default: those in the file). For a queue: scenes of one
+        or more dates.
     reviewer : str, optional
         Reviewer of the page ``/``; default: the name of the account. Others open ``/?reviewer=NAME``.
-    order : {"random", "class", "disagreement"}
-        Order of patches, see `tesela.web.patch_review`; a sample has its own random order.
+    order : {"random", "class", "disagreement"}, optional
+        Order of patches, see `tesela.web.patch_review`; default: random. A sample has its own random order, and a
+        queue has the most urgent first.
     overlap : float
         Share of items that every reviewer gets, without seeing the verdicts of others.
     host : str
@@ -123,12 +143,16 @@ def review_app(
     InputError
         If the file cannot be read, or has no column for the order.
     """
-    items: ReviewItems = PointItems(path, images, legend=legend) if is_sample(path) else PatchItems(path)
+    items: ReviewItems
+    if is_queue(path):
+        items = ChangeItems(path, images)
+    else:
+        items = PointItems(path, images, legend=legend) if is_sample(path) else PatchItems(path)
     if seed < 0:
         raise InputError(f"The seed is {seed}; it is 0 or more.")
     log = VerdictLog(log_path(path))
     log.bind(items.subject)
-    ordered = items.order(order, seed=seed, rated=log.rated())
+    ordered = items.order(order or items.default_order, seed=seed, rated=log.rated())
     queue = ReviewQueue(ordered, log, overlap=overlap, seed=seed)
     page = _Review(items, log, queue, reviewer=reviewer or getpass.getuser())
     routes = [
@@ -140,7 +164,13 @@ def review_app(
         Route("/picture", page.picture),
         Route("/labels", page.labels),
         *asset_routes(
-            "base.css", "review.css", "review.js", f"review_{items.noun}.js", "panes.js", "outbox.js"
+            "base.css",
+            "review.css",
+            "review.js",
+            f"review_{items.noun}.js",
+            "class_list.js",
+            "panes.js",
+            "outbox.js",
         ),
     ]
     return make_app(routes, host=host)

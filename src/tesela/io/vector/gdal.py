@@ -49,6 +49,11 @@ class Features:
     numbers: NDArray[np.int64]
     """(n,) number of each feature in its source."""
 
+    def only(self, chosen: NDArray[np.bool_]) -> Features:
+        """Some of the features."""
+        at = np.flatnonzero(chosen)
+        return Features(self.table.iloc[at].reset_index(drop=True), self.wkb[at], self.numbers[at])
+
 
 def list_area_layers(address: VectorAddress) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """
@@ -123,9 +128,10 @@ def read_gdal(
     bounds: Bounds | None,
     columns: list[str] | None,
     encoding: str | None,
+    numbers: NDArray[np.int64] | None = None,
 ) -> Features:
     """
-    Features whose envelope touches the bounds, by number.
+    Features whose envelope touches the bounds, by number; of these only the ones with `numbers`, if given.
 
     Raises
     ------
@@ -139,7 +145,8 @@ def read_gdal(
             _, fids, shapes, values = pyogrio.raw.read(
                 address.source, layer=layer, bbox=bounds, columns=columns, return_fids=True
             )
-            return _by_number(_frame(_["fields"], values), shapes, fids)
+            features = _by_number(_frame(_["fields"], values), shapes, fids)
+            return features if numbers is None else features.only(np.isin(features.numbers, numbers))
         meta, table = pyogrio.raw.read_arrow(
             address.source,
             layer=layer,
@@ -148,7 +155,7 @@ def read_gdal(
             encoding=encoding,
             return_fids=True,
         )
-        return _from_arrow(meta, table)
+        return _from_arrow(meta, table, numbers)
 
 
 def iter_gdal(
@@ -185,11 +192,13 @@ def iter_gdal(
                 yield _from_arrow(meta, pa.Table.from_batches([batch]))
 
 
-def _from_arrow(meta: dict[str, Any], table: pa.Table) -> Features:
+def _from_arrow(meta: dict[str, Any], table: pa.Table, wanted: NDArray[np.int64] | None = None) -> Features:
     names = list(table.column_names)
     # A field can be called like the column of numbers or of geometries: ogr2ogr leaves OGC_FID behind.
     shape_at = len(names) - 1 - names[::-1].index(meta["geometry_name"] or "wkb_geometry")
     number_at = names.index(meta["fid_column"] or "OGC_FID")
+    if wanted is not None:
+        table = table.filter(np.isin(table.column(number_at).to_numpy(), wanted))
     shapes = np.empty(table.num_rows, object)
     shapes[:] = table.column(shape_at).to_pylist()
     numbers = table.column(number_at).to_numpy()

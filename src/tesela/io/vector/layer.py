@@ -171,6 +171,7 @@ def read_layer(
     *,
     bounds: Bounds | None = None,
     columns: Sequence[str] | None = None,
+    numbers: NDArray[np.int64] | None = None,
     report: bool = True,
 ) -> gpd.GeoDataFrame:
     """
@@ -183,6 +184,8 @@ def read_layer(
 
     Parameters
     ----------
+    numbers : (n,) array of int, optional
+        Only these features.
     report : bool
         False for a layer that Tesela has just written: what was mended is known.
 
@@ -196,15 +199,15 @@ def read_layer(
     InputError
         If the file cannot be read, or a geometry is damaged.
     """
-    features = _features(layer, bounds, None if columns is None else list(dict.fromkeys(columns)))
-    frame = _frame(layer, features)
+    names = None if columns is None else list(dict.fromkeys(columns))
+    frame = _frame(layer, _features(layer, bounds, names, numbers))
     if bounds is None and report:
         layer.report()
     return frame
 
 
 def iter_layer(
-    layer: VectorLayer, *, columns: Sequence[str] | None = None, size: int = 20_000
+    layer: VectorLayer, *, columns: Sequence[str] | None = None, size: int = 5_000
 ) -> Iterator[gpd.GeoDataFrame]:
     """
     All features of a layer as `read_layer` returns them, about `size` at a time, in the order of the file.
@@ -280,9 +283,18 @@ def count_overlaps(layer: VectorLayer, frame: gpd.GeoDataFrame) -> None:
         layer.repairs.add_overlaps(frame.index.to_numpy()[pairs], shared, layer.crs)
 
 
-def _features(layer: VectorLayer, bounds: Bounds | None, columns: list[str] | None) -> Features:
+def _features(
+    layer: VectorLayer,
+    bounds: Bounds | None,
+    columns: list[str] | None,
+    numbers: NDArray[np.int64] | None,
+) -> Features:
+    source = layer.address.source
     if layer.address.is_parquet:
-        return read_parquet(layer.address.source, bounds=bounds, columns=columns)
+        return read_parquet(source, bounds=bounds, columns=columns, numbers=numbers)
     if layer.address.is_database:
-        return read_postgis(layer.address.source, layer.layer, bounds=bounds, columns=columns)
-    return read_gdal(layer.address, layer.layer, bounds=bounds, columns=columns, encoding=layer.encoding)
+        features = read_postgis(source, layer.layer, bounds=bounds, columns=columns)
+        return features if numbers is None else features.only(np.isin(features.numbers, numbers))
+    return read_gdal(
+        layer.address, layer.layer, bounds=bounds, columns=columns, encoding=layer.encoding, numbers=numbers
+    )

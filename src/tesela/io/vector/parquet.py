@@ -55,9 +55,15 @@ def open_parquet(path: str) -> LayerFacts:
     return LayerFacts("", text, bounds, fields, count)
 
 
-def read_parquet(path: str, *, bounds: Bounds | None, columns: list[str] | None) -> Features:
+def read_parquet(
+    path: str,
+    *,
+    bounds: Bounds | None,
+    columns: list[str] | None,
+    numbers: NDArray[np.int64] | None = None,
+) -> Features:
     """
-    Features whose envelope touches the bounds, in the order of the file.
+    Features whose envelope touches the bounds, in the order of the file; of these only the ones with `numbers`.
 
     Raises
     ------
@@ -70,9 +76,11 @@ def read_parquet(path: str, *, bounds: Bounds | None, columns: list[str] | None)
     if boxes is None or not _covering(about):
         table, wkb = _whole(path)
         rows = np.arange(len(wkb)) if boxes is None or bounds is None else _touching(boxes, bounds)
+        rows = rows if numbers is None else np.intersect1d(rows, numbers)
         return Features(table[names].iloc[rows].reset_index(drop=True), wkb[rows], rows)
     assert bounds is not None
     rows = _touching(boxes, bounds)
+    rows = rows if numbers is None else np.intersect1d(rows, numbers)
     kept = _rows_of(path, [*names, column], rows)
     return Features(_frame(kept.drop_columns([column])), _bytes(kept.column(column)), rows)
 

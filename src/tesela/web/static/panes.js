@@ -103,12 +103,13 @@ export class Panes {
 
   drawOne(pen, canvas, scale, device) {
     const { shows } = canvas.dataset;
-    const { corner, side, frame } = this.extentOf(canvas);
+    const { corner, side, frame, part, polygon } = this.extentOf(canvas);
     if (shows !== "labels") {
       pen.imageSmoothingEnabled = device < 4; // closer, single pixels stay visible
       pen.imageSmoothingQuality = "medium";
       pen.drawImage(this.pictureOf(canvas), ...corner, side, side);
     }
+    if (part) return this.drawOutlines(pen, part, polygon, scale);
     if (!this.item.labels) return this.drawMark(pen, frame, scale);
     const masked = shows === "labels" || (shows === "both" && !this.hidden);
     if (masked && !(this.outlines && shows === "both")) {
@@ -124,6 +125,20 @@ export class Panes {
       pen.strokeStyle = "rgba(255,255,255,.85)";
       pen.stroke(outline(frame)); // the rest is context
       pen.setLineDash([]);
+    }
+  }
+
+  /** Outline of a change, and of the polygon that holds it; both are lists of rings. */
+  drawOutlines(pen, part, polygon, scale) {
+    if (this.hidden) return;
+    pen.setLineDash([7 / scale, 5 / scale]);
+    this.stroke(pen, pathOf(polygon), scale);
+    pen.setLineDash([]);
+    const path = pathOf(part);
+    for (const [width, color] of [[6, "rgba(0,0,0,.6)"], [3, "#ffd400"]]) {
+      pen.lineWidth = width / scale;
+      pen.strokeStyle = color;
+      pen.stroke(path);
     }
   }
 
@@ -280,9 +295,15 @@ export class Panes {
 }
 
 function outline(frame) {
+  return pathOf([frame]);
+}
+
+function pathOf(rings) {
   const path = new Path2D();
-  frame.forEach((corner, index) => path[index ? "lineTo" : "moveTo"](...corner));
-  path.closePath();
+  for (const ring of rings) {
+    ring.forEach((corner, index) => path[index ? "lineTo" : "moveTo"](...corner));
+    path.closePath();
+  }
   return path;
 }
 

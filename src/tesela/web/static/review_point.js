@@ -1,9 +1,6 @@
 // Question on a point: the class in the frame.
-import { all, begin, by, edit, metres, name, progress, viewsFrom } from "./review.js";
-
-const options = all("[data-class]");
-const short = options.length <= 9; // digits are numbers in the list; otherwise they start a code
-const digits = [..."0123456789"].filter((digit) => options.some((option) => option.dataset.class.startsWith(digit)));
+import { classKeys, listenForClasses, showClass } from "./class_list.js";
+import { all, begin, edit, metres, name, progress, viewsFrom } from "./review.js";
 
 begin({
   finished: "All points are interpreted",
@@ -16,10 +13,7 @@ begin({
   sizeOf: (item) => `frame ${metres(item.side_m)}`,
   fetchLabels: async () => ({}),
 
-  showDraft(state) {
-    for (const option of options) option.setAttribute("aria-selected", String(option.dataset.class === state.reference));
-    search("");
-  },
+  showDraft: (state) => showClass(state.reference),
 
   showItem(item) {
     const [first, second] = this.viewsOf(item);
@@ -35,63 +29,6 @@ begin({
   summary: () => `The answers are in the field "reference" of ${name}. Estimate with: tesela sample estimate ${name} MAP -o DIR`,
   showSettings() {},
 
-  keys: {
-    "/": () => by("search").focus(),
-    ...(short ? {} : Object.fromEntries(digits.map((digit) => [digit, () => type(digit)]))),
-  },
-
-  listen() {
-    for (const option of options) option.addEventListener("click", () => pick(option));
-    by("search").addEventListener("input", () => search(by("search").value));
-    by("search").addEventListener("keydown", (event) => {
-      const moves = { ArrowDown: 1, ArrowUp: -1 };
-      if (event.key === "Escape") leave();
-      else if (event.key === "Enter") {
-        const chosen = options.find((option) => option.classList.contains("first"));
-        if (chosen) pick(chosen);
-      } else if (moves[event.key]) {
-        const listed = options.filter((option) => !option.parentElement.hidden);
-        const at = listed.findIndex((option) => option.classList.contains("first")) + moves[event.key];
-        mark(listed[Math.min(listed.length - 1, Math.max(0, at))]);
-      } else return;
-      event.preventDefault();
-    });
-  },
+  keys: classKeys,
+  listen: () => listenForClasses((code) => edit((state) => (state.reference = code), { answers: true })),
 });
-
-function pick(option) {
-  leave();
-  edit((state) => (state.reference = option.dataset.class), { answers: true });
-}
-
-function leave() {
-  by("search").blur();
-  search("");
-}
-
-function type(digit) {
-  by("search").focus();
-  search(digit);
-}
-
-/** List the classes with a code or a word of the name that starts with the text; a complete numeric code that starts no other selects its class. */
-function search(text) {
-  if (by("search").value !== text) by("search").value = text;
-  const wanted = text.trim().toLowerCase();
-  const matches = [];
-  for (const option of options) {
-    const code = option.dataset.class.toLowerCase();
-    const words = option.querySelector("span").textContent.toLowerCase();
-    const fits = code.startsWith(wanted) || words.startsWith(wanted) || words.includes(` ${wanted}`);
-    option.parentElement.hidden = !fits;
-    if (fits) matches.push(option);
-  }
-  mark(wanted ? matches[0] : null);
-  const codes = options.map((option) => option.dataset.class.toLowerCase()).filter((code) => code.startsWith(wanted));
-  if (/^\d+$/.test(wanted) && codes.length === 1 && codes[0] === wanted) pick(matches[0]);
-}
-
-function mark(chosen) {
-  for (const option of options) option.classList.toggle("first", option === chosen);
-  chosen?.scrollIntoView({ block: "nearest" });
-}
