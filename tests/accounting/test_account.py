@@ -107,6 +107,7 @@ def test_change_layers_contain_the_areas_above_the_minimum(
     with rasterio.open(path) as layer:
         assert int((layer.read(1) > 0).sum()) == 68
     assert open_map(path).legend == change_legend(LULUCF)
+    assert open_map(path.with_name("map_2024.tif")).legend.same_classes(LULUCF)
     assert main(words) == 0
     assert "68.0 ha changed; left out: 3.0 ha in smaller areas" in capsys.readouterr().out
 
@@ -167,8 +168,8 @@ def test_official_area_and_tree_cover_are_checked(
         (["account", "--years", "2018,2024", "--land-area", "0 ha"], "it must be above 0"),
         (["account", "--years", "2018,2024", "--confusion", "none.json"], "none.json: cannot be read"),
         (
-            ["change-layer", "--years", "2018,2024", "--confidence", "a.tif"],
-            "1 confidence rasters were given for 2",
+            ["change-layer", "--years", "2018,2024", "--probabilities", "a.tif"],
+            "1 files of probabilities were given for 2",
         ),
         (["change-layer", "--years", "2018"], "2 maps with 1 years given"),
     ],

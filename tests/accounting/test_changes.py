@@ -13,15 +13,17 @@ from numpy.typing import NDArray
 
 from known_land import CROP, FOREST, GRASS, LULUCF, TOWN, YEARS, Region, grid, make_region, write
 from tesela.accounting.accounting import account_maps
+from tesela.accounting.change_odds import ProbabilityReader
 from tesela.accounting.change_uncertainty import ErrorModel, estimate_changes, simulate_changes
 from tesela.accounting.changes import map_change_layer, map_changes
 from tesela.core.crosswalk import Crosswalk, CrosswalkRow
 from tesela.core.errors import InputError, LegendError
-from tesela.core.legend import Legend
+from tesela.core.legend import LandClass, Legend
+from tesela.core.scene import Scene
 from tesela.io.images import write_bands
 from tesela.io.layers import write_layers
 from tesela.io.legends import open_legend
-from tesela.io.maps import ClassMap
+from tesela.io.maps import ClassMap, open_map
 from tesela.io.scenes import open_scene
 from tesela.io.tables import read_table
 from tesela.sampling.change_codes import change_code, change_legend, change_values
@@ -193,29 +195,35 @@ def test_a_confusion_in_classes_of_the_map_becomes_one_of_categories() -> None:
         simulate_changes(np.eye(6), legend=LULUCF, years=(0, 1), model=ErrorModel(np.eye(3), independent=9))
 
 
-def test_the_change_layer_contains_only_areas_of_5_ha_and_confident_classes(tmp_path: Path) -> None:
+def probabilities(path: Path, values: NDArray[np.uint8], share: NDArray[np.floating], size_m: float) -> Scene:
+    """Bands of the six classes: the mapped class has a share, the rest is cropland's, or grassland's for cropland."""
+    out = np.full((6, *values.shape), 1, np.uint8)
+    other = np.where(values == CROP, GRASS, CROP)
+    for number in range(6):
+        out[number][values == number + 1] = np.rint(254 * share)[values == number + 1]
+        out[number][other == number + 1] = np.rint(254 * (1 - share))[other == number + 1]
+    box = grid(*values.shape, size_m=size_m)
+    return open_scene(write_bands(path, out, box, names=LULUCF.codes, nodata=255, scale=1 / 254))
+
+
+def test_the_change_layer_contains_only_areas_of_5_ha_and_likely_changes(tmp_path: Path) -> None:
     before = np.full((700, 100), CROP, np.uint8)
     after = before.copy()
     after[500:530, 10:30] = TOWN  # 6 ha at 10 m, across the border of two strips
     after[100:120, 10:35] = TOWN  # exactly 5 ha
     after[200:220, 10:34] = FOREST  # 4.8 ha
     after[300:320, 10:30], after[300:320, 30:50] = TOWN, FOREST  # 8 ha together, of two changes
-    after[600:660, 50:90] = GRASS  # 24 ha of low confidence
+    after[600:660, 50:90] = GRASS  # 24 ha that was nearly grassland before
     maps = [write(tmp_path / f"{k}.tif", v, size_m=10.0) for k, v in enumerate((before, after))]
-    high = np.full(before.shape, 90, np.uint8)
-    low = high.copy()
-    low[600:660, 50:90] = 30
-    import rasterio
-
-    box = grid(700, 100, size_m=10.0)
-    profile = {"driver": "GTiff", "width": 100, "height": 700, "count": 1, "dtype": "uint8", "nodata": 255}
-    for name, layer in (("c0", high), ("c1", low)):
-        with rasterio.open(
-            tmp_path / f"{name}.tif", "w", crs="EPSG:25830", transform=box.affine, **profile
-        ) as data:
-            data.write(layer, 1)
-    scenes = (open_scene(tmp_path / "c0.tif"), open_scene(tmp_path / "c1.tif"))
-    layer = map_change_layer(maps[0], maps[1], tmp_path / "changes.tif", confidence=scenes)
+    sure = np.full(before.shape, 0.9)
+    doubtful = sure.copy()
+    doubtful[600:660, 50:90] = 0.6
+    scenes = tuple(
+        probabilities(tmp_path / f"p{k}.tif", values, doubtful, 10.0)
+        for k, values in enumerate((before, after))
+    )
+    later = tmp_path / "later.tif"
+    layer = map_change_layer(*maps, tmp_path / "changes.tif", probabilities=scenes, later=later)
     assert (layer.changed_ha, layer.uncertain_ha, layer.small_ha) == pytest.approx((11.0, 24.0, 12.8))
     from tesela.io.maps import MapReader
 
@@ -224,6 +232,8 @@ def test_the_change_layer_contains_only_areas_of_5_ha_and_confident_classes(tmp_
     town = change_legend(LULUCF)["cropland>settlements"].value
     assert sorted(np.unique(values)) == [0, town]
     assert (values == town).sum() == 1100
+    with MapReader(open_map(later)) as reader:
+        assert (reader.read(layer.map.grid) == np.where(values == town, TOWN, CROP)).all()
     everything = map_change_layer(maps[0], maps[1], tmp_path / "all.tif", min_area_m2=0)
     assert everything.changed_ha == pytest.approx(47.8)
     nothing = map_change_layer(maps[0], maps[0], tmp_path / "none.tif")
@@ -255,12 +265,34 @@ def test_a_yearly_estimate_is_the_change_over_the_years_between() -> None:
     assert row["estimate_ha_per_year"]["value"] == pytest.approx(40)
 
 
-def test_a_pixel_of_exactly_the_lowest_confidence_counts_as_changed(tmp_path: Path) -> None:
-    before, after = np.full((4, 4), CROP, np.uint8), np.full((4, 4), TOWN, np.uint8)
+def test_a_change_of_exactly_the_least_odds_counts(tmp_path: Path) -> None:
+    before, after = np.full((4, 4), CROP, np.uint8), np.full((4, 4), GRASS, np.uint8)
     maps = [write(tmp_path / f"{k}.tif", values) for k, values in enumerate((before, after))]
-    levels = np.array([[49, 50, 51, 90]] * 4, np.uint8)[None]
-    confidence = open_scene(write_bands(tmp_path / "c.tif", levels, maps[0].grid, names=("confidence",)))
-    layer = map_change_layer(
-        *maps, tmp_path / "layer.tif", min_area_m2=0, confidence=(confidence, confidence)
+    share = np.array([[0.5, 127.5 / 254, 0.75, 0.9]] * 4)
+    scenes = tuple(
+        probabilities(tmp_path / f"p{k}.tif", values, share, 100.0)
+        for k, values in enumerate((before, after))
     )
-    assert (layer.changed_ha, layer.uncertain_ha) == (12, 4)
+    stored = np.rint(254 * share[0]) / np.rint(254 * (1 - share[0]))  # odds of a class against the other
+    layer = map_change_layer(
+        *maps,
+        tmp_path / "layer.tif",
+        min_area_m2=0,
+        probabilities=scenes,
+        min_odds=float(np.float32(stored[2]) * np.float32(stored[2])) * (1 - 1e-6),
+    )
+    assert (layer.changed_ha, layer.uncertain_ha) == (8, 8)
+
+
+def test_classes_of_a_crosswalk_share_their_probabilities_and_lost_bands_are_told(tmp_path: Path) -> None:
+    two = Legend("two", (LandClass(1, "a", "A", "#112233"), LandClass(2, "b", "B", "#445566")))
+    table = np.zeros(256, np.uint8)
+    table[1:7] = (1, 1, 1, 2, 2, 0)
+    planes = np.array([10, 20, 30, 40, 50, 104], np.uint8)[:, None, None] * np.ones((1, 3, 3), np.uint8)
+    box = grid(3, 3)
+    names = LULUCF.codes
+    scene = open_scene(write_bands(tmp_path / "p.tif", planes, box, names=names, nodata=255))
+    with ProbabilityReader(scene, LULUCF, two, table) as reader:
+        assert reader.read(box)[:, 1, 1].tolist() == [60, 90]
+    with pytest.raises(LegendError, match="has no band for cropland, but forest_land"):
+        ProbabilityReader(scene.select(["forest_land"]), Legend("one", LULUCF.classes[1:2]), two, table)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 from numpy.typing import NDArray
 from scipy.ndimage import label
 
@@ -22,6 +23,7 @@ from tesela.io.raster import open_dataset
 from tesela.io.scenes import open_scene
 from tesela.io.vector import open_layer, read_layer
 from tesela.simulate.noise import balance, fractal, refine
+from tesela.simulate.region.change import TRANSITIONS, change_landscape, write_region_pair
 from tesela.simulate.region.drainage import accumulate, fill, route
 from tesela.simulate.region.landscape import Landscape, make_landscape
 from tesela.simulate.region.references import Reference, generalised, make_reference
@@ -450,3 +452,36 @@ def test_a_pit_is_filled_to_its_rim_and_drains() -> None:
     assert height[2, 2] == 5.25  # one step above the rim cell it spills over
     assert receiver[2 * 5 + 3] == 2 * 5 + 4
     assert area[2 * 5 + 4] >= 10
+
+
+def test_land_changes_by_parcels_into_what_its_class_can_become(land: Landscape) -> None:
+    late = change_landscape(land, share=0.05, seed=1)
+    changed = late.truth != land.truth
+    assert 0.05 <= changed.mean() < 0.08
+    pairs = set(zip(land.truth[changed].tolist(), late.truth[changed].tolist(), strict=True))
+    assert all(after in TRANSITIONS[before] for before, after in pairs)
+    assert len(pairs) > 5
+    for number in np.unique(land.parcel[changed])[:50]:
+        inside = (land.parcel == number) & changed
+        assert len(np.unique(land.truth[inside])) == len(np.unique(late.truth[inside])) == 1
+    assert (change_landscape(land, share=0.05, seed=1).truth == late.truth).all()
+    assert (change_landscape(land, share=0.05, seed=2).truth != late.truth).any()
+    assert (change_landscape(land, share=0).truth == land.truth).all()
+    with pytest.raises(InputError, match=r"share is 0\.9; give the share"):
+        change_landscape(land, share=0.9)
+
+
+def test_a_pair_differs_everywhere_in_looks_and_in_known_places_in_class(tmp_path: Path) -> None:
+    pair = write_region_pair(tmp_path, size_px=200, seed=3, bands=("B04", "B08"))
+    truth, images = [], []
+    for known, scenes in ((pair.truth_before, pair.before), (pair.truth_after, pair.after)):
+        with rasterio.open(known) as file:
+            truth.append(file.read(1))
+        with rasterio.open(scenes[0]) as file:
+            images.append(file.read().astype(float))
+    changed = truth[0] != truth[1]
+    assert 0.03 <= changed.mean() < 0.08
+    far = np.abs(images[1] - images[0]).mean(0)
+    assert 0 < np.median(far[~changed]) < np.median(far[changed])
+    stable_fields = ~changed & (truth[0] == 12)
+    assert np.median(far[stable_fields]) > np.median(far[~changed & np.isin(truth[0], (23, 24, 28))])

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
 
+from tesela.accounting.change_odds import MIN_ODDS, ProbabilityReader, change_odds
 from tesela.accounting.connected_areas import ComponentCounter, strips
 from tesela.core.crosswalk import Crosswalk
 from tesela.core.errors import InputError, LegendError
@@ -19,7 +21,6 @@ from tesela.core.legend import NODATA, Legend
 from tesela.core.scene import Scene
 from tesela.io.maps import ClassMap, MapReader, MapWriter
 from tesela.io.pixel_areas import equal_pixels_m2, stratum_table
-from tesela.io.scenes import SceneReader
 from tesela.sampling.change_codes import change_legend, change_values
 
 
@@ -31,9 +32,11 @@ class ChangeLayer:
     """In the legend of class pairs; 0 where nothing changed, or a map has no class."""
     changed_ha: float
     uncertain_ha: float
-    """Left out because the confidence of one of the two classes is too low."""
+    """Left out because the probabilities speak too little for a change."""
     small_ha: float
     """Left out because the area of the change is below the minimum mapping unit."""
+    later: ClassMap | None = None
+    """Map of the later date, where it was asked for."""
 
     def to_dict(self) -> dict[str, float]:
         """Areas in hectares, for JSON."""
@@ -50,27 +53,33 @@ def map_change_layer(
     out: str | Path,
     *,
     min_area_m2: float = 50_000.0,
-    confidence: tuple[Scene, Scene] | None = None,
-    min_confidence: float = 50.0,
+    probabilities: tuple[Scene, Scene] | None = None,
+    min_odds: float = MIN_ODDS,
     crosswalk: Crosswalk | None = None,
+    later: str | Path | None = None,
+    base: ClassMap | None = None,
 ) -> ChangeLayer:
     """
     Map changes as CORINE does: directly, in areas of at least 5 ha, not as the difference of two status layers.
 
     Use two maps of one expert that are not generalised: the difference of generalised maps also shows effects of
-    the generalisation. A pixel changed where its classes differ and both confidences are high enough. Pixels of
+    the generalisation. A pixel changed where its classes differ and the odds of the change are high enough. Pixels of
     one change that share a side are one area, which is kept if it has the minimum area.
 
     Parameters
     ----------
     min_area_m2 : float
         Minimum mapping unit of change; 50 000 m2 in CORINE [CLC]_.
-    confidence : two Scenes, optional
-        Confidence of the two maps in percent, as `tesela predict --confidence` writes it.
-    min_confidence : float
-        A pixel below it in either map does not count as changed.
+    probabilities : two Scenes, optional
+        Of the classes of each map, as `tesela predict --probabilities` writes them.
+    min_odds : float
+        Least odds of a change, see `tesela.accounting.change_odds`, 1 or more.
     crosswalk : Crosswalk, optional
         To the classes whose changes are mapped; at most 15.
+    later : path, optional
+        File for the map of the later date: `base` with the changes in it, and the later map where that has no class.
+    base : ClassMap, optional
+        In the classes whose changes are mapped; default: the earlier map.
 
     Raises
     ------
@@ -83,10 +92,9 @@ def map_change_layer(
             f"{before.path} is in legend '{legend.address}' and {after.path} in '{other.address}'; "
             f"changes need two maps in one legend. Give a crosswalk from both."
         )
-    if min_area_m2 < 0 or not 0 <= min_confidence <= 100:
+    if min_area_m2 < 0 or not 1 <= min_odds < np.inf:
         raise InputError(
-            f"min_area_m2 is {min_area_m2} and min_confidence {min_confidence}; the first must be at least "
-            f"0, the second 0 to 100 percent."
+            f"min_area_m2 is {min_area_m2} and min_odds {min_odds}; the first must be at least 0, the second 1."
         )
     pairs, pixel_m2 = change_legend(legend), equal_pixels_m2(before)
     read = partial(
@@ -95,11 +103,11 @@ def map_change_layer(
         after,
         tables=(first, second),
         legend=legend,
-        confidence=confidence,
-        min_confidence=min_confidence,
+        probabilities=probabilities,
+        min_odds=min_odds,
     )
     counter, uncertain_px = ComponentCounter(), 0
-    for _, values, uncertain in read():
+    for _, values, _, uncertain in read():
         counter.add(values)
         uncertain_px += uncertain
     sums = counter.totals()[1]
@@ -107,14 +115,25 @@ def map_change_layer(
         sums[:, 0] * pixel_m2 >= min_area_m2 * (1 - 1e-9), False
     )  # the last entry belongs to number -1
     second_pass, small_px, changed_px = ComponentCounter(), 0, 0
-    with MapWriter(out, before.grid, pairs) as writer:
-        for row, values, _ in read():
+    with MapWriter(out, before.grid, pairs) as writer, ExitStack() as stack:
+        whole = stack.enter_context(MapWriter(later, before.grid, legend)) if later is not None else None
+        based = stack.enter_context(MapReader(base)) if base is not None else None
+        for (row, values, (early, late), _), (_, window) in zip(read(), strips(before.grid), strict=True):
             stays = kept[second_pass.add(values)]
             changed_px += int(stays.sum())
             small_px += int((values != NODATA).sum() - stays.sum())
             writer.write(row, 0, np.where(stays, values, NODATA).astype(np.uint8))
+            if whole is not None:
+                former = early if based is None else based.read(window)
+                whole.write(row, 0, np.where(stays | (former == NODATA), late, former))
     changed_ha, uncertain_ha, small_ha = (n * pixel_m2 / 10_000 for n in (changed_px, uncertain_px, small_px))
-    return ChangeLayer(ClassMap(str(out), before.grid, pairs), changed_ha, uncertain_ha, small_ha)
+    return ChangeLayer(
+        ClassMap(str(out), before.grid, pairs),
+        changed_ha,
+        uncertain_ha,
+        small_ha,
+        None if later is None else ClassMap(str(later), before.grid, legend),
+    )
 
 
 def _change_strips(
@@ -123,21 +142,40 @@ def _change_strips(
     *,
     tables: tuple[NDArray[np.uint8], NDArray[np.uint8]],
     legend: Legend,
-    confidence: tuple[Scene, Scene] | None,
-    min_confidence: float,
-) -> Iterator[tuple[int, NDArray[np.uint8], int]]:
-    """First row, changes (0 for none) and number of uncertain changes of each strip."""
+    probabilities: tuple[Scene, Scene] | None,
+    min_odds: float,
+) -> Iterator[tuple[int, NDArray[np.uint8], list[NDArray[np.uint8]], int]]:
+    """First row, changes (0 for none), classes at both dates, and number of uncertain changes of each strip."""
     with ExitStack() as stack:
         readers = [stack.enter_context(MapReader(item)) for item in (before, after)]
-        confidences = [stack.enter_context(SceneReader(item)) for item in confidence or ()]
+        scores = [
+            stack.enter_context(ProbabilityReader(scene, item.legend, legend, table))
+            for scene, item, table in zip(probabilities or (), (before, after), tables, strict=False)
+        ]
         for row, window in strips(before.grid):
             early, late = (table[reader.read(window)] for table, reader in zip(tables, readers, strict=True))
             values = np.where(early == late, NODATA, change_values(early, late, legend)).astype(np.uint8)
-            confident = np.ones(values.shape, np.bool_)
-            for reader in confidences:
-                confident &= reader.read(window)[0] >= min_confidence  # False for NaN
-            uncertain = int((~confident & (values != NODATA)).sum())
-            yield row, np.where(confident, values, NODATA).astype(np.uint8), uncertain
+            uncertain = 0
+            if scores:
+                doubtful = (values != NODATA) & ~_is_likely(scores, window, early, late, legend, min_odds)
+                uncertain = int(doubtful.sum())
+                values[doubtful] = NODATA
+            yield row, values, [early, late], uncertain
+
+
+def _is_likely(
+    scores: list[ProbabilityReader],
+    window: GeoBox,
+    early: NDArray[np.uint8],
+    late: NDArray[np.uint8],
+    legend: Legend,
+    min_odds: float,
+) -> NDArray[np.bool_]:
+    """Where the odds are high enough; nowhere without probabilities."""
+    last = len(legend) - 1
+    before, after = (np.minimum(legend.index_table[values], last).astype(np.intp) for values in (early, late))
+    first, second = (reader.read(window) for reader in scores)
+    return change_odds(first, second, before, after) >= np.float32(min_odds)  # False for NaN
 
 
 _WINDOW_PX = 2048

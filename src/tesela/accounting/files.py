@@ -12,6 +12,7 @@ import numpy as np
 
 from tesela.accounting.accounting import account_maps, category_crosswalk
 from tesela.accounting.accounts import Accounts
+from tesela.accounting.change_odds import MIN_ODDS
 from tesela.accounting.change_uncertainty import ErrorModel
 from tesela.accounting.changes import ChangeLayer, map_change_layer, map_changes
 from tesela.core.crosswalk import Crosswalk
@@ -146,24 +147,27 @@ def write_change_layers(
     out: str | Path,
     *,
     min_area_m2: float = 50_000.0,
-    confidence: Sequence[SceneSource] | None = None,
-    min_confidence: float = 50.0,
+    probabilities: Sequence[SceneSource] | None = None,
+    min_odds: float = MIN_ODDS,
 ) -> dict[Path, ChangeLayer]:
     """
-    Write ``change_layer_2018-2024.tif`` for each two consecutive maps; see `map_change_layer`.
+    Write ``change_layer_2018-2024.tif`` for each two consecutive maps, and ``map_2024.tif``; see `map_change_layer`.
+
+    The map of a later year is the earlier one with the changes in it.
 
     Parameters
     ----------
-    confidence : sequence of path, optional
-        Confidence of each map in percent, in the order of the maps.
+    probabilities : sequence of path, optional
+        Probabilities of the classes of each map, in the order of the maps.
     """
-    if confidence is not None and len(confidence) != len(series.maps):
+    if probabilities is not None and len(probabilities) != len(series.maps):
         raise InputError(
-            f"{len(confidence)} confidence rasters were given for {len(series.maps)} maps; give one for each map, "
-            f"oldest first."
+            f"{len(probabilities)} files of probabilities were given for {len(series.maps)} maps; give one for each "
+            f"map, oldest first."
         )
-    scenes = None if confidence is None else [open_scene(path) for path in confidence]
+    scenes = None if probabilities is None else [open_scene(path) for path in probabilities]
     folder, layers = Path(out), {}
+    base: ClassMap | None = None
     for k, ((first, last), before, after) in enumerate(series.pairs):
         path = folder / f"change_layer_{first}-{last}.tif"
         layers[path] = map_change_layer(
@@ -171,10 +175,13 @@ def write_change_layers(
             after,
             path,
             min_area_m2=min_area_m2,
-            confidence=None if scenes is None else (scenes[k], scenes[k + 1]),
-            min_confidence=min_confidence,
+            probabilities=None if scenes is None else (scenes[k], scenes[k + 1]),
+            min_odds=min_odds,
+            later=folder / f"map_{last}.tif",
+            base=base,
             crosswalk=_shared_crosswalk(series, before, after),
         )
+        base = layers[path].later
     return layers
 
 

@@ -28,9 +28,13 @@ FORMER = {
         "--minimum": f"{_SAMPLE} --minimum N",
         "--seed": f"{_SAMPLE} --seed N",
         "--change-layer": _LAYER,
-        "--confidence": f"{_LAYER} --confidence A,B",
-        "--min-confidence": f"{_LAYER} --min-confidence PERCENT",
-    }
+        "--confidence": f"{_LAYER} --probabilities A,B",
+        "--min-confidence": f"{_LAYER} --probabilities A,B --min-odds N",
+    },
+    "change-layer": {
+        "--confidence": f"{_LAYER} --probabilities A,B",
+        "--min-confidence": f"{_LAYER} --probabilities A,B --min-odds N",
+    },
 }
 """Flags that have moved to other commands."""
 
@@ -120,12 +124,16 @@ def change_layer(
     min_area: Annotated[str, typer.Option(help="Minimum area of a change; CORINE: '5 ha'.")] = "5 ha",
     legend: MapLegend = None,
     crosswalk: Crosswalk = None,
-    confidence: Annotated[
-        str | None, typer.Option(help="Confidence raster of each map, comma-separated.")
+    probabilities: Annotated[
+        str | None,
+        typer.Option(
+            help="Probabilities of each map (tesela predict --probabilities), comma-separated: flips between like "
+            "probabilities are no changes."
+        ),
     ] = None,
-    min_confidence: Annotated[
-        float, typer.Option(help="Lowest confidence in percent of a pixel that may count as changed.")
-    ] = 50.0,
+    min_odds: Annotated[
+        float, typer.Option(help="With --probabilities: least odds of a change, 1 or more.")
+    ] = 10.0,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -143,8 +151,8 @@ def change_layer(
         min_area=min_area,
         legend=legend,
         crosswalk=crosswalk,
-        confidence=split_names(confidence),
-        min_confidence=min_confidence,
+        probabilities=split_names(probabilities),
+        min_odds=min_odds,
     )
     if as_json:
         print_json({str(path): layer.to_dict() for path, layer in layers.items()})
@@ -153,9 +161,11 @@ def change_layer(
         if not quiet:
             print(
                 f"{layer.changed_ha:,.1f} ha changed; left out: {layer.small_ha:,.1f} ha in smaller areas, "
-                f"{layer.uncertain_ha:,.1f} ha of low confidence"
+                f"{layer.uncertain_ha:,.1f} ha of unlikely changes"
             )
         print(f"change layer  {path}")
+        if layer.later is not None:
+            print(f"later map     {layer.later.path}")
 
 
 def parse_years(text: str) -> list[int]:

@@ -330,8 +330,8 @@ def change_layer(
     min_area: str | float = "5 ha",
     legend: Legend | str | Path | None = None,
     crosswalk: CrosswalkSource = None,
-    confidence: Sequence[SceneSource] | None = None,
-    min_confidence: float = 50.0,
+    probabilities: Sequence[SceneSource] | None = None,
+    min_odds: float = 10.0,
 ) -> dict[Path, ChangeLayer]:
     """
     Map the changes between each two consecutive maps; see `tesela.accounting.files.write_change_layers`.
@@ -353,6 +353,6 @@ def change_layer(
         open_series(maps, years, legend=legend, crosswalk=crosswalk),
         out,
         min_area_m2=parse_area_m2(min_area),
-        confidence=confidence,
-        min_confidence=min_confidence,
+        probabilities=probabilities,
+        min_odds=min_odds,
     )
