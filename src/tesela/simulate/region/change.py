@@ -146,7 +146,7 @@ def write_region_pair(
         )
         truths.append(folder / f"truth_{name}.tif")
         write_map(truths[-1], landscape.truth, landscape.grid, legend=legend)
-    return RegionPair(*scenes, *truths)
+    return RegionPair(scenes[0], scenes[1], truths[0], truths[1])
 
 
 def _other_states(state: NDArray[np.uint8], seed: int) -> NDArray[np.uint8]:
