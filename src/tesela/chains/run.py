@@ -50,7 +50,8 @@ class Outcome:
             "up_to_date": self.run.skipped,
             "seconds": seconds,
         }
-        return document | dict(self.chain.summary() if self._finished else self.chain.products())
+        document |= self.chain.products()
+        return document | dict(self.chain.summary()) if self._finished else document
 
     @property
     def lines(self) -> tuple[str, ...]:

@@ -1,0 +1,43 @@
+"""Results in the project: layers that are loaded with the style that Tesela has stored with them."""
+
+from __future__ import annotations
+
+from qgis.core import QgsProcessingContext, QgsProcessingLayerPostProcessorInterface
+
+
+class StyleFromFile(QgsProcessingLayerPostProcessorInterface):
+    """Loads the style beside a raster (QML) or in a GeoPackage, also where Processing has a default style."""
+
+    _kept: list[StyleFromFile] = []  # noqa: RUF012 - QGIS holds no reference to a post-processor
+
+    @classmethod
+    def make(cls) -> StyleFromFile:
+        """A post-processor that lives as long as the plugin."""
+        if not cls._kept:
+            cls._kept.append(cls())
+        return cls._kept[0]
+
+    def postProcessLayer(self, layer, context, feedback):
+        """Load the style; called when the layer is in the project."""
+        _, loaded = layer.loadDefaultStyle()
+        if loaded:
+            layer.triggerRepaint()
+
+
+def style_result(context: QgsProcessingContext, path: str, *, name: str = "") -> None:
+    """Style a result that Processing loads when the algorithm has ended."""
+    if path in context.layersToLoadOnCompletion():
+        details = context.layerToLoadOnCompletionDetails(path)
+        details.setPostProcessor(StyleFromFile.make())
+        if name:
+            details.name = name
+            details.forceName = True
+
+
+def load_result(context: QgsProcessingContext, path: str, *, name: str, output: str) -> None:
+    """Load a further layer when the algorithm has ended, with its style."""
+    if context.project() is None:
+        return
+    details = QgsProcessingContext.LayerDetails(name, context.project(), output)
+    details.setPostProcessor(StyleFromFile.make())
+    context.addLayerToLoadOnCompletion(path, details)
