@@ -17,6 +17,7 @@ from tesela.patches.dataset import PatchDataset
 from tesela.patches.label_quality import (
     ERROR_LIKELIHOOD,
     Pieces,
+    automatic_quality,
     fold_patches,
     patch_error_likelihood,
 )
@@ -54,6 +55,7 @@ def rank_patches(
     block_m: float | None = None,
     settings: SegmentationSettings = SETTINGS,
     seed: int = 0,
+    rate: bool = False,
     quiet: bool = False,
 ) -> Ranking:
     """
@@ -75,6 +77,8 @@ def rank_patches(
         validation.
     folds : int
         At least 3; with more folds, each model trains on more patches and the run takes longer.
+    rate : bool
+        Give patches without a review a quality class too, see `tesela.patches.label_quality.automatic_quality`.
 
     Raises
     ------
@@ -96,6 +100,8 @@ def rank_patches(
     parts = [_load(stage.folder / "pieces.npz") for stage in stages]
     likelihood = patch_error_likelihood(Pieces.join(parts), count=len(table))
     ranked = replace(table, frame=table.frame.assign(**{ERROR_LIKELIHOOD: likelihood}))
+    if rate:
+        ranked = automatic_quality(ranked)
     return Ranking(ranked, ranked.write(table_path if out is None else out), trained=len(run.done))
 
 

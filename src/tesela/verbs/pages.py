@@ -178,14 +178,6 @@ def review_rank(
     automatic_quality : bool
         Give patches without a review a quality class by it, marked as automatic.
     """
-    from dataclasses import replace
-
     from tesela.chains.label_ranking import rank_patches
-    from tesela.patches.label_quality import automatic_quality as rated
 
-    ranking = rank_patches(table, model=model, folds=folds, seed=seed, quiet=quiet)
-    if not automatic_quality:
-        return ranking
-    ranked = rated(ranking.table)
-    ranked.write(table)
-    return replace(ranking, table=ranked)
+    return rank_patches(table, model=model, folds=folds, seed=seed, rate=automatic_quality, quiet=quiet)
