@@ -368,3 +368,18 @@ def test_a_map_without_its_legend_in_the_file_teaches_by_that_of_the_object(
     named = tesela.open_map(tmp_path / "bare.tif", legend="corine-1")
     labels = tesela.label(named, like=folder / "scene.tif", legend="corine-1")
     assert (read_map(Path(labels.path)) == read_map(folder / "map2018.tif")).all()
+
+
+def test_a_large_map_comes_as_a_lazy_array(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = tesela.open_map(folder / "map2018.tif")
+    monkeypatch.setattr("tesela.io.array_views.IN_MEMORY_BYTES", 80 * 90 - 1)
+    monkeypatch.setattr("tesela.io.array_views._CHUNK_PX", 32)
+    array = source.to_xarray()
+    assert array.chunks == ((32, 32, 16), (32, 32, 26))
+    assert (array.values == read_map(folder / "map2018.tif")).all()
+    assert (
+        array.isel(y=slice(3, 40), x=slice(60, 70)).values == source.to_xarray(lazy=False)[3:40, 60:70]
+    ).all()
+    monkeypatch.setitem(sys.modules, "dask.array", None)
+    with pytest.raises(tesela.InputError, match="too large to be read at once, and Dask is not installed"):
+        source.to_xarray()

@@ -39,7 +39,7 @@ def class_attributes(legend: Legend) -> dict[str, Any]:
     --------
     >>> from tesela.io.legends import open_legend
     >>> class_attributes(open_legend("corine-1"))["flag_meanings"]
-    'artificial_surfaces agricultural_areas forest_and_seminatural_areas wetlands water_bodies'
+    'artificial_surfaces agricultural_areas forest_and_semi_natural_areas wetlands water_bodies'
     """
     return {
         "flag_values": np.array(legend.values, np.uint8),

@@ -88,7 +88,7 @@ class ClassMap:
         InputError
             If there is no such layer, or the file is broken.
         """
-        import tesela.xr  # noqa: F401 - registers the accessor
+        import tesela.io.accessor  # noqa: F401 - registers it
 
         if layer is None:
             attributes = class_attributes(self.legend)
