@@ -164,6 +164,15 @@ def test_a_run_killed_after_it_overwrote_outputs_ends_as_an_undisturbed_one(fold
     assert (folder / "out.txt").read_text() == "x" * size
 
 
+def test_what_a_killed_run_left_beside_a_finished_stage_is_removed(folder: Path) -> None:
+    run_stages([stage(folder, [])])
+    for name in (".manifest.json.abcdefgh", ".out.txt.abcdefgh"):
+        (folder / name).mkdir()
+        (folder / name / ".tesela-held").touch()
+    assert run_stages([stage(folder, [])]).skipped == ["one"]
+    assert sorted(path.name for path in folder.iterdir()) == ["manifest.json", "out.txt"]
+
+
 def test_a_plan_says_what_a_run_would_do_and_writes_nothing(tmp_path: Path) -> None:
     log: list[str] = []
     (tmp_path / "in.txt").write_text("12345", encoding="utf-8")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tesela.core.errors import RecipeError, unknown_name
+from tesela.core.temporary import remove_abandoned
 from tesela.io.addresses import relative_name
 from tesela.io.fingerprints import fingerprint
 from tesela.io.manifest import BEGUN, NAME, Manifest, recorded_as_stage
@@ -120,6 +121,7 @@ def run_stages(
         begun = time.perf_counter()
         wanted = _wanted(stage, stage.inputs())
         if not forced and _is_current(stage, wanted):
+            _tidy(stage)
             result.skipped.append(stage.name)
             report(stage.name, "up to date")
         else:
@@ -169,6 +171,13 @@ def _is_current(stage: Stage, wanted: Manifest) -> bool:
         return False
     files = {stage.folder / path: text for path, text in finished.outputs.items()}
     return all(path.exists() and fingerprint(path) == text for path, text in files.items())
+
+
+def _tidy(stage: Stage) -> None:
+    """Remove what a run left that was killed between its last output and the end of the stage."""
+    finished = Manifest.read(stage.folder)
+    for name in (NAME, BEGUN, *(finished.outputs if finished is not None else ())):
+        remove_abandoned(stage.folder / name)
 
 
 def _fingerprints(stage: Stage, paths: Sequence[str | Path]) -> dict[str, str]:
