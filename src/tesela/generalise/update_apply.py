@@ -176,7 +176,12 @@ class _Applied:
     def __init__(self, queue: UpdateQueue, changes: gpd.GeoDataFrame, field: str, old: VectorLayer) -> None:
         shapes = changes.geometry.to_numpy()
         self._corners = SharedCorners(shapely.get_coordinates(shapes))
-        self._changes = changes.set_geometry(self._corners.insert(shapes), crs=changes.crs)
+        self._shapes = self._corners.insert(shapes)
+        self._columns = {
+            name: changes[name].to_numpy()
+            for name in ("old_code", "code", "outcome", "area_ha", "rank", "note")
+        }
+        self._crs = changes.crs
         self._queue, self._field, self._old = queue, field, old
         self._rows = {int(number): list(rows) for number, rows in changes.groupby("feature").indices.items()}
         self._listed: list[dict[str, object]] = []
@@ -215,14 +220,15 @@ class _Applied:
     ) -> list[tuple[shapely.Geometry, str | None]]:
         """Pieces of a polygon: what remains, without a code, and the changes."""
         self._found += 1
-        mine = self._changes.iloc[self._rows[number]]
-        if code not in set(mine["old_code"]):
+        mine = np.array(self._rows[number])
+        before = str(self._columns["old_code"][mine[0]])
+        if code != before:
             raise InputError(
-                f"{self._old.path}: feature {number} has the code {code}, but {mine['old_code'].iloc[0]} when "
+                f"{self._old.path}: feature {number} has the code {code}, but {before} when "
                 f"{self._queue.path.name} was made. Run tesela update again with this layer."
             )
-        parts = mine.geometry.to_numpy()
-        taken = shapely.union_all(parts)
+        parts = self._shapes[mine]
+        taken = shapely.union_all(parts) if len(parts) > 1 else parts[0]
         (rest,) = only_polygons(np.array([shapely.difference(shape, taken)], object))
         whole = float(shapely.area(shape))
         if abs(float(shapely.area(rest)) + float(shapely.area(taken)) - whole) > _LOST * max(whole, 1e-300):
@@ -233,15 +239,18 @@ class _Applied:
         pieces: list[tuple[shapely.Geometry, str | None]] = [
             (piece, None) for piece in shapely.get_parts(rest) if shapely.area(piece) > _LOST * whole
         ]
-        for new_code, group in mine.groupby("code", sort=False):
-            for piece in shapely.get_parts(shapely.union_all(group.geometry.to_numpy())):
+        codes = self._columns["code"][mine]
+        for new_code in dict.fromkeys(codes):
+            group = mine[codes == new_code]
+            joined = shapely.union_all(self._shapes[group]) if len(group) > 1 else self._shapes[group[0]]
+            for piece in shapely.get_parts(joined):
                 pieces.append((piece, str(new_code)))
                 self._list(number, piece, str(new_code), group)
         return pieces
 
-    def _list(self, number: int, piece: shapely.Geometry, code: str, group: pd.DataFrame) -> None:
-        first = group.iloc[0]
-        whole = float(shapely.area(group.geometry.to_numpy()).sum())
+    def _list(self, number: int, piece: shapely.Geometry, code: str, group: NDArray[np.int64]) -> None:
+        first = {name: column[group[0]] for name, column in self._columns.items()}
+        whole = float(shapely.area(self._shapes[group]).sum())
         part = float(shapely.area(piece)) / whole if whole else 0.0
         self._listed.append(
             {
@@ -250,9 +259,9 @@ class _Applied:
                 "new_code": code,
                 "change": f"{first['old_code']}-{code}",
                 "outcome": first["outcome"],
-                "area_ha": float(group["area_ha"].sum()) * part,
+                "area_ha": float(self._columns["area_ha"][group].sum()) * part,
                 "rank": int(first["rank"]),
-                "note": "; ".join(dict.fromkeys(text for text in group["note"] if text)),
+                "note": "; ".join(dict.fromkeys(text for text in self._columns["note"][group] if text)),
                 "geometry": piece,
             }
         )
@@ -283,7 +292,7 @@ class _Applied:
             "geometry",
         ]
         columns = {name: [item[name] for item in self._listed] for name in names}
-        return gpd.GeoDataFrame(columns, geometry="geometry", crs=self._changes.crs)
+        return gpd.GeoDataFrame(columns, geometry="geometry", crs=self._crs)
 
     def summary(self) -> dict[str, tuple[int, float]]:
         """Areas and hectares by change, the largest first."""
