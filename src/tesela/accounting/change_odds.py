@@ -4,6 +4,7 @@ How far the probabilities of two dates speak for a change.
 Where nothing changed, a network or trees see much the same twice, and are wrong alike: the probabilities stay close,
 though the likelier class may flip. The odds of a change from class i to class j are
 (p1[i] / p1[j]) x (p2[j] / p2[i]): how far the ratio of the two classes turned round, however sure either map is.
+Dates are not taken as independent, as in compound classification: errors repeat, and such a model finds no change.
 """
 
 from __future__ import annotations

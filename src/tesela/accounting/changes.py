@@ -63,8 +63,8 @@ def map_change_layer(
     Map changes as CORINE does: directly, in areas of at least 5 ha, not as the difference of two status layers.
 
     Use two maps of one expert that are not generalised: the difference of generalised maps also shows effects of
-    the generalisation. A pixel changed where its classes differ and the odds of the change are high enough. Pixels of
-    one change that share a side are one area, which is kept if it has the minimum area.
+    the generalisation. Pixels of one change that share a side are one area. It is kept if it has the minimum area, and
+    if the odds of the change are high enough, as the geometric mean of its pixels.
 
     Parameters
     ----------
@@ -97,35 +97,33 @@ def map_change_layer(
             f"min_area_m2 is {min_area_m2} and min_odds {min_odds}; the first must be at least 0, the second 1."
         )
     pairs, pixel_m2 = change_legend(legend), equal_pixels_m2(before)
-    read = partial(
-        _change_strips,
-        before,
-        after,
-        tables=(first, second),
-        legend=legend,
-        probabilities=probabilities,
-        min_odds=min_odds,
-    )
-    counter, uncertain_px = ComponentCounter(), 0
-    for _, values, _, uncertain in read():
-        counter.add(values)
-        uncertain_px += uncertain
+    read = partial(_change_strips, before, after, tables=(first, second), legend=legend)
+    counter = ComponentCounter(quantities=0 if probabilities is None else 1)
+    with ExitStack() as stack:
+        scores = [
+            stack.enter_context(ProbabilityReader(scene, item.legend, legend, table))
+            for scene, item, table in zip(probabilities or (), (before, after), (first, second), strict=False)
+        ]
+        for strip in read():
+            counter.add(strip.values, *([_log_odds(strip, scores, legend)] if scores else []))
     sums = counter.totals()[1]
-    kept = np.append(
-        sums[:, 0] * pixel_m2 >= min_area_m2 * (1 - 1e-9), False
-    )  # the last entry belongs to number -1
-    second_pass, small_px, changed_px = ComponentCounter(), 0, 0
+    likely = sums[:, 1] >= sums[:, 0] * (np.log(min_odds) - 1e-6) if scores else np.ones(len(sums), np.bool_)
+    large = sums[:, 0] * pixel_m2 >= min_area_m2 * (1 - 1e-9)
+    kept, doubtful = (np.append(item, False) for item in (likely & large, ~likely))  # the last: number -1
+    second_pass, changed_px, uncertain_px, small_px = ComponentCounter(), 0, 0, 0
     with MapWriter(out, before.grid, pairs) as writer, ExitStack() as stack:
         whole = stack.enter_context(MapWriter(later, before.grid, legend)) if later is not None else None
         based = stack.enter_context(MapReader(base)) if base is not None else None
-        for (row, values, (early, late), _), (_, window) in zip(read(), strips(before.grid), strict=True):
-            stays = kept[second_pass.add(values)]
+        for strip in read():
+            numbers = second_pass.add(strip.values)
+            stays, unlikely = kept[numbers], int(doubtful[numbers].sum())
             changed_px += int(stays.sum())
-            small_px += int((values != NODATA).sum() - stays.sum())
-            writer.write(row, 0, np.where(stays, values, NODATA).astype(np.uint8))
+            uncertain_px += unlikely
+            small_px += int((strip.values != NODATA).sum() - stays.sum()) - unlikely
+            writer.write(strip.row, 0, np.where(stays, strip.values, NODATA).astype(np.uint8))
             if whole is not None:
-                former = early if based is None else based.read(window)
-                whole.write(row, 0, np.where(stays | (former == NODATA), late, former))
+                former = strip.before if based is None else based.read(strip.window)
+                whole.write(strip.row, 0, np.where(stays | (former == NODATA), strip.after, former))
     changed_ha, uncertain_ha, small_ha = (n * pixel_m2 / 10_000 for n in (changed_px, uncertain_px, small_px))
     return ChangeLayer(
         ClassMap(str(out), before.grid, pairs),
@@ -136,46 +134,39 @@ def map_change_layer(
     )
 
 
+@dataclass(frozen=True)
+class _Strip:
+    """A strip of full width of two maps, in the classes whose changes are mapped."""
+
+    row: int
+    window: GeoBox
+    before: NDArray[np.uint8]
+    after: NDArray[np.uint8]
+    values: NDArray[np.uint8]
+    """Changes; 0 for none."""
+
+
 def _change_strips(
     before: ClassMap,
     after: ClassMap,
     *,
     tables: tuple[NDArray[np.uint8], NDArray[np.uint8]],
     legend: Legend,
-    probabilities: tuple[Scene, Scene] | None,
-    min_odds: float,
-) -> Iterator[tuple[int, NDArray[np.uint8], list[NDArray[np.uint8]], int]]:
-    """First row, changes (0 for none), classes at both dates, and number of uncertain changes of each strip."""
-    with ExitStack() as stack:
-        readers = [stack.enter_context(MapReader(item)) for item in (before, after)]
-        scores = [
-            stack.enter_context(ProbabilityReader(scene, item.legend, legend, table))
-            for scene, item, table in zip(probabilities or (), (before, after), tables, strict=False)
-        ]
+) -> Iterator[_Strip]:
+    with MapReader(before) as first, MapReader(after) as second:
         for row, window in strips(before.grid):
-            early, late = (table[reader.read(window)] for table, reader in zip(tables, readers, strict=True))
+            early, late = tables[0][first.read(window)], tables[1][second.read(window)]
             values = np.where(early == late, NODATA, change_values(early, late, legend)).astype(np.uint8)
-            uncertain = 0
-            if scores:
-                doubtful = (values != NODATA) & ~_is_likely(scores, window, early, late, legend, min_odds)
-                uncertain = int(doubtful.sum())
-                values[doubtful] = NODATA
-            yield row, values, [early, late], uncertain
+            yield _Strip(row, window, early, late, values)
 
 
-def _is_likely(
-    scores: list[ProbabilityReader],
-    window: GeoBox,
-    early: NDArray[np.uint8],
-    late: NDArray[np.uint8],
-    legend: Legend,
-    min_odds: float,
-) -> NDArray[np.bool_]:
-    """Where the odds are high enough; nowhere without probabilities."""
+def _log_odds(strip: _Strip, scores: list[ProbabilityReader], legend: Legend) -> NDArray[np.float64]:
+    """Logarithm of the odds of each change; 0 without probabilities."""
     last = len(legend) - 1
-    before, after = (np.minimum(legend.index_table[values], last).astype(np.intp) for values in (early, late))
-    first, second = (reader.read(window) for reader in scores)
-    return change_odds(first, second, before, after) >= np.float32(min_odds)  # False for NaN
+    before, after = (np.minimum(legend.index_table[values], last) for values in (strip.before, strip.after))
+    first, second = (reader.read(strip.window) for reader in scores)
+    odds = change_odds(first, second, before.astype(np.intp), after.astype(np.intp))
+    return np.nan_to_num(np.log(odds), nan=0.0).astype(np.float64)
 
 
 _WINDOW_PX = 2048
