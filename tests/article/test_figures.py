@@ -141,15 +141,15 @@ def test_the_legend_names_the_classes_that_are_drawn_and_no_others(corine: Path)
             assert f"{item.code} {item.name}"[:20] not in words
 
 
-def test_details_are_the_tiles_with_the_fewest_and_the_most_differences_in_the_test_area(
+def test_details_are_the_parts_with_the_highest_and_the_lowest_iou_in_the_test_area(
     corine: Path,
 ) -> None:
     run = find_run(corine / "run")
     scene = mapped_scene(Source(build_chain(run.recipe, run.folder, quiet=True), run.file))
     best, worst = scene.details()
-    assert worst.differ > 0.6
+    assert worst.mean_iou == 0
     assert worst.window.boundingbox.top == 4_090_000 - 10 * TILE, "the middle row"
-    assert best.differ == 0
+    assert best.mean_iou == 1
     assert best.window.boundingbox.left >= 440_000 + 10 * TILE, "the left column is not evaluated"
     assert best.window.shape == worst.window.shape == (TILE, TILE), (
         "thirds: the map is less than two tiles wide"

@@ -21,17 +21,17 @@ def draw_scene(source: Source) -> Drawing:
 
 
 def draw_best(source: Source) -> Drawing:
-    """The part of the scene with the fewest differences in the evaluated area."""
+    """The part of the scene with the highest mean IoU in the evaluated area."""
     scene = mapped_scene(source)
     best, _ = scene.details()
-    return _draw(scene, _detail_text("fewest", best), _DIFFERENCES, window=best.window)
+    return _draw(scene, _detail_text("highest", best), _DIFFERENCES, window=best.window)
 
 
 def draw_worst(source: Source) -> Drawing:
-    """The part of the scene with the most differences in the evaluated area."""
+    """The part of the scene with the lowest mean IoU in the evaluated area."""
     scene = mapped_scene(source)
     _, worst = scene.details()
-    return _draw(scene, _detail_text("most", worst), _DIFFERENCES, window=worst.window)
+    return _draw(scene, _detail_text("lowest", worst), _DIFFERENCES, window=worst.window)
 
 
 FIGURES: Figures = {"4": draw_scene, "5": draw_best, "6": draw_worst}
@@ -40,10 +40,7 @@ _DIFFERENCES = "where map and reference differ"
 
 
 def _detail_text(which: str, detail: Detail) -> str:
-    return (
-        f"The part of the scene with the {which} differences ({detail.place}; {100 * detail.differ:.1f} % of the "
-        f"evaluated pixels)"
-    )
+    return f"The part of the scene with the {which} mean IoU ({detail.place}; about {detail.mean_iou:.2f})"
 
 
 def _draw(

@@ -45,8 +45,8 @@ class Detail:
     """A part of a scene, chosen by how well map and reference agree in it."""
 
     window: GeoBox
-    differ: float
-    """Share of its evaluated pixels that differ."""
+    mean_iou: float
+    """Mean IoU over the classes of its evaluated pixels, on the coarse grid on which it was looked for."""
     place: str
     """Row and column among the parts, from 1: "row 2, column 1 of 3 x 3"."""
 
@@ -104,7 +104,7 @@ class MappedScene:
 
     def details(self) -> tuple[Detail, Detail]:
         """
-        The parts of the scene with the least and with the most pixels that differ, of those that were evaluated.
+        The parts of the scene with the highest and with the lowest mean IoU of their evaluated pixels.
 
         Parts are the tiles of the report; a map of less than two tiles is divided into thirds.
 
@@ -114,7 +114,7 @@ class MappedScene:
             If no pixel was evaluated.
         """
         overview = self.overview(_SEARCH_PX)
-        wrong = np.where(self.evaluated(overview.grid), overview.wrong, np.nan)
+        chosen = self.evaluated(overview.grid) & np.isfinite(overview.wrong)
         side = self.chain.recipe.assessment.tiles_px
         if min(self.map.grid.shape) < 2 * side:
             side = max(1, -(-min(self.map.grid.shape) // _PARTS))
@@ -126,11 +126,13 @@ class MappedScene:
             top, left = row // overview.pixels_per_cell, col // overview.pixels_per_cell
             rows, cols = (max(1, int(length) // overview.pixels_per_cell) for length in window.shape)
             cells = (slice(top, top + rows), slice(left, left + cols))
-            seen = wrong[cells][np.isfinite(wrong[cells])]
-            if seen.size:
+            seen = chosen[cells]
+            if seen.any():
                 place = f"row {row // side + 1}, column {col // side + 1} of {down} x {across}"
-                classes = len(present_classes(self.map.legend, overview.reference_values[cells]))
-                found.append((seen.size, classes, Detail(window, float(seen.mean()), place)))
+                pair = [values[cells][seen] for values in (overview.map_values, overview.reference_values)]
+                classes = len(present_classes(self.map.legend, pair[1]))
+                score = _mean_iou(pair[0], pair[1])
+                found.append((int(seen.sum()), classes, Detail(window, score, place)))
         if not found:
             raise InputError(
                 f"Scene '{self.section.name}' has no evaluated pixel, so no detail can be chosen by its errors."
@@ -138,8 +140,8 @@ class MappedScene:
         full = max(size for size, _, _ in found)
         usual = [one for one in found if one[0] >= _LEAST_PART * full]
         rich = [one for one in usual if one[1] >= _SOME_CLASSES] or usual
-        parts = sorted((detail for _, _, detail in rich), key=lambda detail: detail.differ)
-        return parts[0], parts[-1]
+        parts = sorted((detail for _, _, detail in rich), key=lambda detail: detail.mean_iou)
+        return parts[-1], parts[0]
 
     def four_maps(
         self, window: GeoBox | None = None, *, generalised: ClassMap | None = None
@@ -207,6 +209,15 @@ def mapped_scene(source: Source, *, labelled: bool = True) -> MappedScene:
     first = mapped[0] if mapped else chain.recipe.scenes[0]
     source.need(chain.targets[0].label_file(first), "label")
     raise InputError(f"{source.file} maps no scene; give one use = 'both'.")
+
+
+def _mean_iou(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
+    """Mean IoU over the classes of two arrays of class values."""
+    classes = np.union1d(one, other)
+    equal = one == other
+    both = np.array([(equal & (one == value)).sum() for value in classes])
+    either = np.array([((one == value) | (other == value)).sum() for value in classes])
+    return float((both / either).mean())
 
 
 def classes_part(heading: str, classes: Sequence[Any], values: Sequence[NDArray[np.uint8]]) -> LegendPart:
