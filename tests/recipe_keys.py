@@ -95,6 +95,7 @@ OTHER: dict[str, Any] = {
     "outlines": "other.gpkg",
     "regions": "other.gpkg",
     "assign": {"a": "train"},
+    "reference.years": [2016, 2018],
     "crosswalk": "crosswalk.csv",
     "reviewed": "reviewed.parquet",
     "dem": "other.tif",

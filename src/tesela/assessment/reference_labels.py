@@ -12,8 +12,7 @@ from tesela.io.crosswalks import open_crosswalk
 from tesela.io.maps import ClassMap, open_map
 from tesela.io.vector import is_vector
 from tesela.labels import write_labels
-from tesela.labels.siose import label_siose
-from tesela.sources.siose.geopackage import is_siose
+from tesela.labels.siose import holds_siose, label_siose
 
 
 def draw_reference(
@@ -51,7 +50,7 @@ def draw_reference(
     labels = open_directly(reference, map.legend) if bare else None
     if labels is not None:
         return labels, map.legend.depth
-    if bare and layer is None and is_siose(reference):
+    if bare and layer is None and holds_siose(reference):
         return label_siose(reference, out, like=map.grid, legend=map.legend)[0], map.legend.depth
     table: Crosswalk | None = None
     if crosswalk is not None:

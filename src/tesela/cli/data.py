@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tesela.cli.output import Json, Out, Quiet, print_json, print_table, split_names
+from tesela.cli.output import Json, Out, Quiet, counted, print_json, print_table, split_names
 
 BandNames = Annotated[
     str | None, typer.Option("--bands", help="Names of all bands of the file, in order, comma-separated.")
@@ -74,6 +74,19 @@ def label(
         float,
         typer.Option(help="SIOSE AR: minimum canopy of trees and of wooded pasture as forest, per cent."),
     ] = 20.0,
+    land_use: Annotated[
+        bool,
+        typer.Option(
+            "--land-use/--no-land-use",
+            help="SIOSE AR in lulucf: land use (HILUCS) decides where cover does not tell.",
+        ),
+    ] = True,
+    interpreted: Annotated[
+        bool, typer.Option("--interpreted", help="SIOSE AR: photo-interpreted polygons only (MEJORADO).")
+    ] = False,
+    years: Annotated[
+        str | None, typer.Option(help="SIOSE AR: polygons with FECHA_REF in these years only: 2016-2018.")
+    ] = None,
     outlines: Annotated[
         str | None, typer.Option(help="SIOSE AR: sheet outlines; labels end at the PNOA sheet's.")
     ] = None,
@@ -90,6 +103,7 @@ def label(
     from dataclasses import asdict
 
     from tesela.io.maps import ClassMap
+    from tesela.io.vector import VectorLayer
     from tesela.labels.registration import Shift
     from tesela.labels.siose import DrawnSheet
     from tesela.verbs import labels
@@ -112,8 +126,19 @@ def label(
         min_area=min_area,
         trees=trees,
         canopy=canopy,
+        land_use=land_use,
+        interpreted=interpreted,
+        years=years,
         outlines=outlines,
     )
+    if isinstance(made, VectorLayer):
+        if as_json:
+            print_json({"polygons": made.path, "layer": made.layer, "count": made.count})
+            return
+        if not quiet:
+            print(counted(made.count, "polygon"))
+        print(f"polygons  {made.path}")
+        return
     if isinstance(made.details, DrawnSheet):
         if as_json:
             print_json(made.details.document)

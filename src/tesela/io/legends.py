@@ -138,6 +138,12 @@ def crosswalk_tables() -> dict[str, Path]:
     return _shipped("crosswalks")
 
 
+def use_rules(name: str) -> list[dict[str, str]]:
+    """Rows of the table of land uses of a legend (use, covers, to, note); none for a legend without."""
+    file = _shipped("uses").get(f"hilucs__{name}")
+    return [] if file is None else parse_csv(file.read_text(encoding="utf-8"))
+
+
 def with_origins(legend: Legend) -> Legend:
     """
     The legend with the origin of its classes, where all of them are classes of one level of a shipped legend.

@@ -58,7 +58,18 @@ def open_dataset(path: str | Path) -> rasterio.DatasetReader:
         if not is_address(path) and not Path(path).exists():
             raise InputError(f"{path}: no such file.") from None
         reason = str(error).partition("\n")[0] or type(error).__name__
+        if str(path).lower().endswith(".ecw") and not _has_driver("ECW"):
+            raise InputError(
+                f"{path}: is an ECW, which this GDAL has no driver for (it needs the ECW SDK). Take the sheet as COG "
+                f"or GeoTIFF, or convert it where a GDAL has the driver, such as QGIS for Windows: "
+                f"gdal_translate -of COG -co COMPRESS=DEFLATE {Path(str(path)).name} image.tif"
+            ) from None
         raise InputError(f"{path}: not a raster that GDAL can read ({reason}).") from None
+
+
+def _has_driver(name: str) -> bool:
+    with rasterio.Env() as env:
+        return name in env.drivers()
 
 
 _HALF_TURN = 180.0

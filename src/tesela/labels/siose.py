@@ -20,7 +20,7 @@ from tesela.io.vector import Bounds
 from tesela.labels import write_labels
 from tesela.sources.pnoa import check_zone, read_sheet
 from tesela.sources.siose.classes import FIELD, LAYER, SioseClasses, write_siose_classes
-from tesela.sources.siose.geopackage import open_siose
+from tesela.sources.siose.geopackage import is_siose, open_siose
 from tesela.sources.siose.rules import SioseRules
 
 
@@ -47,6 +47,10 @@ class DrawnSheet:
         notes = []
         if classes.too_small:
             notes.append(f"{classes.too_small} polygons are smaller than the minimum area")
+        if classes.other_years:
+            notes.append(f"{classes.other_years} polygons are of other years, or have no date")
+        if classes.not_interpreted:
+            notes.append(f"{classes.not_interpreted} polygons were not photo-interpreted")
         if classes.without_class:
             notes.append(f"{classes.without_class} polygons have no class in '{self.map.legend.address}'")
         if classes.unknown:
@@ -162,6 +166,11 @@ def label_siose(
         legend=legend.address,
     )
     return labels, classes
+
+
+def holds_siose(reference: str | Path) -> bool:
+    """Whether a reference is a GeoPackage of SIOSE AR, which is read by its own fields."""
+    return is_siose(reference)
 
 
 def write_siose_polygons(

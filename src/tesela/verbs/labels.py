@@ -17,6 +17,7 @@ from tesela.io.cube_arrays import open_cube
 from tesela.io.maps import ClassMap, MapSource, legend_of, open_map
 from tesela.io.references import Reference, reference_file
 from tesela.io.scenes import SceneSource, open_scene
+from tesela.io.vector import VectorLayer, open_layer
 from tesela.verbs.answers import Place
 from tesela.verbs.legends import CrosswalkSource, optional_crosswalk
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from tesela.labels.registration import Shift
     from tesela.labels.siose import DrawnSheet
     from tesela.patches.table import PatchTable
+    from tesela.sources.siose.rules import SioseRules
 
 
 def label(
@@ -47,8 +49,11 @@ def label(
     min_area: str | float = "0 ha",
     trees: str = "covers",
     canopy: float = 20.0,
+    land_use: bool = True,
+    interpreted: bool = False,
+    years: str | None = None,
     outlines: str | Path | None = None,
-) -> ClassMap | AbundanceMap:
+) -> ClassMap | AbundanceMap | VectorLayer:
     """
     Draw a reference on the pixels of a scene, as classes or as exact shares of classes.
 
@@ -73,12 +78,13 @@ def label(
     psf, shift
         With `fractions`: the point-spread function ("none" or "modis"), and rows and columns by which the image lies
         beside the reference, (0.2, -0.1), or "auto" where `like` is a cube.
-    mode, min_share, min_area, trees, canopy, outlines
-        Of SIOSE AR; see `tesela.sources.siose.rules.make_rules` and `tesela.labels.siose.label_sheet`.
+    mode, min_share, min_area, trees, canopy, land_use, interpreted, years, outlines
+        Of SIOSE AR, which is written as polygons where `out` ends in .gpkg; see
+        `tesela.sources.siose.rules.make_rules` and `tesela.labels.siose.label_sheet`.
 
     Returns
     -------
-    ClassMap, or AbundanceMap with `fractions`
+    ClassMap, AbundanceMap with `fractions`, or VectorLayer of the polygons of SIOSE AR
         Its `details` are the `DrawnSheet` of SIOSE AR, or the `Shift` that "auto" found.
 
     Raises
@@ -102,14 +108,25 @@ def label(
     place = Place.of(out, "fractions.tif" if fractions else "labels.tif")
     plain = field is None and layer is None and crosswalk is None and not fractions
     if plain and isinstance(reference, str | Path) and is_siose(reference):
-        sheet = _label_siose(
-            reference,
-            place.path,
-            like=like,
-            legend=target,
-            rules=(mode, min_share, parse_area_m2(min_area), trees, canopy),
-            outlines=outlines,
+        from tesela.sources.siose.rules import make_rules
+
+        rules = make_rules(
+            mode=mode,
+            min_share=min_share,
+            min_area_m2=parse_area_m2(min_area),
+            trees=trees,
+            canopy_percent=canopy,
+            land_use=land_use,
+            interpreted=interpreted,
+            years=years,
         )
+        if place.path.suffix.lower() == ".gpkg":
+            from tesela.labels.siose import write_siose_polygons
+
+            grid = open_grid(like)
+            write_siose_polygons(reference, place.path, like=grid, legend=target, rules=rules)
+            return open_layer(place.path)
+        sheet = _label_siose(reference, place.path, like=like, legend=target, rules=rules, outlines=outlines)
         return replace(sheet.map, details=sheet, held=place.held)
     table = optional_crosswalk(crosswalk, source or "reference", target)
     moved: Shift | None = None
@@ -162,21 +179,16 @@ def _label_siose(
     *,
     like: object,
     legend: Legend,
-    rules: tuple[str, float, float, str, float],
+    rules: SioseRules,
     outlines: str | Path | None,
 ) -> DrawnSheet:
     from tesela.labels.siose import DrawnSheet, label_sheet, label_siose
-    from tesela.sources.siose.rules import make_rules
 
-    mode, min_share, min_area_m2, trees, canopy = rules
-    made = make_rules(
-        mode=mode, min_share=min_share, min_area_m2=min_area_m2, trees=trees, canopy_percent=canopy
-    )
     if isinstance(like, str | Path):
-        return label_sheet(reference, out, image=like, legend=legend, rules=made, outlines=outlines)
+        return label_sheet(reference, out, image=like, legend=legend, rules=rules, outlines=outlines)
     if outlines is not None:
         raise InputError("The outline of a sheet is found by the name of its image; give like= as its path.")
-    return DrawnSheet(*label_siose(reference, out, like=open_grid(like), legend=legend, rules=made))
+    return DrawnSheet(*label_siose(reference, out, like=open_grid(like), legend=legend, rules=rules))
 
 
 def parse_shift(text: str) -> tuple[float, float]:

@@ -247,7 +247,8 @@ def _check_keys(reference: LabelSection, path: str | Path, *, siose: bool) -> No
             getattr(reference, key) != getattr(usual, key)
             for key in ("layer", "field", "source", "crosswalk")
         ),
-        "mode, min_share, min_area, trees or canopy_percent": not siose and rules,
+        "mode, min_share, min_area, trees, canopy_percent, land_use, interpreted or years": not siose
+        and rules,
         "outlines": not siose and reference.outlines is not None,
     }
     ignored = [name for name, given in keys.items() if given]

@@ -43,6 +43,9 @@ class LabelSection(ReferenceSection):
     min_area: SquareMetres = 0.0
     trees: Literal["covers", "fccarb", "lidar"] = "covers"
     canopy_percent: float = Field(20.0, ge=0, le=100)
+    land_use: bool = True
+    interpreted: bool = False
+    years: tuple[int, int] | None = None
 
     @property
     def rules(self) -> SioseRules:
@@ -53,6 +56,9 @@ class LabelSection(ReferenceSection):
             min_area_m2=self.min_area,
             trees=self.trees,
             canopy_percent=self.canopy_percent,
+            land_use=self.land_use,
+            interpreted=self.interpreted,
+            years=self.years,
         )
 
     def files(self, folder: Path) -> list[str | Path]:

@@ -33,6 +33,11 @@ class CascadeClassifier:
         return any(expert.classifier.needs_parts for expert in self._experts.values())
 
     @property
+    def needs_use(self) -> bool:
+        """Whether land use decides some classes."""
+        return any(expert.classifier.needs_use for expert in self._experts.values())
+
+    @property
     def needs(self) -> tuple[str, ...]:
         """Columns of the polygons that the rules require."""
         return tuple(dict.fromkeys(name for item in self._experts.values() for name in item.classifier.needs))

@@ -24,6 +24,7 @@ from tesela.io.manifest import write_whole
 from tesela.io.vector import NO_CODE, Bounds
 from tesela.sources.siose.cascade_rules import CascadeClassifier, make_classifier
 from tesela.sources.siose.geopackage import COVERS, SioseFile
+from tesela.sources.siose.land_use import ParcelUses, years_of
 from tesela.sources.siose.rules import Classifier, SioseRules, main_covers
 
 if TYPE_CHECKING:
@@ -106,6 +107,9 @@ LAYER = "classes"
 FIELD = "CODE"
 """Its field of class codes."""
 
+_INTERPRETED = "REV_VISUAL"
+"""MEJORADO of polygons that were photo-interpreted."""
+
 BATCH = 16_384
 """Polygons in memory at a time; a province has millions."""
 
@@ -122,6 +126,10 @@ class SioseClasses:
     too_small: int = 0
     without_class: int = 0
     """Polygons whose cover the legend leaves out, or in which no class has the minimum share."""
+    other_years: int = 0
+    """Polygons whose reference date is not in the years wanted, or is missing."""
+    not_interpreted: int = 0
+    """Polygons that nobody interpreted, where only those that were are wanted."""
     unknown: Counter[str] = field(default_factory=Counter)
     """Polygons by ID_COBERTURA that is in no table, such as the legacy codes 219, 317 and 352."""
 
@@ -170,12 +178,23 @@ def write_siose_classes(
             f"{file.path}: layer {file.polygons.layer} has no {wanted}, which the rule for tree cover needs. Use "
             f'covers instead (trees = "covers").'
         )
+    for wanted_by, key, column in (
+        (classifier.rules.years, "date", "FECHA_REF"),
+        (classifier.rules.interpreted, "improved", "MEJORADO"),
+    ):
+        if wanted_by and key not in file.columns:
+            raise InputError(
+                f"{file.path}: layer {file.polygons.layer} has no {column}, by which polygons are to be chosen. Leave "
+                f"years and interpreted out, or use the file as IGN publishes it."
+            )
     outline = within if isinstance(within, BaseGeometry) else None
     bounds = outline.bounds if outline is not None else within
     unit_m2 = _square_metre(file, classifier.rules)
     result = SioseClasses(Path(out), legend)
     with ExitStack() as stack:
         parts = stack.enter_context(Composition(file)) if classifier.needs_parts else None
+        by_parcel = classifier.needs_use and file.uses is not None
+        uses = stack.enter_context(ParcelUses(file)) if by_parcel else None
         part = stack.enter_context(write_whole(Path(out)))
         try:
             opened = pyogrio.open_arrow(
@@ -187,7 +206,7 @@ def write_siose_classes(
                 use_pyarrow=True,
             )
             meta, reader = stack.enter_context(opened)
-            stream = _Stream(file, classifier, parts, result, outline, unit_m2)
+            stream = _Stream(file, classifier, parts, uses, result, outline, unit_m2)
             pyogrio.write_arrow(
                 stream.through(reader, meta["geometry_name"] or "wkb_geometry"),
                 part,
@@ -202,7 +221,8 @@ def write_siose_classes(
         if not result.written:
             raise InputError(
                 f"{file.path}: no polygon gets a class of '{legend.address}' ({result.too_small} are too small, "
-                f"{result.without_class} have none). Check the area, the minimum area and the minimum share."
+                f"{result.other_years} of other years, {result.not_interpreted} not interpreted, "
+                f"{result.without_class} have none). Check the area, the minimum area and share, and the years."
             )
     return result
 
@@ -214,6 +234,7 @@ class _Stream:
     file: SioseFile
     classifier: Classifier | CascadeClassifier
     parts: Composition | None
+    uses: ParcelUses | None
     result: SioseClasses
     outline: BaseGeometry | None
     unit_m2: float
@@ -243,7 +264,10 @@ class _Stream:
         area_m2 = shapely.area(shapes) * self.unit_m2
         large = area_m2 >= self.classifier.rules.min_area_m2
         self.result.too_small += int((~large).sum())
-        table, shapes, area_m2 = table[large].reset_index(drop=True), shapes[large], area_m2[large]
+        kept = large & self._wanted(table, large)
+        table, shapes = table[kept].reset_index(drop=True), shapes[kept]
+        if self.uses is not None:
+            table["use"] = self.uses.of(table["parcel"].tolist())
         parts = None if self.parts is None else self.parts.of(table["polygon"].tolist())
         codes, shares = self.classifier.classes(table, parts)
         covers = main_covers(table)
@@ -263,6 +287,20 @@ class _Stream:
             "FECHA_REF": _texts(table, "date", kept),
             "geometry": shapely.to_wkb(shapes[kept]),
         }
+
+    def _wanted(self, table: pd.DataFrame, among: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Polygons of the years and of the kind that the rules ask for; the others are counted."""
+        rules, wanted = self.classifier.rules, among
+        if rules.years is not None:
+            years = years_of(table["date"].tolist())
+            wanted = wanted & (years >= rules.years[0]) & (years <= rules.years[1])
+            self.result.other_years += int((among & ~wanted).sum())
+        if rules.interpreted:
+            texts = table["improved"].tolist()
+            seen = np.array([str(text).strip().upper() == _INTERPRETED for text in texts], np.bool_)
+            self.result.not_interpreted += int((wanted & ~seen).sum())
+            wanted = wanted & seen
+        return wanted
 
     def _count_unknown(self, covers: NDArray[np.object_], codes: NDArray[np.object_]) -> None:
         listed = set(COVERS.values())

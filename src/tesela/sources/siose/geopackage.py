@@ -6,13 +6,13 @@ import re
 import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tesela.core.errors import InputError, join_words
 from tesela.io.vector import VectorLayer, open_layer
 
-_TABLES = {"polygons": "T_POLIGONOS", "combined": "T_COMBINADA", "values": "T_VALORES"}
+_TABLES = {"polygons": "T_POLIGONOS", "combined": "T_COMBINADA", "values": "T_VALORES", "uses": "T_USOS"}
 
 _COLUMNS: Mapping[str, tuple[str, ...]] = {
     "polygon": ("ID_POLYGON", "ID_POLIGONO"),
@@ -21,10 +21,16 @@ _COLUMNS: Mapping[str, tuple[str, ...]] = {
     "canopy": ("FCCARB",),
     "lidar": ("LIDAR_POR_ARB",),
     "date": ("FECHA_REF", "ANO_REF"),
+    "use": ("HILUCS",),
+    "parcel": ("ID_PARCELA",),
+    "improved": ("MEJORADO",),
+    "area": ("SUPERF_M2",),
     "share": ("SUPERF_POR_SINREDONDEO", "SUPERF_POR"),
     "species": ("FF_SP",),
 }
 """Names of each column, newest first; they differ between years and documents."""
+
+_OF_POLYGONS = ("polygon", "label", "cover", "canopy", "lidar", "date", "use", "parcel", "improved")
 
 _LABEL = re.compile(r"(\d{1,3})?\(?([A-Z]{3})((?:[a-z]{2})*)\)?")
 
@@ -91,11 +97,15 @@ class SioseFile:
     polygons: VectorLayer
     """T_POLIGONOS, or T_COMBINADA if the file has no other."""
     columns: Mapping[str, str]
-    """Columns of the polygons by content: polygon, label, cover, canopy, lidar, date."""
+    """Columns of the polygons by content: polygon, label, cover, canopy, lidar, date, use, parcel, improved."""
     values: str | None
     """Name of T_VALORES, the composition of each polygon."""
     value_columns: Mapping[str, str]
     """Its columns: polygon, cover, share, species."""
+    uses: str | None = None
+    """Name of T_USOS, the land use of each parcel, where the polygons name the parcel but not the use."""
+    use_columns: Mapping[str, str] = field(default_factory=dict)
+    """Its columns: parcel, use, area."""
 
 
 def is_siose(path: str | Path) -> bool:
@@ -126,7 +136,7 @@ def open_siose(path: str | Path) -> SioseFile:
             f"the zip of IGN's GeoPackage format and give the .gpkg."
         )
     layer = open_layer(file, layer=name)
-    columns = _columns(layer.fields, ("polygon", "label", "cover", "canopy", "lidar", "date"))
+    columns = _columns(layer.fields, _OF_POLYGONS)
     if not columns.keys() & {"cover", "label"}:
         raise InputError(
             f"{path}: layer {name} has neither ID_COBERTURA_MAX nor ROTULO "
@@ -142,7 +152,11 @@ def open_siose(path: str | Path) -> SioseFile:
             raise InputError(
                 f"{path}: table {values} has no {needed}, which the composition of a polygon needs."
             )
-    return SioseFile(file, layer, columns, values, inner)
+    uses, of_uses = tables.get("uses"), {}
+    if uses is not None and "parcel" in columns and "use" not in columns:
+        of_uses = _columns(_fields(file, uses), ("parcel", "use", "area"))
+    uses = uses if {"parcel", "use"} <= of_uses.keys() else None
+    return SioseFile(file, layer, columns, values, inner, uses, of_uses)
 
 
 def _columns(fields: tuple[str, ...], wanted: tuple[str, ...]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -15,6 +16,7 @@ from tesela.io.crosswalks import open_crosswalk
 from tesela.io.legends import open_legend
 from tesela.io.vector import NO_CODE, code_texts
 from tesela.sources.siose.geopackage import COVERS, parse_rotulo
+from tesela.sources.siose.land_use import decided_by_use, uses_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,6 +44,12 @@ class SioseRules:
     """What makes a polygon tree cover: its covers, or a canopy (FCCARB, or LIDAR_POR_ARB) of `canopy_percent`."""
     canopy_percent: float = 20.0
     """Minimum canopy of tree cover, and of wooded pasture (302) as forest; 20 % is Spain's forest definition."""
+    land_use: bool = True
+    """For the legend "lulucf": land use (HILUCS) decides where cover does not tell, `sources.siose.land_use`."""
+    interpreted: bool = False
+    """Only polygons that were photo-interpreted (MEJORADO = REV_VISUAL); by default all."""
+    years: tuple[int, int] | None = None
+    """Only polygons whose reference date (FECHA_REF) is in these years, the first and the last."""
 
     def __post_init__(self) -> None:
         problems = []
@@ -53,12 +61,24 @@ class SioseRules:
             problems.append(f"min_share is {self.min_share:g}, but must be from 0 to 1")
         if not 0 <= self.canopy_percent <= 100:
             problems.append(f"canopy_percent is {self.canopy_percent:g}, but must be from 0 to 100")
+        if self.years is not None and self.years[0] > self.years[1]:
+            problems.append(
+                f"years are {self.years[0]} to {self.years[1]}, but must be the first and the last"
+            )
         if problems:
             raise RecipeError(f"SIOSE rules: {'; '.join(problems)}.")
 
 
 def make_rules(
-    *, mode: str, min_share: float, min_area_m2: float, trees: str, canopy_percent: float
+    *,
+    mode: str,
+    min_share: float,
+    min_area_m2: float,
+    trees: str,
+    canopy_percent: float,
+    land_use: bool = True,
+    interpreted: bool = False,
+    years: str | None = None,
 ) -> SioseRules:
     """
     Make rules from the values of a command line.
@@ -68,7 +88,22 @@ def make_rules(
     RecipeError
         Lists all values that are out of range.
     """
-    return SioseRules(mode, min_share, min_area_m2, trees, canopy_percent)  # type: ignore[arg-type]
+    span: tuple[int, int] | None = None
+    if years is not None:
+        match = re.fullmatch(r"(\d{4})(?:-(\d{4}))?", years.strip())
+        if match is None:
+            raise RecipeError(f"'{years}' are no years; write the first and the last, 2016-2018.")
+        span = (int(match[1]), int(match[2] or match[1]))
+    return SioseRules(
+        mode,  # type: ignore[arg-type]  # checked there
+        min_share,
+        min_area_m2,
+        trees,  # type: ignore[arg-type]  # checked there
+        canopy_percent,
+        land_use,
+        interpreted,
+        span,
+    )
 
 
 class Classifier:
@@ -88,6 +123,11 @@ class Classifier:
         """Whether T_VALORES is needed."""
         by_canopy = self.kind == "trees" and self.rules.trees != "covers"
         return self.kind == "species" or (self.rules.mode == "composite" and not by_canopy)
+
+    @property
+    def needs_use(self) -> bool:
+        """Whether land use decides some classes."""
+        return self.rules.land_use and self.legend.name == "lulucf" and not self.legend.composed
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -158,6 +198,8 @@ class Classifier:
 
     def _translate(self, covers: NDArray[np.object_], table: pd.DataFrame) -> NDArray[np.object_]:
         codes = np.array([self._code_of.get(cover, "") for cover in covers], object)
+        if "use" in table and self.needs_use:
+            codes = decided_by_use(self.legend.name, codes, covers, uses_of(table["use"]))
         if "canopy" not in table:
             return codes
         canopy = table["canopy"].astype(float).to_numpy()
@@ -165,6 +207,8 @@ class Classifier:
         dense = canopy >= self.rules.canopy_percent
         if self.legend.name == "lulucf-context":
             codes[dehesa & dense] = "forest"
+        elif self.legend.name == "lulucf" and not self.legend.composed:
+            codes[dehesa & dense & (codes == "grassland")] = "forest_land"
         elif self.kind == "trees":
             codes[dehesa & ~dense] = "open"
         return codes
