@@ -17,7 +17,7 @@ NO_DATA = "#eceae4"
 """Behind pixels without data."""
 
 SERIES = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
-"""Colours of series side by side, told apart by the colour-blind: Okabe and Ito (2008)."""
+"""Colours of series side by side, told apart by the colour-blind: OkabeIto2008 in docs/references.md."""
 
 MM = 1 / 25.4
 """Inches in a millimetre."""
