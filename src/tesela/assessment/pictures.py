@@ -23,6 +23,7 @@ from tesela.core.legend import Legend
 from tesela.io.map_views import with_palette
 from tesela.io.maps import ClassMap, MapReader
 from tesela.io.pixel_areas import pixels_inside
+from tesela.pages.plots import GRID, INK, new_figure, png_of
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -289,9 +290,6 @@ def draw_matrix(document: AssessmentDocument, path: Path) -> None:
 
     Classes absent from both sides are left out.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     rows = document["classes"]
     shown = [k for k, row in enumerate(rows) if row["code"] not in document["absent"]]
     areas = np.array(document["matrix"]["hectares"])[np.ix_(shown, shown)]
@@ -300,8 +298,7 @@ def draw_matrix(document: AssessmentDocument, path: Path) -> None:
     dense = size > 16
     named = [rows[k]["code"] if dense else textwrap.fill(rows[k]["name"], 26) for k in shown]
     side = max(3.2, (0.36 if dense else 0.56) * size)
-    figure = Figure(figsize=(side + 2.6, side + 1.9), dpi=144, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(side + 2.6, side + 1.9, dpi=144)
     axes = figure.add_subplot()
     blue, orange = np.array([11, 92, 138]) / 255, np.array([194, 65, 12]) / 255
     ink = np.where(np.eye(size, dtype=bool)[..., None], blue, orange)
@@ -311,7 +308,7 @@ def draw_matrix(document: AssessmentDocument, path: Path) -> None:
     for row, col in zip(*np.nonzero(areas), strict=True):
         share = shares[row, col]
         text = f"{100 * share:.0f}" if share >= 0.005 else "<1"
-        axes.text(col, row, text, ha="center", va="center", fontsize=7 if dense else 9, color="#1d2329")
+        axes.text(col, row, text, ha="center", va="center", fontsize=7 if dense else 9, color=INK)
     slant = {"rotation": 90} if dense else {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
     axes.set_xticks(range(size), named, **slant)
     axes.set_yticks(range(size), named)
@@ -320,7 +317,7 @@ def draw_matrix(document: AssessmentDocument, path: Path) -> None:
     axes.set_title("Percent of each reference class", loc="left", fontsize=10)
     axes.set_xticks(np.arange(size + 1) - 0.5, minor=True)
     axes.set_yticks(np.arange(size + 1) - 0.5, minor=True)
-    axes.grid(which="minor", color="#e3e0d9", linewidth=0.6)
+    axes.grid(which="minor", color=GRID, linewidth=0.6)
     axes.tick_params(which="both", length=0, labelsize=7 if dense else 9)
     axes.spines[:].set_visible(False)
-    figure.savefig(path, format="png")
+    path.write_bytes(png_of(figure))

@@ -13,10 +13,11 @@ from tesela.comparison.class_bars import draw_class_bars
 from tesela.comparison.comparison import Comparison, Entry, best_of, p_text
 from tesela.io.manifest import write_text, write_whole
 from tesela.pages.environment import page_environment
+from tesela.pages.plots import ACCENT, SOFT, new_figure, png_of
 
 _MOST_TILES = 24
 """Most tiles on the page; the JSON has all."""
-_ACCENT, _OTHER, _FAINT = "#0b5c8a", "#5b6770", "#cfd6da"
+_FAINT = "#cfd6da"
 
 
 def write_page(comparison: Comparison, *, page: Path, picture: Path) -> None:
@@ -202,15 +203,11 @@ def _spread(entry: Entry, metric: Metric) -> str:
 
 def _draw(comparison: Comparison, path: Path) -> None:
     """Headline score of each setting: the mean, its 95 % interval, and a dot for each seed."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     headline, entries = comparison.headline, comparison.entries
-    figure = Figure(figsize=(8.5, 1.1 + 0.34 * len(entries)), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(8.5, 1.1 + 0.34 * len(entries), dpi=150)
     axes = figure.add_subplot()
     for row, entry in enumerate(entries):
-        color = _ACCENT if entry is comparison.best else _OTHER
+        color = ACCENT if entry is comparison.best else SOFT
         low, high = entry.interval
         if math.isfinite(low):
             axes.plot([low, high], [row, row], color=color, linewidth=5, alpha=0.28, solid_capstyle="round")
@@ -239,4 +236,4 @@ def _draw(comparison: Comparison, path: Path) -> None:
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
     axes.spines["bottom"].set_color(_FAINT)
-    figure.savefig(path, format="png")
+    path.write_bytes(png_of(figure))

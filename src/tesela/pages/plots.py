@@ -45,12 +45,12 @@ ARTICLE = Sizes(180 * MM, text=0.85, article=True)
 """Both columns of a journal: 180 mm."""
 
 
-def new_figure(wide: float, high: float) -> Figure:
+def new_figure(wide: float, high: float, *, dpi: int = 120) -> Figure:
     """A white figure of this size in inches."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(wide, high), dpi=120, layout="constrained", facecolor="white")
+    figure = Figure(figsize=(wide, high), dpi=dpi, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     return figure
 
