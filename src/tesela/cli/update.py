@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Any
 
 import typer
@@ -71,6 +72,7 @@ def queue(
 
     Example: tesela update clc2012.gpkg map.tif --field CODE_12 --mmu "5 ha" -o queue.gpkg
     """
+    os.environ.setdefault("GDAL_CACHEMAX", "32")  # MB: every window of the map is read once
     from tesela.verbs import maps as verbs
 
     made = verbs.update(

@@ -24,7 +24,7 @@ from tesela.io.maps import MapReader
 
 _KEEPS = 255
 """Value of pixels that show a class of the polygon itself, or none."""
-_CANVAS_PX = 1 << 22
+_CANVAS_PX = 1 << 21
 """Pixels of a canvas, on which many polygons are divided at once."""
 _LARGEST_PX = 1 << 24
 """Pixels of a canvas for one polygon, and of a window that is read for many."""

@@ -12,14 +12,15 @@ import geopandas as gpd
 import numpy as np
 import shapely
 from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
 
 from tesela.core.errors import InputError
-from tesela.core.grid import windows
+from tesela.core.grid import window_grid
 from tesela.core.outlines import CellPlane
 from tesela.generalise.polygon_areas import PolygonAreas, measure_window, pixel_bounds
 from tesela.io.maps import ClassMap, MapReader
 from tesela.io.pixel_values import ConfidenceReader
-from tesela.io.raster import Closing
+from tesela.io.raster import Closing, open_dataset
 from tesela.io.vector import (
     NO_CODE,
     Bounds,
@@ -138,7 +139,7 @@ class MeasuredLayer(Closing):
         with ExitStack() as stack:
             reader = stack.enter_context(MapReader(self.source))
             scores = None if confidence is None else stack.enter_context(ConfidenceReader(confidence))
-            for row, col, grid in windows(self.source.grid, WINDOW_PX):
+            for row, col, grid in walk.windows():
                 bounds = self._bounds(row, col, tuple(grid.shape))
                 frame = read_layer(self.layer, bounds=bounds, columns=[self.field])
                 if not len(frame):
@@ -248,7 +249,9 @@ class _Walk:
 
     def __init__(self, source: ClassMap) -> None:
         rows, cols = source.grid.shape
-        self._last_row, self._last_col = (rows - 1) // WINDOW_PX, (cols - 1) // WINDOW_PX
+        self._grid = source.grid
+        self._tall, self._wide = _window_shape(source)
+        self._last_row, self._last_col = (rows - 1) // self._tall, (cols - 1) // self._wide
         self._shape = rows, cols
         self._numbers = np.empty(0, np.int64)
         self._codes = np.empty(0, np.int32)
@@ -257,14 +260,22 @@ class _Walk:
         none = len(source.legend)
         self._measured = PolygonAreas(np.zeros((0, none)), np.zeros(0), np.zeros((0, none, 2)))
 
+    def windows(self) -> Iterator[tuple[int, int, GeoBox]]:
+        """Row, column and grid of the windows, row by row."""
+        rows, cols = self._shape
+        for row in range(0, rows, self._tall):
+            for col in range(0, cols, self._wide):
+                size = min(self._tall, rows - row), min(self._wide, cols - col)
+                yield row, col, window_grid(self._grid, row, col, *size)
+
     def final_window(self, reach: NDArray[np.float64]) -> NDArray[np.int64]:
         """Number of the last window that each polygon reaches by its bounds; -1 for those off the map."""
         left, top, right, low = reach
         rows, cols = self._shape
         with np.errstate(invalid="ignore"):
             on_map = (right > 0) & (low > 0) & (left < cols) & (top < rows)
-        row = np.clip(np.ceil(np.where(on_map, low, 1) / WINDOW_PX) - 1, 0, self._last_row)
-        col = np.clip(np.ceil(np.where(on_map, right, 1) / WINDOW_PX) - 1, 0, self._last_col)
+        row = np.clip(np.ceil(np.where(on_map, low, 1) / self._tall) - 1, 0, self._last_row)
+        col = np.clip(np.ceil(np.where(on_map, right, 1) / self._wide) - 1, 0, self._last_col)
         return np.where(on_map, row * (self._last_col + 1) + col, -1).astype(np.int64)
 
     def add(
@@ -277,7 +288,7 @@ class _Walk:
         measured: PolygonAreas,
     ) -> Iterator[Batch]:
         """Add what was measured in a window; yields the polygons that are complete."""
-        here = corner[0] // WINDOW_PX * (self._last_col + 1) + corner[1] // WINDOW_PX
+        here = corner[0] // self._tall * (self._last_col + 1) + corner[1] // self._wide
         waiting = np.isin(numbers, self._numbers)
         counted = (final >= here) | waiting
         numbers, codes, final, measured = numbers[counted], codes[counted], final[counted], measured[counted]
@@ -310,3 +321,11 @@ class _Walk:
             yield Batch(
                 self._where[window], self._numbers[chosen], self._codes[chosen], self._measured[chosen]
             )
+
+
+def _window_shape(source: ClassMap) -> tuple[int, int]:
+    """Rows and columns of the windows: squares, or whole rows where the map is stored by rows."""
+    with open_dataset(source.path) as data:
+        wide = data.block_shapes[0][1]
+    cols = int(source.grid.shape[1])
+    return (WINDOW_PX, WINDOW_PX) if wide < cols else (max(1, WINDOW_PX**2 // max(cols, 1)), cols)

@@ -20,7 +20,7 @@ from tesela.io.vector import iter_layer, new_names, read_layer
 if TYPE_CHECKING:
     import geopandas as gpd
 
-_ROWS = 5_000
+_ROWS = 2_000
 """Rows of the queue that are made at a time."""
 
 
