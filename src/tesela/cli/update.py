@@ -17,6 +17,7 @@ class _QueueByDefault(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Name the command where the first word is none."""
+        os.environ.setdefault("GDAL_CACHEMAX", "32")  # MB, before GDAL is loaded: maps are read once, by window
         if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
             args = ["queue", *args]
         return super().parse_args(ctx, args)
@@ -72,7 +73,6 @@ def queue(
 
     Example: tesela update clc2012.gpkg map.tif --field CODE_12 --mmu "5 ha" -o queue.gpkg
     """
-    os.environ.setdefault("GDAL_CACHEMAX", "32")  # MB: every window of the map is read once
     from tesela.verbs import maps as verbs
 
     made = verbs.update(
