@@ -35,13 +35,13 @@ class TeselaPlugin:
         self.dock.apply_wanted.connect(self.apply)
         self.iface.addDockWidget(Qt.RightDockWidgetArea, self.dock)
         self.dock.hide()
-        for text, act in (
-            ("Map the current layer with an expert…", self.predict),
-            ("Review the current layer", self.review),
-            ("Run a recipe…", lambda: self.dialog("tesela:run", {})),
-            ("Check the program", self.check),
+        for text, drawn, act in (
+            ("Map the current layer with an expert…", "icon", self.predict),
+            ("Review changes or points", "review", self.review),
+            ("Run a recipe…", "icon", lambda: self.dialog("tesela:run", {})),
+            ("Check the program", "icon", self.check),
         ):
-            action = QAction(icon(), text, window)
+            action = QAction(icon(drawn), text, window)
             action.triggered.connect(lambda _checked=False, act=act: act())
             self.iface.addPluginToMenu(_MENU, action)
             self.actions.append(action)

@@ -14,9 +14,9 @@ PROGRAM = "TESELA_PROGRAM"
 """Setting: the program, a Python interpreter or the folder of an environment."""
 
 
-def icon() -> QIcon:
-    """The plugin's icon."""
-    return QIcon(str(Path(__file__).with_name("icon.svg")))
+def icon(name: str = "icon") -> QIcon:
+    """An icon of the plugin."""
+    return QIcon(str(Path(__file__).with_name(f"{name}.svg")))
 
 
 def program_setting() -> str:

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from qgis.core import QgsProcessingContext, QgsProcessingLayerPostProcessorInterface
+from qgis.core import (
+    QgsProcessingContext,
+    QgsProcessingLayerPostProcessorInterface,
+    QgsVectorLayer,
+    QgsWkbTypes,
+)
+from qgis.PyQt.QtCore import Qt
 
 
 class StyleFromFile(QgsProcessingLayerPostProcessorInterface):
@@ -19,9 +25,30 @@ class StyleFromFile(QgsProcessingLayerPostProcessorInterface):
 
     def postProcessLayer(self, layer, context, feedback):
         """Load the style; called when the layer is in the project."""
-        _, loaded = layer.loadDefaultStyle()
-        if loaded:
-            layer.triggerRepaint()
+        layer.loadDefaultStyle()
+        if "decision" in _fields(layer) or "verdict" in _fields(layer):
+            draw_outlines(layer)
+        layer.triggerRepaint()
+
+
+def draw_outlines(layer: QgsVectorLayer) -> None:
+    """Draw the categories of a polygon layer as outlines in their colours, so that the imagery below is seen."""
+    renderer = layer.renderer()
+    if layer.geometryType() != QgsWkbTypes.PolygonGeometry or not hasattr(renderer, "categories"):
+        return
+    for number, category in enumerate(renderer.categories()):
+        symbol = category.symbol().clone()
+        fill = symbol.symbolLayer(0)
+        if hasattr(fill, "setBrushStyle") and fill.brushStyle() != Qt.NoBrush:
+            fill.setStrokeColor(fill.fillColor())
+            fill.setStrokeWidth(0.6)
+            fill.setBrushStyle(Qt.NoBrush)
+        renderer.updateCategorySymbol(number, symbol)
+    layer.triggerRepaint()
+
+
+def _fields(layer) -> list[str]:
+    return layer.fields().names() if isinstance(layer, QgsVectorLayer) else []
 
 
 def style_result(context: QgsProcessingContext, path: str, *, name: str = "") -> None:

@@ -6,7 +6,7 @@ from functools import partial
 
 from qgis.core import QgsCoordinateTransform, QgsProject, QgsRectangle, QgsVectorLayer, QgsWkbTypes
 from qgis.gui import QgsDockWidget, QgsMapCanvas, QgsRubberBand
-from qgis.PyQt.QtCore import QEvent, Qt, pyqtSignal
+from qgis.PyQt.QtCore import QEvent, Qt, QTimer, pyqtSignal
 from qgis.PyQt.QtGui import QColor, QIcon, QPixmap
 from qgis.PyQt.QtWidgets import (
     QFileDialog,
@@ -21,9 +21,10 @@ from qgis.PyQt.QtWidgets import (
     QWidget,
 )
 
-from tesela_qgis.review_items import Choice, Item, ReviewError, ReviewItems, items_in
+from tesela_qgis.results import draw_outlines
+from tesela_qgis.review_items import Choice, Item, ReviewError, ReviewItems, has_items, items_in
 
-_AROUND_CHANGE, _AROUND_POINT = 1.8, 16.0
+_AROUND_CHANGE, _AROUND_POINT = 2.5, 16.0
 """Side of the view, in sides of the change and of the pixel."""
 
 _FEW = 9
@@ -74,16 +75,19 @@ class ReviewDock(QgsDockWidget):
     # --- opening and closing ---
 
     def open_layer(self, layer: QgsVectorLayer) -> None:
-        """Review a layer; an unsuitable one is reported in the panel."""
+        """Review a layer, or the items of its file; where there are none, the panel says so."""
         try:
-            self.items = ReviewItems(layer)
-        except (ReviewError, AttributeError) as error:
-            self.say(str(error) if isinstance(error, ReviewError) else f"{layer.name()} has no features.")
+            items = ReviewItems(layer)
+        except ReviewError as error:
+            self._open_beside(layer, error)
             return
-        layer.willBeDeleted.connect(self.close_review)
+        self.items = items
+        layer.willBeDeleted.connect(partial(self._forget, items))
+        draw_outlines(layer)
         self._list_classes()
         first = self.items.after(None)
         self._go(first if first is not None else next(iter(self.items.order), None))
+        QTimer.singleShot(0, self.zoom)  # QGIS itself zooms to the first layer of a project
 
     def open_file(self, path: str = "") -> None:
         """Review a file, asked for where none is given; its layer is added to the project."""
@@ -103,14 +107,24 @@ class ReviewDock(QgsDockWidget):
         ]
         self.open_layer(same[0] if same else QgsProject.instance().addMapLayer(layer))
 
-    def close_review(self) -> None:
-        """Forget the layer; all answers are in its file."""
-        self.items = self.item = None
-        self.classes.clear()
-        self._show()
+    def _open_beside(self, layer: QgsVectorLayer, error: ReviewError) -> None:
+        """Review the items in the file of another layer, such as the polygons of a queue."""
+        path = layer.source().split("|")[0]
+        if path.lower().endswith(".gpkg") and has_items(path):
+            self.open_file(path)
+        else:
+            self.say(str(error))
+
+    def _forget(self, items: ReviewItems) -> None:
+        """Close a review whose layer goes; all answers are in its file."""
+        if self.items is items:
+            self.items = self.item = None
+            self.classes.clear()
+            self._show()
 
     def remove(self) -> None:
         """Take everything off the map, before the plugin goes."""
+        self.items = self.item = None
         for watched in (self.canvas, self.canvas.viewport(), self):
             watched.removeEventFilter(self)
         for band in self._bands:
@@ -181,9 +195,15 @@ class ReviewDock(QgsDockWidget):
         self.canvas.refresh()
 
     def toggle_outline(self) -> None:
-        """Hide or show the outlines."""
+        """Hide or show the outlines and the layer."""
+        if self.items is None:
+            return
+        shown = not self._bands[-1].isVisible()
         for band in self._bands:
-            band.setVisible(not band.isVisible())
+            band.setVisible(shown)
+        node = QgsProject.instance().layerTreeRoot().findLayer(self.items.layer)
+        if node is not None:
+            node.setItemVisibilityChecked(shown)
 
     def _band(self, color: QColor, *, width: int, style: Qt.PenStyle) -> QgsRubberBand:
         band = QgsRubberBand(self.canvas, QgsWkbTypes.PolygonGeometry)
@@ -238,9 +258,7 @@ class ReviewDock(QgsDockWidget):
         if item is None:
             return
         self.buttons["accept"].setEnabled(bool(item.new))
-        self.change.setText(
-            f"{self._chip(item.old)} → {self._chip(item.new)}" if item.new else self._chip(item.old)
-        )
+        self.change.setText(f"{self._chip(item.old)} → {self._chip(item.new) if item.new else '?'}")
         for row in range(self.classes.count()):
             entry = self.classes.item(row)
             entry.setSelected(bool(item.answer) and entry.data(Qt.UserRole) == item.answer)
@@ -310,10 +328,11 @@ class ReviewDock(QgsDockWidget):
             button.setFocusPolicy(Qt.NoFocus)
             button.clicked.connect(partial(self._press, name))
         self.search, self.note, self.classes = QLineEdit(body), QLineEdit(body), QListWidget(body)
-        self.search.setPlaceholderText("Another class: code or name, then Enter [/]")
+        self.search.setPlaceholderText("Other class: code or name [/]")
         self.note.setPlaceholderText("Note [T]")
         self.note.setMaxLength(2000)
         self.classes.setFocusPolicy(Qt.NoFocus)
+        self.classes.setHorizontalScrollBarPolicy(Qt.ScrollBarAlwaysOff)
         self.classes.itemClicked.connect(lambda entry: self.answer(entry.data(Qt.UserRole)))
         self.search.textChanged.connect(lambda text: self._filter(text.strip()))
         self.search.returnPressed.connect(self._choose_first)

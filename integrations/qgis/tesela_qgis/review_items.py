@@ -212,6 +212,13 @@ class ReviewItems:
             self.layer.setEditorWidgetSetup(index, QgsEditorWidgetSetup("ValueMap", {"map": listed}))
 
 
+def has_items(path: str) -> bool:
+    """Whether a GeoPackage has a layer of items."""
+    return any(
+        QgsVectorLayer(f"{path}|layername={name}", name, "ogr").isValid() for name in (PROPOSALS, POINTS)
+    )
+
+
 def items_in(path: str) -> QgsVectorLayer:
     """
     The layer of items in a GeoPackage.
