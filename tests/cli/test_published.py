@@ -13,8 +13,8 @@ from tesela.chains.run import build_chain
 from tesela.cli import main
 from tesela.core.errors import RecipeError
 from tesela.io.abundance import open_abundance
-from tesela.io.cube import open_cube
 from tesela.io.crosswalks import open_crosswalk
+from tesela.io.cube import open_cube
 from tesela.io.legends import open_legend
 from tesela.io.msmtu import CLASS_CODES, STEP_DEG, PublishedPixels, write_msmtu
 from tesela.io.timespec import LabelledSeries, write_timespec

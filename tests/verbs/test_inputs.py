@@ -293,6 +293,8 @@ def test_bands_are_named_by_coordinate_name_and_time() -> None:
     assert array_bands(stack.isel(time=0).assign_coords(band=[1, 2])) == ("band1", "band2")
     assert array_bands(stack.isel(time=0).to_dataset("band")) == ("B04", "B08")
     assert array_bands(stack.isel(time=0, band=0, drop=True).rename("ndvi")) == ("ndvi",)
+    token = f"integers-{'0a' * 16}"  # as Dask names an array
+    assert array_bands(stack.isel(time=0, band=0, drop=True).rename(token)) == ("band1",)
     with tesela.io.scenes.SceneReader(tesela.open_scene(stack)) as reader:
         assert reader.read(reader.scene.grid).shape == (4, 4, 3)
 

@@ -149,18 +149,28 @@ def _plane(data: xr.DataArray, grid: GeoBox, rows: Hashable, cols: Hashable, *, 
     if time is not None and data.sizes[time] > 1:
         names = [f"{name}_{date}" for date in _dates(data[time].values) for name in own]
     flat = data.transpose(*order, rows, cols)
-    title = str(data.name) if data.name is not None else "array"
+    title = _name_of(data) or "array"
     return _Plane(title, flat, grid, tuple(names))
+
+
+_TOKEN = re.compile(r".*-[0-9a-f]{32}")
+
+
+def _name_of(data: xr.DataArray | xr.Dataset) -> str | None:
+    """Name that somebody gave an array; the tokens of Dask are none."""
+    name = getattr(data, "name", None)
+    return None if name is None or _TOKEN.fullmatch(str(name)) else str(name)
 
 
 def _band_names(data: xr.DataArray, band: Hashable | None, *, alone: bool) -> list[str]:
     """Names of the bands of one time."""
     long_name = data.attrs.get("long_name")
     if band is None:
-        numbered = data.name is None or re.fullmatch(r"band_?\d+", str(data.name))
+        name = _name_of(data)
+        numbered = name is None or re.fullmatch(r"band_?\d+", name)
         if isinstance(long_name, str) and long_name and (alone or numbered):
             return [long_name]
-        return [str(data.name) if data.name is not None else "band1"]
+        return [name or "band1"]
     count = data.sizes[band]
     prefix = "" if alone else f"{data.name}_"
     listed = [long_name] if isinstance(long_name, str) else list(long_name or ())
@@ -197,7 +207,7 @@ def _axes(data: xr.DataArray | xr.Dataset) -> tuple[Hashable, Hashable]:
 def _called(data: xr.DataArray | xr.Dataset) -> str:
     """An array in messages."""
     kind = type(data).__name__
-    name = getattr(data, "name", None)
+    name = _name_of(data)
     return f"{kind} '{name}'" if name is not None else kind
 
 
