@@ -108,6 +108,7 @@ REFERENCES: dict[str, Callable[[Path], Any]] = {
     "path": lambda folder: folder / "reference.gpkg",
     "GeoDataFrame": lambda folder: squares(),
     "GeoDataFrame of another CRS": lambda folder: squares().set_index("id"),
+    "a column named fid": lambda folder: squares().assign(fid=[1.5, 1.5, 2.5]),
     "categories": lambda folder: squares().astype({"code": "category"}),
     "geometries of another name": lambda folder: squares().rename_geometry("shape"),
     "layer": lambda folder: tesela.open_layer(folder / "reference.gpkg"),
@@ -150,6 +151,19 @@ def test_a_map_of_any_kind_gives_the_answers_of_its_file(kind: str, folder: Path
     assert tables[0].equals(tables[1])
     labels = tesela.label(source, like=folder / "scene.tif", legend=LEGEND)
     assert (read_map(Path(labels.path)) == read_map(folder / "map.tif")).all()
+
+
+def test_all_plain_columns_of_a_geodataframe_come_through() -> None:
+    frame = squares().assign(
+        fid=[7, 7, 9], seen=np.array(["2018-06-01"] * 3, "M8[ms]"), other=squares().geometry
+    )
+    layer = tesela.open_layer(frame)
+    assert layer.fields == ("code", "id", "fid", "seen")
+    assert layer.to_geodataframe()["fid"].tolist() == [7, 7, 9]
+    with pytest.raises(
+        tesela.InputError, match="Leave out the columns that are neither numbers, texts nor dates"
+    ):
+        tesela.open_layer(frame.assign(parts=[1j, 2j, 3j]))
 
 
 def test_the_legend_of_an_array_without_one_is_given(folder: Path) -> None:

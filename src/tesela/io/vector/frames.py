@@ -50,8 +50,9 @@ def write_frame(frame: gpd.GeoDataFrame, folder: Path) -> Path:
         if plain[name].dtype.name == "category":
             plain[name] = plain[name].astype(plain[name].cat.categories.dtype)
     path = folder / f"{NAME}.gpkg"
+    number = {"FID": "tesela_fid"}  # a column named fid stays one like the others
     try:
-        pyogrio.write_dataframe(plain, path, layer=NAME, driver="GPKG")
+        pyogrio.write_dataframe(plain, path, layer=NAME, driver="GPKG", layer_options=number)
     except (DataSourceError, ValueError, TypeError, OSError, RuntimeError) as error:
         raise InputError(
             f"The GeoDataFrame cannot be written to a temporary file ({str(error).splitlines()[0]}). Leave out the "
