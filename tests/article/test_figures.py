@@ -117,8 +117,8 @@ def test_a_corine_run_is_drawn_in_one_command(corine: Path, capsys: pytest.Captu
     assert main(["figures", str(corine / "run"), "--dpi", "60", "-q"]) == 0
     lines = capsys.readouterr().out.splitlines()
     folder = corine / "run" / "figures"
-    assert [line.split()[:2] for line in lines[:3]] == [["corine", number] for number in "456"]
-    assert lines[3].split()[1] == str(folder / "captions.md")
+    assert [line.split()[:2] for line in lines] == [["corine", number] for number in "456"]
+    assert len(lines) == 3
     for number in "456":
         with Image.open(folder / f"corine-{number}.png") as picture:
             assert picture.width == pytest.approx(180 / 25.4 * 60, abs=2), "both columns of a journal"
@@ -127,7 +127,7 @@ def test_a_corine_run_is_drawn_in_one_command(corine: Path, capsys: pytest.Captu
         assert "(d) Pixels that" in words
         assert ("test area" in words) == (number == "4"), "the details lie in it"
         assert " m" in words, "a scale bar"
-        assert f"**corine {number}.**" in (folder / "captions.md").read_text()
+        assert "(b) reference" in (folder / f"corine-{number}.txt").read_text()
         assert b"/CreationDate" not in content
 
 

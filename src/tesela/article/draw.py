@@ -1,4 +1,4 @@
-"""Draw the figures of a run: PNG, PDF and captions in one folder."""
+"""Draw the figures of a run: each as PNG and PDF, with its caption as text."""
 
 from __future__ import annotations
 
@@ -24,8 +24,6 @@ MODULES = {
     "unmixing": "tesela.article.unmixing",
 }
 """Module with the figures of each chain."""
-
-CAPTIONS = "captions.md"
 
 
 @dataclass(frozen=True)
@@ -57,11 +55,10 @@ class DrawnFigures:
         """A line a figure, and where they are."""
         return (
             *(
-                f"{self.chain} {number:<3} {pdf.with_suffix('')}.png, .pdf"
+                f"{self.chain} {number:<3} {pdf.with_suffix('')}.png, .pdf, .txt"
                 for number, (_, pdf) in self.files.items()
             ),
             *(f"{self.chain} {number:<3} not drawn: {text}" for number, text in self.missing.items()),
-            f"captions   {self.folder / CAPTIONS}",
         )
 
 
@@ -113,7 +110,8 @@ def draw_figures(
     chain = build_chain(recorded.recipe, recorded.folder, quiet=True)
     source = Source(chain, recorded.file, scene=scene, dpi=dpi)
     folder = recorded.out / "figures" if out is None else Path(out)
-    drawn, inputs = DrawnFigures(name, folder), list[str | Path]()
+    drawn = DrawnFigures(name, folder)
+    made, inputs = list[Path](), list[str | Path]()
     for number in only or figures:
         report(f"figure {number}", "")
         try:
@@ -123,15 +121,14 @@ def draw_figures(
                 raise type(error)(f"Figure {number}: {error}") from error
             drawn.missing[number] = str(error)
             continue
-        drawn.files[number] = _write(drawing.figure, folder / f"{name}-{number}", dpi=dpi)
+        stem = folder / f"{name}-{number}"
+        drawn.files[number] = _write(drawing.figure, stem, dpi=dpi)
         drawn.captions[number] = drawing.caption
+        made += [*drawn.files[number], write_text(stem.with_suffix(".txt"), drawing.caption + "\n")]
         inputs += drawing.inputs
     if not drawn.files:
         raise InputError(f"No figure can be drawn of {run}: {next(iter(drawn.missing.values()))}")
-    lines = (f"**{name} {number}.** {text}\n" for number, text in drawn.captions.items())
-    captions = write_text(folder / CAPTIONS, "\n".join(lines))
-    pictures = [file for pair in drawn.files.values() for file in pair]
-    record_step("figures", [captions, *pictures], inputs=inputs, settings={"dpi": dpi})
+    record_step("figures", made, inputs=inputs, settings={"dpi": dpi})
     return drawn
 
 

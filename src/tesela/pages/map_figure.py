@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
+from PIL import Image
 
 from tesela.core.grid import crs_of, pixel_size_m
 from tesela.core.legend import LandClass
@@ -19,7 +20,6 @@ from tesela.pages.plots import INK, MM, NO_DATA, SOFT
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from PIL import Image
 
 SINGLE_MM, DOUBLE_MM = 90.0, 180.0
 """Widths of one and of both columns of a journal."""
@@ -314,9 +314,10 @@ def _draw_panel(
     empty: NDArray[np.bool_],
 ) -> None:
     axes = figure.add_axes(place)
-    axes.set_facecolor(NO_DATA)
     wide_m, high_m = pixel_size_m(grid)
-    axes.imshow(np.asarray(panel.picture.convert("RGBA")), interpolation="none", aspect=high_m / wide_m)
+    base = Image.new("RGBA", panel.picture.size, NO_DATA)
+    filled = Image.alpha_composite(base, panel.picture.convert("RGBA")).convert("RGB")
+    axes.imshow(np.asarray(filled), interpolation="nearest", aspect=high_m / wide_m)
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines[:].set(color=SOFT, linewidth=0.5)

@@ -65,7 +65,7 @@ def density_figure(assessment: AbundanceAssessment, *, sizes: Sizes = SCREEN) ->
             cmap=_dark_from_one(),
             norm=LogNorm(1, most),
             aspect="equal",
-            interpolation="none",
+            interpolation="nearest",
         )
         axes.plot([0, 100], [0, 100], color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
         cc, rmse = assessment.sums.by_class("cc")[k], assessment.sums.by_class("rmse")[k]
@@ -330,8 +330,14 @@ def draw_calibration(calibration: ShareCalibration) -> bytes:
 
 
 def _image(axes: Axes, values: NDArray[np.float32], cmap: str, low: float, high: float) -> AxesImage:
-    axes.set_facecolor(NO_DATA)
-    image = axes.imshow(np.ma.masked_invalid(values), cmap=cmap, vmin=low, vmax=high, interpolation="none")
+    import matplotlib as mpl
+
+    colors = mpl.colormaps[cmap].with_extremes(
+        bad=NO_DATA
+    )  # and not transparent: viewers of PDF draw an edge there
+    image = axes.imshow(
+        np.ma.masked_invalid(values), cmap=colors, vmin=low, vmax=high, interpolation="nearest"
+    )
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines[:].set_visible(False)
