@@ -8,20 +8,21 @@ from qgis.core import (
     QgsVectorLayer,
     QgsWkbTypes,
 )
+from qgis.PyQt import sip
 from qgis.PyQt.QtCore import Qt
 
 
 class StyleFromFile(QgsProcessingLayerPostProcessorInterface):
     """Loads the style beside a raster (QML) or in a GeoPackage, also where Processing has a default style."""
 
-    _kept: list[StyleFromFile] = []  # noqa: RUF012 - QGIS holds no reference to a post-processor
+    _kept: list[StyleFromFile] = []  # noqa: RUF012
 
     @classmethod
     def make(cls) -> StyleFromFile:
-        """A post-processor that lives as long as the plugin."""
-        if not cls._kept:
-            cls._kept.append(cls())
-        return cls._kept[0]
+        """A post-processor; its context deletes it, and until then Python must not."""
+        cls._kept[:] = [made for made in cls._kept if not sip.isdeleted(made)]
+        cls._kept.append(cls())
+        return cls._kept[-1]
 
     def postProcessLayer(self, layer, context, feedback):
         """Load the style; called when the layer is in the project."""

@@ -246,15 +246,20 @@ def test_a_batch_of_two_scenes_runs_in_one_context(world, tmp_path):
 
 
 def test_qgis_process_finds_the_installed_plugin(made, tmp_path):
-    plugins = tmp_path / "default" / "python" / "plugins"
-    plugins.mkdir(parents=True)
+    profile = tmp_path / ".local" / "share" / "QGIS" / "QGIS3" / "profiles" / "default"
+    plugins, settings = profile / "python" / "plugins", profile / "QGIS" / "QGIS3.ini"
+    for folder in (plugins, settings.parent):
+        folder.mkdir(parents=True)
     (plugins / "tesela_qgis").symlink_to(HERE.parent / "tesela_qgis")
-    path = f"{ENVIRONMENT / 'bin'}{os.pathsep}{os.environ['PATH']}"
-    variables = {**os.environ, "QGIS_CUSTOM_CONFIG_PATH": str(tmp_path), "PATH": path}
-    variables["QGIS_PLUGINPATH"] = str(plugins)
-    call = ["qgis_process", "plugins", "enable", "tesela_qgis"]
-    subprocess.run(call, env=variables, check=True, capture_output=True)
+    settings.write_text(
+        "[PythonPlugins]\ntesela_qgis=true\nprocessing=true\n"
+        f"[Processing]\nConfiguration\\TESELA_PROGRAM={ENVIRONMENT}\n",
+        encoding="utf-8",
+    )
+    variables = {name: value for name, value in os.environ.items() if name != "XDG_DATA_HOME"}
+    variables["HOME"] = str(tmp_path)
     out = tmp_path / "g.tif"
-    call = ["qgis_process", "run", "tesela:generalise", "--", f"MAP={made['run']['MAP']}", "MMU=2 ha"]
+    call = ["qgis_process.bin", "run", "tesela:generalise", "--", f"MAP={made['run']['MAP']}", "MMU=2 ha"]
     done = subprocess.run([*call, f"OUTPUT={out}"], env=variables, capture_output=True, text=True)
     assert out.exists(), done.stdout + done.stderr
+    assert "moved" in done.stdout
