@@ -44,7 +44,7 @@ def draw_bars(source: Source, *, level: int) -> Drawing:
     compared = chain.out / "compare" / "compare.json"
     if compared.exists():
         panels, labels = _compared_bars(compared, level, levels=chain.legend.depth)
-        caption = f"Scores by class at level {level}, {len(labels)} settings side by side"
+        caption = f"Scores by class at level {level}: {join_words(labels, most=MOST_SETTINGS)}"
         inputs: tuple[str | Path, ...] = (compared,)
     else:
         sums = _assess(source, level).sums

@@ -219,7 +219,7 @@ def add_scale_and_north(axes: Axes, grid: GeoBox, *, empty: NDArray[np.bool_] | 
     box = axes.get_window_extent()
     wide_mm, high_mm = (side / figure.dpi / MM for side in (box.width, box.height))
     px, py = cols / wide_mm, rows / high_mm  # cells in a millimetre
-    size = min(1.0, max(0.6, wide_mm / _FULL_SIZE_MM))
+    size = min(1.0, max(0.78, wide_mm / _FULL_SIZE_MM))  # letters of 5 pt at least
     pixel_m = pixel_size_m(grid)[0]
     length_m = round_length_m(_BAR_SHARE * cols * pixel_m)
     bar_mm = length_m / pixel_m / px
