@@ -93,6 +93,8 @@ OTHER: dict[str, Any] = {
     "cube.path": "other.zarr",
     "reference": "other.gpkg",
     "outlines": "other.gpkg",
+    "outline": "other.gpkg",
+    "zone": 31,
     "regions": "other.gpkg",
     "assign": {"a": "train"},
     "reference.years": [2016, 2018],

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tesela.chains.scene_recipe import SceneRecipe
 from tesela.core.errors import RecipeError, TeselaError
 from tesela.io.manifest import write_text
 from tesela.recipes.overrides import override_keys
@@ -52,8 +53,11 @@ def write_record(path: str | Path, recipe: Recipe, *, changes: Sequence[str]) ->
     out = (file.parent / recipe.out).resolve()
     if not out.is_dir():
         return None
+    content = override_keys(read_document(file), changes)
+    if isinstance(recipe, SceneRecipe):  # patterns and tables of scenes as they were
+        content["scenes"] = [section.model_dump(exclude_unset=True) for section in recipe.scenes]
     document = {
-        "recipe": override_keys(read_document(file), changes),
+        "recipe": content,
         "folder": Path(os.path.relpath(file.parent, out)).as_posix(),
         "file": file.name,
     }

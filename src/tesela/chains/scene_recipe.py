@@ -6,10 +6,11 @@ import glob
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
+from tesela.chains.scene_list import expand_scenes
 from tesela.core.errors import TeselaError, join_words
 from tesela.core.units import parse_duration_s
 from tesela.models.segmentation.networks import PRETRAINED_MODELS, SEGMENTATION_NETWORKS, TREE_FORMS
@@ -128,6 +129,11 @@ class SceneRecipe(Recipe):
     pretraining: PretrainingSection | None = None
     mapping: MappingSection = MappingSection()
     assessment: AssessmentSection = AssessmentSection()
+
+    @field_validator("scenes", mode="before")
+    @classmethod
+    def _one_entry_a_scene(cls, entries: Any, info: ValidationInfo) -> Any:
+        return expand_scenes(entries, recipe_folder(info)) if isinstance(entries, list) else entries
 
     @model_validator(mode="after")
     def _scene_names_differ(self) -> SceneRecipe:

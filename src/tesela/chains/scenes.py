@@ -23,6 +23,7 @@ from tesela.chains.targets import (
     take_qualities,
 )
 from tesela.core.errors import GridError, InputError
+from tesela.core.grid import check_utm_zone
 from tesela.core.scene import Scene
 from tesela.io.addresses import in_folder
 from tesela.io.maps import ClassMap, open_map
@@ -33,6 +34,7 @@ from tesela.models.tried import COLUMNS, tried_rows
 from tesela.patches.split import split_patches
 from tesela.patches.table import PatchTable, make_patches, open_patches
 from tesela.recipes.sections import HOW_ONLY, SceneSection, input_content
+from tesela.recipes.stage_items import do_item, keep_items
 from tesela.recipes.stages import Stage
 from tesela.sources.scene_layers import check_layers, write_scene_layers
 from tesela.training.segmentation.settings import (
@@ -213,31 +215,50 @@ class SceneChain(ABC, Generic[Recipe]):
 
     def label(self) -> Sequence[Path]:
         """Draw the reference in the legend of each expert on the grid of each scene."""
-        files = []
+        settings = {
+            "references": {target.name: target.reference.model_dump() for target in self.targets},
+            "legends": {target.name: target.legend.to_rows() for target in self.targets},
+        }
+        folder, files = self.out / "labels", []
+        keep_items(folder, [section.name for section in self.recipe.scenes])
         for section in self.recipe.scenes:
-            self.check_scene(section)
-            for target in self.targets:
-                file = target.label_file(section)
-                if section.use == "map" and not (self.labels_every_map or section.reference):
-                    file.unlink(missing_ok=True)
-                    continue
-                try:
-                    self.draw(target, section)
-                except GridError:
-                    if section.use != "map" or section.reference:
-                        raise
-                    file.unlink(missing_ok=True)  # a scene to map may lie outside the reference
-                    continue
-                except InputError:
-                    if section.use != "map" or target is self.targets[0]:
-                        raise
-                    file.unlink(missing_ok=True)  # no tree to name the species of
-                    continue
-                files.append(file)
+            files += do_item(
+                folder,
+                section.name,
+                settings={"scene": section.model_dump(exclude={"outline"}), **settings},
+                inputs=self._reference_inputs_of([section]),
+                work=partial(self._label_scene, section),
+            )
+        return files
+
+    def _label_scene(self, section: SceneSection) -> list[Path]:
+        """Draw the reference on one scene."""
+        self.check_scene(section)
+        files = []
+        for target in self.targets:
+            file = target.label_file(section)
+            if section.use == "map" and not (self.labels_every_map or section.reference):
+                file.unlink(missing_ok=True)
+                continue
+            try:
+                self.draw(target, section)
+            except GridError:
+                if section.use != "map" or section.reference:
+                    raise
+                file.unlink(missing_ok=True)  # a scene to map may lie outside the reference
+                continue
+            except InputError:
+                if section.use != "map" or target is self.targets[0]:
+                    raise
+                file.unlink(missing_ok=True)  # no tree to name the species of
+                continue
+            files.append(file)
         return files
 
     def check_scene(self, section: SceneSection) -> None:
-        """Check the files of a scene before they are used; a chain that knows its imagery does."""
+        """Check the files of a scene before they are used; a chain that knows its imagery checks more."""
+        if section.zone is not None:
+            check_utm_zone(section.name, section.zone, self.open_images(section).grid)
 
     def draw(self, target: Target, section: SceneSection) -> None:
         """Draw the reference of an expert on the grid of a scene."""
@@ -434,12 +455,17 @@ class SceneChain(ABC, Generic[Recipe]):
         return tables
 
     def _reference_inputs(self) -> list[str | Path]:
+        return self._reference_inputs_of(self.recipe.scenes)
+
+    def _reference_inputs_of(self, sections: Sequence[SceneSection]) -> list[str | Path]:
+        """What the labels of some scenes depend on."""
         files = [file for target in self.targets for file in target.reference.files(self.folder)]
-        for section in self.recipe.scenes:
+        for section in sections:
             if section.reference:
                 layer = self.targets[0].reference.layer
                 files.append(input_content(section.reference, self.folder, layer=layer))
-        return [*dict.fromkeys([*files, *self.legend_files()]), *self._images_alone(_ALL)]
+        images = [in_folder(self.folder, path) for section in sections for path in section.paths]
+        return [*dict.fromkeys([*files, *self.legend_files()]), *images]
 
     def _layer_inputs(self) -> list[str | Path]:
         files = [path for layer in self.recipe.scene_layers(self.folder) for path in layer.paths]

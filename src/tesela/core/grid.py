@@ -83,6 +83,23 @@ def crs_text(grid: GeoBox) -> str:
     return f"EPSG:{crs.epsg}" if crs.epsg else str(crs.to_wkt())
 
 
+def check_utm_zone(name: str, zone: int, grid: GeoBox) -> None:
+    """
+    Check that a grid is in a UTM zone.
+
+    Raises
+    ------
+    GridError
+        If it is in another one, or in no zone at all.
+    """
+    own = crs_of(grid).proj.utm_zone
+    if own is None or int(own[:-1]) != zone:
+        raise GridError(
+            f"Scene '{name}' is given for UTM zone {zone}, but its file is in {crs_text(grid)}"
+            f"{f', zone {own}' if own else ''}. Correct the zone, or the CRS of the file (gdal_edit.py -a_srs)."
+        )
+
+
 _TRUE_AREA = 0.01
 """Largest error of areas in a CRS of true lengths."""
 

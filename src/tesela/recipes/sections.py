@@ -194,6 +194,10 @@ class SceneSection(Section):
     """Scenes to train on need a reference; scenes to map do not."""
     reference: InputAddress | None = None
     """Reference of this scene, where it is another file than that of ``[reference]``."""
+    outline: InputAddress | None = None
+    """Polygon of the scene's own area, which ends its part of the joined map; of several, the one with its name."""
+    zone: int | None = Field(None, ge=1, le=60)
+    """UTM zone in which its files must be."""
 
 
 class LayerSection(Section):

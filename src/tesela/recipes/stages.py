@@ -12,6 +12,7 @@ from tesela.core.temporary import remove_abandoned
 from tesela.io.addresses import relative_name
 from tesela.io.fingerprints import fingerprint
 from tesela.io.manifest import BEGUN, NAME, Manifest, recorded_as_stage
+from tesela.recipes.stage_items import forget_items
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,7 @@ def run_stages(
             stage.folder.mkdir(parents=True, exist_ok=True)
             if forced:  # remembered, so that a killed run resumes it
                 wanted.write(stage.folder, BEGUN)
+                forget_items(stage.folder)
             with recorded_as_stage():
                 outputs = stage.work()
             seconds = time.perf_counter() - begun

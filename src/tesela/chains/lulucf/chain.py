@@ -81,6 +81,7 @@ class LulucfChain(SceneChain[LulucfRecipe]):
 
     def check_scene(self, section: SceneSection) -> None:
         """Check that the files are of one sheet of PNOA, and of the zone that their names give."""
+        super().check_scene(section)
         check_one_sheet(section.paths)
         grid = self.open_images(section).grid
         for path in section.paths:
