@@ -211,7 +211,7 @@ def test_blocks_of_whole_patches_cut_no_patch_when_they_start_at_the_scene() -> 
 @pytest.mark.parametrize("anchor", ["scene", "multiples"])
 def test_a_block_is_in_one_split(anchor: str) -> None:
     table = table_of([scene_of("a", shift=(5, 5))], size_px=8, stride_px=4)
-    made = split_patches(table, "block", block_m=240, anchor=anchor)
+    made = split_patches(table, "block", block_m=240, anchor=anchor)  # three patches a side
     left, top = (500_050, 4_099_950) if anchor == "scene" else (0, 0)
     bounds = made.frame.bounds
     used = made.frame["split"] != "none"
@@ -347,23 +347,38 @@ def test_fractions_become_whole_numbers_by_largest_remainder() -> None:
     assert largest_remainder(3, (0.6, 0.2, 0.2)).tolist() == [1, 1, 1]
 
 
-def test_blocks_in_degrees_are_measured_in_metres() -> None:
-    table = table_of([scene_of("a", crs="EPSG:4326", shape=(200, 200))], size_px=8, stride_px=4)
+def test_blocks_in_degrees_are_whole_patches_about_as_long_as_wanted() -> None:
+    table = table_of([scene_of("a", crs="EPSG:4326", shape=(200, 200))], size_px=8)
     made = split_patches(table, "block", block_m=500)
     assert table.frame.crs == made.frame.crs == "EPSG:4326"
-    assert set(made.counts) == {"train", "val", "test", "none"}
-    metric = made.frame.to_crs(32630)
-    left, _, _, top = metric.total_bounds
-    col, row = (metric.centroid.x - left) // 500, (top - metric.centroid.y) // 500
-    used = metric[metric["split"] != "none"]
-    assert (used.groupby([col[used.index], row[used.index]])["split"].nunique() == 1).all()
+    assert set(made.counts) == {"train", "val", "test"}, "no patch is cut"
+    blocks = made.frame.groupby([made.frame["row"] // 48, made.frame["col"] // 48])["split"]
+    assert (blocks.nunique() == 1).all(), "six patches of 79.5 m a side are nearest to 500 m"
 
 
-def test_a_block_smaller_than_a_patch_is_refused_with_the_size_that_works() -> None:
+def test_blocks_snap_to_whole_patches(caplog: pytest.LogCaptureFixture) -> None:
+    table = table_of([scene_of("a")])
+    wide = split_patches(table, "block", block_m=320)
+    for wanted in (100, 200, 250, 360):
+        snapped = split_patches(table, "block", block_m=wanted)
+        assert snapped.counts.get("none", 0) == 0, "no patch is cut"
+    assert snapped.frame["split"].tolist() == wide.frame["split"].tolist()
+    assert caplog.messages[0] == "Blocks of 100 m become 160 m, 1 x 1 whole patches."
+    caplog.clear()
+    assert "none" not in split_patches(table, "block", block_m=2000).counts, "six patches a side"
+    assert caplog.messages == ["Blocks of 2,000 m become 480 m, 3 x 3 whole patches."]
     with pytest.raises(
         GridError, match=r"Blocks of 100 m are smaller than a patch \(16 px, 160 m\)\. Use blocks of 160 m"
     ):
-        split_patches(table_of([scene_of("a")]), "block", block_m=100)
+        split_patches(table, "block", block_m=100, anchor="multiples")
+
+
+def test_sheets_of_two_zones_lose_no_patch_to_the_borders_of_blocks() -> None:
+    apart = [scene_of("a"), scene_of("b", crs="EPSG:25829", shift=(500, 0))]
+    table = table_of(apart)
+    assert "none" not in split_patches(table, "block", block_m=320).counts
+    cut = split_patches(table, "block", block_m=320, anchor="multiples")
+    assert cut.counts["none"] > 10, "one grid of blocks for both does"
 
 
 def regions_file(folder: Path, names: Sequence[str | None]) -> Path:
@@ -489,8 +504,9 @@ def test_an_unbiased_test_belongs_to_the_split_by_quality() -> None:
         split_patches(table, "block", unbiased=0.2)
     with pytest.raises(InputError, match="test of 1 of the patches"):
         split_patches(table, "quality", unbiased=1)
-    with pytest.raises(InputError, match="Blocks of 2000 m with a whole patch: 1, but 2 splits need"):
-        split_patches(table, "quality", unbiased=0.2)
+    alone = with_quality(table_of([scene_of("a", shape=(16, 16))]), ["high"])
+    with pytest.raises(InputError, match="Blocks of 160 m with a whole patch: 1, but 2 splits need"):
+        split_patches(alone, "quality", unbiased=0.2)
 
 
 def test_two_dates_of_different_quality_do_not_both_count() -> None:

@@ -31,7 +31,7 @@ from tesela.io.scenes import open_scene
 from tesela.labels import write_labels
 from tesela.models.expert import read_header
 from tesela.models.tried import COLUMNS, tried_rows
-from tesela.patches.split import split_patches
+from tesela.patches.split import patches_a_block, split_patches
 from tesela.patches.table import PatchTable, make_patches, open_patches
 from tesela.recipes.sections import HOW_ONLY, SceneSection, input_content
 from tesela.recipes.stage_items import do_item, keep_items
@@ -353,7 +353,8 @@ class SceneChain(ABC, Generic[Recipe]):
             area = self.evaluated_area(table, section)
             if area is not None and area.empty:
                 continue
-            side = max(1, round(self.recipe.patches.block / self.open_scene(section).pixel_size_m))
+            patch_m = table.size_px * self.open_images(section).pixel_size_m
+            side = table.size_px * patches_a_block(self.recipe.patches.block, patch_m)
             predicted, reference = open_map(self.map_file(section)), self.reference_map(section)
             with suppress(InputError):  # no pixel with a class on both sides: the report says so
                 assessments.append(assess(predicted, reference, tiles_px=side, within=area, edges_px=()))

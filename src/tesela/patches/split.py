@@ -11,6 +11,7 @@ import shapely
 from numpy.typing import NDArray
 
 from tesela.core.errors import GridError, InputError, join_words, unknown_name
+from tesela.core.grid import crs_text
 from tesela.core.notes import note
 from tesela.io.vector import open_layer, read_layer
 from tesela.patches.areas import (
@@ -28,6 +29,9 @@ FRACTIONS = (0.6, 0.2, 0.2)
 
 _SAME_AREA = 0.5
 """Scenes that share more than this part of the smaller one show the same area at two dates."""
+
+_ROUNDED = 0.01
+"""Blocks are larger or smaller than wanted by more than this share: a note says so."""
 
 _MAX_BUFFERED = 20_000
 """Patches up to which each allocation of blocks is evaluated with its buffers, which takes time."""
@@ -88,12 +92,13 @@ def split_patches(
     fractions : sequence of float
         Target shares of train, val and test; one may be 0. Ignored by "quality" and with `assign`.
     block_m : float
-        Side of the blocks in metres; at least that of a patch.
+        Side of the blocks in metres; from the scene's corner on the nearest whole number of patches, at least one,
+        and fewer where the area would give too few blocks.
     buffer_m : float
         Least distance between patches of different splits in metres.
     anchor : {"scene", "multiples"}
-        Blocks start at the upper left corner of the first scene, so that blocks of whole patches do not cut a
-        patch; or at the multiples of their side in the CRS, so that they do not depend on the scenes.
+        Blocks are those of whole patches from the upper left corner of each area's first scene, so that they do not
+        cut a patch; or start at the multiples of their side in the CRS, so that they do not depend on the scenes.
     regions : str or Path, optional
         Layer of polygons for "region"; default: each scene is a region, and dates of one area are one region.
     region_field : str, optional
@@ -112,7 +117,7 @@ def split_patches(
     InputError
         If the area is too small for the splits, or a name is unknown.
     GridError
-        If a block is smaller than a patch.
+        If a block from "multiples" is smaller than a patch.
     """
     if how not in _METHODS:
         raise InputError(unknown_name("split", how, _METHODS))
@@ -196,24 +201,80 @@ def _blocks(
     table: PatchTable, footprints: NDArray[np.object_], plan: _Plan, *, needed: int
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]:
     """Patches and the blocks that they touch, see `touched_blocks`; at least `needed` contain a whole patch."""
-    side = float(np.sqrt(shapely.area(footprints)).max())
-    if plan.block_m < side * (1 - 1e-6):
-        raise GridError(
-            f"Blocks of {plan.block_m:g} m are smaller than a patch ({table.size_px} px, {side:.0f} m). Use "
-            f"blocks of {side:.0f} m or a multiple of it (--block), or smaller patches (--size)."
-        )
     if plan.anchor not in ("scene", "multiples"):
         raise InputError(unknown_name("anchor", plan.anchor, ("scene", "multiples")))
-    corner = _scene_corner(table) if plan.anchor == "scene" else (0.0, 0.0)
-    patch, block, part = touched_blocks(footprints, side_m=plan.block_m, anchor=corner)
-    whole = np.unique(block[part > 1 - 1e-5])
+    side = float(np.sqrt(shapely.area(footprints)).max())
+    if plan.anchor == "scene":
+        count = patches_a_block(plan.block_m, side)
+        patch, block, part = _blocks_by_area(table, footprints, count)
+        while count > 1 and _whole(block, part).size < needed:
+            count = -(-count // 2)
+            patch, block, part = _blocks_by_area(table, footprints, count)
+        block_m = count * side
+        if abs(block_m - plan.block_m) > _ROUNDED * plan.block_m:
+            note(f"Blocks of {plan.block_m:,.0f} m become {block_m:,.0f} m, {count} x {count} whole patches.")
+    else:
+        block_m = plan.block_m
+        if block_m < side * (1 - 1e-6):
+            raise GridError(
+                f"Blocks of {block_m:g} m are smaller than a patch ({table.size_px} px, {side:.0f} m). Use "
+                f"blocks of {side:.0f} m or a multiple of it (--block), or smaller patches (--size)."
+            )
+        patch, block, part = touched_blocks(footprints, side_m=block_m, anchor=(0.0, 0.0))
     _require(
-        len(whole),
+        len(_whole(block, part)),
         needed,
-        what=f"blocks of {plan.block_m:g} m with a whole patch",
-        advice="smaller blocks (--block)",
+        what=f"blocks of {block_m:g} m with a whole patch",
+        advice="smaller blocks (--block), smaller patches (--size) or more scenes",
     )
     return patch, block, part
+
+
+def _whole(block: NDArray[np.intp], part: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Blocks with a whole patch."""
+    return np.unique(block[part > 1 - 1e-5])
+
+
+def patches_a_block(block_m: float, patch_m: float) -> int:
+    """
+    Patches along the side of a block: the whole number that is nearest to the wanted side, so that no patch is cut.
+
+    Examples
+    --------
+    >>> patches_a_block(5000, 1280), patches_a_block(512, 5120)
+    (4, 1)
+    """
+    return max(1, round(block_m / patch_m))
+
+
+def _blocks_by_area(
+    table: PatchTable, footprints: NDArray[np.object_], count: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]:
+    """
+    Blocks of `count` patches a side on the pixels of the first scene of each area, whatever its CRS.
+
+    Sheets of other zones are turned and shifted against each other, and one grid of blocks would cut their patches.
+    """
+    import geopandas as gpd
+
+    patch_of, names, _ = _scenes_of(table, footprints)
+    patches, blocks, parts = [], [], []
+    before = 0
+    for name in dict.fromkeys(names.tolist()):
+        here = patch_of[names == name]
+        grid = table.scenes[name].grid
+        own: gpd.GeoSeries = table.frame.geometry.iloc[here].to_crs(crs_text(grid))
+        step = ~grid.affine
+        pixels = own.affine_transform([step.a, step.b, -step.d, -step.e, step.c, -step.f])  # rows upwards
+        touched = touched_blocks(
+            pixels.to_numpy(object), side_m=float(count * table.size_px), anchor=(0.0, 0.0)
+        )
+        patches.append(here[touched[0]])
+        blocks.append(touched[1] + before)
+        parts.append(touched[2])
+        before += int(touched[1].max()) + 1
+    order = np.argsort(np.concatenate(patches), kind="stable")
+    return np.concatenate(patches)[order], np.concatenate(blocks)[order], np.concatenate(parts)[order]
 
 
 def _region(table: PatchTable, footprints: NDArray[np.object_], plan: _Plan) -> _Splits:
@@ -318,7 +379,7 @@ def _quality(table: PatchTable, footprints: NDArray[np.object_], plan: _Plan) ->
 def _held_out(table: PatchTable, footprints: NDArray[np.object_], plan: _Plan) -> NDArray[np.object_]:
     """Split "unbiased" in blocks drawn at random until they hold the target share, "rest" in the others."""
     patch, block, part = _blocks(table, footprints, plan, needed=2)
-    whole = np.unique(block[part > 1 - 1e-5])
+    whole = _whole(block, part)
     order = np.random.default_rng(plan.seed).permutation(whole)
     amount = np.cumsum(np.bincount(block, part)[order])[:-1]
     count = int(np.abs(amount - plan.unbiased * len(footprints)).argmin()) + 1
@@ -352,16 +413,6 @@ def _cost(classes: NDArray[np.float64], splits: NDArray[np.object_], fractions: 
     missing = (held[wanted > 0] < MIN_CLASS_PART).sum()
     spread = ((held - wanted[:, None]) ** 2).sum() + present.sum() * ((size - wanted) ** 2).sum()
     return float(spread + MISSING_CLASS_COST * missing) + 100 * empty
-
-
-def _scene_corner(table: PatchTable) -> tuple[float, float]:
-    """Upper left corner of the first scene, in the metres of the footprints."""
-    import geopandas as gpd
-
-    scene = next(iter(table.scenes.values()))
-    corner = gpd.GeoSeries.from_xy([scene.grid.affine.c], [scene.grid.affine.f], crs=table.frame.crs)
-    x, y = corner.to_crs(metric_footprints(table).crs).iloc[0].coords[0]
-    return float(x), float(y)
 
 
 def _scenes_of(

@@ -1,4 +1,4 @@
-"""Items of a stage: scenes that are done one by one, so that a killed run repeats one, and a longer list only new ones."""
+"""Items of a stage: scenes done one by one, so that a killed run repeats one and a longer list only new ones."""
 
 from __future__ import annotations
 
