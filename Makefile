@@ -53,10 +53,10 @@ bench: $(STAMP) ## Every script of benchmarks/, one JSON document each
 	$(BIN)/uv pip install --python $(BIN)/python --constraint constraints.txt --editable '.[bench]'
 	@set -e; for script in $(wildcard benchmarks/*.py); do echo "# $$script"; $(BIN)/python $$script; done
 
-docs: $(STAMP) ## docs/cli.md from the help texts, API pages into site/
-	$(BIN)/uv pip install --python $(BIN)/python --constraint constraints.txt --editable '.[docs]'
+docs: $(STAMP) ## docs/cli.md from the help texts, then the site into site/, without a warning
 	$(BIN)/typer tesela.cli.app utils docs --name tesela --output docs/cli.md
-	$(BIN)/pdoc --docformat numpy --output-directory site tesela
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo "Open site/index.html. With search: $(BIN)/python -m http.server --directory site"
 
 constraints: $(STAMP) ## Pin the dependencies of pyproject.toml again, all extras
 	$(BIN)/uv pip compile --python $(BIN)/python --quiet --all-extras --no-annotate --no-header --upgrade \
