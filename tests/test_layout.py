@@ -201,6 +201,7 @@ def test_all_that_is_imported_is_declared() -> None:
         *extras["cluster"],
         *extras["postgis"],
         *extras["hdf4"],
+        *extras["lidar"],
     ]
     declared = {re.split(r"[\[<>=]", item)[0].lower().replace("_", "-") for item in wanted}
     offered = packages_distributions()

@@ -29,6 +29,8 @@ RECIPES = {
         kind = "elevation"
         [reference]
         path = "b.gpkg"
+        [[corrections]]
+        path = "b.gpkg"
         [pretraining]
         budget = "1 min"
     """,
@@ -43,6 +45,8 @@ RECIPES = {
         paths = ["dem.tif"]
         kind = "elevation"
         [reference]
+        path = "b.gpkg"
+        [[corrections]]
         path = "b.gpkg"
         [[experts]]
         name = "first"
@@ -75,6 +79,8 @@ RECIPES = {
 }
 """A recipe of each chain in which every section has a place."""
 
+CANOPY_KEYS = ("paths", "height", "cover_percent", "cell", "crown", "roofs")
+
 BESIDE: dict[str, dict[tuple[str, ...], Any]] = {
     "cube.path": {("cube",): {"path": "cube.zarr"}},
     "cube.msmtu": {("cube",): {"msmtu": "modis"}, ("reference",): None},
@@ -104,6 +110,23 @@ BESIDE: dict[str, dict[tuple[str, ...], Any]] = {
     "training.published": {("pretraining",): None},
     "patches.unbiased": {("patches",): {"split": "quality", "reviewed": "reviewed.parquet"}},
     "patches.assign": {("patches",): {"split": "region"}},
+    **{
+        f"reference.canopy.{name}": {
+            ("reference", "canopy"): {"paths": ["dem.tif"]},
+            ("experts",): [
+                {"name": "first", "legend": "lulucf-context"},
+                {"name": "trees", "legend": "tree-cover", "parent": "first", "classes": ["forest"]},
+            ],
+        }
+        for name in CANOPY_KEYS
+    },
+    **{
+        f"experts.reference.canopy.{name}": {
+            ("experts", "legend"): "tree-cover",
+            ("experts", "reference", "canopy"): {"paths": ["dem.tif"]},
+        }
+        for name in CANOPY_KEYS
+    },
 }
 """Keys that need others beside them."""
 

@@ -147,7 +147,12 @@ def test_tree_cover_comes_from_covers_fccarb_or_lidar(tmp_path: Path) -> None:
     path = write(tmp_path / "18.gpkg")
     assert [key for key, code in classify(path, TREES).items() if code == "tree"] == ["c", "d"]
     by_map = classify(path, TREES, SioseRules(trees="fccarb", canopy_percent=50))
-    assert by_map == {"c": "tree", "d": "open", "e": "open"}  # the map has nothing on the others
+    outside = dict.fromkeys("abf", "open")  # of the forest map: their covers have no trees
+    assert by_map == {"c": "tree", "d": "open", "e": "open", **outside}
+    sparse = classify(path, TREES, SioseRules(trees="fccarb", canopy_percent=50, open_percent=12))
+    assert by_map.items() - sparse.items() == {("d", "open")}, "too dense to be open, too sparse to be tree"
+    with pytest.raises(RecipeError, match="open_percent is 60, but must be from 0 to canopy_percent"):
+        SioseRules(open_percent=60, canopy_percent=50)
     by_lidar = classify(path, TREES, SioseRules(trees="lidar", canopy_percent=28))
     assert [key for key, code in by_lidar.items() if code == "tree"] == ["c", "e"]
 

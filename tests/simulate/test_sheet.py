@@ -61,6 +61,18 @@ def test_all_six_context_classes_are_there(files: SheetFiles) -> None:
     assert (counts[1:] > 0.005 * SIZE_PX**2).all()
 
 
+def test_the_heights_show_the_crowns_of_the_image_and_its_roofs(files: SheetFiles, sheet: Sheet) -> None:
+    relief = raise_relief(sheet)
+    with SceneReader(open_scene(files.heights)) as reader:
+        heights = reader.read(sheet.grid)[0]
+    assert np.abs(heights - relief.height_m).max() <= 1 / 128
+    with MapReader(open_map(files.canopy)) as canopy:
+        tree = canopy.read(sheet.grid) == canopy.map.legend["tree"].value
+    high = heights >= 2
+    assert (tree == high)[relief.what != ROOF].mean() > 0.999
+    assert high[relief.what == ROOF].all()
+
+
 def test_species_differ_in_colour_beyond_the_differences_within_one(sheet: Sheet) -> None:
     relief = raise_relief(sheet)
     image = draw_orthophoto(sheet, relief).astype(float)

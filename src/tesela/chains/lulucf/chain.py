@@ -8,15 +8,23 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
-from tesela.chains.lulucf.recipe import ExpertSection, LabelSection, LulucfRecipe
+from tesela.chains.lulucf.recipe import (
+    CanopySection,
+    ExpertSection,
+    LabelSection,
+    LulucfRecipe,
+    shows_trees,
+)
 from tesela.chains.lulucf.table import Table
 from tesela.chains.metrics import Metric
 from tesela.chains.scenes import SceneChain
 from tesela.chains.targets import Target, Training
+from tesela.core.class_tree import Branch
 from tesela.core.errors import RecipeError, join_words
 from tesela.io.addresses import in_folder
 from tesela.io.manifest import place_copy, write_text
 from tesela.io.maps import ClassMap, open_map
+from tesela.labels.canopy import BuiltLand, write_canopy_labels
 from tesela.labels.siose import label_sheet
 from tesela.recipes.sections import SceneSection, legend_file
 from tesela.sources.pnoa import check_one_sheet, check_zone
@@ -40,8 +48,17 @@ class LulucfChain(SceneChain[LulucfRecipe]):
                 self.out / "labels" / expert.name,
                 self.out / "patches" / f"{expert.name}.parquet",
                 own_reference=expert.reference is not None,
+                reviewed=None if expert.reviewed is None else self.folder / expert.reviewed,
             )
             for expert in self.recipe.experts
+        )
+
+    @property
+    def branches(self) -> tuple[Branch, ...]:
+        """Experts as the tree of the classes of the map."""
+        experts = zip(self.recipe.experts, self.targets, strict=True)
+        return tuple(
+            Branch(item.name, target.legend, item.parent, tuple(item.classes)) for item, target in experts
         )
 
     @property
@@ -88,9 +105,12 @@ class LulucfChain(SceneChain[LulucfRecipe]):
             check_zone(path, grid)
 
     def draw(self, target: Target, section: SceneSection) -> None:
-        """Draw SIOSE AR by its rules, or another reference by its crosswalk."""
+        """Draw crowns where the recipe names what shows them, SIOSE AR by its rules, others by their crosswalk."""
         source = target.reference
         assert isinstance(source, LabelSection)
+        if source.canopy is not None and shows_trees(target.legend):
+            self._draw_crowns(target, section, source.canopy)
+            return
         path = self.reference_file(target, section)
         siose = is_siose(path)
         if path == in_folder(self.folder, source.path):
@@ -105,6 +125,22 @@ class LulucfChain(SceneChain[LulucfRecipe]):
             legend=target.legend,
             rules=source.rules,
             outlines=None if source.outlines is None else self.folder / source.outlines,
+        )
+
+    def _draw_crowns(self, target: Target, section: SceneSection, canopy: CanopySection) -> None:
+        """Draw tree cover from what shows crowns; the labels of the first expert tell where roofs are."""
+        first = self.targets[0]
+        codes = tuple(code for code in canopy.roofs if code in first.legend)
+        built = None
+        if codes and target is not first and first.label_file(section).exists():
+            built = BuiltLand(open_map(first.label_file(section)), codes)
+        write_canopy_labels(
+            [self.folder / path for path in canopy.paths],
+            target.label_file(section),
+            like=self.open_images(section).grid,
+            legend=target.legend,
+            rules=canopy.rules,
+            built=built,
         )
 
     def map(self) -> Sequence[Path]:
@@ -189,6 +225,7 @@ class LulucfChain(SceneChain[LulucfRecipe]):
         assert isinstance(reports, list)
         return (
             *self._table.lines(),
+            *((f"corrected {self.corrected}",) if self.corrections else ()),
             *(f"map       {path}" for path in maps),
             *(f"report    {path}" for path in reports),
         )

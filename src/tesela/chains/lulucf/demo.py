@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +56,9 @@ paths = ["sheet/{image}"]
 [reference]
 path = "sheet/{reference}"
 
+[reference.canopy]
+paths = ["sheet/ndsm.tif"]
+
 [patches]
 size_px = {size}
 split = "quality"
@@ -88,7 +91,8 @@ def write_lulucf_demo(
         reviewed = review_sheet(files, size_px=settings.patch_px).write(folder / "reviewed.parquet")
         return [*asdict(files).values(), reviewed]
 
-    keep_simulated(folder, asdict(settings), make, seed=seed, report=report)
+    written = {"files": [item.name for item in fields(SheetFiles)]}  # an earlier version wrote fewer
+    keep_simulated(folder, asdict(settings) | written, make, seed=seed, report=report)
     recipe = out / "lulucf.toml"
     text = _RECIPE.format(
         file=recipe,

@@ -9,13 +9,15 @@ from pydantic import Field, ValidationInfo, model_validator
 from pydantic.functional_validators import ModelWrapValidatorHandler
 
 from tesela.chains.scene_recipe import SceneRecipe, check_names
-from tesela.core.errors import TeselaError
+from tesela.core.errors import TeselaError, unknown_name
 from tesela.core.legend import Legend
+from tesela.labels.canopy import OPEN, TREE, CanopyRules
 from tesela.recipes.sections import (
     FileName,
     InputFile,
     LegendName,
     MappingSection,
+    Metres,
     ReferenceSection,
     Section,
     SourceName,
@@ -32,6 +34,26 @@ SPECIES = "species"
 """Legend of an expert that is made of the recipe's `species`."""
 
 
+class CanopySection(Section):
+    """``[reference.canopy]``: what shows crowns, for experts of the legend "tree-cover"."""
+
+    paths: list[InputFile] = Field(min_length=1)
+    """Rasters of heights above the ground, LAS or LAZ, polygons of crowns, or points of trees; those of all scenes."""
+    height: Metres = 2.0
+    cover_percent: float = Field(50.0, gt=0, le=100)
+    cell: Metres = Field(2.0, gt=0)
+    crown: Metres = Field(2.0, gt=0)
+    roofs: list[str] = Field(default_factory=lambda: ["artificial"])
+    """Classes of the first expert on whose land what is high may be a roof and has no label."""
+
+    @property
+    def rules(self) -> CanopyRules:
+        """From what height and share on a pixel is tree cover."""
+        return CanopyRules(
+            height_m=self.height, cover_percent=self.cover_percent, cell_m=self.cell, crown_m=self.crown
+        )
+
+
 class LabelSection(ReferenceSection):
     """``[reference]``, or ``[experts.reference]`` for one expert: SIOSE AR, or any polygons or class raster."""
 
@@ -43,6 +65,8 @@ class LabelSection(ReferenceSection):
     min_area: SquareMetres = 0.0
     trees: Literal["covers", "fccarb", "lidar"] = "covers"
     canopy_percent: float = Field(20.0, ge=0, le=100)
+    open_percent: float | None = Field(None, ge=0, le=100)
+    canopy: CanopySection | None = None
     land_use: bool = True
     interpreted: bool = False
     years: tuple[int, int] | None = None
@@ -56,14 +80,22 @@ class LabelSection(ReferenceSection):
             min_area_m2=self.min_area,
             trees=self.trees,
             canopy_percent=self.canopy_percent,
+            open_percent=self.open_percent,
             land_use=self.land_use,
             interpreted=self.interpreted,
             years=self.years,
         )
 
+    @model_validator(mode="after")
+    def _one_source_of_trees(self) -> LabelSection:
+        if self.canopy is not None and self.trees != "covers":
+            raise ValueError(f"trees = '{self.trees}' and canopy both say where trees are; leave one out")
+        return self
+
     def files(self, folder: Path) -> list[str | Path]:
         """Files and addresses that the labels depend on."""
-        return [*super().files(folder), *([folder / self.outlines] if self.outlines else [])]
+        more = [*([self.outlines] if self.outlines else []), *(self.canopy.paths if self.canopy else [])]
+        return [*super().files(folder), *(folder / name for name in more)]
 
 
 class ExpertSection(Section):
@@ -77,6 +109,8 @@ class ExpertSection(Section):
     min_confidence: float = Field(0.0, ge=0, le=1)
     reference: LabelSection | None = None
     """Map of its own; default: that of the recipe."""
+    reviewed: InputFile | None = None
+    """Patch table with ratings of the labels of this expert; default: the ratings of the first one, patch by patch."""
     epochs: int | None = Field(None, ge=1)
     """Default: those of ``[training]``."""
 
@@ -165,7 +199,29 @@ class LulucfRecipe(SceneRecipe):
                 raise ValueError(
                     f"expert {expert.name}: it has no parent, so leave classes and min_confidence out"
                 )
+            elif expert.reviewed is not None:
+                raise ValueError(
+                    f"expert {expert.name}: the ratings of the first expert are those of patches.reviewed; write "
+                    f"it there"
+                )
             legends[expert.name] = self._checked_legend(expert, folder)
+        return self
+
+    @model_validator(mode="after")
+    def _canopy_has_an_expert(self, info: ValidationInfo) -> LulucfRecipe:
+        folder = recipe_folder(info)
+        first = self.legend_of(self.experts[0], folder)
+        for source in (self.reference, *(expert.reference for expert in self.experts if expert.reference)):
+            if source.canopy is None:
+                continue
+            readers = [item for item in self.experts if (item.reference or self.reference) is source]
+            if not any(shows_trees(self.legend_of(item, folder)) for item in readers):
+                raise ValueError(
+                    "reference.canopy: no expert with the legend tree-cover reads it; leave it out"
+                )
+            for code in source.canopy.roofs if "roofs" in source.canopy.model_fields_set else ():
+                if code not in first:
+                    raise ValueError(f"reference.canopy.roofs: {unknown_name('class', code, first.codes)}")
         return self
 
     def _checked_legend(self, expert: ExpertSection, folder: Path | None) -> Legend:
@@ -195,3 +251,8 @@ class LulucfRecipe(SceneRecipe):
         if expert.legend == SPECIES:
             return species_legend(tuple(self.species))
         return read_legend(expert.legend, folder)
+
+
+def shows_trees(legend: Legend) -> bool:
+    """Whether a legend has tree cover and its absence, and no other class."""
+    return set(legend.codes) == {TREE, OPEN}

@@ -35,6 +35,8 @@ class SheetFiles:
     """True tree cover, in tree-cover."""
     species: Path
     """Species of the crowns, in mfe-species-2; nodata elsewhere."""
+    heights: Path
+    """Heights of crowns and roofs above the ground (nDSM), metres, on the pixels of the image."""
     mistakes: Path
     """CSV of the known mistakes of the reference; for assessment, never for training."""
     wrong: Path
@@ -107,6 +109,13 @@ def write_sheet(
         truth=paths["lulucf-context"],
         canopy=paths["tree-cover"],
         species=paths["mfe-species-2"],
+        heights=write_bands(
+            folder / "ndsm.tif",
+            np.rint(relief.height_m * 64)[np.newaxis].astype(np.float32) / 64,
+            sheet.grid,
+            names=("height",),
+            nodata=-1,
+        ),
         mistakes=write_mistakes(folder / "reference_mistakes.csv", reference.wrong),
         wrong=write_bands(
             folder / "reference_wrong.tif",

@@ -50,6 +50,9 @@ class SioseRules:
     """Only polygons that were photo-interpreted (MEJORADO = REV_VISUAL); by default all."""
     years: tuple[int, int] | None = None
     """Only polygons whose reference date (FECHA_REF) is in these years, the first and the last."""
+    open_percent: float | None = None
+    """For trees by fccarb or lidar: polygons with this canopy and less than `canopy_percent` have no class, since a
+    share does not tell which pixels are trees; below it they are open. Default: `canopy_percent`."""
 
     def __post_init__(self) -> None:
         problems = []
@@ -61,6 +64,10 @@ class SioseRules:
             problems.append(f"min_share is {self.min_share:g}, but must be from 0 to 1")
         if not 0 <= self.canopy_percent <= 100:
             problems.append(f"canopy_percent is {self.canopy_percent:g}, but must be from 0 to 100")
+        if self.open_percent is not None and not 0 <= self.open_percent <= self.canopy_percent:
+            problems.append(
+                f"open_percent is {self.open_percent:g}, but must be from 0 to canopy_percent ({self.canopy_percent:g})"
+            )
         if self.years is not None and self.years[0] > self.years[1]:
             problems.append(
                 f"years are {self.years[0]} to {self.years[1]}, but must be the first and the last"
@@ -151,8 +158,16 @@ class Classifier:
         """
         if self.kind == "trees" and self.rules.trees != "covers":
             percent = table["canopy" if self.rules.trees == "fccarb" else "lidar"].astype(float).to_numpy()
-            codes = np.where(percent >= self.rules.canopy_percent, "tree", "open").astype(object)
-            codes[np.isnan(percent)] = ""
+            rules = self.rules
+            least = rules.canopy_percent if rules.open_percent is None else rules.open_percent
+            codes = np.where(percent >= rules.canopy_percent, "tree", "").astype(object)
+            codes[percent < least] = "open"
+            if (
+                rules.trees == "fccarb"
+            ):  # a polygon outside the forest map is open where its covers have no trees
+                outside = np.isnan(percent)
+                by_cover = [self._code_of.get(cover, "") for cover in main_covers(table)[outside]]
+                codes[outside] = ["open" if code == "open" else "" for code in by_cover]
             return codes, np.ones(len(table))
         if self.needs_parts:
             assert parts is not None
