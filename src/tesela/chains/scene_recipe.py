@@ -18,6 +18,7 @@ from tesela.models.segmentation.unet import UnetArchitecture, encoder_name
 from tesela.recipes.schema import Recipe
 from tesela.recipes.sections import (
     AssessmentSection,
+    CorrectionSection,
     LayerSection,
     MappingSection,
     NoSeed,
@@ -124,6 +125,7 @@ class SceneRecipe(Recipe):
     """Bands that the experts use, in their order; default: all bands of the first scene, then those of the layers."""
     scenes: list[SceneSection] = Field(min_length=1)
     layers: list[LayerSection] = Field(default_factory=list)
+    corrections: list[CorrectionSection] = Field(default_factory=list)
     patches: PatchSection = PatchSection()
     training: NetworkSettings = SegmentationSettings()
     pretraining: PretrainingSection | None = None

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 from tesela.assessment.assessment import assess
 from tesela.assessment.document import ComparedModels
+from tesela.chains.corrections import Corrections, corrected_words, read_corrected, write_corrected
 from tesela.chains.evaluation import EvaluatedArea, evaluated_area
 from tesela.chains.metrics import Blocks, count_blocks, count_mflops_per_px
 from tesela.chains.pretraining import pretraining_stages, shared_settings
@@ -22,13 +23,17 @@ from tesela.chains.targets import (
     follow_splits,
     take_qualities,
 )
+from tesela.core.class_tree import Branch
 from tesela.core.errors import GridError, InputError
 from tesela.core.grid import check_utm_zone
+from tesela.core.notes import note
 from tesela.core.scene import Scene
 from tesela.io.addresses import in_folder
 from tesela.io.maps import ClassMap, open_map
 from tesela.io.scenes import open_scene
 from tesela.labels import write_labels
+from tesela.labels.corrections import blank_labels
+from tesela.labels.masks import NoLabelError
 from tesela.models.expert import read_header
 from tesela.models.tried import COLUMNS, tried_rows
 from tesela.patches.split import patches_a_block, split_patches
@@ -116,6 +121,7 @@ class SceneChain(ABC, Generic[Recipe]):
         legends = {target.name: target.legend.to_rows() for target in self.targets}
         references = {target.name: target.reference.model_dump() for target in self.targets}
         address = self.targets[0].legend.address
+        reviewed = {target.name: target.reviewed.name for target in self.targets if target.reviewed}
         train = [
             Stage(
                 training.stage,
@@ -137,7 +143,12 @@ class SceneChain(ABC, Generic[Recipe]):
             Stage(
                 "label",
                 self.out / "labels",
-                {"scenes": scenes, "references": references, "legends": legends},
+                {
+                    "scenes": scenes,
+                    "references": references,
+                    "legends": legends,
+                    **self.corrections.settings,
+                },
                 self._reference_inputs,
                 self.label,
                 address,
@@ -151,6 +162,7 @@ class SceneChain(ABC, Generic[Recipe]):
                     "patches": recipe.patches.model_dump(),
                     "bands": bands,
                     "legends": legends,
+                    **({"reviewed": reviewed} if reviewed else {}),
                 },
                 self._patch_inputs,
                 self.patches,
@@ -206,6 +218,24 @@ class SceneChain(ABC, Generic[Recipe]):
         """Further settings on which maps depend."""
         return {}
 
+    @property
+    def branches(self) -> tuple[Branch, ...]:
+        """Experts as the tree of the classes of the map."""
+        return tuple(Branch(target.name, target.legend) for target in self.targets)
+
+    @cached_property
+    def corrections(self) -> Corrections:
+        """Reviewed polygons that are drawn over the labels."""
+        return Corrections(tuple(self.recipe.corrections), self.folder, self.branches)
+
+    @property
+    def corrected(self) -> str:
+        """What the corrections changed, in words; empty without any."""
+        if not self.corrections:
+            return ""
+        names = [section.name for section in self.recipe.scenes]
+        return corrected_words(read_corrected(self.out / "labels", names))
+
     @cached_property
     def bands(self) -> tuple[str, ...]:
         """Bands that the networks use, in order."""
@@ -218,6 +248,7 @@ class SceneChain(ABC, Generic[Recipe]):
         settings = {
             "references": {target.name: target.reference.model_dump() for target in self.targets},
             "legends": {target.name: target.legend.to_rows() for target in self.targets},
+            **self.corrections.settings,
         }
         folder, files = self.out / "labels", []
         keep_items(folder, [section.name for section in self.recipe.scenes])
@@ -232,28 +263,41 @@ class SceneChain(ABC, Generic[Recipe]):
         return files
 
     def _label_scene(self, section: SceneSection) -> list[Path]:
-        """Draw the reference on one scene."""
+        """Draw the reference on one scene, and the corrections over it."""
         self.check_scene(section)
-        files = []
+        files, corrected = [], {}
         for target in self.targets:
             file = target.label_file(section)
-            if section.use == "map" and not (self.labels_every_map or section.reference):
+            unlabelled = section.use == "map" and not (self.labels_every_map or section.reference)
+            if unlabelled or not self._is_drawn(target, section):
                 file.unlink(missing_ok=True)
                 continue
-            try:
-                self.draw(target, section)
-            except GridError:
-                if section.use != "map" or section.reference:
-                    raise
-                file.unlink(missing_ok=True)  # a scene to map may lie outside the reference
-                continue
-            except InputError:
-                if section.use != "map" or target is self.targets[0]:
-                    raise
-                file.unlink(missing_ok=True)  # no tree to name the species of
-                continue
             files.append(file)
+            if self.corrections:
+                corrected[target.name] = self.corrections.draw(target, open_map(file))
+        if self.corrections:
+            files.append(write_corrected(self.out / "labels", section.name, corrected))
         return files
+
+    def _is_drawn(self, target: Target, section: SceneSection) -> bool:
+        """Draw the labels of an expert; False for a scene to map that has none."""
+        try:
+            self.draw(target, section)
+        except (GridError, NoLabelError) as error:
+            grid = self.open_images(section).grid
+            if section.use != "map" and self.corrections.reach(grid):
+                note(f"{section.name}: {error} The corrections are its only labels.")
+                blank_labels(target.label_file(section), like=grid, legend=target.legend)
+                return True
+            outside = isinstance(error, GridError)  # a scene to map may lie outside the reference
+            if section.use != "map" or (section.reference if outside else target is self.targets[0]):
+                raise
+            return False
+        except InputError:
+            if section.use != "map" or target is self.targets[0]:
+                raise
+            return False  # no tree to name the species of
+        return True
 
     def check_scene(self, section: SceneSection) -> None:
         """Check the files of a scene before they are used; a chain that knows its imagery checks more."""
@@ -312,7 +356,10 @@ class SceneChain(ABC, Generic[Recipe]):
         files = [table.write(first.patch_file)]
         for target in others:
             own = self._cut(target, min_labelled=min(_LEAST_LABELLED, settings.min_labelled))
-            files.append(follow_splits(own, table).write(target.patch_file))
+            followed = follow_splits(own, table)
+            if target.reviewed is not None:
+                followed = take_qualities(followed, open_patches(target.reviewed))
+            files.append(followed.write(target.patch_file))
         return files
 
     def _cut(self, target: Target, *, min_labelled: float) -> PatchTable:
@@ -465,6 +512,7 @@ class SceneChain(ABC, Generic[Recipe]):
             if section.reference:
                 layer = self.targets[0].reference.layer
                 files.append(input_content(section.reference, self.folder, layer=layer))
+        files += self.corrections.files()
         images = [in_folder(self.folder, path) for section in sections for path in section.paths]
         return [*dict.fromkeys([*files, *self.legend_files()]), *images]
 
@@ -475,6 +523,7 @@ class SceneChain(ABC, Generic[Recipe]):
     def _patch_inputs(self) -> list[str | Path]:
         settings = self.recipe.patches
         extra: list[str | Path] = [] if settings.reviewed is None else [self.folder / settings.reviewed]
+        extra += [target.reviewed for target in self.targets if target.reviewed is not None]
         if settings.regions is not None:
             extra.append(input_content(settings.regions, self.folder))
         return [*self.images(("train", "both")), *self.label_files(("train", "both")), *extra]

@@ -32,6 +32,8 @@ class Target:
     patch_file: Path
     own_reference: bool = False
     """Whether the reference of a scene does not replace that of this expert."""
+    reviewed: Path | None = None
+    """Patch table with ratings of this expert's own labels; default: those of the first expert."""
 
     def label_file(self, section: SceneSection) -> Path:
         """Labels of a scene."""

@@ -25,6 +25,10 @@ WINDOW_PX = 2048
 """Side of the windows of a mask; memory depends on it, not on the size of the scene."""
 
 
+class NoLabelError(InputError):
+    """No pixel of the grid gets a class of the reference."""
+
+
 class LabelReader(Protocol):
     """Class labels of a reference, by window of the grid it was opened for; use it in a `with` block."""
 
@@ -134,7 +138,7 @@ def write_labels(
         for row, col, grid in windows(like, WINDOW_PX):
             writer.write(row, col, reader.read(grid))
         if not writer.counts[NODATA + 1 :].any():
-            raise InputError(
+            raise NoLabelError(
                 f"{reference}: no pixel of the grid gets a class: the reference is elsewhere, or all its codes go to "
                 f"nodata. Check the reference, the field and the crosswalk."
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyproj
@@ -20,6 +21,9 @@ from tesela.core.polygons import only_polygons
 from tesela.io.raster import Closing
 from tesela.io.vector import Bounds, VectorLayer, count_overlaps, open_layer, read_layer
 from tesela.labels.codes import CodeBook, polygon_values
+
+if TYPE_CHECKING:
+    import geopandas as gpd
 
 _CODE_FIELD = re.compile(r"(clc_?)?code_?\d{2,4}", re.IGNORECASE)
 """Names of the class field in CORINE layers: CODE_18, Code_12, CLC_CODE_2018."""
@@ -82,16 +86,23 @@ class PolygonLabels(Closing):
         GridError
             If the pixels of the window are not those of the grid.
         """
+        return self._draw(self._polygons(grid), grid, np.full(tuple(grid.shape), NODATA, np.uint8))
+
+    def _polygons(self, grid: GeoBox) -> gpd.GeoDataFrame:
+        """Polygons that a window touches."""
+        return read_layer(self.layer, bounds=self._bounds_of(grid, margin_px=1), columns=[self.field])
+
+    def _draw(self, polygons: gpd.GeoDataFrame, grid: GeoBox, below: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Values of polygons on a window, over those of `below`, (rows, cols); polygons of nodata are drawn, too."""
         corner = pixel_offset(self.like, grid)
         if corner is None:
             raise GridError("The window is not aligned to the pixels of the labels' grid; give one that is.")
-        polygons = read_layer(self.layer, bounds=self._bounds_of(grid, margin_px=1), columns=[self.field])
         values = polygon_values(self.book, polygons, self.field, self.layer)
         count_overlaps(self.layer, polygons)
         shapes = self._on_pixels(polygons.geometry.to_numpy(), corner)
         pairs = zip(shapes, values.tolist(), strict=True)
         drawn = [(shape, value) for shape, value in pairs if not shape.is_empty]
-        out: NDArray[np.uint8] = np.full(tuple(grid.shape), NODATA, np.uint8)
+        out = below.copy()
         if drawn:
             rasterize(drawn, out=out)
         return out

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from tesela.core.class_tree import Branch, Node, class_nodes
 from tesela.core.errors import InputError, RecipeError, join_words, unknown_name
 from tesela.core.file_names import inside
 from tesela.core.legend import LandClass, Legend
@@ -46,20 +47,6 @@ class Member:
 
 
 @dataclass(frozen=True)
-class Node:
-    """A class of a member, as a node of the tree of all classes."""
-
-    member: str
-    position: int
-    """Position of the class in the member's legend."""
-    value: int
-    """Value in the cascade's map."""
-    code: str
-    depth: int
-    parent: Node | None
-
-
-@dataclass(frozen=True)
 class Cascade:
     """
     Experts in a tree, parents before children.
@@ -87,28 +74,16 @@ class Cascade:
 
     @cached_property
     def nodes(self) -> tuple[Node, ...]:
-        """
-        All classes, parents before children.
-
-        A class keeps the value and code of its legend where no other class has them. Otherwise it gets the next free
-        value, and the code of the class above is put before its own: "forest.other".
-        """
-        nodes: list[Node] = []
-        for member in self.members:
-            for parent in [None] if member.gate is None else self._opened(nodes, member.gate):
-                for position, item in enumerate(member.expert.header.legend.classes):
-                    taken = {node.value for node in nodes}
-                    value = item.value if item.value not in taken else next(_free(taken), 0)
-                    if not value:
-                        raise RecipeError(
-                            f"Cascade '{self.name}': its experts have more than 254 classes together, more than a "
-                            f"map of bytes can hold. Split it into two cascades."
-                        )
-                    unique = parent is None or all(node.code != item.code for node in nodes)
-                    code = item.code if unique or parent is None else f"{parent.code}.{item.code}"
-                    depth = 1 if parent is None else parent.depth + 1
-                    nodes.append(Node(member.name, position, value, code, depth, parent))
-        return tuple(nodes)
+        """All classes, parents before children; see `tesela.core.class_tree.class_nodes`."""
+        branches = [
+            Branch(
+                member.name,
+                member.expert.header.legend,
+                *(() if member.gate is None else (member.gate.parent, member.gate.classes)),
+            )
+            for member in self.members
+        ]
+        return class_nodes(branches, name=self.name)
 
     @cached_property
     def legend(self) -> Legend:
@@ -158,12 +133,6 @@ class Cascade:
             node.code if node.depth < level else above,
             own.origin,
         )
-
-    def _opened(self, nodes: Sequence[Node], gate: Gate) -> list[Node]:
-        """Nodes that open a gate."""
-        legend = self._legends[gate.parent]
-        positions = {legend.codes.index(code) for code in gate.classes}
-        return [node for node in nodes if node.member == gate.parent and node.position in positions]
 
     @cached_property
     def _legends(self) -> dict[str, Legend]:
@@ -282,7 +251,3 @@ def _problems(members: Sequence[Member]) -> Iterator[str]:
 def _renamed(legend: Legend, name: str, levels: int) -> Legend:
     upper = None if legend.upper is None else _renamed(legend.upper, name, levels)
     return Legend(name, legend.classes, upper=upper, levels=levels)
-
-
-def _free(taken: set[int]) -> Iterator[int]:
-    return (value for value in range(1, 255) if value not in taken)

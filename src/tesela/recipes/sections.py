@@ -304,6 +304,28 @@ class ReferenceSection(Section):
         ]
 
 
+class CorrectionSection(Section):
+    """One ``[[corrections]]`` entry: reviewed polygons whose class replaces that of the labels."""
+
+    path: InputAddress
+    """Polygons in any CRS, or a queue with the decisions of its reviewers."""
+    layer: str | None = None
+    field: str | None = None
+    """Field with the class codes; a polygon without one corrects nothing."""
+    source: SourceName | None = None
+    """Legend of the codes; default: the classes of the map if they have all codes, else the codes of the reference."""
+
+    def source_in(self, folder: Path) -> str:
+        """Legend of the codes; a CSV with its whole path."""
+        assert self.source is not None
+        return _in_folder(self.source, folder)
+
+    def tables(self, folder: Path) -> list[Path]:
+        """Legend of the codes, where it is a CSV."""
+        table = None if self.source is None else legend_file(self.source)
+        return [] if table is None else [folder / table]
+
+
 class PatchSection(Section):
     """``[patches]``."""
 

@@ -203,6 +203,7 @@ class CorineChain(SceneChain[CorineRecipe]):
             **({"Transfer": recipe.mapping.transfer} if adapted else {}),
             "Legend": expert.legend.address,
             "Reference": Path(self.reference_file(self.targets[0], section)).name,
+            **({"Corrections": self.corrected} if self.corrections else {}),
             "Evaluated on": self.evaluation(table, section).words,
             "Split": f"{recipe.patches.split}, {recipe.patches.size_px} px patches",
             "Seed": str(recipe.seed),
@@ -224,6 +225,8 @@ class CorineChain(SceneChain[CorineRecipe]):
         if after:
             scores = self._scores_of(item.assessment for item in after.values())
             document["generalised"] = {"rule": next(iter(after.values())).rule, **total_scores(scores)}
+        if self.corrections:
+            document["corrected"] = self.corrected
         document["maps"] = [str(self.map_file(item)) for item in self.sections(("map", "both"))]
         document["reports"] = [str(file) for file in reports]
         write_text(self.summary_file, json.dumps(document, indent=2) + "\n")
@@ -240,7 +243,8 @@ class CorineChain(SceneChain[CorineRecipe]):
         summary = self.summary()
         scenes = read_scene_scores(summary.get("scenes", []))  # type: ignore[arg-type]  # of an earlier version
         several = len(scenes) > 1 or not summary["evaluated"]
-        return (*(item.line() for item in scenes if several), *summary_lines(summary))
+        corrected = (f"corrected {self.corrected}",) if self.corrections else ()
+        return (*(item.line() for item in scenes if several), *corrected, *summary_lines(summary))
 
     def summary(self) -> dict[str, object]:
         """Scores of all evaluated maps together and the paths of maps and reports, as `assess` wrote them."""

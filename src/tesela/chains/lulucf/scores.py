@@ -89,6 +89,7 @@ def assess_chain(chain: LulucfChain) -> list[Path]:
         "cascade": str(chain.cascade_file(recipe.strategies[0])),
         "maps": [str(path) for path in maps],
         "reports": [str(path) for path in (*pages[:1], *reports)],
+        **({"corrected": chain.corrected} if chain.corrections else {}),
     }
     write_text(chain.summary_file, json.dumps(document, indent=2) + "\n")
     return [*pages, *reports, *(Path(item.path) for item in references.values()), chain.summary_file]
@@ -218,6 +219,7 @@ def _facts(chain: LulucfChain, table: PatchTable) -> dict[str, str]:
         "Experts": ", ".join(item.name for item in recipe.experts),
         "Models": "; ".join(models),
         "Reference": Path(recipe.reference.path).name,
+        **({"Corrections": chain.corrected} if chain.corrections else {}),
         "Split": f"{split}, patches of {table.size_px} px: "
         + ", ".join(f"{count} {name}" for name, count in table.counts.items()),
         "Seed": str(recipe.seed),
