@@ -49,14 +49,41 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     return re.sub(r"\]\((?!https?:|mailto:|#)([^)#\s]+)(#[^)\s]*)?\)", link, markdown)
 
 
-def on_page_content(html_text: str, **_: Any) -> str:
-    """Write formulas as MathML, which browsers draw without a script."""
+def on_page_content(html_text: str, page: Any, **_: Any) -> str:
+    """Write formulas as MathML, which browsers draw without a script, and lead keys of papers to the references."""
 
     def formula(match: re.Match[str]) -> str:
         text, block = html.unescape(match[2]).strip(), match[1] == "div"
         return convert(text[2:-2], display="block" if block else "inline")
 
-    return re.sub(r'<(div|span) class="arithmatex">(.*?)</\1>', formula, html_text, flags=re.S)
+    written = re.sub(r'<(div|span) class="arithmatex">(.*?)</\1>', formula, html_text, flags=re.S)
+    return with_references(written, page.file.src_uri)
+
+
+def with_references(page: str, uri: str) -> str:
+    """
+    Turn `[Stehman2014]` and `[Cochran1977, Olofsson2014]` into links, outside code and links.
+
+    In the list of references itself the entries get the anchors.
+    """
+    keys = re.findall(r"^- \*\*([^*]+)\*\*:", (ROOT / "docs/references.md").read_text(encoding="utf-8"), re.M)
+    if uri == "references.md":
+        return re.sub(r"<li><strong>([^<]+)</strong>:", r'<li id="\1"><strong>\1</strong>:', page)
+    place = os.path.relpath("references.html", Path(uri).parent)
+    pattern = re.compile(
+        rf"\[((?:{'|'.join(map(re.escape, keys))})(?:, (?:{'|'.join(map(re.escape, keys))}))*)\]"
+    )
+
+    def link(match: re.Match[str]) -> str:
+        return ", ".join(f'<a href="{place}#{key}">{key}</a>' for key in match[1].split(", "))
+
+    inside, parts = 0, re.split(r"(<[^>]+>)", page)
+    for number, part in enumerate(parts):
+        if re.match(r"</?(?:code|pre|a)\b", part):
+            inside += -1 if part.startswith("</") else 1
+        elif not inside and "[" in part:
+            parts[number] = pattern.sub(lambda match: f"[{link(match)}]", part)
+    return "".join(parts)
 
 
 def api_page() -> str:

@@ -57,6 +57,15 @@ def test_formulas_are_drawn_without_a_script(site: Path) -> None:
     assert "arithmatex" not in page
 
 
+@pytest.mark.slow
+def test_keys_of_papers_lead_to_the_references(site: Path) -> None:
+    listed = set(re.findall(r'<li id="([^"]+)"', (site / "references.html").read_text(encoding="utf-8")))
+    asked = re.findall(
+        r'href="references.html#([^"]+)"', (site / "accuracy.html").read_text(encoding="utf-8")
+    )
+    assert {"Stehman2014", "Olofsson2014"} <= set(asked) <= listed
+
+
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
 def test_links_between_files_lead_somewhere(name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")
