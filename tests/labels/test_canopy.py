@@ -14,11 +14,12 @@ from affine import Affine
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
+import tesela
 from repository import DATA
 from tesela.core.errors import GridError, InputError, RecipeError
 from tesela.io.images import write_bands
 from tesela.io.legends import open_legend
-from tesela.io.maps import MapReader, write_map
+from tesela.io.maps import ClassMap, MapReader, write_map
 from tesela.io.scenes import open_scene
 from tesela.labels.canopy import BuiltLand, CanopyRules, write_canopy_labels
 from tesela.sources.lidar import write_lidar_cover
@@ -165,6 +166,18 @@ def test_what_a_cloud_lacks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(__import__("sys").modules, "laspy", None)
     with pytest.raises(InputError, match=r"install the extra `lidar` \(pip install 'tesela\[lidar\]'\)"):
         labels_of([tmp_path / "whole.laz"], tmp_path)
+
+
+def test_the_command_draws_crowns(tmp_path: Path) -> None:
+    path = cloud(tmp_path / "cloud.laz", building=True)
+    made = tesela.label(path, like=GRID, legend="tree-cover", crowns="2 m")
+    assert isinstance(made, ClassMap)
+    with MapReader(made) as reader:
+        assert np.array_equal(reader.read(GRID), labels_of([path], tmp_path))
+    with pytest.raises(RecipeError, match="labels of the legend tree-cover, not of 'corine-1'"):
+        tesela.label(path, like=GRID, legend="corine-1", crowns="2 m")
+    with pytest.raises(RecipeError, match="leave field, layer"):
+        tesela.label(path, like=GRID, legend="tree-cover", crowns="2 m", field="a")
 
 
 @pytest.mark.real

@@ -90,6 +90,13 @@ def label(
     outlines: Annotated[
         str | None, typer.Option(help="SIOSE AR: sheet outlines; labels end at the PNOA sheet's.")
     ] = None,
+    crowns: Annotated[
+        str | None,
+        typer.Option(
+            help="The reference shows crowns (heights above the ground, LAS, LAZ, polygons or points): least height of "
+            "a tree, '2 m'. With --legend tree-cover."
+        ),
+    ] = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -130,6 +137,7 @@ def label(
         interpreted=interpreted,
         years=years,
         outlines=outlines,
+        crowns=crowns,
     )
     if isinstance(made, VectorLayer):
         if as_json:

@@ -53,6 +53,7 @@ def label(
     interpreted: bool = False,
     years: str | None = None,
     outlines: str | Path | None = None,
+    crowns: str | float | None = None,
 ) -> ClassMap | AbundanceMap | VectorLayer:
     """
     Draw a reference on the pixels of a scene, as classes or as exact shares of classes.
@@ -81,6 +82,9 @@ def label(
     mode, min_share, min_area, trees, canopy, land_use, interpreted, years, outlines
         Of SIOSE AR, which is written as polygons where `out` ends in .gpkg; see
         `tesela.sources.siose.rules.make_rules` and `tesela.labels.siose.label_sheet`.
+    crowns : str or float, optional
+        The reference shows crowns, and the legend is "tree-cover": a raster of heights above the ground, LAS or LAZ,
+        polygons or points. The least height of a tree, "2 m"; see `tesela.labels.canopy.write_canopy_labels`.
 
     Returns
     -------
@@ -107,6 +111,14 @@ def label(
         raise RecipeError("--psf and --shift are options of class shares: give --fractions too.")
     place = Place.of(out, "fractions.tif" if fractions else "labels.tif")
     plain = field is None and layer is None and crosswalk is None and not fractions
+    if crowns is not None:
+        if not plain or source is not None:
+            raise RecipeError(
+                "--crowns draws tree cover by itself: leave field, layer, source, crosswalk and fractions out."
+            )
+        return _label_crowns(
+            reference, place, like=open_grid(like), legend=target, height_m=parse_length_m(crowns)
+        )
     if plain and isinstance(reference, str | Path) and is_siose(reference):
         from tesela.sources.siose.rules import make_rules
 
@@ -171,6 +183,22 @@ def label(
             shift=by,
         )
         return replace(shares, details=moved, held=place.held)
+
+
+def _label_crowns(
+    reference: Reference, place: Place, *, like: GeoBox, legend: Legend, height_m: float
+) -> ClassMap:
+    from tesela.labels.canopy import OPEN, TREE, CanopyRules, write_canopy_labels
+
+    if set(legend.codes) != {TREE, OPEN}:
+        raise RecipeError(
+            f"Crowns are labels of the legend tree-cover, not of '{legend.address}' (--legend tree-cover)."
+        )
+    with reference_file(reference) as file:
+        made = write_canopy_labels(
+            [file], place.path, like=like, legend=legend, rules=CanopyRules(height_m=height_m)
+        )
+    return replace(made, held=place.held)
 
 
 def _label_siose(
