@@ -336,7 +336,7 @@ def by_command(call: str) -> tuple[str, str]:
     one = code == 1 and len(lines) == 1 and lines[0].startswith("tesela: ")
     return (
         ("refused", lines[0])
-        if one and f": {UNEXPECTED} " not in lines[0]
+        if one and not lines[0].startswith(f"tesela: {UNEXPECTED} ")
         else ("traceback", "\n".join(lines[-3:]))
     )
 

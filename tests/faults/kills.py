@@ -31,8 +31,8 @@ WORDS = {signal.SIGTERM: (143, "Terminated"), signal.SIGINT: (130, "Interrupted"
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 LINE = "{}. Run the same command again to continue."
 
-UNDER_WAY = re.compile(r"(^|/)\.|manifest\.begun\.json$|-(wal|shm|journal)$|confirmed\.txt$|/events\.out\.")
-"""Files of work under way: hidden ones, and what SQLite keeps beside a database."""
+UNDER_WAY = re.compile(r"(^|/)\.|manifest\.begun\.json$|-(wal|shm|journal)$|confirmed\.txt$|/logs/")
+"""Files of work under way: hidden ones, logs of trainings, and what SQLite keeps beside a database."""
 
 
 @dataclass

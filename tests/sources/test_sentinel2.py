@@ -231,10 +231,11 @@ def test_what_is_no_catalogue_is_refused(tmp_path: Path) -> None:
     (tmp_path / "catalog.json").write_text('{"hello": 1}')
     with pytest.raises(InputError, match="cannot be read as a STAC catalogue"):
         find_items(Catalogue(str(tmp_path)), Web(), **search)
-    item = {"type": "Feature", "id": "i", "bbox": ["a", "b", "c", "d"], "properties": {}, "assets": {}}
-    (tmp_path / "catalog.json").write_text(json.dumps(item))
-    with pytest.raises(InputError, match="cannot be read as a STAC catalogue"):
-        find_items(Catalogue(str(tmp_path)), Web(), **search)
+    for box in (["a", "b", "c", "d"], [1, 2, 3]):
+        item = {"type": "Feature", "id": "i", "bbox": box, "properties": {}, "assets": {}}
+        (tmp_path / "catalog.json").write_text(json.dumps(item))
+        with pytest.raises(InputError, match="cannot be read as a STAC catalogue"):
+            find_items(Catalogue(str(tmp_path)), Web(), **search)
 
 
 def test_months_before_modis_are_refused() -> None:

@@ -98,7 +98,7 @@ def find_items(
         raise
     except APIError as error:
         raise NetworkError(f"{catalogue.address}: {error}. Is it the address of a STAC API?") from None
-    except (pystac.STACError, pystac.STACTypeError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (pystac.STACError, pystac.STACTypeError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise InputError(
             f"{catalogue.address}: cannot be read as a STAC catalogue "
             f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})."
@@ -290,6 +290,8 @@ def _touches(item: Mapping[str, Any], bounds: Sequence[float]) -> bool:
     box = item.get("bbox")
     if not box:
         return True
+    if len(box) not in (4, 6):
+        raise ValueError(f"item {item.get('id')}: its bbox has {len(box)} numbers")
     west, south, east, north = box if len(box) == 4 else (box[0], box[1], box[3], box[4])
     over = west <= bounds[2] and east >= bounds[0]
     if west > east:  # across the antimeridian
