@@ -9,10 +9,10 @@ CHROMIUM := /usr/bin/chromium
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format mutants bench docs constraints system postgis faults
+.PHONY: help demo test check format mutants bench docs constraints system postgis faults qgis qgis-zip
 
 help: ## Show the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -76,3 +76,15 @@ postgis: ## Debian as root: install PostgreSQL with PostGIS, with which its test
 	    postgresql $$(apt-cache --names-only search '^postgresql-[0-9]+-postgis-3$$' | sort | tail -n 1 | cut -d' ' -f1) \
 	    >/dev/null || echo "PostGIS could not be installed: its tests will be skipped."; \
 	else echo "PostGIS is missing and this is not root on Debian: its tests will be skipped."; fi
+
+qgis: $(STAMP) ## Test the QGIS plugin in a real QGIS, offscreen; Debian as root: install it first (1 GB)
+	@if [ -x /usr/bin/qgis_process ] && /usr/bin/python3 -c 'import qgis.core, pytest' 2>/dev/null; then echo "QGIS is there."; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+	    qgis python3-qgis qgis-providers python3-pytest >/dev/null || { echo "QGIS could not be installed: the plugin was not tested."; exit 1; }; \
+	else echo "QGIS is missing and this is not root on Debian: the plugin was not tested. Install qgis, python3-qgis and python3-pytest."; exit 1; fi
+	QT_QPA_PLATFORM=offscreen PYTHONDONTWRITEBYTECODE=1 TESELA_ENVIRONMENT=$(abspath $(VENV)) \
+	  /usr/bin/python3 -m pytest -c integrations/qgis/tests/pytest.ini integrations/qgis/tests
+
+qgis-zip: ## Pack the QGIS plugin: dist/tesela_qgis.zip
+	$(PYTHON) integrations/qgis/make_zip.py

@@ -34,7 +34,7 @@ class StyleFromFile(QgsProcessingLayerPostProcessorInterface):
 
 def draw_outlines(layer: QgsVectorLayer) -> None:
     """Draw the categories of a polygon layer as outlines in their colours, so that the imagery below is seen."""
-    renderer = layer.renderer()
+    renderer = layer.renderer().clone()
     if layer.geometryType() != QgsWkbTypes.PolygonGeometry or not hasattr(renderer, "categories"):
         return
     for number, category in enumerate(renderer.categories()):
@@ -45,6 +45,8 @@ def draw_outlines(layer: QgsVectorLayer) -> None:
             fill.setStrokeWidth(0.6)
             fill.setBrushStyle(Qt.NoBrush)
         renderer.updateCategorySymbol(number, symbol)
+    layer.setRenderer(renderer)
+    layer.legendChanged.emit()
     layer.triggerRepaint()
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -259,7 +260,14 @@ def test_qgis_process_finds_the_installed_plugin(made, tmp_path):
     variables = {name: value for name, value in os.environ.items() if name != "XDG_DATA_HOME"}
     variables["HOME"] = str(tmp_path)
     out = tmp_path / "g.tif"
-    call = ["qgis_process.bin", "run", "tesela:generalise", "--", f"MAP={made['run']['MAP']}", "MMU=2 ha"]
+    call = [
+        shutil.which("qgis_process.bin") or "qgis_process",
+        "run",
+        "tesela:generalise",
+        "--",
+        f"MAP={made['run']['MAP']}",
+        "MMU=2 ha",
+    ]
     done = subprocess.run([*call, f"OUTPUT={out}"], env=variables, capture_output=True, text=True)
     assert out.exists(), done.stdout + done.stderr
     assert "moved" in done.stdout

@@ -82,9 +82,7 @@ class QueueChanges(TeselaAlgorithm):
         """Load both layers, if the queue is to be loaded."""
         out = results["OUTPUT"]
         if out in given.context.layersToLoadOnCompletion():
-            load_result(
-                given.context, results["PROPOSALS"], name="Tesela: proposed changes", output="PROPOSALS"
-            )
+            load_result(given.context, results["PROPOSALS"], name="Proposed changes", output="PROPOSALS")
             style_result(given.context, out)
 
 
