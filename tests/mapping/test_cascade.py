@@ -18,7 +18,8 @@ from tesela.core.legend import LandClass, Legend
 from tesela.io.maps import open_map
 from tesela.io.scenes import open_scene
 from tesela.mapping.cascade import Cascade, Gate, Member, open_cascade
-from tesela.mapping.cascade_map import predict_cascade, share_backbones
+from tesela.mapping.cascade_groups import share_backbones
+from tesela.mapping.cascade_map import predict_cascade
 from tesela.mapping.cascade_runner import SOFT_LEAST, CascadeRules
 from tesela.mapping.engines import make_engine
 from tesela.mapping.kernels import assign_child
@@ -499,3 +500,56 @@ def test_costs_are_measured_once_and_stored(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("XDG_CACHE_HOME", "/proc/none")
     monkeypatch.setattr("tesela.mapping.window_cover.measure_costs", lambda *_, **__: (1.0, 0.5))
     assert usual_costs(expert, engine, sizes) == (1.0, 0.5)
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_probabilities_of_the_finest_classes_are_those_of_the_tree(tmp_path: Path, soft: bool) -> None:
+    image = write_scene(tmp_path / "scene.tif", (96, 160), nodata_cols=5)
+    cascade = three()
+    files = {name: tmp_path / f"{name}.tif" for name in ("confidence", "entropy", "probabilities")}
+    predict_cascade(
+        cascade,
+        open_scene(tmp_path / "scene.tif"),
+        tmp_path / "map.tif",
+        rules=CascadeRules(soft=soft, isolated_px=0),
+        precision="fp32",
+        engine="torch",
+        **files,  # type: ignore[arg-type]
+    )
+    context, canopy, species = (probabilities(image, member.expert) for member in cascade.members)
+    forest_gate = context[1] >= SOFT_LEAST if soft else context.argmax(0) == 1
+    tree = context[1] * canopy[0]
+    tree_gate = forest_gate & (tree >= SOFT_LEAST if soft else canopy.argmax(0) == 0)
+    wanted = np.zeros((8, *context.shape[1:]), np.float32)
+    wanted[[0, 2]] = context[[0, 2]]
+    wanted[1] = np.where(forest_gate, 0, context[1])
+    wanted[3] = np.where(forest_gate & ~tree_gate, tree, 0)
+    wanted[4] = np.where(forest_gate, context[1] * canopy[1], 0)
+    wanted[5:] = np.where(tree_gate, tree * species, 0)
+    assert wanted.sum(0) == pytest.approx(1, abs=1e-5)
+    with rasterio.open(files["probabilities"]) as data:
+        steps = data.read()
+        assert data.descriptions == tuple(cascade.legend.codes)
+    valid = (image > 0).all(0)
+    assert (steps[:, ~valid] == 255).all()
+    assert np.abs(steps[:, valid] / 254 - wanted[:, valid]).max() < 0.5 / 254 + 1e-4
+    entropy = -np.where(wanted > 0, wanted * np.log(np.maximum(wanted, 1e-30)), 0).sum(0) / np.log(8)
+    assert np.abs(read_map(files["entropy"])[valid] - 100 * entropy[valid]).max() < 0.51
+    assert (read_map(files["entropy"])[~valid] == 255).all()
+    chosen = cascade.legend.index_table[read_map(tmp_path / "map.tif")[valid]].astype(int)
+    own = np.take_along_axis(wanted[:, valid], chosen[None], axis=0)[0]
+    assert np.abs(read_map(files["confidence"])[valid] / 100 - own).max() < 0.006
+
+
+def test_a_cascade_of_pointwise_experts_is_the_same_turned(tmp_path: Path) -> None:
+    write_scene(tmp_path / "scene.tif", (300, 200))
+    maps = {}
+    for tta in ("none", "d4"):
+        maps[tta] = tmp_path / f"{tta}.tif"
+        predict_cascade(
+            three(), open_scene(tmp_path / "scene.tif"), maps[tta], window_px=160, tta=tta, precision="fp32"
+        )
+    same = read_map(maps["none"]) == read_map(maps["d4"])
+    assert same.mean() > 0.999, "but for ties in the last digit"
+    with pytest.raises(RecipeError, match="Unknown augmentation 'd8'"):
+        predict_cascade(three(), open_scene(tmp_path / "scene.tif"), maps["none"], tta="d8")

@@ -17,10 +17,12 @@ from odc.geo.geobox import GeoBox
 
 from modis_composites import bytes_of, write_varied
 from mosaic_scenes import GRID, catalogue_of, mosaic, seen
-from pointwise import make_expert, write_scene
+from pointwise import LEGEND, make_expert, write_scene
 from tesela.core.errors import InputError, RecipeError
 from tesela.io.parts import FREE_PORT
 from tesela.io.scenes import open_scene
+from tesela.mapping.cascade import Cascade, Gate, Member
+from tesela.mapping.cascade_map import predict_cascade
 from tesela.mapping.predict import predict_map
 from tesela.models.expert import Expert
 from tesela.models.segmentation.unet import UnetArchitecture, make_unet
@@ -57,9 +59,9 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def unet_expert() -> Expert:
+def unet_expert(seed: int = 3) -> Expert:
     channels = (16, 16, 8, 8, 8)
-    torch.manual_seed(3)
+    torch.manual_seed(seed)
     network = (
         make_unet(encoder="resnet18", bands=2, classes=3, decoder_channels=channels)
         .eval()
@@ -104,6 +106,32 @@ def test_a_cluster_makes_the_bytes_of_one_machine_even_when_a_worker_is_killed(
         assert victim not in client.run(os.getpid).values()
     assert sha256(tmp_path / "killed.tif") == sha256(tmp_path / "alone.tif")
     assert not parts.exists()
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_cascade_on_a_cluster_makes_the_bytes_of_one_machine(tmp_path: Path, cluster: Any) -> None:
+    write_scene(tmp_path / "scene.tif", (200, 150))
+    members = (
+        Member("context", unet_expert()),
+        Member("below", unet_expert(seed=5), Gate("context", (LEGEND.codes[1],), 0.2)),
+    )
+    cascade = Cascade("two", members)
+    files = {}
+    for name, address in (("here", None), ("there", cluster.scheduler_address)):
+        files[name] = [tmp_path / f"{name}_{kind}.tif" for kind in ("map", "entropy", "probabilities")]
+        out, entropy, probabilities = files[name]
+        made = predict_cascade(
+            cascade,
+            open_scene(tmp_path / "scene.tif"),
+            out,
+            entropy=entropy,
+            probabilities=probabilities,
+            cluster=address,
+            memory=1 << 20,
+            **OPTIONS,
+        )
+        assert made.tally.windows["context 96x96"] > 4
+    assert list(map(sha256, files["here"])) == list(map(sha256, files["there"]))
 
 
 def test_an_error_on_a_worker_is_raised_unchanged(tmp_path: Path, cluster: Any) -> None:

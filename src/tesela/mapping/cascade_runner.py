@@ -11,7 +11,13 @@ from numpy.typing import NDArray
 
 from tesela.mapping.cascade import Cascade, Member
 from tesela.mapping.engines import KINDS, Engine
-from tesela.mapping.kernels import assign_child, keep_parent, share_probability
+from tesela.mapping.kernels import (
+    assign_child,
+    divide_probability,
+    keep_parent,
+    quantise_probability,
+    share_probability,
+)
 from tesela.mapping.reading import Scaler
 from tesela.mapping.shared_backbone import SharedBackboneEngine
 from tesela.mapping.window_cover import Tile, WindowSizes, cover_mask
@@ -39,6 +45,19 @@ class CascadeRules:
     """Multiply probabilities down the tree, and take the most probable of all classes."""
     isolated_px: int = 8
     """In the smallest square (64 px), fewer pixels of the gate mask than this get no window of their own."""
+
+
+@dataclass(frozen=True)
+class CascadeLayers:
+    """Layers of a part beside the classes and their confidence."""
+
+    entropy: bool = False
+    probabilities: bool = False
+
+    @property
+    def distributed(self) -> bool:
+        """Whether the probability of every class is kept."""
+        return self.entropy or self.probabilities
 
 
 @dataclass
@@ -69,12 +88,20 @@ class CascadeRunner:
     """
 
     def __init__(
-        self, cascade: Cascade, groups: Sequence[Group], *, sizes: WindowSizes, rules: CascadeRules
+        self,
+        cascade: Cascade,
+        groups: Sequence[Group],
+        *,
+        sizes: WindowSizes,
+        rules: CascadeRules,
+        layers: CascadeLayers | None = None,
     ) -> None:
         self.cascade = cascade
         self.groups = groups
         self.sizes = sizes
         self.rules = rules
+        self.layers = layers or CascadeLayers()
+        self._places = cascade.legend.index_table.astype(np.int64)
         self._tables = {member.name: cascade.values(member) for member in cascade.members}
         gated = [value for member in cascade.members for value in cascade.gate_values(member)]
         self._layer = {value: layer for layer, value in enumerate(gated)}
@@ -94,10 +121,12 @@ class CascadeRunner:
 
         Returns
         -------
-        (2, rows, cols) array of uint8, Tally
-            Values of the cascade's legend, and their confidence in per cent, 255 without data.
+        (layers, rows, cols) array of uint8, Tally
+            Values of the cascade's legend, and their confidence in per cent, 255 without data; then, as `layers` asks,
+            entropy in per cent and the probability of each class in steps of 1/254.
         """
-        state = _StripState(strip, len(self._layer) if self.rules.soft else 0)
+        classes = len(self.cascade.legend) if self.layers.distributed else 0
+        state = _StripState(strip, len(self._layer) if self.rules.soft else 0, classes)
         tally = Tally()
         for group in self.groups:
             top = group.members[0]
@@ -114,7 +143,7 @@ class CascadeRunner:
                 self._run_group(group, batch, state, raw=raw, scaler=scalers[top.name], tally=tally)
             if self.rules.soft:
                 self._keep_parents(group, state)
-        return state.layers(), tally
+        return state.layers(self.layers), tally
 
     def _whole(self, strip: Strip) -> Iterator[Tile]:
         """Windows of the plan."""
@@ -197,6 +226,9 @@ class CascadeRunner:
         table = self._tables[member.name]
         if not self.rules.soft:
             mask = good if member.gate is None else good & self._gate_mask(state, member, tile=tile)
+            for above in self.cascade.gate_values(member) or (0,):
+                chosen = mask & (values == above) if above else mask
+                self._divide(state, here, scores, corner=corner, mask=chosen, above=above, row=table[above])
             assign_child(scores, corner, mask, table, values, confidence)
             return
         for above in self.cascade.gate_values(member) or (0,):
@@ -208,6 +240,7 @@ class CascadeRunner:
             else:
                 weight, mask = np.ones(good.shape, np.float32), good
                 confidence[:] = 0
+            self._divide(state, here, scores, corner=corner, mask=mask, above=above, row=table[above])
             share_probability(
                 scores,
                 corner,
@@ -219,6 +252,22 @@ class CascadeRunner:
                 values,
                 confidence,
             )
+
+    def _divide(
+        self,
+        state: _StripState,
+        here: tuple[slice, slice],
+        scores: NDArray[np.float32],
+        *,
+        corner: tuple[int, int],
+        mask: NDArray[np.bool_],
+        above: int,
+        row: NDArray[np.uint8],
+    ) -> None:
+        """Divide the probability of the class above among those of a member, where all probabilities are kept."""
+        if self.layers.distributed:
+            source = int(self._places[above]) if above else -1
+            divide_probability(scores, corner, mask, source, self._places[row], state.probabilities[:, *here])
 
     def _gate_mask(
         self, state: _StripState, member: Member, *, tile: Tile | None = None
@@ -254,24 +303,29 @@ class CascadeRunner:
 class _StripState:
     """Classes and probabilities of a strip, while it goes through the tree."""
 
-    def __init__(self, strip: Strip, layers: int) -> None:
+    def __init__(self, strip: Strip, layers: int, classes: int) -> None:
         self.strip = strip
         self.values = np.zeros(strip.shape, np.uint8)
         self.confidence = np.ones(strip.shape, np.float32)
         self.open_weights = np.zeros((layers, *strip.shape), np.float32)
         """Soft mode: probability of each class that opens a gate."""
         self.shared = np.zeros((layers, *strip.shape), np.bool_)
+        self.probabilities = np.zeros((classes, *strip.shape), np.float32)
+        """Probability of each class of the finest level, where all are kept."""
 
     def at(self, tile: Tile) -> tuple[slice, slice]:
         """Rows and columns that a window keeps."""
         top, left = self.strip.corner
         return slice(tile.rows[0] - top, tile.rows[1] - top), slice(tile.cols[0] - left, tile.cols[1] - left)
 
-    def layers(self) -> NDArray[np.uint8]:
-        layers = np.empty((2, *self.values.shape), np.uint8)
+    def layers(self, wanted: CascadeLayers) -> NDArray[np.uint8]:
+        classes = len(self.probabilities)
+        layers = np.empty((2 + (1 + classes) * wanted.distributed, *self.values.shape), np.uint8)
         layers[0] = self.values
         layers[1] = np.where(self.values > 0, np.rint(self.confidence * 100), 255)
-        return layers
+        if wanted.distributed:
+            quantise_probability(self.probabilities, self.values > 0, layers[2], layers[3:])
+        return layers if wanted.probabilities else layers[:3]
 
 
 def _padded(engine: Engine, images: NDArray[np.float32], batch: int) -> NDArray[np.float32]:

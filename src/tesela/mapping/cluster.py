@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
@@ -17,6 +18,9 @@ from tesela.mapping.engines import Engine, make_engine
 from tesela.mapping.pipeline import MapJob, run_strips
 from tesela.mapping.windows import Strip
 from tesela.models.expert import Expert, open_expert, save_expert
+
+if TYPE_CHECKING:
+    from tesela.mapping.cascade_job import CascadeJob
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ def run_on_cluster(
         return
     model = save_expert(store.folder / "expert.safetensors", expert)
     cluster_job = ClusterJob(
-        _absolute(job), str(store.output.resolve()), str(model.resolve()), engine, augmentation
+        absolute_scene(job), str(store.output.resolve()), str(model.resolve()), engine, augmentation
     )
     by_number = {strip.number: strip for strip in strips}
     # sent with each task: scattered data would be lost with the workers that hold it
@@ -92,7 +96,10 @@ def _engine(job: ClusterJob) -> Engine:
     return job.augmentation.of(engine)
 
 
-def _absolute(job: MapJob) -> MapJob:
+Job = TypeVar("Job", MapJob, "CascadeJob")
+
+
+def absolute_scene(job: Job) -> Job:
     """The job with absolute paths, because workers run in other folders."""
     bands = tuple(
         band

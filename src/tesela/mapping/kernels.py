@@ -351,3 +351,79 @@ def keep_parent(
             if not shared[i, j] and weight[i, j] > confidence[i, j]:
                 confidence[i, j] = weight[i, j]
                 values[i, j] = value
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def divide_probability(
+    scores: NDArray[np.float32],
+    corner: tuple[int, int],
+    mask: NDArray[np.bool_],
+    source: int,
+    targets: NDArray[np.int64],
+    probabilities: NDArray[np.float32],
+) -> None:
+    """
+    Divide the probability of a class among the classes below it, which leaves none to itself.
+
+    Parameters
+    ----------
+    scores, corner, mask
+        As in `assign_child`.
+    source : int
+        Layer of the class above; -1 for the first expert, which divides 1.
+    targets : (classes,) array of int64
+        Layer of each class.
+    probabilities : (layers, kept rows, kept cols) array of float32
+        Changed in the mask.
+    """
+    rows, cols = mask.shape
+    p = np.empty(scores.shape[2], np.float32)
+    for i in range(rows):
+        for j in range(cols):
+            if not mask[i, j]:
+                continue
+            _, total = softmax_terms(scores[corner[0] + i, corner[1] + j], p)
+            weight = np.float32(1)
+            if source >= 0:
+                weight = probabilities[source, i, j]
+                probabilities[source, i, j] = 0
+            for k in range(targets.size):
+                probabilities[targets[k], i, j] = weight * (p[k] / total)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def quantise_probability(
+    probabilities: NDArray[np.float32],
+    valid: NDArray[np.bool_],
+    entropy: NDArray[np.uint8],
+    steps: NDArray[np.uint8],
+) -> None:
+    """
+    Entropy in per cent and probabilities in steps of 1/254, as `weigh_classes` writes them; 255 where not valid.
+
+    Parameters
+    ----------
+    probabilities : (classes, rows, cols) array of float32
+        They sum to 1.
+    valid : (rows, cols) array of bool
+    entropy : (rows, cols) array of uint8
+        Filled.
+    steps : (classes, rows, cols) array of uint8
+        Filled.
+    """
+    classes, rows, cols = probabilities.shape
+    scale = np.float32(1.0 / np.log(max(classes, 2)))
+    for i in range(rows):
+        for j in range(cols):
+            disorder = np.float32(0)
+            for k in range(classes):
+                p = probabilities[k, i, j]
+                if p > 0:
+                    disorder -= p * np.log(p)
+                steps[k, i, j] = (
+                    np.uint8(p * np.float32(254) + np.float32(0.5)) if valid[i, j] else np.uint8(255)
+                )
+            share = min(max(disorder * scale, np.float32(0)), np.float32(1))
+            entropy[i, j] = (
+                np.uint8(share * np.float32(100) + np.float32(0.5)) if valid[i, j] else np.uint8(255)
+            )

@@ -14,6 +14,7 @@ import torch
 
 from tesela.core.errors import ExpertError, GridError, InputError, RecipeError, unknown_name
 from tesela.core.grid import pixel_size_m
+from tesela.core.legend import Legend
 from tesela.core.scene import Scene
 from tesela.core.units import parse_memory_bytes
 from tesela.io.cog import CogWriter
@@ -32,6 +33,7 @@ from tesela.mapping.missing_dates import select_bands
 from tesela.mapping.pipeline import Layers, MapJob, run_strips
 from tesela.mapping.reading import read_trial
 from tesela.mapping.scene_distance import SceneDistance, check_imagery
+from tesela.mapping.surroundings import Surroundings, surround
 from tesela.mapping.windows import Footprint, Strip, WindowPlan, make_strips
 from tesela.models.expert import Expert, with_prior
 
@@ -82,6 +84,7 @@ def predict_map(
     entropy: str | Path | None = None,
     probabilities: str | Path | None = None,
     cluster: str | None = None,
+    neighbours: Sequence[Scene] = (),
     progress: Progress | None = None,
 ) -> Prediction:
     """
@@ -121,6 +124,8 @@ def predict_map(
     cluster : str, optional
         "local", or the address of a Dask scheduler ("tcp://host:8786") whose workers share the file system; see
         `tesela.io.parts`.
+    neighbours : sequence of Scene
+        Scenes beside this one, whose pixels the network sees around it; see `tesela.mapping.surroundings.surround`.
     progress : callable, optional
         Called with the windows done and the windows in total.
 
@@ -153,14 +158,18 @@ def predict_map(
     check_file_outputs([out, confidence, entropy, probabilities], inputs=[band.path for band in scene.bands])
     check_pixel_size(expert, scene)
     distance = check_imagery(header, scene, any_scene=any_scene)
-    plan = plan_windows(expert, scene, window_px=window_px, overlap_px=overlap_px, square=tta != "none")
+    margin = max(overlap_px // 2, margin_px(expert.network))
+    around = surround(scene, neighbours, margin_px=margin, out=out)
+    plan = plan_windows(
+        expert, around.scene, window_px=window_px, overlap_px=overlap_px, square=tta != "none"
+    )
     augmentation = TestTimeAugmentation(flips=tta == "d4")
     if blend == "hann":
         multiple = stride_px(expert.network)
         blended = Blend.fit(window_px=window_px, overlap_px=overlap_px, multiple_px=multiple)
         augmentation, plan = replace(augmentation, blend=blended), blended.plan(plan.shape)
     layers = Layers(confidence is not None or entropy is not None, probabilities is not None)
-    job = MapJob(scene, plan, header.standardisation, header.legend, layers)
+    job = MapJob(around.scene, plan, header.standardisation, header.legend, layers)
     budget = parse_memory_bytes(memory)
     with PartStore(out) as store:
         chosen, trial = pick_engine(store, expert.network, job, engine=engine, precision=precision)
@@ -172,7 +181,7 @@ def predict_map(
             | {"engine": chosen.name, "options": [engine, precision], "augmentation": augmentation.to_dict()}
         )
         waiting = [[strip for strip in panel if not store.has(strip.number)] for panel in panels]
-        count = _Counter(len(plan), sum(len(strip.cols) for panel in waiting for strip in panel), progress)
+        count = Counter(len(plan), sum(len(strip.cols) for panel in waiting for strip in panel), progress)
         if cluster is None:
             for panel in waiting:
                 run_strips(job, panel, store, engine=augmentation.of(chosen), advance=count.advance)
@@ -189,8 +198,9 @@ def predict_map(
                 advance=count.advance,
             )
         outputs = {"confidence": confidence, "entropy": entropy, "probabilities": probabilities}
-        pixels = assemble(store, panels, out, job=job, outputs=outputs)
+        pixels = assemble(store, panels, out, legend=job.legend, around=around, outputs=outputs)
         store.remove()
+        around.remove()
     record_step(
         "predict",
         [out, confidence, entropy, probabilities],
@@ -322,7 +332,7 @@ def fingerprint_network(network: torch.nn.Module) -> str:
     return digest.hexdigest()[:32]
 
 
-class _Counter:
+class Counter:
     """Counts windows and reports progress."""
 
     def __init__(self, total: int, waiting: int, report: Progress | None) -> None:
@@ -330,6 +340,7 @@ class _Counter:
         self.advance(0)
 
     def advance(self, count: int) -> None:
+        """Count windows that are done."""
         self.done += count
         if self.report is not None:
             self.report(self.done, self.total)
@@ -340,11 +351,12 @@ def assemble(
     panels: Sequence[Sequence[Strip]],
     out: str | Path,
     *,
-    job: MapJob,
+    legend: Legend,
+    around: Surroundings,
     outputs: dict[str, str | Path | None],
 ) -> int:
     """
-    Write the parts into the output rasters.
+    Write the parts into the output rasters, without what lies around the scene.
 
     Returns
     -------
@@ -356,7 +368,7 @@ def assemble(
     InputError
         If there are none, or the disk is full.
     """
-    grid, legend = job.scene.grid, job.legend
+    grid = around.inner.grid
     with ExitStack() as stack:
         classes = stack.enter_context(MapWriter(out, grid, legend))
         writers: list[tuple[CogWriter, slice]] = []
@@ -369,11 +381,14 @@ def assemble(
             many = ScoreWriter(outputs["probabilities"], grid, legend.codes, scale=1 / 254, unit="1")
             writers.append((stack.enter_context(many), slice(3, 3 + len(legend))))
         for strip in by_rows(panels):
-            part = store.read(strip.number)
-            classes.write(*strip.corner, part[0])
+            kept = around.cut(strip.corner, store.read(strip.number))
+            if kept is None:
+                continue
+            corner, part = kept
+            classes.write(*corner, part[0])
             for writer, chosen in writers:
-                writer.write(*strip.corner, part[chosen])
-        check_filled(classes, job.scene)
+                writer.write(*corner, part[chosen])
+        check_filled(classes, around.inner)
         return int(classes.counts[1:].sum())
 
 

@@ -180,16 +180,14 @@ def predict(
     )
     place = Place.of(out, "map.tif")
     scores = place.beside(confidence, "confidence")
+    entropies = place.beside(entropy, "entropy")
+    wanted = place.beside(probabilities, "probabilities")
     if isinstance(expert, Cascade) or (
         isinstance(expert, str | Path) and (Path(expert).is_dir() or Path(expert).suffix == ".toml")
     ):
         given = {
-            "--tta": tta != "none",
             "--blend": blend != "none",
-            "--entropy": entropy,
-            "--probabilities": probabilities,
             "--shares": shares is not None,
-            "--cluster": cluster,
             "--prior": prior is not None,
             "--transfer": transfer != "none",
         }
@@ -208,14 +206,18 @@ def predict(
             engine=engine,
             precision=precision,
             memory=memory,
+            tta=tta,
             rules=CascadeRules(soft=soft, isolated_px=isolated),
             confidence=scores,
+            entropy=entropies,
+            probabilities=wanted,
             missing_dates=missing_dates,
             levels=levels,
             any_scene=any_scene,
+            cluster=cluster,
             progress=progress,
         )
-        layers = written({"confidence": scores})
+        layers = written({"confidence": scores, "entropy": entropies, "probabilities": wanted})
         return replace(cascaded.map, layers=layers, details=Mapping(cascaded), held=place.held)
     if adapted is not None and transfer == "none":
         raise RecipeError(
@@ -230,7 +232,6 @@ def predict(
         loaded = steps.expert
         if adapted is not None:
             save_expert(adapted, loaded)
-    wanted = place.beside(probabilities, "probabilities")
     spare, coarse = None, None
     if shares is not None:
         from tesela.mapping.downscale import group_of
@@ -238,7 +239,6 @@ def predict(
         coarse = open_abundance(shares)
         group_of(loaded.header.legend, coarse.legend)  # before hours of mapping
         spare = place.beside(wanted is None, "probabilities")
-    entropies = place.beside(entropy, "entropy")
     prediction = predict_map(
         loaded,
         opened,
