@@ -16,7 +16,11 @@ from affine import Affine
 from tesela.chains.run import build_chain
 from tesela.chains.scenes import SceneChain
 from tesela.core.errors import GridError, LegendError, RecipeError
-from tesela.io.maps import open_map
+from tesela.generalise.uncertain_areas import rank_areas
+from tesela.generalise.uncertainty import UncertaintyFiles
+from tesela.io.maps import ScoreWriter, open_map, write_map
+from tesela.io.scenes import open_scene
+from tesela.io.update_queue import read_queue, write_decisions
 from tesela.patches.table import open_patches
 from tesela.recipes.schema import open_recipe
 from tesela.recipes.stages import Run, run_stages
@@ -202,3 +206,29 @@ def test_ratings_of_an_expert_are_its_own_where_it_has_some(folder: Path) -> Non
     assert set(open_patches(chain.targets[1].patch_file).frame["quality"]) == {"low"}
     with pytest.raises(RecipeError, match=r"first expert are those of patches\.reviewed"):
         run(folder, text.replace('name = "context"', 'name = "context"\nreviewed = "context.parquet"'))
+
+
+def test_decisions_on_a_queue_are_corrections_as_they_are(folder: Path) -> None:
+    write_polygons(folder / "fixed.gpkg", "code", [("512", square(0, 0))])
+    chain, _ = run(folder, CORINE)
+    values = np.full((SIDE_PX, SIDE_PX), 3, np.uint8)
+    values[:, 64:] = 2
+    source = write_map(
+        folder / "map.tif", values, open_scene(folder / "near.tif").grid, legend=chain.targets[0].legend
+    )
+    with ScoreWriter(folder / "confidence.tif", source.grid, ["confidence"], scale=1.0, unit="%") as writer:
+        writer.write(0, 0, np.full((SIDE_PX, SIDE_PX), 60, np.uint8))
+    files = UncertaintyFiles(confidence=folder / "confidence.tif")
+    queue = rank_areas(source, folder / "queue.gpkg", files, block_px=64, most=4).path
+    text = CORINE.replace('path = "fixed.gpkg"\nfield = "code"', 'path = "queue.gpkg"')
+    assert labels_of(run(folder, text)[0]) == {"2": 8192, "3": 8192}, "nothing is decided"
+    first = read_queue(queue).proposals.iloc[0]
+    write_decisions(queue, {str(first.name): ("5", "")})
+    chain, again = run(folder, text)
+    assert again.done == ["label"]
+    assert labels_of(chain) == {
+        first["old_code"]: 4096,
+        {"2": "3", "3": "2"}[first["old_code"]]: 8192,
+        "5": 4096,
+    }
+    assert chain.corrected == "40.96 ha of the labels by 1 reviewed polygon"

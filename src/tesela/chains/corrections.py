@@ -149,4 +149,4 @@ def corrected_words(corrected: dict[str, Corrected]) -> str:
     areas = [f"{item.changed_ha:.2f} ha" for item in corrected.values()]
     if len(corrected) > 1:
         areas = [f"{name} {area}" for name, area in zip(corrected, areas, strict=True)]
-    return f"{', '.join(areas)} of the labels by {most} reviewed polygons"
+    return f"{', '.join(areas)} of the labels by {most} reviewed polygon{'' if most == 1 else 's'}"

@@ -22,7 +22,7 @@ FORMER = {
 Reviewed = Annotated[
     str,
     typer.Argument(
-        metavar="TABLE", help="Patch table (.parquet), sample of points or queue of `tesela update` (.gpkg)."
+        metavar="TABLE", help="Patch table (.parquet), sample of points or queue of changes or areas (.gpkg)."
     ),
 ]
 
@@ -160,36 +160,85 @@ def agreement(table: Reviewed, quiet: Quiet = False, as_json: Json = False) -> N
 
 
 def rank(
-    table: Annotated[str, typer.Argument(metavar="TABLE", help="Patch table (.parquet).")],
+    table: Annotated[
+        str, typer.Argument(metavar="TABLE", help="Patch table (.parquet), or class map (GeoTIFF).")
+    ],
+    out: Annotated[
+        str | None,
+        typer.Option("--out", "-o", help="Map: queue of areas to write (.gpkg), for `tesela review serve`."),
+    ] = None,
+    confidence: Annotated[str | None, typer.Option(help="Map: its confidence raster.")] = None,
+    entropy: Annotated[str | None, typer.Option(help="Map: its entropy raster.")] = None,
+    probabilities: Annotated[
+        str | None, typer.Option(help="Map: its probabilities; ranks by the margin of the two highest.")
+    ] = None,
+    against: Annotated[
+        str | None, typer.Option(help="Map: one of another expert; ranks by disagreement.")
+    ] = None,
+    labels: Annotated[
+        str | None, typer.Option(help="Map: labels of the training; labelled pixels are left out.")
+    ] = None,
+    block: Annotated[int | None, typer.Option(help="Map: side of the blocks in pixels; default 32.")] = None,
+    most: Annotated[int | None, typer.Option(help="Map: areas to write; default 200.")] = None,
     model: Annotated[
-        str, typer.Option(help="forest, a random forest, in seconds; or network, a U-Net.")
+        str, typer.Option(help="Table: forest, a random forest, in seconds; or network, a U-Net.")
     ] = "forest",
-    folds: Annotated[int, typer.Option(help="Folds for cross-prediction, at least 3.")] = 4,
-    seed: Annotated[int, typer.Option(help="Seed of folds and training.")] = 0,
+    folds: Annotated[int, typer.Option(help="Table: folds for cross-prediction, at least 3.")] = 4,
+    seed: Annotated[int, typer.Option(help="Table: seed of folds and training.")] = 0,
     automatic_quality: Annotated[
         bool,
         typer.Option(
             "--automatic-quality",
-            help="Give patches without a review a quality class by likelihood of error, marked as automatic.",
+            help="Table: give patches without a review a quality class by likelihood of error, marked as automatic.",
         ),
     ] = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """
-    Rank patches by the likelihood that their labels are wrong.
+    Rank patches by the likelihood that their labels are wrong, or areas of a map by its uncertainty.
 
-    For each fold a model trains on the others and predicts it; the table gets the column error_likelihood, 0 to 1.
+    Patches: for each fold a model trains on the others and predicts it; the table gets the column error_likelihood,
+    0 to 1. A map, also where there are no labels: the queue holds the most uncertain area of one class of each block.
 
     Example: tesela review rank patches.parquet --automatic-quality
+
+    Example: tesela review rank map.tif --probabilities probabilities.tif -o queue.gpkg
     """
+    from tesela.chains.label_ranking import Ranking
     from tesela.patches import label_quality
     from tesela.verbs import pages
 
     column = label_quality.ERROR_LIKELIHOOD
     ranking = pages.review_rank(
-        table, model=model, folds=folds, seed=seed, automatic_quality=automatic_quality, quiet=quiet
+        table,
+        out,
+        model=model,
+        folds=folds,
+        seed=seed,
+        automatic_quality=automatic_quality,
+        confidence=confidence,
+        entropy=entropy,
+        probabilities=probabilities,
+        against=against,
+        labels=labels,
+        block_px=block,
+        most=most,
+        quiet=quiet,
     )
+    if not isinstance(ranking, Ranking):
+        facts = ranking.to_dict()
+        if as_json:
+            print_json(facts)
+            return
+        if not quiet:
+            print_table(
+                [(code, f"{count:,}", f"{ha:,.2f}") for code, count, ha in ranking.classes],
+                header=("class", "areas", "ha"),
+                right=[1, 2],
+            )
+        print(f"queue  {ranking.path}")
+        return
     first = ranking.table.frame.nlargest(10, column)[["patch_id", column]]
     if as_json:
         print_json(

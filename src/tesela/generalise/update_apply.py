@@ -104,6 +104,11 @@ def apply_update(
             f"{out} holds one layer; name a file for the change layer (--changes changes.gpkg)."
         )
     read = read_queue(queue)
+    if not read.facts.field:
+        raise InputError(
+            f"{queue} asks about areas of the map {read.facts.source}, so there is no old layer to update; name it in "
+            f"[[corrections]] of a recipe."
+        )
     old = _old_layer(read, polygons, layer)
     check_file_outputs([out, changes_out], inputs=[old.path, queue])
     field = old.require_field(read.facts.field)

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tesela.core.errors import InputError, join_words
 from tesela.core.legend import Legend
 from tesela.io.abundance import AbundanceMap
 from tesela.io.legends import open_legend
@@ -16,6 +17,7 @@ from tesela.io.scenes import SceneSource, open_scene
 
 if TYPE_CHECKING:
     from tesela.chains.label_ranking import Ranking
+    from tesela.generalise.uncertain_areas import UncertainAreas
     from tesela.sampling.agreement import Agreement
     from tesela.web.review_results import ReviewResults
 
@@ -160,24 +162,72 @@ def review_agreement(table: str | Path) -> dict[str, Agreement | None]:
 
 
 def review_rank(
-    table: str | Path,
+    table: MapSource,
+    out: str | Path | None = None,
     *,
     model: str = "forest",
     folds: int = 4,
     seed: int = 0,
     automatic_quality: bool = False,
+    confidence: Reference | None = None,
+    entropy: Reference | None = None,
+    probabilities: Reference | None = None,
+    against: MapSource | None = None,
+    labels: MapSource | None = None,
+    block_px: int | None = None,
+    most: int | None = None,
     quiet: bool = False,
-) -> Ranking:
+) -> Ranking | UncertainAreas:
     """
-    Rank patches by the likelihood that their labels are wrong; see `tesela.chains.label_ranking.rank_patches`.
+    Rank patches by the likelihood that their labels are wrong, or the areas of a map by its uncertainty.
+
+    See `tesela.chains.label_ranking.rank_patches` and `tesela.generalise.uncertain_areas.rank_areas`.
 
     Parameters
     ----------
-    table : path
-        Patch table; it gets the column error_likelihood, 0 to 1.
-    automatic_quality : bool
-        Give patches without a review a quality class by it, marked as automatic.
-    """
-    from tesela.chains.label_ranking import rank_patches
+    table : path, ClassMap or DataArray of classes
+        Patch table, which gets the column error_likelihood, 0 to 1; or a map, also of an area without labels.
+    out : path, optional
+        For a map: the queue, a GeoPackage for `review_serve`.
+    model, folds, seed, automatic_quality, quiet
+        For a patch table; `automatic_quality` gives patches without a review a quality class, marked as automatic.
+    confidence, entropy, probabilities, against, labels, block_px, most
+        For a map, as in `rank_areas`.
 
-    return rank_patches(table, model=model, folds=folds, seed=seed, rate=automatic_quality, quiet=quiet)
+    Raises
+    ------
+    InputError
+        If a file is missing or of another kind.
+    """
+    files = {"confidence": confidence, "entropy": entropy, "probabilities": probabilities}
+    if isinstance(table, str | Path) and Path(table).suffix.lower() == ".parquet":
+        from tesela.chains.label_ranking import rank_patches
+
+        options = {**files, "against": against, "labels": labels, "block": block_px, "most": most, "out": out}
+        strange = [name for name, value in options.items() if value is not None]
+        if strange:
+            raise InputError(
+                f"{table} is a patch table, which is ranked by its own labels: leave {join_words(strange)} out, or "
+                f"give a class map."
+            )
+        return rank_patches(table, model=model, folds=folds, seed=seed, rate=automatic_quality, quiet=quiet)
+    from tesela.generalise.uncertain_areas import BLOCK_PX, MOST, rank_areas
+    from tesela.generalise.uncertainty import UncertaintyFiles
+
+    if out is None:
+        raise InputError(f"{table} is a map: name the queue to write (--out queue.gpkg).")
+    if automatic_quality:
+        raise InputError("automatic_quality is for a patch table; leave it out for a map.")
+    with ExitStack() as stack:
+        paths = {
+            name: None if item is None else stack.enter_context(reference_file(item))
+            for name, item in files.items()
+        }
+        return rank_areas(
+            open_map(table),
+            out,
+            UncertaintyFiles(**paths, against=None if against is None else open_map(against)),
+            labels=None if labels is None else open_map(labels),
+            block_px=BLOCK_PX if block_px is None else block_px,
+            most=MOST if most is None else most,
+        )
