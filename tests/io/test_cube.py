@@ -158,6 +158,10 @@ def test_a_changed_byte_of_a_cube_is_noticed_and_added_attributes_are_not(
     (path / "zarr.json").write_text(header.replace("4230972", "4230972".replace("9", "8")))
     with pytest.raises(InputError, match=r"zarr.json: is not the file that was written"):
         open_cube(path)
+    for key in ("clevel", "chunk_shape", "separator"):  # zarr gives them to its classes by name
+        (path / "zarr.json").write_text(header.replace(f'"{key}"', f'"{key[:-1]}"'))
+        with pytest.raises(InputError, match=r"is broken|is not the file that was written"):
+            open_cube(path)
 
 
 def test_a_large_cube_has_fewer_files_and_the_same_pixels(

@@ -372,7 +372,7 @@ def _open_group(path: str | Path) -> zarr.Group:
     except (FileNotFoundError, NotADirectoryError):
         what = "no such folder" if not Path(path).exists() else "is no Zarr folder"
         raise InputError(f"{path}: {what}; a cube is a Zarr folder, written by `tesela mosaic`.") from None
-    except (ValueError, KeyError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
         raise InputError(f"{path}: the Zarr folder is broken ({error}). Build the cube again.") from None
 
 

@@ -231,7 +231,7 @@ def open_zarr(path: str) -> xr.Dataset:
 
     try:
         data: xr.Dataset = xr.open_dataset(path, engine="zarr", chunks=None, decode_coords="all")
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
         raise InputError(f"{path}: xarray cannot open this Zarr folder ({error}).") from None
     return data
 
