@@ -110,6 +110,7 @@ OTHER: dict[str, Any] = {
     "band_quality": [0, 7],
     "quality.cloud": [0],
     "mapping.prior": True,
+    "mapping.join": "EPSG:25830",
     "layers": {"other": "other.tif"},
     "paths": ["other.tif"],
     "scenes.dates": ["april"],

@@ -48,7 +48,7 @@ paths = ["a.tif"]
 [reference]
 path = "b.gpkg"
 """
-NOT_READ = {("CascadeMappingSection", key) for key in ("tta", "blend", "cluster", "entropy", "probabilities")}
+NOT_READ = {("CascadeMappingSection", "blend")}
 """Keys that a cascade refuses."""
 CONTEXT, TREES, SPECIES = (
     open_legend("lulucf-context"),

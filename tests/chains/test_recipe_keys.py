@@ -142,7 +142,7 @@ REFUSED = {
     "training.seed": "seed of the training is that of the recipe",
     **{
         f"lulucf mapping.{name}": f"a cascade cannot be mapped with {name}"
-        for name in ("tta", "blend", "transfer", "cluster", "entropy", "probabilities")
+        for name in ("blend", "transfer")
     },
 }
 """Keys that are answered with one line, since they would be ignored."""

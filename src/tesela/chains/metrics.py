@@ -90,6 +90,7 @@ def summary_lines(summary: Mapping[str, Any]) -> tuple[str, ...]:
             if key in summary
         ),
         *(f"map       {path}" for path in summary["maps"]),
+        *([f"joined    {summary['joined']}"] if "joined" in summary else []),
         *(f"report    {path}" for path in summary["reports"]),
     )
 

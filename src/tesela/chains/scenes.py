@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import cached_property, partial
@@ -49,6 +49,9 @@ from tesela.training.segmentation.settings import (
 
 if TYPE_CHECKING:
     import geopandas as gpd
+
+SCORES = ("confidence", "entropy", "probabilities")
+"""What `[mapping]` writes beside a map."""
 
 _LEAST_LABELLED = 0.02
 """Least labelled share of the patches of further experts, whose labels may be rare."""
@@ -184,6 +187,7 @@ class SceneChain(ABC, Generic[Recipe]):
                 self.map,
                 address,
             ),
+            *self._join_stages(),
             Stage(
                 "assess",
                 self.out / "report",
@@ -213,6 +217,72 @@ class SceneChain(ABC, Generic[Recipe]):
             return ()
         settings = {"scenes": scenes, "layers": layers}
         return (Stage("layers", self.out / "layers", settings, self._layer_inputs, self.layers),)
+
+    def _join_stages(self) -> tuple[Stage, ...]:
+        """The stage that joins the maps of all sheets; none where the recipe keeps one map a scene."""
+        sections = self.sections(("map", "both"))
+        outlines = {section.name: section.outline for section in sections}
+        target = self.whole_map_file
+        if target is None:
+            return ()
+        settings = {"crs": self.recipe.mapping.join, "outlines": outlines}
+        return (
+            Stage(
+                "join",
+                target.parent,
+                settings,
+                lambda: [
+                    *(self.map_file(section) for section in sections),
+                    *(input_content(path, self.folder) for path in dict.fromkeys(outlines.values()) if path),
+                ],
+                partial(self._join, sections, target),
+                self.targets[0].legend.address,
+            ),
+        )
+
+    def _join(self, sections: Sequence[SceneSection], target: Path) -> list[Path]:
+        from tesela.chains.sheets import join_scenes  # loads torch, seconds
+
+        return join_scenes(self, sections, target)
+
+    def map_item(
+        self, section: SceneSection, *, name: str, experts: Sequence[Path], work: Callable[[], Sequence[Path]]
+    ) -> list[Path]:
+        """Map one scene, or nothing where its map is up to date; see `do_item`."""
+        settings = self.recipe.mapping.model_dump(exclude={*HOW_ONLY, "join"})
+        near = [
+            item for item in self.recipe.scenes if item.name in {s.name for s in self.neighbours(section)}
+        ]
+        return do_item(
+            self.out / "maps",
+            name,
+            settings={
+                "name": self.recipe.name,
+                "scene": section.model_dump(exclude={"reference", "outline"}),
+                "neighbours": [item.name for item in near],
+                "mapping": settings,
+                **self.map_settings(),
+            },
+            inputs=[*experts, *(path for item in (section, *near) for path in self._files_of(item))],
+            work=work,
+        )
+
+    def _files_of(self, section: SceneSection) -> list[str | Path]:
+        """Images and layers of a scene."""
+        images = [in_folder(self.folder, path) for path in section.paths]
+        return [*images, *([self.layer_file(section)] if self.recipe.layers else [])]
+
+    def neighbours(self, section: SceneSection) -> list[Scene]:
+        """Scenes beside one, whose pixels the networks see at its edge where maps are joined."""
+        if self.recipe.mapping.join == "none":
+            return []
+        from tesela.mapping.surroundings import beside  # loads torch, seconds
+
+        return beside(self.open_scene(section), self._all_scenes, within_px=self.recipe.mapping.window_px)
+
+    @cached_property
+    def _all_scenes(self) -> list[Scene]:
+        return [self.open_scene(section) for section in self.recipe.scenes]
 
     def map_settings(self) -> Mapping[str, object]:
         """Further settings on which maps depend."""
@@ -438,6 +508,13 @@ class SceneChain(ABC, Generic[Recipe]):
         return [item for item in self.sections(("map", "both")) if item.name not in evaluated]
 
     # --- files
+
+    @property
+    def whole_map_file(self) -> Path | None:
+        """The joined map of all sheets; None where maps are not joined."""
+        if self.recipe.mapping.join == "none":
+            return None
+        return self.out / "joined" / f"{self.recipe.name}.tif"
 
     @property
     def summary_file(self) -> Path:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tesela.core.class_tree import Branch, Node, class_nodes
+from tesela.core.context_bands import context_bands, is_context
 from tesela.core.errors import InputError, RecipeError, join_words, unknown_name
 from tesela.core.file_names import inside
 from tesela.core.legend import LandClass, Legend
@@ -45,6 +46,11 @@ class Member:
     gate: Gate | None = None
     """None for the first, which maps the whole scene."""
 
+    @property
+    def reads_context(self) -> bool:
+        """Whether it reads probabilities of the first expert, see `tesela.mapping.context_shares`."""
+        return any(is_context(band) for band in self.expert.header.bands)
+
 
 @dataclass(frozen=True)
 class Cascade:
@@ -69,8 +75,14 @@ class Cascade:
 
     @property
     def bands(self) -> tuple[str, ...]:
-        """Bands of all experts, each once."""
-        return tuple(dict.fromkeys(band for member in self.members for band in member.expert.header.bands))
+        """Bands of the scene that the experts take, each once."""
+        bands = dict.fromkeys(band for member in self.members for band in member.expert.header.bands)
+        return tuple(band for band in bands if not is_context(band))
+
+    @property
+    def has_context(self) -> bool:
+        """Whether an expert reads probabilities of the first one."""
+        return any(member.reads_context for member in self.members)
 
     @cached_property
     def nodes(self) -> tuple[Node, ...]:
@@ -226,6 +238,7 @@ def _table_problems(table: Mapping[str, object], *, first: bool) -> Iterator[str
 def _problems(members: Sequence[Member]) -> Iterator[str]:
     if not members or members[0].gate is not None:
         yield "the first expert must have no gate, because it maps the whole scene"
+    yield from _context_problems(members)
     legends: dict[str, Legend] = {}
     gated: set[tuple[str, str]] = set()
     for member in members:
@@ -246,6 +259,20 @@ def _problems(members: Sequence[Member]) -> Iterator[str]:
                     yield f"class '{code}' of '{gate.parent}' opens the gates of two experts; only one may follow it"
                 gated.add((gate.parent, code))
         legends[member.name] = member.expert.header.legend
+
+
+def _context_problems(members: Sequence[Member]) -> Iterator[str]:
+    for number, member in enumerate(members):
+        bands = [band for band in member.expert.header.bands if is_context(band)]
+        known = context_bands(members[0].expert.header.legend.codes) if number else ()
+        strange = [band for band in bands if band not in known]
+        if strange:
+            yield (
+                f"expert '{member.name}' reads {join_words(strange)}, probabilities of a first expert with these "
+                f"classes, which '{members[0].name}' is not"
+            )
+        elif bands and list(member.expert.header.bands[-len(bands) :]) != bands:
+            yield f"expert '{member.name}' has bands of the scene after those of the first expert"
 
 
 def _renamed(legend: Legend, name: str, levels: int) -> Legend:

@@ -10,6 +10,7 @@ from tesela.core.scene import Scene
 from tesela.mapping.augmentation import TestTimeAugmentation
 from tesela.mapping.cascade import Cascade, Member
 from tesela.mapping.cascade_runner import Group
+from tesela.mapping.context_shares import scene_part, with_blank_context
 from tesela.mapping.engine_benchmark import choose_engine
 from tesela.mapping.engines import Engine, TorchEngine, make_engine
 from tesela.mapping.reading import read_trial
@@ -65,9 +66,9 @@ class GroupChoice:
             kind = "cuda" if torch.cuda.is_available() else "torch"
         trial = []
         if "auto" in (kind, precision):
-            trial = read_trial(
-                self.scene, plan=self.plan, standardisation=member.expert.header.standardisation
-            )
+            given = member.expert.header.standardisation
+            trial = read_trial(self.scene, plan=self.plan, standardisation=scene_part(given))
+            trial = with_blank_context(trial, given)
         return choose_engine(
             member.expert.network, engine=kind, precision=precision, trial=trial, windows=len(self.plan)
         )[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -24,7 +24,7 @@ from tesela.mapping.cascade import FILE, Cascade, open_cascade
 from tesela.mapping.cascade_groups import GroupChoice
 from tesela.mapping.cascade_runner import CascadeLayers, CascadeRules, CascadeRunner
 from tesela.mapping.cluster import absolute_scene
-from tesela.mapping.reading import Scaler, StripReader, prefetch
+from tesela.mapping.reading import StripReader, prefetch
 from tesela.mapping.window_cover import WindowSizes
 from tesela.mapping.windows import Strip
 from tesela.models.expert import save_expert
@@ -41,7 +41,7 @@ class CascadeJob:
     augmentation: TestTimeAugmentation
     options: tuple[str, str]
     """Engine and precision that were asked for."""
-    made: dict[str, list[object]]
+    made: Mapping[str, object]
     """Engines and costs of the groups, as `GroupChoice.make` takes them."""
 
     def runner(self, cascade: Cascade) -> CascadeRunner:
@@ -79,10 +79,7 @@ def map_strips(
         Called with the number of windows that are done.
     """
     with SceneReader(scene) as reader:
-        scalers = {
-            member.name: Scaler(reader, member.expert.header.standardisation)
-            for member in runner.cascade.members
-        }
+        scalers = runner.scalers(reader)
     with closing(prefetch(_read_strips(scene, strips, runner.sizes), depth=1)) as reading:
         for strip, raw in reading:
             layers, tally = runner.run(strip, raw, scalers)

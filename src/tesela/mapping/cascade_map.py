@@ -30,6 +30,7 @@ from tesela.mapping.cascade import Cascade
 from tesela.mapping.cascade_groups import GroupChoice
 from tesela.mapping.cascade_job import CascadeJob, map_on_cluster, map_strips
 from tesela.mapping.cascade_runner import CascadeLayers, CascadeRules, CascadeRunner, Tally
+from tesela.mapping.context_shares import scene_part
 from tesela.mapping.missing_dates import select_bands
 from tesela.mapping.predict import (
     Counter,
@@ -127,7 +128,7 @@ def predict_cascade(
         raise RecipeError(unknown_name("augmentation", tta, AUGMENTATIONS))
     augmentation = TestTimeAugmentation(flips=tta == "d4")
     spread = CascadeLayers(entropy is not None, probabilities is not None)
-    networks = [member.expert.header.standardisation for member in cascade.members]
+    networks = [scene_part(member.expert.header.standardisation) for member in cascade.members]
     scene = declare_fills(select_bands(scene, networks, missing_dates=missing_dates))
     outputs = {"confidence": confidence, "entropy": entropy, "probabilities": probabilities}
     check_file_outputs([out, *outputs.values()], inputs=[band.path for band in scene.bands])
@@ -157,7 +158,7 @@ def predict_cascade(
         }
         choice = GroupChoice(cascade, around.scene, plan=plan, sizes=sizes, augmentation=augmentation)
         chosen = choice.make(saved if _same(saved, wanted) else None, engine, precision)
-        made = {
+        made: dict[str, object] = {
             "engines": [group.engine.name for group in chosen],
             "costs": [group.costs for group in chosen],
         }
@@ -212,12 +213,13 @@ def _footprint(cascade: Cascade, scene: Scene, rules: CascadeRules, spread: Casc
     """Whole strips are read ahead, with probabilities in float32."""
     classes = len(cascade.legend) if spread.distributed else 0
     gates = sum(len(cascade.gate_values(member)) for member in cascade.members) if rules.soft else 0
+    context = 4 * len(cascade.members[0].expert.header.legend) if cascade.has_context else 0
     with SceneReader(scene) as reader:
         return Footprint(
             bands=len(scene.bands),
             stored_bytes=2 * reader.stored_bytes,
             classes=max(len(member.expert.header.legend) for member in cascade.members),
-            layers=5 + 3 * gates + 3 * classes,
+            layers=5 + 3 * gates + 3 * classes + context,
             block_rows=reader.block_rows,
         )
 

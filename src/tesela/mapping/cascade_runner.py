@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from tesela.io.scenes import SceneReader
 from tesela.mapping.cascade import Cascade, Member
+from tesela.mapping.context_shares import ContextScaler, ContextShares
 from tesela.mapping.engines import KINDS, Engine
 from tesela.mapping.kernels import (
     assign_child,
@@ -102,9 +104,20 @@ class CascadeRunner:
         self.rules = rules
         self.layers = layers or CascadeLayers()
         self._places = cascade.legend.index_table.astype(np.int64)
+        self._context = ContextShares(cascade.members[0].expert.header.legend.codes)
         self._tables = {member.name: cascade.values(member) for member in cascade.members}
         gated = [value for member in cascade.members for value in cascade.gate_values(member)]
         self._layer = {value: layer for layer, value in enumerate(gated)}
+
+    def scalers(self, reader: SceneReader) -> dict[str, Scaler]:
+        """What cuts the windows of each member, by name."""
+        inputs = {member.name: member.expert.header.standardisation for member in self.cascade.members}
+        return {
+            member.name: ContextScaler(reader, inputs[member.name], self._context)
+            if member.reads_context
+            else Scaler(reader, inputs[member.name])
+            for member in self.cascade.members
+        }
 
     def run(
         self, strip: Strip, raw: NDArray[np.generic], scalers: dict[str, Scaler]
@@ -117,7 +130,7 @@ class CascadeRunner:
         raw : (bands, rows, cols) array
             Stored numbers of the strip's windows.
         scalers : dict
-            Scaler of each member, by name.
+            Scaler of each member, by name, from `scalers`.
 
         Returns
         -------
@@ -128,6 +141,8 @@ class CascadeRunner:
         classes = len(self.cascade.legend) if self.layers.distributed else 0
         state = _StripState(strip, len(self._layer) if self.rules.soft else 0, classes)
         tally = Tally()
+        if self.cascade.has_context:
+            self._context.begin(strip, self.sizes.window(0))
         for group in self.groups:
             top = group.members[0]
             if top.gate is None:
@@ -195,6 +210,8 @@ class CascadeRunner:
             scores = _padded(engine, images, self.sizes.batch(tiles[0].size, engine))
         for tile, good, score in zip(tiles, valid, scores, strict=True):
             self._apply(top, tile, state, scores=score, valid=good)
+            if top.gate is None and self.cascade.has_context:
+                self._context.put(tile, score)
         if not isinstance(engine, SharedBackboneEngine):
             return
         for number, member in enumerate(group.members[1:], start=1):

@@ -149,12 +149,18 @@ class _Owner:
         """Columns and rows, in the sheet's map, of the centres of a window's pixels."""
         rows, cols = (int(side) for side in window.shape)
         down, across = _knots(rows), _knots(cols)
-        x, y = window.affine * (across[None, :] + 0.5, down[:, None] + 0.5)
-        x, y = (np.broadcast_to(each, (len(down), len(across))) for each in (x, y))
+        x, y = _moved(window.affine, *np.meshgrid(across + 0.5, down + 0.5))
         if crs_of(window) != crs_of(self.sheet.map.grid):
             x, y = self._change.transform(x, y)
-        col, row = ~self.sheet.map.grid.affine * (np.asarray(x), np.asarray(y))
+        col, row = _moved(~self.sheet.map.grid.affine, np.asarray(x), np.asarray(y))
         return _between(col, down, across, (rows, cols)), _between(row, down, across, (rows, cols))
+
+
+def _moved(
+    step: Affine, x: NDArray[np.float64], y: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Positions under an affine transform."""
+    return step.a * x + step.b * y + step.c, step.d * x + step.e * y + step.f
 
 
 def _knots(length: int) -> NDArray[np.float64]:

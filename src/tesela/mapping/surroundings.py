@@ -69,6 +69,23 @@ class Surroundings:
             self.file.unlink(missing_ok=True)
 
 
+def beside(scene: Scene, others: Sequence[Scene], *, within_px: int) -> list[Scene]:
+    """Scenes of the same date and pixels that lie at most so many pixels from a scene, without the scene itself."""
+    rows, cols = (int(side) for side in scene.grid.shape)
+    near = []
+    for other in others:
+        if other.name == scene.name or other.date != scene.date:
+            continue
+        place = pixel_offset(scene.grid, other.grid)
+        if place is None:
+            continue
+        height, width = (int(side) for side in other.grid.shape)
+        below, right = place[0] < rows + within_px, place[1] < cols + within_px
+        if below and right and place[0] + height > -within_px and place[1] + width > -within_px:
+            near.append(other)
+    return near
+
+
 def surround(scene: Scene, neighbours: Sequence[Scene], *, margin_px: int, out: str | Path) -> Surroundings:
     """
     Add `margin_px` pixels of neighbouring scenes on the sides of a scene where there are some.
@@ -90,15 +107,9 @@ def surround(scene: Scene, neighbours: Sequence[Scene], *, margin_px: int, out: 
     rows, cols = (int(side) for side in scene.grid.shape)
     placed: list[tuple[Scene, int, int]] = []
     sides = [0, 0, 0, 0]  # top, left, bottom, right
-    for other in neighbours:
-        place = None if other.date != scene.date else pixel_offset(scene.grid, other.grid)
-        if place is None:
-            continue
-        row, col = place
+    for other in beside(scene, neighbours, within_px=margin_px):
+        row, col = pixel_offset(scene.grid, other.grid) or (0, 0)
         height, width = (int(side) for side in other.grid.shape)
-        near = row < rows + margin_px and col < cols + margin_px
-        if not (near and row + height > -margin_px and col + width > -margin_px):
-            continue
         chosen = _same_bands(scene, other)
         if chosen is None or not _plain(chosen):
             continue
@@ -178,10 +189,9 @@ def _document(wide: Scene, sources: Sequence[tuple[Scene, int, int]], *, corner:
             )
             ElementTree.SubElement(part, "SourceBand").text = str(own.index)
             size = {"xSize": str(width), "ySize": str(height)}
-            ElementTree.SubElement(part, "SrcRect", xOff="0", yOff="0", **size)
-            ElementTree.SubElement(
-                part, "DstRect", xOff=str(col + corner[1]), yOff=str(row + corner[0]), **size
-            )
+            ElementTree.SubElement(part, "SrcRect", {"xOff": "0", "yOff": "0"} | size)
+            place = {"xOff": str(col + corner[1]), "yOff": str(row + corner[0])}
+            ElementTree.SubElement(part, "DstRect", place | size)
             if own.nodata is not None and not on_top:
                 ElementTree.SubElement(part, "NODATA").text = repr(own.nodata)
     ElementTree.indent(root)

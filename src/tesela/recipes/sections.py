@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from odc.geo.crs import CRS
 from pydantic import (
     AfterValidator,
     AllowInfNan,
@@ -135,6 +136,15 @@ def _file_name(name: str) -> str:
         raise ValueError(str(error)) from None
 
 
+def _joined_crs(name: str) -> str:
+    if name not in ("none", "auto"):
+        try:
+            CRS(name)
+        except Exception:  # noqa: BLE001 - odc and pyproj raise several kinds
+            raise ValueError(f"'{name}' is neither none, auto nor a CRS such as \"EPSG:25830\"") from None
+    return name
+
+
 def _source(name: str, info: ValidationInfo) -> str:
     return _known_legend(name, info) if legend_file(name) else name
 
@@ -164,6 +174,8 @@ InputFile = Annotated[str, AfterValidator(_existing)]
 InputAddress = Annotated[str, AfterValidator(_existing_or_address)]
 """A local file, or an address: https://..., a file of a zip or another one of GDAL's file systems, and for polygons a
 database. What is local is relative to the recipe's folder; no address holds a password or key."""
+JoinedCrs = Annotated[str, AfterValidator(_joined_crs)]
+"""CRS of a joined map, or "none" or "auto"."""
 NoSeed = BeforeValidator(_without_seed)
 """For settings of a training, whose seed is that of the recipe."""
 
@@ -390,6 +402,8 @@ class MappingSection(Section):
     confidence: bool = False
     entropy: bool = False
     probabilities: bool = False
+    join: JoinedCrs = "none"
+    """Join the maps of all scenes as sheets: "auto" in the CRS of most, or a CRS; "none": one map a scene only."""
 
 
 class AssessmentSection(Section):

@@ -22,7 +22,7 @@ from tesela.chains.scene_scores import (
     scene_tiles,
     write_joint_page,
 )
-from tesela.chains.scenes import SceneChain
+from tesela.chains.scenes import SCORES, SceneChain
 from tesela.chains.targets import Target, Training
 from tesela.core.errors import InputError
 from tesela.core.legend import Legend
@@ -32,9 +32,7 @@ from tesela.mapping.scene_distance import check_imagery
 from tesela.models.expert import read_header
 from tesela.patches.table import PatchTable, open_patches
 from tesela.recipes.sections import SceneSection, legend_file
-
-_RASTERS = ("confidence", "entropy", "probabilities")
-"""What `[mapping]` writes beside a map."""
+from tesela.recipes.stage_items import keep_items
 
 
 class CorineChain(SceneChain[CorineRecipe]):
@@ -82,20 +80,18 @@ class CorineChain(SceneChain[CorineRecipe]):
         from tesela.models.expert import open_expert
 
         settings = self.recipe.mapping
-        expert = open_expert(self.expert_file)
-        files = []
-        for section in self.sections(("map", "both")):
+
+        def map_scene(section: SceneSection) -> list[Path]:
             out, rasters = self.map_file(section), self._rasters(section)
-            scene, adapted = self.open_scene(section), expert
+            scene, adapted = self.open_scene(section), open_expert(self.expert_file)
             if section.use == "map" and settings.transfer != "none":
-                made = adapt_expert(
-                    expert,
+                adapted = adapt_expert(
+                    adapted,
                     scene,
                     method=settings.transfer,
                     seed=self.recipe.seed,
                     any_scene=settings.any_scene,
-                )
-                adapted = made.expert
+                ).expert
             predict_map(
                 adapted,
                 scene,
@@ -113,9 +109,19 @@ class CorineChain(SceneChain[CorineRecipe]):
                 confidence=rasters.get("confidence"),
                 entropy=rasters.get("entropy"),
                 probabilities=rasters.get("probabilities"),
+                neighbours=self.neighbours(section),
             )
-            files += [out, *rasters.values()]
-        return files
+            return [out, *rasters.values()]
+
+        sections = self.sections(("map", "both"))
+        keep_items(self.out / "maps", [section.name for section in sections])
+        return [
+            file
+            for section in sections
+            for file in self.map_item(
+                section, name=section.name, experts=[self.expert_file], work=partial(map_scene, section)
+            )
+        ]
 
     def assess(self) -> Sequence[Path]:
         """Assess each map on pixels that the network never saw; write a report each and the summary of all."""
@@ -228,6 +234,8 @@ class CorineChain(SceneChain[CorineRecipe]):
         if self.corrections:
             document["corrected"] = self.corrected
         document["maps"] = [str(self.map_file(item)) for item in self.sections(("map", "both"))]
+        if self.whole_map_file is not None:
+            document["joined"] = str(self.whole_map_file)
         document["reports"] = [str(file) for file in reports]
         write_text(self.summary_file, json.dumps(document, indent=2) + "\n")
 
@@ -278,7 +286,7 @@ class CorineChain(SceneChain[CorineRecipe]):
 
     def _rasters(self, section: SceneSection) -> dict[str, Path]:
         """Further rasters of a map, by kind."""
-        folder, kinds = self.out / "maps", [kind for kind in _RASTERS if getattr(self.recipe.mapping, kind)]
+        folder, kinds = self.out / "maps", [kind for kind in SCORES if getattr(self.recipe.mapping, kind)]
         return {kind: folder / f"{section.name}_{kind}.tif" for kind in kinds}
 
     def _report_folder(self, section: SceneSection) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from tesela.chains.lulucf.recipe import (
@@ -17,7 +17,7 @@ from tesela.chains.lulucf.recipe import (
 )
 from tesela.chains.lulucf.table import Table
 from tesela.chains.metrics import Metric
-from tesela.chains.scenes import SceneChain
+from tesela.chains.scenes import SCORES, SceneChain
 from tesela.chains.targets import Target, Training
 from tesela.core.class_tree import Branch
 from tesela.core.errors import RecipeError, join_words
@@ -27,6 +27,7 @@ from tesela.io.maps import ClassMap, open_map
 from tesela.labels.canopy import BuiltLand, write_canopy_labels
 from tesela.labels.siose import label_sheet
 from tesela.recipes.sections import SceneSection, legend_file
+from tesela.recipes.stage_items import keep_items
 from tesela.sources.pnoa import check_one_sheet, check_zone
 from tesela.sources.siose.geopackage import is_siose
 from tesela.sources.siose.rules import SioseRules
@@ -150,31 +151,41 @@ class LulucfChain(SceneChain[LulucfRecipe]):
         from tesela.mapping.cascade_runner import CascadeRules
 
         settings = self.recipe.mapping
-        files = []
+
+        def map_scene(section: SceneSection, strategy: str) -> list[Path]:
+            rasters = self._rasters(section, strategy)
+            prediction = predict_cascade(
+                open_cascade(self.cascade_file(strategy)),
+                self.open_scene(section),
+                self.map_of(section, strategy),
+                window_px=settings.window_px,
+                overlap_px=settings.overlap_px,
+                engine=settings.engine,
+                precision=settings.precision,
+                tta=settings.tta,
+                memory=settings.memory,
+                cluster=settings.cluster,
+                rules=CascadeRules(soft=settings.soft, isolated_px=settings.isolated_px),
+                confidence=rasters.get("confidence"),
+                entropy=rasters.get("entropy"),
+                probabilities=rasters.get("probabilities"),
+                missing_dates=settings.missing_dates,
+                levels=settings.levels,
+                any_scene=settings.any_scene,
+                neighbours=self.neighbours(section),
+            )
+            coarser = [Path(level.path) for level in prediction.levels]
+            return [self.map_of(section, strategy), *rasters.values(), *coarser]
+
+        files, names = [], []
         for strategy in self.recipe.strategies:
-            file = self._write_cascade(strategy)
-            cascade = open_cascade(file)
-            files.append(file)
+            files.append(self._write_cascade(strategy))
+            experts = [self.expert_file(target.name, strategy) for target in self.targets]
             for section in self.sections(("map", "both")):
-                out = self.map_of(section, strategy)
-                confidence = self._confidence_file(section, strategy)
-                prediction = predict_cascade(
-                    cascade,
-                    self.open_scene(section),
-                    out,
-                    window_px=settings.window_px,
-                    overlap_px=settings.overlap_px,
-                    engine=settings.engine,
-                    precision=settings.precision,
-                    memory=settings.memory,
-                    rules=CascadeRules(soft=settings.soft, isolated_px=settings.isolated_px),
-                    confidence=confidence,
-                    missing_dates=settings.missing_dates,
-                    levels=settings.levels,
-                    any_scene=settings.any_scene,
-                )
-                files += [out, *([] if confidence is None else [confidence])]
-                files += [Path(level.path) for level in prediction.levels]
+                names.append(f"{strategy} {section.name}")
+                work = partial(map_scene, section, strategy)
+                files += self.map_item(section, name=names[-1], experts=experts, work=work)
+        keep_items(self.out / "maps", names)
         return files
 
     def _write_cascade(self, strategy: str) -> Path:
@@ -223,10 +234,12 @@ class LulucfChain(SceneChain[LulucfRecipe]):
         maps, reports = summary["maps"], summary["reports"]
         assert isinstance(maps, list)
         assert isinstance(reports, list)
+        whole = [] if self.whole_map_file is None else [f"joined    {self.whole_map_file}"]
         return (
             *self._table.lines(),
             *((f"corrected {self.corrected}",) if self.corrections else ()),
             *(f"map       {path}" for path in maps),
+            *whole,
             *(f"report    {path}" for path in reports),
         )
 
@@ -270,9 +283,11 @@ class LulucfChain(SceneChain[LulucfRecipe]):
         """Where `assess` writes the labels of all experts as one map."""
         return self.out / "report" / "reference" / f"{section.name}.tif"
 
-    def _confidence_file(self, section: SceneSection, strategy: str) -> Path | None:
-        wanted = self.recipe.mapping.confidence
-        return self.map_of(section, strategy).with_name(f"{section.name}_confidence.tif") if wanted else None
+    def _rasters(self, section: SceneSection, strategy: str) -> dict[str, Path]:
+        """Further rasters of a map, by kind."""
+        kinds = [kind for kind in SCORES if getattr(self.recipe.mapping, kind)]
+        out = self.map_of(section, strategy)
+        return {kind: out.with_name(f"{section.name}_{kind}.tif") for kind in kinds}
 
 
 def _check_keys(reference: LabelSection, path: str | Path, *, siose: bool) -> None:

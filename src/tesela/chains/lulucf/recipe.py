@@ -128,8 +128,7 @@ class CascadeMappingSection(MappingSection):
     @model_validator(mode="after")
     def _a_cascade_can(self) -> CascadeMappingSection:
         usual = MappingSection()
-        options = ("tta", "blend", "transfer", "cluster", "entropy", "probabilities")
-        refused = [name for name in options if getattr(self, name) != getattr(usual, name)]
+        refused = [name for name in ("blend", "transfer") if getattr(self, name) != getattr(usual, name)]
         if refused:
             raise ValueError(f"a cascade cannot be mapped with {', '.join(refused)}; leave it out")
         return self

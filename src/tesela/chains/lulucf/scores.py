@@ -88,6 +88,7 @@ def assess_chain(chain: LulucfChain) -> list[Path]:
         "table": table.to_dict(),
         "cascade": str(chain.cascade_file(recipe.strategies[0])),
         "maps": [str(path) for path in maps],
+        **({} if chain.whole_map_file is None else {"joined": str(chain.whole_map_file)}),
         "reports": [str(path) for path in (*pages[:1], *reports)],
         **({"corrected": chain.corrected} if chain.corrections else {}),
     }
