@@ -83,7 +83,9 @@ def algorithms() -> Iterator[tuple[str, tuple[str, ...], set[str]]]:
                     yield node.name, ast.literal_eval(part.value), options
 
 
-@pytest.mark.parametrize(("name", "words", "options"), list(algorithms()), ids=lambda item: item if isinstance(item, str) else "")
+@pytest.mark.parametrize(
+    ("name", "words", "options"), list(algorithms()), ids=lambda item: item if isinstance(item, str) else ""
+)
 def test_an_algorithm_calls_a_command_with_options_that_it_has(
     name: str, words: tuple[str, ...], options: set[str]
 ) -> None:

@@ -217,9 +217,9 @@ class FeedbackListener(Listener):
         self._feedback.pushWarning(text)
 
     def line(self, text: str) -> None:
-        """A line in the log."""
+        """A line in the log, in columns."""
         if self._show_lines:
-            self._feedback.pushInfo(text)
+            self._feedback.pushConsoleInfo(text)
 
 
 def raster_file(layer: QgsRasterLayer) -> str:

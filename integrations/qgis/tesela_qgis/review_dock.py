@@ -87,6 +87,7 @@ class ReviewDock(QgsDockWidget):
         self._list_classes()
         first = self.items.after(None)
         self._go(first if first is not None else next(iter(self.items.order), None))
+        self.canvas.setFocus()
         QTimer.singleShot(0, self.zoom)  # QGIS itself zooms to the first layer of a project
 
     def open_file(self, path: str = "") -> None:
