@@ -50,7 +50,8 @@ def queue(tmp_path: Path) -> Path:
         for row in range(3)
         for col in range(3)
     ]
-    old = gpd.GeoDataFrame({"CODE": ["f"] * 9, "ID": range(1, 10)}, geometry=squares, crs="EPSG:25830")
+    fields = {"CODE": ["f"] * 9, "ID": range(1, 10), "ROTULO": [None] * 8 + ["60CNR_40MTR"]}
+    old = gpd.GeoDataFrame(fields, geometry=squares, crs="EPSG:25830")
     old.to_file(tmp_path / "old.gpkg")
     made = update_polygons(
         open_layer(tmp_path / "old.gpkg"),
@@ -99,6 +100,8 @@ def test_a_change_comes_with_its_classes_and_both_outlines(queue: Path) -> None:
         {"code": "c", "name": "Crops", "color": "#ffff00"},
     )
     assert (item["area_ha"], item["share"]) == (4, 0.25)
+    assert item["where"][2:] == ["polygon 9", "ROTULO 60CNR_40MTR"]
+    assert items.item(ids[2])["where"][2:] == ["polygon 2"]
     assert list(item["views"].values()) == ["2018 · natural", "2024 · natural"]
     extent = item["extents"]["0"]
     scale = 10  # metres of a pixel

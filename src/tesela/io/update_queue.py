@@ -9,6 +9,7 @@ proposal, the new code accepts it, any other code is another class.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ CHOICES = "classes"
 """Table of the codes that ground can get."""
 FACTS = "queue"
 """Table of one row: where the polygons come from."""
+_TOLD = re.compile(r"rotulo|fecha|mejorado|remark|date|year", re.IGNORECASE)
+"""Old fields that a reviewer sees: label, dates and source of SIOSE AR, remark of CORINE, and their like."""
 
 
 @dataclass(frozen=True)
@@ -78,9 +81,10 @@ class UpdateQueue:
         return tuple(str(item) for item in self.proposals.index)
 
     def outlines(self) -> gpd.GeoDataFrame:
-        """The whole polygons, by the number of the feature."""
-        frame = read_layer(open_layer(self.path, layer=QUEUE), columns=["feature"], report=False)
-        return frame.set_index("feature")
+        """The whole polygons by the number of the feature, with their old fields of labels, dates and sources."""
+        layer = open_layer(self.path, layer=QUEUE)
+        told = [name for name in layer.fields if _TOLD.search(name)]
+        return read_layer(layer, columns=["feature", *told], report=False).set_index("feature")
 
 
 def is_queue(path: str | Path) -> bool:

@@ -65,7 +65,7 @@ class ChangeItems:
             )
         self._order = [item_id for item_id, seen in zip(self.queue.ids, shown, strict=True) if seen]
         self._ids = frozenset(self._order)
-        self._outlines = self.queue.outlines().geometry
+        self._polygons = self.queue.outlines()
         lost = len(shown) - len(self._order)
         self.notes: Sequence[str] = (
             [f"{lost} of {len(shown)} changes are outside the imagery and are not shown."] if lost else []
@@ -96,13 +96,18 @@ class ChangeItems:
         first = [view for view in views if view.endswith("image")]
         middle = shapely.get_coordinates(shapely.centroid(row.geometry))[0]
         extents = self._pictures.extents(at)
-        polygon = self._outlines.loc[row["feature"]]
+        polygon = self._polygons.loc[row["feature"]]
         for name, extent in extents.items():
             extent["part"] = self._rings(name, at, row.geometry)
-            extent["polygon"] = self._rings(name, at, polygon)
+            extent["polygon"] = self._rings(name, at, polygon.geometry)
         return {
             "id": item_id,
-            "where": [f"rank {row['rank']}", str(row["verdict"]), f"polygon {row['feature']}"],
+            "where": [
+                f"rank {row['rank']}",
+                str(row["verdict"]),
+                f"polygon {row['feature']}",
+                *(f"{name} {value}" for name, value in polygon.drop("geometry").dropna().items()),
+            ],
             "views": {view: views[view] for view in [*first, *(view for view in views if view not in first)]},
             "extents": extents,
             "old": self._class(str(row["old_code"])),
