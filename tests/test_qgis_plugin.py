@@ -107,6 +107,7 @@ def test_the_zip_holds_the_folder_that_qgis_unpacks(tmp_path: Path) -> None:
 # --- the program ---
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="programs end in .exe there")
 def test_the_program_is_found_by_setting_path_and_environment(
     program: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
