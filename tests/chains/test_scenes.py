@@ -13,8 +13,9 @@ import pytest
 import rasterio
 import shapely
 from affine import Affine
+from odc.geo.geobox import GeoBox
 
-from tesela.chains.evaluation import LEAK
+from tesela.chains.evaluation import LEAK, evaluated_area
 from tesela.chains.metrics import count_mflops_per_px
 from tesela.chains.run import build_chain
 from tesela.chains.scenes import SceneChain
@@ -171,6 +172,21 @@ def test_another_date_of_the_training_area_is_evaluated_on_its_test_patches(fold
     nothing = table.with_splits(np.full(len(table), "train", object))
     assert chain.evaluation(nothing, far).words == LEAK
     assert chain.evaluation(nothing, near).empty
+
+
+def test_a_sheet_that_overlaps_training_patches_is_evaluated_without_them(folder: Path) -> None:
+    chain = run_until("patches", CORINE, folder)
+    table = open_patches(chain.targets[0].patch_file).with_splits(["train", *["test"] * 63])
+    side = PATCH_PX * PIXEL_M
+    grid = GeoBox((256, 256), Affine(10, 0, LEFT - 2560 + side, 0, -10, TOP), "EPSG:25830")
+    area = evaluated_area(table, "west", grid, whole=False)
+    assert area.words == "the map without the training patches of other sheets"
+    assert area.within is not None
+    assert area.within.area.sum() == pytest.approx(2560**2 - side**2)
+    assert not area.within.intersects(shapely.Point(LEFT + 5, TOP - 5)).any()
+    assert area.within.intersects(shapely.Point(LEFT + 5, TOP - side - 5)).all(), (
+        "a test patch trains nothing"
+    )
 
 
 def test_a_scene_elsewhere_is_evaluated_as_a_whole(folder: Path) -> None:

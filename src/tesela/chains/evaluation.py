@@ -8,13 +8,18 @@ from typing import TYPE_CHECKING
 from odc.geo.geobox import GeoBox
 
 from tesela.chains.targets import AREAS, evaluated_split
+from tesela.core.grid import crs_of
 from tesela.patches.table import PatchTable
 
 if TYPE_CHECKING:
     import geopandas as gpd
+    from shapely.geometry.base import BaseGeometry
 
 LEAK = "the whole map, TRAINING AREA INCLUDED"
 """Said of a map of which the experts saw a part, at this or another date, where no test patch lies on it."""
+
+_ANOTHER_DATE = 0.5
+"""Patches on more than this share of a scene are of its area at another date; on less, of sheets beside it."""
 
 _LEAST_SHARE = 1e-6
 """A patch lies on a scene with more than this share of its area; less is rounding."""
@@ -40,7 +45,8 @@ def evaluated_area(table: PatchTable, name: str, grid: GeoBox, *, whole: bool) -
     Area of a scene to evaluate on.
 
     A scene that was cut into patches is evaluated on its test patches. One that was not (a scene to map only) is
-    evaluated as a whole, unless it shows ground of the patches at another date: then on the test patches there.
+    evaluated as a whole, unless it shows ground of the patches: at another date (patches lie on most of it) on the test
+    patches there, beside them (sheets that overlap at their edges) without the patches that trained or validated.
 
     Parameters
     ----------
@@ -56,6 +62,9 @@ def evaluated_area(table: PatchTable, name: str, grid: GeoBox, *, whole: bool) -
     seen = here["split"].isin(("train", "val")).any()
     if whole or (not len(own) and not seen):
         return EvaluatedArea(None, LEAK if seen else "the whole map")
+    beside = None if len(own) else _beside(here, grid)
+    if beside is not None:
+        return EvaluatedArea(beside, "the map without the training patches of other sheets")
     tested = here[here["split"] == split]
     if len(own):
         return EvaluatedArea(tested, f"{AREAS[split]} only")
@@ -64,12 +73,31 @@ def evaluated_area(table: PatchTable, name: str, grid: GeoBox, *, whole: bool) -
     return EvaluatedArea(tested, f"{AREAS[split]} of other dates only")
 
 
-def _on(frame: gpd.GeoDataFrame, grid: GeoBox) -> gpd.GeoDataFrame:
-    """Patches that lie on a grid."""
+def _beside(here: gpd.GeoDataFrame, grid: GeoBox) -> gpd.GeoDataFrame | None:
+    """Area of a scene without training and validation patches; None where patches lie on most of it."""
     import geopandas as gpd
 
+    extent = _extent(grid, here)
+    covered = here.geometry.union_all().intersection(extent)
+    if covered.area > _ANOTHER_DATE * extent.area:
+        return None
+    trained = here[here["split"].isin(("train", "val"))].geometry.union_all()
+    return gpd.GeoDataFrame(geometry=[extent.difference(trained)], crs=here.crs)
+
+
+def _extent(grid: GeoBox, frame: gpd.GeoDataFrame) -> BaseGeometry:
+    """Extent of a grid in the CRS of a frame."""
+    import geopandas as gpd
+
+    extent: BaseGeometry = (
+        gpd.GeoSeries([grid.extent.geom], crs=crs_of(grid).to_wkt()).to_crs(frame.crs).iloc[0]
+    )
+    return extent
+
+
+def _on(frame: gpd.GeoDataFrame, grid: GeoBox) -> gpd.GeoDataFrame:
+    """Patches that lie on a grid."""
     if grid.crs is None:
         return frame.iloc[:0]
-    extent = gpd.GeoSeries([grid.extent.geom], crs=grid.crs.to_wkt()).to_crs(frame.crs).iloc[0]
-    shared = frame.geometry.intersection(extent).area
+    shared = frame.geometry.intersection(_extent(grid, frame)).area
     return frame[shared > _LEAST_SHARE * frame.geometry.area]
