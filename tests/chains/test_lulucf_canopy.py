@@ -11,6 +11,8 @@ import pytest
 from tesela.chains.run import run_recipe
 from tesela.core.errors import RecipeError
 from tesela.io.maps import MapReader, open_map
+from tesela.io.scenes import open_scene
+from tesela.models.expert import read_header
 from tesela.recipes.schema import check_recipe
 from tesela.simulate.sheet.files import SheetFiles, write_sheet
 
@@ -56,6 +58,53 @@ def test_heights_show_open_ground_behind_the_gate_where_covers_show_none(sheet: 
     assert (heights == truth)[heights > 0].mean() > 0.995
     assert (heights == 0).any()
     assert artificial[heights == 0].all(), "only what is high on built land has no label"
+
+
+EXPERTS = """
+[reference.canopy]
+paths = ["ndsm.tif"]
+[[experts]]
+name = "context"
+legend = "lulucf-context"
+[[experts]]
+name = "canopy"
+legend = "tree-cover"
+parent = "context"
+classes = ["forest"]
+context_bands = true
+[patches]
+size_px = 64
+block = "32 m"
+[training]
+model = "unet"
+encoder = "resnet10t"
+decoder = "small"
+epochs = 1
+batch_size = 8
+threads = 1
+[mapping]
+window_px = 320
+engine = "torch"
+precision = "fp32"
+"""
+
+
+@pytest.mark.slow
+def test_an_expert_learns_from_and_maps_with_the_probabilities_of_the_first(sheet: SheetFiles) -> None:
+    folder = sheet.image.parent
+    text = RECIPE.format(name="chain", image=sheet.image.name, reference=sheet.reference.name, canopy=EXPERTS)
+    (folder / "chain.toml").write_text(text, encoding="utf-8")
+    done = run_recipe(folder / "chain.toml", quiet=True).run.done
+    assert done == ["label", "patches", "train-context", "context", "train-canopy", "map", "assess"]
+    strategy = next((folder / "chain" / "experts").iterdir()).name
+    header = read_header(folder / "chain" / "experts" / strategy / "canopy" / "canopy.safetensors")
+    assert header.bands[:4] == ("red", "green", "blue", "context:water")
+    assert len(header.bands) == 9
+    shares = open_scene(folder / "chain" / "context" / strategy / "a.tif")
+    assert len(shares.bands) == 6
+    made = values_of(folder / "chain" / "maps" / strategy / "a.tif")
+    assert (made > 0).all()
+    assert run_recipe(folder / "chain.toml", quiet=True).run.done == []
 
 
 @pytest.mark.parametrize(

@@ -110,6 +110,7 @@ BESIDE: dict[str, dict[tuple[str, ...], Any]] = {
     "training.published": {("pretraining",): None},
     "patches.unbiased": {("patches",): {"split": "quality", "reviewed": "reviewed.parquet"}},
     "patches.assign": {("patches",): {"split": "region"}},
+    "experts.context_bands": {("pretraining",): None},
     **{
         f"reference.canopy.{name}": {
             ("reference", "canopy"): {"paths": ["dem.tif"]},

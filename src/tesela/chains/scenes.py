@@ -134,6 +134,7 @@ class SceneChain(ABC, Generic[Recipe]):
                     "training": asdict(training.settings),
                     "bands": bands,
                     "legend": legends[training.target.name],
+                    **({"context_bands": True} if training.context else {}),
                 },
                 partial(self._training_inputs, training),
                 partial(self._train, training),
@@ -243,7 +244,8 @@ class SceneChain(ABC, Generic[Recipe]):
     def _join(self, sections: Sequence[SceneSection], target: Path) -> list[Path]:
         from tesela.chains.sheets import join_scenes  # loads torch, seconds
 
-        return join_scenes(self, sections, target)
+        maps = [self.map_file(section) for section in sections]
+        return join_scenes(sections, maps, target, folder=self.folder, crs=self.recipe.mapping.join)
 
     def map_item(
         self, section: SceneSection, *, name: str, experts: Sequence[Path], work: Callable[[], Sequence[Path]]
@@ -451,14 +453,22 @@ class SceneChain(ABC, Generic[Recipe]):
         if self.recipe.pretraining is not None:
             settings = replace(shared_settings(self, settings), weights=str(self.start_file))
         train_segmentation(
-            open_patches(training.target.patch_file),
+            self.training_patches(training),
             training.file,
             settings=settings,
-            bands=self.bands,
+            bands=self.training_bands(training),
             log_dir=training.logs,
             quiet=self.quiet,
         )
         return [training.file]
+
+    def training_patches(self, training: Training) -> PatchTable:
+        """Patches of an expert, for training and for its scores."""
+        return open_patches(training.target.patch_file)
+
+    def training_bands(self, training: Training) -> tuple[str, ...]:
+        """Bands that an expert takes, in order."""
+        return self.bands
 
     # --- for `tesela compare`
 

@@ -52,6 +52,8 @@ class Training:
     file: Path
     """The expert."""
     logs: Path
+    context: Path | None = None
+    """Folder with the probabilities of the first expert, where this one reads them."""
 
 
 def take_qualities(table: PatchTable, reviewed: PatchTable) -> PatchTable:

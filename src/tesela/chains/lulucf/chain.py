@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 
+from tesela.chains.lulucf.context import add_context, context_file, insert_context
 from tesela.chains.lulucf.recipe import (
     CanopySection,
     ExpertSection,
@@ -20,14 +21,17 @@ from tesela.chains.metrics import Metric
 from tesela.chains.scenes import SCORES, SceneChain
 from tesela.chains.targets import Target, Training
 from tesela.core.class_tree import Branch
+from tesela.core.context_bands import context_bands
 from tesela.core.errors import RecipeError, join_words
 from tesela.io.addresses import in_folder
 from tesela.io.manifest import place_copy, write_text
 from tesela.io.maps import ClassMap, open_map
 from tesela.labels.canopy import BuiltLand, write_canopy_labels
 from tesela.labels.siose import label_sheet
+from tesela.patches.table import PatchTable
 from tesela.recipes.sections import SceneSection, legend_file
 from tesela.recipes.stage_items import keep_items
+from tesela.recipes.stages import Stage
 from tesela.sources.pnoa import check_one_sheet, check_zone
 from tesela.sources.siose.geopackage import is_siose
 from tesela.sources.siose.rules import SioseRules
@@ -82,7 +86,34 @@ class LulucfChain(SceneChain[LulucfRecipe]):
             self.expert_file(expert.name, strategy).parent,
             self.expert_file(expert.name, strategy),
             self.out / "logs" / strategy / expert.name,
+            self.context_folder(strategy) if expert.context_bands else None,
         )
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """Stages in order."""
+        return tuple(insert_context(self, super().stages))
+
+    def context_folder(self, strategy: str) -> Path:
+        """Where the probabilities of the first expert lie from which others learn."""
+        return self.out / "context" / strategy
+
+    def training_patches(self, training: Training) -> PatchTable:
+        """Patches of an expert, with the probabilities of the first one where it reads them."""
+        table = super().training_patches(training)
+        return table if training.context is None else add_context(table, training.context)
+
+    def training_bands(self, training: Training) -> tuple[str, ...]:
+        """Bands that an expert takes, in order: context bands last."""
+        bands = super().training_bands(training)
+        return bands if training.context is None else (*bands, *context_bands(self.targets[0].legend.codes))
+
+    def _training_inputs(self, training: Training) -> list[str | Path]:
+        files = super()._training_inputs(training)
+        if training.context is None:
+            return files
+        names = [section.name for section in self.sections(("train", "both"))]
+        return [*files, *(context_file(training.context, name) for name in names)]
 
     def map_settings(self) -> Mapping[str, object]:
         """Gates and strategies."""

@@ -113,6 +113,8 @@ class ExpertSection(Section):
     """Patch table with ratings of the labels of this expert; default: the ratings of the first one, patch by patch."""
     epochs: int | None = Field(None, ge=1)
     """Default: those of ``[training]``."""
+    context_bands: bool = False
+    """Read the probabilities of the first expert as further bands."""
 
 
 class CascadeMappingSection(MappingSection):
@@ -194,9 +196,14 @@ class LulucfRecipe(SceneRecipe):
                         f"expert {expert.name}: classes {expert.classes} must be some of "
                         f"{', '.join(legends[expert.parent].codes)}"
                     )
-            elif expert.classes or expert.min_confidence:
+            elif expert.classes or expert.min_confidence or expert.context_bands:
                 raise ValueError(
-                    f"expert {expert.name}: it has no parent, so leave classes and min_confidence out"
+                    f"expert {expert.name}: it has no parent, so leave classes, min_confidence and context_bands out"
+                )
+            if expert.context_bands and self.pretraining is not None:
+                raise ValueError(
+                    f"expert {expert.name}: an encoder is pretrained on bands of the scenes; leave context_bands or "
+                    f"[pretraining] out"
                 )
             elif expert.reviewed is not None:
                 raise ValueError(

@@ -48,9 +48,12 @@ def assess_chain(chain: LulucfChain) -> list[Path]:
     first = open_patches(chain.targets[0].patch_file)
     splits = [split for split in AREAS if split in first.counts]
     for strategy in recipe.strategies:
-        for target in chain.targets:
-            expert = open_expert(chain.expert_file(target.name, strategy))
-            patches = open_patches(target.patch_file)
+        for training in chain.trainings:
+            if training.settings.imbalance_strategy != strategy:
+                continue
+            target = training.target
+            expert = open_expert(training.file)
+            patches = chain.training_patches(training)
             for split in splits:
                 if split in patches.counts:
                     counts = evaluate_expert(expert, patches, split)
