@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tesela.core.errors import InputError
 from tesela.io.addresses import in_folder
@@ -17,22 +17,18 @@ from tesela.sources.pnoa import PnoaName, read_sheet
 if TYPE_CHECKING:
     import geopandas as gpd
 
-    from tesela.chains.scenes import SceneChain
 
-
-def join_scenes(chain: SceneChain[Any], sections: Sequence[SceneSection], out: Path) -> list[Path]:
-    """Join the maps of scenes; see `tesela.mapping.sheet_join.join_sheets`."""
-    sheets = [
-        Sheet(
-            section.name,
-            open_map(chain.map_file(section)),
-            None
-            if section.outline is None
-            else read_outline(in_folder(chain.folder, section.outline), section),
+def join_scenes(
+    sections: Sequence[SceneSection], maps: Sequence[Path], out: Path, *, folder: Path, crs: str
+) -> list[Path]:
+    """Join the maps of scenes, one each; see `tesela.mapping.sheet_join.join_sheets`."""
+    sheets = []
+    for section, file in zip(sections, maps, strict=True):
+        outline = (
+            None if section.outline is None else read_outline(in_folder(folder, section.outline), section)
         )
-        for section in sections
-    ]
-    join_sheets(sheets, out, crs=chain.recipe.mapping.join)
+        sheets.append(Sheet(section.name, open_map(file), outline))
+    join_sheets(sheets, out, crs=crs)
     return [out]
 
 

@@ -6,7 +6,7 @@ import json
 import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -105,7 +105,9 @@ def map_on_cluster(
     if not strips:
         return
     file = save_cascade(store.folder / "cascade", cascade)
-    task = _Task(absolute_scene(job), str(store.output.resolve()), str(file.resolve()))
+    task = _Task(
+        replace(job, scene=absolute_scene(job.scene)), str(store.output.resolve()), str(file.resolve())
+    )
     by_number = {strip.number: strip for strip in strips}
     run_tasks(
         address,

@@ -7,20 +7,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
 from tesela.core.errors import TeselaError
+from tesela.core.scene import Scene
 from tesela.io.parts import PartStore, run_tasks, worker_threads
 from tesela.mapping.augmentation import TestTimeAugmentation
 from tesela.mapping.engines import Engine, make_engine
 from tesela.mapping.pipeline import MapJob, run_strips
 from tesela.mapping.windows import Strip
 from tesela.models.expert import Expert, open_expert, save_expert
-
-if TYPE_CHECKING:
-    from tesela.mapping.cascade_job import CascadeJob
 
 
 @dataclass(frozen=True)
@@ -58,7 +55,11 @@ def run_on_cluster(
         return
     model = save_expert(store.folder / "expert.safetensors", expert)
     cluster_job = ClusterJob(
-        absolute_scene(job), str(store.output.resolve()), str(model.resolve()), engine, augmentation
+        replace(job, scene=absolute_scene(job.scene)),
+        str(store.output.resolve()),
+        str(model.resolve()),
+        engine,
+        augmentation,
     )
     by_number = {strip.number: strip for strip in strips}
     # sent with each task: scattered data would be lost with the workers that hold it
@@ -96,15 +97,12 @@ def _engine(job: ClusterJob) -> Engine:
     return job.augmentation.of(engine)
 
 
-Job = TypeVar("Job", MapJob, "CascadeJob")
-
-
-def absolute_scene(job: Job) -> Job:
-    """The job with absolute paths, because workers run in other folders."""
+def absolute_scene(scene: Scene) -> Scene:
+    """The scene with absolute paths, because workers run in other folders."""
     bands = tuple(
         band
         if "://" in band.path or band.path.startswith("/vsi")
         else replace(band, path=str(Path(band.path).resolve()))
-        for band in job.scene.bands
+        for band in scene.bands
     )
-    return replace(job, scene=replace(job.scene, bands=bands))
+    return replace(scene, bands=bands)
