@@ -80,7 +80,7 @@ def test_sheets_of_heights_continue_each_other_and_beyond_them_there_is_no_label
     assert (made[:, :20] == TREE).all()
     assert (made[:, 21:] == NONE).all()
     away = GeoBox((4, 4), Affine(1, 0, 700_000, 0, -1, 4_100_020), CRS)
-    with pytest.raises(GridError, match="heights do not reach the scene"):
+    with pytest.raises(GridError, match="no heights reach the scene"):
         labels_of([heights(tmp_path / "away.tif", np.zeros((4, 4), np.float32), away)], tmp_path)
 
 
@@ -98,6 +98,20 @@ def test_crowns_are_tree_and_the_rest_of_their_bounds_is_open(tmp_path: Path, cr
     assert np.count_nonzero(made == TREE) == 18
     assert made[10, 12] == OPEN, "between the crowns"
     assert made[1, 1] == NONE, "outside the bounds of the layer nobody has looked"
+
+
+def test_layers_of_other_sheets_are_left_out(tmp_path: Path) -> None:
+    here, there = shapely.box(500_005, 4_100_005, 500_015, 4_100_015), shapely.box(9e5, 4e6, 9.1e5, 4.01e6)
+    files = [crowns(tmp_path / "here.gpkg", [here]), crowns(tmp_path / "there.gpkg", [there])]
+    assert np.array_equal(labels_of(files, tmp_path), labels_of(files[:1], tmp_path))
+    with pytest.raises(GridError, match="no crowns reach the scene"):
+        labels_of(files[1:], tmp_path)
+    zone = GeoBox((4, 4), Affine(1, 0, 300_000, 0, -1, 4_100_020), "EPSG:25831")
+    sheets = [
+        heights(tmp_path / "zone.tif", np.zeros((4, 4), np.float32), zone),
+        heights(tmp_path / "own.tif", np.full(GRID.shape, 4.0, np.float32)),
+    ]
+    assert (labels_of(sheets, tmp_path) == TREE).all()
 
 
 def test_around_a_point_is_a_crown_then_a_ring_without_label(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from tesela.core.grid import bounds_in, crs_of, windows
 from tesela.core.legend import NODATA, Legend
 from tesela.io.manifest import record_step
 from tesela.io.maps import ClassMap, MapReader, MapWriter
+from tesela.io.raster import grid_of, open_dataset
 from tesela.io.vector import Bounds, is_vector, open_layer, parse_address, read_layer
 from tesela.sources.lidar import is_point_cloud, write_lidar_cover
 from tesela.sources.source_raster import SourceRaster
@@ -120,7 +121,10 @@ def write_canopy_labels(
         crowns: _Crowns
         roofs = built
         if kinds == {"polygons or points"}:
-            crowns, roofs = _Features([_Layer.open(path, like) for path in paths], chosen.crown_m), None
+            layers = [layer for layer in map(_Layer.open, paths) if _meet(layer.bounds, layer.crs, like)]
+            if not layers:
+                raise _elsewhere(paths, "crowns")
+            crowns, roofs = _Features(layers, chosen.crown_m), None
         elif kinds == {"point clouds"}:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="tesela-lidar-"))
             cover = write_lidar_cover(
@@ -129,7 +133,10 @@ def write_canopy_labels(
             crowns = stack.enter_context(_Raster([cover.path], like, least=None))
             roofs = None if cover.has_buildings else built
         else:
-            crowns = stack.enter_context(_Raster(paths, like, least=chosen.height_m))
+            reaching = [path for path in paths if _reaches(path, like)]
+            if not reaching:
+                raise _elsewhere(paths, "heights")
+            crowns = stack.enter_context(_Raster(reaching, like, least=chosen.height_m))
         covers = None if roofs is None else stack.enter_context(MapReader(roofs.map))
         writer = stack.enter_context(MapWriter(out, like, legend))
         for row, col, window in windows(like, _WINDOW_PX):
@@ -154,16 +161,30 @@ def _kind(path: str | Path) -> str:
     return "polygons or points" if is_vector(path) else "rasters of heights"
 
 
+def _meet(bounds: Bounds, crs: str, grid: GeoBox) -> bool:
+    """Whether bounds in a CRS overlap a grid."""
+    left, bottom, right, top = bounds_in(grid, crs)
+    return bounds[0] < right and bounds[2] > left and bounds[1] < top and bounds[3] > bottom
+
+
+def _reaches(path: str | Path, grid: GeoBox) -> bool:
+    """Whether a raster overlaps a grid: of sheets in several zones, those elsewhere are left out."""
+    with open_dataset(path) as data:
+        own = grid_of(data)
+    left, bottom, right, top = own.extent.boundingbox
+    return _meet((left, bottom, right, top), str(crs_of(own).to_wkt()), grid)
+
+
+def _elsewhere(paths: Sequence[str | Path], what: str) -> GridError:
+    names = join_words([str(path) for path in paths])
+    return GridError(f"{names}: no {what} reach the scene. Give those of its area.")
+
+
 class _Raster(SourceRaster):
     """Share of pixels that are high, or the share that a raster holds."""
 
     def __init__(self, paths: Sequence[str | Path], like: GeoBox, *, least: float | None) -> None:
         super().__init__(paths, bands=(1,), largest_px=_WINDOW_PX, source_px=_WINDOW_PX)
-        if not self.covered(like):
-            self.close()
-            raise GridError(
-                f"{join_words(self.paths)}: the heights do not reach the scene. Give those of its area."
-            )
         self._least = least
         self._averaged = self.shrinks(like)
 
@@ -190,8 +211,8 @@ class _Layer:
     points: bool
 
     @classmethod
-    def open(cls, path: str | Path, like: GeoBox) -> _Layer:
-        """Describe a layer that reaches a scene."""
+    def open(cls, path: str | Path) -> _Layer:
+        """Describe a layer."""
         facts = _point_layer(path)
         if facts is None:
             layer = open_layer(path)
@@ -203,10 +224,6 @@ class _Layer:
                 raise GridError(
                     f"{path}: has no coordinate system. Assign the right one (ogr2ogr -a_srs EPSG:....)."
                 )
-        left, bottom, right, top = bounds_in(like, found.crs)
-        own = found.bounds
-        if not (own[0] < right and own[2] > left and own[1] < top and own[3] > bottom):
-            raise GridError(f"{path}: its crowns do not reach the scene. Give those of its area.")
         return found
 
 
