@@ -28,6 +28,7 @@ from tesela.mapping.window_cover import WindowSizes, cover_mask, guess_costs, us
 from tesela.mapping.windows import Footprint, Strip, WindowPlan, make_strips
 from tesela.models.expert import Expert, ExpertHeader, save_expert
 from tesela.models.segmentation.unet import UnetArchitecture
+from tesela.verbs.experts import predict
 
 
 def legend_of(name: str, *codes: str) -> Legend:
@@ -553,3 +554,14 @@ def test_a_cascade_of_pointwise_experts_is_the_same_turned(tmp_path: Path) -> No
     assert same.mean() > 0.999, "but for ties in the last digit"
     with pytest.raises(RecipeError, match="Unknown augmentation 'd8'"):
         predict_cascade(three(), open_scene(tmp_path / "scene.tif"), maps["none"], tta="d8")
+
+
+def test_the_verb_gives_a_cascade_all_that_it_takes(tmp_path: Path) -> None:
+    write_scene(tmp_path / "scene.tif", (96, 64))
+    made = predict(
+        three(), tmp_path / "scene.tif", tta="d4", confidence=True, entropy=True, probabilities=True
+    )
+    assert list(made.layers) == ["confidence", "entropy", "probabilities"]
+    assert made.to_xarray("probabilities").sizes["band"] == len(made.legend)
+    with pytest.raises(RecipeError, match="A cascade takes no --blend, --prior; leave it out"):
+        predict(three(), tmp_path / "scene.tif", blend="hann", prior=0.5)
