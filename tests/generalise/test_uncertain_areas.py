@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 from reviewing import FROM_HOME, HOME, LEGEND, verdict
 from tesela.cli import main
 from tesela.core.errors import InputError
-from tesela.generalise.uncertain_areas import Area, rank_areas, turns
+from tesela.generalise.uncertain_areas import rank_areas
 from tesela.generalise.uncertainty import UncertaintyFiles
 from tesela.generalise.update_apply import apply_update
 from tesela.io.images import write_bands
@@ -54,15 +54,15 @@ def test_the_most_uncertain_area_of_each_block_comes_with_its_second_class(
     found = rank_areas(source, tmp_path / "queue.gpkg", files, most=3)
     frame = read_queue(found.path).proposals
     assert found.candidates == 6
-    assert frame["old_code"].tolist() == ["f", "w", "f"]
+    assert frame["old_code"].tolist() == ["f", "f", "w"]
     assert frame["new_code"].tolist()[0] == "c"
     assert frame["uncertainty"].tolist()[0] == pytest.approx(1 - 14 / 254)
     assert frame.geometry.iloc[0].bounds == (X + 640, Y - 320, X + 960, Y)
     assert frame["area_ha"].tolist()[0] == pytest.approx(10.24)
     block = read_queue(found.path).outlines().geometry
-    assert block.loc[2].bounds == (X, Y - 320, X + 320, Y)
-    assert frame.geometry.iloc[1].area == pytest.approx(160 * 320), "the lake, not its whole block"
-    assert frame.geometry.iloc[2].bounds == (X + 320, Y - 640, X + 640, Y - 320)
+    assert block.loc[3].bounds == (X, Y - 320, X + 320, Y)
+    assert frame.geometry.iloc[2].area == pytest.approx(160 * 320), "the lake, not its whole block"
+    assert frame.geometry.iloc[1].bounds == (X + 320, Y - 640, X + 640, Y - 320)
 
 
 def test_other_rasters_show_uncertainty_and_labels_take_areas_out(source: ClassMap, tmp_path: Path) -> None:
@@ -80,13 +80,6 @@ def test_other_rasters_show_uncertainty_and_labels_take_areas_out(source: ClassM
     known = write_map(tmp_path / "labels.tif", labels, GRID, legend=LEGEND)
     frame = rank_areas(source, tmp_path / "q.gpkg", by_confidence, labels=known).frame
     assert frame.geometry.bounds["maxx"].tolist() == [X + 160] * 2, "the lake"
-
-
-def test_classes_take_turns_so_that_rare_ones_come_early() -> None:
-    common = [Area(0, 0, 0, 2, 0.9 - k / 100, 0) for k in range(16)]
-    rare = [Area(0, 0, 0, 1, 0.3 - k / 100, 0) for k in range(2)]
-    order = turns([*common, *rare]).tolist()
-    assert order[:8] == [0, 1, 16, 2, 3, 4, 17, 5], "rare at 1 / sqrt(1/9), common at 1, 2, ... / sqrt(8/9)"
 
 
 def test_a_reviewer_answers_and_what_cannot_be_ranked_is_refused(source: ClassMap, tmp_path: Path) -> None:

@@ -72,13 +72,11 @@ def rank_areas(
     block_px: int = BLOCK_PX,
     most: int = MOST,
 ) -> UncertainAreas:
-    r"""
+    """
     Write the areas in which a map is most uncertain as a queue for `tesela review serve`.
 
     A candidate is a connected area of one class within a square block, of at least a sixteenth of the block: the one
-    with the highest mean uncertainty in its block, so that no two candidates are of one place. Classes take turns in
-    the order: the i-th most uncertain area of a class that has the share :math:`s` of all candidates is at place
-    :math:`i / \sqrt s`, so that rare classes are asked about more often than they occur. Uncertainty sampling by
+    with the highest mean uncertainty in its block, so that the queue is spread over the map. Uncertainty sampling by
     confidence, margin and entropy follows [Settles2009]_. The map is read block row by block row.
 
     Parameters
@@ -121,7 +119,7 @@ def rank_areas(
                 f"{source.path}: no block of {block_px} px has an area of one class with values of uncertainty"
                 + (" and without labels." if labels is not None else ". Do the rasters cover the map?")
             )
-        chosen = [best[k] for k in turns(best)[:most]]
+        chosen = sorted(best, key=lambda area: -area.uncertainty)[:most]
         frame, blocks = _frames(chosen, pixels, block_px)
     choices = [ClassChoice(item.code, item.name, item.color) for item in source.legend.classes]
     write_layers(
@@ -149,18 +147,6 @@ class Area:
     uncertainty: float
     second: int
     """Value of the class that is meant, if it is not that of the map; 0 for none."""
-
-
-def turns(areas: list[Area]) -> NDArray[np.int64]:
-    """Order of areas in which classes take turns, see `rank_areas`; equal places by uncertainty."""
-    values = np.array([item.value for item in areas])
-    uncertainty = np.array([item.uncertainty for item in areas])
-    place = np.empty(len(areas))
-    for value in np.unique(values):
-        of_class = np.flatnonzero(values == value)
-        order = of_class[np.argsort(-uncertainty[of_class], kind="stable")]
-        place[order] = (np.arange(len(order)) + 1) / np.sqrt(len(order) / len(areas))
-    return np.lexsort((-uncertainty, place))
 
 
 def _best_areas(pixels: UncertaintyReader, block_px: int) -> Iterator[Area]:
