@@ -17,7 +17,7 @@ from odc.geo.geobox import GeoBox
 
 from tesela.chains.evaluation import LEAK, evaluated_area
 from tesela.chains.metrics import count_mflops_per_px
-from tesela.chains.run import build_chain
+from tesela.chains.run import build_chain, run_recipe
 from tesela.chains.scenes import SceneChain
 from tesela.chains.targets import area_of, evaluated_split
 from tesela.core.errors import GridError, RecipeError
@@ -121,6 +121,24 @@ def test_a_scene_to_map_may_be_outside_the_reference_and_one_to_train_on_may_not
     assert [path.name for path in (folder / "run/labels").glob("*.tif")] == ["near.tif"]
     with pytest.raises(GridError, match="do not overlap"):
         run_until("label", CORINE.replace('use = "map"', 'use = "both"'), folder)
+
+
+def test_few_patches_are_noted_with_a_size_that_gives_more(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run_until("patches", CORINE, folder)
+    assert "Few patches" not in caplog.text
+    run_until("patches", CORINE, folder, patches={"size_px": 64, "block": "640 m"})
+    assert "Few patches of 64 px: train " in caplog.text
+    assert "Smaller ones give more (size_px = 32)." in caplog.text
+
+
+def test_what_was_done_ends_with_the_last_stage_also_where_an_earlier_one_was_up_to_date(
+    folder: Path,
+) -> None:
+    (folder / "corine.toml").write_text(CORINE)
+    assert run_recipe(folder / "corine.toml", until="label").lines[0] == "Done up to stage 'label'."
+    assert run_recipe(folder / "corine.toml", until="patches").lines[0] == "Done up to stage 'patches'."
 
 
 def test_corine_splits_by_quality_with_an_unbiased_test_beside_it(folder: Path) -> None:

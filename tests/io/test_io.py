@@ -236,6 +236,8 @@ def test_bands_are_named_by_the_caller_the_file_or_their_number(tmp_path: Path) 
         open_scene(named, bands=["red"])
     with pytest.raises(InputError, match="band name red occurs twice"):
         open_scene(named, bands=["red", "red"])
+    with pytest.raises(InputError, match=r"at several dates, give the date of each file \(dates = "):
+        open_scene([named, named])
 
 
 def test_bands_asked_for_in_another_order_come_in_that_order(tmp_path: Path) -> None:

@@ -58,7 +58,8 @@ class Outcome:
         """Last lines for a person: those of the chain, or the products so far."""
         if self._finished:
             return self.chain.lines()
-        last = (self.run.done + self.run.skipped)[-1]
+        seen = {*self.run.done, *self.run.skipped}
+        last = [stage.name for stage in self.chain.stages if stage.name in seen][-1]
         products = (f"{name:<9} {path}" for name, path in self.chain.products().items())
         return (f"Done up to stage '{last}'.", *products)
 

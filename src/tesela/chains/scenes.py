@@ -54,6 +54,7 @@ SCORES = ("confidence", "entropy", "probabilities")
 """What `[mapping]` writes beside a map."""
 
 _LEAST_LABELLED = 0.02
+_FEW_PATCHES = 20
 """Least labelled share of the patches of further experts, whose labels may be rare."""
 
 _ALL = ("train", "map", "both")
@@ -425,6 +426,7 @@ class SceneChain(ABC, Generic[Recipe]):
             seed=self.recipe.seed,
             unbiased=settings.unbiased,
         )
+        _note_few(table)
         files = [table.write(first.patch_file)]
         for target in others:
             own = self._cut(target, min_labelled=min(_LEAST_LABELLED, settings.min_labelled))
@@ -637,3 +639,12 @@ class SceneChain(ABC, Generic[Recipe]):
         weights = settings.weights
         local = weights is not None and Path(weights).suffix in WEIGHT_FILES
         return self.folder / str(weights) if local else None
+
+
+def _note_few(table: PatchTable) -> None:
+    """Note the patches of each split where few of them train, and smaller ones would give more."""
+    counts = table.counts
+    if counts.get("train", 0) < _FEW_PATCHES and table.size_px > 32:
+        each = ", ".join(f"{split} {number}" for split, number in counts.items())
+        smaller = max(32, table.size_px // 64 * 32)
+        note(f"Few patches of {table.size_px} px: {each}. Smaller ones give more (size_px = {smaller}).")

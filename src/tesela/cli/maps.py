@@ -83,12 +83,13 @@ def generalise(
         return
     ha = log.pixel_m2 / 10_000
     if not quiet:
+        names = {cover.code: cover.name for cover in made.legend.classes}
         rows = [
-            (code, f"{log.before[code] * ha:,.1f}", f"{log.after[code] * ha:,.1f}")
+            (code, names[code], f"{log.before[code] * ha:,.1f}", f"{log.after[code] * ha:,.1f}")
             for code in log.before
             if log.before[code] or log.after[code]
         ]
-        print_table(rows, header=("class", "ha before", "ha after"), right=(1, 2))
+        print_table(rows, header=("code", "class", "ha before", "ha after"), right=(2, 3))
         print(f"unit          {mmu_m2 / 10_000:g} ha, {min_width_m:g} m wide")
         print(f"moved         {log.moved_px * ha:,.1f} ha in {counted(log.rounds, 'round')}")
         print(f"below unit    {counted(len(log.below), 'area')}" + _reasons(log.below))

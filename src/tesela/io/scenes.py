@@ -433,7 +433,8 @@ def _band_names(listed: Sequence[Band], names: Sequence[str] | None, paths: Sequ
     twice = sorted({name for name in chosen if chosen.count(name) > 1})
     if twice:
         raise InputError(
-            f"{where}: band name {join_words(twice)} occurs twice. Name the bands (bands = [...] or --bands)."
+            f"{where}: band name {join_words(twice)} occurs twice. Of one area at several dates, give the date of "
+            f"each file (dates = [...]); else name the bands (bands = [...] or --bands)."
         )
     return chosen
 
