@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
+import tesela
 from repository import ROOT
 from tesela.cli.app import app
 
@@ -50,6 +51,12 @@ def wrong_in(line: str) -> str | None:
 def test_commands_of_a_page_exist_with_their_options(page: Path) -> None:
     wrong = {line: found for line in commands_of(page) if (found := wrong_in(line))}
     assert not wrong
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_functions_of_a_page_exist(page: Path) -> None:
+    called = set(re.findall(r"(?<![\w./])tesela\.([a-z]\w*)(?=\()", page.read_text(encoding="utf-8")))
+    assert {name for name in called if not hasattr(tesela, name)} == set()
 
 
 def test_a_command_that_does_not_exist_is_noticed() -> None:

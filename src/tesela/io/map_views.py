@@ -137,6 +137,8 @@ def draw_classes(
     ]
     ax.legend(handles=handles, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize="small")
     ax.set_aspect("equal")
+    ax.ticklabel_format(style="plain", useOffset=False)  # northings in full, not as +5.08e6
+    ax.locator_params(nbins=5)
     return ax
 
 
