@@ -200,15 +200,15 @@ class LulucfRecipe(SceneRecipe):
                 raise ValueError(
                     f"expert {expert.name}: it has no parent, so leave classes, min_confidence and context_bands out"
                 )
-            if expert.context_bands and self.pretraining is not None:
-                raise ValueError(
-                    f"expert {expert.name}: an encoder is pretrained on bands of the scenes; leave context_bands or "
-                    f"[pretraining] out"
-                )
             elif expert.reviewed is not None:
                 raise ValueError(
                     f"expert {expert.name}: the ratings of the first expert are those of patches.reviewed; write "
                     f"it there"
+                )
+            if expert.context_bands and self.pretraining is not None:
+                raise ValueError(
+                    f"expert {expert.name}: an encoder is pretrained on bands of the scenes; leave context_bands or "
+                    f"[pretraining] out"
                 )
             legends[expert.name] = self._checked_legend(expert, folder)
         return self
