@@ -185,7 +185,7 @@ def _between(
 
 
 def _joined_grid(sheets: Sequence[Sheet], crs: str) -> GeoBox:
-    """Grid that holds all maps: the pixels of the first one in the CRS, extended."""
+    """Grid that holds the own areas of all maps: the pixels of the first one in the CRS, extended or cut."""
     if crs == "auto":
         counts = Counter(crs_text(sheet.map.grid) for sheet in sheets)
         crs = max(sorted(counts), key=lambda name: counts[name])
@@ -203,7 +203,7 @@ def _joined_grid(sheets: Sequence[Sheet], crs: str) -> GeoBox:
     model = same[0] if same else first
     width, height = abs(float(model.resolution.x)), abs(float(model.resolution.y))
     origin = (float(model.affine.c), float(model.affine.f)) if same else (0.0, 0.0)
-    bounds = np.array([bounds_in(sheet.map.grid, str(system.to_wkt())) for sheet in sheets])
+    bounds = np.array([_own_bounds(sheet, str(system.to_wkt())) for sheet in sheets])
     low, high = bounds[:, :2].min(axis=0), bounds[:, 2:].max(axis=0)
     slack = 1e-3  # of a pixel: maps that are aligned are not widened by rounding
     first_col = math.floor((low[0] - origin[0]) / width + slack)
@@ -212,3 +212,14 @@ def _joined_grid(sheets: Sequence[Sheet], crs: str) -> GeoBox:
     last_row = math.ceil((origin[1] - low[1]) / height - slack)
     affine = Affine(width, 0, origin[0] + first_col * width, 0, -height, origin[1] - first_row * height)
     return GeoBox((last_row - first_row, last_col - first_col), affine, system)
+
+
+def _own_bounds(sheet: Sheet, crs: str) -> tuple[float, float, float, float]:
+    """Left, bottom, right and top of a map inside its outline, if it has one that meets it."""
+    left, bottom, right, top = bounds_in(sheet.map.grid, crs)
+    if sheet.outline is None or sheet.outline.is_empty.all():
+        return left, bottom, right, top
+    west, south, east, north = sheet.outline.to_crs(crs).total_bounds.tolist()
+    if min(right, east) <= max(left, west) or min(top, north) <= max(bottom, south):
+        return left, bottom, right, top
+    return max(left, west), max(bottom, south), min(right, east), min(top, north)
