@@ -141,10 +141,7 @@ HOW_ONLY = {
 
 REFUSED = {
     "training.seed": "seed of the training is that of the recipe",
-    **{
-        f"lulucf mapping.{name}": f"a cascade cannot be mapped with {name}"
-        for name in ("blend", "transfer")
-    },
+    **{f"lulucf mapping.{name}": f"a cascade cannot be mapped with {name}" for name in ("blend", "transfer")},
 }
 """Keys that are answered with one line, since they would be ignored."""
 

@@ -17,7 +17,9 @@ class _QueueByDefault(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Name the command where the first word is none."""
-        os.environ.setdefault("GDAL_CACHEMAX", "32")  # MB, before GDAL is loaded: maps are read once, by window
+        os.environ.setdefault(
+            "GDAL_CACHEMAX", "32"
+        )  # MB, before GDAL is loaded: maps are read once, by window
         if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
             args = ["queue", *args]
         return super().parse_args(ctx, args)

@@ -98,7 +98,14 @@ def find_items(
         raise
     except APIError as error:
         raise NetworkError(f"{catalogue.address}: {error}. Is it the address of a STAC API?") from None
-    except (pystac.STACError, pystac.STACTypeError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except (
+        pystac.STACError,
+        pystac.STACTypeError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+    ) as error:
         raise InputError(
             f"{catalogue.address}: cannot be read as a STAC catalogue "
             f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})."

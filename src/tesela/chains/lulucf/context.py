@@ -6,14 +6,44 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tesela.patches.table import PatchTable
 from tesela.recipes.stages import Stage
 
 if TYPE_CHECKING:
-    from tesela.chains.lulucf.chain import LulucfChain
+    from tesela.chains.targets import Target
+    from tesela.core.scene import Scene
     from tesela.recipes.sections import SceneSection
+
+
+class ContextChain(Protocol):
+    """What the stage needs of the chain, see `tesela.chains.lulucf.chain.LulucfChain`."""
+
+    recipe: Any
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """Experts, the first one first."""
+
+    @property
+    def trainings(self) -> tuple[Any, ...]:
+        """Trainings of all experts and strategies, in order."""
+
+    def context_folder(self, strategy: str) -> Path:
+        """Folder of the probabilities."""
+
+    def expert_file(self, name: str, strategy: str) -> Path:
+        """File of an expert."""
+
+    def sections(self, uses: Sequence[str]) -> list[SceneSection]:
+        """Scenes of some uses."""
+
+    def images(self, uses: Sequence[str]) -> list[str | Path]:
+        """Files of these scenes."""
+
+    def open_scene(self, section: SceneSection) -> Scene:
+        """A scene with its layers."""
 
 
 def context_file(folder: Path, scene: str) -> Path:
@@ -29,7 +59,7 @@ def add_context(table: PatchTable, folder: Path) -> PatchTable:
     return replace(table, scenes=scenes)
 
 
-def insert_context(chain: LulucfChain, stages: Sequence[Stage]) -> Iterator[Stage]:
+def insert_context(chain: ContextChain, stages: Sequence[Stage]) -> Iterator[Stage]:
     """The stages of a chain, and after each first expert that others read one that maps its probabilities."""
     first = chain.targets[0]
     after = {
@@ -55,16 +85,16 @@ def insert_context(chain: LulucfChain, stages: Sequence[Stage]) -> Iterator[Stag
             )
 
 
-def _options(chain: LulucfChain) -> dict[str, object]:
+def _options(chain: ContextChain) -> dict[str, object]:
     names = {"window_px", "overlap_px", "engine", "precision", "any_scene", "missing_dates"}
-    return chain.recipe.mapping.model_dump(include=names)
+    return dict(chain.recipe.mapping.model_dump(include=names))
 
 
-def _inputs(chain: LulucfChain, strategy: str) -> list[str | Path]:
+def _inputs(chain: ContextChain, strategy: str) -> list[str | Path]:
     return [chain.expert_file(chain.targets[0].name, strategy), *chain.images(("train", "both"))]
 
 
-def _map_context(chain: LulucfChain, strategy: str, sections: Sequence[SceneSection]) -> list[Path]:
+def _map_context(chain: ContextChain, strategy: str, sections: Sequence[SceneSection]) -> list[Path]:
     """Map the probabilities of the first expert on the scenes to train on."""
     from tesela.mapping.predict import predict_map  # loads torch, seconds
     from tesela.models.expert import open_expert
