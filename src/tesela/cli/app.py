@@ -28,9 +28,6 @@ from tesela.cli import (
     sample,
     update,
 )
-from tesela.cli import (
-    main as main,
-)
 from tesela.cli.checked import CheckedCommand
 from tesela.cli.interrupts import received
 from tesela.cli.output import notes_on_stderr, replacement
