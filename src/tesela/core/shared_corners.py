@@ -52,7 +52,7 @@ class SharedCorners:
         --------
         >>> square = shapely.box(0, 0, 2, 2)
         >>> (fitted,) = SharedCorners(np.array([[1.0, 0.0], [1.0, 1.0]])).insert(np.array([square]))
-        >>> shapely.get_num_coordinates(square), shapely.get_num_coordinates(fitted)
+        >>> len(square.exterior.coords), len(fitted.exterior.coords)
         (5, 6)
         """
         shapes = np.asarray(shapes, object)
