@@ -14,7 +14,7 @@ from typer.main import get_command
 
 import tesela
 from repository import ROOT
-from tesela.cli import app
+from tesela.cli.app import app
 
 FOLDER = ROOT / "integrations" / "qgis"
 PLUGIN = FOLDER / "tesela_qgis"

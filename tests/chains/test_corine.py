@@ -166,9 +166,9 @@ def test_a_recipe_runs_from_imagery_to_report_and_then_skips(
     )
     with recorded_reads(monkeypatch) as reads:
         assert main(["run", str(tmp_path / "r.toml"), "--quiet", "--json"]) == 0
-    pretraining = {
-        ("PretrainingSection", name) for name in ("scenes", "budget", "test_area")
-    }  # there is none
+    pretraining = {("PretrainingSection", name) for name in ("scenes", "budget", "test_area")} | {
+        ("CorrectionSection", name) for name in ("path", "layer", "field", "source")
+    }  # there are none
     unused = {("MappingSection", "transfer"), *pretraining}  # no scene is mapped only
     assert keys_by_section(CorineRecipe) - reads == unused, "the chain reads all keys"
     document = json.loads(capsys.readouterr().out)

@@ -46,7 +46,7 @@ def test_every_command_but_those_that_only_print_can_be_quiet() -> None:
         name for name, command in commands() if "--quiet" not in {o for p in command.params for o in p.opts}
     }
     published = {f"published {name}" for name in ("msmtu", "timespec", "checkpoint")}
-    assert loud == {"doctor", "legend list", "legend show", *published}
+    assert loud == {"doctor", "legend crosswalk", "legend list", "legend show", *published}
 
 
 def test_the_page_of_commands_is_the_help() -> None:

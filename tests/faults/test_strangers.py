@@ -20,7 +20,8 @@ from odc.geo.geobox import GeoBox
 from safetensors.torch import load_file, save_file
 
 from mosaic_scenes import catalogue_of, mosaic, seen
-from tesela.cli import app, main
+from tesela.cli import main
+from tesela.cli.app import app
 from tesela.cli.checked import IN_PLACE, NEGATIVE, NOT_A_NUMBER, OUTPUTS
 from tesela.core.errors import ExpertError, InputError, RecipeError
 from tesela.core.file_names import check_file_name, inside

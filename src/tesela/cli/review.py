@@ -222,7 +222,7 @@ def rank(
         probabilities=probabilities,
         against=against,
         labels=labels,
-        block_px=block,
+        block=block,
         most=most,
         quiet=quiet,
     )

@@ -64,8 +64,14 @@ def queue(
         typer.Option(help="Queue every polygon with this area of one other class, for generalised maps."),
     ] = None,
     everything: Annotated[
-        bool, typer.Option("--all", help="Write all polygons, also those that hold or lie off the map.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--all/--doubtful",
+            help="Write all polygons, also those that hold or lie off the map, or the changed and doubtful ones only; "
+            "default: all of a layer of up to 10,000.",
+            show_default=False,
+        ),
+    ] = None,
     legend: MapLegend = None,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -73,7 +79,7 @@ def queue(
     """
     List the polygons of an old map that are out of date, with the parts that changed.
 
-    Example: tesela update clc2012.gpkg map.tif --field CODE_12 --mmu "5 ha" -o queue.gpkg
+    Example: tesela update queue clc2012.gpkg map.tif --field CODE_12 --mmu "5 ha" -o queue.gpkg
     """
     from tesela.verbs import maps as verbs
 

@@ -65,6 +65,10 @@ class Update:
         )
 
 
+_SMALL = 10_000
+"""Most polygons of a layer that is written whole, unless told otherwise."""
+
+
 def update_polygons(
     polygons: VectorLayer,
     source: ClassMap,
@@ -76,7 +80,7 @@ def update_polygons(
     confidence: str | Path | None = None,
     rule: UpdateRule | None = None,
     mmu_m2: float = MMU_M2,
-    everything: bool = False,
+    everything: bool | None = None,
 ) -> Update:
     """
     Evaluate the polygons of an old map that touch a new one, and write those that may be out of date.
@@ -116,8 +120,9 @@ def update_polygons(
     rule : UpdateRule, optional
     mmu_m2 : float
         Least area of a changed part in m2, see `tesela.generalise.changed_parts.divide_polygons`.
-    everything : bool
-        Write all polygons of the layer, also those that hold and those off the map.
+    everything : bool, optional
+        Write all polygons of the layer, also those that hold and those off the map; default: of a layer of up to
+        10,000 polygons.
 
     Raises
     ------
@@ -129,6 +134,8 @@ def update_polygons(
         If a code is unknown.
     """
     check_file_outputs([out], inputs=[polygons.path, source.path])
+    if everything is None:
+        everything = polygons.count <= _SMALL
     in_files = not str(out).startswith(("postgresql://", "postgres://"))
     folder_of = Path(out) if in_files else Path(tempfile.gettempdir()) / "tesela-update"
     with ExitStack() as stack:

@@ -175,6 +175,10 @@ def open_patches(path: str | Path) -> PatchTable:
         ) from None
 
 
+read_patches = open_patches
+"""Its name in scripts written before 29 November 2026."""
+
+
 def _table_of(path: str | Path, frame: gpd.GeoDataFrame, document: dict[str, Any]) -> PatchTable:
     if document["version"] != _VERSION:
         raise InputError(

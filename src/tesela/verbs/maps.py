@@ -153,7 +153,7 @@ def update(
     confidence: Reference | None = None,
     mmu: str | float = "1 ha",
     part: str | float | None = None,
-    everything: bool = False,
+    everything: bool | None = None,
     legend: Legend | str | Path | None = None,
 ) -> Update:
     """
@@ -181,8 +181,8 @@ def update(
         Least area of a changed part, such as "1 ha"; a bare number is square metres.
     part : str or float, optional
         Queue every polygon with this area of one other class, for generalised maps.
-    everything : bool
-        Write all polygons, also those that hold and those off the map.
+    everything : bool, optional
+        Write all polygons, also those that hold and those off the map; default: of a layer of up to 10,000.
     legend : Legend, name or path, optional
         Where the map does not name its own.
 

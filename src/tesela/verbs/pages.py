@@ -174,7 +174,7 @@ def review_rank(
     probabilities: Reference | None = None,
     against: MapSource | None = None,
     labels: MapSource | None = None,
-    block_px: int | None = None,
+    block: int | None = None,
     most: int | None = None,
     quiet: bool = False,
 ) -> Ranking | UncertainAreas:
@@ -191,7 +191,7 @@ def review_rank(
         For a map: the queue, a GeoPackage for `review_serve`.
     model, folds, seed, automatic_quality, quiet
         For a patch table; `automatic_quality` gives patches without a review a quality class, marked as automatic.
-    confidence, entropy, probabilities, against, labels, block_px, most
+    confidence, entropy, probabilities, against, labels, block, most
         For a map, as in `rank_areas`.
 
     Raises
@@ -203,7 +203,7 @@ def review_rank(
     if isinstance(table, str | Path) and Path(table).suffix.lower() == ".parquet":
         from tesela.chains.label_ranking import rank_patches
 
-        options = {**files, "against": against, "labels": labels, "block": block_px, "most": most, "out": out}
+        options = {**files, "against": against, "labels": labels, "block": block, "most": most, "out": out}
         strange = [name for name, value in options.items() if value is not None]
         if strange:
             raise InputError(
@@ -228,6 +228,6 @@ def review_rank(
             out,
             UncertaintyFiles(**paths, against=None if against is None else open_map(against)),
             labels=None if labels is None else open_map(labels),
-            block_px=BLOCK_PX if block_px is None else block_px,
+            block_px=BLOCK_PX if block is None else block,
             most=MOST if most is None else most,
         )
