@@ -16,7 +16,8 @@ import typer
 
 import tesela
 from repository import ROOT
-from tesela.cli import account, app, assess, main, maps, review
+from tesela.cli import account, assess, main, maps, review
+from tesela.cli.app import app
 
 UTM = {"crs": "EPSG:25830", "transform": rasterio.Affine(10, 0, 500000, 0, -10, 4100000)}
 
