@@ -26,10 +26,11 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP) ## The whole chain on the virtual region: map, scores and report
 	$(BIN)/tesela demo
 
-test: check ## Linters, types, import contracts, doctests, a short demo, then pytest
+test: check ## Linters, types, import contracts, doctests, a short demo, then pytest, the documents last
 	$(BIN)/python -m pytest --quiet --doctest-modules src
 	out=$$(mktemp -d) && $(BIN)/tesela demo --out "$$out/demo" && rm -rf "$$out"
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 -m "not documents"
+	$(BIN)/python -m pytest -n 2 -m documents
 
 check: $(STAMP) ## Linters, types and import contracts only
 	$(BIN)/ruff check

@@ -13,6 +13,8 @@ import tesela
 from repository import ROOT
 from tesela.cli.app import app
 
+pytestmark = pytest.mark.documents
+
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 

@@ -10,6 +10,8 @@ import pytest
 
 from repository import ROOT, TESTS
 
+pytestmark = pytest.mark.documents
+
 NOTEBOOKS = sorted((ROOT / "examples").glob("*.ipynb"))
 
 

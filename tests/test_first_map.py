@@ -10,6 +10,8 @@ import tesela
 from repository import DATA, ROOT
 from tesela.chains.run import run_recipe
 
+pytestmark = pytest.mark.documents
+
 WRITE: Callable[[Path], list[str]] = runpy.run_path(str(ROOT / "benchmarks/first_map.py"))["write_files"]
 
 

@@ -11,6 +11,8 @@ import pytest
 import tesela
 from repository import ROOT
 
+pytestmark = pytest.mark.documents
+
 LOADED = re.compile(
     r"<(?:script|link|img|iframe|source|video|audio)\b[^>]*\b(?:src|href)=\"?(https?:)?//", re.IGNORECASE
 )

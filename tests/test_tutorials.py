@@ -7,6 +7,8 @@ import pytest
 from repository import ROOT
 from tutorial_page import blocks_of, check_printed, run_page
 
+pytestmark = pytest.mark.documents
+
 TUTORIALS = ROOT / "docs" / "tutorials"
 
 
