@@ -69,11 +69,11 @@ def main() -> None:
 def run(folder: Path, seed: int, options: argparse.Namespace) -> list[dict[str, object]]:
     """Rows of one pair of regions."""
     size = {"size_px": options.size_px, "share": options.share, "bands": BANDS}
-    taught = write_region_pair(folder / "taught", seed=seed + 100, **size)
+    training_region = write_region_pair(folder / "training_region", seed=seed + 100, **size)
     pair = write_region_pair(folder / "pair", seed=seed, **size)
     to_lulucf = open_crosswalk("corine-3", open_legend("lulucf"))
-    labels = convert_map(open_map(taught.truth_before), folder / "labels.tif", crosswalk=to_lulucf)
-    table = make_patches([open_scene(taught.before[0])], [labels], size_px=64)
+    labels = convert_map(open_map(training_region.truth_before), folder / "labels.tif", crosswalk=to_lulucf)
+    table = make_patches([open_scene(training_region.before[0])], [labels], size_px=64)
     table = split_patches(table, block_m=640, seed=seed)
     settings = SegmentationSettings(model=options.model, budget=options.budget, seed=seed)
     expert = train_segmentation(table, folder / "e.safetensors", settings=settings, quiet=True)

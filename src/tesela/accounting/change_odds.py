@@ -9,8 +9,6 @@ Dates are not taken as independent, as in compound classification: errors repeat
 
 from __future__ import annotations
 
-from typing import Self
-
 import numpy as np
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
@@ -57,9 +55,6 @@ class ProbabilityReader(Closing):
         self._scene = SceneReader(scene.select(list(own.codes)))
         self._target = [legend.index_table[table[value]] for value in own.values]
         self._classes = len(legend)
-
-    def __enter__(self) -> Self:
-        return self
 
     def read(self, window: GeoBox) -> NDArray[np.float32]:
         """(classes, rows, cols) probabilities, at least half a step; NaN where there are none."""

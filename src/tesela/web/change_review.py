@@ -15,14 +15,12 @@ from numpy.typing import NDArray
 from tesela.core.errors import InputError, unknown_name
 from tesela.core.legend import LandClass, Legend
 from tesela.core.scene import Scene
-from tesela.io.manifest import write_whole
-from tesela.io.tables import copy_geopackage, write_csv
 from tesela.io.update_queue import ClassChoice, UpdateQueue, outcome, read_queue, write_decisions
 from tesela.web.framed_pictures import FramedPictures
 from tesela.web.log import VerdictLog
 from tesela.web.pictures import describe_position
 from tesela.web.point_interpretation import agreed_response
-from tesela.web.review_results import ReviewResults, read_verdicts
+from tesela.web.review_results import CodeResults, read_verdicts
 from tesela.web.verdicts import Verdict, by_item
 
 _SIDE_FRAMES, _HOME_FRAMES = 4.0, 1.6
@@ -186,66 +184,44 @@ def _legend(queue: UpdateQueue) -> Legend:
     return Legend(queue.path.stem, classes)
 
 
-_COLUMNS = (
-    "proposal", "feature", "reviewer", "old_code", "new_code", "decision", "outcome", "confidence", "note", "flag",
-    "seconds", "at",
-)  # fmt: skip
-
-
 @dataclass(frozen=True)
-class ChangeDecisions(ReviewResults):
+class ChangeDecisions(CodeResults):
     """The decisions of all reviewers on the proposals of a queue."""
 
     noun = "changes"
-    questions = ("class",)
-    level = "nominal"
+    kind = "decisions"
+    columns = (
+        "proposal",
+        "feature",
+        "reviewer",
+        "old_code",
+        "new_code",
+        "decision",
+        "outcome",
+        "confidence",
+        "note",
+        "flag",
+        "seconds",
+        "at",
+    )
 
     queue: UpdateQueue
 
-    def ranks(self, question: str) -> Mapping[str, int]:
-        """Numbers of the codes in the decisions; codes have no order."""
-        codes = sorted({item.answer for given in self.verdicts.values() for item in given})
-        return {code: number for number, code in enumerate(codes)}
-
-    def answer(self, verdict: Verdict, question: str) -> str:
-        """Code of the ground."""
-        return verdict.answer
-
     def outcome(self) -> dict[str, object]:
         """Proposals by what became of them."""
-        return {"outcomes": dict(sorted(Counter(str(row[6]) for row in self._rows()).items()))}
+        return {"outcomes": dict(sorted(Counter(str(row[6]) for row in self.rows()).items()))}
 
-    def work_of(self, verdicts: Sequence[Verdict]) -> dict[str, object]:
-        """Decisions by code."""
-        return {"classes": dict(sorted(Counter(item.answer for item in verdicts).items()))}
+    @property
+    def geopackage(self) -> Path:
+        """The queue."""
+        return self.queue.path
 
-    def export(self, out: str | Path) -> Path:
-        """
-        Write the decisions: ``.gpkg`` is the queue with the decisions, as `tesela update apply` takes it; ``.csv``
-        has one row per proposal and reviewer.
+    def write_into(self, path: Path) -> None:
+        """Write the decisions into the queue, as `tesela update apply` takes it."""
+        write_decisions(path, _decisions(self.verdicts))
 
-        Raises
-        ------
-        InputError
-            If the extension is another, or there is no decision.
-        """
-        path = Path(out)
-        if path.suffix.lower() not in (".csv", ".gpkg"):
-            raise InputError(f"{out}: decisions are written to files with the extension .csv or .gpkg.")
-        if not self.verdicts:
-            raise InputError(f"There are no decisions to write to {out}.")
-        if path.suffix.lower() == ".csv":
-            return write_csv(path, _COLUMNS, self._rows())
-        decisions = _decisions(self.verdicts)
-        if path.exists() and path.samefile(self.queue.path):
-            write_decisions(path, decisions)
-            return path
-        with write_whole(path) as part:
-            copy_geopackage(self.queue.path, part)
-            write_decisions(part, decisions)
-        return path
-
-    def _rows(self) -> list[tuple[object, ...]]:
+    def rows(self) -> list[tuple[object, ...]]:
+        """One row per proposal and reviewer."""
         frame = self.queue.proposals
         rows: list[tuple[object, ...]] = []
         for item_id, given in self.verdicts.items():

@@ -10,13 +10,11 @@ from pathlib import Path
 from tesela.core.errors import InputError, unknown_name
 from tesela.core.legend import Legend
 from tesela.core.scene import Scene
-from tesela.io.manifest import write_whole
-from tesela.io.tables import copy_geopackage, write_csv
 from tesela.sampling.interpretation import Response, read_points, write_responses
 from tesela.web.framed_pictures import FramedPictures
 from tesela.web.log import VerdictLog
 from tesela.web.pictures import describe_position
-from tesela.web.review_results import ReviewResults, read_verdicts
+from tesela.web.review_results import CodeResults, read_verdicts
 from tesela.web.verdicts import Verdict, by_item
 
 _SIDE_FRAMES, _HOME_FRAMES = 16, 5.0
@@ -123,64 +121,35 @@ class PointItems:
         return {"classes": self.legend.classes}
 
 
-_COLUMNS = ("sample_id", "interpreter", "reference", "confidence", "note", "flag", "seconds", "at")
-
-
 @dataclass(frozen=True)
-class Interpretation(ReviewResults):
+class Interpretation(CodeResults):
     """The answers of all interpreters to the points of a sample."""
 
     noun = "points"
-    questions = ("class",)
-    level = "nominal"
+    kind = "answers"
+    columns = ("sample_id", "interpreter", "reference", "confidence", "note", "flag", "seconds", "at")
 
     path: Path
     """The sample."""
-
-    def ranks(self, question: str) -> Mapping[str, int]:
-        """Numbers of the classes in the answers; classes have no order."""
-        codes = sorted({item.answer for given in self.verdicts.values() for item in given})
-        return {code: number for number, code in enumerate(codes)}
-
-    def answer(self, verdict: Verdict, question: str) -> str:
-        """Class of the point."""
-        return verdict.answer
 
     def outcome(self) -> dict[str, object]:
         """Number of points with different answers."""
         differ = [len({item.answer for item in given}) > 1 for given in self.verdicts.values()]
         return {"differing": sum(differ)}
 
-    def work_of(self, verdicts: Sequence[Verdict]) -> dict[str, object]:
-        """Points by class."""
-        return {"classes": dict(sorted(Counter(item.answer for item in verdicts).items()))}
+    @property
+    def geopackage(self) -> Path:
+        """The sample."""
+        return self.path
 
-    def export(self, out: str | Path) -> Path:
-        """
-        Write the answers: ``.csv`` has one row per point and interpreter; ``.gpkg`` is the sample with its answers.
+    def write_into(self, path: Path) -> None:
+        """Write the answers into the sample."""
+        write_responses(
+            path, lambda: {item_id: agreed_response(given) for item_id, given in self.verdicts.items()}
+        )
 
-        Raises
-        ------
-        InputError
-            If the extension is another, or there is no answer.
-        """
-        path = Path(out)
-        if path.suffix.lower() not in (".csv", ".gpkg"):
-            raise InputError(f"{out}: answers are written to files with the extension .csv or .gpkg.")
-        if not self.verdicts:
-            raise InputError(f"There are no answers to write to {out}.")
-        if path.suffix.lower() == ".csv":
-            return write_csv(path, _COLUMNS, self._rows())
-        responses = {item_id: agreed_response(given) for item_id, given in self.verdicts.items()}
-        if path.exists() and path.samefile(self.path):
-            write_responses(path, lambda: responses)
-            return path
-        with write_whole(path) as part:
-            copy_geopackage(self.path, part)
-            write_responses(part, lambda: responses)
-        return path
-
-    def _rows(self) -> list[tuple[object, ...]]:
+    def rows(self) -> list[tuple[object, ...]]:
+        """One row per point and interpreter."""
         return [
             (
                 item.item_id, item.reviewer, item.reference, item.confidence, item.note, int(item.flag),

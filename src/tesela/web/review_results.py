@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from tesela.core.errors import InputError
+from tesela.io.manifest import write_whole
+from tesela.io.tables import copy_geopackage, write_csv
 from tesela.sampling.agreement import MISSING, Agreement, measure_agreement
 from tesela.web.log import VerdictLog, log_path
 from tesela.web.verdicts import Verdict, by_item
@@ -93,6 +96,67 @@ class ReviewResults(ABC):
                 question: None if value is None else value.to_dict() for question, value in measured.items()
             },
         }
+
+
+class CodeResults(ReviewResults):
+    """Results whose answers are codes of classes, kept in a GeoPackage: a sample of points, or a queue of changes."""
+
+    questions = ("class",)
+    level = "nominal"
+    kind: ClassVar[str]
+    """Name of the answers, in the plural."""
+    columns: ClassVar[tuple[str, ...]]
+    """Columns of `rows`."""
+
+    @property
+    @abstractmethod
+    def geopackage(self) -> Path:
+        """The sample or queue."""
+
+    @abstractmethod
+    def rows(self) -> list[tuple[object, ...]]:
+        """One row per item and reviewer, with the values of `columns`."""
+
+    @abstractmethod
+    def write_into(self, path: Path) -> None:
+        """Write the answers into the GeoPackage, or into a copy of it."""
+
+    def ranks(self, question: str) -> Mapping[str, int]:
+        """Numbers of the codes in the answers; codes have no order."""
+        codes = sorted({item.answer for given in self.verdicts.values() for item in given})
+        return {code: number for number, code in enumerate(codes)}
+
+    def answer(self, verdict: Verdict, question: str) -> str:
+        """Code of the class."""
+        return verdict.answer
+
+    def work_of(self, verdicts: Sequence[Verdict]) -> dict[str, object]:
+        """Answers by code."""
+        return {"classes": dict(sorted(Counter(item.answer for item in verdicts).items()))}
+
+    def export(self, out: str | Path) -> Path:
+        """
+        Write the answers: ``.csv`` has one row per item and reviewer; ``.gpkg`` is the GeoPackage with its answers.
+
+        Raises
+        ------
+        InputError
+            If the extension is another, or there is no answer.
+        """
+        path = Path(out)
+        if path.suffix.lower() not in (".csv", ".gpkg"):
+            raise InputError(f"{out}: {self.kind} are written to files with the extension .csv or .gpkg.")
+        if not self.verdicts:
+            raise InputError(f"There are no {self.kind} to write to {out}.")
+        if path.suffix.lower() == ".csv":
+            return write_csv(path, self.columns, self.rows())
+        if path.exists() and path.samefile(self.geopackage):
+            self.write_into(path)
+            return path
+        with write_whole(path) as part:
+            copy_geopackage(self.geopackage, part)
+            self.write_into(part)
+        return path
 
 
 def read_verdicts(

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tesela.core.errors import InputError, unknown_name
+from tesela.core.errors import InputError
 from tesela.io.legends import open_legend
 from tesela.io.maps import write_map
 from tesela.simulate.region.landscape import Landscape, make_landscape
 from tesela.simulate.region.sensors import CloudRule, simulate_image, write_image
-from tesela.simulate.region.spectra import BANDS, SEASONS, STATES
+from tesela.simulate.region.spectra import BANDS, STATES
 from tesela.simulate.region.surface import lay_surface
 
 _WOODS = {29: 0.45, 33: 0.35, 12: 0.08, 3: 0.07, 7: 0.05}
@@ -123,9 +123,6 @@ def write_region_pair(
     TeselaError
         If a parameter is out of range or a file cannot be written.
     """
-    for season in seasons:
-        if season not in SEASONS:
-            raise InputError(unknown_name("season", season, SEASONS))
     early = make_landscape(size_px=size_px, pixel_m=pixel_m, seed=seed)
     late = change_landscape(early, share=share, seed=seed)
     folder, legend = Path(out_dir), open_legend("corine-3")

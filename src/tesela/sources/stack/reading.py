@@ -14,7 +14,7 @@ from odc.geo.geobox import GeoBox
 
 from tesela.core.errors import GridError, InputError
 from tesela.core.grid import crs_text, pixel_offset
-from tesela.io.cube import is_cube, open_cube
+from tesela.io.cube import Cube, is_cube, open_cube
 from tesela.io.pixel_values import is_valid, read_pixel_values
 from tesela.io.raster import Closing
 from tesela.sources.source_raster import SourceRaster
@@ -87,6 +87,7 @@ class PlaneReader(Closing):
             if plane.band in {rule.band for rule in self._masks}
         }
         self._open: OrderedDict[tuple[str, int, str, int], _PlaneSource] = OrderedDict()
+        self._cubes: dict[str, Cube | None] = {}
 
     def close(self) -> None:
         """Close all files."""
@@ -131,12 +132,29 @@ class PlaneReader(Closing):
                         f"{plane.address}: there is no mask '{rule.band}' of this image ({plane.scene}). Give the "
                         f"files of all masks, or leave the mask out."
                     )
-                hidden.append((rule, _open(masking, Unit(), ())))
-            source = _open(plane, self._unit, hidden)
+                hidden.append((rule, self._new_source(masking, Unit(), ())))
+            source = self._new_source(plane, self._unit, hidden)
         self._open[key] = source
         while len(self._open) > _OPEN:
             self._open.popitem(last=False)[1].close()
         return source
+
+    def _new_source(
+        self, plane: Plane, unit: Unit, hidden: Sequence[tuple[MaskRule, _PlaneSource]]
+    ) -> _PlaneSource:
+        source = (
+            _ArraySource(plane, self._cube(plane.address))
+            if plane.variable
+            else _PlaneSource([plane.address], bands=[plane.at])
+        )
+        source.unit, source.hidden = unit, hidden
+        return source
+
+    def _cube(self, path: str) -> Cube | None:
+        """The cube that a Zarr folder is: one for all its planes, so that each of its files is checked once."""
+        if path not in self._cubes:
+            self._cubes[path] = open_cube(path) if is_cube(path) else None
+        return self._cubes[path]
 
 
 class _PlaneSource(SourceRaster):
@@ -184,9 +202,9 @@ class _PlaneSource(SourceRaster):
 
 
 class _ArraySource(_PlaneSource):
-    """One date, and perhaps band, of an array of a Zarr folder."""
+    """One date, and perhaps band, of an array of a Zarr folder; `cube`: what checks its files."""
 
-    def __init__(self, plane: Plane) -> None:
+    def __init__(self, plane: Plane, cube: Cube | None) -> None:
         super().__init__([], bands=[1])
         self.paths = [plane.address]
         data = open_zarr(plane.address)
@@ -196,7 +214,7 @@ class _ArraySource(_PlaneSource):
         if plane.level >= 0:
             array = array.isel({next(dim for dim in array.dims if dim not in axes): plane.level})
         self._array: xr.DataArray = array.transpose(*axes)
-        self._cube = open_cube(plane.address) if is_cube(plane.address) else None
+        self._cube = cube
         self._grids = [_grid_of_array(plane.address, self._array)]
 
     def _stored(self, grid: GeoBox) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
@@ -222,12 +240,6 @@ class _ArraySource(_PlaneSource):
 
     def _declared(self) -> tuple[float, float]:
         return 1.0, 0.0  # xarray has applied those of the file
-
-
-def _open(plane: Plane, unit: Unit, hidden: Sequence[tuple[MaskRule, _PlaneSource]]) -> _PlaneSource:
-    source = _ArraySource(plane) if plane.variable else _PlaneSource([plane.address], bands=[plane.at])
-    source.unit, source.hidden = unit, hidden
-    return source
 
 
 def _grid_of_array(path: str, array: xr.DataArray) -> GeoBox:
