@@ -1,5 +1,5 @@
-// The list of classes, of which one is picked by mouse, number, code or name.
-import { all, by } from "./review.js";
+// Items answered by a class: the list of classes, of which one is picked by mouse, number, code or name, and the panes.
+import { all, by, progress, viewsFrom } from "./review.js";
 
 const options = all("[data-class]");
 const short = options.length <= 9; // digits are numbers in the list; otherwise they start a code
@@ -10,6 +10,31 @@ let onpick;
 export const classKeys = {
   "/": () => by("search").focus(),
   ...(short ? {} : Object.fromEntries(digits.map((digit) => [digit, () => type(digit)]))),
+};
+
+/** What all items with this question have in common, for `begin`. */
+export const classQuestion = {
+  draftOf: ({ reference = null }) => ({ reference }),
+  answerOf: (draft) => draft.reference,
+  fieldsOf: ({ reference }) => ({ reference }),
+
+  viewsOf: (item) => viewsFrom(item).slice(0, 2),
+  fetchLabels: async () => ({}),
+
+  showItem(item) {
+    const [first, second] = this.viewsOf(item);
+    const titles = { image: item.views[first], second: item.views[second] ?? "", wide: `Around · ${item.views[first]}` };
+    for (const canvas of all("#panes canvas")) {
+      const figure = canvas.closest("figure");
+      figure.hidden = !titles[canvas.dataset.shows];
+      figure.querySelector("figcaption").textContent = titles[canvas.dataset.shows];
+    }
+  },
+
+  showProgress: (whole) => (document.querySelector("#meter .done").style.width = `${(100 * progress.done) / whole}%`),
+  showSettings() {},
+
+  keys: classKeys,
 };
 
 export function showClass(code) {
