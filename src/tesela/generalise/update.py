@@ -66,7 +66,7 @@ class Update:
 
 
 _SMALL = 10_000
-"""Most polygons of a layer that is written whole, unless told otherwise."""
+"""Most polygons of a layer that is written whole by default."""
 
 
 def update_polygons(
