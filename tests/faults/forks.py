@@ -189,4 +189,4 @@ def pick_moment(rng: random.Random, *, seconds: float, steps: int) -> dict[str, 
     """A random moment of a run: half of them by time, half at a change of the file system."""
     if steps and rng.random() < 0.5:
         return {"at_step": rng.randint(1, steps)}
-    return {"after_s": rng.uniform(0, 1.02 * seconds)}
+    return {"after_s": rng.uniform(0, seconds)}

@@ -97,6 +97,9 @@ STAGES = (
     Stage("vectorise", "vectorise @map.tif --simplify 20m --confidence @confidence.tif -o out.gpkg -q"),
     Stage("vectorise, parquet", "vectorise @map.tif -o out.parquet -q"),
     Stage("update", "update @reference.gpkg @map.tif --field CODE_18 --source corine -o out.gpkg -q"),
+    Stage(
+        "update apply", "update apply @queue.gpkg --undecided accept --changes changes.gpkg -o out.gpkg -q"
+    ),
     Stage("assess", "assess @map.tif @truth.tif -o out -q"),
     Stage(
         "assess, polygons",
