@@ -21,7 +21,9 @@ import xarray as xr
 import tesela
 from pointwise import LEGEND, make_expert, read_map, write_scene
 from tesela.cli.app import app
+from tesela.core.errors import RecipeError
 from tesela.models.expert import save_expert
+from tesela.simulate.sheet.files import write_sheet
 
 SHORT = {"update_queue": "update"}
 """`tesela update POLYGONS MAP` is short for `tesela update queue POLYGONS MAP`."""
@@ -225,6 +227,25 @@ def test_vectorise_and_update(folder: Path, tmp_path: Path) -> None:
     assert len(frame) > 5
     assert frame.equals(wanted)
     assert made.verdicts == named.verdicts
+
+
+def test_update_finds_the_covers_of_a_siose_file_and_needs_a_field_elsewhere(
+    folder: Path, tmp_path: Path
+) -> None:
+    sheet = write_sheet(tmp_path, size_px=256, pixel_m=1.0)
+    made = tesela.update(sheet.reference, sheet.truth, mmu="0.1 ha")
+    named = tesela.update(
+        sheet.reference,
+        sheet.truth,
+        layer="SAR_99_T_POLIGONOS",
+        field="ID_COBERTURA_MAX",
+        source="siose-ar",
+        mmu="0.1 ha",
+    )
+    assert made.to_geodataframe().equals(named.to_geodataframe())
+    assert made.verdicts["changed"][0] > 0
+    with pytest.raises(RecipeError, match="Name the field of the old codes: --field"):
+        tesela.update(folder / "polygons.gpkg", folder / "map2024.tif")
 
 
 def test_assess(folder: Path, tmp_path: Path) -> None:

@@ -49,7 +49,10 @@ def queue(
     polygons: Annotated[str, typer.Argument(help="Polygons of the old map.")],
     map_file: MapFile,
     out: Out,
-    field: Annotated[str, typer.Option(help="Field of the old codes.")],
+    field: Annotated[
+        str | None,
+        typer.Option(help="Field of the old codes; a SIOSE AR file needs none.", show_default=False),
+    ] = None,
     layer: Annotated[str | None, typer.Option(help="Layer, if the file has several.")] = None,
     source: Annotated[
         str | None, typer.Option(help="Legend of the old codes; default: the legend of MAP.")

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tesela.core.errors import RecipeError
 from tesela.core.legend import Legend
 from tesela.core.units import parse_area_m2, parse_length_m
 from tesela.io.maps import ClassMap, MapSource, open_map
@@ -146,7 +147,7 @@ def update(
     map: MapSource,
     out: str | Path | None = None,
     *,
-    field: str,
+    field: str | None = None,
     layer: str | None = None,
     source: str | None = None,
     crosswalk: CrosswalkSource = None,
@@ -167,8 +168,9 @@ def update(
         The new map, best before generalisation.
     out : path, optional
         GeoPackage, GeoParquet or a table of PostGIS; default: a temporary file that goes with the answer.
-    field : str
-        Field of the old codes.
+    field : str, optional
+        Field of the old codes; a SIOSE AR file needs neither field nor layer: the cover of the largest part of each
+        polygon, ID_COBERTURA_MAX, is taken.
     layer : str, optional
         Layer of the polygons, if there are several.
     source : str, optional
@@ -195,10 +197,18 @@ def update(
     ------
     GridError, InputError, LegendError
         As `update_polygons`.
+    RecipeError
+        If no field is named and the polygons are not those of a SIOSE AR file.
     """
     from tesela.generalise.update import update_polygons
     from tesela.generalise.verdicts import UpdateRule
+    from tesela.sources.siose.geopackage import is_siose, open_siose
 
+    if field is None:
+        if layer is not None or not isinstance(polygons, str | Path) or not is_siose(polygons):
+            raise RecipeError("Name the field of the old codes: --field CODE_12.")
+        siose = open_siose(polygons)
+        polygons, field, source = siose.polygons, siose.cover_field, source or "siose-ar"
     new_map = open_map(map, legend=legend)
     table = optional_crosswalk(crosswalk, source or "polygons", new_map.legend)
     place = Place.of(out, "update.gpkg")

@@ -107,6 +107,23 @@ class SioseFile:
     use_columns: Mapping[str, str] = field(default_factory=dict)
     """Its columns: parcel, use, area."""
 
+    @property
+    def cover_field(self) -> str:
+        """
+        Field of the polygons that holds the cover of their largest part, ID_COBERTURA_MAX.
+
+        Raises
+        ------
+        InputError
+            If they have the label (ROTULO) alone.
+        """
+        if "cover" not in self.columns:
+            raise InputError(
+                f"{self.path}: layer {self.polygons.layer} has no ID_COBERTURA_MAX. Draw its polygons with one code "
+                f"each: tesela label {self.path.name} --like MAP --legend MAP -o classes.gpkg."
+            )
+        return self.columns["cover"]
+
 
 def is_siose(path: str | Path) -> bool:
     """Whether a file is a GeoPackage with the layers of SIOSE AR."""
