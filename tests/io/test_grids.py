@@ -102,6 +102,7 @@ def test_areas_in_web_mercator_are_of_the_ellipsoid_or_refused(
     assert (
         main(call) == 0
     )  # 900 px of 58 m2 are 5.2 ha, less than 6; by the plane's 100 m2 they would be 9 ha
+    assert "10 units of EPSG:3857 are 7.6" in capsys.readouterr().err
     with rasterio.open(tmp_path / "g.tif") as data:
         assert (data.read(1) == 1).all()
     long = write(tmp_path / "long.tif", "EPSG:3857", Affine(5000, 0, -333_000, 0, -5000, 4_900_000))

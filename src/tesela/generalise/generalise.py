@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from tesela.core.errors import GridError, RecipeError
-from tesela.core.grid import unit_m, window_grid
+from tesela.core.grid import crs_of, has_true_lengths, unit_m, window_grid
 from tesela.core.legend import Legend
+from tesela.core.notes import note
 from tesela.generalise.change_log import ChangeLog, by_code
 from tesela.generalise.mosaic import MosaicRule, find_rules
 from tesela.generalise.priority import PriorityTable, find_priority, load_priority
@@ -197,6 +198,11 @@ def _save(raster: ScratchRaster, source: ClassMap, out: str | Path) -> NDArray[n
 
 def _pixel_m(grid: GeoBox, *, square: bool) -> tuple[float, float]:
     factor = unit_m(grid, what="Generalising")
+    if not has_true_lengths(grid):
+        note(
+            f"10 units of {crs_of(grid)} are {10 * factor:.3g} m on the ground at the middle of the map; areas and "
+            f"widths are those of the ground."
+        )
     width, height = math.hypot(grid.affine.a, grid.affine.d), math.hypot(grid.affine.b, grid.affine.e)
     if square and abs(width / height - 1) > 1e-3:
         raise GridError(
