@@ -1,9 +1,11 @@
 """The report: pictures match the counts, and the page opens offline."""
 
 import json
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import geopandas as gpd
 import numpy as np
@@ -222,7 +224,7 @@ def test_a_report_is_a_page_its_figures_and_its_pictures(report: Path, assessmen
         "map.png",
         "reference.png",
         "difference.png",
-        "matrix.png",
+        "matrix.svg",
     }
     document = json.loads((report.parent / "assessment.json").read_text(encoding="utf-8"))
     assert document.pop("title") == "Assessed <b>here</b>"
@@ -234,6 +236,24 @@ def test_a_report_is_a_page_its_figures_and_its_pictures(report: Path, assessmen
         with Image.open(path) as picture:
             picture.load()
             assert min(picture.size) > 400
+
+
+def test_the_matrix_is_a_drawing_of_the_shares_of_each_reference_class(
+    report: Path, assessment: Assessment
+) -> None:
+    root = ElementTree.parse(report.parent / "matrix.svg").getroot()  # names with < and & would break it
+    texts = [node.text for node in root.iter("{http://www.w3.org/2000/svg}text")]
+    areas = assessment.areas_ha
+    shown = [k for k in range(len(areas)) if areas[k].sum() + areas[:, k].sum() > 0]
+    shares = areas / np.where(areas.sum(axis=1) > 0, areas.sum(axis=1), 1)[:, None]
+    wanted = [
+        f"{100 * shares[row, col]:.0f}" if shares[row, col] >= 0.005 else "<1"
+        for row in shown
+        for col in shown
+        if areas[row, col] > 0
+    ]
+    assert [text for text in texts if text and re.fullmatch(r"<1|\d+", text)] == wanted
+    assert texts[0] == "Percent of each reference class"
 
 
 def test_the_page_shows_the_figures_of_the_assessment(report: Path, assessment: Assessment) -> None:

@@ -6,7 +6,7 @@ import math
 import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from html import escape
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,7 +23,7 @@ from tesela.core.legend import Legend
 from tesela.io.map_views import with_palette
 from tesela.io.maps import ClassMap, MapReader
 from tesela.io.pixel_areas import pixels_inside
-from tesela.pages.plots import GRID, INK, new_figure, png_of
+from tesela.pages.plots import GRID, INK
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -37,6 +37,9 @@ DIFFERENCE = {
     "over 90\u202f%": "#b30000",
 }
 """Colours of the difference: grey-blue for agreement, then ColorBrewer's OrRd, safe for the colour-blind."""
+
+_RIGHT_INK, _WRONG_INK = (11, 92, 138), (194, 65, 12)
+"""Red, green and blue of right and wrong shares of a matrix at their fullest."""
 
 _WIDTH, _HEIGHT = 460, 250
 _LEFT, _RIGHT, _TOP, _BOTTOM = 48, 12, 14, 50
@@ -284,11 +287,12 @@ def difference_picture(wrong: NDArray[np.float32]) -> Image.Image:
     return with_palette(np.where(evaluated, step, 0).astype(np.uint8), palette)
 
 
-def draw_matrix(document: AssessmentDocument, path: Path) -> None:
+def matrix_svg(document: AssessmentDocument) -> str:
     """
-    Draw the confusion matrix as PNG: shares of each reference class, right ones blue, wrong ones orange.
+    The confusion matrix as a drawing: shares of each reference class, right ones blue, wrong ones orange.
 
-    Classes absent from both sides are left out.
+    Classes absent from both sides are left out. Over 16 classes are named by their codes. The file stands alone:
+    browsers, office programs and Inkscape open it.
     """
     rows = document["classes"]
     shown = [k for k, row in enumerate(rows) if row["code"] not in document["absent"]]
@@ -296,28 +300,53 @@ def draw_matrix(document: AssessmentDocument, path: Path) -> None:
     shares = areas / np.where(areas.sum(axis=1) > 0, areas.sum(axis=1), 1)[:, None]
     size = len(shown)
     dense = size > 16
-    named = [rows[k]["code"] if dense else textwrap.fill(rows[k]["name"], 26) for k in shown]
-    side = max(3.2, (0.36 if dense else 0.56) * size)
-    figure = new_figure(side + 2.6, side + 1.9, dpi=144)
-    axes = figure.add_subplot()
-    blue, orange = np.array([11, 92, 138]) / 255, np.array([194, 65, 12]) / 255
-    ink = np.where(np.eye(size, dtype=bool)[..., None], blue, orange)
-    axes.imshow(
-        1 - 0.7 * shares[..., None] * (1 - ink)
-    )  # 0.7: dark figures stay readable on the fullest colour
-    for row, col in zip(*np.nonzero(areas), strict=True):
-        share = shares[row, col]
-        text = f"{100 * share:.0f}" if share >= 0.005 else "<1"
-        axes.text(col, row, text, ha="center", va="center", fontsize=7 if dense else 9, color=INK)
-    slant = {"rotation": 90} if dense else {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
-    axes.set_xticks(range(size), named, **slant)
-    axes.set_yticks(range(size), named)
-    axes.set_xlabel("Map")
-    axes.set_ylabel("Reference")
-    axes.set_title("Percent of each reference class", loc="left", fontsize=10)
-    axes.set_xticks(np.arange(size + 1) - 0.5, minor=True)
-    axes.set_yticks(np.arange(size + 1) - 0.5, minor=True)
-    axes.grid(which="minor", color=GRID, linewidth=0.6)
-    axes.tick_params(which="both", length=0, labelsize=7 if dense else 9)
-    axes.spines[:].set_visible(False)
-    path.write_bytes(png_of(figure))
+    names = [rows[k]["code"] if dense else rows[k]["name"] for k in shown]
+    cell, letter = (22, 10) if dense else (40, 12)
+    longest = max((len(line) for name in names for line in _lines(name)), default=0)
+    left = 34 + math.ceil(0.58 * letter * longest)
+    wide, high = max(220, left + cell * size + 12), 34 + cell * size + left + 10
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide} {high}" width="{wide}" height="{high}" '
+        f'font-family="sans-serif" font-size="{letter}" fill="{INK}">',
+        f'<rect width="{wide}" height="{high}" fill="#ffffff"/>',
+        '<text x="14" y="20" font-size="13">Percent of each reference class</text>',
+    ]
+    for row, col in np.ndindex(size, size):
+        x, y, share = left + col * cell, 34 + row * cell, shares[row, col]
+        ink = _RIGHT_INK if row == col else _WRONG_INK
+        # 0.7: dark figures stay readable on the fullest colour
+        red, green, blue = (round(255 - 0.7 * share * (255 - part)) for part in ink)
+        parts.append(
+            f'<rect x="{x}" y="{y}" width="{cell}" height="{cell}" fill="#{red:02x}{green:02x}{blue:02x}" '
+            f'stroke="{GRID}"/>'
+        )
+        if areas[row, col] > 0:
+            text = f"{100 * share:.0f}" if share >= 0.005 else "&lt;1"
+            parts.append(
+                f'<text x="{x + cell / 2}" y="{y + cell / 2 + letter / 3:.1f}" text-anchor="middle">{text}</text>'
+            )
+    for k, name in enumerate(names):
+        middle = 34 + (k + 0.5) * cell
+        parts.append(_label(name, left - 6, middle, letter))
+        across, below = left + (k + 0.5) * cell, 34 + cell * size + 8
+        parts.append(f'<g transform="rotate(-90 {across} {below})">{_label(name, across, below, letter)}</g>')
+    parts.append(f'<text x="{left + cell * size / 2}" y="{high - 6}" text-anchor="middle">Map</text>')
+    middle = 34 + cell * size / 2
+    parts.append(
+        f'<text transform="rotate(-90 14 {middle})" x="14" y="{middle}" text-anchor="middle">Reference</text>'
+    )
+    return "\n".join([*parts, "</svg>\n"])
+
+
+def _lines(name: str) -> list[str]:
+    return textwrap.wrap(name, 26) or [""]
+
+
+def _label(name: str, x: float, y: float, letter: int) -> str:
+    """Lines of a name that end at a point, centred in height on it."""
+    lines = _lines(name)
+    top = y + letter / 3 - (len(lines) - 1) * letter * 0.55
+    return "".join(
+        f'<text x="{x}" y="{top + k * letter * 1.1:.1f}" text-anchor="end">{escape(line)}</text>'
+        for k, line in enumerate(lines)
+    )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from tesela.assessment.assessment import Assessment, Generalised
 from tesela.assessment.document import ComparedModels, ReportDocument
 from tesela.assessment.page import ReportPictures, render_page
-from tesela.assessment.pictures import Overview, difference_picture, draw_matrix, make_overview
+from tesela.assessment.pictures import Overview, difference_picture, make_overview, matrix_svg
 from tesela.core.legend import Legend
 from tesela.core.scene import Scene
 from tesela.io.manifest import write_text, write_whole
@@ -58,7 +58,7 @@ def write_report(
     -------
     Path
         ``report.html``. In the same folder are ``assessment.json``, ``map.png``, ``reference.png``,
-        ``difference.png``, ``matrix.png`` and, with a scene, ``image.png``; with a generalised map,
+        ``difference.png``, ``matrix.svg`` and, with a scene, ``image.png``; with a generalised map,
         ``generalised.png`` and ``difference_generalised.png``.
     """
     folder = Path(out_dir)
@@ -84,8 +84,7 @@ def write_report(
     for name, picture in pictures.panes.items():
         with write_whole(folder / f"{name}.png") as part:
             part.write_bytes(png_bytes(enlarged(picture)))
-    with write_whole(folder / "matrix.png") as part:
-        draw_matrix(document, part)
+    write_text(folder / "matrix.svg", matrix_svg(document))
     write_text(folder / "assessment.json", json.dumps(document, indent=1, allow_nan=False) + "\n")
     write_text(folder / "report.html", render_page(document, pictures))
     return folder / "report.html"

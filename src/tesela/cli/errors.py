@@ -9,6 +9,7 @@ import zipfile
 import zlib
 
 from tesela.core.errors import TeselaError
+from tesela.core.extras import missing_line
 
 _FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
@@ -29,11 +30,6 @@ _READERS = frozenset(
     }
 )
 """Libraries whose errors are about a file or its content."""
-
-_OF_TRAINING = frozenset(
-    {"torch", "lightning", "timm", "segmentation_models_pytorch", "huggingface_hub", "tensorboard"}
-)
-"""Libraries of the extra `train`."""
 
 _CONTENT = (UnicodeError, json.JSONDecodeError, zipfile.BadZipFile, EOFError, struct.error, zlib.error)
 
@@ -56,8 +52,8 @@ def describe(error: Exception) -> str:
 def _text(error: Exception) -> str:
     if isinstance(error, TeselaError):
         return str(error)
-    if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in _OF_TRAINING:
-        return f"This needs {error.name}, which is not installed: pip install 'tesela[train]'."
+    if isinstance(error, ModuleNotFoundError) and (line := missing_line(error.name or "")):
+        return line
     name = type(error).__name__
     if isinstance(error, OSError) and error.errno in _FULL:
         what = error.filename or "A file"

@@ -25,6 +25,8 @@ _DRIVERS = {
 
 _EXTRAS = {
     "torch": ("train", "networks and trees: train, predict, unmix"),
+    "zarr": ("imagery", "mosaics and cubes"),
+    "matplotlib": ("plot", "map.plot(), tesela figures, charts of comparisons"),
     "openvino": ("fast", "faster maps on Intel and AMD processors"),
     "distributed": ("cluster", "maps and mosaics by several machines"),
     "psycopg": ("postgis", "tables of PostGIS"),

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from tesela.core.extras import need
 from tesela.core.grid import windows
 from tesela.core.legend import LandClass, Legend
 from tesela.io.cog import BLOCK_PX
@@ -122,6 +123,7 @@ def draw_classes(
     ax : Axes, optional
         Where to draw; default: a new figure.
     """
+    need("matplotlib")
     from matplotlib import pyplot as plt
     from matplotlib.patches import Patch
 

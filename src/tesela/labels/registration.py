@@ -10,7 +10,6 @@ import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
-from scipy.ndimage import uniform_filter
 
 from tesela.core.errors import InputError
 from tesela.core.grid import window_grid
@@ -196,6 +195,8 @@ def _series(cube: Cube, row: int, col: int, rows: int, cols: int) -> NDArray[np.
 
 def _local(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Values without the mean of the observed ones around; 0 in gaps."""
+    from scipy.ndimage import uniform_filter  # here: the extra `imagery`
+
     known = np.isfinite(values)
     size = (0, _AROUND, _AROUND)
     total = uniform_filter(np.where(known, values, 0.0), size, mode="constant")

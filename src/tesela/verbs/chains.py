@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tesela.core.extras import need
+
 if TYPE_CHECKING:
     from tesela.article.draw import DrawnFigures
     from tesela.chains.run import Outcome
@@ -55,6 +57,7 @@ def demo(
     from tesela.chains.demo import write_demo
     from tesela.chains.run import run_recipe
 
+    need("torch")
     folders = {name: Path(out) / name if chain == "all" else Path(out) for name in demo_chains(chain)}
     return {
         name: run_recipe(
@@ -187,4 +190,5 @@ def figures(
     """
     from tesela.article.draw import draw_figures
 
+    need("matplotlib")
     return draw_figures(run, out, only=only, scene=scene, dpi=dpi, report=report)

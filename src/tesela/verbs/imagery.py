@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tesela.core.errors import InputError
+from tesela.core.extras import need
 from tesela.core.units import parse_memory_bytes
 from tesela.io.references import Reference, reference_file
 
@@ -100,6 +101,7 @@ def mosaic_sentinel_2(
     from tesela.sources.periods import parse_periods
     from tesela.sources.providers import open_catalogue
 
+    need("scipy")
     return write_mosaics(
         open_catalogue(catalogue),
         _area(area, layer=area_layer, like=like, crs=crs, resolution=resolution),
@@ -175,6 +177,7 @@ def mosaic_modis(
     from tesela.sources.periods import month_span
     from tesela.sources.providers import open_catalogue
 
+    need("zarr")
     extent = None if area is None and like is None else _area(area, layer=area_layer, like=like)
     where = open_catalogue(catalogue)
     months = None if first is None or last is None else (first, last)
@@ -257,6 +260,7 @@ def mosaic_stack(
     from tesela.sources.stack.dates import parse_dates
     from tesela.sources.stack.reading import Unit, parse_mask
 
+    need("zarr")
     return write_stack_cube(
         [str(item) for item in ([sources] if isinstance(sources, str | Path) else sources)],
         out,

@@ -11,7 +11,6 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
-from scipy.ndimage import distance_transform_edt
 
 from tesela.core.grid import bounds_in, window_grid
 from tesela.io.remote import Rasters
@@ -259,6 +258,8 @@ def cloud_distance(
     >>> cloud_distance(np.array([[4, 4, 9]]), cloudy=(3, 8, 9), pixel_m=10, most_m=1000)
     array([[20., 10.,  0.]], dtype=float32)
     """
+    from scipy.ndimage import distance_transform_edt  # here: the extra `imagery`
+
     clouds = np.isin(classes, list(cloudy))
     if not clouds.any():
         return np.full(classes.shape, most_m, np.float32)
