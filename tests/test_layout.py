@@ -196,6 +196,8 @@ def test_all_that_is_imported_is_declared() -> None:
     extras = project["optional-dependencies"]
     wanted = [
         *project["dependencies"],
+        *extras["imagery"],
+        *extras["plot"],
         *extras["train"],
         *extras["fast"],
         *extras["cluster"],

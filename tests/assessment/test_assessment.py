@@ -19,6 +19,7 @@ from odc.geo.geobox import GeoBox
 
 from tesela.assessment.assessment import Assessment, assess
 from tesela.assessment.confusion import Confusion, count_confusion
+from tesela.assessment.overall import scores_of_draws
 from tesela.assessment.scores import f1, iou, kappa, pixel_accuracy, precision, recall, score
 from tesela.core.errors import GridError, InputError, LegendError
 from tesela.core.grid import window_grid
@@ -256,6 +257,16 @@ def test_scores_equal_those_of_scikit_learn(pair: tuple[NDArray[np.uint8], NDArr
         warnings.simplefilter("ignore")  # scikit-learn warns and returns NaN where kappa does not exist
         theirs = metrics.cohen_kappa_score(truth, guess)
     assert scores.kappa == pytest.approx(theirs, nan_ok=True)
+
+
+def test_scores_of_many_draws_are_those_of_each(confusion: Confusion) -> None:
+    other = np.array(confusion.counts).T * 3
+    other[:, 1] = other[1] = 0  # a class that is absent from the draw
+    counts = np.stack([confusion.counts, other]).astype(np.float64)
+    none = np.zeros(len(confusion.legend), np.int64)
+    for made, of in zip(scores_of_draws(counts), (np.array(confusion.counts), other), strict=True):
+        wanted = score(Confusion(confusion.legend, of, none, none))
+        assert made.tolist() == pytest.approx([wanted.accuracy, wanted.mean_iou, wanted.macro_f1])
 
 
 @settings(deadline=None)

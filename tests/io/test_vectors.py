@@ -347,6 +347,27 @@ def test_a_layer_is_named_beside_the_file_as_in_qgis(tmp_path: Path) -> None:
     assert open_layer(tmp_path / "clc.gpkg", layer="CLC18").layer == "clc18"
 
 
+def test_of_several_layers_the_only_one_with_the_field_is_read(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "clc.gpkg"
+    squares().to_file(path, layer="towns", engine="pyogrio")
+    squares().assign(CODE_18="311").to_file(path, layer="clc", engine="pyogrio")
+    assert open_layer(path, field="code_18").layer == "clc"
+    assert "its layer 'clc' is read, the only one with the field code_18" in caplog.text
+    assert open_layer(path, layer="towns", field="code_18").layer == "towns"  # a name wins
+    with pytest.raises(
+        InputError, match=r"2 polygon layers \((clc, towns|towns, clc)\), none with the field use; "
+    ):
+        open_layer(path, field="use")
+    squares().assign(CODE_18="311").to_file(path, layer="old", engine="pyogrio")
+    with pytest.raises(
+        InputError,
+        match=r"3 polygon layers .*, of which (clc, old|old, clc) have the field CODE_18; name one",
+    ):
+        open_layer(path, field="CODE_18")
+
+
 @pytest.mark.parametrize("name", ["s p ácé", "a#b", "a%20b", "a?b", "a:b", "ñ&'q", "[x]*", "a,b"])
 @pytest.mark.parametrize("suffix", [".gpkg", ".shp", ".parquet"])
 def test_names_with_signs_are_read(tmp_path: Path, name: str, suffix: str) -> None:

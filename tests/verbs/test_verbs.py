@@ -198,6 +198,7 @@ def test_unmix(folder: Path, tmp_path: Path) -> None:
     again = tesela.open_abundance(made.to_xarray())
     assert np.array_equal(again.read(), made.read(), equal_nan=True)
     assert tesela.assess(made, again).to_frame()["mae"].max() == 0
+    assert tesela.assess(made, again).to_frame("overall").loc["mae", "value"] == 0
     assert "mean share" in made._repr_html_()
     with tesela.io.maps.MapReader(tesela.open_map(made.layers["classes"])) as reader:
         assert reader.read(made.grid).shape == tuple(made.grid.shape)
@@ -256,6 +257,15 @@ def test_assess(folder: Path, tmp_path: Path) -> None:
     assert filed.report.exists()
     table = made.to_frame()
     assert table.equals(filed.to_frame())
+    overall = tesela.assess(folder / "map2024.tif", folder / "map2018.tif", tiles=20).to_frame("overall")
+    assert overall["value"].to_dict() == made.to_frame("overall")["value"].to_dict()
+    assert overall.loc["macro_f1", "value"] == made.scores.macro_f1
+    assert (overall["low"] < overall["value"]).all()
+    assert (overall["value"] < overall["high"]).all()
+    assert overall["tiles"].tolist() == [20, 20, 20]
+    assert made.to_frame("overall")["low"].isna().all()  # one tile tells nothing of the spread
+    with pytest.raises(tesela.InputError, match="Unknown table 'classs': did you mean 'classes'"):
+        made.to_frame("classs")
     assert made.assessment.to_dict() == filed.assessment.to_dict()
     assert {"iou", "f1", "precision", "recall", "reference_ha", "map_ha"} <= set(table.columns)
     assert "Accuracy 0." in made._repr_html_()

@@ -24,8 +24,9 @@ from tesela.io.legends import open_legend
 from tesela.io.maps import ClassMap, MapSource, open_map
 from tesela.io.pixel_areas import equal_pixels_m2
 from tesela.io.scenes import SceneSource, open_scene
-from tesela.sampling.design import SamplingDesign, plan_sample
+from tesela.sampling.design import plan_sample
 from tesela.sampling.draw import draw_sample, refuse_interpreted
+from tesela.sampling.files import Drawn
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ def account_files(
 
 def draw_change_samples(
     series: Series, out: str | Path, *, points: int, minimum: int = 30, seed: int = 0
-) -> dict[Path, SamplingDesign]:
+) -> dict[tuple[int, int], Drawn]:
     """
     Draw a sample of change for each two consecutive maps, with the changes between them as strata.
 
@@ -123,9 +124,10 @@ def draw_change_samples(
 
     Returns
     -------
-    dict of Path to SamplingDesign
+    dict of Drawn
+        By the two years.
     """
-    folder, designs = Path(out), {}
+    folder, samples = Path(out), {}
     equal_pixels_m2(series.maps[0])
     files = [folder / f"sample_{first}-{last}.gpkg" for (first, last), _, _ in series.pairs]
     for file in files:
@@ -136,10 +138,11 @@ def draw_change_samples(
             name, table = f"changes_{first}-{last}.tif", _shared_crosswalk(series, before, after)
             strata = map_changes(before, after, part / name, crosswalk=table)
             design = plan_sample(strata, points=points, minimum=minimum, seed=seed)
-            designs[draw_sample(strata, file, design=design, hide_strata=True)] = design
+            file = draw_sample(strata, file, design=design, hide_strata=True)
+            samples[first, last] = Drawn(design, None, file)
             for item in part.glob("changes_*"):
                 item.replace(folder / item.name)
-    return designs
+    return samples
 
 
 def write_change_layers(
@@ -149,7 +152,7 @@ def write_change_layers(
     min_area_m2: float = 50_000.0,
     probabilities: Sequence[SceneSource] | None = None,
     min_odds: float = MIN_ODDS,
-) -> dict[Path, ChangeLayer]:
+) -> dict[tuple[int, int], ChangeLayer]:
     """
     Write ``change_layer_2018-2024.tif`` for each two consecutive maps, and ``map_2024.tif``; see `map_change_layer`.
 
@@ -159,6 +162,11 @@ def write_change_layers(
     ----------
     probabilities : sequence of path, optional
         Probabilities of the classes of each map, in the order of the maps.
+
+    Returns
+    -------
+    dict of ChangeLayer
+        By the two years.
     """
     if probabilities is not None and len(probabilities) != len(series.maps):
         raise InputError(
@@ -169,11 +177,10 @@ def write_change_layers(
     folder, layers = Path(out), {}
     base: ClassMap | None = None
     for k, ((first, last), before, after) in enumerate(series.pairs):
-        path = folder / f"change_layer_{first}-{last}.tif"
-        layers[path] = map_change_layer(
+        layers[first, last] = map_change_layer(
             before,
             after,
-            path,
+            folder / f"change_layer_{first}-{last}.tif",
             min_area_m2=min_area_m2,
             probabilities=None if scenes is None else (scenes[k], scenes[k + 1]),
             min_odds=min_odds,
@@ -181,7 +188,7 @@ def write_change_layers(
             base=base,
             crosswalk=_shared_crosswalk(series, before, after),
         )
-        base = layers[path].later
+        base = layers[first, last].later
     return layers
 
 

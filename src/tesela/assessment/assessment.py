@@ -30,6 +30,7 @@ from tesela.assessment.document import (
     rule_text,
     totals,
 )
+from tesela.assessment.overall import check_frame, overall_frame
 from tesela.assessment.regions import Region
 from tesela.assessment.scores import Scores, score
 from tesela.assessment.streaming import Accumulator, AssessmentSpec, Progress
@@ -114,18 +115,32 @@ class Assessment:
         """The same pixels counted at every level of the legend, coarsest first; the last is that of the assessment."""
         return tuple(self.confusion.at_level(depth) for depth in range(1, self.legend.depth + 1))
 
-    def to_frame(self) -> pd.DataFrame:
+    def to_frame(self, table: str = "classes") -> pd.DataFrame:
         """
-        Scores by class.
+        Scores by class, or of the whole map.
+
+        Parameters
+        ----------
+        table : {"classes", "overall"}
 
         Returns
         -------
         DataFrame
-            One row per class of the legend, index `code`: name, iou, f1, precision (user's accuracy), recall
+            "classes": one row per class of the legend, index `code`: name, iou, f1, precision (user's accuracy), recall
             (producer's accuracy), NaN where a class is absent; reference_px, map_px, correct_px, reference_ha, map_ha.
+            "overall": accuracy, mean_iou and macro_f1 with 95 % intervals over the tiles, see `overall_frame`.
+
+        Raises
+        ------
+        InputError
+            If there is no such table.
         """
         import pandas as pd
 
+        check_frame(table)
+        if table == "overall":
+            tiles = [tile.confusion.counts for tile in self.tiles if tile.confusion.evaluated_px]
+            return overall_frame(self.scores, tiles)
         rows = class_rows(self.confusion, self.scores, self.areas_ha)
         return pd.DataFrame(rows).drop(columns=["value", "color"]).set_index("code")
 

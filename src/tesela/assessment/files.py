@@ -74,9 +74,9 @@ class AssessmentFiles:
         """Scores of all evaluated pixels."""
         return self.assessment.scores
 
-    def to_frame(self) -> pd.DataFrame:
-        """Scores by class; see `Assessment.to_frame`."""
-        return self.assessment.to_frame()
+    def to_frame(self, table: str = "classes") -> pd.DataFrame:
+        """Scores by class, or "overall" with intervals; see `Assessment.to_frame`."""
+        return self.assessment.to_frame(table)
 
     def _repr_html_(self) -> str:
         return self.assessment._repr_html_()

@@ -312,7 +312,7 @@ def matrix_svg(document: AssessmentDocument) -> str:
         '<text x="14" y="20" font-size="13">Percent of each reference class</text>',
     ]
     for row, col in np.ndindex(size, size):
-        x, y, share = left + col * cell, 34 + row * cell, shares[row, col]
+        x, y, share = left + col * cell, 34 + row * cell, float(shares[row, col])
         ink = _RIGHT_INK if row == col else _WRONG_INK
         # 0.7: dark figures stay readable on the fullest colour
         red, green, blue = (round(255 - 0.7 * share * (255 - part)) for part in ink)

@@ -155,15 +155,15 @@ def change_layer(
         min_odds=min_odds,
     )
     if as_json:
-        print_json({str(path): layer.to_dict() for path, layer in layers.items()})
+        print_json({layer.map.path: layer.to_dict() for layer in layers.values()})
         return
-    for path, layer in layers.items():
+    for layer in layers.values():
         if not quiet:
             print(
                 f"{layer.changed_ha:,.1f} ha changed; left out: {layer.small_ha:,.1f} ha in smaller areas, "
                 f"{layer.uncertain_ha:,.1f} ha of unlikely changes"
             )
-        print(f"change layer  {path}")
+        print(f"change layer  {layer.map.path}")
         if layer.later is not None:
             print(f"later map     {layer.later.path}")
 

@@ -383,7 +383,7 @@ def layer(
     from tesela.verbs import imagery
 
     with progress_bar("layer", quiet=quiet or as_json) as progress:
-        path = imagery.mosaic_layer(
+        imagery.mosaic_layer(
             out,
             collection=collection,
             asset=asset,
@@ -401,6 +401,6 @@ def layer(
             progress=progress,
         )
     if as_json:
-        print_json({"layer": str(path)})
+        print_json({"layer": out})
         return
-    print(f"layer  {path}")
+    print(f"layer  {out}")

@@ -100,6 +100,7 @@ def draw(
         share = left_out / (left_out + sum(item.size_px for item in drawn.design.strata))
         print(f"{left_out:,} px ({share:.1%}) of the map have no class and are left out of the sample")
     target = "" if size is not None else f" (target {0.01 if target_error is None else target_error:g})"
+    assert drawn.expected_se is not None
     print(
         f"{drawn.design.points} points, expected standard error of overall accuracy "
         f"{drawn.expected_se:.4f}{target}"
@@ -162,7 +163,7 @@ def changes(
     """
     from tesela.verbs import accuracy
 
-    designs = accuracy.sample_changes(
+    samples = accuracy.sample_changes(
         maps,
         out,
         years=parse_years(years),
@@ -173,10 +174,11 @@ def changes(
         seed=seed,
     )
     if as_json:
-        print_json({str(path): item.to_dict() for path, item in designs.items()})
+        print_json({str(drawn.file): drawn.design.to_dict() for drawn in samples.values()})
         return
-    for path, item in designs.items():
-        print(f"{item.points} points in {len(item.strata)} strata of change  {path}")
+    for drawn in samples.values():
+        design = drawn.design
+        print(f"{design.points} points in {len(design.strata)} strata of change  {drawn.file}")
     if not quiet:
         print(
             "Interpreters fill `reference` with the categories before and after, such as cropland>settlements."

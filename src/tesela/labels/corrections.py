@@ -81,7 +81,7 @@ def open_corrections(
         Any file or table of polygons. A queue of `tesela update` or `tesela review rank`, also as `tesela review
         export` writes it, gives the decisions of its reviewers.
     layer : str, optional
-        Required if a file has several layers of polygons; default for a queue: its proposals.
+        Required if several layers of polygons of a file have the field; default for a queue: its proposals.
     field : str, optional
         Field of the codes; default for a queue: its decisions, else as in `tesela.labels.write_labels`.
 
@@ -92,8 +92,8 @@ def open_corrections(
     """
     if layer is None and is_queue(path):
         layer, field = PROPOSALS, field or DECISION
-    opened = open_layer(path, layer=layer)
-    return CorrectionLayer(path, layer, choose_field(opened, field))
+    opened = open_layer(path, layer=layer, field=field)
+    return CorrectionLayer(path, layer or opened.layer or None, choose_field(opened, field))
 
 
 def correct_labels(labels: ClassMap, layers: Sequence[tuple[CorrectionLayer, CorrectionCodes]]) -> Corrected:

@@ -54,7 +54,7 @@ class PolygonLabels(Closing):
         field: str | None = None,
         layer: str | None = None,
     ) -> None:
-        self.layer = open_layer(path, layer=layer)
+        self.layer = open_layer(path, layer=layer, field=field)
         self.layer.require_features()
         self.field = choose_field(self.layer, field)
         self.book = book

@@ -52,7 +52,7 @@ class PolygonShares:
         field: str | None = None,
         layer: str | None = None,
     ) -> None:
-        self.layer = open_layer(path, layer=layer)
+        self.layer = open_layer(path, layer=layer, field=field)
         self.layer.require_features()
         self.field = choose_field(self.layer, field)
         self._book = make_code_book(mixture.legend, source=source, crosswalk=mixture.crosswalk)
@@ -208,7 +208,7 @@ class CountedShares:
             raise InputError(f"Pixels of {side_m:g} m cannot be counted; give their side, such as 10 m.")
         self._mixture, self.side_m = mixture, side_m
         if vector:
-            polygons = open_layer(path, layer=layer)
+            polygons = open_layer(path, layer=layer, field=field)
             crs, corner, bounds = polygons.crs, (0.0, 0.0), polygons.bounds
         else:
             with open_dataset(path) as data:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tesela.core.errors import InputError, join_words
 from tesela.core.legend import Legend
 from tesela.io.crosswalks import open_crosswalk
 from tesela.io.legends import open_legend
@@ -15,7 +16,7 @@ from tesela.sampling.design import Rule, SamplingDesign, plan_sample
 from tesela.sampling.draw import draw_sample
 from tesela.sampling.estimates import AccuracyEstimates, estimate_accuracy
 from tesela.sampling.estimators import Interval
-from tesela.sampling.interpretation import LAYER
+from tesela.sampling.interpretation import LAYER, Response, write_responses
 from tesela.sampling.page import write_sample_page
 from tesela.sampling.responses import read_sample
 
@@ -29,8 +30,8 @@ class Drawn:
     """A sample for interpreters, without responses yet."""
 
     design: SamplingDesign
-    expected_se: float
-    """Standard error of overall accuracy if the map has the expected accuracy."""
+    expected_se: float | None
+    """Standard error of overall accuracy if the map has the expected accuracy; None for a sample of change."""
     file: Path
     held: object = field(default=None, repr=False, compare=False)
     """What keeps a temporary file; see `tesela.io.held`."""
@@ -42,10 +43,46 @@ class Drawn:
         points: gpd.GeoDataFrame = gpd.read_file(self.file, layer=LAYER)
         return points
 
+    def interpret(self, points: pd.DataFrame) -> Drawn:
+        """
+        Write responses into the file of the sample, from the points of `to_geodataframe` or any table.
+
+        Parameters
+        ----------
+        points : DataFrame or GeoDataFrame
+            Columns sample_id and reference, and perhaps confidence and note; without a response: empty, None or NaN.
+
+        Returns
+        -------
+        Drawn
+            This sample, for `tesela.sample_estimate` and `tesela.account`.
+
+        Raises
+        ------
+        InputError
+            If a column is missing, a point is not of this sample, or the file cannot be changed.
+        """
+        missing = [name for name in ("sample_id", "reference") if name not in points.columns]
+        if missing:
+            raise InputError(f"The points have no column '{missing[0]}'; take those of to_geodataframe().")
+        columns = [name for name in ("reference", "confidence", "note") if name in points.columns]
+        texts = points[columns].astype(object).where(points[columns].notna(), "").astype(str)
+        ids = [str(int(number)) for number in points["sample_id"]]
+        unknown = sorted(set(ids) - {str(number) for number in self.to_geodataframe()["sample_id"]})
+        if unknown:
+            raise InputError(f"sample_id {join_words(unknown, most=6)} is no point of this sample.")
+        responses = {
+            number: Response(**{str(name): text for name, text in row.items()})
+            for number, row in zip(ids, texts.to_dict("records"), strict=True)
+        }
+        write_responses(self.file, lambda: responses)
+        return self
+
     @property
     def document(self) -> dict[str, object]:
         """The plan, for JSON."""
-        return {**self.design.to_dict(), "expected_se": round(self.expected_se, 6), "sample": str(self.file)}
+        expected = None if self.expected_se is None else round(self.expected_se, 6)
+        return {**self.design.to_dict(), "expected_se": expected, "sample": str(self.file)}
 
 
 @dataclass(frozen=True)

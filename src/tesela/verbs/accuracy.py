@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tesela.core.errors import wrong_kind
 from tesela.core.legend import Legend
 from tesela.core.units import parse_area_m2, parse_length_m
 from tesela.io.abundance import AbundanceMap, AbundanceSource
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from tesela.accounting.changes import ChangeLayer
     from tesela.assessment.abundance.report import AbundanceAssessmentFiles
     from tesela.assessment.files import AssessmentFiles
-    from tesela.sampling.design import Rule, SamplingDesign
+    from tesela.sampling.design import Rule
     from tesela.sampling.files import Drawn, SampleEstimates
 
 Progress = Callable[[int, int], None]
@@ -190,7 +191,7 @@ def sample_draw(
 
 
 def sample_estimate(
-    sample: Reference | Drawn,
+    sample: str | Path | Drawn,
     map: MapSource,
     out: str | Path | None = None,
     *,
@@ -202,8 +203,8 @@ def sample_estimate(
 
     Parameters
     ----------
-    sample : path, GeoDataFrame or Drawn
-        Points whose field `reference` interpreters have filled in.
+    sample : path or Drawn
+        Points whose field `reference` interpreters have filled in; `Drawn.interpret` takes a GeoDataFrame of them.
     map : path, ClassMap or DataArray of classes
     out : path, optional
         Folder of the page; default: only the estimates come back.
@@ -222,14 +223,21 @@ def sample_estimate(
     """
     from tesela.sampling.files import estimate_sample_file
 
-    opened = open_map(map, legend=legend)
-    with reference_file(getattr(sample, "file", sample)) as file:
-        return estimate_sample_file(opened, file, out, responses=responses)
+    return estimate_sample_file(open_map(map, legend=legend), _sample_file(sample), out, responses=responses)
+
+
+def _sample_file(sample: str | Path | Drawn) -> str | Path:
+    file = getattr(sample, "file", sample)
+    if isinstance(file, str | Path):
+        return file
+    raise wrong_kind(
+        "A sample", "the path of its GeoPackage, or what sample_draw returned (.interpret(points))", sample
+    )
 
 
 def sample_changes(
     maps: Sequence[MapSource],
-    out: str | Path,
+    out: str | Path | None = None,
     *,
     years: Sequence[int],
     points: int,
@@ -237,7 +245,7 @@ def sample_changes(
     legend: Legend | str | Path | None = None,
     crosswalk: CrosswalkSource = None,
     seed: int = 0,
-) -> dict[Path, SamplingDesign]:
+) -> dict[tuple[int, int], Drawn]:
     """
     Draw a sample of change between each two consecutive maps; see `tesela.accounting.files.draw_change_samples`.
 
@@ -245,15 +253,22 @@ def sample_changes(
     ----------
     maps : sequence of paths, ClassMaps or DataArrays
         Oldest first.
-    out : path
-        Folder of the samples and their strata.
+    out : path, optional
+        Folder of the samples and their strata; default: temporary files that go with the answer.
     years : sequence of int
         One for each map.
+
+    Returns
+    -------
+    dict of Drawn
+        By the two years, as `account` takes them: {(2018, 2024): ...}. `to_geodataframe` gives the points.
     """
     from tesela.accounting.files import draw_change_samples, open_series
 
     series = open_series(maps, years, legend=legend, crosswalk=crosswalk)
-    return draw_change_samples(series, out, points=points, minimum=minimum, seed=seed)
+    place = Place.of(out, "changes")
+    samples = draw_change_samples(series, place.path, points=points, minimum=minimum, seed=seed)
+    return {pair: replace(drawn, held=place.held) for pair, drawn in samples.items()}
 
 
 def account(
@@ -263,7 +278,7 @@ def account(
     years: Sequence[int],
     legend: Legend | str | Path | None = None,
     crosswalk: CrosswalkSource = None,
-    sample: Mapping[tuple[int, int], str | Path] | None = None,
+    sample: Mapping[tuple[int, int], str | Path | Drawn] | None = None,
     confusion: str | Path | None = None,
     independent: float = 300,
     persistence: float = 1.0,
@@ -284,7 +299,7 @@ def account(
     years : sequence of int
         One for each map.
     sample : mapping, optional
-        Interpreted samples of change by years, {(2018, 2024): "sample.gpkg"}.
+        Interpreted samples of change by years, {(2018, 2024): "sample.gpkg"}: paths or `Drawn`.
     confusion, independent, persistence
         Error model from an ``assessment.json``; see `tesela.accounting.files.read_error_model`.
     tree_cover : mapping, optional
@@ -313,7 +328,7 @@ def account(
     return account_files(
         series,
         out,
-        samples=sample,
+        samples=None if sample is None else {pair: _sample_file(item) for pair, item in sample.items()},
         error_model=model,
         tree_cover=tree_cover,
         land_area_ha=None if land_area is None else parse_area_m2(land_area) / 10_000,
@@ -324,7 +339,7 @@ def account(
 
 def change_layer(
     maps: Sequence[MapSource],
-    out: str | Path,
+    out: str | Path | None = None,
     *,
     years: Sequence[int],
     min_area: str | float = "5 ha",
@@ -332,7 +347,7 @@ def change_layer(
     crosswalk: CrosswalkSource = None,
     probabilities: Sequence[SceneSource] | None = None,
     min_odds: float = 10.0,
-) -> dict[Path, ChangeLayer]:
+) -> dict[tuple[int, int], ChangeLayer]:
     """
     Map the changes between each two consecutive maps; see `tesela.accounting.files.write_change_layers`.
 
@@ -340,19 +355,33 @@ def change_layer(
     ----------
     maps : sequence of paths, ClassMaps or DataArrays
         Oldest first.
-    out : path
-        Folder of the layers.
+    out : path, optional
+        Folder of the layers; default: temporary files that go with the answer.
     years : sequence of int
         One for each map.
     min_area : str or float
         Minimum area of a change, such as "5 ha"; a bare number is square metres.
+
+    Returns
+    -------
+    dict of ChangeLayer
+        By the two years, {(2018, 2024): ...}: `map` holds the changes, `later` the map of the later year.
     """
     from tesela.accounting.files import open_series, write_change_layers
 
-    return write_change_layers(
+    place = Place.of(out, "changes")
+    layers = write_change_layers(
         open_series(maps, years, legend=legend, crosswalk=crosswalk),
-        out,
+        place.path,
         min_area_m2=parse_area_m2(min_area),
         probabilities=probabilities,
         min_odds=min_odds,
     )
+    return {
+        pair: replace(
+            layer,
+            map=replace(layer.map, held=place.held),
+            later=None if layer.later is None else replace(layer.later, held=place.held),
+        )
+        for pair, layer in layers.items()
+    }

@@ -4,20 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias, Union
 
 from tesela.core.errors import InputError
 from tesela.core.extras import need
 from tesela.core.units import parse_memory_bytes
+from tesela.io.arrays import is_array, write_array
+from tesela.io.held import Held
 from tesela.io.references import Reference, reference_file
+from tesela.io.scenes import SceneSource, open_scene
+from tesela.verbs.answers import Place
 
 if TYPE_CHECKING:
+    import xarray as xr
+
+    from tesela.core.scene import Scene
     from tesela.io.cube import Cube
+    from tesela.sources.ancillary import Ancillary
     from tesela.sources.areas import Area
     from tesela.sources.mosaic.job import Mosaic
 
 Progress = Callable[[int, int], None]
+StackSource: TypeAlias = Union[str, Path, "xr.DataArray", "xr.Dataset"]
+"""Images with dates."""
+
 AreaSource = Reference | Sequence[float] | None
 """West, south, east and north in degrees, as text or numbers; polygons as a path or a GeoDataFrame."""
 
@@ -43,8 +55,31 @@ def _area(
         return make_area(file, layer=layer, like=like, crs=crs, resolution_m=resolution)
 
 
+def _ancillary(
+    dem: SceneSource | None, layer: Mapping[str, SceneSource] | None, kept: list[Scene]
+) -> Ancillary:
+    """Layers of a cube; arrays lie in temporary files, which `kept` keeps."""
+    from tesela.sources.ancillary import Ancillary
+
+    def file_of(name: str, source: SceneSource) -> str:
+        if isinstance(source, str | Path):
+            return str(source)
+        scene = open_scene(source)
+        if len(scene.bands) != 1 or scene.bands[0].index != 1:
+            raise InputError(
+                f"The layer '{name}' has {len(scene.bands)} bands, or is a later band of a file; give a raster of one."
+            )
+        kept.append(scene)
+        return scene.bands[0].path
+
+    return Ancillary(
+        dem=None if dem is None else file_of("dem", dem),
+        rasters={name: file_of(name, source) for name, source in (layer or {}).items()},
+    )
+
+
 def mosaic_sentinel_2(
-    out: str | Path,
+    out: str | Path | None = None,
     *,
     year: int,
     area: AreaSource = None,
@@ -76,8 +111,8 @@ def mosaic_sentinel_2(
 
     Parameters
     ----------
-    out : path
-        Folder of the mosaics.
+    out : path, optional
+        Folder of the mosaics; default: temporary files that go with the answer, and an interrupted call begins anew.
     area : text, four numbers, path or GeoDataFrame, optional
         West, south, east and north in degrees, or polygons.
     like : path, DataArray, Scene, map or GeoBox, optional
@@ -91,6 +126,11 @@ def mosaic_sentinel_2(
     tries, timeout
         Tries of a request that fails, and seconds without a response that count as a failure.
 
+    Returns
+    -------
+    list of Mosaic
+        One for each period: `scene`, `to_xarray`, and the figures of gaps and left-out scenes.
+
     Raises
     ------
     InputError
@@ -102,10 +142,11 @@ def mosaic_sentinel_2(
     from tesela.sources.providers import open_catalogue
 
     need("scipy")
-    return write_mosaics(
+    place = Place.of(out, "mosaics")
+    made = write_mosaics(
         open_catalogue(catalogue),
         _area(area, layer=area_layer, like=like, crs=crs, resolution=resolution),
-        out,
+        place.path,
         periods=parse_periods(months, year),
         bands=bands,
         rule=rule,
@@ -121,10 +162,11 @@ def mosaic_sentinel_2(
         cluster=cluster,
         progress=progress,
     )
+    return [replace(one, held=place.held) for one in made]
 
 
 def mosaic_modis(
-    out: str | Path,
+    out: str | Path | None = None,
     folder: Sequence[str | Path] = (),
     *,
     area: AreaSource = None,
@@ -137,8 +179,8 @@ def mosaic_modis(
     climatology: bool = False,
     quality: Sequence[str] = (),
     merge: str = "satellites",
-    dem: str | Path | None = None,
-    layer: Mapping[str, str | Path] | None = None,
+    dem: SceneSource | None = None,
+    layer: Mapping[str, SceneSource] | None = None,
     memory: str | int = "256 MiB",
     cluster: str | None = None,
     tries: int = 6,
@@ -150,17 +192,17 @@ def mosaic_modis(
 
     Parameters
     ----------
-    out : path
-        The cube, a Zarr folder.
+    out : path, optional
+        The cube, a Zarr folder; default: temporary files that go with the answer.
     folder : sequence of paths
         Folders or files, in place of a catalogue; they need neither area nor months.
     first, last : str, optional
         Months, such as "2012-01" and "2013-12".
     quality : sequence of str
         Which observations count, such as "aerosol=1".
-    dem : path, optional
+    dem : path, DataArray or Scene, optional
         Elevation raster; adds altitude and slope.
-    layer : mapping of paths, optional
+    layer : mapping of paths, DataArrays or Scenes, optional
         Further rasters by name, averaged over each cell.
 
     Raises
@@ -170,7 +212,6 @@ def mosaic_modis(
     """
     from tesela.io.http import RetryPolicy
     from tesela.io.sinusoidal import modis_grid
-    from tesela.sources.ancillary import Ancillary
     from tesela.sources.modis.cube import write_modis_cube
     from tesela.sources.modis.files import holds_items, modis_addresses
     from tesela.sources.modis.quality import parse_rule
@@ -196,29 +237,29 @@ def mosaic_modis(
         )
     else:
         sources = [where.address]
-    return write_modis_cube(
+    place = Place.of(out, "cube.zarr")
+    kept: list[Scene] = []
+    cube = write_modis_cube(
         sources,
-        out,
+        place.path,
         grid=None if extent is None else modis_grid(extent.grid),
         months=months,
         climatology=climatology,
         rule=parse_rule(quality),
         merge=merge,  # type: ignore[arg-type]  # checked there
-        ancillary=Ancillary(
-            dem=None if dem is None else str(dem),
-            rasters={name: str(path) for name, path in (layer or {}).items()},
-        ),
+        ancillary=_ancillary(dem, layer, kept),
         memory_bytes=parse_memory_bytes(memory),
         catalogue=where,
         patience=patience,
         cluster=cluster,
         progress=progress,
     )
+    return replace(cube, held=place.held)
 
 
 def mosaic_stack(
-    sources: Sequence[str | Path],
-    out: str | Path,
+    sources: StackSource | Sequence[StackSource],
+    out: str | Path | None = None,
     *,
     bands: Sequence[str] | None = None,
     dates: Sequence[str] = (),
@@ -229,8 +270,8 @@ def mosaic_stack(
     offset: float | None = None,
     nodata: float | None = None,
     like: object = None,
-    dem: str | Path | None = None,
-    layer: Mapping[str, str | Path] | None = None,
+    dem: SceneSource | None = None,
+    layer: Mapping[str, SceneSource] | None = None,
     memory: str | int = "256 MiB",
     cluster: str | None = None,
     progress: Progress = _no_progress,
@@ -240,10 +281,11 @@ def mosaic_stack(
 
     Parameters
     ----------
-    sources : sequence of paths
-        Rasters with dates in their names or in those of their bands; folders; NetCDF; Zarr.
-    out : path
-        The cube, a Zarr folder.
+    sources : path, DataArray or Dataset, or several
+        Rasters with dates in their names or in those of their bands; folders; NetCDF; Zarr; arrays with the dimensions
+        time, y and x, and perhaps band.
+    out : path, optional
+        The cube, a Zarr folder; default: temporary files that go with the answer.
     dates : sequence of str
         Dates in order, where no name has one: ["2010-01..2010-12"].
     mask : sequence of str
@@ -255,15 +297,24 @@ def mosaic_stack(
         As `write_stack_cube`.
     """
     from tesela.io.cube import open_grid
-    from tesela.sources.ancillary import Ancillary
     from tesela.sources.stack.cube import write_stack_cube
     from tesela.sources.stack.dates import parse_dates
     from tesela.sources.stack.reading import Unit, parse_mask
 
     need("zarr")
-    return write_stack_cube(
-        [str(item) for item in ([sources] if isinstance(sources, str | Path) else sources)],
-        out,
+    place = Place.of(out, "cube.zarr")
+    kept: list[Scene] = []
+    given = [sources] if isinstance(sources, str | Path) or is_array(sources) else sources
+    arrays = Held() if any(is_array(item) for item in given) else None
+    files: list[str] = []
+    for item in given:
+        if arrays is not None and is_array(item):
+            files += [str(path) for path in write_array(item, arrays.folder)]
+        else:
+            files.append(str(item))
+    cube = write_stack_cube(
+        files,
+        place.path,
         bands=bands,
         dates=parse_dates(list(dates)),
         period=period,  # type: ignore[arg-type]  # checked there
@@ -271,18 +322,16 @@ def mosaic_stack(
         unit=Unit(scale, offset, nodata),
         masks=[parse_mask(text) for text in mask],
         grid=None if like is None else open_grid(like),
-        ancillary=Ancillary(
-            dem=None if dem is None else str(dem),
-            rasters={name: str(path) for name, path in (layer or {}).items()},
-        ),
+        ancillary=_ancillary(dem, layer, kept),
         memory_bytes=parse_memory_bytes(memory),
         cluster=cluster,
         progress=progress,
     )
+    return replace(cube, held=place.held)
 
 
 def mosaic_layer(
-    out: str | Path,
+    out: str | Path | None = None,
     *,
     collection: str,
     asset: str,
@@ -298,18 +347,23 @@ def mosaic_layer(
     tries: int = 6,
     timeout: float = 30.0,
     progress: Progress = _no_progress,
-) -> Path:
+) -> Scene:
     """
     Join a static layer, such as elevation or land cover; see `tesela.sources.layers.write_layer_mosaic`.
 
     Parameters
     ----------
-    out : path
-        The raster.
+    out : path, optional
+        The raster; default: a temporary file that goes with the answer.
     collection, asset : str
         Such as "cop-dem-glo-30" and "data".
     area, area_layer, like, catalogue, crs, resolution, tries, timeout
         As in `mosaic_sentinel_2`.
+
+    Returns
+    -------
+    Scene
+        Of one band; it can be the `dem` or a `layer` of a cube.
 
     Raises
     ------
@@ -320,10 +374,11 @@ def mosaic_layer(
     from tesela.sources.layers import write_layer_mosaic
     from tesela.sources.providers import open_catalogue
 
-    return write_layer_mosaic(
+    place = Place.of(out, "layer.tif")
+    path = write_layer_mosaic(
         open_catalogue(catalogue),
         _area(area, layer=area_layer, like=like, crs=crs, resolution=resolution),
-        out,
+        place.path,
         collection=collection,
         asset=asset,
         year=year,
@@ -332,3 +387,4 @@ def mosaic_layer(
         patience=RetryPolicy(tries=tries, timeout_s=timeout),
         progress=progress,
     )
+    return replace(open_scene(path), held=place.held)

@@ -215,7 +215,7 @@ def update(
     with ExitStack() as stack:
         scores = None if confidence is None else stack.enter_context(reference_file(confidence))
         made = update_polygons(
-            open_layer(polygons, layer=layer),
+            open_layer(polygons, layer=layer, field=field),
             new_map,
             place.path if out is None else out,
             field=field,

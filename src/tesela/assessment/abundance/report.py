@@ -17,6 +17,7 @@ from tesela.assessment.abundance.assessment import AbundanceAssessment, assess_a
 from tesela.assessment.abundance.calibration import LEVELS
 from tesela.assessment.abundance.document import AbundanceReportDocument, LevelFigures, ScoreFigures
 from tesela.assessment.abundance.scores import NAMES, SCORES, score_lines
+from tesela.assessment.overall import check_frame
 from tesela.core.errors import InputError
 from tesela.io.abundance import AbundanceSource, open_abundance
 from tesela.io.manifest import write_text, write_whole
@@ -49,10 +50,28 @@ class AbundanceAssessmentFiles:
             *(() if self.report is None else (f"report    {self.report}",)),
         )
 
-    def to_frame(self) -> pd.DataFrame:
-        """Scores by class, index `code`: mae, rmse, rrmse (per cent), cc and f1."""
+    def to_frame(self, table: str = "classes") -> pd.DataFrame:
+        """
+        Scores by class, index `code`: mae, rmse, rrmse (per cent), cc and f1; or their means.
+
+        Parameters
+        ----------
+        table : {"classes", "overall"}
+            "overall": index `score`, columns value, and low and high of the 95 % block-bootstrap interval.
+
+        Raises
+        ------
+        InputError
+            If there is no such table.
+        """
         import pandas as pd
 
+        check_frame(table)
+        if table == "overall":
+            low, high = self.assessment.intervals
+            values = [self.assessment.sums.mean(name) for name in SCORES]
+            overall = {"score": list(SCORES), "value": values, "low": low, "high": high}
+            return pd.DataFrame(overall).set_index("score")
         return pd.DataFrame(self.assessment.to_dict()["classes"]).set_index("code")
 
 

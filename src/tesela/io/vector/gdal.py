@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tesela.core.errors import InputError, join_words, unknown_name
+from tesela.core.notes import note
 from tesela.io.vector.address import VectorAddress
 from tesela.io.vector.dbf import shapefile_encoding
 
@@ -79,9 +80,18 @@ def _is_linear(kind: str) -> bool:
     return name in _NO_AREA or name.rstrip("ZM") in _NO_AREA
 
 
-def open_gdal(address: VectorAddress, layer: str | None, *, option: str = "--layer") -> LayerFacts:
+def open_gdal(
+    address: VectorAddress, layer: str | None, *, field: str | None = None, option: str = "--layer"
+) -> LayerFacts:
     """
     Describe a layer.
+
+    Parameters
+    ----------
+    layer : str, optional
+        Default: the only layer of polygons, or the only one of them that has the field.
+    field : str, optional
+        Field that will be read.
 
     Raises
     ------
@@ -91,12 +101,7 @@ def open_gdal(address: VectorAddress, layer: str | None, *, option: str = "--lay
     import pyogrio
 
     areas, names = list_area_layers(address)
-    if layer is None and len(areas) != 1:
-        listed = f"{address.text}: has {len(areas)} polygon layers ({join_words(areas) or 'none'})"
-        if not areas:
-            raise InputError(f"{listed}; a reference needs polygons.")
-        raise InputError(f"{listed}; name one ({option} {areas[0]}, or {address.text}|layername={areas[0]}).")
-    chosen = areas[0] if layer is None else layer
+    chosen = _only_layer(address, areas, field, option=option) if layer is None else layer
     if chosen not in names:
         alike = [name for name in names if name.casefold() == chosen.casefold()]
         if len(alike) != 1:
@@ -119,6 +124,31 @@ def open_gdal(address: VectorAddress, layer: str | None, *, option: str = "--lay
         count=int(info["features"]),
         encoding=encoding,
     )
+
+
+def _only_layer(address: VectorAddress, areas: tuple[str, ...], field: str | None, *, option: str) -> str:
+    """The layer of polygons, of several the one that has the field."""
+    if len(areas) == 1:
+        return areas[0]
+    listed = f"{address.text}: has {len(areas)} polygon layers ({join_words(areas) or 'none'})"
+    if not areas:
+        raise InputError(f"{listed}; a reference needs polygons.")
+    having = [name for name in areas if field is not None and _has_field(address, name, field)]
+    if len(having) == 1:
+        note(f"{address.text}: its layer '{having[0]}' is read, the only one with the field {field}.")
+        return having[0]
+    if field is not None:
+        listed += f", {f'of which {join_words(having)} have' if having else 'none with'} the field {field}"
+    first = (having or areas)[0]
+    raise InputError(f"{listed}; name one ({option} {first}, or {address.text}|layername={first}).")
+
+
+def _has_field(address: VectorAddress, layer: str, field: str) -> bool:
+    import pyogrio
+
+    with _quiet(address.text):
+        names = pyogrio.read_info(address.source, layer=layer)["fields"]
+    return field.casefold() in {str(name).casefold() for name in names}
 
 
 def read_gdal(

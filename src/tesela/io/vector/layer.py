@@ -87,7 +87,11 @@ class VectorLayer:
 
 
 def open_layer(
-    path: str | Path | VectorLayer | gpd.GeoDataFrame, *, layer: str | None = None, option: str = "--layer"
+    path: str | Path | VectorLayer | gpd.GeoDataFrame,
+    *,
+    layer: str | None = None,
+    field: str | None = None,
+    option: str = "--layer",
 ) -> VectorLayer:
     """
     Describe a layer of a GeoPackage, GeoParquet, Shapefile or any other file that GDAL reads, zipped or not, of a
@@ -98,7 +102,9 @@ def open_layer(
     path : str, Path, GeoDataFrame or VectorLayer
         See `tesela.io.vector.address.parse_address`. A GeoDataFrame is written to a temporary file.
     layer : str, optional
-        Needed when the file has several layers of polygons.
+        Needed when the file has several layers of polygons, unless only one of them has the `field`.
+    field : str, optional
+        Field that will be read, which tells layers apart.
     option : str
         What names the layer on the command line, for messages.
 
@@ -127,7 +133,7 @@ def open_layer(
     elif address.is_parquet:
         facts = open_parquet(address.source)
     else:
-        facts = open_gdal(address, wanted, option=option)
+        facts = open_gdal(address, wanted, field=field, option=option)
     if not facts.crs:
         raise GridError(
             f"{address.text}: the layer has no coordinate system. Assign the right one (ogr2ogr -a_srs EPSG:....), "

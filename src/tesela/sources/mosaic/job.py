@@ -7,18 +7,22 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from itertools import count
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tesela.core.grid import windows
 from tesela.core.publication import Publication
+from tesela.core.scene import Scene
+from tesela.io.array_views import raster_array
 from tesela.io.images import NOT_COUNTED, CountWriter, MosaicWriter
 from tesela.io.manifest import write_text
 from tesela.io.parts import PartStore, remove_left_over
 from tesela.io.remote import Rasters
+from tesela.io.scenes import open_scene
 from tesela.io.stac_items import raster_item
 from tesela.sources.areas import Area
 from tesela.sources.mosaic.compositing import CompositeOptions, tile_side
@@ -27,6 +31,9 @@ from tesela.sources.mosaic.scenes import Scenes
 from tesela.sources.periods import Period
 from tesela.sources.providers import Catalogue
 from tesela.sources.sensor import RejectedScene, Sensor
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 _FORMAT = 1
 """Version of the method: raise it when the same scenes give other pixels."""
@@ -61,10 +68,38 @@ class Mosaic:
     retries: int
     """Requests that this process repeated, also of the search; without those of the workers of a cluster."""
     seconds: float
+    held: object = field(default=None, repr=False, compare=False)
+    """What keeps the temporary files of a mosaic that was given no path; see `tesela.io.held`."""
+
+    @property
+    def scene(self) -> Scene:
+        """The image as a scene, which labels, training and maps take."""
+        return replace(open_scene(self.image), held=self.held)
+
+    def to_xarray(self, *, lazy: bool | None = None) -> xr.DataArray:
+        """
+        The image as a DataArray, (band, y, x) uint16 with the scale of reflectance among its attributes.
+
+        Parameters
+        ----------
+        lazy : bool, optional
+            Whether it is read by Dask when it is computed; default: where it is over 256 MiB.
+        """
+        scene = open_scene(self.image)
+        names = scene.band_names
+        return raster_array(
+            str(self.image), scene.grid, name="mosaic", names=names, held=self.held, lazy=lazy
+        )
 
     def to_dict(self) -> dict[str, object]:
         """For the command line's JSON."""
-        return {**asdict(self), "image": str(self.image), "count": str(self.count), "item": str(self.item)}
+        document = {name: value for name, value in vars(self).items() if name != "held"}
+        return document | {
+            "image": str(self.image),
+            "count": str(self.count),
+            "item": str(self.item),
+            "left_out": [asdict(scene) for scene in self.left_out],
+        }
 
 
 @dataclass(frozen=True, eq=False)
