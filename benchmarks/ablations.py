@@ -45,9 +45,9 @@ FIRST_SHARE = 0.3
 @contextmanager
 def two_stages(name: str) -> Iterator[None]:
     """Train the first steps with a frozen encoder, or the last ones without weights of classes."""
-    from tesela.training.segmentation import train
+    from tesela.training.segmentation import fit
 
-    class TwoStages(train.SegmentationTask):
+    class TwoStages(fit.SegmentationTask):
         def training_step(self, batch, index):  # type: ignore[no-untyped-def]
             first = self.global_step < FIRST_SHARE * self.total_steps
             if name == "frozen":
@@ -56,11 +56,11 @@ def two_stages(name: str) -> Iterator[None]:
                 self.weight = None
             return super().training_step(batch, index)
 
-    plain, train.SegmentationTask = train.SegmentationTask, TwoStages  # type: ignore[misc]
+    plain, fit.SegmentationTask = fit.SegmentationTask, TwoStages  # type: ignore[misc]
     try:
         yield
     finally:
-        train.SegmentationTask = plain  # type: ignore[misc]
+        fit.SegmentationTask = plain  # type: ignore[misc]
 
 
 @dataclass(frozen=True)

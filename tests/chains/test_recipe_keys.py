@@ -111,6 +111,7 @@ BESIDE: dict[str, dict[tuple[str, ...], Any]] = {
     "patches.unbiased": {("patches",): {"split": "quality", "reviewed": "reviewed.parquet"}},
     "patches.assign": {("patches",): {"split": "region"}},
     "experts.context_bands": {("pretraining",): None},
+    "joint": {("training",): {"model": "unet"}},
     **{
         f"reference.canopy.{name}": {
             ("reference", "canopy"): {"paths": ["dem.tif"]},

@@ -163,8 +163,15 @@ def mean_iou(counts: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(values.sum(axis=-1) / np.maximum(present.sum(axis=-1), 1))
 
 
-def count_mflops_per_px(expert_file: Path, *, side_px: int) -> float:
-    """Floating-point operations of an expert's network on a square of this side, in millions a pixel."""
+def count_mflops_per_px(expert_file: Path, *, side_px: int, part: str = "") -> float:
+    """
+    Floating-point operations of an expert's network on a square of this side, in millions a pixel.
+
+    Parameters
+    ----------
+    part : str
+        Name of a module of the network, such as "head"; default: the whole network.
+    """
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -174,7 +181,8 @@ def count_mflops_per_px(expert_file: Path, *, side_px: int) -> float:
     counter = FlopCounterMode(display=False)
     with counter, torch.inference_mode():
         expert.network(torch.zeros(1, len(expert.header.bands), side_px, side_px))
-    return float(counter.get_total_flops()) / side_px**2 / 1e6
+    name = f"{type(expert.network).__name__}.{part}" if part else "Global"
+    return sum(counter.get_flop_counts().get(name, {}).values()) / side_px**2 / 1e6
 
 
 def _by_class(scores: Scores, name: str) -> dict[str, float]:

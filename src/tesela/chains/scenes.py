@@ -121,29 +121,11 @@ class SceneChain(ABC, Generic[Recipe]):
         """Stages in order."""
         recipe = self.recipe
         scenes = [section.model_dump() for section in recipe.scenes]
-        bands = list(self.bands) if recipe.bands else None
+        bands = self.given_bands
         legends = {target.name: target.legend.to_rows() for target in self.targets}
         references = {target.name: target.reference.model_dump() for target in self.targets}
         address = self.targets[0].legend.address
         reviewed = {target.name: target.reviewed.name for target in self.targets if target.reviewed}
-        train = [
-            Stage(
-                training.stage,
-                training.folder,
-                {
-                    "expert": training.file.name,
-                    "training": asdict(training.settings),
-                    "bands": bands,
-                    "legend": legends[training.target.name],
-                    **({"context_bands": True} if training.context else {}),
-                },
-                partial(self._training_inputs, training),
-                partial(self._train, training),
-                training.target.legend.address,
-                recipe.seed,
-            )
-            for training in self.trainings
-        ]
         return (
             Stage(
                 "label",
@@ -175,7 +157,7 @@ class SceneChain(ABC, Generic[Recipe]):
                 recipe.seed,
             ),
             *pretraining_stages(self, bands),
-            *train,
+            *self.training_stages,
             Stage(
                 "map",
                 self.out / "maps",
@@ -210,6 +192,28 @@ class SceneChain(ABC, Generic[Recipe]):
                 self.assess,
                 address,
             ),
+        )
+
+    @property
+    def training_stages(self) -> tuple[Stage, ...]:
+        """Stages of the trainings, in order."""
+        return tuple(
+            Stage(
+                training.stage,
+                training.folder,
+                {
+                    "expert": training.file.name,
+                    "training": asdict(training.settings),
+                    "bands": self.given_bands,
+                    "legend": training.target.legend.to_rows(),
+                    **({"context_bands": True} if training.context else {}),
+                },
+                partial(self.training_inputs, training),
+                partial(self._train, training),
+                training.target.legend.address,
+                self.recipe.seed,
+            )
+            for training in self.trainings
         )
 
     def _layer_stages(self, scenes: Sequence[object]) -> tuple[Stage, ...]:
@@ -315,6 +319,11 @@ class SceneChain(ABC, Generic[Recipe]):
         if self.recipe.bands:
             return tuple(self.recipe.bands)
         return self.open_scene(self.sections(("train", "both"))[0]).band_names
+
+    @property
+    def given_bands(self) -> list[str] | None:
+        """Bands that the recipe names."""
+        return list(self.bands) if self.recipe.bands else None
 
     def label(self) -> Sequence[Path]:
         """Draw the reference in the legend of each expert on the grid of each scene."""
@@ -451,18 +460,22 @@ class SceneChain(ABC, Generic[Recipe]):
             train_segmentation,  # loads torch and lightning, seconds
         )
 
-        settings = self.with_local_weights(training.settings)
-        if self.recipe.pretraining is not None:
-            settings = replace(shared_settings(self, settings), weights=str(self.start_file))
         train_segmentation(
             self.training_patches(training),
             training.file,
-            settings=settings,
+            settings=self.started(training.settings),
             bands=self.training_bands(training),
             log_dir=training.logs,
             quiet=self.quiet,
         )
         return [training.file]
+
+    def started(self, settings: SegmentationSettings) -> SegmentationSettings:
+        """Settings with the weights from which the trainings of the recipe begin."""
+        settings = self.with_local_weights(settings)
+        if self.recipe.pretraining is None:
+            return settings
+        return replace(shared_settings(self, settings), weights=str(self.start_file))
 
     def training_patches(self, training: Training) -> PatchTable:
         """Patches of an expert, for training and for its scores."""
@@ -617,7 +630,8 @@ class SceneChain(ABC, Generic[Recipe]):
             extra.append(input_content(settings.regions, self.folder))
         return [*self.images(("train", "both")), *self.label_files(("train", "both")), *extra]
 
-    def _training_inputs(self, training: Training) -> list[str | Path]:
+    def training_inputs(self, training: Training) -> list[str | Path]:
+        """Files that a training reads."""
         weights = self.weight_file(training.settings)
         if self.recipe.pretraining is not None:
             weights = self.start_file

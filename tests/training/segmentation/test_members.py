@@ -44,7 +44,7 @@ def test_an_ensemble_is_one_expert_and_continues_after_its_last_network(
         with pytest.raises(InputError, match="disk full"):
             train_segmentation(table, broken, settings=TWO, quiet=True)
     with monkeypatch.context() as patched:  # both networks are there: nothing is trained again
-        patched.setattr("tesela.training.segmentation.train.fit_expert", full_disk)
+        patched.setattr("tesela.training.segmentation.train.fit_experts", full_disk)
         train_segmentation(table, broken, settings=TWO, quiet=True)
     assert broken.read_bytes() == whole.read_bytes()
 

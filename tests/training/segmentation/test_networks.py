@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -16,8 +17,10 @@ from tesela.models.expert import open_expert
 from tesela.models.header import read_architecture
 from tesela.models.segmentation.networks import SEGMENTATION_NETWORKS
 from tesela.models.segmentation.unet import UnetArchitecture
+from tesela.training.segmentation.fit import fit_experts
+from tesela.training.segmentation.heads import Head
 from tesela.training.segmentation.settings import SegmentationSettings
-from tesela.training.segmentation.train import fit_expert, train_segmentation
+from tesela.training.segmentation.train import train_segmentation
 from tesela.training.settings import SettingsError
 
 
@@ -85,5 +88,6 @@ def test_class_maps_are_trained_with_networks_for_class_maps(tmp_path: Path) -> 
     from tesela.models.unmixers import BritsArchitecture
 
     header = replace(make_expert().header, legend=LEGEND, architecture=BritsArchitecture(2, 4))
+    head = Head(header, tmp_path / "a.safetensors", np.zeros((1, 4)), 0)
     with pytest.raises(InputError, match=r"no class maps can be trained with BRITS.* Take unet"):
-        fit_expert(header, [], [], out=tmp_path / "a.safetensors", shares=torch.zeros(1, 4), settings=QUICK)  # type: ignore[arg-type]
+        fit_experts([head], [], [], plan=header.architecture, target=head.out, settings=QUICK)  # type: ignore[arg-type]

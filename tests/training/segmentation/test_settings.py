@@ -14,9 +14,9 @@ from tesela.core.errors import InputError, RecipeError
 from tesela.models.segmentation.unet import make_unet
 from tesela.training.segmentation import sizing
 from tesela.training.segmentation.budget import Costs, Schedule, plan_epochs
+from tesela.training.segmentation.head_patches import quality_chances
 from tesela.training.segmentation.settings import SegmentationSettings
 from tesela.training.segmentation.sizing import sized_settings
-from tesela.training.segmentation.train import quality_chances
 from tesela.training.segmentation.trainer import choose_hardware, freeze_idle
 from tesela.training.settings import SettingsError
 

@@ -21,7 +21,7 @@ from tesela.core.errors import InputError
 from tesela.models.expert import open_expert, read_header
 from tesela.models.segmentation.unet import make_unet
 from tesela.patches.table import PatchTable
-from tesela.training.segmentation import train as segmentation
+from tesela.training.segmentation import fit as segmentation
 from tesela.training.segmentation.task import count_pairs, validation_scores
 from tesela.training.segmentation.train import train_segmentation
 
@@ -257,7 +257,7 @@ def test_a_training_that_diverges_is_stopped_with_advice(
     def broken(logits: torch.Tensor, *_: object, **__: object) -> torch.Tensor:
         return logits.mean() * float("nan")
 
-    monkeypatch.setattr("tesela.training.segmentation.task.segmentation_loss", broken)
+    monkeypatch.setattr("tesela.training.segmentation.heads.segmentation_loss", broken)
     with pytest.raises(InputError, match=r"diverged in epoch 1: its loss is nan\. Lower learning_rate"):
         train_segmentation(table, tmp_path / "a.safetensors", settings=QUICK, quiet=True)
     assert [item.name for item in tmp_path.iterdir()] == ["logs"]

@@ -9,6 +9,7 @@ from functools import cached_property, partial
 from pathlib import Path
 
 from tesela.chains.lulucf.context import add_context, context_file, insert_context
+from tesela.chains.lulucf.joint import joint_stages
 from tesela.chains.lulucf.recipe import (
     CanopySection,
     ExpertSection,
@@ -17,7 +18,7 @@ from tesela.chains.lulucf.recipe import (
     shows_trees,
 )
 from tesela.chains.lulucf.table import Table
-from tesela.chains.metrics import Metric
+from tesela.chains.metrics import Metric, count_mflops_per_px
 from tesela.chains.scenes import SCORES, SceneChain
 from tesela.chains.targets import Target, Training
 from tesela.core.class_tree import Branch
@@ -94,6 +95,11 @@ class LulucfChain(SceneChain[LulucfRecipe]):
         """Stages in order."""
         return tuple(insert_context(self, super().stages))
 
+    @property
+    def training_stages(self) -> tuple[Stage, ...]:
+        """Stages of the trainings: one an expert, or one a strategy where they are trained jointly."""
+        return joint_stages(self) if self.recipe.joint else super().training_stages
+
     def context_folder(self, strategy: str) -> Path:
         """Where the probabilities of the first expert lie from which others learn."""
         return self.out / "context" / strategy
@@ -108,8 +114,9 @@ class LulucfChain(SceneChain[LulucfRecipe]):
         bands = super().training_bands(training)
         return bands if training.context is None else (*bands, *context_bands(self.targets[0].legend.codes))
 
-    def _training_inputs(self, training: Training) -> list[str | Path]:
-        files = super()._training_inputs(training)
+    def training_inputs(self, training: Training) -> list[str | Path]:
+        """Files that a training reads."""
+        files = super().training_inputs(training)
         if training.context is None:
             return files
         names = [section.name for section in self.sections(("train", "both"))]
@@ -278,12 +285,27 @@ class LulucfChain(SceneChain[LulucfRecipe]):
         """IoU, F1 and accuracy of the first strategy's cascade, and the IoU of each expert."""
         return self._table.metrics()
 
+    def mflops_per_px(self) -> float:
+        """Million floating-point operations a pixel of all experts of the map; what they share counts once."""
+        if not self.recipe.joint:
+            return super().mflops_per_px()
+        side = self.recipe.patches.size_px
+        first, *others = self.expert_files()[: len(self.targets)]
+        heads = sum(count_mflops_per_px(file, side_px=side, part="head") for file in others)
+        return count_mflops_per_px(first, side_px=side) + heads
+
     @property
     def _table(self) -> Table:
         return Table.from_dict(json.loads(self.summary_file.read_text(encoding="utf-8"))["table"])
 
+    def joint_folder(self, strategy: str) -> Path:
+        """Where the experts of a strategy lie that were trained jointly."""
+        return self.out / "experts" / strategy / "joint"
+
     def expert_file(self, name: str, strategy: str) -> Path:
         """An expert that was trained with a strategy against class imbalance."""
+        if self.recipe.joint:
+            return self.joint_folder(strategy) / f"{name}.safetensors"
         return self.out / "experts" / strategy / name / f"{name}.safetensors"
 
     def cascade_file(self, strategy: str) -> Path:

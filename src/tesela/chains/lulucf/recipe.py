@@ -12,6 +12,7 @@ from tesela.chains.scene_recipe import SceneRecipe, check_names
 from tesela.core.errors import TeselaError, unknown_name
 from tesela.core.legend import Legend
 from tesela.labels.canopy import OPEN, TREE, CanopyRules
+from tesela.models.segmentation.networks import SEGMENTATION_NETWORKS
 from tesela.recipes.sections import (
     FileName,
     InputFile,
@@ -159,6 +160,8 @@ class LulucfRecipe(SceneRecipe):
     Strategies against class imbalance to compare, each with experts of its own; the first makes the map.
     Default: `training.imbalance_strategy`.
     """
+    joint: bool = False
+    """Train all experts on one network, which they share but for their last layers."""
     mapping: CascadeMappingSection = CascadeMappingSection()
 
     @model_validator(mode="wrap")
@@ -228,6 +231,31 @@ class LulucfRecipe(SceneRecipe):
             for code in source.canopy.roofs if "roofs" in source.canopy.model_fields_set else ():
                 if code not in first:
                     raise ValueError(f"reference.canopy.roofs: {unknown_name('class', code, first.codes)}")
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_trained_jointly(self) -> LulucfRecipe:
+        if not self.joint:
+            return self
+        model = self.training.resolved.model
+        if model not in SEGMENTATION_NETWORKS:
+            raise ValueError(
+                f"joint: experts share a network, but training.model is '{model}'; set it to "
+                f"{' or '.join(SEGMENTATION_NETWORKS)}, or leave joint out"
+            )
+        if self.training.resolved.members > 1:
+            raise ValueError(
+                "joint: experts share one network, not several; leave joint or training.members out"
+            )
+        if len(self.experts) < 2:
+            raise ValueError(f"joint: {self.experts[0].name} is the only expert; leave joint out")
+        for expert in self.experts:
+            if expert.epochs is not None or expert.context_bands:
+                key = "context_bands" if expert.context_bands else "epochs"
+                raise ValueError(
+                    f"joint: expert {expert.name} is trained with the others, so it has no {key} of its own; leave "
+                    f"{key} or joint out"
+                )
         return self
 
     def _checked_legend(self, expert: ExpertSection, folder: Path | None) -> Legend:

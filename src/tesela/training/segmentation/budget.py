@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ from torch import nn
 from tesela.core.units import parse_duration_s
 from tesela.models.segmentation.networks import SegmentationArchitecture
 from tesela.training.segmentation.data import Patches, shift_patches
-from tesela.training.segmentation.losses import segmentation_loss
+from tesela.training.segmentation.heads import heads_loss
 from tesela.training.segmentation.settings import SegmentationSettings
 from tesela.training.segmentation.trainer import choose_hardware
 from tesela.training.shell import MovingAverage, TrainingFolder
@@ -64,6 +64,7 @@ def fit_schedule(
     *,
     settings: SegmentationSettings,
     folder: TrainingFolder,
+    classes: Sequence[int],
     size_px: int | None = None,
 ) -> Schedule:
     """
@@ -74,13 +75,15 @@ def fit_schedule(
 
     Parameters
     ----------
+    classes : sequence of int
+        Channels of each head of the network.
     size_px : int, optional
         Side of the windows that are cut of larger training images.
     """
 
     def measure() -> dict[str, int]:
         begun = time.process_time()
-        costs = measure_costs(plan, train, val, settings=settings, size_px=size_px)
+        costs = measure_costs(plan, train, val, settings=settings, classes=classes, size_px=size_px)
         left_s = parse_duration_s(settings.budget) - (time.process_time() - begun) - costs.start
         return asdict(plan_epochs(costs, left_s=left_s, steps=max(1, len(train) // settings.batch_size)))
 
@@ -115,6 +118,7 @@ def measure_costs(
     val: Patches,
     *,
     settings: SegmentationSettings,
+    classes: Sequence[int],
     size_px: int | None = None,
 ) -> Costs:
     """Seconds of a step, of a validation and of reading: of a processor, or by the clock on a GPU."""
@@ -143,13 +147,7 @@ def measure_costs(
 
     def step() -> None:
         optimizer.zero_grad()
-        loss = segmentation_loss(
-            forward(network),
-            labels,
-            kind=settings.loss,
-            border_weight=settings.border_weight,
-            border_relaxation=settings.border_relaxation,
-        )
+        loss = heads_loss(forward(network), labels, classes=classes, settings=settings)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         if average is not None:

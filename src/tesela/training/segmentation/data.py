@@ -14,7 +14,7 @@ from tesela.core.legend import IGNORE
 from tesela.core.machine import memory_bytes
 
 Sample = tuple[torch.Tensor, torch.Tensor]
-"""Scaled image (bands, size, size) float32 and labels (size, size) int64."""
+"""Scaled image (bands, size, size) float32 and labels int64, (size, size) or, of several heads, (heads, size, size)."""
 
 
 LEAST_LABELLED = 0.75
@@ -167,8 +167,8 @@ def shift_patches(
     Parameters
     ----------
     images : (batch, bands, side, side) tensor of float32
-    labels : (batch, side, side) tensor of int64
-        255 has no label.
+    labels : (batch, side, side) or (batch, heads, side, side) tensor of int64
+        255 has no label; of several heads, a pixel with a label of any counts.
     rng : numpy Generator
         Source of all randomness: equal state, equal result.
     size_px : int
@@ -177,7 +177,8 @@ def shift_patches(
     Returns
     -------
     images : (batch, bands, size_px, size_px) tensor of float32
-    labels : (batch, size_px, size_px) tensor of int64
+    labels : tensor of int64
+        Likewise, of `size_px`.
     """
     side = images.shape[-1]
     margin = (side - size_px) // 2
@@ -188,7 +189,8 @@ def shift_patches(
         [places, np.full((len(images), 1, 2), margin)], axis=1
     )  # the patch itself is the last
     sums = np.zeros((len(images), side + 1, side + 1), np.int64)
-    sums[:, 1:, 1:] = (labels != IGNORE).cpu().numpy().cumsum(1).cumsum(2)
+    any_head = (labels != IGNORE).reshape(len(images), -1, side, side).any(1)
+    sums[:, 1:, 1:] = any_head.cpu().numpy().cumsum(1).cumsum(2)
     number = np.arange(len(images))[:, None]
     top, left = places[..., 0], places[..., 1]
     bottom, right = top + size_px, left + size_px
@@ -203,7 +205,7 @@ def shift_patches(
     windows = [(slice(row, row + size_px), slice(col, col + size_px)) for row, col in chosen.tolist()]
     return (
         torch.stack([image[:, rows, cols] for image, (rows, cols) in zip(images, windows, strict=True)]),
-        torch.stack([label[rows, cols] for label, (rows, cols) in zip(labels, windows, strict=True)]),
+        torch.stack([label[..., rows, cols] for label, (rows, cols) in zip(labels, windows, strict=True)]),
     )
 
 
@@ -229,7 +231,7 @@ def augment(
     ----------
     images : (batch, bands, size, size) tensor of float32
         Scaled images; exact zeros are nodata and stay zero, as in prediction.
-    labels : (batch, size, size) tensor of int64
+    labels : (batch, size, size) or (batch, heads, size, size) tensor of int64
     rng : numpy Generator
         Source of all randomness: equal state, equal result.
     flips_and_rotations : bool

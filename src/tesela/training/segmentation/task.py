@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,14 +15,14 @@ from torch import nn
 
 from tesela.core.legend import IGNORE
 from tesela.training.segmentation.data import augment, shift_patches
-from tesela.training.segmentation.losses import segmentation_loss
+from tesela.training.segmentation.heads import heads_loss, split_heads
 from tesela.training.segmentation.settings import SegmentationSettings
 from tesela.training.shell import KEY, EarlyStopping, MovingAverage
 
 
 class SegmentationTask(lightning.LightningModule):
     """
-    Training of one network.
+    Training of one network, of one head or several.
 
     All random numbers of an epoch depend on the seed and the epoch's number, so a training that was killed and
     resumed gives the same network as an undisturbed one.
@@ -30,13 +30,15 @@ class SegmentationTask(lightning.LightningModule):
     Parameters
     ----------
     network : torch.nn.Module
-        (batch, bands, rows, cols) in, (batch, classes, rows, cols) out.
+        (batch, bands, rows, cols) in, (batch, classes of all heads, rows, cols) out.
     settings : SegmentationSettings
         With `published` resolved.
-    weight : (classes,) array of float32 or None
-        Weights of the classes in the cross-entropy.
-    classes, total_steps : int
-        Number of classes, and of steps in the whole training.
+    weights : sequence of (classes,) arrays of float32, or None
+        Weights of the classes of each head in the cross-entropy.
+    classes : sequence of int
+        Number of classes of each head.
+    total_steps : int
+        Steps in the whole training.
     size_px : int, optional
         Side of the windows that are cut of larger training images, see
         `tesela.training.segmentation.data.shift_patches`.
@@ -47,24 +49,25 @@ class SegmentationTask(lightning.LightningModule):
         network: nn.Module,
         settings: SegmentationSettings,
         *,
-        weight: NDArray[np.float32] | None,
-        classes: int,
+        weights: Sequence[NDArray[np.float32]] | None,
+        classes: Sequence[int],
         total_steps: int,
         size_px: int | None = None,
     ) -> None:
         super().__init__()
         self.settings = settings
         self.size_px = size_px
-        self.classes, self.total_steps = classes, total_steps
+        self.classes, self.total_steps = tuple(classes), total_steps
         self.network = network.to(memory_format=torch.channels_last)
         self.average = MovingAverage(network, decay=settings.ema) if settings.ema else None
         self.weight: torch.Tensor | None
-        self.register_buffer("weight", None if weight is None else torch.from_numpy(weight), persistent=False)
-        self.counts: torch.Tensor
-        self.register_buffer("counts", torch.zeros(classes, classes, dtype=torch.int64), persistent=False)
+        self.register_buffer("weight", None if weights is None else _stacked(weights), persistent=False)
+        self.counts: torch.Tensor  # of heads with fewer classes the last rows and columns stay empty
+        size = (len(self.classes), max(self.classes), max(self.classes))
+        self.register_buffer("counts", torch.zeros(size, dtype=torch.int64), persistent=False)
         self.stopping = EarlyStopping(settings.patience, larger_is_better=True)
-        self.scores: dict[str, Any] = {}
-        """Scores of the best weights, with their epoch."""
+        self.scores: list[dict[str, Any]] = []
+        """Scores of the best weights by head, with their epoch."""
         self.history: list[dict[str, float]] = []
         """One row of the log per epoch."""
         self.finished = False
@@ -88,7 +91,7 @@ class SegmentationTask(lightning.LightningModule):
             brightness=chosen.brightness,
             contrast=chosen.contrast,
         )  # (b, bands, s, s), (b, s, s)
-        logits = self.network(images.contiguous(memory_format=torch.channels_last))  # (b, classes, s, s)
+        logits = self.network(images.contiguous(memory_format=torch.channels_last))  # (b, channels, s, s)
         loss = self._loss(logits, labels)
         self.log("train_loss", loss, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(images))
         return loss
@@ -115,19 +118,27 @@ class SegmentationTask(lightning.LightningModule):
         logits = self.validated(images.contiguous(memory_format=torch.channels_last)).float()
         loss = self._loss(logits, labels)
         self.log("val_loss", loss, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(images))
-        self.counts += count_pairs(labels, logits.argmax(1), classes=self.classes)
+        for counts, (own, truth) in zip(self.counts, split_heads(logits, labels, self.classes), strict=True):
+            counts += count_pairs(truth, own.argmax(1), classes=len(counts))
 
     def on_validation_epoch_end(self) -> None:
         """Score the epoch, keep the best weights, and decide whether to continue."""
         counts = self.trainer.strategy.reduce(self.counts, reduce_op="sum")
         assert isinstance(counts, torch.Tensor)
-        scores = validation_scores(counts.cpu().numpy())
+        heads = [
+            validation_scores(own[:size, :size])
+            for own, size in zip(counts.cpu().numpy(), self.classes, strict=True)
+        ]
         self.counts.zero_()
-        for name in ("accuracy", "miou", "macro_f1"):
-            self.log(name, getattr(scores, name), rank_zero_only=True)
+        means = {
+            name: float(np.mean([getattr(scores, name) for scores in heads]))
+            for name in ("accuracy", "miou", "macro_f1")
+        }
+        for name, value in means.items():
+            self.log(name, value, rank_zero_only=True)
         epoch = self.current_epoch + 1
-        if self.stopping.update(getattr(scores, self.settings.monitor), self.validated, epoch=epoch):
-            self.scores = {**asdict(scores), "epoch": epoch}
+        if self.stopping.update(means[self.settings.monitor], self.validated, epoch=epoch):
+            self.scores = [{**asdict(scores), "epoch": epoch} for scores in heads]
         self.finished = self.stopping.is_over or epoch >= self.settings.epochs
         self.trainer.should_stop = self.finished
 
@@ -182,16 +193,13 @@ class SegmentationTask(lightning.LightningModule):
         return 0.5 * (1 + math.cos(math.pi * (step - first) / max(self.total_steps - first, 1)))
 
     def _loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        chosen = self.settings
-        return segmentation_loss(
-            logits,
-            labels,
-            kind=chosen.loss,
-            weight=self.weight,
-            label_smoothing=chosen.label_smoothing,
-            border_weight=chosen.border_weight,
-            border_relaxation=chosen.border_relaxation,
-        )
+        return heads_loss(logits, labels, classes=self.classes, settings=self.settings, weight=self.weight)
+
+
+def _stacked(weights: Sequence[NDArray[np.float32]]) -> torch.Tensor:
+    """Weights of the classes of each head, (heads, most classes)."""
+    most = max(map(len, weights))
+    return torch.from_numpy(np.stack([np.pad(own, (0, most - len(own))) for own in weights]))
 
 
 @dataclass(frozen=True)
