@@ -17,7 +17,7 @@ from tesela.core.publication import Publication
 from tesela.io.fingerprints import fingerprint
 from tesela.io.legends import open_legend
 from tesela.io.lineage import imagery_dates, lineage_text, read_lineage
-from tesela.io.manifest import Manifest, amend_step, record_step, recorded_as_stage
+from tesela.io.manifest import Manifest, amend_step, record_step, recorded_above
 from tesela.io.maps import write_map
 from tesela.models.expert import Expert, ExpertHeader, Provenance, save_expert
 from tesela.models.segmentation.unet import UnetArchitecture
@@ -140,7 +140,7 @@ def test_files_that_moved_with_their_manifests_are_found_by_their_fingerprints(
 
 def test_a_stage_of_a_recipe_and_a_table_of_a_database_leave_no_manifest_beside(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("a")
-    with recorded_as_stage():
+    with recorded_above():
         assert record_step("label", [tmp_path / "a.txt"], inputs=[]) is None
     assert record_step("update", ["postgresql://host/base|layername=a"], inputs=[]) is None
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]

@@ -93,12 +93,12 @@ class Manifest:
 
 
 _recorded_above = ContextVar("recorded_above", default=False)
-"""Whether a stage of a recipe is at work, which records all that it writes."""
+"""Whether a step is part of a larger one, such as a stage of a recipe, which records all that it writes."""
 
 
 @contextmanager
-def recorded_as_stage() -> Iterator[None]:
-    """Let `record_step` write nothing while a stage runs, whose own manifest names what it wrote."""
+def recorded_above() -> Iterator[None]:
+    """Let `record_step` write nothing while a larger step runs, whose own manifest names what it wrote."""
     token = _recorded_above.set(True)
     try:
         yield
@@ -131,7 +131,7 @@ def record_step(
     Returns
     -------
     Path or None
-        None for tables of a database, and in a stage of a recipe.
+        None for tables of a database, and in a step that is part of a larger one.
     """
     written = [Path(path) for path in outputs if path is not None and not is_address(path)]
     if _recorded_above.get() or not written:

@@ -13,7 +13,7 @@ from shapely.geometry.base import BaseGeometry
 from tesela.core.errors import GridError, InputError, join_words
 from tesela.core.grid import bounds_in
 from tesela.core.legend import Legend
-from tesela.io.manifest import record_step
+from tesela.io.manifest import record_step, recorded_above
 from tesela.io.maps import ClassMap
 from tesela.io.scenes import open_scene
 from tesela.io.vector import Bounds
@@ -157,7 +157,8 @@ def label_siose(
         classes = write_siose_classes(
             file, Path(folder) / "classes.gpkg", legend=legend, rules=rules, within=outline or bounds
         )
-        labels = write_labels(classes.path, out, like=like, legend=legend, field=FIELD, layer=LAYER)
+        with recorded_above():  # below, with the file itself as input
+            labels = write_labels(classes.path, out, like=like, legend=legend, field=FIELD, layer=LAYER)
     record_step(
         "label",
         [out],

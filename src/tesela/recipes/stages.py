@@ -11,7 +11,7 @@ from tesela.core.errors import RecipeError, unknown_name
 from tesela.core.temporary import remove_abandoned
 from tesela.io.addresses import relative_name
 from tesela.io.fingerprints import fingerprint
-from tesela.io.manifest import BEGUN, NAME, Manifest, recorded_as_stage
+from tesela.io.manifest import BEGUN, NAME, Manifest, recorded_above
 from tesela.recipes.stage_items import forget_items
 
 
@@ -131,7 +131,7 @@ def run_stages(
             if forced:  # remembered, so that a killed run resumes it
                 wanted.write(stage.folder, BEGUN)
                 forget_items(stage.folder)
-            with recorded_as_stage():
+            with recorded_above():
                 outputs = stage.work()
             seconds = time.perf_counter() - begun
             replace(wanted, outputs=_fingerprints(stage, outputs), seconds=round(seconds, 3)).write(
