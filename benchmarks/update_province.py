@@ -7,7 +7,8 @@ another class. Three calls are measured, each as a process of its own: an update
 1 km2 in the middle, and the application of all proposals of the first. Prints one JSON document; the files stay in
 ``--folder`` if it is given.
 
-``--columns 724 --rows 425`` make 307,700 polygons on 50,000 x 30,000 pixels.
+``--columns 724 --rows 425`` make 307,700 polygons on 50,000 x 30,000 pixels; ``--columns 2000 --rows 1500
+--cell-px 20 20 --corners 3`` 3 million polygons of 13 corners on 40,000 x 30,000 pixels.
 """
 
 from __future__ import annotations
@@ -33,8 +34,6 @@ CLASSES = 15
 CRS = "EPSG:25830"
 PIXEL_M = 10.0
 LEFT, TOP = 200_000.0, 4_700_000.0
-CORNERS = 12
-"""Of each of the four borders of a polygon."""
 LEGEND = "\n".join(
     [
         "value,code,name,color",
@@ -48,8 +47,10 @@ def old_classes(rows: int, cols: int) -> NDArray[np.uint8]:
     return np.random.default_rng(1).integers(1, CLASSES + 1, (rows, cols), dtype=np.uint8)
 
 
-def polygon_rows(rows: int, cols: int, cell_m: tuple[float, float]) -> Iterator[NDArray[np.object_]]:
-    """Polygons row by row; two neighbours have the same corners along their border."""
+def polygon_rows(
+    rows: int, cols: int, cell_m: tuple[float, float], corners: int
+) -> Iterator[NDArray[np.object_]]:
+    """Polygons of four times `corners` row by row; two neighbours have the same corners along their border."""
     random = np.random.default_rng(0)
     wide, tall = cell_m
     x = LEFT + wide * np.arange(cols + 1) + np.zeros((rows + 1, 1))
@@ -57,7 +58,7 @@ def polygon_rows(rows: int, cols: int, cell_m: tuple[float, float]) -> Iterator[
     inner = np.s_[1:-1, 1:-1]
     x[inner] += random.uniform(-0.15, 0.15, x[inner].shape) * wide
     y[inner] += random.uniform(-0.15, 0.15, y[inner].shape) * tall
-    part = np.arange(CORNERS) / CORNERS
+    part = np.arange(corners) / corners
     wave = np.sin(2 * np.pi * part) * 0.05 * min(cell_m)
 
     def edge(x0, y0, x1, y1, sway):  # type: ignore[no-untyped-def]
@@ -84,14 +85,14 @@ def polygon_rows(rows: int, cols: int, cell_m: tuple[float, float]) -> Iterator[
         yield np.asarray(shapely.polygons(rings))
 
 
-def write_layer(path: Path, rows: int, cols: int, cell_m: tuple[float, float]) -> None:
+def write_layer(path: Path, rows: int, cols: int, cell_m: tuple[float, float], corners: int) -> None:
     codes = old_classes(rows, cols)
     schema = pa.schema(
         [("CODE", pa.string()), ("NAME", pa.string()), ("AREA_HA", pa.float64()), ("geometry", pa.binary())]
     )
 
     def batches() -> Iterator[pa.RecordBatch]:
-        for row, shapes in enumerate(polygon_rows(rows, cols, cell_m)):
+        for row, shapes in enumerate(polygon_rows(rows, cols, cell_m, corners)):
             columns = [
                 pa.array([f"{code:02d}" for code in codes[row].tolist()]),
                 pa.array([f"parcel {row}.{col} of the old survey" for col in range(cols)]),
@@ -177,6 +178,7 @@ def main() -> None:
     parser.add_argument("--columns", type=int, default=724)
     parser.add_argument("--rows", type=int, default=425)
     parser.add_argument("--cell-px", type=float, nargs=2, default=(50_000 / 724, 30_000 / 425))
+    parser.add_argument("--corners", type=int, default=12, help="of each of the four borders of a polygon")
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--skip-apply", action="store_true")
     options = parser.parse_args()
@@ -189,7 +191,7 @@ def main() -> None:
         if not new.exists():
             legend.write_text(LEGEND + "\n")
             cell_m = options.cell_px[0] * PIXEL_M, options.cell_px[1] * PIXEL_M
-            write_layer(old, options.rows, options.columns, cell_m)
+            write_layer(old, options.rows, options.columns, cell_m, options.corners)
             write_map(new, shape, (options.rows, options.columns))
             write_middle(new, folder / "middle.tif")
         report: dict[str, object] = {

@@ -17,7 +17,7 @@ from tesela.core.crosswalk import Crosswalk, CrosswalkRow
 from tesela.core.errors import GridError, InputError, LegendError, RecipeError
 from tesela.core.legend import LandClass, Legend
 from tesela.generalise import measured_layer
-from tesela.generalise.error_likelihood import error_likelihood
+from tesela.generalise.error_likelihood import Batch, ErrorLikelihood, Explanation
 from tesela.generalise.measured_layer import MeasuredLayer
 from tesela.generalise.polygon_areas import PolygonAreas
 from tesela.generalise.update import evaluate_polygons, update_polygons
@@ -223,35 +223,45 @@ def test_codes_may_be_those_of_a_finer_level_and_numbers(tmp_path: Path) -> None
 # --- likelihood of error ---
 
 
+def explain(*batches: Batch) -> tuple[np.ndarray, Explanation]:
+    """Urgency of all polygons, and their explanations, of which there is one for each class."""
+    likelihood = ErrorLikelihood(batches, np.eye(batches[0][0].shape[1]))
+    parts = [likelihood.explain(*batch) for batch in batches]
+    joined = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("evidence", "usual", "likely")
+    )
+    return likelihood.urgency, Explanation(*joined)
+
+
 def test_a_polygon_is_compared_with_those_of_its_class() -> None:
     mixed = np.array([[50.0, 50.0]] * 9 + [[5.0, 95.0]] + [[0.0, 100.0]] * 10)
     kinds = np.repeat([0, 1], 10)
-    likelihood = error_likelihood([(mixed, kinds, np.ones(20, bool))], np.eye(2))
-    assert likelihood.urgency.argmax() == 9
-    assert likelihood.evidence[9] > 0
-    assert (likelihood.evidence[:9] < 0).all()
-    assert likelihood.likely.tolist() == [0] * 9 + [1] * 11
+    urgency, found = explain((mixed, kinds, np.ones(20, bool)))
+    assert urgency.argmax() == 9
+    assert found.evidence[9] > 0
+    assert (found.evidence[:9] < 0).all()
+    assert found.likely.tolist() == [0] * 9 + [1] * 11
 
 
 def test_a_polygon_does_not_make_its_own_mix_usual() -> None:
     areas = np.array([[10.0, 0], [0, 1000.0], [0, 10.0], [0, 10.0]])  # the second is nearly all of its class
-    likelihood = error_likelihood([(areas, np.array([0, 0, 1, 1]), np.ones(4, bool))], np.eye(2))
-    assert likelihood.urgency.argmax() == 1
-    assert likelihood.evidence[1] > 1
+    urgency, found = explain((areas, np.array([0, 0, 1, 1]), np.ones(4, bool)))
+    assert urgency.argmax() == 1
+    assert found.evidence[1] > 1
 
 
 def test_the_usual_share_of_a_small_class_is_shrunk_to_that_of_all() -> None:
     areas = np.array([[10.0, 0], [0, 10.0], [0, 10.0], [0, 10.0]])
-    likelihood = error_likelihood([(areas, np.array([0, 0, 1, 1]), np.ones(4, bool))], np.eye(2))
+    _, found = explain((areas, np.array([0, 0, 1, 1]), np.ones(4, bool)))
     # medians 0.5 of two polygons and 1 of two, and 1 of all with the weight of five
-    assert likelihood.usual == pytest.approx([6 / 7, 6 / 7, 1, 1])
+    assert found.usual == pytest.approx([6 / 7, 6 / 7, 1, 1])
 
 
 def test_with_one_class_there_is_no_evidence_for_another() -> None:
     areas = np.array([[9.0, 1.0], [2.0, 8.0]])
-    likelihood = error_likelihood([(areas, np.array([0, 0]), np.ones(2, bool))], np.eye(2))
-    assert likelihood.evidence.tolist() == [0, 0]
-    assert likelihood.urgency.tolist() == [25, 75]
+    urgency, found = explain((areas, np.array([0, 0]), np.ones(2, bool)))
+    assert found.evidence.tolist() == [0, 0]
+    assert urgency.tolist() == [25, 75]
 
 
 @settings(max_examples=40, deadline=None)
@@ -262,15 +272,15 @@ def test_urgency_depends_neither_on_the_order_nor_on_the_unit_of_area(
     random = np.random.default_rng(seed)
     areas = random.gamma(0.5, 10, (count, 3)) + 1e-6
     kinds = random.integers(0, 3, count)
-    likelihood = error_likelihood([(areas, kinds, np.ones(count, bool))], np.eye(3))
-    assert ((likelihood.urgency >= 0) & (likelihood.urgency <= 100)).all()
+    urgency, found = explain((areas, kinds, np.ones(count, bool)))
+    assert ((urgency >= 0) & (urgency <= 100)).all()
     shuffled = random.permutation(count)
     parts = [
         (areas[some] * 1e3, kinds[some], np.ones(len(some), bool)) for some in np.array_split(shuffled, 3)
     ]
-    again = error_likelihood(parts, np.eye(3))
-    assert again.evidence == pytest.approx(likelihood.evidence[shuffled], rel=1e-6, abs=1e-9)
-    assert again.likely.tolist() == likelihood.likely[shuffled].tolist()
+    _, again = explain(*parts)
+    assert again.evidence == pytest.approx(found.evidence[shuffled], rel=1e-6, abs=1e-9)
+    assert again.likely.tolist() == found.likely[shuffled].tolist()
 
 
 # --- files ---

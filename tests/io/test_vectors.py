@@ -227,6 +227,26 @@ def test_every_kind_of_overlap_is_found_and_a_coverage_has_none() -> None:
         assert below == pytest.approx(sum(shapes[index].intersection(cell).area for cell in cells))
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_all_overlaps_of_two_coverages_are_found_however_their_rings_run(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    frame = shapely.box(-9, -9, 19, 19)
+    layers = [
+        shapely.get_parts(
+            shapely.voronoi_polygons(shapely.MultiPoint(rng.random((count, 2)) * 10), extend_to=frame)
+        )
+        for count in (30, 40)
+    ]
+    pieces = [shapely.union(*layers[0][[3, 20]]), *np.delete(layers[0], [3, 20]), shapely.Polygon()]
+    stacked = {0: pieces, 1: [*pieces, *layers[1]], 2: [*pieces, *pieces], 3: [*pieces, *layers[1], *pieces]}
+    shapes = np.array([shape if rng.random() < 0.5 else shape.reverse() for shape in stacked[seed]], object)
+    one, other = shapely.STRtree(shapes).query(shapes)
+    both = np.stack([one, other], axis=1)[one < other]
+    real = both[shapely.area(shapely.intersection(*shapes[both].T)) > 1e-6]
+    assert find_overlaps(shapes)[0].tolist() == sorted(real.tolist())
+    assert bool(len(real)) == (seed > 0)
+
+
 def test_overlaps_are_told_with_features_and_hectares(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -357,7 +377,7 @@ def test_of_several_layers_the_only_one_with_the_field_is_read(
     assert "its layer 'clc' is read, the only one with the field code_18" in caplog.text
     assert open_layer(path, layer="towns", field="code_18").layer == "towns"  # a name wins
     with pytest.raises(
-        InputError, match=r"2 polygon layers \((clc, towns|towns, clc)\), none with the field use; "
+        InputError, match=r"2 polygon layers \((clc, towns|towns, clc)\), none with the field use. "
     ):
         open_layer(path, field="use")
     squares().assign(CODE_18="311").to_file(path, layer="old", engine="pyogrio")

@@ -8,6 +8,8 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from tesela.core.unshared_edges import unshared_edges
+
 _NOISE = 1e-9
 """Overlaps below this part of the smaller polygon are rounding errors of shared edges."""
 
@@ -123,23 +125,36 @@ def find_overlaps(shapes: NDArray[np.object_]) -> tuple[NDArray[np.int64], NDArr
     """
     Pairs of polygons that share ground, the earlier first, and that ground.
 
-    GEOS compares the edges of neighbours first: in a coverage, where borders are shared, no pair is cut.
+    In a coverage, where neighbours share their borders, no pair is cut: GEOS compares the edges around those that no
+    neighbour has, too (the rim, gaps, overlaps). From a polygon in an overlap the search goes on to those beside it.
     """
     shapes = np.asarray(shapes, object)
+    pairs, grounds = [np.zeros((0, 2), np.int64)], [np.zeros(0, object)]
     full = np.flatnonzero(~shapely.is_empty(shapes))
-    doubtful = shapely.coverage_invalid_edges(shapes[full]) if full.size > 1 else full[:0]
-    suspects = full[~shapely.is_empty(doubtful)] if full.size > 1 else full[:0]
-    none = np.zeros((0, 2), np.int64), np.zeros(0, object)
-    if not suspects.size:
-        return none
-    tree = shapely.STRtree(shapes[full])  # of a nested pair only the inner one is marked
-    first, second = tree.query(shapes[suspects])
-    one, other = suspects[first], full[second]
-    found = np.stack([np.minimum(one, other), np.maximum(one, other)], axis=1)[one != other]
-    earlier, later = np.unique(found, axis=0).T
-    shared = only_polygons(shapely.intersection(shapes[earlier], shapes[later]))
-    areas = shapely.area(shapes)
-    real = shapely.area(shared) > _NOISE * np.minimum(areas[earlier], areas[later])
-    pairs = np.stack([earlier[real], later[real]], axis=1).astype(np.int64)
-    order = np.lexsort((pairs[:, 1], pairs[:, 0]))
-    return pairs[order], shared[real][order]
+    tree, areas = shapely.STRtree(shapes[full]), shapely.area(shapes)
+    near = full[np.unique(tree.query(shapes[full[unshared_edges(shapes[full])]])[1])]
+    searched = np.zeros(len(shapes), np.bool_)
+    suspects = _misfits(shapes, near)  # of a nested pair only the inner one
+    while suspects.size:
+        first, second = tree.query(shapes[suspects])
+        one, other = suspects[first], full[second]
+        both = np.stack([np.minimum(one, other), np.maximum(one, other)], axis=1)
+        both = np.unique(both[(one != other) & ~searched[other]], axis=0)
+        searched[suspects] = True
+        shared = only_polygons(shapely.intersection(*shapes[both].T))
+        real = shapely.area(shared) > _NOISE * areas[both].min(axis=1)
+        pairs.append(both[real])
+        grounds.append(shared[real])
+        suspects = full[np.unique(tree.query(shapes[np.unique(both[real])])[1])]
+        suspects = suspects[~searched[suspects]]
+    found, ground = np.concatenate(pairs), np.concatenate(grounds)
+    order = np.lexsort((found[:, 1], found[:, 0]))
+    return found[order], ground[order]
+
+
+def _misfits(shapes: NDArray[np.object_], among: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Polygons with edges that do not fit to those of the others."""
+    if among.size < 2:
+        return among[:0]
+    misfits: NDArray[np.int64] = among[~shapely.is_empty(shapely.coverage_invalid_edges(shapes[among]))]
+    return misfits

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
+import numba
 import numpy as np
 import shapely
 from numpy.typing import NDArray
@@ -12,8 +15,6 @@ Distance within which points are the same, relative to the largest coordinate.
 
 Doubles hold 2e-16, and the corner where two edges cross comes out a little different for each polygon that has it.
 """
-_PAIRS = 1 << 22
-"""Points times corners that are compared at once."""
 
 
 class SharedCorners:
@@ -88,30 +89,45 @@ def _with_corners(shape: shapely.Geometry, points: NDArray[np.float64], reach: f
 
 
 def _ring_with(ring: NDArray[np.float64], points: NDArray[np.float64], reach: float) -> NDArray[np.float64]:
-    low, high = ring.min(axis=0) - reach, ring.max(axis=0) + reach
-    points = points[((points >= low) & (points <= high)).all(axis=1)]
-    for some in np.array_split(points, -(-len(points) * len(ring) // _PAIRS)) if len(points) else ():
-        ring = _ring_with_some(ring, some, reach)
-    return ring
-
-
-def _ring_with_some(
-    ring: NDArray[np.float64], points: NDArray[np.float64], reach: float
-) -> NDArray[np.float64]:
-    at, corner = np.nonzero(np.abs(points[:, np.newaxis] - ring[np.newaxis]).max(axis=2) <= reach)
     ring = ring.copy()
-    ring[corner] = points[at]
-    points = np.delete(points, at, axis=0)
-    begin, along = ring[:-1], np.diff(ring, axis=0)
-    length = np.maximum((along**2).sum(axis=1), np.finfo(float).tiny)
-    away = points[:, np.newaxis] - begin[np.newaxis]
-    part = np.clip((away * along).sum(axis=2) / length, 0, 1)
-    miss = np.hypot(*np.moveaxis(away - part[..., np.newaxis] * along, 2, 0))
-    edge = miss.argmin(axis=1)
-    each = np.arange(len(points))
-    on = miss[each, edge] <= reach
-    edge, part, points = edge[on], part[each, edge][on], points[on]
-    order = np.lexsort((part, edge))
+    edge, part = np.full(len(points), -1), np.zeros(len(points))
+    _place(ring, points, reach, edge, part)
+    on = np.flatnonzero(edge >= 0)
+    order = on[np.lexsort((part[on], edge[on]))]
     ring = np.insert(ring, edge[order] + 1, points[order], axis=0)
     fresh: NDArray[np.float64] = ring[np.append(True, (np.diff(ring, axis=0) != 0).any(axis=1))]
     return fresh
+
+
+@numba.njit(cache=True, nogil=True)
+def _place(
+    ring: NDArray[np.float64],
+    points: NDArray[np.float64],
+    reach: float,
+    edge: NDArray[np.int64],
+    part: NDArray[np.float64],
+) -> None:
+    """Move corners beside a point onto it; for other points the edge they lie on, and how far along it they are."""
+    for p in range(len(points)):
+        x, y = points[p]
+        for c in range(len(ring)):
+            if abs(x - ring[c, 0]) <= reach and abs(y - ring[c, 1]) <= reach:
+                ring[c] = points[p]
+                edge[p] = -2
+    for p in range(len(points)):
+        if edge[p] == -2:
+            continue
+        x, y = points[p]
+        best = reach
+        for e in range(len(ring) - 1):
+            x0, y0, x1, y1 = ring[e, 0], ring[e, 1], ring[e + 1, 0], ring[e + 1, 1]
+            if not (min(x0, x1) - reach <= x <= max(x0, x1) + reach):
+                continue
+            if not (min(y0, y1) - reach <= y <= max(y0, y1) + reach):
+                continue
+            along = (x1 - x0) ** 2 + (y1 - y0) ** 2
+            share = 0.0 if along == 0.0 else ((x - x0) * (x1 - x0) + (y - y0) * (y1 - y0)) / along
+            share = min(max(share, 0.0), 1.0)
+            miss = math.hypot(x - x0 - share * (x1 - x0), y - y0 - share * (y1 - y0))
+            if miss < best or (miss == best and edge[p] < 0):
+                best, edge[p], part[p] = miss, e, share

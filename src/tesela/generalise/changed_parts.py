@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rasterio.features import rasterize
 
 from tesela.core.grid import window_grid
-from tesela.core.outlines import CellPlane
+from tesela.core.outlines import CellPlane, Outlines
 from tesela.core.polygons import only_polygons
 from tesela.core.shared_corners import SharedCorners
 from tesela.generalise.polygon_areas import pixel_bounds
@@ -102,7 +102,7 @@ def divide_polygons(
     legend = reader.map.legend
     owners, values, pieces = [], [], []
     for shape, cells in _canvases(bounds, (int(plane.grid.shape[0]), int(plane.grid.shape[1]))):
-        found = _divide_canvas(shape, cells, shapes, own, plane, window, legend.values, unit_px)
+        found = _divide_canvas(shape, cells, outlines, own, plane, window, legend.values, unit_px)
         owners.append(found[0])
         values.append(found[1])
         pieces.append(found[2])
@@ -187,7 +187,7 @@ def _extent(cells: list[_Cell]) -> tuple[int, int]:
 def _divide_canvas(
     shape: tuple[int, int],
     cells: list[_Cell],
-    shapes: NDArray[np.object_],
+    outlines: Outlines,
     own: NDArray[np.bool_],
     plane: CellPlane,
     window: _Window,
@@ -197,6 +197,7 @@ def _divide_canvas(
     """Polygon, class value and outline, in the polygons' CRS, of the changed areas of a canvas."""
     values = np.zeros(shape, np.uint8)
     number = np.full(shape, -1, np.int32)
+    first_ring = np.searchsorted(outlines.owners, [cell.polygon for cell in cells])
     drawn = []
     for at, cell in enumerate(cells):
         place = np.s_[cell.row : cell.row + cell.rows, cell.col : cell.col + cell.cols]
@@ -205,7 +206,7 @@ def _divide_canvas(
         table[np.array(class_values)[own[cell.polygon]]] = _KEEPS
         values[place] = table[window.read(cell)]
         number[place] = at
-        drawn.append((_on_canvas(shapes[cell.polygon], cell, plane), 1))
+        drawn.append((_on_canvas(outlines, int(first_ring[at]), cell), 1))
     inside = rasterize(drawn, out_shape=shape, dtype=np.uint8)
     touched = rasterize(drawn, out_shape=shape, dtype=np.uint8, all_touched=True)
     values[inside == 0] = 0
@@ -245,22 +246,24 @@ def _divide_canvas(
     y = affine.d * pixels[:, 0] + affine.e * pixels[:, 1] + affine.f
     if plane.to_source is not None:
         x, y = plane.to_source.transform(x, y)
-    outlines: NDArray[np.object_] = shapely.from_ragged_array(
+    pieces: NDArray[np.object_] = shapely.from_ragged_array(
         shapely.GeometryType.POLYGON, np.stack([x, y], axis=1), (tracing.starts, tracing.polygons)
     )
-    return facts[:, 5], final[tracing.regions], outlines
+    return facts[:, 5], final[tracing.regions], pieces
 
 
-def _on_canvas(shape: shapely.Geometry, cell: _Cell, plane: CellPlane) -> shapely.Geometry:
-    """A polygon in pixels of the canvas."""
-    if math.isfinite(plane.longest_edge):
-        shape = shapely.segmentize(shape, plane.longest_edge)
-
-    def place(points: NDArray[np.float64]) -> NDArray[np.float64]:
-        pixels = plane.place(*points.T).T
-        return np.asarray((pixels - (cell.left, cell.top)) / cell.step + (cell.col, cell.row))
-
-    return shapely.transform(shape, place)
+def _on_canvas(outlines: Outlines, ring: int, cell: _Cell) -> dict[str, object]:
+    """A polygon, whose rings begin at `ring`, in pixels of the canvas, as GeoJSON."""
+    parts: list[list[object]] = []
+    while ring < len(outlines.owners) and outlines.owners[ring] == cell.polygon:
+        pixels = outlines.points[outlines.starts[ring] : outlines.starts[ring + 1]]
+        points = ((pixels - (cell.left, cell.top)) / cell.step + (cell.col, cell.row)).tolist()
+        if outlines.holes[ring]:
+            parts[-1].append(points)
+        else:
+            parts.append([points])
+        ring += 1
+    return {"type": "MultiPolygon", "coordinates": parts}
 
 
 def _fill_rim(values: NDArray[np.uint8], touched: NDArray[np.uint8]) -> None:

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,17 +32,17 @@ _LEAST = 0.02
 _SPARE_POLYGONS = 5
 """Weight, in polygons, of the median of all polygons in the median of each class."""
 
+_CHUNK = 1 << 16
+"""Values that are ranked at a time."""
 
 Batch = tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.bool_]]
 """Some polygons: (polygons, classes) areas in any unit, (polygons,) kinds, (polygons,) True for those to evaluate."""
 
 
 @dataclass(frozen=True, eq=False)
-class ErrorLikelihood:
-    """Evidence against the old class of each polygon."""
+class Explanation:
+    """What explains some polygons."""
 
-    urgency: NDArray[np.float64]
-    """(polygons,) 0 to 100; 0 for polygons that are not evaluated."""
     evidence: NDArray[np.float64]
     """(polygons,) nats per pixel for the best other class; at most 0 where the old class is the best."""
     usual: NDArray[np.float64]
@@ -50,35 +51,49 @@ class ErrorLikelihood:
     """(polygons,) class whose usual shares explain the polygon best."""
 
 
-def error_likelihood(batches: Iterable[Batch], code_shares: NDArray[np.float64]) -> ErrorLikelihood:
+class ErrorLikelihood:
     """
-    Compare each polygon with the polygons of its kind.
+    Evidence against the old class of each polygon, from a comparison with the polygons of its kind.
 
     Parameters
     ----------
     batches : iterable of (areas, kinds, evaluated)
-        The polygons, some at a time, so that memory holds a few numbers of each; it is iterated twice.
+        The polygons, some at a time, so that memory holds three numbers of each; it is iterated twice.
     code_shares : (kinds, classes) array
         Share of each class in a kind of old code; a kind without classes is not an alternative.
     """
-    usual_mixes = _UsualMixes(code_shares)
-    for areas, kinds, evaluated in batches:
-        usual_mixes.add(areas[evaluated], kinds[evaluated])
-    usual_mixes.finish()
-    main = np.minimum(main_classes(code_shares), code_shares.shape[1] - 1)
-    parts: list[tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64], NDArray[np.bool_]]] = []
-    for areas, kinds, evaluated in batches:
-        evidence, usual, likely = np.zeros(len(kinds)), np.full(len(kinds), np.nan), main[kinds]
+
+    def __init__(self, batches: Iterable[Batch], code_shares: NDArray[np.float64]) -> None:
+        self._main = np.minimum(main_classes(code_shares), code_shares.shape[1] - 1)
+        self._mixes = _UsualMixes(code_shares)
+        for areas, kinds, evaluated in batches:
+            self._mixes.add(areas[evaluated], kinds[evaluated])
+        urgency = self._mixes.finish()  # of the loss
+        _rank(urgency)
+        parts, masks = [np.zeros(0)], [np.zeros(0, np.bool_)]
+        for areas, kinds, evaluated in batches:
+            masks.append(evaluated)
+            if evaluated.any():
+                parts.append(self._mixes.evidence(areas[evaluated], kinds[evaluated])[0])
+        evidence, mask = np.concatenate(parts), np.concatenate(masks)
+        parts.clear()
+        _rank(evidence)
+        evidence += urgency
+        evidence *= 50
+        self.urgency = np.zeros(len(mask))
+        """(polygons,) 0 to 100; 0 for polygons that are not evaluated."""
+        self.urgency[mask] = evidence
+
+    def explain(
+        self, areas: NDArray[np.float64], kinds: NDArray[np.int64], evaluated: NDArray[np.bool_]
+    ) -> Explanation:
+        """Explain polygons of a batch."""
+        evidence, usual, likely = np.zeros(len(kinds)), np.full(len(kinds), np.nan), self._main[kinds]
         if evaluated.any():
-            against, best = usual_mixes.evidence(areas[evaluated], kinds[evaluated])
-            evidence[evaluated], likely[evaluated] = against, main[best]
-            usual[evaluated] = usual_mixes.own_share(kinds[evaluated])
-        parts.append((evidence, usual, likely, evaluated))
-    evidence, usual, likely, evaluated = (np.concatenate(item) for item in zip(*parts, strict=True))
-    urgency = np.zeros(len(evidence))
-    loss = usual[evaluated] - usual_mixes.shares
-    urgency[evaluated] = 50 * (_percentile(evidence[evaluated]) + _percentile(loss))
-    return ErrorLikelihood(urgency, evidence, usual, likely)
+            against, best = self._mixes.evidence(areas[evaluated], kinds[evaluated])
+            evidence[evaluated], likely[evaluated] = against, self._main[best]
+            usual[evaluated] = self._mixes.own_share(kinds[evaluated])
+        return Explanation(evidence, usual, likely)
 
 
 def main_classes(code_shares: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -96,8 +111,6 @@ class _UsualMixes:
     def __init__(self, code_shares: NDArray[np.float64]) -> None:
         self.code_shares = code_shares
         self.total = np.zeros(code_shares.shape)
-        self.shares = np.empty(0)
-        """Own share of each evaluated polygon."""
         self._shares: list[NDArray[np.float64]] = []
         self._sizes: list[NDArray[np.float64]] = []
         self._kinds: list[NDArray[np.int32]] = []
@@ -110,20 +123,22 @@ class _UsualMixes:
         self._sizes.append(size)
         self._kinds.append(kinds.astype(np.int32))
 
-    def finish(self) -> None:
-        """Compute what `evidence` and `own_share` need, after all polygons."""
-        self.shares, sizes = np.concatenate(self._shares), np.concatenate(self._sizes)
-        kinds = np.concatenate(self._kinds)
-        self._shares, self._sizes, self._kinds = [], [], []
+    def finish(self) -> NDArray[np.float64]:
+        """Compute what `evidence` and `own_share` need, after all polygons; returns the loss of each."""
+        sizes = _joined(self._sizes)
         if not len(sizes):
-            return
-        whole = self.total.sum()
-        self._average = self.total.sum(axis=0) / whole
-        self._spare = float(np.median(sizes)) * 0.5 * (self.code_shares + self._average)
+            return sizes
+        middle = float(np.median(sizes, overwrite_input=True))
+        del sizes
+        shares, kinds = _joined(self._shares), _joined(self._kinds)
+        self._average = self.total.sum(axis=0) / self.total.sum()
+        self._spare = middle * 0.5 * (self.code_shares + self._average)
         present = np.bincount(kinds, minlength=len(self.code_shares)) > 0
         self._no_alternative = ~present | (self.code_shares.sum(axis=1) == 0)
         self._logarithms = self._logarithm(self.total + self._spare)
-        self._own = _usual_shares(self.shares, kinds, len(self.code_shares))
+        self._own = _usual_shares(shares, kinds, len(self.code_shares))
+        loss: NDArray[np.float64] = np.subtract(self._own[kinds], shares, out=shares)
+        return loss
 
     def own_share(self, kinds: NDArray[np.int64]) -> NDArray[np.float64]:
         """Usual share of their own class in polygons of these kinds."""
@@ -163,11 +178,20 @@ def _usual_shares(share: NDArray[np.float64], kinds: NDArray[np.int32], count: i
     return usual
 
 
-def _percentile(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Rank of each value, 0 for the smallest and 1 for the largest; equal values share the mean rank."""
+def _joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
+    """All of a list, which is emptied."""
+    whole = np.concatenate(parts) if parts else np.zeros(0)
+    parts.clear()
+    return whole
+
+
+def _rank(values: NDArray[np.float64]) -> None:
+    """Write its rank in place of each value, 0 for the smallest and 1 for the largest; equal ones share the mean."""
     if len(values) < 2:
-        return np.zeros(len(values))
+        values[:] = 0.0
+        return
     ordered = np.sort(values)
-    low, high = np.searchsorted(ordered, values, "left"), np.searchsorted(ordered, values, "right")
-    ranks: NDArray[np.float64] = (low + high - 1) / 2 / (len(values) - 1)
-    return ranks
+    for first in range(0, len(values), _CHUNK):
+        some = values[first : first + _CHUNK]
+        low, high = np.searchsorted(ordered, some, "left"), np.searchsorted(ordered, some, "right")
+        some[:] = (low + high - 1) / 2 / (len(values) - 1)

@@ -33,6 +33,10 @@ from tesela.io.vector import (
 
 WINDOW_PX = 2048
 """Side of the windows of the map in which polygons are measured; memory depends on it, not on the layer."""
+_POLYGONS = 8_000
+"""In a window with more polygons than this, on average, the side is halved, ..."""
+_LEAST_PX = 512
+"""... down to this."""
 _TOLERANCE_PX = 0.01
 """Largest distance between a reprojected edge of a polygon and its true curve."""
 
@@ -49,17 +53,20 @@ class Batch:
     """(polygons,) position of its code in `MeasuredLayer.codes`."""
     measured: PolygonAreas
 
+    def only(self, chosen: NDArray[np.int64]) -> Batch:
+        """Some of the polygons, by their positions."""
+        return Batch(self.bounds, self.numbers[chosen], self.codes[chosen], self.measured[chosen])
 
+
+_POLYGON = np.dtype([("number", "<i8"), ("code", "<i4"), ("total", "<f8")])
 _ENTRY = np.dtype([("polygon", "<u4"), ("plane", "u1"), ("area", "<f8"), ("scored", "<f8"), ("score", "<f8")])
-"""One class in one polygon of a batch, as the scratch file holds it."""
+"""A polygon of a batch, and one class in one polygon, as the scratch file holds them."""
 
 
 @dataclass
 class _Stored:
     bounds: Bounds | None
-    numbers: NDArray[np.int64]
-    codes: NDArray[np.int32]
-    total: NDArray[np.float64]
+    polygons: int
     entries: int
 
 
@@ -96,16 +103,21 @@ class MeasuredLayer(Closing):
         classes = len(self.source.legend)
         self._file.seek(0)
         for stored in self._stored:
-            entries = np.frombuffer(self._file.read(stored.entries * _ENTRY.itemsize), _ENTRY)
-            if len(entries) != stored.entries:
-                raise InputError("The scratch file ended too early. Is the disk full?")
-            areas = np.zeros((len(stored.numbers), classes))
-            scored = np.zeros((len(stored.numbers), classes, 2))
+            polygons = self._read(_POLYGON, stored.polygons)
+            entries = self._read(_ENTRY, stored.entries)
+            areas = np.zeros((stored.polygons, classes))
+            scored = np.zeros((stored.polygons, classes, 2))
             at = entries["polygon"], entries["plane"]
             areas[at] = entries["area"]
             scored[at] = np.stack([entries["scored"], entries["score"]], axis=1)
-            measured = PolygonAreas(areas, stored.total, scored)
-            yield Batch(stored.bounds, stored.numbers, stored.codes, measured)
+            number, code, total = (np.ascontiguousarray(polygons[name]) for name in _POLYGON.names or ())
+            yield Batch(stored.bounds, number, code, PolygonAreas(areas, total, scored))
+
+    def _read(self, kind: np.dtype[np.void], count: int) -> NDArray[np.void]:
+        records = np.frombuffer(self._file.read(count * kind.itemsize), kind)
+        if len(records) != count:
+            raise InputError("The scratch file ended too early. Is the disk full?")
+        return records
 
     def measure(
         self,
@@ -135,7 +147,7 @@ class MeasuredLayer(Closing):
         """
         position = self.source.legend.index_table.astype(np.int64)
         plane_of = np.where(position == 255, -1, position)
-        walk = _Walk(self.source)
+        walk = _Walk(self.source, self._window_shape())
         with ExitStack() as stack:
             reader = stack.enter_context(MapReader(self.source))
             scores = None if confidence is None else stack.enter_context(ConfidenceReader(confidence))
@@ -167,6 +179,27 @@ class MeasuredLayer(Closing):
                 self._store(batch)
         if everything:
             self._add_others(check)
+
+    def _window_shape(self) -> tuple[int, int]:
+        """Rows and columns of the windows: squares, or whole rows where the map is stored by rows."""
+        rows, cols = (int(side) for side in self.source.grid.shape)
+        with open_dataset(self.source.path) as data:
+            wide = int(data.block_shapes[0][1])
+        if wide >= cols:
+            return max(1, WINDOW_PX**2 // max(cols, 1)), cols
+        side = WINDOW_PX
+        density = self._polygons_on_map() / (rows * cols)
+        while side > _LEAST_PX and density * side**2 > _POLYGONS:
+            side //= 2
+        return side, side
+
+    def _polygons_on_map(self) -> float:
+        """About how many polygons lie on the map, as if all of the layer had the same size."""
+        left, bottom, right, top = self.layer.bounds
+        west, south, east, north = self._bounds(0, 0, tuple(self.source.grid.shape))
+        wide, tall = min(right, east) - max(left, west), min(top, north) - max(bottom, south)
+        whole = (right - left) * (top - bottom)
+        return self.layer.count * max(wide, 0.0) * max(tall, 0.0) / whole if whole > 0 else 0.0
 
     def _bounds(self, row: int, col: int, shape: tuple[int, ...]) -> Bounds:
         window = self.plane.window(row, col, (shape[0], shape[1]))
@@ -201,26 +234,27 @@ class MeasuredLayer(Closing):
         for at in np.flatnonzero(np.isin(batch.numbers, list(self.overlaps))):
             under = shapely.union_all(list(self.overlaps[int(batch.numbers[at])].values()))
             total[at] -= self.plane.outlines(np.array([under], object)).areas(1)[0]
+        polygons = np.empty(len(total), _POLYGON)
+        polygons["number"], polygons["code"] = batch.numbers, batch.codes
+        polygons["total"] = np.maximum(total, 0)
         polygon, plane = np.nonzero(batch.measured.areas)
         entries = np.empty(len(polygon), _ENTRY)
         entries["polygon"], entries["plane"] = polygon, plane
         entries["area"] = batch.measured.areas[polygon, plane]
         entries["scored"], entries["score"] = batch.measured.scored[polygon, plane].T
         try:
+            self._file.write(polygons.tobytes())
             self._file.write(entries.tobytes())
             self._file.flush()
         except OSError as error:
             raise InputError(
                 f"The scratch file cannot be written ({error.strerror}). Is the disk full?"
             ) from None
-        self._stored.append(
-            _Stored(batch.bounds, batch.numbers, batch.codes, np.maximum(total, 0), len(entries))
-        )
+        self._stored.append(_Stored(batch.bounds, len(polygons), len(entries)))
 
     def _add_others(self, check: Callable[[list[str]], None] | None) -> None:
         """Store the polygons of the layer that do not touch the map."""
-        stored = [item.numbers for item in self._stored]
-        done = np.sort(np.concatenate(stored)) if stored else np.empty(0, np.int64)
+        done = np.sort(np.concatenate([np.empty(0, np.int64), *(batch.numbers for batch in self)]))
         for frame in iter_layer(self.layer, columns=[self.field]):
             numbers = frame.index.to_numpy().astype(np.int64)
             other = ~np.isin(numbers, done)
@@ -247,10 +281,10 @@ class MeasuredLayer(Closing):
 class _Walk:
     """Polygons that reach into windows still to come, and those that are complete."""
 
-    def __init__(self, source: ClassMap) -> None:
+    def __init__(self, source: ClassMap, window: tuple[int, int]) -> None:
         rows, cols = source.grid.shape
         self._grid = source.grid
-        self._tall, self._wide = _window_shape(source)
+        self._tall, self._wide = window
         self._last_row, self._last_col = (rows - 1) // self._tall, (cols - 1) // self._wide
         self._shape = rows, cols
         self._numbers = np.empty(0, np.int64)
@@ -321,11 +355,3 @@ class _Walk:
             yield Batch(
                 self._where[window], self._numbers[chosen], self._codes[chosen], self._measured[chosen]
             )
-
-
-def _window_shape(source: ClassMap) -> tuple[int, int]:
-    """Rows and columns of the windows: squares, or whole rows where the map is stored by rows."""
-    with open_dataset(source.path) as data:
-        wide = data.block_shapes[0][1]
-    cols = int(source.grid.shape[1])
-    return (WINDOW_PX, WINDOW_PX) if wide < cols else (max(1, WINDOW_PX**2 // max(cols, 1)), cols)

@@ -64,26 +64,25 @@ class QueueRows:
                 first += len(place)
                 if first > len(place) and not len(chosen):
                     continue
-                wanted = batch.numbers[chosen]
+                batch, doubtful, place = batch.only(chosen), doubtful[chosen], place[chosen]
+                wanted = batch.numbers
                 if batch.bounds is None:
                     others = others or iter_layer(layer)
-                    frame = next(item for item in others if batch.numbers[0] in item.index).loc[wanted]
+                    frame = next(item for item in others if wanted[0] in item.index).loc[wanted]
                 else:
                     frame = read_layer(layer, bounds=batch.bounds, numbers=wanted).loc[wanted]
                 shapes = self._apart(frame)
-                table = {name: column[chosen] for name, column in self._found.columns(batch, place).items()}
-                own = self._found.code_shares[self._found.kinds(batch)[chosen]] > 0
-                total = batch.measured.total[chosen]
+                table = self._found.columns(batch, place)
+                own = self._found.code_shares[self._found.kinds(batch)] > 0
+                total = batch.measured.total
                 other = np.asarray(table["other_ha"], np.float64) / self._pixel_ha
-                divided = doubtful[chosen] & (other > 0) & ((other >= unit_px) | (total <= unit_px))
+                divided = doubtful & (other > 0) & ((other >= unit_px) | (total <= unit_px))
                 at = np.flatnonzero(divided)
                 parts = divide_polygons(
                     shapes[at], own[at], plane=self._measured.plane, reader=reader, unit_px=unit_px
                 )
                 parts = replace(parts, owners=at[parts.owners])
-                yield _Queued(
-                    frame, place[chosen], shapes, table, batch.codes[chosen], total, doubtful[chosen], parts
-                )
+                yield _Queued(frame, place, shapes, table, batch.codes, total, doubtful, parts)
 
     def _apart(self, frame: gpd.GeoDataFrame) -> NDArray[np.object_]:
         """Polygons without the ground under later ones."""

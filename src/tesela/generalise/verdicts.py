@@ -13,7 +13,7 @@ from tesela.core.crosswalk import TO_NODATA, Crosswalk
 from tesela.core.errors import InputError, LegendError
 from tesela.core.grid import unit_m
 from tesela.core.legend import Legend
-from tesela.generalise.error_likelihood import ErrorLikelihood, error_likelihood, main_classes
+from tesela.generalise.error_likelihood import ErrorLikelihood, Explanation, main_classes
 from tesela.generalise.measured_layer import Batch, MeasuredLayer
 from tesela.io.layers import Category
 from tesela.io.legends import codes_without_class, open_legend
@@ -84,27 +84,35 @@ class Evaluation:
         )
         if NO_CODE in crosswalk.codes:
             measured.layer.repairs.without_code.clear()
-        self.likelihood = error_likelihood(_Kinds(self), self.code_shares)
+        self.likelihood = ErrorLikelihood(_Kinds(self), self.code_shares)
         verdicts, totals, counts = [], [], np.zeros(len(codes), np.int64)
-        first = 0
         for batch in measured:
-            likelihood = self._part(first, len(batch.numbers))
-            verdicts.append(self._verdicts(batch, likelihood))
+            verdicts.append(self._verdicts(batch))
             totals.append(batch.measured.total)
             counts += np.bincount(batch.codes, minlength=len(codes))
-            first += len(batch.numbers)
         self.verdicts, total = np.concatenate(verdicts), np.concatenate(totals)
         """(polygons,) position in `VERDICTS`."""
+        totals.clear()
         self._counts = dict(zip(measured.codes, counts.tolist(), strict=True))
-        unseen = self.verdicts == NAMES.index("unseen")
-        order = np.lexsort((-total, -self.likelihood.urgency, unseen))
-        self.ranks = np.empty(len(order), np.int64)
-        self.ranks[order] = np.arange(1, len(order) + 1)
         self.summary = {
             name: (int((self.verdicts == at).sum()), float(total[self.verdicts == at].sum() * self.pixel_ha))
             for at, name in enumerate(NAMES)
             if (self.verdicts == at).any()
         }
+        self.ranks = self._ranks(total)
+        """(polygons,) from 1, the most urgent."""
+
+    def _ranks(self, total: NDArray[np.float64]) -> NDArray[np.int32]:
+        """Ranks by urgency, then by area; `total` is overwritten."""
+        urgency = self.likelihood.urgency
+        unseen = self.verdicts == NAMES.index("unseen")
+        np.negative(total, out=total)
+        np.negative(urgency, out=urgency)
+        order = np.lexsort((total, urgency, unseen))
+        np.negative(urgency, out=urgency)
+        ranks = np.empty(len(order), np.int32)
+        ranks[order] = np.arange(1, len(order) + 1, dtype=np.int32)
+        return ranks
 
     def evaluated(self, batch: Batch) -> NDArray[np.bool_]:
         """Polygons of which enough is mapped, and whose code has a class."""
@@ -148,31 +156,28 @@ class Evaluation:
                 best[row.to] = key, row.code
         return [best[code][1] if code in best else "" for code in self.legend.codes]
 
-    def _part(self, first: int, count: int) -> ErrorLikelihood:
-        part, all_of = slice(first, first + count), self.likelihood
-        return ErrorLikelihood(
-            all_of.urgency[part], all_of.evidence[part], all_of.usual[part], all_of.likely[part]
-        )
+    def _explain(self, batch: Batch) -> Explanation:
+        return self.likelihood.explain(batch.measured.areas, self.kinds(batch), self.evaluated(batch))
 
     def columns(self, batch: Batch, place: NDArray[np.int64]) -> dict[str, NDArray[np.generic]]:
         """New fields of the polygons of a batch, whose positions are `place`; changed_ha is 0."""
-        measured, likelihood = batch.measured, self._part(int(place[0]), len(place))
+        measured, explanation = batch.measured, self._explain(batch)
         kinds = self.kinds(batch)
         own = self.code_shares[kinds] > 0
         codes = np.array([*self.legend.codes, ""], object)
         shares, mapped = measured.shares, measured.areas.sum(axis=1) > 0
         largest = np.where(mapped, shares.argmax(axis=1), len(self.legend))
         table: dict[str, NDArray[np.generic]] = {
-            "rank": self.ranks[place],
-            "urgency": likelihood.urgency,
+            "rank": self.ranks[place].astype(np.int64),
+            "urgency": self.likelihood.urgency[place],
             "verdict": np.array(NAMES, object)[self.verdicts[place]],
             "feature": batch.numbers,
             "old_class": codes[main_classes(self.code_shares)[kinds]],
             "own_share": np.where(own, shares, 0.0).sum(axis=1),
-            "usual_share": likelihood.usual,
+            "usual_share": explanation.usual,
             "majority": codes[largest],
             "purity": shares.max(axis=1),
-            "likely": codes[np.where(mapped, likelihood.likely, len(self.legend))],
+            "likely": codes[np.where(mapped, explanation.likely, len(self.legend))],
             "other_ha": np.where(own, 0.0, measured.areas).max(axis=1) * self.pixel_ha,
             "changed_ha": np.zeros(len(place)),
             "confidence": measured.confidence,
@@ -181,16 +186,16 @@ class Evaluation:
         }
         return table | {f"share_{item.code}": shares[:, k] for k, item in enumerate(self.legend.classes)}
 
-    def _verdicts(self, batch: Batch, likelihood: ErrorLikelihood) -> NDArray[np.uint8]:
+    def _verdicts(self, batch: Batch) -> NDArray[np.uint8]:
         """Positions in `VERDICTS`."""
-        rule, measured = self.rule, batch.measured
+        rule, measured, explanation = self.rule, batch.measured, self._explain(batch)
         own_classes = self.code_shares[self.kinds(batch)] > 0
         shares = np.where(own_classes, 0.0, measured.shares)
         other, which = shares.max(axis=1), shares.argmax(axis=1)
         area, score = measured.scored[np.arange(len(which)), which].T
         confident = np.divide(score, area, out=np.full(len(area), 100.0), where=area > 0) >= rule.confidence
         own = np.where(own_classes, measured.shares, 0.0).sum(axis=1)
-        loss, better = likelihood.usual - own, likelihood.evidence > 0
+        loss, better = explanation.usual - own, explanation.evidence > 0
         holds = (loss <= rule.slack) & (own >= rule.least) & ~better
         if rule.part_ha is not None:
             largest = np.where(own_classes, 0.0, measured.areas).max(axis=1) * self.pixel_ha
@@ -202,7 +207,7 @@ class Evaluation:
 
 
 class _Kinds:
-    """The batches of measured polygons as `error_likelihood` takes them."""
+    """The batches of measured polygons as `ErrorLikelihood` takes them."""
 
     def __init__(self, found: Evaluation) -> None:
         self._found = found

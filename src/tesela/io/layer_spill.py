@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import geopandas as gpd
     import pyarrow as pa
 
-_ROWS = 5_000
+_ROWS = 2_000
 """Rows in memory while a layer is written."""
 
 

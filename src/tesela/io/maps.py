@@ -258,7 +258,7 @@ class MapReader(Closing):
             If the file holds values that its legend does not have.
         """
         raw, valid = read_pixel_values(self._data, [1], grid, nodata=self._data.nodata, continuous=False)
-        numbers = raw[0] * valid[0]  # NODATA is 0
+        numbers = raw[0] if valid.all() else raw[0] * valid[0]  # NODATA is 0
         if numbers.dtype != np.uint8:
             self.map.legend.check_values(np.unique(numbers).tolist(), where=self.map.path)
         values: NDArray[np.uint8] = numbers.astype(np.uint8, copy=False)

@@ -109,6 +109,15 @@ def _read_own(
     nodata: float | None,
 ) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
     (row, col), (rows, cols) = corner, shape
+    if (
+        row >= 0
+        and col >= 0
+        and row + rows <= data.height
+        and col + cols <= data.width
+        and not has_mask(data)
+    ):
+        whole = data.read(list(indexes), window=Window(col, row, cols, rows))
+        return whole, is_valid(whole, nodata)
     top, left = max(0, row), max(0, col)
     bottom, right = min(data.height, row + rows), min(data.width, col + cols)
     dtype = data.dtypes[indexes[0] - 1]

@@ -47,7 +47,8 @@ def decode_shapes(
     count = len(wkb)
     shapes = np.full(count, None, object)
     given = np.array([item is not None and len(item) > 0 for item in wkb], np.bool_)
-    plain = given & np.array([_kind(item) in _PLAIN for item in wkb], np.bool_)
+    plain = given.copy()
+    plain[given] = np.isin(_kinds(wkb[given].tolist()), _PLAIN)
     shapes[plain] = shapely.from_wkb(wkb[plain], on_invalid="ignore")
     curved, broken = [], []
     for at in np.flatnonzero(given & shapely.is_missing(shapes)):
@@ -67,9 +68,12 @@ def decode_shapes(
     return DecodedShapes(shapes, np.array(curved, np.int64), np.array(broken, np.int64))
 
 
-def _kind(item: bytes | None) -> int:
-    """Kind of a geometry without its dimensions, 0 for none."""
-    if not item or len(item) < 5:
-        return 0
-    word = int.from_bytes(item[1:5], "little" if item[0] == 1 else "big")
-    return (word & 0x1FFFFFFF) % 1000
+def _kinds(wkb: list[bytes]) -> NDArray[np.int64]:
+    """Kinds of geometries without their dimensions, 0 for bytes that are too few."""
+    heads = np.frombuffer(b"".join([bytes(item[:5]).ljust(5, b"\0") for item in wkb]), np.uint8).reshape(
+        -1, 5
+    )
+    words = np.ascontiguousarray(heads[:, 1:])
+    little, big = words.view("<u4")[:, 0], words.view(">u4")[:, 0]
+    kinds: NDArray[np.int64] = (np.where(heads[:, 0] == 1, little, big) & 0x1FFFFFFF).astype(np.int64) % 1000
+    return kinds
