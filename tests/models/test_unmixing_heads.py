@@ -45,7 +45,8 @@ def test_boosted_trees_predict_as_scikit_learn_does() -> None:
     mean, std = np.array(expert.header.mean, np.float32), np.array(expert.header.std, np.float32)
     assert expert.header.series is not None
     scaled = (table.values - mean) / std
-    features = stack_features(np.clip(scaled, -10, 10), expert.header.series.scaled_layers(table.static))
+    layers = expert.header.series.scaled_layers(table.static)
+    features = stack_features(np.clip(scaled, -10, 10), layers, filled=True)
     train, val = (table.splits == number for number in (0, 1))
     columns = []
     for position in range(3):

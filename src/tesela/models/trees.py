@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from tesela.core.errors import ExpertError
+from tesela.models.gap_filling import fill_gaps
 from tesela.models.leaf_sums import PackedTrees, add_leaves, pack_trees
 from tesela.models.output import NetworkOutput, Tensor, UnmixingNetwork
 from tesela.models.unmixers import TreesArchitecture
@@ -28,9 +29,9 @@ class Trees(UnmixingNetwork):
     """
     A random forest (the mean of leaves of shares) or boosted trees (sums per class, put onto the simplex).
 
-    Features are the scaled values of the pixel, of its neighbours where `neighbours` is above 0, its layers, and means
-    and deviations of values and layers over windows. A gap is NaN, and each node has a branch for gaps. Numbers are
-    compared as in scikit-learn, so the results are equal.
+    Features are the scaled values of the pixel, of its neighbours where `neighbours` is above 0, its layers, means and
+    deviations of values and layers over windows, and the pixel's series with its gaps filled. A gap is NaN, and each
+    node has a branch for gaps. Numbers are compared as in scikit-learn, so the results are equal.
     """
 
     exportable = False
@@ -59,7 +60,11 @@ class Trees(UnmixingNetwork):
         series = np.where(mask.cpu().numpy() > 0, values.cpu().numpy(), np.nan)
         plan = self.architecture
         features = stack_features(
-            series, static.cpu().numpy(), neighbours=plan.neighbours, windows=plan.windows
+            series,
+            static.cpu().numpy(),
+            neighbours=plan.neighbours,
+            windows=plan.windows,
+            filled=plan.filled,
         )
         nodes = self._packed(features.shape[-1])
         flat = np.ascontiguousarray(features.reshape(-1, features.shape[-1]), np.float32)
@@ -161,9 +166,10 @@ def stack_features(
     *,
     neighbours: int = 0,
     windows: Sequence[int] = (),
+    filled: bool = False,
 ) -> NDArray[np.float32]:
     """
-    Features of trees: series of the neighbours, layers, then means and deviations over windows.
+    Features of trees: series of the neighbours, layers, means and deviations over windows, then the filled series.
 
     Parameters
     ----------
@@ -174,6 +180,8 @@ def stack_features(
         Pixels on each side.
     windows : sequence of int
         Odd sides of windows, in pixels. Layers count in them where a pixel has an observation.
+    filled : bool
+        The pixel's own series too, its gaps filled by `tesela.models.gap_filling.fill_gaps`.
 
     Returns
     -------
@@ -183,13 +191,19 @@ def stack_features(
     flat = series.reshape(*series.shape[:-2], -1)
     margin = max(neighbours, margin_of_windows(windows))
     if not margin:
-        return np.concatenate([flat, static], -1).astype(np.float32)
+        parts = [flat, static]
+        if filled:
+            parts.append(fill_gaps(series).reshape(flat.shape))
+        return np.concatenate(parts, -1).astype(np.float32)
     rows, cols = flat.shape[1] - 2 * margin, flat.shape[2] - 2 * margin
     starts = range(margin - neighbours, margin + neighbours + 1)
     parts = [flat[:, y : y + rows, x : x + cols] for y in starts for x in starts]
     parts.append(static[:, margin : margin + rows, margin : margin + cols])
     if windows:
         parts.append(window_moments(channels_of(flat, static), windows, margin_px=margin))
+    if filled:
+        own = fill_gaps(series[:, margin : margin + rows, margin : margin + cols])
+        parts.append(own.reshape(*own.shape[:3], -1))
     return np.concatenate(parts, -1).astype(np.float32)
 
 

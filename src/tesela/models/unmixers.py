@@ -48,6 +48,7 @@ _READERS: dict[str, Callable[[Mapping[str, object]], object]] = {
     "encoder": lambda document: choice(document, "encoder", ENCODERS),
     "legacy": lambda document: choice(document, "legacy", ("", "deltas", "order")),
     "method": lambda document: choice(document, "method", ("fclsu", "nnls")),
+    "filled": lambda document: flag({"filled": document.get("filled", False)}, "filled"),
     "sigmoid": lambda document: flag(document, "sigmoid"),
     "head": lambda document: _read_head(document),
     "endmember_decoder": lambda document: flag(
@@ -194,6 +195,8 @@ class TreesArchitecture(_Settings):
     """Pixels on each side whose series are features too."""
     windows: tuple[int, ...] = ()
     """Sides of the windows whose means and deviations are features too."""
+    filled: bool = False
+    """Whether the pixel's series without its gaps is a feature too; not in files of former versions."""
 
     kind = "trees"
 

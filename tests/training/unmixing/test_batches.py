@@ -185,7 +185,7 @@ def test_thinned_trainings_use_a_part_of_the_pixels(model: str, context: int) ->
 
 def test_trees_of_many_pixels_are_thinned_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = replace(PLAIN, model="forest", trees=3)
-    monkeypatch.setattr(classic, "_MOST_NUMBERS", 100 * (STEPS * BANDS + 2))
+    monkeypatch.setattr(classic, "_MOST_NUMBERS", 100 * (2 * STEPS * BANDS + 2))
     scores = train_unmixing(make_table(), settings, quiet=True).header.scores
     assert 40 < scores["pixels"] <= 100  # type: ignore[operator]
 

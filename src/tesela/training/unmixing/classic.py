@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from tesela.core.units import parse_duration_s
+from tesela.models.gap_filling import fill_gaps
 from tesela.models.mixing import LinearUnmixing, purest_endmembers
 from tesela.models.output import UnmixingNetwork
 from tesela.models.trees import (
@@ -32,7 +33,7 @@ _TIMED_TREES = 10
 """Trees that are grown to see how many fit in a budget."""
 
 _MOST_NUMBERS = 1 << 28
-"""Features that trees are fitted to, 1 GiB: 355,000 pixels of 3 x 3 series of 12 months and 7 bands, 3 million of
+"""Features that trees are fitted to, 1 GiB: 319,000 pixels of 3 x 3 series of 12 months and 7 bands, 1.6 million of
 single pixels. More pixels are thinned."""
 
 Classic = tuple[MixingArchitecture | TreesArchitecture, UnmixingNetwork, dict[str, object]]
@@ -80,6 +81,7 @@ def _fit_trees(source: PixelSource, settings: UnmixingSettings) -> Classic:
         layers=len(source.table.layers),
         neighbours=neighbours,
         windows=windows,
+        filled=True,
     )
     return plan, fill_trees(Trees(plan), arrays), {"pixels": len(inputs[0])}
 
@@ -156,7 +158,8 @@ def _fitting(source: PixelSource, settings: UnmixingSettings) -> PixelSource:
     neighbours, windows = tree_context(source.table, settings)
     _, steps, bands = source.table.values.shape
     layers = len(source.table.layers)
-    each = (2 * neighbours + 1) ** 2 * steps * bands + layers + 2 * len(windows) * (steps * bands + layers)
+    each = ((2 * neighbours + 1) ** 2 + 1) * steps * bands + layers
+    each += 2 * len(windows) * (steps * bands + layers)
     count = int(np.isin(source.table.splits, (TRAIN, VAL)).sum())
     share = _MOST_NUMBERS / (each * max(count, 1))
     if share >= 1:
@@ -174,7 +177,7 @@ def _features(
     margin = max(neighbours, margin_of_windows(windows))
     static = source.inputs(pixels)[2].numpy()
     if not margin:
-        return stack_features(source.series(pixels), static)
+        return stack_features(source.series(pixels), static, filled=True)
     where = np.pad(table.positions(), margin, constant_values=-1)
     rows, cols = table.rows[pixels] + margin, table.cols[pixels] + margin
     steps = range(-neighbours, neighbours + 1)
@@ -186,6 +189,7 @@ def _features(
         columns.append(moments[0, rows - margin, cols - margin])
     if columns:  # in the order of `window_moments`: by window and moment, then by channel
         parts.append(np.stack(columns, -1).reshape(len(pixels), -1))
+    parts.append(fill_gaps(source.series(pixels)).reshape(len(pixels), -1))
     return np.concatenate(parts, -1, dtype=np.float32)
 
 

@@ -1,10 +1,12 @@
-"""Wide context of trees: means and deviations over windows."""
+"""Features of trees beside the series: means and deviations over windows, and the series without gaps."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from tesela.models.gap_filling import fill_gaps
 from tesela.models.header import read_architecture
+from tesela.models.trees import stack_features
 from tesela.models.unmixers import TreesArchitecture
 from tesela.models.window_moments import margin_of_windows, window_moments
 from tesela.training.unmixing.calibration import unmix_pixels
@@ -55,11 +57,35 @@ def test_trees_read_the_same_windows_in_training_and_in_use() -> None:
     assert error < 0.5 * usual
 
 
-def test_trees_of_older_files_have_no_windows() -> None:
+def test_trees_of_older_files_have_no_windows_and_fill_no_gaps() -> None:
     plan = TreesArchitecture(3, 2, 12, 1, 1, 2, windows=(5, 9))
     document = plan.to_dict()
     assert read_architecture(document) == plan
-    del document["windows"]
+    del document["windows"], document["filled"]
     older = read_architecture(document)
     assert isinstance(older, TreesArchitecture)
     assert older.windows == ()
+    assert not older.filled
+
+
+def test_gaps_are_filled_in_time_band_by_band() -> None:
+    series = np.full((1, 2, 4, 2), np.nan, np.float32)
+    series[0, 0, :, 0] = [1, np.nan, np.nan, 7]
+    series[0, 0, 1, 1] = 5
+    series[0, 1, :, 0] = [np.nan, 2, np.nan, 4]
+    filled = fill_gaps(series)
+    assert filled[0, 0, :, 0].tolist() == [1, 3, 5, 7]
+    assert filled[0, 0, :, 1].tolist() == [5, 5, 5, 5]
+    assert filled[0, 1, :, 0].tolist() == [2, 2, 3, 4]
+    assert np.isnan(filled[0, 1, :, 1]).all()
+
+
+def test_the_filled_series_is_that_of_the_pixel_itself() -> None:
+    series = np.random.default_rng(0).random((1, 3, 3, 4, 2)).astype(np.float32)
+    series[0, 1, 1, 2] = np.nan
+    static = np.zeros((1, 3, 3, 0), np.float32)
+    around = stack_features(series, static, neighbours=1, filled=True)
+    alone = stack_features(series[:, 1:2, 1:2], static[:, 1:2, 1:2], filled=True)
+    assert around.shape[-1] == 10 * 8
+    assert (around[..., -8:] == alone[..., -8:]).all()
+    assert (alone[0, 0, 0, -8:] == fill_gaps(series[0, 1, 1]).ravel()).all()
