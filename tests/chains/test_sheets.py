@@ -129,6 +129,13 @@ def test_a_killed_run_keeps_its_sheets_and_a_new_sheet_is_mapped_alone(
     assert not mapped, "another CRS of the joined map"
     with rasterio.open(joined) as data:
         assert data.crs.to_epsg() == 25829
+    map_and_join(chain_of(folder, confidence=True, probabilities=True))
+    for kind, bands in (("confidence", 1), ("probabilities", 5)):
+        parts = [rasterio.open(folder / f"run/maps/{name}_{kind}.tif").read() for name in "abc"]
+        with rasterio.open(folder / f"run/joined/corine_{kind}.tif") as data:
+            assert data.shape == (64, 192)
+            assert data.count == bands
+            assert (data.read() == np.concatenate(parts, axis=2)).all()
 
 
 def test_outlines_are_found_by_name_image_or_sheet(tmp_path: Path) -> None:

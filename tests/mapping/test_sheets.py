@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from pointwise import LEGEND, Pointwise, make_expert, read_map, write_scene
-from tesela.core.errors import GridError, LegendError
+from tesela.core.errors import GridError, InputError, LegendError
 from tesela.core.scene import Scene
 from tesela.io.legends import open_legend
-from tesela.io.maps import ClassMap, write_map
+from tesela.io.maps import ScoreWriter, write_map
 from tesela.io.scenes import open_scene
 from tesela.mapping.predict import predict_map
 from tesela.mapping.sheet_join import Sheet, join_sheets
@@ -145,12 +145,23 @@ def test_two_zones_join_without_a_gap_or_a_double_pixel(tmp_path: Path) -> None:
     corner = (min(left, right) // 10 * 10, max(bottom, top) // 10 * 10)
     west = GeoBox((180, 140), Affine(10, 0, corner[0], 0, -10, corner[1]), "EPSG:25829")
     back = pyproj.Transformer.from_crs(25829, 25830, always_xy=True)
-    sheets = [
-        Sheet("east", write_map(tmp_path / "e.tif", pixels(east, None), east, legend=LEGEND)),
-        Sheet("west", write_map(tmp_path / "w.tif", pixels(west, back), west, legend=LEGEND)),
-    ]
-    made = join_sheets(sheets, tmp_path / "joined.tif", crs="EPSG:25830")
+    sheets = []
+    for name, grid, change, sure in (("east", east, None, 100), ("west", west, back, 50)):
+        shown = pixels(grid, change)
+        with ScoreWriter(tmp_path / f"{name}_c.tif", grid, ["confidence"], scale=1.0, unit="%") as writer:
+            writer.write(0, 0, (sure + shown).astype(np.uint8))
+        own_map = write_map(tmp_path / f"{name}.tif", shown, grid, legend=LEGEND)
+        sheets.append(Sheet(name, own_map, scores={"confidence": tmp_path / f"{name}_c.tif"}))
+    confidence = tmp_path / "joined_confidence.tif"
+    made = join_sheets(sheets, tmp_path / "joined.tif", crs="EPSG:25830", scores={"confidence": confidence})
     values = read_map(tmp_path / "joined.tif")
+    with rasterio.open(confidence) as data:
+        assert (data.descriptions, data.units, data.nodata) == (("confidence",), ("%",), 255)
+        scores = data.read(1).astype(int)
+    assert (scores[values == 0] == 255).all()
+    assert set(np.unique((scores - values)[values > 0])) == {50, 100}, "class and score are of the same sheet"
+    join_sheets(sheets, tmp_path / "alone.tif", crs="EPSG:25830")
+    assert (tmp_path / "alone.tif").read_bytes() == (tmp_path / "joined.tif").read_bytes()
     wanted = pixels(made.grid, None)
     rows, cols = np.indices(values.shape)
     x, y = made.grid.affine * (cols + 0.5, rows + 0.5)
@@ -173,4 +184,16 @@ def test_what_cannot_be_joined_is_refused(tmp_path: Path) -> None:
         join_sheets([one], tmp_path / "out.tif", crs="zone 30")
     with pytest.raises(GridError, match="do not fit to EPSG:4258"):
         join_sheets([one], tmp_path / "out.tif", crs="EPSG:4258")
-    assert isinstance(one.map, ClassMap)
+    with pytest.raises(InputError, match="No confidence of one was given to join"):
+        join_sheets([one], tmp_path / "out.tif", scores={"confidence": tmp_path / "c.tif"})
+    for name, scale in (("coarse", 1.0), ("fine", 0.5)):
+        with ScoreWriter(tmp_path / f"{name}.tif", one.map.grid, ["confidence"], scale=scale, unit="%"):
+            pass
+    pair = [
+        replace(one, name=name, scores={"confidence": tmp_path / f"{name}.tif"})
+        for name in ("coarse", "fine")
+    ]
+    with pytest.raises(InputError, match="The confidence of fine has other bands, scale or type than"):
+        join_sheets(pair, tmp_path / "out.tif", scores={"confidence": tmp_path / "whole.tif"})
+    assert not list(tmp_path.glob("whole*")), "nothing is left of it"
+    assert not (tmp_path / "out.tif").exists()

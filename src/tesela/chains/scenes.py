@@ -111,6 +111,10 @@ class SceneChain(ABC, Generic[Recipe]):
         """The map of a scene that is compared."""
 
     @abstractmethod
+    def score_files(self, section: SceneSection) -> Mapping[str, Path]:
+        """Rasters of scores beside that map, by kind."""
+
+    @abstractmethod
     def reference_map(self, section: SceneSection) -> ClassMap:
         """Labels of a scene in the legend of its map."""
 
@@ -239,6 +243,7 @@ class SceneChain(ABC, Generic[Recipe]):
                 settings,
                 lambda: [
                     *(self.map_file(section) for section in sections),
+                    *(path for section in sections for path in self.score_files(section).values()),
                     *(input_content(path, self.folder) for path in dict.fromkeys(outlines.values()) if path),
                 ],
                 partial(self._join, sections, target),
@@ -250,7 +255,8 @@ class SceneChain(ABC, Generic[Recipe]):
         from tesela.chains.sheets import join_scenes  # loads torch, seconds
 
         maps = [self.map_file(section) for section in sections]
-        return join_scenes(sections, maps, target, folder=self.folder, crs=self.recipe.mapping.join)
+        scores = [self.score_files(section) for section in sections]
+        return join_scenes(sections, maps, scores, target, folder=self.folder, crs=self.recipe.mapping.join)
 
     def map_item(
         self, section: SceneSection, *, name: str, experts: Sequence[Path], work: Callable[[], Sequence[Path]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
@@ -19,17 +19,28 @@ if TYPE_CHECKING:
 
 
 def join_scenes(
-    sections: Sequence[SceneSection], maps: Sequence[Path], out: Path, *, folder: Path, crs: str
+    sections: Sequence[SceneSection],
+    maps: Sequence[Path],
+    scores: Sequence[Mapping[str, Path]],
+    out: Path,
+    *,
+    folder: Path,
+    crs: str,
 ) -> list[Path]:
-    """Join the maps of scenes, one each; see `tesela.mapping.sheet_join.join_sheets`."""
+    """
+    Join the maps of scenes, one each, and their scores by kind; see `tesela.mapping.sheet_join.join_sheets`.
+
+    The joined scores are beside the joined map, ``NAME_confidence.tif`` beside ``NAME.tif``.
+    """
     sheets = []
-    for section, file in zip(sections, maps, strict=True):
+    for section, file, own_scores in zip(sections, maps, scores, strict=True):
         outline = (
             None if section.outline is None else read_outline(in_folder(folder, section.outline), section)
         )
-        sheets.append(Sheet(section.name, open_map(file), outline))
-    join_sheets(sheets, out, crs=crs)
-    return [out]
+        sheets.append(Sheet(section.name, open_map(file), outline, own_scores))
+    joined = {kind: out.with_name(f"{out.stem}_{kind}.tif") for kind in scores[0]}
+    join_sheets(sheets, out, crs=crs, scores=joined)
+    return [out, *joined.values()]
 
 
 def read_outline(path: str | Path, section: SceneSection) -> gpd.GeoSeries:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,8 +22,10 @@ from shapely.geometry.base import BaseGeometry
 from tesela.core.errors import GridError, InputError, LegendError, join_words
 from tesela.core.grid import bounds_in, crs_of, crs_text, windows
 from tesela.io.manifest import record_step
-from tesela.io.maps import ClassMap, MapReader, MapWriter
+from tesela.io.maps import ClassMap, MapReader, MapWriter, ScoreWriter
 from tesela.io.outputs import check_file_outputs
+from tesela.io.pixel_values import NO_SCORE, read_pixel_values
+from tesela.io.raster import open_dataset
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -42,9 +44,17 @@ class Sheet:
     map: ClassMap
     outline: gpd.GeoSeries | None = None
     """Polygons in any CRS; None: what lies deeper in this map than in those that overlap it."""
+    scores: Mapping[str, str | Path] = field(default_factory=dict)
+    """Rasters of scores beside the map, such as its confidence, by kind."""
 
 
-def join_sheets(sheets: Sequence[Sheet], out: str | Path, *, crs: str = "auto") -> ClassMap:
+def join_sheets(
+    sheets: Sequence[Sheet],
+    out: str | Path,
+    *,
+    crs: str = "auto",
+    scores: Mapping[str, str | Path] | None = None,
+) -> ClassMap:
     """
     Join the maps of sheets, of one or several UTM zones.
 
@@ -60,11 +70,13 @@ def join_sheets(sheets: Sequence[Sheet], out: str | Path, *, crs: str = "auto") 
     crs : str
         Such as "EPSG:25830"; "auto": that of most sheets. Its pixels are those of the first sheet by name in it, else
         as large as those of the first of all.
+    scores : mapping of kind to path, optional
+        Scores to join, too: each pixel has those of the sheet that its class comes from, and 255 without a class.
 
     Raises
     ------
     InputError
-        If there is no sheet.
+        If there is no sheet, a sheet lacks a raster of scores, or one has other bands than those of the first sheet.
     LegendError
         If the maps have several legends.
     GridError
@@ -80,14 +92,26 @@ def join_sheets(sheets: Sequence[Sheet], out: str | Path, *, crs: str = "auto") 
             f"The map of {join_words(strange)} has another legend than that of {ordered[0].name} "
             f"('{legend.address}'). Join maps of one legend (tesela legend convert)."
         )
-    check_file_outputs([out], inputs=[sheet.map.path for sheet in ordered])
+    scores = scores or {}
+    for kind in scores:
+        lacking = [sheet.name for sheet in ordered if kind not in sheet.scores]
+        if lacking:
+            raise InputError(
+                f"No {kind} of {join_words(lacking)} was given to join; give it, or join the maps alone."
+            )
+    inputs = [sheet.map.path for sheet in ordered]
+    inputs += [str(sheet.scores[kind]) for kind in scores for sheet in ordered]
+    check_file_outputs([out, *scores.values()], inputs=inputs)
     grid = _joined_grid(ordered, crs)
     with ExitStack() as stack:
         readers = {sheet.name: stack.enter_context(MapReader(sheet.map)) for sheet in ordered}
         owners = [_Owner(sheet, grid) for sheet in ordered]
         writer = stack.enter_context(MapWriter(out, grid, legend))
+        joins = [_ScoreJoin(kind, path, ordered, grid=grid, stack=stack) for kind, path in scores.items()]
         for row, col, window in windows(grid, _WINDOW_PX):
             values = np.zeros(tuple(window.shape), np.uint8)
+            for join in joins:
+                join.begin(values.shape)
             deepest = np.full(values.shape, -np.inf, np.float32)
             for owner in owners:
                 depth = owner.depth(window)
@@ -97,15 +121,57 @@ def join_sheets(sheets: Sequence[Sheet], out: str | Path, *, crs: str = "auto") 
                 better = (own > 0) & (depth > deepest)
                 values[better] = own[better]
                 deepest[better] = depth[better]
+                for join in joins:
+                    join.take(owner.sheet.name, window, better)
             writer.write(row, col, values)
+            for join in joins:
+                join.write(row, col)
     record_step(
         "join",
-        [out],
-        inputs=[sheet.map.path for sheet in ordered],
+        [out, *scores.values()],
+        inputs=inputs,
         settings={"crs": crs},
         legend=legend.address,
     )
     return ClassMap(str(out), grid, legend)
+
+
+class _ScoreJoin:
+    """The joined raster of one kind of scores, window by window; its files are closed with the stack."""
+
+    def __init__(
+        self, kind: str, out: str | Path, sheets: Sequence[Sheet], *, grid: GeoBox, stack: ExitStack
+    ) -> None:
+        self._data = {sheet.name: stack.enter_context(open_dataset(sheet.scores[kind])) for sheet in sheets}
+        first = self._data[sheets[0].name]
+        facts = [(data.descriptions, data.scales, data.units, data.dtypes) for data in self._data.values()]
+        strange = [sheet.name for sheet, fact in zip(sheets, facts, strict=True) if fact != facts[0]]
+        if strange:
+            raise InputError(
+                f"The {kind} of {join_words(strange)} has other bands, scale or type than that of {sheets[0].name}. "
+                f"Map the sheets with the same expert."
+            )
+        names = [str(name) for name in first.descriptions]
+        writer = ScoreWriter(out, grid, names, scale=first.scales[0], unit=str(first.units[0]))
+        self._writer = stack.enter_context(writer)
+        self._indexes = list(range(1, len(names) + 1))
+        self._values = np.empty((len(names), 0, 0), np.uint8)
+
+    def begin(self, shape: tuple[int, ...]) -> None:
+        """Begin a window."""
+        self._values = np.full((len(self._indexes), *shape), NO_SCORE, np.uint8)
+
+    def take(self, name: str, window: GeoBox, chosen: NDArray[np.bool_]) -> None:
+        """Take the scores of a sheet where `chosen`, a (rows, cols) array, is true."""
+        if chosen.any():
+            own, valid = read_pixel_values(
+                self._data[name], self._indexes, window, nodata=NO_SCORE, continuous=False
+            )
+            self._values[:, chosen] = np.where(valid, own, NO_SCORE)[:, chosen]
+
+    def write(self, row: int, col: int) -> None:
+        """Write the window."""
+        self._writer.write(row, col, self._values)
 
 
 class _Owner:

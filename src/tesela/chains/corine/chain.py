@@ -82,7 +82,7 @@ class CorineChain(SceneChain[CorineRecipe]):
         settings = self.recipe.mapping
 
         def map_scene(section: SceneSection) -> list[Path]:
-            out, rasters = self.map_file(section), self._rasters(section)
+            out, rasters = self.map_file(section), self.score_files(section)
             scene, adapted = self.open_scene(section), open_expert(self.expert_file)
             if section.use == "map" and settings.transfer != "none":
                 adapted = adapt_expert(
@@ -139,7 +139,7 @@ class CorineChain(SceneChain[CorineRecipe]):
             assess_here = partial(
                 assess, reference=labels, tiles_px=self.recipe.assessment.tiles_px, within=area.within
             )
-            confidence = self._rasters(section).get("confidence")
+            confidence = self.score_files(section).get("confidence")
             try:
                 assessments[section.name] = assess_here(predicted, confidence=confidence)
             except InputError as error:
@@ -277,15 +277,15 @@ class CorineChain(SceneChain[CorineRecipe]):
     def map_files(self) -> list[Path]:
         """Maps and their confidence."""
         sections = self.sections(("map", "both"))
-        scores = [self._rasters(section).get("confidence") for section in sections]
+        scores = [self.score_files(section).get("confidence") for section in sections]
         return [*map(self.map_file, sections), *(path for path in scores if path is not None)]
 
     def reference_map(self, section: SceneSection) -> ClassMap:
         """Labels of a scene."""
         return open_map(self.targets[0].label_file(section))
 
-    def _rasters(self, section: SceneSection) -> dict[str, Path]:
-        """Further rasters of a map, by kind."""
+    def score_files(self, section: SceneSection) -> dict[str, Path]:
+        """Rasters of scores beside the map of a scene, by kind."""
         folder, kinds = self.out / "maps", [kind for kind in SCORES if getattr(self.recipe.mapping, kind)]
         return {kind: folder / f"{section.name}_{kind}.tif" for kind in kinds}
 

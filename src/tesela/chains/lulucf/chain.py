@@ -320,6 +320,10 @@ class LulucfChain(SceneChain[LulucfRecipe]):
         """Map of a scene by the first strategy's cascade."""
         return self.map_of(section, self.recipe.strategies[0])
 
+    def score_files(self, section: SceneSection) -> dict[str, Path]:
+        """Rasters of scores beside that map, by kind."""
+        return self._rasters(section, self.recipe.strategies[0])
+
     def map_files(self) -> list[Path]:
         """Cascades and maps of all strategies."""
         sections, strategies = self.sections(("map", "both")), self.recipe.strategies
