@@ -25,7 +25,8 @@ from tesela.io.timespec import LabelledSeries, write_timespec
 from tesela.models.expert import open_expert
 from tesela.models.output import Tensor, UnmixingNetwork
 from tesela.patches.pixels import read_pixel_table, table_of_timespec
-from tesela.recipes.chain_registry import find_chain, write_template
+from tesela.recipes.chain_registry import find_chain
+from tesela.recipes.first_recipe import write_template
 from tesela.recipes.schema import check_recipe, open_recipe
 from tesela.recipes.stages import run_stages
 from tesela.simulate.region.modis import _Response, _season_weights

@@ -349,6 +349,8 @@ path = "map.tif"
 [[scenes]]
 name = "april"
 paths = ["absent.tif"]
+[patches]
+size_px = 32
 """,
         encoding="utf-8",
     )
@@ -356,10 +358,19 @@ paths = ["absent.tif"]
     assert "absent.tif" in error_of(capsys, "run", recipe, "--dry-run")
     words = ["run", str(recipe), "--set", 'scenes.april.paths=["scene.tif"]', "--dry-run"]
     assert main(words) == 0
-    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    inputs, table = capsys.readouterr().out.split("\n\n")
+    assert "64 x 64 px" in inputs
+    assert "reference map.tif  raster, 64 x 64 px" in inputs
+    assert "at most 4 of 32 px, about 2 to train; few: more scenes" in inputs
+    assert "memory" in inputs
+    rows = [line.split() for line in table.splitlines()]
     assert rows[0][:2] == ["stage", "state"]
     assert rows[2][:3] == ["label", "to", "run"]
     assert rows[3][:3] == ["patches", "after", "label"]
+    assert main([*words, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert [stage["name"] for stage in document["stages"]] == ["label", "patches", "train", "map", "assess"]
+    assert document["memory_bytes"] > 1e9
     assert not (tmp_path / "run").exists()
     assert recipe.read_bytes() == before
     assert "entry of scenes 'may'" in error_of(capsys, "run", recipe, "--set", "scenes.may.paths=[1]")

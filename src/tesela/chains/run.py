@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
 
+from tesela.chains.preview import Preview
 from tesela.chains.run_record import write_record
 from tesela.recipes.chain_registry import find_chain
 from tesela.recipes.schema import Recipe, open_recipe
@@ -19,6 +20,10 @@ class Chain(Protocol):
     @property
     def stages(self) -> tuple[Stage, ...]:
         """Stages in order."""
+        ...
+
+    def preview(self) -> Preview:
+        """What it starts from, opened, and what its stages will take."""
         ...
 
     def products(self) -> Mapping[str, str]:
@@ -103,12 +108,41 @@ def run_recipe(
     return Outcome(run, chain)
 
 
+@dataclass(frozen=True)
+class RecipePlan:
+    """What a run of a recipe would do, from what, and what it takes."""
+
+    stages: tuple[Plan, ...]
+    preview: Preview
+
+    @property
+    def document(self) -> dict[str, object]:
+        """Stages, inputs and memory, for JSON."""
+        stages = [
+            asdict(stage)
+            | {"folder": str(stage.folder), "estimated_seconds": self.preview.seconds.get(stage.name)}
+            for stage in self.stages
+        ]
+        return {"stages": stages, **self.preview.to_dict()}
+
+
 def plan_recipe(
     path: str | Path, *, start: str | None = None, until: str | None = None, changes: Sequence[str] = ()
-) -> list[Plan]:
-    """What `run_recipe` would do, stage by stage; nothing is written."""
+) -> RecipePlan:
+    """
+    What `run_recipe` would do, stage by stage; the inputs are opened, and nothing is written.
+
+    Raises
+    ------
+    GridError, InputError
+        If an input cannot be opened.
+    RecipeError
+        Lists all mistakes of the recipe at once.
+    """
     recipe, folder = open_recipe(path, changes=changes)
-    return plan_stages(build_chain(recipe, folder, quiet=True).stages, start=start, until=until)
+    chain = build_chain(recipe, folder, quiet=True)
+    preview = chain.preview()
+    return RecipePlan(tuple(plan_stages(chain.stages, start=start, until=until)), preview)
 
 
 def build_chain(recipe: Recipe, folder: Path, *, quiet: bool) -> Chain:

@@ -16,6 +16,7 @@ from tesela.chains.corrections import Corrections, corrected_words, read_correct
 from tesela.chains.evaluation import EvaluatedArea, evaluated_area
 from tesela.chains.metrics import Blocks, count_blocks, count_mflops_per_px
 from tesela.chains.pretraining import pretraining_stages, shared_settings
+from tesela.chains.preview import Preview, preview_scenes, reference_facts
 from tesela.chains.scene_recipe import SceneRecipe
 from tesela.chains.targets import (
     Target,
@@ -490,6 +491,29 @@ class SceneChain(ABC, Generic[Recipe]):
     def training_bands(self, training: Training) -> tuple[str, ...]:
         """Bands that an expert takes, in order."""
         return self.bands
+
+    def preview(self) -> Preview:
+        """Open scenes and references, and estimate patches, time and memory."""
+        references: dict[str | Path, str] = {}
+        for target in self.targets:
+            for section in self.recipe.scenes:
+                path = self.reference_file(target, section)
+                references[path] = references.get(path) or self.reference_facts(target, path)
+        return preview_scenes(
+            {section.name: self.open_images(section) for section in self.recipe.scenes},
+            {f"reference {Path(path).name}": facts for path, facts in references.items() if facts},
+            trained=[section.name for section in self.sections(("train", "both"))],
+            mapped=[section.name for section in self.sections(("map", "both"))],
+            patches=self.recipe.patches,
+            budgets={training.stage: training.settings.budget for training in self.trainings},
+            experts=len(self.targets),
+            memory=self.recipe.mapping.memory,
+        )
+
+    def reference_facts(self, target: Target, path: str | Path) -> str:
+        """Kind and size of a reference of an expert, which is opened; empty where its labels come from elsewhere."""
+        reference = target.reference
+        return reference_facts(str(path), field=reference.field, layer=reference.layer)
 
     # --- for `tesela compare`
 

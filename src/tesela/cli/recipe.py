@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -57,16 +57,22 @@ def init(
     out: Annotated[
         str | None, typer.Option("--out", "-o", help="File to write; default: the chain's name + .toml.")
     ] = None,
+    like: Annotated[
+        str | None,
+        typer.Option(
+            help="Imagery (files, comma-separated): the recipe names its files and bands, and patches fit its size."
+        ),
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
     """
     Write a commented recipe to start from.
 
-    Example: tesela init corine -o corine.toml
+    Example: tesela init corine --like scene.tif -o corine.toml
     """
     from tesela.verbs import chains
 
-    path = chains.init(chain, out)
+    path = chains.init(chain, out, like=like)
     print(f"recipe  {path}")
     if not quiet:
         print(f"Edit its paths, then: tesela run {path}")
@@ -85,7 +91,11 @@ def run(
         ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only show which stages would run; nothing is written.")
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Open the inputs, and show what would run, its time and memory; nothing is written.",
+        ),
     ] = False,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -107,25 +117,30 @@ def run(
 def show_plan(
     recipe: str, *, start: str | None, until: str | None, changes: Sequence[str], as_json: bool
 ) -> None:
-    """Print what a run would do."""
+    """Print what a run would do, from what, and about what it takes."""
+    from tesela.chains.run import RecipePlan
     from tesela.verbs import chains
 
-    plans = chains.run(recipe, start=start, until=until, changes=changes, dry_run=True)
-    assert isinstance(plans, list)
+    planned = chains.run(recipe, start=start, until=until, changes=changes, dry_run=True)
+    assert isinstance(planned, RecipePlan)
     if as_json:
-        print_json({"stages": [asdict(plan) | {"folder": str(plan.folder)} for plan in plans]})
+        print_json(planned.document)
         return
+    print(*planned.preview.lines, "", sep="\n")
+    seconds = planned.preview.seconds
     rows = [
         [
             plan.name,
             plan.state,
             "" if plan.inputs_bytes is None else f"{plan.inputs_bytes / 1e6:,.1f} MB",
             "" if plan.last_seconds is None else f"{plan.last_seconds:,.0f} s",
+            f"{seconds[plan.name]:,.0f} s" if plan.name in seconds and plan.state != "up to date" else "",
             str(plan.folder),
         ]
-        for plan in plans
+        for plan in planned.stages
     ]
-    print_table(rows, header=["stage", "state", "inputs", "last time", "folder"], right=(2, 3))
+    header = ["stage", "state", "inputs", "last time", "processor", "folder"]
+    print_table(rows, header=header, right=(2, 3, 4))
 
 
 def run_file(

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib import import_module, resources
-from pathlib import Path
+from importlib import import_module
 from typing import Any
 
-from tesela.core.errors import InputError, RecipeError, unknown_name
-from tesela.io.manifest import write_text
+from tesela.core.errors import RecipeError, unknown_name
 
 
 @dataclass(frozen=True)
@@ -53,22 +51,3 @@ def find_chain(name: str) -> ChainParts:
     if name not in CHAINS:
         raise RecipeError(unknown_name("chain", name, CHAINS))
     return CHAINS[name]
-
-
-def write_template(chain: str, path: Path) -> Path:
-    """
-    Write the commented recipe of a chain.
-
-    Raises
-    ------
-    RecipeError
-        If there is no such chain.
-    InputError
-        If the file exists; it is not overwritten.
-    """
-    find_chain(chain)
-    if path.exists():
-        raise InputError(f"{path} exists and is not overwritten. Name another file (-o).")
-    text = resources.files("tesela.chains").joinpath(chain, "template.toml").read_text(encoding="utf-8")
-    write_text(path, text)
-    return path

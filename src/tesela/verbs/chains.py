@@ -10,9 +10,9 @@ from tesela.core.extras import need
 
 if TYPE_CHECKING:
     from tesela.article.draw import DrawnFigures
-    from tesela.chains.run import Outcome
+    from tesela.chains.run import Outcome, RecipePlan
     from tesela.comparison.compare import Compared
-    from tesela.recipes.stages import Plan
+    from tesela.io.scenes import SceneSource
 
 Report = Callable[[str, str], None]
 
@@ -74,9 +74,9 @@ def demo_chains(chain: str) -> tuple[str, ...]:
     return tuple(CHAINS) if chain == "all" else (chain,)
 
 
-def init(chain: str, out: str | Path | None = None) -> Path:
+def init(chain: str, out: str | Path | None = None, *, like: SceneSource | None = None) -> Path:
     """
-    Write a commented recipe to start from; see `tesela.recipes.chain_registry.write_template`.
+    Write a commented recipe to start from; see `tesela.recipes.first_recipe.write_template`.
 
     Parameters
     ----------
@@ -84,10 +84,12 @@ def init(chain: str, out: str | Path | None = None) -> Path:
         corine, lulucf or unmixing.
     out : path, optional
         Default: the chain's name + ``.toml``. An existing file is not overwritten.
+    like : path or several, optional
+        Imagery of the first scene: its files and bands stand in the recipe, and patches and blocks fit its size.
     """
-    from tesela.recipes.chain_registry import write_template
+    from tesela.recipes.first_recipe import write_template
 
-    return write_template(chain, Path(out or f"{chain}.toml"))
+    return write_template(chain, Path(out or f"{chain}.toml"), like=like)
 
 
 def run(
@@ -99,7 +101,7 @@ def run(
     dry_run: bool = False,
     quiet: bool = False,
     report: Report = _silent,
-) -> Outcome | list[Plan]:
+) -> Outcome | RecipePlan:
     """
     Run the stages of a recipe; those that are up to date are skipped, interrupted ones resumed.
 
@@ -110,11 +112,11 @@ def run(
     changes : sequence of str
         Keys with other values than in the file, "training.epochs=5".
     dry_run : bool
-        Only say what would run.
+        Only open the inputs, and say what would run and what it takes.
 
     Returns
     -------
-    Outcome, or list of Plan with `dry_run`
+    Outcome, or RecipePlan with `dry_run`
 
     Raises
     ------

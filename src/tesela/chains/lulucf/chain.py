@@ -143,6 +143,13 @@ class LulucfChain(SceneChain[LulucfRecipe]):
         for path in section.paths:
             check_zone(path, grid)
 
+    def reference_facts(self, target: Target, path: str | Path) -> str:
+        """As in all chains, but for crowns that another layer shows, and for SIOSE AR, whose layers are known."""
+        source = target.reference
+        if isinstance(source, LabelSection) and source.canopy is not None and shows_trees(target.legend):
+            return ""
+        return "SIOSE AR" if is_siose(path) else super().reference_facts(target, path)
+
     def draw(self, target: Target, section: SceneSection) -> None:
         """Draw crowns where the recipe names what shows them, SIOSE AR by its rules, others by their crosswalk."""
         source = target.reference

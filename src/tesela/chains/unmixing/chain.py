@@ -13,11 +13,12 @@ from tesela.assessment.abundance.assessment import AbundanceAssessment, assess_a
 from tesela.assessment.abundance.report import is_abundance, write_abundance_report
 from tesela.assessment.abundance.scores import score_lines
 from tesela.chains.metrics import Blocks, Metric
+from tesela.chains.preview import BASE_BYTES, Preview, grid_facts, reference_facts
 from tesela.chains.unmixing.recipe import StackSection, UnmixingRecipe
 from tesela.chains.unmixing.scores import describe_run, level_metrics, mflops_of, rmse_blocks
 from tesela.core.errors import InputError
 from tesela.core.legend import Legend
-from tesela.core.units import parse_memory_bytes
+from tesela.core.units import parse_duration_s, parse_memory_bytes
 from tesela.io.abundance import AbundanceMap, open_abundance
 from tesela.io.addresses import in_folder, is_address
 from tesela.io.cube import Cube, open_cube, open_grid
@@ -44,6 +45,7 @@ from tesela.sources.ancillary import Ancillary
 from tesela.sources.modis.cube import write_modis_cube
 from tesela.sources.stack.cube import write_stack_cube
 from tesela.sources.stack.dates import parse_dates
+from tesela.sources.stack.planes import find_planes
 from tesela.sources.stack.reading import Unit, parse_mask
 from tesela.training.unmixing.settings import UnmixingSettings
 
@@ -151,6 +153,47 @@ class UnmixingChain:
     def cube(self) -> Cube:
         """The cube."""
         return open_cube(self.cube_file)
+
+    def preview(self) -> Preview:
+        """Open images or cube and reference, and estimate the training and the memory."""
+        section, reference = self.recipe.cube, self.recipe.reference
+        inputs: list[tuple[str, str]] = []
+        cells, values = 0, 0
+        if section.path is not None:
+            cube = self.cube
+            inputs.append(
+                ("cube", f"{grid_facts(cube.grid)}, {len(cube.times)} times of {len(cube.bands)} bands")
+            )
+            cells, values = (
+                int(cube.grid.shape[0]) * int(cube.grid.shape[1]),
+                len(cube.times) * len(cube.bands),
+            )
+        elif section.stack is not None:
+            stack = section.stack
+            planes = find_planes(
+                [str(self.folder / path) for path in stack.files], dates=parse_dates(stack.dates)
+            )
+            dates = sorted({plane.date for plane in planes})
+            inputs.append(
+                ("images", f"{len(planes):,} bands of {len(dates)} dates, {dates[0]} to {dates[-1]}")
+            )
+        else:
+            inputs.append(("cube", "made from MODIS" if section.modis else "made from Andalusia-MSMTU"))
+        if reference is not None:
+            path = in_folder(self.folder, reference.path)
+            ready = _ready_shares(path)
+            facts = (
+                reference_facts(str(path), field=reference.field, layer=reference.layer)
+                if ready is None
+                else f"shares, {grid_facts(ready.grid)}"
+            )
+            inputs.append((f"reference {Path(path).name}", facts))
+        budget = self._settings.budget
+        return Preview(
+            tuple(inputs),
+            {"train": parse_duration_s(budget)} if budget else {},
+            BASE_BYTES + max(4 * cells * values, parse_memory_bytes(section.memory)),
+        )
 
     def build(self) -> Sequence[Path]:
         """Make the cube from MODIS composites and layers, or from the published pixels."""

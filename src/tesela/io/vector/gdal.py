@@ -133,22 +133,25 @@ def _only_layer(address: VectorAddress, areas: tuple[str, ...], field: str | Non
     listed = f"{address.text}: has {len(areas)} polygon layers ({join_words(areas) or 'none'})"
     if not areas:
         raise InputError(f"{listed}; a reference needs polygons.")
-    having = [name for name in areas if field is not None and _has_field(address, name, field)]
+    fields = {} if field is None else {name: _fields_of(address, name) for name in areas}
+    having = [name for name, known in fields.items() if str(field).casefold() in map(str.casefold, known)]
     if len(having) == 1:
         note(f"{address.text}: its layer '{having[0]}' is read, the only one with the field {field}.")
         return having[0]
-    if field is not None:
-        listed += f", {f'of which {join_words(having)} have' if having else 'none with'} the field {field}"
+    if field is not None and not having:
+        known = "; ".join(f"{name}: {join_words(names) or 'none'}" for name, names in fields.items())
+        raise InputError(f"{listed}, none with the field {field}. Name one of their fields ({known}).")
+    if having:
+        listed += f", of which {join_words(having)} have the field {field}"
     first = (having or areas)[0]
     raise InputError(f"{listed}; name one ({option} {first}, or {address.text}|layername={first}).")
 
 
-def _has_field(address: VectorAddress, layer: str, field: str) -> bool:
+def _fields_of(address: VectorAddress, layer: str) -> list[str]:
     import pyogrio
 
     with _quiet(address.text):
-        names = pyogrio.read_info(address.source, layer=layer)["fields"]
-    return field.casefold() in {str(name).casefold() for name in names}
+        return [str(name) for name in pyogrio.read_info(address.source, layer=layer)["fields"]]
 
 
 def read_gdal(
