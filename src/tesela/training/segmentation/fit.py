@@ -9,7 +9,6 @@ from pathlib import Path
 import lightning.pytorch as lightning
 import numpy as np
 import torch
-from lightning.pytorch.loggers import TensorBoardLogger
 from numpy.typing import NDArray
 from torch import nn
 
@@ -26,6 +25,7 @@ from tesela.training.segmentation.data import (
 )
 from tesela.training.segmentation.finish import library_versions, score_table
 from tesela.training.segmentation.heads import Head
+from tesela.training.segmentation.loggers import training_loggers
 from tesela.training.segmentation.losses import class_weights
 from tesela.training.segmentation.settings import SegmentationSettings
 from tesela.training.segmentation.task import SegmentationTask
@@ -235,7 +235,7 @@ def _fit(
             CheckpointCallback(folder, log=logs / "metrics.csv"),
             ProgressCallback(quiet=quiet),
         ],
-        logger=TensorBoardLogger(logs, name="", version=""),
+        logger=training_loggers(logs, folder=folder, settings=settings),
         log_every_n_steps=max(1, min(50, len(batches))),
         enable_checkpointing=False,  # the CheckpointCallback does it
         enable_progress_bar=False,  # the ProgressCallback does it
