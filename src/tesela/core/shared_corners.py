@@ -65,9 +65,13 @@ class SharedCorners:
         out = shapes.copy()
         order = np.argsort(at, kind="stable")
         at, near = at[order], near[order]
-        first = np.flatnonzero(np.append(True, at[1:] != at[:-1]))
-        for start, stop in zip(first, [*first[1:], len(at)], strict=True):
-            out[at[start]] = _with_corners(out[at[start]], self._points[near[start:stop]], self._reach)
+        touched = np.unique(at)
+        kinds = shapely.get_type_id(shapes[touched])
+        for kind in np.unique(kinds):  # polygons, multipolygons
+            chosen = touched[kinds == kind]
+            mine = np.isin(at, chosen)
+            starts = np.searchsorted(at[mine], [*chosen, len(shapes)])
+            out[chosen] = _with_corners(shapes[chosen], self._points[near[mine]], starts, self._reach)
         return out
 
 
@@ -77,25 +81,17 @@ def _tree(points: NDArray[np.float64]) -> shapely.STRtree:
     return shapely.STRtree(corners)
 
 
-def _with_corners(shape: shapely.Geometry, points: NDArray[np.float64], reach: float) -> shapely.Geometry:
-    new = [
-        shapely.Polygon(
-            _ring_with(shapely.get_coordinates(part.exterior), points, reach),
-            [_ring_with(shapely.get_coordinates(ring), points, reach) for ring in part.interiors],
-        )
-        for part in shapely.get_parts(shape)
-    ]
-    return new[0] if shapely.get_type_id(shape) == 3 else shapely.MultiPolygon(new)
-
-
-def _ring_with(ring: NDArray[np.float64], points: NDArray[np.float64], reach: float) -> NDArray[np.float64]:
-    ring = ring.copy()
-    edge, part = np.full(len(points), -1), np.zeros(len(points))
-    _place(ring, points, reach, edge, part)
-    on = np.flatnonzero(edge >= 0)
-    order = on[np.lexsort((part[on], edge[on]))]
-    ring = np.insert(ring, edge[order] + 1, points[order], axis=0)
-    fresh: NDArray[np.float64] = ring[np.append(True, (np.diff(ring, axis=0) != 0).any(axis=1))]
+def _with_corners(
+    shapes: NDArray[np.object_], points: NDArray[np.float64], starts: NDArray[np.int64], reach: float
+) -> NDArray[np.object_]:
+    """Shapes of one kind with the points `starts[k]` to `starts[k + 1]` in the rings of shape k."""
+    kind, corners, offsets = shapely.to_ragged_array(shapes)
+    rings, *others = (np.asarray(item, np.int64) for item in offsets)
+    shape_of: NDArray[np.int64] = np.arange(len(shapes))
+    for parts in reversed(others):
+        shape_of = np.repeat(shape_of, np.diff(parts))
+    corners, begins = _insert(corners, rings, shape_of, points, starts, reach)
+    fresh: NDArray[np.object_] = shapely.from_ragged_array(kind, corners, (begins, *others))
     return fresh
 
 
@@ -108,8 +104,13 @@ def _place(
     part: NDArray[np.float64],
 ) -> None:
     """Move corners beside a point onto it; for other points the edge they lie on, and how far along it they are."""
+    left, right = ring[:, 0].min() - reach, ring[:, 0].max() + reach
+    low, high = ring[:, 1].min() - reach, ring[:, 1].max() + reach
     for p in range(len(points)):
         x, y = points[p]
+        if not (left <= x <= right and low <= y <= high):
+            edge[p] = -2
+            continue
         for c in range(len(ring)):
             if abs(x - ring[c, 0]) <= reach and abs(y - ring[c, 1]) <= reach:
                 ring[c] = points[p]
@@ -131,3 +132,45 @@ def _place(
             miss = math.hypot(x - x0 - share * (x1 - x0), y - y0 - share * (y1 - y0))
             if miss < best or (miss == best and edge[p] < 0):
                 best, edge[p], part[p] = miss, e, share
+
+
+@numba.njit(cache=True, nogil=True)
+def _insert(
+    corners: NDArray[np.float64],
+    rings: NDArray[np.int64],
+    shape_of: NDArray[np.int64],
+    points: NDArray[np.float64],
+    starts: NDArray[np.int64],
+    reach: float,
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Corners of the rings with the points on them, no corner twice in a row, and where each ring begins."""
+    out = np.empty((len(corners) + len(points), 2))
+    begins = np.zeros(len(rings), np.int64)
+    used = 0
+    for r in range(len(rings) - 1):
+        ring = corners[rings[r] : rings[r + 1]].copy()
+        near = points[starts[shape_of[r]] : starts[shape_of[r] + 1]]
+        edge, part = np.full(len(near), -1), np.zeros(len(near))
+        if len(ring) and len(near):
+            _place(ring, near, reach, edge, part)
+        order = np.argsort(part, kind="mergesort")
+        order = order[np.argsort(edge[order], kind="mergesort")]
+        if used + len(ring) + len(near) > len(out):
+            wider = np.empty((2 * len(out) + len(ring) + len(near), 2))
+            wider[:used] = out[:used]
+            out = wider
+        following = 0
+        while following < len(order) and edge[order[following]] < 0:
+            following += 1
+        for c in range(len(ring)):
+            if c == 0 or ring[c, 0] != out[used - 1, 0] or ring[c, 1] != out[used - 1, 1]:
+                out[used] = ring[c]
+                used += 1
+            while following < len(order) and edge[order[following]] == c:
+                point = near[order[following]]
+                if point[0] != out[used - 1, 0] or point[1] != out[used - 1, 1]:
+                    out[used] = point
+                    used += 1
+                following += 1
+        begins[r + 1] = used
+    return out[:used], begins
