@@ -210,3 +210,35 @@ def test_changes_are_decided_by_keyboard_and_survive_a_killed_server(
     assert {ids[item_id]: item.reference for item_id, item in standing(queue, "ana").items()} == given
     assert decisions(queue) == given
     assert [text for text in page.trouble if "Failed to load resource" not in text] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_on_a_phone_accept_and_reject_stay_in_view(
+    browser: Any, queue: Path, tmp_path: Path, scheme: str
+) -> None:
+    server = Served(queue, "--image", str(tmp_path / "2018.tif"), "--image", str(tmp_path / "2024.tif"))
+    try:
+        page = Page(browser, server.address).page
+        for width, height in ((1280, 800), (390, 844), (360, 640)):
+            page.set_viewport_size({"width": width, "height": height})
+            page.emulate_media(color_scheme=scheme)
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            for where in (0, 10_000):
+                page.mouse.wheel(0, where)
+                page.wait_for_timeout(100)
+                for name in ("accept", "reject", "skip"):
+                    box = page.locator(f"#{name}").bounding_box()
+                    assert box is not None
+                    assert 0 <= box["y"] <= height - box["height"], (name, width, where)
+                    middle = [box["x"] + box["width"] / 2, box["y"] + box["height"] / 2]
+                    assert (
+                        page.evaluate("p => document.elementFromPoint(...p).closest('button')?.id", middle)
+                        == name
+                    )
+        shown = page.evaluate("seen.length")
+        page.locator("#accept").click()
+        while page.evaluate("seen.length") == shown:
+            page.wait_for_timeout(20)
+    finally:
+        server.stop(signal.SIGKILL)
