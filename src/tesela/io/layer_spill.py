@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _ROWS = 2_000
-"""Rows in memory while a layer is written."""
+"""Rows that are brought into order at a time, ..."""
+_BUCKETS = 128
+"""... or more, where that would need more files than this."""
+_PLACE = "tesela place"
 
 
 class LayerSpill:
@@ -157,21 +161,8 @@ class LayerSpill:
     def _batches(self, order: NDArray[np.int64] | None) -> Iterator[pa.RecordBatch]:
         import pyarrow as pa
 
-        rows = np.arange(len(self)) if order is None else order
-        schema, starts = self._schema(), np.array(self._starts)
-        for first in range(0, len(rows), _ROWS):
-            chosen = rows[first : first + _ROWS]
-            part = np.searchsorted(starts, chosen, side="right") - 1
-            tables, found = [], []
-            for number in np.unique(part):
-                mine = np.flatnonzero(part == number)
-                with pa.memory_map(str(self._parts[number])) as file:
-                    held = pa.ipc.open_file(file).read_all()
-                    tables.append(held.take(pa.array(chosen[mine] - starts[number])).cast(schema))
-                found.append(mine)
-            place = np.empty(len(chosen), np.int64)
-            place[np.concatenate(found)] = np.arange(len(chosen))
-            table = pa.concat_tables(tables).combine_chunks().take(pa.array(place))
+        schema = self._schema()
+        for table in self._tables(schema) if order is None else self._ordered(schema, order):
             if self._multi:
                 shapes = shapely.from_wkb(np.array(table.column("geometry").to_pylist(), object))
                 table = table.set_column(
@@ -180,6 +171,43 @@ class LayerSpill:
                     pa.array(shapely.to_wkb(_as_multi(shapes)).tolist(), pa.binary()),
                 )
             yield from table.combine_chunks().to_batches()
+
+    def _tables(self, schema: pa.Schema) -> Iterator[pa.Table]:
+        """The parts as they were added."""
+        import pyarrow as pa
+
+        for path in self._parts:
+            with pa.memory_map(str(path)) as file:
+                yield pa.ipc.open_file(file).read_all().cast(schema)
+
+    def _ordered(self, schema: pa.Schema, order: NDArray[np.int64]) -> Iterator[pa.Table]:
+        """All rows in their order: each part is dealt to buckets of some of the places, which are sorted one by one."""
+        import pyarrow as pa
+
+        place = np.empty(len(order), np.int64)
+        place[order] = np.arange(len(order))
+        size = max(_ROWS, -(-len(order) // _BUCKETS))
+        paths = [self._folder / f"{self._name}-bucket-{k}.arrow" for k in range(-(-len(order) // size))]
+        dealt = schema.append(pa.field(_PLACE, pa.int64()))
+        with ExitStack() as stack:
+            writers = []
+            for path in paths:
+                file = stack.enter_context(pa.OSFile(str(path), "wb"))
+                writers.append(stack.enter_context(pa.ipc.new_stream(file, dealt)))
+            for first, table in zip(self._starts, self._tables(schema), strict=False):
+                mine = place[first : first + len(table)]
+                turn = np.argsort(mine)
+                table = table.append_column(dealt.field(_PLACE), pa.array(mine)).take(pa.array(turn))
+                ends = np.searchsorted(mine[turn] // size, np.arange(len(paths) + 1))
+                for writer, start, stop in zip(writers, ends, ends[1:], strict=False):
+                    if stop > start:
+                        writer.write_table(table.slice(start, stop - start))
+        for path in paths:
+            with pa.memory_map(str(path)) as file:
+                table = pa.ipc.open_stream(file).read_all()
+                turn = np.argsort(table.column(_PLACE).to_numpy())
+                yield table.take(pa.array(turn)).drop_columns([_PLACE])
+            path.unlink()
 
 
 def _as_multi(shapes: NDArray[np.object_]) -> NDArray[np.object_]:
