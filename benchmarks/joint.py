@@ -8,9 +8,10 @@ Each seed is a sheet of 768 px whose SIOSE AR file has mistakes, in patches of 6
 without mistakes that is mapped only. The chain trains context, canopy (by heights) and species (four, and leaf types)
 with `budget` processor seconds for each expert, and jointly with three times as many; with `--decoders` also jointly
 with a decoder for each expert on the shared encoder, which Tesela does not offer. U-Nets, ResNet10t, random weights,
-small decoder, one thread. Scores: each expert on its test patches; the cascade on the test patches, and on the whole
-other sheet, whose labels are true. Mapping: processor seconds of the cascade on the other sheet, in plain torch in
-fp32, and with the engine and precision that `auto` chooses, the mean of two runs after a first.
+small decoder, one thread. Scores: each expert on its test patches; the cascade on the test patches, and on the
+places of these patches on the other sheet, whose labels are true. Mapping: processor seconds of the cascade on the
+other sheet, in plain torch in fp32, and with the engine and precision that `auto` chooses, the mean of two runs after
+a first. With `--keep` what was trained there before is not trained again.
 Prints one JSON document.
 """
 
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -135,11 +137,11 @@ def measure(
         trained = time.process_time() - begun
         run_recipe(recipe, quiet=True)
         rows[variant] = {
-            "stages": done.run.done,
-            "training_cpu_s": round(trained, 1),
+            "training_cpu_s": round(trained, 1) if done.run.done else "trained before",
             **scores_of(folder / name),
             **mapping_of(folder / name, other.image),
         }
+        print(seed, variant, json.dumps(rows[variant]), file=sys.stderr, flush=True)
     return rows
 
 

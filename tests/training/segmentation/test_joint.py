@@ -1,5 +1,6 @@
 """Several experts on one network: what they are shown, what they share, and that a training that was killed resumes."""
 
+import csv
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from tesela.training.segmentation.head_patches import draw_chances
 from tesela.training.segmentation.heads import heads_loss
 from tesela.training.segmentation.joint import JointPatches, join_draws, train_joint
 from tesela.training.segmentation.losses import segmentation_loss
-from tesela.training.segmentation.task import SegmentationTask
+from tesela.training.segmentation.task import SegmentationTask, labelled_mean, validation_scores
 from tesela.training.shell import TrainingFolder
 
 BARE = Legend("bare", (LandClass(1, "y", "Bare", "#aaaaaa"), LandClass(2, "n", "Other", "#00aa00")))
@@ -123,6 +124,15 @@ def test_a_pixel_with_a_label_of_any_head_counts_when_patches_are_shifted() -> N
     assert len((cut[:, 1] == 3).sum((1, 2)).unique()) > 5
 
 
+def test_a_stray_pixel_of_a_class_without_labels_does_not_choose_the_epoch() -> None:
+    clean, stray = (validation_scores(np.array([[8, 0, 0], [0, 6, n], [0, 0, 0]])) for n in (0, 1))
+    assert (clean.macro_f1, labelled_mean(clean, "macro_f1")) == (1, 1)
+    assert stray.macro_f1 == pytest.approx((1 + 12 / 13) / 3)
+    assert labelled_mean(stray, "macro_f1") == pytest.approx((1 + 12 / 13) / 2)
+    assert labelled_mean(stray, "miou") == pytest.approx((1 + 6 / 7) / 2)
+    assert labelled_mean(validation_scores(np.zeros((2, 2), np.int64)), "miou") == 0
+
+
 def test_experts_share_encoder_and_decoder_and_learn(tables: list[PatchTable], tmp_path: Path) -> None:
     experts = train(tables, tmp_path, epochs=12)
     one, other = experts
@@ -132,6 +142,9 @@ def test_experts_share_encoder_and_decoder_and_learn(tables: list[PatchTable], t
     assert [item.header.architecture.classes for item in experts] == [4, 2]
     assert [item.header.scores["patches"] for item in experts] == [6, len(tables[1].of_split("val"))]
     assert all(item.header.scores["macro_f1"] > 0.8 for item in experts)
+    rows = list(csv.DictReader((tmp_path / "logs" / "joint" / "metrics.csv").read_text().splitlines()))
+    best = max(rows, key=lambda row: float(row["monitored"]))
+    assert {item.header.scores["epoch"] for item in experts} == {int(best["epoch"])}
     assert one.header.training["joint"] == ["all", "bare"]
     assert sorted(item.name for item in tmp_path.iterdir()) == ["all.safetensors", "bare.safetensors", "logs"]
 

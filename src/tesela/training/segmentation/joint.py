@@ -72,7 +72,8 @@ def train_joint(
     Encoder and decoder are shared, so the experts differ in their last layer alone, and a cascade of them runs the
     shared stages once (`tesela.mapping.shared_backbone`). Each patch is shown with the labels of all experts that have
     some there; the loss is the mean of theirs. A patch of an expert with few patches is drawn more often: a share of
-    the draws goes to the patches of each expert. The epoch is chosen by the mean score of the experts.
+    the draws goes to the patches of each expert. The epoch is chosen by the mean score of the experts, each over the
+    classes that its validation labels hold.
 
     Parameters
     ----------

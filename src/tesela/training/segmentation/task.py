@@ -134,10 +134,16 @@ class SegmentationTask(lightning.LightningModule):
             name: float(np.mean([getattr(scores, name) for scores in heads]))
             for name in ("accuracy", "miou", "macro_f1")
         }
+        monitored = means[self.settings.monitor]
+        if (
+            len(heads) > 1
+        ):  # a stray pixel of a class without labels costs one expert more than all others gain
+            monitored = float(np.mean([labelled_mean(scores, self.settings.monitor) for scores in heads]))
+            means["monitored"] = monitored
         for name, value in means.items():
             self.log(name, value, rank_zero_only=True)
         epoch = self.current_epoch + 1
-        if self.stopping.update(means[self.settings.monitor], self.validated, epoch=epoch):
+        if self.stopping.update(monitored, self.validated, epoch=epoch):
             self.scores = [{**asdict(scores), "epoch": epoch} for scores in heads]
         self.finished = self.stopping.is_over or epoch >= self.settings.epochs
         self.trainer.should_stop = self.finished
@@ -212,6 +218,17 @@ class ValidationScores:
     iou: tuple[float | None, ...]
     """By class, in the order of the legend."""
     f1: tuple[float | None, ...]
+    labelled: tuple[bool, ...] = ()
+    """Whether the labels hold a class, likewise."""
+
+
+def labelled_mean(scores: ValidationScores, monitor: str) -> float:
+    """Mean IoU ("miou") or F1 ("macro_f1") of the classes that the labels hold; 0 without any."""
+    values = scores.iou if monitor == "miou" else scores.f1
+    held = [
+        value for value, there in zip(values, scores.labelled, strict=True) if there and value is not None
+    ]
+    return float(np.mean(held)) if held else 0.0
 
 
 def count_pairs(labels: torch.Tensor, predicted: torch.Tensor, *, classes: int) -> torch.Tensor:
@@ -259,4 +276,5 @@ def validation_scores(counts: NDArray[np.int64]) -> ValidationScores:
         macro_f1=float(f1.mean()) if len(f1) else 0.0,
         iou=by_class(iou),
         f1=by_class(f1),
+        labelled=tuple((counts.sum(1) > 0).tolist()),
     )
