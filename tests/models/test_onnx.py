@@ -1,5 +1,6 @@
 """Experts in other programs: ONNX Runtime and plain torch give the scores that Tesela gives."""
 
+import importlib.util
 import json
 import re
 from pathlib import Path
@@ -153,4 +154,10 @@ def test_the_documented_lines_open_an_expert_in_plain_torch(
     scope = {"images": torch.from_numpy(images)}
     exec(compile(code, "docs/experts.md", "exec"), scope)
     opened = open_expert(tmp_path / "corine.safetensors")
+    assert_near(scores_of(opened, images), scope["scores"].detach().numpy())
+    if importlib.util.find_spec("torchgeo") is None:
+        return
+    del scope["scores"]
+    task = re.findall(r"```python\n(.*?)```", text, re.DOTALL)[2]
+    exec(compile(task, "docs/experts.md", "exec"), scope)
     assert_near(scores_of(opened, images), scope["scores"].detach().numpy())
