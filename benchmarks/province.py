@@ -6,7 +6,7 @@ A province of nine virtual sheets in two UTM zones: mapped once undisturbed, and
 One virtual area of 1 km2 (1 m pixels, SIOSE AR with mistakes) is cut into three by three sheets that overlap by 24 m;
 the western column is in zone 29, the others in zone 30. A table names image, reference, outline, zone and use of each.
 Four sheets train a cascade of two experts; five are mapped only, and scored against their reference. The killed run
-starts from nothing and is killed after a seventh of the undisturbed time, again and again; then it ends by itself.
+starts from nothing and is killed after a tenth of the undisturbed time, again and again; then it ends by itself.
 Its maps are removed, and it is killed once more after every second sheet.
 Prints one JSON document: seconds by stage, where the kills fell, whether all maps have the same bytes, pixels in the
 outlines without a class, classes that change across the joints and beside them, scores by sheet.
@@ -108,7 +108,7 @@ def main() -> None:
         begun = time.perf_counter()
         outcome = json.loads(run(quiet, "--json").communicate()[0])
         seconds = time.perf_counter() - begun
-        falls = kill_again_and_again(killed, after_s=seconds / 7, kills=options.kills)
+        falls = kill_again_and_again(killed, after_s=seconds / 10, kills=options.kills)
         whole, broken = hashes(quiet), hashes(killed)
         for part in ("maps", "joined", "report"):
             shutil.rmtree(killed / "run" / part)
