@@ -86,7 +86,7 @@ def update_polygons(
     Evaluate the polygons of an old map that touch a new one, and write those that may be out of date.
 
     The map is read window by window, and with each window its polygons, through the spatial index of their file:
-    memory depends neither on the size of the map nor on that of the layer, but for about 100 bytes of each polygon.
+    memory depends neither on the size of the map nor on that of the layer, but for about 30 bytes of each polygon.
 
     Parameters
     ----------

@@ -112,18 +112,20 @@ def apply_update(
     old = _old_layer(read, polygons, layer)
     check_file_outputs([out, changes_out], inputs=[old.path, queue])
     field = old.require_field(read.facts.field)
-    changes = _changes(read, undecided)
+    proposals, decided = len(read.proposals), int((read.proposals["decision"] != "").sum())
+    applied = _Applied(_changes(read, undecided), field, old, queue=read.path.name)
+    choices = read.choices
+    del read  # its polygons are those of the changes, and as many bytes
     in_files = not str(out).startswith(("postgresql://", "postgres://"))
     with ExitStack() as stack:
         folder = stack.enter_context(temporary_folder(Path(out) if in_files else Path(queue)))
         new, listed = LayerSpill(folder, LAYER), LayerSpill(folder, CHANGES)
-        applied = _Applied(read, changes, field, old)
         for frame in iter_layer(old):
             new.add(applied.frame(frame))
         old.report()
         applied.check_all_found()
         listed.add(applied.change_layer())
-        style = category_style(field, [Category(item.code, item.label, item.color) for item in read.choices])
+        style = category_style(field, [Category(item.code, item.label, item.color) for item in choices])
         changed_style = style.replace(f'attr="{field}"', 'attr="new_code"')
         more = [(listed, CHANGES, changed_style)] if in_one_file else []
         written = new.write(out, layer=LAYER, style=style, more=more)
@@ -141,8 +143,8 @@ def apply_update(
         changes=applied.summary(),
         old_polygons=old.count,
         polygons=len(new),
-        proposals=len(read.proposals),
-        decided=int((read.proposals["decision"] != "").sum()),
+        proposals=proposals,
+        decided=decided,
     )
 
 
@@ -178,7 +180,7 @@ def _changes(queue: UpdateQueue, undecided: str) -> gpd.GeoDataFrame:
 class _Applied:
     """The changes, applied to the features of the old layer."""
 
-    def __init__(self, queue: UpdateQueue, changes: gpd.GeoDataFrame, field: str, old: VectorLayer) -> None:
+    def __init__(self, changes: gpd.GeoDataFrame, field: str, old: VectorLayer, *, queue: str) -> None:
         shapes = changes.geometry.to_numpy()
         self._corners = SharedCorners(shapely.get_coordinates(shapes))
         self._shapes = self._corners.insert(shapes)
@@ -230,7 +232,7 @@ class _Applied:
         if code != before:
             raise InputError(
                 f"{self._old.path}: feature {number} has the code {code}, but {before} when "
-                f"{self._queue.path.name} was made. Run tesela update again with this layer."
+                f"{self._queue} was made. Run tesela update again with this layer."
             )
         parts = self._shapes[mine]
         taken = shapely.union_all(parts) if len(parts) > 1 else parts[0]
@@ -238,7 +240,7 @@ class _Applied:
         whole = float(shapely.area(shape))
         if abs(float(shapely.area(rest)) + float(shapely.area(taken)) - whole) > _LOST * max(whole, 1e-300):
             raise InputError(
-                f"{self._old.path}: feature {number} has another outline than when {self._queue.path.name} was made. "
+                f"{self._old.path}: feature {number} has another outline than when {self._queue} was made. "
                 "Run tesela update again with this layer."
             )
         pieces: list[tuple[shapely.Geometry, str | None]] = [
@@ -277,7 +279,7 @@ class _Applied:
             return
         raise InputError(
             f"{self._old.path}: lacks {len(self._rows) - self._found} of the {len(self._rows)} polygons that "
-            f"{self._queue.path.name} changes ({join_words([str(n) for n in self._rows], most=3)}). Give the layer "
+            f"{self._queue} changes ({join_words([str(n) for n in self._rows], most=3)}). Give the layer "
             "from which it was made (--polygons)."
         )
 
