@@ -123,6 +123,33 @@ def test_polygon_areas_equal_the_overlay_of_shapely_for_any_window(
     assert measured.total == pytest.approx(shapely.area(shapes) / 100)
 
 
+def test_windows_with_many_polygons_are_halved_and_nothing_else_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    random = np.random.default_rng(3)
+    source = make_map(tmp_path, random.choice(np.array([1, 2, 5], np.uint8), (1024, 1024)))
+    points = shapely.MultiPoint(random.uniform(0, 102_400, (90, 2)))
+    shapes = shapely.get_parts(
+        shapely.voronoi_polygons(points, extend_to=shapely.box(0, 0, 102_400, 102_400))
+    )
+    layer = make_layer(tmp_path, list(shapes), random.choice(["wood", "field"], len(shapes)).tolist())
+    whole = evaluate_polygons(layer, source, field="code").sort_values("feature", ignore_index=True)
+    read = []
+    measure_window = measured_layer.measure_window
+    monkeypatch.setattr(
+        measured_layer,
+        "measure_window",
+        lambda *args, **options: read.append(1) or measure_window(*args, **options),
+    )
+    monkeypatch.setattr(measured_layer, "_POLYGONS", 30)
+    halved = evaluate_polygons(layer, source, field="code").sort_values("feature", ignore_index=True)
+    assert len(read) == 4, "windows of 512 px, of 1024 px before"
+    for name in ("rank", "urgency", "own_share", "seen", "verdict"):
+        assert halved[name].tolist() == (
+            whole[name].tolist() if whole[name].dtype == object else pytest.approx(whole[name].tolist())
+        )
+
+
 # --- verdicts ---
 
 
