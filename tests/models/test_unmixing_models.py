@@ -21,7 +21,7 @@ from tesela.models.expert import Expert, ExpertHeader, open_expert, save_expert
 from tesela.models.header import read_architecture
 from tesela.models.inference import TorchRunner, prior_of, unmix
 from tesela.models.mixing import purest_endmembers, unmix_linear
-from tesela.models.trees import project_to_simplex
+from tesela.models.trees import project_to_simplex, stack_features
 from tesela.training.settings import SettingsError
 from tesela.training.unmixing.calibration import calibrate, fit_variance, unmix_pixels
 from tesela.training.unmixing.loop import load_start
@@ -290,13 +290,8 @@ def test_trees_predict_as_scikit_learn_does() -> None:
     predicted = train_unmixing(flat_table, UnmixingSettings(**QUICK, model="forest", context=0))  # type: ignore[arg-type]
     mean, std = np.array(predicted.header.mean, np.float32), np.array(predicted.header.std, np.float32)
     assert predicted.header.series is not None
-    features = np.concatenate(
-        [
-            ((table.values - mean) / std).reshape(len(table), -1),
-            predicted.header.series.scaled_layers(table.static),
-        ],
-        1,
-    )
+    layers = predicted.header.series.scaled_layers(table.static)
+    features = stack_features((table.values - mean) / std, layers, filled=True)
     train = table.splits == 0
     peer = RandomForestRegressor(4, min_samples_leaf=3, max_features=1 / 3, random_state=0)
     peer.fit(features[train], table.targets[train].astype(np.float64))
