@@ -43,9 +43,9 @@ size_px = 64
 block = "32 m"
 [training]
 model = "unet"
-encoder = "resnet10t"
+encoder = "tu-mobilenetv3_small_050"
 decoder = "small"
-epochs = 3
+epochs = 2
 batch_size = 8
 threads = 1
 [mapping]
