@@ -7,13 +7,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-
-@numba.njit(cache=True, nogil=True)
-def _mixed(bits: np.uint64) -> np.uint64:
-    """splitmix64's finalizer (Steele et al. 2014): numbers that differ in one bit differ in half of them."""
-    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return bits ^ (bits >> np.uint64(31))
+from tesela.core.hashing import mix_bits
 
 
 @numba.njit(cache=True, nogil=True)
@@ -31,7 +25,7 @@ def _mark(
     keys, sums = np.zeros(size, np.uint64), np.zeros(size, np.int32)
     hashes = np.empty(len(points), np.uint64)
     for k in range(len(points)):
-        hashes[k] = _mixed(_mixed(bits[k, 0]) + bits[k, 1])
+        hashes[k] = mix_bits(mix_bits(bits[k, 0]) + bits[k, 1])
     for again in range(2):
         for part in range(len(parts) - 1):
             for ring in range(parts[part], parts[part + 1]):

@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
+from tesela.core.extras import EXTRA_OF
 from tesela.core.machine import cache_folder, has_cpu_flag, memory_bytes, usable_cores
 
 _DRIVERS = {
@@ -24,9 +25,9 @@ _DRIVERS = {
 """Drivers of rasters that a wheel of GDAL may lack: for what, and what to do."""
 
 _EXTRAS = {
-    "torch": ("train", "networks and trees: train, predict, unmix"),
-    "zarr": ("imagery", "mosaics and cubes"),
-    "matplotlib": ("plot", "map.plot(), tesela figures, charts of comparisons"),
+    "torch": (EXTRA_OF["torch"], "networks and trees: train, predict, unmix"),
+    "zarr": (EXTRA_OF["zarr"], "mosaics and cubes"),
+    "matplotlib": (EXTRA_OF["matplotlib"], "map.plot(), tesela figures, charts of comparisons"),
     "openvino": ("fast", "faster maps on Intel and AMD processors"),
     "distributed": ("cluster", "maps and mosaics by several machines"),
     "psycopg": ("postgis", "tables of PostGIS"),

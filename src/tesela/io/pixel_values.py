@@ -109,27 +109,21 @@ def _read_own(
     nodata: float | None,
 ) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
     (row, col), (rows, cols) = corner, shape
-    if (
-        row >= 0
-        and col >= 0
-        and row + rows <= data.height
-        and col + cols <= data.width
-        and not has_mask(data)
-    ):
-        whole = data.read(list(indexes), window=Window(col, row, cols, rows))
-        return whole, is_valid(whole, nodata)
     top, left = max(0, row), max(0, col)
     bottom, right = min(data.height, row + rows), min(data.width, col + cols)
-    dtype = data.dtypes[indexes[0] - 1]
-    out = np.zeros((len(indexes), rows, cols), dtype)
-    valid = np.zeros((len(indexes), rows, cols), np.bool_)
-    if bottom > top and right > left:
-        part = data.read(list(indexes), window=Window(left, top, right - left, bottom - top))
-        target = (slice(None), slice(top - row, bottom - row), slice(left - col, right - col))
-        out[target] = part
-        valid[target] = is_valid(part, nodata)
-        if has_mask(data):
-            valid[target] &= read_mask(data, Window(left, top, right - left, bottom - top))
+    out = np.zeros((len(indexes), rows, cols), data.dtypes[indexes[0] - 1])
+    valid = np.zeros(out.shape, np.bool_)
+    if bottom <= top or right <= left:
+        return out, valid
+    window = Window(left, top, right - left, bottom - top)
+    part = data.read(list(indexes), window=window)
+    seen = is_valid(part, nodata)
+    if has_mask(data):
+        seen &= read_mask(data, window)
+    if part.shape == out.shape:
+        return part, seen
+    target = np.s_[:, top - row : bottom - row, left - col : right - col]
+    out[target], valid[target] = part, seen
     return out, valid
 
 

@@ -191,19 +191,17 @@ def stack_features(
     flat = series.reshape(*series.shape[:-2], -1)
     margin = max(neighbours, margin_of_windows(windows))
     if not margin:
-        parts = [flat, static]
-        if filled:
-            parts.append(fill_gaps(series).reshape(flat.shape))
-        return np.concatenate(parts, -1).astype(np.float32)
-    rows, cols = flat.shape[1] - 2 * margin, flat.shape[2] - 2 * margin
-    starts = range(margin - neighbours, margin + neighbours + 1)
-    parts = [flat[:, y : y + rows, x : x + cols] for y in starts for x in starts]
-    parts.append(static[:, margin : margin + rows, margin : margin + cols])
-    if windows:
-        parts.append(window_moments(channels_of(flat, static), windows, margin_px=margin))
+        own, parts = series, [flat, static]
+    else:
+        rows, cols = flat.shape[1] - 2 * margin, flat.shape[2] - 2 * margin
+        inner = np.s_[:, margin : margin + rows, margin : margin + cols]
+        starts = range(margin - neighbours, margin + neighbours + 1)
+        own, parts = series[inner], [flat[:, y : y + rows, x : x + cols] for y in starts for x in starts]
+        parts.append(static[inner])
+        if windows:
+            parts.append(window_moments(channels_of(flat, static), windows, margin_px=margin))
     if filled:
-        own = fill_gaps(series[:, margin : margin + rows, margin : margin + cols])
-        parts.append(own.reshape(*own.shape[:3], -1))
+        parts.append(fill_gaps(own).reshape(*own.shape[:-2], -1))
     return np.concatenate(parts, -1).astype(np.float32)
 
 

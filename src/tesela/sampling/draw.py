@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from tesela.core.crosswalk import Crosswalk
 from tesela.core.errors import InputError
 from tesela.core.grid import windows
+from tesela.core.hashing import mix_bits
 from tesela.core.legend import Legend
 from tesela.io.layers import legend_categories, write_layers
 from tesela.io.maps import ClassMap, MapReader
@@ -212,11 +213,8 @@ def _pass_limits(
 
 @njit(cache=True, nogil=True)
 def _key(index: np.uint64, mix: np.uint64) -> np.uint64:  # pragma: no cover - compiled
-    """The mixer of SplitMix64 (Steele et al. 2014), doi:10.1145/2714064.2660195."""
-    z = (index + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15) + mix
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
+    """The random number of a pixel, by SplitMix64."""
+    return mix_bits((index + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15) + mix)
 
 
 @njit(cache=True, nogil=True)

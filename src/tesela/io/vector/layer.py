@@ -104,7 +104,7 @@ def open_layer(
     layer : str, optional
         Needed when the file has several layers of polygons, unless only one of them has the `field`.
     field : str, optional
-        Field that will be read, which tells layers apart.
+        Field that is read; of several layers the only one with it is taken.
     option : str
         What names the layer on the command line, for messages.
 
