@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator, Sequence
 
@@ -80,7 +81,19 @@ def crs_of(grid: GeoBox) -> CRS:
 def crs_text(grid: GeoBox) -> str:
     """CRS of a grid as text: "EPSG:25830", or WKT where it has no such code; see `crs_of`."""
     crs = crs_of(grid)
-    return f"EPSG:{crs.epsg}" if crs.epsg else str(crs.to_wkt())
+    code = epsg_of(crs)
+    return f"EPSG:{code}" if code else str(crs.to_wkt())
+
+
+def epsg_of(crs: CRS) -> int | None:
+    """EPSG code of a CRS, or None; kept, as the search for what has none takes a tenth of a second."""
+    return _search_epsg(str(crs))
+
+
+@functools.lru_cache(maxsize=256)
+def _search_epsg(text: str) -> int | None:
+    code = CRS(text).epsg
+    return None if code is None else int(code)
 
 
 def check_utm_zone(name: str, zone: int, grid: GeoBox) -> None:

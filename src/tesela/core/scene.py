@@ -89,8 +89,9 @@ class Scene:
 
     def to_dict(self) -> dict[str, object]:
         """Document from which `from_dict` builds the same scene, for manifests and patch tables."""
-        crs = self.grid.crs
-        system = "" if crs is None else f"EPSG:{crs.epsg}" if crs.epsg else crs.to_wkt()
+        from tesela.core.grid import crs_text
+
+        system = "" if self.grid.crs is None else crs_text(self.grid)
         return {
             "name": self.name,
             "bands": [asdict(band) for band in self.bands],

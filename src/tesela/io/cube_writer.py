@@ -17,6 +17,7 @@ from numpy.typing import DTypeLike, NDArray
 from odc.geo.geobox import GeoBox
 
 from tesela.core.errors import GridError, InputError, join_words
+from tesela.core.grid import epsg_of
 from tesela.io.cube import (
     CHECKSUMS,
     DIGEST,
@@ -316,7 +317,7 @@ def _create(folder: Path, cube: Cube, sides: tuple[int, int], units: str) -> zar
     for name, first, step, count in (("x", affine.c, affine.a, cols), ("y", affine.f, affine.e, rows)):
         content = first + step * (np.arange(count) + 0.5)
         _coordinate(group, name, content, "float64", **_axis_attributes(name, cube.grid))
-    wkt = named_wkt(cube.grid.crs)
+    wkt, code = named_wkt(cube.grid.crs), epsg_of(cube.grid.crs)
     transform = " ".join(repr(float(v)) for v in (affine.c, affine.a, affine.b, affine.f, affine.d, affine.e))
     group.create_array(
         "spatial_ref",
@@ -336,7 +337,7 @@ def _create(folder: Path, cube: Cube, sides: tuple[int, int], units: str) -> zar
         "grid": {
             "shape": [int(rows), int(cols)],
             "transform": [float(v) for v in affine[:6]],
-            "crs": f"EPSG:{cube.grid.crs.epsg}" if cube.grid.crs.epsg else wkt,
+            "crs": f"EPSG:{code}" if code else wkt,
         },
         "times": list(cube.times),
         "bands": list(cube.bands),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import re
@@ -119,20 +120,34 @@ def horizontal_crs(given: rasterio.CRS, where: str) -> str:
     GridError
         If it is a local one.
     """
+    text, local = _known_crs(given.to_wkt())
+    if local:
+        raise GridError(
+            f"{where}: its coordinate system {local}, without a place on the Earth. Assign the right one "
+            f"(gdal_edit.py -a_srs EPSG:....), then try again."
+        )
+    return text
+
+
+@functools.lru_cache(maxsize=256)
+def _known_crs(wkt: str) -> tuple[str, str]:
+    """
+    Text of `horizontal_crs`, and what a local CRS is.
+
+    Kept: the search for the code of a CRS without one takes a twentieth of a second, and each window that is read
+    asks for it.
+    """
+    given = rasterio.CRS.from_wkt(wkt)
     code = given.to_epsg()
     try:
-        crs = pyproj.CRS.from_user_input(f"EPSG:{code}" if code else given.to_wkt())
+        crs = pyproj.CRS.from_user_input(f"EPSG:{code}" if code else wkt)
     except pyproj.exceptions.CRSError:  # a code that GDAL's tables have and those of pyproj lack
-        crs = pyproj.CRS.from_wkt(given.to_wkt())
+        crs = pyproj.CRS.from_wkt(wkt)
     if crs.is_compound:
         crs = crs.sub_crs_list[0]
         code = crs.to_epsg()
-    if not (crs.is_geographic or crs.is_projected):
-        raise GridError(
-            f"{where}: its coordinate system '{crs.name}' is a local one ({crs.type_name}), without a place on the "
-            f"Earth. Assign the right one (gdal_edit.py -a_srs EPSG:....), then try again."
-        )
-    return f"EPSG:{code}" if code and crs.to_authority() else str(crs.to_wkt())
+    local = "" if crs.is_geographic or crs.is_projected else f"'{crs.name}' is a local one ({crs.type_name})"
+    return f"EPSG:{code}" if code and crs.to_authority() else str(crs.to_wkt()), local
 
 
 def raster_crs(grid: GeoBox) -> rasterio.CRS:

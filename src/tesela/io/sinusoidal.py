@@ -9,7 +9,7 @@ from affine import Affine
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 
-from tesela.core.grid import bounds_in
+from tesela.core.grid import bounds_in, epsg_of
 
 _METRE = 'LENGTHUNIT["metre",1]'
 _DEGREE = 'ANGLEUNIT["degree",0.0174532925199433]'
@@ -62,6 +62,6 @@ def named_wkt(crs: CRS) -> str:
     >>> named_wkt(CRS("+proj=sinu +R=6371007.181 +units=m"))[:26]
     'PROJCRS["MODIS Sinusoidal"'
     """
-    if crs.epsg is None and crs.proj == pyproj.CRS.from_wkt(SINUSOIDAL):
+    if epsg_of(crs) is None and crs.proj == pyproj.CRS.from_wkt(SINUSOIDAL):
         return SINUSOIDAL
     return str(crs.to_wkt())

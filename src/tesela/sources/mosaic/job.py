@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tesela.core.grid import windows
+from tesela.core.grid import crs_text, windows
 from tesela.core.publication import Publication
 from tesela.core.scene import Scene
 from tesela.io.array_views import raster_array
@@ -307,13 +307,11 @@ def describe_area(area: Area) -> dict[str, object]:
     """Grid and outline of an area, as text."""
     import shapely
 
-    crs = area.grid.crs
-    assert crs is not None
     outline = "" if area.outline is None else hashlib.sha256(shapely.to_wkb(area.outline)).hexdigest()[:16]
     return {
         "shape": [int(side) for side in area.grid.shape],
         "transform": [float(number) for number in area.grid.affine[:6]],
-        "crs": f"EPSG:{crs.epsg}" if crs.epsg else crs.to_wkt(),
+        "crs": crs_text(area.grid),
         "outline": outline,
     }
 
