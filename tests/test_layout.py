@@ -1,6 +1,7 @@
 """The folders, their allowed imports and the flat names of the package hang together."""
 
 import ast
+import functools
 import importlib
 import re
 import subprocess
@@ -77,6 +78,11 @@ def modules() -> dict[str, Path]:
     return {name.removesuffix(".__init__"): path for path, name in names.items()}
 
 
+@functools.cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def imports_of(path: Path, known: Collection[str], *, inside_functions: bool) -> set[str]:
     """Modules of ours that a file imports, those for type checkers too."""
 
@@ -91,7 +97,7 @@ def imports_of(path: Path, known: Collection[str], *, inside_functions: bool) ->
             elif inside_functions or not isinstance(child, ast.FunctionDef):
                 yield from visit(child)
 
-    return {name for name in visit(ast.parse(path.read_text(encoding="utf-8"))) if name in known}
+    return {name for name in visit(tree_of(path)) if name in known}
 
 
 def imported_for_type_checkers() -> dict[str, str]:
@@ -155,7 +161,7 @@ def test_imports_have_no_back_edge_not_even_for_type_checkers() -> None:
 
 def test_no_module_imports_from_the_flat_names() -> None:
     for path in SOURCE.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(tree_of(path)):
             if isinstance(node, ast.ImportFrom) and node.module == "tesela":
                 assert {alias.name for alias in node.names} <= {"__version__"}, path
 
@@ -208,7 +214,7 @@ def test_all_that_is_imported_is_declared() -> None:
     declared = {re.split(r"[\[<>=]", item)[0].lower().replace("_", "-") for item in wanted}
     offered = packages_distributions()
     for path in SOURCE.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(tree_of(path)):
             names = [item.name for item in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
             for name in (

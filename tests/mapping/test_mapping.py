@@ -327,6 +327,8 @@ def test_bf16_is_not_chosen_when_classes_change() -> None:
 KILLABLE = """
 import sys, time
 sys.path.insert(0, sys.argv[1])
+import torch
+torch.set_num_threads(1)
 from pointwise import Pointwise, make_expert
 from tesela.io.scenes import open_scene
 from tesela.mapping import predict_map
@@ -343,28 +345,35 @@ predict_map(make_expert(Slow()), open_scene(sys.argv[2]), sys.argv[3], window_px
 def test_a_killed_run_ends_with_the_same_bytes(tmp_path: Path) -> None:
     write_scene(tmp_path / "scene.tif", (900, 200))
 
-    def run(out: Path, *, kill_at: int | None = None) -> int:
-        call = [
-            sys.executable,
-            "-c",
-            KILLABLE,
-            str(TESTS),
-            str(tmp_path / "scene.tif"),
-            str(out),
-        ]
+    out = tmp_path / "killed.tif"
+    parts = out.with_name(f".{out.name}.parts")
+
+    def kill(after: int) -> int:
+        call = [sys.executable, "-c", KILLABLE, str(TESTS), str(tmp_path / "scene.tif"), str(out)]
         process = subprocess.Popen(call)
-        parts = out.with_name(f".{out.name}.parts")
-        while kill_at is not None and process.poll() is None:
-            if len(list(parts.glob("*.part"))) >= kill_at:
+        while process.poll() is None:
+            if len(list(parts.glob("*.part"))) >= after:
                 os.kill(process.pid, signal.SIGKILL)
                 break
             time.sleep(0.005)
         return process.wait()
 
-    assert run(tmp_path / "whole.tif") == 0
-    assert [run(tmp_path / "killed.tif", kill_at=count) for count in (2, 7)] == [-signal.SIGKILL] * 2
-    assert not (tmp_path / "killed.tif").exists()
-    assert run(tmp_path / "killed.tif") == 0
+    assert [kill(after) for after in (2, 7)] == [-signal.SIGKILL] * 2
+    assert not out.exists()
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for name in ("killed.tif", "whole.tif"):
+            made = predict_map(
+                make_expert(),
+                open_scene(tmp_path / "scene.tif"),
+                tmp_path / name,
+                window_px=96,
+                precision="fp32",
+            )
+            assert (made.resumed >= 7) == (name == "killed.tif")
+    finally:
+        torch.set_num_threads(before)
     sums = [
         hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() for name in ("whole.tif", "killed.tif")
     ]

@@ -241,22 +241,6 @@ def test_a_missing_or_broken_file_of_weights_is_one_line(
     assert "\n" not in str(caught.value)
 
 
-def test_weights_that_cannot_be_downloaded_say_how_to_bring_a_file(tmp_path: Path) -> None:
-    code = (
-        "from tesela.models.segmentation.unet import make_unet\n"
-        "from tesela.core.errors import ExpertError\n"
-        "try: make_unet(encoder='resnet18', bands=5, classes=2, weights='imagenet')\n"
-        "except ExpertError as error: print(error)\n"
-    )
-    home = os.environ | {"HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1", "TORCH_HOME": str(tmp_path)}
-    done = subprocess.run([sys.executable, "-c", code], env=home, capture_output=True, text=True, check=True)
-    lines = done.stdout.splitlines()
-    assert len(lines) == 1
-    assert "cannot be downloaded" in lines[0]
-    assert "point weights to the file" in lines[0]
-    assert done.stderr == ""
-
-
 def test_an_unknown_name_of_weights_lists_what_there_is() -> None:
     with pytest.raises(ExpertError, match=r"encoder 'resnet18' has imagenet, ssl, swsl, .* by name"):
         make_unet(encoder="resnet18", bands=3, classes=2, weights="imagenette")

