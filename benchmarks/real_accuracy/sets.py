@@ -29,6 +29,7 @@ S2_BANDS = {
     "B11": "swir1",
     "B12": "swir2",
 }
+_TERRAMIND_BANDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B11", "B12")
 TREE_RADIUS_M = 3.0
 """Radius of the disc that stands for the crown of a tree point."""
 
@@ -205,6 +206,26 @@ def _slovenia(name: str) -> DataSet:
     return DataSet(name, (scene,), tuple(bands), tuple(classes), 32, "block of 16 px")
 
 
+def _terramind(name: str) -> DataSet:
+    """Three Sentinel-2 tiles of 224 px, 12 bands, and the land cover of Esri, in blocks of 320 m."""
+    names = {1: "water", 2: "trees", 3: "flooded", 4: "crops", 5: "built", 6: "bare", 9: "rangeland"}
+    files = _files("terramind_s2_lulc/S2L2A", "*.tif")
+    codes = []
+    for file in files:
+        with rasterio.open(file.parents[1] / "LULC" / file.name) as data:
+            codes.append(data.read(1).astype(np.int64))
+    labels, classes = _compact(codes, names)
+    scenes, begin = [], 0
+    for file, own in zip(files, labels, strict=True):
+        with rasterio.open(file) as data:
+            image, transform, crs = data.read().astype(np.float32), data.transform, data.crs
+        units = _blocks(own.shape, 32) + begin
+        begin = int(units.max()) + 1
+        scenes.append(LabelledScene(file.stem, image, own, units, crs.to_string(), transform))
+    bands = tuple({"B01": "coastal", "B09": "vapour", **S2_BANDS}[band] for band in _TERRAMIND_BANDS)
+    return DataSet(name, tuple(scenes), bands, tuple(classes), 64, "block of 32 px")
+
+
 def _urban(name: str) -> DataSet:
     """NAIP at 60 cm, 28 chips of 256 px; tree cover is a disc around each tree point."""
     scenes = []
@@ -294,6 +315,7 @@ SETS: dict[str, Callable[[str], DataSet]] = {
     "lanjaron-2-dem": _lanjaron,
     "chesapeake": _chesapeake,
     "slovenia": _slovenia,
+    "sentinel-tiles": _terramind,
     "urban-trees": _urban,
     "neon-crowns": _neon,
     "cities-freiburg": _cities,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,14 +14,19 @@ import rasterio
 
 from segmentation_scene import QUICK, make_patch_table
 from tesela.core.errors import InputError
+from tesela.core.units import parse_duration_s
 from tesela.io.maps import write_map
 from tesela.mapping.predict import predict_map
-from tesela.models.expert import open_expert, read_header
+from tesela.models.expert import Expert, open_expert, read_header
 from tesela.patches.table import PatchTable
+from tesela.training.segmentation import auto, network_refit
 from tesela.training.segmentation.boosting import BoostingSettings, average_boosted, boost
+from tesela.training.segmentation.data import Patches
+from tesela.training.segmentation.heads import Head
+from tesela.training.segmentation.network_refit import refit_network
 from tesela.training.segmentation.settings import SegmentationSettings
 from tesela.training.segmentation.train import train_segmentation
-from tesela.training.segmentation.validation import class_frequencies
+from tesela.training.segmentation.validation import class_frequencies, validate_model
 
 TREES = SegmentationSettings(model="boosting", trees=30, pixels=4000, window_sides_px=(3, 7), seed=1)
 
@@ -72,6 +79,53 @@ def test_trees_are_grown_again_with_the_validation_patches(table: PatchTable, tm
     assert snow[1] == 0
 
 
+def test_a_network_is_trained_again_with_the_validation_patches(table: PatchTable, tmp_path: Path) -> None:
+    """It learns from their labels, and keeps the input and the scores that it had before."""
+    settings = replace(QUICK, epochs=3, prior=0.0)
+    first = open_expert(
+        train_segmentation(table, tmp_path / "first.safetensors", settings=settings, quiet=True)
+    )
+    seen: list[int] = []
+    fit_of = network_refit.fit_experts
+
+    def fit(heads: Sequence[Head], train: Patches, val: Patches | None, **others: Any) -> list[Path]:
+        seen.append(len(train))
+        assert val is None
+        return fit_of(heads, train, val, **others)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(network_refit, "fit_experts", fit)
+        out = tmp_path / "again.safetensors"
+        again = refit_network(first, table, out, settings=settings, quiet=True)
+        refit_network(first, table, out, settings=settings, quiet=True)  # is there already
+    assert seen == [len(table.of_split("train")) + len(table.of_split("val"))]
+    assert again.header.scores == first.header.scores
+    assert again.header.standardisation == first.header.standardisation
+    pixels = validate_model(again.network, table, again.header.standardisation)
+    assert (pixels.scores.argmax(1) == pixels.classes).mean() > 0.9
+
+
+@pytest.mark.parametrize("refit", [True, False])
+def test_auto_trains_the_network_again_where_the_budget_allows_it(
+    table: PatchTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refit: bool
+) -> None:
+    budgets = []
+
+    def again(network: Expert, *_: object, settings: SegmentationSettings, **__: object) -> Expert:
+        budgets.append(settings.budget)
+        return network
+
+    monkeypatch.setattr(auto, "refit_network", again)
+    monkeypatch.setattr(auto, "_LEAST_BUDGET_S", 0.5)
+    monkeypatch.setattr(auto, "_LEAST_REFIT_S", 1.0)
+    settings = replace(
+        QUICK, model="auto", budget="6 s", trees=10, pixels=2000, window_sides_px=(3,), refit=refit
+    )
+    train_segmentation(table, tmp_path / "a.safetensors", settings=settings, quiet=True)
+    assert len(budgets) == refit
+    assert all(parse_duration_s(budget) <= 3 for budget in budgets)
+
+
 def test_a_map_by_trees_has_no_seams(table: PatchTable, tmp_path: Path) -> None:
     expert = open_expert(train_segmentation(table, tmp_path / "a.safetensors", settings=TREES))
     scene = next(iter(table.scenes.values()))
@@ -116,12 +170,12 @@ def test_the_epochs_of_a_network_are_fitted_to_the_budget(table: PatchTable, tmp
                 quiet=True,
             )
         )
-        for seconds in (1, 8)
+        for seconds in (1, 4)
     )
     assert 1 <= few.scores["epoch"] < 1000
-    log = (tmp_path / "logs" / "8" / "metrics.csv").read_text().splitlines()
+    log = (tmp_path / "logs" / "4" / "metrics.csv").read_text().splitlines()
     assert len((tmp_path / "logs" / "1" / "metrics.csv").read_text().splitlines()) < len(log)
-    assert many.training["budget"] == "8 s"
+    assert many.training["budget"] == "4 s"
 
 
 def test_boosting_finds_the_feature_and_the_threshold_behind_noisy_labels() -> None:

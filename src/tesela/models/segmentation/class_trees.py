@@ -20,6 +20,8 @@ Forest: trees of any shape whose leaves hold class frequencies."""
 MOST_DEPTH = 8
 """Levels of a symmetric tree."""
 
+MOST_TREES = 10_000
+
 
 @dataclass(frozen=True)
 class ClassTreesArchitecture:
@@ -85,7 +87,7 @@ class ClassTreesArchitecture:
             bands=whole_number(document, "bands", most=MOST_CHANNELS),
             classes=whole_number(document, "classes", most=MOST_CLASSES),
             form=choice(document, "form", FORMS),
-            trees=whole_number(document, "trees", most=10_000),
+            trees=whole_number(document, "trees", most=MOST_TREES),
             depth=whole_number(
                 document, "depth", most=MOST_DEPTH if document.get("form") == "boosting" else 64
             ),

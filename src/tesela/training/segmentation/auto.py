@@ -18,6 +18,7 @@ from tesela.models.tried import tried_text
 from tesela.patches.table import PatchTable
 from tesela.training.segmentation.finish import adjust_expert, scores_of
 from tesela.training.segmentation.members import join_experts, parts_work
+from tesela.training.segmentation.network_refit import refit_network
 from tesela.training.segmentation.pool import FLATTERY, fit_pool, pool_scores
 from tesela.training.segmentation.settings import SegmentationSettings
 from tesela.training.segmentation.trees import budget_deadline, refit_trees, train_unadjusted
@@ -37,6 +38,9 @@ _TREES_SHARE = 0.4
 _LEAST_BUDGET_S = 20.0
 """A network is trained if at least this is left of the budget."""
 
+_LEAST_REFIT_S = 60.0
+"""A network is trained a second time, on the validation patches too, if each training has at least this."""
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -44,7 +48,7 @@ class Candidate:
 
     name: str
     expert: Expert
-    """As it will be written: its trees may have been grown again on the validation patches, too."""
+    """As it will be written: it may have been trained again on the validation patches, too."""
     pixels: ValidationPixels
     """Scores from before."""
 
@@ -70,7 +74,8 @@ def train_auto(
     ----------
     settings : SegmentationSettings
         With a named encoder (see `sized_settings`). With `budget` the trees get two fifths of it at most, the
-        network what is left.
+        network what is left, in two halves if `refit` and these are long enough: one before the validation patches
+        have chosen, one after.
     log_dir, quiet, fingerprints
         See `tesela.training.segmentation.train.train_segmentation`.
     """
@@ -94,16 +99,29 @@ def train_auto(
     spent = folder.remember("trees.json", lambda: {"cpu_s": time.process_time() - begun_s})
     left_s = budget_s - float(spent["cpu_s"])  # the same after a kill, so the network goes on where it was
     if left_s >= _LEAST_BUDGET_S:
-        network_file = folder.path / "network.safetensors"
-        chosen = replace(
-            settings, model="unet", prior=0.0, budget=f"{left_s:.0f} s" if settings.budget else ""
+        twice = settings.refit and settings.members == 1 and 2 * _LEAST_REFIT_S <= left_s < math.inf
+        of_network = replace(
+            settings,
+            model="unet",
+            prior=0.0,
+            budget=f"{left_s / (1 + twice):.0f} s" if settings.budget else "",
         )
+        network_file = folder.path / "network.safetensors"
         if not network_file.exists():
             train_segmentation(
-                table, network_file, settings=chosen, bands=bands, log_dir=log_dir, quiet=quiet
+                table, network_file, settings=of_network, bands=bands, log_dir=log_dir, quiet=quiet
             )
         network = open_expert(network_file)
         pixels = validate_model(network.network, table, network.header.standardisation, seed=settings.seed)
+        if twice:
+            network = refit_network(
+                network,
+                table,
+                folder.path / "refit.safetensors",
+                settings=of_network,
+                log_dir=Path(log_dir) / "refit" if log_dir else None,
+                quiet=quiet,
+            )
         members.append(Candidate("unet", network, pixels))
     joined = join_candidates(members)
     candidates = [*(item for item in members if item is not joined), joined]

@@ -60,7 +60,7 @@ class Costs:
 def fit_schedule(
     plan: SegmentationArchitecture,
     train: Patches,
-    val: Patches,
+    val: Patches | None,
     *,
     settings: SegmentationSettings,
     folder: TrainingFolder,
@@ -70,8 +70,8 @@ def fit_schedule(
     """
     Epochs and steps that take the processor time of the budget; on a GPU the time by the clock.
 
-    A few steps of a network with random weights, and a batch of validation, are timed. The result is kept in the folder
-    of the training, so a training that was killed continues with the same schedule.
+    A few steps of a network with random weights, and a batch of validation if there is one, are timed. The result is
+    kept in the folder of the training, so a training that was killed continues with the same schedule.
 
     Parameters
     ----------
@@ -115,7 +115,7 @@ def plan_epochs(costs: Costs, *, left_s: float, steps: int) -> Schedule:
 def measure_costs(
     plan: SegmentationArchitecture,
     train: Patches,
-    val: Patches,
+    val: Patches | None,
     *,
     settings: SegmentationSettings,
     classes: Sequence[int],
@@ -132,7 +132,8 @@ def measure_costs(
     number = min(settings.batch_size, len(train))
     begun = time.process_time()
     batch = [train[index] for index in range(number)]
-    reading = (time.process_time() - begun) / number * (len(train) + len(val))
+    val_patches = 0 if val is None else len(val)
+    reading = (time.process_time() - begun) / number * (len(train) + val_patches)
     images, labels = (torch.stack([torch.as_tensor(sample[part]) for sample in batch]) for part in (0, 1))
     if size_px is not None:
         images, labels = shift_patches(images, labels, np.random.default_rng(0), size_px=size_px)
@@ -159,7 +160,7 @@ def measure_costs(
 
     step_s = _seconds(step, device)
     network.eval()
-    validation_s = _seconds(validate, device) * len(val) / number
+    validation_s = _seconds(validate, device) * val_patches / number if val_patches else 0.0
     return Costs(_OVERHEAD * step_s, validation_s, reading + _START_S, _EPOCH_S)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -43,7 +44,7 @@ from tesela.training.shell import Tensors, TrainingFolder, cpu_threads
 def fit_experts(
     heads: Sequence[Head],
     train: Patches,
-    val: Patches,
+    val: Patches | None,
     *,
     plan: SegmentationArchitecture,
     target: Path,
@@ -65,7 +66,7 @@ def fit_experts(
     train, val : Patches
         Samples: scaled image (bands, size, size) float32, labels int64 with 255 for none, (size, size) of one head,
         (heads, size, size) of several. Of training patches with a margin, windows of the header's size are cut at
-        random.
+        random. Without `val` the last weights are kept, and the header has no scores.
     plan : SegmentationArchitecture
         The network; its channels are the classes of all heads, one head after another.
     target : Path
@@ -99,7 +100,7 @@ def fit_experts(
         "headers": [head.header.to_dict() for head in heads],
         "shares": [np.asarray(head.shares).tolist() for head in heads],
         "settings": asdict(chosen),
-        "sizes": [len(train), len(val)],
+        "sizes": [len(train), 0 if val is None else len(val)],
         "chances": None if chances is None else chances.tolist(),
     }
     folder = TrainingFolder.open(target, work=work)
@@ -149,7 +150,7 @@ def fit_experts(
         complete = replace(
             header,
             training=asdict(settings) | together,
-            scores=score_table(scores, codes=header.legend.codes, patches=head.val_patches),
+            scores=score_table(scores, codes=header.legend.codes, patches=head.val_patches) if scores else {},
             provenance=replace(
                 header.provenance, seed=chosen.seed, date=folder.day, versions=library_versions()
             ),
@@ -181,7 +182,7 @@ def head_weights(weights: Tensors, network: nn.Module, channels: slice) -> Tenso
 def _fit(
     plan: SegmentationArchitecture,
     train: Patches,
-    val: Patches,
+    val: Patches | None,
     *,
     settings: SegmentationSettings,
     heads: Sequence[Head],
@@ -199,7 +200,7 @@ def _fit(
     if devices > 1:
         freeze_idle(network, bands=plan.bands)
     _open_logs(logs, begin=not resumed)
-    train, val = (take_to_memory(patches, cache=settings.cache) for patches in (train, val))
+    train = take_to_memory(train, cache=settings.cache)
     batch_size = min(settings.batch_size, -(-len(train) // devices))
     sampler = TrainSampler(
         len(train),
@@ -209,10 +210,11 @@ def _fit(
         devices=devices,
         steps=steps,
     )
-    batches, val_batches = (
-        make_loader(patches, order, batch_size=batch_size, num_workers=settings.num_workers)
-        for patches, order in ((train, sampler), (val, ValidationSampler(len(val), devices=devices)))
-    )
+    load = functools.partial(make_loader, batch_size=batch_size, num_workers=settings.num_workers)
+    batches, val_batches = load(train, sampler), None
+    if val is not None:
+        val = take_to_memory(val, cache=settings.cache)
+        val_batches = load(val, ValidationSampler(len(val), devices=devices))
     task = SegmentationTask(
         network,
         settings,
@@ -222,6 +224,7 @@ def _fit(
         classes=[head.classes for head in heads],
         total_steps=settings.epochs * len(batches),
         size_px=heads[0].header.patch_size_px,
+        validates=val is not None,
     )
     trainer = lightning.Trainer(
         accelerator=accelerator,

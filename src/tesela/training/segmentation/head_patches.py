@@ -34,7 +34,7 @@ class HeadPatches:
 
     head: Head
     train: Patches
-    val: Patches
+    val: Patches | None
     places: Mapping[str, Sequence[Place]]
     """Of the patches of "train" and "val", in their order."""
     chances: NDArray[np.float64] | None
@@ -50,6 +50,7 @@ class HeadPatches:
         standardisation: Standardisation,
         settings: SegmentationSettings,
         fingerprints: Mapping[str, str] | None = None,
+        validates: bool = True,
     ) -> HeadPatches:
         """
         Patches of a table, and the head that learns its legend.
@@ -66,6 +67,8 @@ class HeadPatches:
             With `published` resolved.
         fingerprints : mapping of str to str, optional
             Fingerprints of the inputs, kept in the expert.
+        validates : bool
+            Whether patches of "val" are wanted.
 
         Raises
         ------
@@ -80,7 +83,7 @@ class HeadPatches:
             PatchDataset, table, bands=bands, mean=mean, std=std, dates=standardisation.dates
         )
         margin_px = round(settings.shift * table.size_px)
-        train, val = read("train", margin_px=margin_px), read("val")
+        train, val = read("train", margin_px=margin_px), read("val") if validates else None
         shares = table.of_split("train")[table.share_columns].to_numpy(float)
         header = ExpertHeader(
             architecture=plan,
@@ -95,10 +98,10 @@ class HeadPatches:
         )
         finish = functools.partial(adjust_expert, table=table, settings=settings)
         return cls(
-            Head(header, out, shares, len(val), finish),
+            Head(header, out, shares, 0 if val is None else len(val), finish),
             WidePatches(train, margin_px=margin_px) if margin_px else train,
             val,
-            {"train": train.rows, "val": val.rows},
+            {"train": train.rows, "val": () if val is None else val.rows},
             draw_chances(table, settings),
         )
 

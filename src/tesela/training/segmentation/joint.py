@@ -132,7 +132,7 @@ def train_joint(
     return fit_experts(
         [item.head for item in heads],
         JointPatches([item.train for item in heads], numbers),
-        JointPatches([item.val for item in heads], val_numbers),
+        JointPatches([item.val for item in heads if item.val is not None], val_numbers),
         plan=joint,
         target=target,
         settings=wanted,

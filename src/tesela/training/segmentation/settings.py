@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 
 from tesela.core.errors import TeselaError, unknown_name
 from tesela.core.units import parse_duration_s
+from tesela.models.segmentation.class_trees import MOST_TREES
 from tesela.models.segmentation.feature_spec import MOST_SIDE_PX
 from tesela.models.segmentation.networks import SEGMENTATION_NETWORKS, TREE_FORMS
 from tesela.training.settings import SettingsError, out_of_range
@@ -52,10 +53,11 @@ class SegmentationSettings:
     """Processor time of the whole training, such as "10 min"; the epochs are fitted to it. Empty: `epochs` counts."""
     pixels: int = 60_000
     """Training pixels of trees, spread over the patches."""
-    trees: int = 150
-    """Number of trees."""
+    trees: int | Literal["auto"] = "auto"
+    """Number of trees; auto: 300 boosted ones, 100 of a forest."""
     refit: bool = True
-    """Grow trees again on the patches of training and validation, after the latter have chosen."""
+    """Grow trees again on the patches of training and validation, after the latter have chosen; with "auto" and a
+    budget that allows it, train the network again, too."""
     window_sides_px: tuple[int, ...] = (3, 7, 15, 31)
     """Odd sides of the windows over which trees see means, deviations and extremes; none: the pixel alone."""
     encoder: str = "auto"
@@ -167,7 +169,6 @@ class SegmentationSettings:
 _RANGES: dict[str, tuple[float, float]] = {
     "epochs": (1, 100_000),
     "pixels": (100, 100_000_000),
-    "trees": (1, 10_000),
     "batch_size": (1, 65_536),
     "learning_rate": (1e-9, 10),
     "weight_decay": (0, 10),
@@ -194,6 +195,8 @@ def _problems(settings: SegmentationSettings) -> Iterator[str]:
         yield unknown_name("model", settings.model, models).rstrip(".")
     if settings.prior != "auto" and not -1 <= settings.prior <= 2:
         yield f"prior is {settings.prior:g}, but must be from -1 to 2, or 'auto'"
+    if settings.trees != "auto" and not 1 <= settings.trees <= MOST_TREES:
+        yield f"trees is {settings.trees}, but must be from 1 to {MOST_TREES:,}, or 'auto'"
     if any(side < 3 or side % 2 == 0 or side > MOST_SIDE_PX for side in settings.window_sides_px):
         yield f"window_sides_px is {list(settings.window_sides_px)}, but all must be odd, from 3 to {MOST_SIDE_PX}"
     if settings.budget:

@@ -42,6 +42,8 @@ class SegmentationTask(lightning.LightningModule):
     size_px : int, optional
         Side of the windows that are cut of larger training images, see
         `tesela.training.segmentation.data.shift_patches`.
+    validates : bool
+        Whether there are validation patches. Without them the last weights are kept, and there are no scores.
     """
 
     def __init__(
@@ -53,10 +55,11 @@ class SegmentationTask(lightning.LightningModule):
         classes: Sequence[int],
         total_steps: int,
         size_px: int | None = None,
+        validates: bool = True,
     ) -> None:
         super().__init__()
         self.settings = settings
-        self.size_px = size_px
+        self.size_px, self.validates = size_px, validates
         self.classes, self.total_steps = tuple(classes), total_steps
         self.network = network.to(memory_format=torch.channels_last)
         self.average = MovingAverage(network, decay=settings.ema) if settings.ema else None
@@ -67,7 +70,7 @@ class SegmentationTask(lightning.LightningModule):
         self.register_buffer("counts", torch.zeros(size, dtype=torch.int64), persistent=False)
         self.stopping = EarlyStopping(settings.patience, larger_is_better=True)
         self.scores: list[dict[str, Any]] = []
-        """Scores of the best weights by head, with their epoch."""
+        """Scores of the kept weights by head, with their epoch; none without validation."""
         self.history: list[dict[str, float]] = []
         """One row of the log per epoch."""
         self.finished = False
@@ -96,10 +99,15 @@ class SegmentationTask(lightning.LightningModule):
         self.log("train_loss", loss, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(images))
         return loss
 
-    def on_train_batch_end(self, *_: object) -> None:
-        """Update the average."""
+    def on_train_batch_end(self, outputs: object, batch: object, batch_idx: int) -> None:
+        """Update the average; without validation keep the weights that an epoch ends with."""
         if self.average is not None:
             self.average.update(self.network)
+        if not self.validates and batch_idx + 1 == self.trainer.num_training_batches:
+            epoch = self.current_epoch + 1
+            self.stopping.update(epoch, self.validated, epoch=epoch)
+            self.scores = [{} for _ in self.classes]
+            self.trainer.should_stop = self.finished = epoch >= self.settings.epochs
 
     def on_train_batch_start(self, batch: object, batch_idx: int) -> None:
         """Seed the random numbers of dropout: a step of a resumed training draws the same ones."""

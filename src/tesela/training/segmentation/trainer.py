@@ -135,7 +135,7 @@ class ProgressCallback(lightning.Callback):
         """Show the scores."""
         scores = trainer.callback_metrics
         names = {"loss": "train_loss", "macro F1": "macro_f1", "mIoU": "miou"}
-        shown = {text: float(scores[name]) for text, name in names.items()}
+        shown = {text: float(scores[name]) for text, name in names.items() if name in scores}
         self._line.describe(epoch_text(trainer.current_epoch + 1, shown))
 
     def on_train_end(self, *_: object) -> None:
@@ -160,6 +160,7 @@ def clean_output() -> Iterator[None]:
             r"Found \d+ module\(s\) in eval mode",  # the averaged network stays in it
             r"Starting from v1\.9\.0, `tensorboardX`",
             r"Checkpoint directory .* exists and is not empty",
+            r"You defined a `validation_step` but have no",  # a training without validation patches
         ):
             warnings.filterwarnings("ignore", message=message)
         for logger in loggers:
