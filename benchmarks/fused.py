@@ -1,9 +1,9 @@
 """
 Mapping with a fused expert beside mapping with its network alone, on one core.
 
-    .venv/bin/python benchmarks/fused.py [--encoders tf_efficientnet_lite0,resnet18] [--trees 150]
+    .venv/bin/python benchmarks/fused.py [--encoders tf_efficientnet_lite0,resnet18] [--trees 300]
 
-Random weights: the work is the same. Six bands, 5 classes, 150 trees of depth 6 over 40 window features, windows of
+Random weights: the work is the same. Six bands, 5 classes, 300 trees of depth 6 over 80 window features, windows of
 544 px, the engine that mapping takes on a processor in fp32 (and in bf16 where it has it). CPU seconds a Mpx, the least
 of the rounds, which alternate. Prints one JSON document.
 """
@@ -27,15 +27,16 @@ from tesela.models.segmentation.fused import FusedArchitecture
 from tesela.models.segmentation.fused_network import FusedNetwork
 from tesela.models.segmentation.tree_network import ClassTrees
 from tesela.models.segmentation.unet import SMALL_DECODER_CHANNELS, UnetArchitecture
+from tesela.training.segmentation.trees import KEPT_FEATURES, USUAL_TREES
 
 BANDS = ("blue", "green", "red", "nir", "swir1", "swir2")
-CLASSES, FEATURES, SIDE_PX = 5, 40, 544
+CLASSES, SIDE_PX = 5, 544
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--encoders", default="tf_efficientnet_lite0,resnet18")
-    parser.add_argument("--trees", type=int, default=150)
+    parser.add_argument("--trees", type=int, default=USUAL_TREES["boosting"])
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -73,11 +74,11 @@ def make_trees(count: int) -> ClassTrees:
     """Random trees over features as a training keeps them."""
     rng = np.random.default_rng(0)
     spec = default_features(BANDS)
-    spec = spec.select(sorted(rng.choice(len(spec.features), FEATURES, replace=False).tolist()))
+    spec = spec.select(sorted(rng.choice(len(spec.features), KEPT_FEATURES, replace=False).tolist()))
     network = ClassTrees(ClassTreesArchitecture(len(BANDS), CLASSES, "boosting", count, 6, 0, spec))
     return network.fill(
         {
-            "feature": rng.integers(0, FEATURES, (count, 6)),
+            "feature": rng.integers(0, KEPT_FEATURES, (count, 6)),
             "threshold": rng.integers(-300, 300, (count, 6)),
             "leaf": rng.normal(size=(count, 64, CLASSES)).astype(np.float32) / 10,
             "mean": np.full(len(BANDS), 0.2, np.float32),

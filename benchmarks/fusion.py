@@ -8,7 +8,8 @@ and a U-Net (``--seconds`` of processor time) are trained on the training area; 
 validation area, and all are scored once on the test area. Rows:
 
 - boosting, one series, and boosting: as many trees in one series, and in two whose scores are averaged;
-- unet;
+- unet; unet, last weights: those that its schedule ends with; unet, refit: trained again for the same time on training
+  and validation area (`refit_network`);
 - equal weights; least loss: the weights of least cross-entropy; pool: those of `fit_pool`, over blocks drawn again;
   pool, half to trees: `FLATTERY` of the network's weight given to the trees;
 - border gate: weights of least cross-entropy by distance to the predicted border (0-1, 2-3, 4-7, over 7 px);
@@ -17,7 +18,9 @@ validation area, and all are scored once on the test area. Rows:
 - trees over the network: boosting over its features and the scores of networks of the other half of the training area;
 - network over trees: a U-Net with the trees' probabilities, made out of fold, as further bands;
 - boosting, refit, and pool, refit: the trees grown again on training and validation area, the weights as they were;
-  ours: the same with half to trees, what `model = "auto"` does;
+  half to trees, refit: the same with half to trees, what `model = "auto"` does with less than two minutes for the
+  network; ours: with the network trained again, too, what it does with more;
+- ours, small: with 150 trees over 40 features, as before;
 - pool, weights undone: the network's scores less the logarithms of the weights of its loss, joined then;
 - pool, smoothed: the pool's probabilities under a Gaussian of 1 px.
 
@@ -35,27 +38,34 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt, gaussian_filter, label, uniform_filter
 from sklearn.ensemble import HistGradientBoostingClassifier
+from torch import nn
 
 import tesela
 from mapping.probe import machine
 from real_accuracy.ours import make_table
 from real_accuracy.sets import SETS, DataSet, MissingData, load_set
 from real_accuracy.task import TEST, TRAIN, VAL, Task, make_task
+from tesela.models.expert import Expert, ExpertHeader
 from tesela.models.segmentation.feature_spec import FeatureSpec, default_features
 from tesela.models.segmentation.window_features import compute_features
 from tesela.patches.dataset import band_statistics
 from tesela.training.segmentation.boosting import Boosted, BoostingSettings, average_boosted, boost
 from tesela.training.segmentation.losses import class_weights
+from tesela.training.segmentation.network_refit import refit_network
 from tesela.training.segmentation.pool import FLATTERY, SCALES, fit_pool, pool_scores
+from tesela.training.segmentation.sizing import sized_settings
+from tesela.training.segmentation.trees import KEPT_FEATURES, USUAL_TREES
 from tesela.training.segmentation.validation import PRIORS, ValidationPixels, choose_prior, objective_of
+from tesela.training.shell import EarlyStopping
 
-TREES, KEPT, PIXELS, FOLDS = 150, 40, 60_000, 4
+TREES, PIXELS, FOLDS = USUAL_TREES["boosting"], 60_000, 4
 DISTANCES_PX = (1.5, 3.5, 7.5)
 Planes = dict[str, NDArray[np.float32]]
 """(pixels, classes) scores of each scene, by its name."""
@@ -154,14 +164,21 @@ def smoothed(trial: Trial, planes: Planes, sigma_px: float) -> Planes:
 
 
 def grow(
-    values: NDArray[np.int16], classes: NDArray[np.int64], count: int, *, series: int = 2, seed: int = 0
+    values: NDArray[np.int16],
+    classes: NDArray[np.int64],
+    count: int,
+    *,
+    series: int = 2,
+    trees: int = TREES,
+    features: int = KEPT_FEATURES,
+    seed: int = 0,
 ) -> tuple[Boosted, NDArray[np.int64]]:
     """Boosted trees on the features of the largest gain, and which they are."""
     first = boost(values, classes, count=count, settings=BoostingSettings(trees=60, seed=seed))
-    kept = np.sort(np.argsort(-first.gain, kind="stable")[:KEPT])
+    kept = np.sort(np.argsort(-first.gain, kind="stable")[:features])
     small = np.ascontiguousarray(values[kept])
     settings = [
-        BoostingSettings(trees=TREES // series, seed=seed + 1000 * number, features=0.4)
+        BoostingSettings(trees=trees // series, seed=seed + 1000 * number, features=0.4)
         for number in range(series)
     ]
     return average_boosted([boost(small, classes, count=count, settings=item) for item in settings]), kept
@@ -184,12 +201,52 @@ def log_probabilities(scores: NDArray[np.float32]) -> NDArray[np.float32]:
 def train_unet(task: Task, seconds: float) -> Planes:
     """Scores of all scenes by a U-Net trained on the training area of a task."""
     with tempfile.TemporaryDirectory() as folder:
-        settings = tesela.SegmentationSettings(
-            model="unet", prior=0.0, budget=f"{seconds:.0f} s", seed=task.seed
+        expert = tesela.train_segmentation(
+            make_table(task, Path(folder)), network_settings(task, seconds), quiet=True
         )
-        expert = tesela.train_segmentation(make_table(task, Path(folder)), settings, quiet=True)
-    mean, std = (np.array(item)[:, None, None] for item in (expert.header.mean, expert.header.std))
-    stride, edge = int(expert.network.stride), 32
+    return network_planes(task, expert.header, expert.network)
+
+
+def network_settings(task: Task, seconds: float) -> tesela.SegmentationSettings:
+    """Those of a U-Net of so many processor seconds."""
+    return tesela.SegmentationSettings(model="unet", prior=0.0, budget=f"{seconds:.0f} s", seed=task.seed)
+
+
+def train_unets(task: Task, seconds: float) -> tuple[Planes, Planes, Planes]:
+    """Scores by a U-Net of the best epoch, by its last weights, and by one trained again with the validation area."""
+    last: list[dict[str, torch.Tensor]] = []
+
+    class Watching(EarlyStopping):
+        def update(self, score: float, network: nn.Module, *, epoch: int) -> bool:
+            last[:] = [{name: item.detach().clone() for name, item in network.state_dict().items()}]
+            return super().update(score, network, epoch=epoch)
+
+    with tempfile.TemporaryDirectory() as folder:
+        table = make_table(task, Path(folder))
+        settings = sized_settings(network_settings(task, seconds), table)
+        with mock.patch("tesela.training.segmentation.task.EarlyStopping", Watching):
+            expert = tesela.train_segmentation(table, settings, quiet=True)
+        [weights] = last
+        again = refit_network(
+            Expert(expert.header, expert.network),
+            table,
+            Path(folder) / "again.safetensors",
+            settings=settings,
+            quiet=True,
+        )
+    best = network_planes(task, expert.header, expert.network)
+    expert.network.load_state_dict({name: weights[name] for name in expert.network.state_dict()})
+    return (
+        best,
+        network_planes(task, expert.header, expert.network),
+        network_planes(task, again.header, again.network),
+    )
+
+
+def network_planes(task: Task, header: ExpertHeader, network: nn.Module) -> Planes:
+    """Scores of all scenes by a network."""
+    mean, std = (np.array(item)[:, None, None] for item in (header.mean, header.std))
+    stride, edge = int(network.stride), 32
     planes = {}
     for scene in task.data.scenes:
         image = ((scene.image - mean) / std).astype(np.float32)
@@ -197,7 +254,7 @@ def train_unet(task: Task, seconds: float) -> Planes:
         widths = ((0, 0), (edge, edge + -rows % stride), (edge, edge + -cols % stride))
         padded = torch.from_numpy(np.pad(image, widths, mode="reflect"))[None]
         with torch.inference_mode():
-            scores = torch.log_softmax(expert.network(padded).float(), 1)[0]
+            scores = torch.log_softmax(network(padded).float(), 1)[0]
         inner = scores[:, edge : edge + rows, edge : edge + cols]
         planes[scene.name] = inner.reshape(len(inner), -1).T.contiguous().numpy()
     return planes
@@ -398,7 +455,7 @@ def rows_of(trial: Trial, *, joins_only: bool) -> dict[str, Planes]:
     single = apply(trial, *grow(values, classes, trial.classes, series=1))
     grown, kept = grow(values, classes, trial.classes)
     trees = apply(trial, grown, kept)
-    unet = train_unet(trial.task, trial.seconds)
+    unet, unet_last, unet_again = train_unets(trial.task, trial.seconds)
     val = [trial.pixels(item, VAL) for item in (unet, trees)]
     weights = fit_pool(val)
     shared = ((1 - FLATTERY) * weights[0], weights[1] + FLATTERY * weights[0])
@@ -407,18 +464,26 @@ def rows_of(trial: Trial, *, joins_only: bool) -> dict[str, Planes]:
     inputs, distances = gate_inputs(trial, unet, trees)
     wider = with_validation(trial)
     again = apply(wider, *grow(*draw(wider)[:2], trial.classes))
+    small = apply(trial, *grow(values, classes, trial.classes, trees=150, features=40))
+    small_again = apply(wider, *grow(*draw(wider)[:2], trial.classes, trees=150, features=40))
+    small_weights = fit_pool([val[0], trial.pixels(small, VAL)])
+    small_shared = ((1 - FLATTERY) * small_weights[0], small_weights[1] + FLATTERY * small_weights[0])
     weighed = {name: log_probabilities(item + loss_weights(trial)) for name, item in unet.items()}
     rows = {
         "boosting, one series": single,
         "boosting": trees,
         "boosting, refit": again,
         "unet": unet,
+        "unet, last weights": unet_last,
+        "unet, refit": unet_again,
         "equal weights": join((1.0, 1.0), unet, trees),
         "least loss": join(least_loss([item.scores for item in val], val[0].classes), unet, trees),
         "pool": pool,
         "pool, half to trees": join(shared, unet, trees),
         "pool, refit": join(weights, unet, again),
-        "ours": join(shared, unet, again),
+        "half to trees, refit": join(shared, unet, again),
+        "ours": join(shared, unet_again, again),
+        "ours, small": join(small_shared, unet_again, small_again),
         "pool, weights undone": join(fit_pool([trial.pixels(weighed, VAL), val[1]]), weighed, trees),
         "pool, smoothed": smoothed(trial, pool, 1.0),
         "border gate": border_gate(trial, unet, trees, distances),

@@ -32,7 +32,7 @@ from tesela.models.segmentation.feature_spec import FeatureSpec, default_feature
 from tesela.models.segmentation.tree_network import ClassTrees
 from tesela.models.segmentation.window_features import compute_features
 from tesela.training.segmentation.boosting import BoostingSettings, boost
-from tesela.training.segmentation.trees import KEPT_FEATURES, forest_arrays
+from tesela.training.segmentation.trees import KEPT_FEATURES, USUAL_TREES, forest_arrays
 from tesela.training.segmentation.validation import objective_of
 
 BANDS = ("blue", "green", "red", "nir", "swir1", "swir2")
@@ -86,7 +86,7 @@ def main() -> None:
             values[:, train],
             flat[train],
             count=classes,
-            settings=BoostingSettings(features=0.5),
+            settings=BoostingSettings(trees=USUAL_TREES["boosting"], features=0.4),
         )
         shape = ClassTreesArchitecture(len(BANDS), classes, "boosting", len(made.feature), 6, 0, small)
         return ClassTrees(shape).fill(

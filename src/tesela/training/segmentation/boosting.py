@@ -32,7 +32,7 @@ BINS = 64
 class BoostingSettings:
     """How trees are boosted."""
 
-    trees: int = 150
+    trees: int = 300
     """How many; stopping at the least loss of validation pixels costs accuracy, see docs/models.md."""
     depth: int = 6
     rate: float = 0.1

@@ -32,7 +32,7 @@ from tesela.training.shell import today
 KEPT_FEATURES = 80
 """Features that the final trees see: those of the largest gain in a first training. More cost time and gain nothing."""
 
-USUAL_TREES = {"boosting": 300, "forest": 100}
+USUAL_TREES = {"boosting": BoostingSettings.trees, "forest": 100}
 """Number of trees by form, unless the settings name one."""
 
 HIDDEN_DATES = 0.1
