@@ -1,4 +1,4 @@
-"""Fixtures of several test modules, and the seed of hypothesis."""
+"""Fixtures of several test modules, the seed of hypothesis, and the threads of tests that run beside others."""
 
 import os
 import shutil
@@ -8,6 +8,10 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # threads that wait for a core spin, which costs as much as the work
+    for library in ("OMP", "OPENBLAS", "MKL"):
+        os.environ.setdefault(f"{library}_NUM_THREADS", "1")
 
 from repository import DATA
 from reviewing import make_table

@@ -157,9 +157,11 @@ def test_a_recipe_runs_from_imagery_to_report_and_then_skips(
         size_px = 32
         block = "640 m"
         [training]
-        encoder = "resnet18"
+        encoder = "tu-mobilenetv3_small_050"
         decoder = "small"
         epochs = 2
+        trees = 8
+        pixels = 2000
         [assessment]
         mmu = "2 ha"
         """

@@ -240,7 +240,7 @@ def test_the_command_ranks_and_gives_quality_classes_marked_as_automatic(
 @pytest.mark.slow
 def test_a_network_can_rank_too(tmp_path: Path) -> None:
     path = project(tmp_path, size_px=32)
-    quick = replace(SETTINGS, epochs=1, patience=0)
+    quick = replace(SETTINGS, model="unet", encoder="tu-mobilenetv3_small_050", epochs=1, patience=0)
     made = rank_patches(path, model="network", folds=3, settings=quick, quiet=True)
     likelihood = made.table.frame["error_likelihood"].to_numpy()
     assert np.isfinite(likelihood).all()

@@ -77,7 +77,7 @@ size_px = 64
 block = "32 m"
 [training]
 model = "unet"
-encoder = "resnet10t"
+encoder = "tu-mobilenetv3_small_050"
 decoder = "small"
 epochs = 1
 batch_size = 8

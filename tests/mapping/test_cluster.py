@@ -83,7 +83,7 @@ OPTIONS: dict[str, Any] = {"window_px": 96, "overlap_px": 16, "engine": "torch",
 def test_a_cluster_makes_the_bytes_of_one_machine_even_when_a_worker_is_killed(
     tmp_path: Path, cluster: Any
 ) -> None:
-    write_scene(tmp_path / "scene.tif", (1600, 260))
+    write_scene(tmp_path / "scene.tif", (1000, 160))
     scene, expert = open_scene(tmp_path / "scene.tif"), unet_expert()
     alone = predict_map(expert, scene, tmp_path / "alone.tif", **OPTIONS)
     with distributed.Client(cluster) as client:

@@ -184,16 +184,16 @@ def test_a_joint_training_that_breaks_off_continues_to_the_same_bytes(
             raise InputError("disk full")
         return save(path, expert)  # type: ignore[no-any-return]
 
-    train(tables, tmp_path / "whole", imbalance_strategy="sampling")
+    train(tables, tmp_path / "whole", epochs=3, imbalance_strategy="sampling")
     monkeypatch.setattr(SegmentationTask, "on_train_epoch_start", follow)
     monkeypatch.setattr(TrainingFolder, "is_due", property(lambda self: True))  # a checkpoint each epoch
     monkeypatch.setattr(fit, "save_expert", fail)
     for reason in ("power cut", "disk full"):
         with pytest.raises(InputError, match=reason):
-            train(tables, tmp_path / "broken", imbalance_strategy="sampling")
-    assert begun == [0, 1, 2, 2, 3, 4]
-    train(tables, tmp_path / "broken", imbalance_strategy="sampling")
-    assert len(begun) == 6, "all epochs were done: only the experts were written"
+            train(tables, tmp_path / "broken", epochs=3, imbalance_strategy="sampling")
+    assert begun == [0, 1, 2, 2]
+    train(tables, tmp_path / "broken", epochs=3, imbalance_strategy="sampling")
+    assert len(begun) == 4, "all epochs were done: only the experts were written"
     for name in ("all", "bare"):
         files = [tmp_path / run / f"{name}.safetensors" for run in ("whole", "broken")]
         assert files[0].read_bytes() == files[1].read_bytes()

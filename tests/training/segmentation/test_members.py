@@ -14,7 +14,7 @@ from tesela.training.segmentation import members
 from tesela.training.segmentation.members import join_experts
 from tesela.training.segmentation.train import train_segmentation
 
-TWO = replace(QUICK, epochs=2, members=2)
+TWO = replace(QUICK, epochs=1, members=2)
 
 
 @pytest.fixture(scope="module")

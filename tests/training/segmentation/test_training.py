@@ -172,7 +172,7 @@ def wait_for_rows(process: subprocess.Popen[bytes], log: Path, rows: int) -> Non
 
 
 def test_a_killed_training_resumes_and_ends_with_the_same_bytes(table: PatchTable, tmp_path: Path) -> None:
-    epochs = 12
+    epochs = 7
     killed, whole = tmp_path / "killed" / "a.safetensors", tmp_path / "whole" / "a.safetensors"
     with started(table, killed, epochs=epochs) as process:
         wait_for_rows(process, tmp_path / "killed" / "logs" / "a" / "metrics.csv", 3)
@@ -206,16 +206,16 @@ def test_equal_numbers_of_threads_give_the_same_bytes_whatever_torch_would_take(
     table: PatchTable, tmp_path: Path
 ) -> None:
     before, outs = torch.get_num_threads(), []
-    settings = replace(QUICK, epochs=2, threads=2)
+    settings = replace(QUICK, epochs=1, threads=2)
     try:
-        for count in (1, 2, 3):
+        for count in (1, 3):
             torch.set_num_threads(count)
             out = tmp_path / str(count) / "a.safetensors"
             outs.append(train_segmentation(table, out, settings=settings, quiet=True).read_bytes())
             assert torch.get_num_threads() == count
     finally:
         torch.set_num_threads(before)
-    assert outs[0] == outs[1] == outs[2]
+    assert outs[0] == outs[1]
 
 
 def test_other_settings_begin_anew_where_a_training_was_left(table: PatchTable, tmp_path: Path) -> None:
@@ -304,7 +304,7 @@ def test_patches_of_a_wrong_size_or_without_validation_are_refused(table: PatchT
 @pytest.mark.slow
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two CPU cores to stand for two devices")
 def test_two_devices_train_one_expert(table: PatchTable, tmp_path: Path) -> None:
-    settings = replace(QUICK, accelerator="cpu", devices=2, batch_size=2, epochs=3, patience=0)
+    settings = replace(QUICK, accelerator="cpu", devices=2, batch_size=2, epochs=1, patience=0)
     out = tmp_path / "run" / "a.safetensors"
     file = table.write(tmp_path / "patches.parquet")
     code = (
