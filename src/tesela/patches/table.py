@@ -109,6 +109,27 @@ class PatchTable:
         counts: NDArray[np.int64] = np.rint(pixels.sum(axis=0)).astype(np.int64)
         return counts
 
+    def overlap(self, split: str) -> float:
+        """
+        Number of patches of a split in which one of its pixels lies, on the mean; 1 where none overlap.
+
+        Raises
+        ------
+        InputError
+            If the split has no patches.
+        """
+        import shapely
+
+        rows = self.of_split(split)
+        if self.stride_px >= self.size_px:
+            return 1.0
+        covered = 0.0
+        for _, own in rows.groupby("scene"):
+            row, col = own["row"].to_numpy(float), own["col"].to_numpy(float)
+            boxes = shapely.box(col, row, col + self.size_px, row + self.size_px)
+            covered += float(shapely.union_all(boxes).area)
+        return len(rows) * self.size_px**2 / covered
+
     def grid_of(self, scene: str, row: int, col: int) -> GeoBox:
         """Pixel grid of the patch of a scene with its upper left corner at `row`, `col`."""
         return window_grid(self.scenes[scene].grid, int(row), int(col), self.size_px, self.size_px)

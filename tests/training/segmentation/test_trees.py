@@ -9,23 +9,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import rasterio
 
 from segmentation_scene import QUICK, make_patch_table
 from tesela.core.errors import InputError
 from tesela.core.units import parse_duration_s
-from tesela.io.maps import write_map
+from tesela.io.maps import open_map, write_map
 from tesela.mapping.predict import predict_map
 from tesela.models.expert import Expert, open_expert, read_header
-from tesela.patches.table import PatchTable
-from tesela.training.segmentation import auto, network_refit
+from tesela.patches.table import PatchTable, make_patches
+from tesela.training.segmentation import auto, network_refit, trees
 from tesela.training.segmentation.boosting import BoostingSettings, average_boosted, boost
 from tesela.training.segmentation.data import Patches
 from tesela.training.segmentation.heads import Head
 from tesela.training.segmentation.network_refit import refit_network
 from tesela.training.segmentation.settings import SegmentationSettings
 from tesela.training.segmentation.train import train_segmentation
+from tesela.training.segmentation.trees import TreePixels, refit_trees, train_unadjusted
 from tesela.training.segmentation.validation import class_frequencies, validate_model
 
 TREES = SegmentationSettings(model="boosting", trees=30, pixels=4000, window_sides_px=(3, 7), seed=1)
@@ -77,6 +79,38 @@ def test_trees_are_grown_again_with_the_validation_patches(table: PatchTable, tm
             snow.append(int((data.read(1) == 40).sum()))
     assert snow[0] > 0.5 * values.size
     assert snow[1] == 0
+
+
+def test_both_splits_count_by_area_when_trained_on_again(table: PatchTable) -> None:
+    """Training patches that overlap by half, and validation patches that do not, bring the same pixels a hectare."""
+    scenes, labels = list(table.scenes.values()), [open_map(path) for path in table.labels.values()]
+    size = table.size_px
+    dense, apart = (
+        make_patches(scenes, labels, size_px=size, stride_px=step).frame for step in (size // 2, size)
+    )
+    half = 4 * size
+    dense, apart = dense[dense["col"] + size <= half], apart[apart["col"] >= half]
+    frame = pd.concat([dense.assign(split="train"), apart.assign(split="val")], ignore_index=True)
+    mixed = replace(table, frame=frame, stride_px=size // 2)
+    columns = len(dense["col"].unique()) / 2 + 0.5, len(dense["row"].unique()) / 2 + 0.5
+    assert mixed.overlap("train") == pytest.approx(len(dense) / (columns[0] * columns[1]))
+    assert mixed.overlap("val") == 1
+    drawn: dict[str, int] = {}
+    draw = trees.draw_pixels
+
+    def count(_: PatchTable, split: str, *, pixels: int, **others: Any) -> TreePixels:
+        drawn[split] = pixels
+        return draw(mixed, split, pixels=pixels, **others)
+
+    with pytest.MonkeyPatch.context() as patch:
+        grown, _ = train_unadjusted(mixed, settings=TREES)
+        patch.setattr(trees, "draw_pixels", count)
+        refit_trees(grown, mixed, settings=TREES)
+    area = columns[0] * columns[1], len(apart)
+    assert drawn["train"] / drawn["val"] == pytest.approx(area[0] / area[1], rel=0.01)
+    chances = network_refit._even_chances(None, mixed)
+    assert chances is not None
+    assert chances[-1] / chances[0] == pytest.approx(mixed.overlap("train"))
 
 
 def test_a_network_is_trained_again_with_the_validation_patches(table: PatchTable, tmp_path: Path) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tesela.models.expert import Expert, open_expert
 from tesela.models.segmentation.networks import SEGMENTATION_NETWORKS
 from tesela.patches.table import PatchTable
@@ -49,8 +52,7 @@ def refit_network(
     plan = header.architecture
     assert isinstance(plan, SEGMENTATION_NETWORKS[plan.kind])
     if not target.exists():
-        splits = table.frame["split"].to_numpy(object)
-        both = table.with_splits(["train" if item == "val" else item for item in splits])
+        both = table.with_splits(table.frame["split"].replace("val", "train").to_numpy(object))
         patches = HeadPatches.of(
             both,
             target,
@@ -67,9 +69,19 @@ def refit_network(
             plan=plan,
             target=target,
             settings=settings,
-            chances=patches.chances,
+            chances=_even_chances(patches.chances, table),
             log_dir=log_dir,
             quiet=quiet,
         )
     again = open_expert(target)
     return Expert(replace(again.header, scores=header.scores), again.network)
+
+
+def _even_chances(chances: NDArray[np.float64] | None, table: PatchTable) -> NDArray[np.float64] | None:
+    """Chances of the patches by which a pixel of "val" is drawn as often as one of "train", however many cover it."""
+    ratio = table.overlap("train") / table.overlap("val")
+    if ratio == 1:
+        return chances
+    splits = table.frame["split"].to_numpy(object)
+    splits = splits[(splits == "train") | (splits == "val")]
+    return np.where(splits == "val", ratio, 1.0) * (1.0 if chances is None else chances)

@@ -153,7 +153,9 @@ def refit_trees(
     """
     plan, header = expert.header.architecture, expert.header
     assert isinstance(plan, ClassTreesArchitecture)
-    patches = {split: len(table.of_split(split)) for split in ("train", "val")}
+    area = {  # a patch among others that overlap it brings less of its own
+        split: len(table.of_split(split)) / table.overlap(split) for split in ("train", "val")
+    }
     parts = [
         draw_pixels(
             table,
@@ -162,10 +164,10 @@ def refit_trees(
             bands=header.bands,
             mean=np.array(header.mean),
             std=np.array(header.std),
-            pixels=max(1, round(settings.pixels * count / sum(patches.values()))),
+            pixels=max(1, round(settings.pixels * own / sum(area.values()))),
             seed=settings.seed,
         )
-        for split, count in patches.items()
+        for split, own in area.items()
     ]
     network = fit_chosen(
         settings.model,
