@@ -207,10 +207,13 @@ def test_the_table_holds_each_score_once_and_survives_json() -> None:
 def test_one_recipe_makes_experts_cascade_map_and_table_and_then_rests(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    size = lulucf_demo.DemoSize(768, 0.5, patch_px=64, encoder="resnet10t", decoder="small", epochs=1)
+    size = lulucf_demo.DemoSize(
+        512, 0.5, patch_px=32, encoder="tu-mobilenetv3_small_050", decoder="small", epochs=1, threads=1
+    )
     monkeypatch.setitem(lulucf_demo.SIZES, "small", size)
     file = lulucf_demo.write_lulucf_demo(tmp_path, size="small", seed=0)
     text = file.read_text(encoding="utf-8").replace('imbalance = ["loss", "none"]', 'imbalance = ["loss"]')
+    text = text.replace("batch_size = 4", "batch_size = 16\npixels = 2000\ntrees = 8")
     grid = open_scene(next((tmp_path / "sheet").glob("PNOA_*.tif"))).grid.zoom_out(4)
     heights = np.random.default_rng(0).gamma(1, 5, (1, *grid.shape)).astype(np.float32)
     write_bands(tmp_path / "ndsm.tif", heights, grid, names=("height",))
@@ -246,9 +249,10 @@ def test_one_recipe_makes_experts_cascade_map_and_table_and_then_rests(
     assert any("report" in line for line in done.lines)
     assert run_recipe(file, quiet=True).run.done == []
 
-    # of one expert, for speed; runs that differ in the mapping alone share its training
+    # of one expert, a network, for speed; runs that differ in the mapping alone share its training
     one = tmp_path / "one.toml"
     text = re.sub(r"(?ms)^\[reference\.canopy\].*?(?=^\[)", "", text)  # which no other expert reads
+    text = text.replace("pixels = 2000\ntrees = 8", 'model = "unet"')
     one.write_text(text + '[[experts]]\nname = "context"\nlegend = "lulucf-context"\n', encoding="utf-8")
     vary = ["mapping.overlap_px=0,32", "patches.unbiased=0.25"]
     compared = compare_recipe(one, vary=vary, out=tmp_path / "tables", quiet=True).comparison
