@@ -37,7 +37,15 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_no_page_loads_anything_from_the_network(site: Path) -> None:
+def test_the_site_loads_nothing_and_holds_names_formulas_and_references(site: Path) -> None:
+    """One test, so that the site is built by one worker alone."""
+    check_that_no_page_loads_anything_from_the_network(site)
+    check_that_every_public_name_stands_in_the_reference(site)
+    check_that_formulas_are_drawn_without_a_script(site)
+    check_that_keys_of_papers_lead_to_the_references(site)
+
+
+def check_that_no_page_loads_anything_from_the_network(site: Path) -> None:
     pages = sorted(site.rglob("*.html"))
     assert len(pages) > 40
     for page in pages:
@@ -45,22 +53,19 @@ def test_no_page_loads_anything_from_the_network(site: Path) -> None:
         assert found is None, f"{page.relative_to(site)}: {found and found[0]}"
 
 
-@pytest.mark.slow
-def test_every_public_name_stands_in_the_reference(site: Path) -> None:
+def check_that_every_public_name_stands_in_the_reference(site: Path) -> None:
     page = (site / "api.html").read_text(encoding="utf-8")
     headings = set(re.findall(r'<h3 id="[\w.]*?(\w+)"', page))
     assert set(tesela.__all__) - headings == {"__version__"}
 
 
-@pytest.mark.slow
-def test_formulas_are_drawn_without_a_script(site: Path) -> None:
+def check_that_formulas_are_drawn_without_a_script(site: Path) -> None:
     page = (site / "accuracy.html").read_text(encoding="utf-8")
     assert page.count("<math") >= 3
     assert "arithmatex" not in page
 
 
-@pytest.mark.slow
-def test_keys_of_papers_lead_to_the_references(site: Path) -> None:
+def check_that_keys_of_papers_lead_to_the_references(site: Path) -> None:
     listed = set(re.findall(r'<li id="([^"]+)"', (site / "references.html").read_text(encoding="utf-8")))
     asked = re.findall(
         r'href="references.html#([^"]+)"', (site / "accuracy.html").read_text(encoding="utf-8")

@@ -37,17 +37,39 @@ pytestmark = [
 ]
 
 
+METHOD = "distributed.worker.multiprocessing-method"
+LIBRARIES = (
+    "distributed",
+    "segmentation_models_pytorch",
+    "tesela.mapping.cascade_map",
+    "tesela.models.segmentation.unet",
+    "tesela.sources.modis.cube",
+    "tesela.sources.mosaic.job",
+)
+
+
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
-    with distributed.LocalCluster(
-        n_workers=2,
-        threads_per_worker=1,
-        dashboard_address=None,
-        scheduler_kwargs=FREE_PORT,
-        memory_limit=0,
-        protocol="tcp://",
-    ) as started:
-        yield started
+    """Two workers, and those that follow a killed one: forks of a process that has loaded the libraries once."""
+    import dask
+
+    with pytest.MonkeyPatch.context() as here, dask.config.set({METHOD: "forkserver"}):
+        for library in (
+            "OMP",
+            "OPENBLAS",
+            "MKL",
+        ):  # Dask sets them in a worker, after its libraries are loaded
+            here.setenv(f"{library}_NUM_THREADS", "1")
+        distributed.utils.get_mp_context().set_forkserver_preload(list(LIBRARIES))
+        with distributed.LocalCluster(
+            n_workers=2,
+            threads_per_worker=1,
+            dashboard_address=None,
+            scheduler_kwargs=FREE_PORT,
+            memory_limit=0,
+            protocol="tcp://",
+        ) as started:
+            yield started
 
 
 @pytest.fixture
