@@ -97,7 +97,7 @@ def test_a_unet_has_the_scores_of_torch_in_any_size_and_with_gaps(tmp_path: Path
 @pytest.mark.slow
 def test_a_unet_of_several_dates_leaves_out_dates_with_a_missing_band(tmp_path: Path) -> None:
     bands = ("red_2018-04-01", "nir_2018-04-01", "red_2018-08-01", "nir_2018-08-01", "altitude")
-    plan = plan_network("unet", band_names=bands, classes=3, encoder=ENCODER, decoder="small")
+    plan = plan_network("unet", band_names=bands, classes=3, encoder="tu-resnet10t", decoder="small")
     expert = expert_of(plan, bands)
     assert expert.header.standardisation.dates
     images = np.random.default_rng(0).random((2, 5, 64, 64), np.float32)
