@@ -163,13 +163,13 @@ def crosswalk_of(*rows: tuple[str, str] | tuple[str, str, float]) -> Crosswalk:
 def test_a_crosswalk_says_what_it_merges_splits_and_leaves_out() -> None:
     crosswalk = crosswalk_of(("x", "A1"), ("y", "A1"), ("z", "N1", 0.4), ("z", "N2", 0.6), ("q", "nodata"))
     assert crosswalk.merges == {"A1": ("x", "y")}
-    assert crosswalk.splits == {"z": ("N1", "N2")}
+    assert crosswalk.splits == {"z": ("N2", "N1")}
     assert crosswalk.left_out == ("q",)
     assert crosswalk.main_target == {"x": 9, "y": 9, "z": 7, "q": 0}
     assert crosswalk.values_of(["z", "q", "x"], where="here").tolist() == [7, 0, 9]
     assert (
         crosswalk.summary()
-        == "4 codes -> 3 classes. merged: x, y -> A1. split: z -> N1, N2. left to nodata: q"
+        == "4 codes -> 3 classes. merged: x, y -> A1. split, the largest share first: z -> N2, N1. left to nodata: q"
     )
 
 

@@ -390,7 +390,10 @@ def _notes(
     map: ClassMap, reference: ClassMap, total: Confusion, *, areas: gpd.GeoDataFrame | None
 ) -> Iterator[str]:
     if areas is not None:
-        yield f"Only pixels with their centres in the {len(areas)} given areas are evaluated."
+        yield (
+            f"Only pixels with their centres in the {len(areas)} areas outlined on the map count; those of a recipe "
+            f"are its test patches."
+        )
     if pixel_offset(reference.grid, map.grid) is None:
         size = abs(reference.grid.resolution.x)
         yield (

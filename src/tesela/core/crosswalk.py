@@ -85,9 +85,9 @@ class Crosswalk:
 
     @property
     def splits(self) -> dict[str, tuple[str, ...]]:
-        """Source codes that go to more than one class, with those classes."""
+        """Source codes that go to more than one class, with those classes, the largest share first."""
         groups: dict[str, list[str]] = {}
-        for row in self.rows:
+        for row in sorted(self.rows, key=lambda row: -row.share):
             groups.setdefault(row.code, []).append(row.to)
         return {code: tuple(members) for code, members in groups.items() if len(members) > 1}
 
@@ -200,7 +200,10 @@ class Crosswalk:
                 "merged: " + "; ".join(f"{join_words(v, most=6)} -> {k}" for k, v in self.merges.items())
             )
         if self.splits:
-            parts.append("split: " + "; ".join(f"{k} -> {join_words(v)}" for k, v in self.splits.items()))
+            parts.append(
+                "split, the largest share first: "
+                + "; ".join(f"{k} -> {join_words(v)}" for k, v in self.splits.items())
+            )
         parts.append(f"left to nodata: {join_words(self.left_out) or 'none'}")
         return ". ".join(parts)
 

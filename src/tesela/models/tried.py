@@ -69,13 +69,13 @@ def _verdict(row: Mapping[str, Any], digits: int) -> tuple[str, str]:
 
 
 def tried_text(scores: Mapping[str, Any]) -> str:
-    """The table for a terminal; empty where nothing was tried."""
+    """The table for a terminal, whose scores are those of the validation area; empty where nothing was tried."""
     rows = tried_rows(scores)
     if not rows:
         return ""
     table = [tried_columns(scores), *rows]
     widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
-    return "\n".join(
+    return "on the validation area:\n" + "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in table
     )

@@ -264,12 +264,12 @@ def make_patches(
     legend = pairs[0][1].legend
     rows: list[dict[str, object]] = []
     squares = []
-    best = 0.0
+    best, imagery = 0.0, 0.0
     for scene, label_map in pairs:
         origins, counts, valid = count_classes(scene, label_map, size_px=size_px, stride_px=stride)
         shares = counts[:, 1:] / size_px**2
         labelled = shares.sum(axis=1)
-        best = max(best, float(labelled.max()))
+        best, imagery = max(best, float(labelled.max())), max(imagery, float(valid.max()))
         chosen = np.flatnonzero((valid > 0) & (labelled >= min_labelled) & (labelled > 0))
         rows += [
             {
@@ -287,6 +287,11 @@ def make_patches(
             for index in chosen
         ]
         squares.append(footprints(scene, [origins[index] for index in chosen], size_px=size_px))
+    if not rows and not imagery:
+        raise InputError(
+            f"No patch of {size_px} px has imagery: the scenes hold no data there. Check their nodata value and their "
+            f"bands."
+        )
     if not rows:
         raise InputError(
             f"No patch of {size_px} px has labels on {min_labelled:.0%} of its pixels (the best has {best:.0%}). Check "

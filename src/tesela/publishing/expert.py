@@ -239,7 +239,7 @@ def model_card(header: ExpertHeader, publication: Publication, *, name: str) -> 
         inputs += zip(series.layers, series.layer_mean, series.layer_std, strict=True)
     facts = [
         ("Task", header.task),
-        ("Network", header.architecture.summary),
+        ("Model", header.architecture.summary),
         ("Legend", f"{header.legend.address}, {len(header.legend)} classes"),
         ("Pixel size", pixel),
         ("Window", f"{header.patch_size_px} px"),

@@ -204,7 +204,7 @@ class CorineChain(SceneChain[CorineRecipe]):
         adapted = section.use == "map" and recipe.mapping.transfer != "none"
         return {
             "Scene": f"{scene.name} {scene.date}".strip() + f", {len(scene.bands)} bands, {scene.grid.crs}",
-            "Network": f"{expert.architecture.summary}, {len(expert.bands)} bands",
+            "Model": f"{expert.architecture.summary}, {len(expert.bands)} bands",
             **({} if distance is None else {"Imagery": distance.summary}),
             **({"Transfer": recipe.mapping.transfer} if adapted else {}),
             "Legend": expert.legend.address,
