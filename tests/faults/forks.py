@@ -25,6 +25,37 @@ _MOVES = {
     "sqlite3.connect",
 }
 
+LIBRARIES = (
+    "tesela.cli.app",
+    "geopandas",
+    "pyogrio",
+    "rasterio.features",
+    "zarr",
+    "matplotlib.figure",
+    "matplotlib.backends.backend_agg",
+    "openpyxl",
+    "jinja2",
+    "scipy.ndimage",
+    "tesela.assessment.files",
+    "tesela.accounting.files",
+    "tesela.sampling.files",
+    "tesela.generalise",
+    "tesela.publishing.products",
+)
+NETWORKS = (
+    "torch",
+    "lightning",
+    "segmentation_models_pytorch",
+    "timm",
+    "sklearn.ensemble",
+    "tesela.mapping.predict",
+    "tesela.training.segmentation.train",
+    "tesela.training.unmixing.train",
+    "tesela.chains.corine.chain",
+    "tesela.chains.lulucf.chain",
+    "tesela.chains.unmixing.chain",
+)
+
 
 @dataclass(frozen=True)
 class End:
@@ -42,38 +73,18 @@ class End:
     """Changes of the file system that Python made, where they were counted."""
 
 
-def load_all() -> None:
-    """Load what the commands load, but run nothing: threads do not survive a fork."""
+def load(*, networks: bool) -> None:
+    """
+    Load what the commands load, but run nothing: threads do not survive a fork.
+
+    Parameters
+    ----------
+    networks : bool
+        Whether commands use networks or trees; else their libraries, of seconds each, are left out.
+    """
     from importlib import import_module
 
-    for name in (
-        "tesela.cli.app",
-        "torch",
-        "lightning",
-        "segmentation_models_pytorch",
-        "timm",
-        "sklearn.ensemble",
-        "geopandas",
-        "pyogrio",
-        "rasterio.features",
-        "zarr",
-        "matplotlib.figure",
-        "matplotlib.backends.backend_agg",
-        "openpyxl",
-        "jinja2",
-        "scipy.ndimage",
-        "tesela.mapping.predict",
-        "tesela.training.segmentation.train",
-        "tesela.training.unmixing.train",
-        "tesela.assessment.files",
-        "tesela.accounting.files",
-        "tesela.sampling.files",
-        "tesela.chains.corine.chain",
-        "tesela.chains.lulucf.chain",
-        "tesela.chains.unmixing.chain",
-        "tesela.generalise",
-        "tesela.publishing.products",
-    ):
+    for name in LIBRARIES + NETWORKS * networks:
         try:
             import_module(name)
         except ImportError as error:

@@ -36,7 +36,7 @@ def fill_disks(
     runs: int, seed: int, *, root: Path, names: Iterable[str] = (), small: bool = False
 ) -> dict[str, Result]:
     """Run the stages in turn on a full disk, `runs` times in all."""
-    make_world(root, small=small)
+    make_world(root, names, small=small)
 
     def work(stage: staged.Stage, result: Result, number: int) -> None:
         with small_disk(root / "work"):

@@ -2,7 +2,7 @@
 Kills: every stage that writes is ended by SIGKILL, SIGTERM or SIGINT at random moments, and run again.
 
 ``python tests/faults/kills.py --kills 1000 --seed 0`` (with `PYTHONPATH=tests`) prints a table and ends with status 1
-where something is wrong. Each run is a fork of one process that has loaded all libraries. Checked after each kill: no
+where something is wrong. Each run is a fork of one process that has loaded their libraries. Checked after each kill: no
 output is half-written, SIGTERM and SIGINT end with one line and their status; and after the next whole run: the same
 content as without a kill, and no file beside it.
 """
@@ -52,7 +52,7 @@ def kill_stages(
 
     The world is made in `root`, where it is not there yet.
     """
-    make_world(root, small=small)
+    make_world(root, names, small=small)
 
     def work(stage: staged.Stage, result: Result, number: int) -> None:
         _kill_stage(stage, root, result, kills=number, seed=seed)
@@ -88,9 +88,10 @@ def report(name: str, result: Result) -> None:
     sys.stderr.flush()
 
 
-def make_world(root: Path, *, small: bool) -> None:
-    """Make the world in a fork; this process must not start the threads of a library."""
-    forks.load_all()
+def make_world(root: Path, names: Iterable[str], *, small: bool) -> None:
+    """Make the world in a fork; this process must not start the threads of a library, and loads those of the stages."""
+    calls = {stage.call.split()[0] for stage in chosen_stages(names)}
+    forks.load(networks=not calls.isdisjoint(("predict", "unmix", "review", "run")))
     if (root / "world" / "finished").exists():
         return
 

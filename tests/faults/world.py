@@ -27,8 +27,6 @@ from tesela.models.segmentation.unet import UnetArchitecture
 from tesela.patches.table import open_patches
 from tesela.simulate.region.region import write_region
 from tesela.simulate.sheet.files import write_sheet
-from tesela.training.segmentation.settings import SegmentationSettings
-from tesela.training.segmentation.train import train_segmentation
 from tesela.web.log import VerdictLog, log_path
 from tesela.web.verdicts import Verdict
 
@@ -209,6 +207,11 @@ def _networks() -> None:
 
 
 def _trees() -> None:
+    from tesela.training.segmentation.settings import (
+        SegmentationSettings,
+    )  # seconds, which a small world saves
+    from tesela.training.segmentation.train import train_segmentation
+
     settings = SegmentationSettings(model="boosting", trees=4, pixels=400, window_sides_px=(3,))
     train_segmentation(open_patches(Path("patches.parquet")), Path("trees.safetensors"), settings=settings)
 
