@@ -21,7 +21,7 @@ from tesela.training.segmentation.members import join_experts, parts_work
 from tesela.training.segmentation.network_refit import refit_network
 from tesela.training.segmentation.pool import FLATTERY, fit_pool, pool_scores
 from tesela.training.segmentation.settings import SegmentationSettings
-from tesela.training.segmentation.trees import budget_deadline, refit_trees, train_unadjusted
+from tesela.training.segmentation.trees import budget_deadline, compile_kernels, refit_trees, train_unadjusted
 from tesela.training.segmentation.validation import (
     ValidationPixels,
     choose_prior,
@@ -82,6 +82,8 @@ def train_auto(
     from tesela.training.segmentation.train import train_segmentation
 
     target = Path(out)
+    if settings.budget:
+        compile_kernels()
     begun_s = time.process_time()
     budget_s = parse_duration_s(settings.budget) if settings.budget else math.inf
     of_trees = replace(

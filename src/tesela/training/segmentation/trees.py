@@ -70,6 +70,8 @@ def train_trees(
     InputError
         If a split has no patches or no labels, or a band has no data.
     """
+    if settings.budget:
+        compile_kernels()
     deadline = budget_deadline(settings.budget)
     expert, pixels = train_unadjusted(table, settings=settings, bands=bands, fingerprints=fingerprints)
     if settings.refit:
@@ -188,6 +190,16 @@ def refit_trees(
 
 def _tree_count(settings: SegmentationSettings) -> int:
     return USUAL_TREES[settings.model] if settings.trees == "auto" else settings.trees
+
+
+def compile_kernels() -> None:
+    """Compile what features and boosted trees run by, once for an installation: it is no part of a budget."""
+    spec, zero, one = default_features(("band",), sides_px=(3,)), np.zeros(1), np.ones(1)
+    image: NDArray[np.float32] = np.zeros((8, 8, 1), np.float32)
+    values = crop_features(image, spec, zero, one)
+    pixels = TreePixels(np.zeros((len(values), 100), np.int16), np.arange(100) % 2)
+    network = fit_chosen("boosting", pixels, spec=spec, classes=2, mean=zero, std=one, trees=2, seed=0)
+    network(torch.zeros(1, 1, 8 + 2 * spec.margin_px, 8 + 2 * spec.margin_px))
 
 
 def budget_deadline(budget: str, *, part: float = 1.0) -> Callable[[], bool]:
