@@ -80,7 +80,7 @@ OTHER: dict[str, Any] = {
     "budget": "3 min",
     "window_sides_px": [3, 9],
     "prior": 0.5,
-    "trees": 40,
+    "training.trees": 40,
     "quality_weights": [1.0, 0.5, 0.25],
     "weights": "weights.safetensors",
     "cluster": "local",
