@@ -449,6 +449,11 @@ def measure(trial: Trial, planes: Planes) -> dict[str, dict[str, float]]:
     }
 
 
+def half_to_trees(weights: Sequence[float]) -> tuple[float, float]:
+    """Weights of network and trees, with `FLATTERY` of the network's given to the trees."""
+    return (1 - FLATTERY) * weights[0], weights[1] + FLATTERY * weights[0]
+
+
 def rows_of(trial: Trial, *, joins_only: bool) -> dict[str, Planes]:
     """Scores of all scenes by row."""
     values, classes, _ = draw(trial)
@@ -458,16 +463,16 @@ def rows_of(trial: Trial, *, joins_only: bool) -> dict[str, Planes]:
     unet, unet_last, unet_again = train_unets(trial.task, trial.seconds)
     val = [trial.pixels(item, VAL) for item in (unet, trees)]
     weights = fit_pool(val)
-    shared = ((1 - FLATTERY) * weights[0], weights[1] + FLATTERY * weights[0])
+    shared = half_to_trees(weights)
     pool = join(weights, unet, trees)
     assert np.allclose(pool_scores(val, weights), trial.pixels(pool, VAL).scores, atol=1e-3)
     inputs, distances = gate_inputs(trial, unet, trees)
     wider = with_validation(trial)
-    again = apply(wider, *grow(*draw(wider)[:2], trial.classes))
+    wide_values, wide_classes, _ = draw(wider)
+    again = apply(wider, *grow(wide_values, wide_classes, trial.classes))
     small = apply(trial, *grow(values, classes, trial.classes, trees=150, features=40))
-    small_again = apply(wider, *grow(*draw(wider)[:2], trial.classes, trees=150, features=40))
-    small_weights = fit_pool([val[0], trial.pixels(small, VAL)])
-    small_shared = ((1 - FLATTERY) * small_weights[0], small_weights[1] + FLATTERY * small_weights[0])
+    small_again = apply(wider, *grow(wide_values, wide_classes, trial.classes, trees=150, features=40))
+    small_shared = half_to_trees(fit_pool([val[0], trial.pixels(small, VAL)]))
     weighed = {name: log_probabilities(item + loss_weights(trial)) for name, item in unet.items()}
     rows = {
         "boosting, one series": single,

@@ -288,6 +288,9 @@ def test_missing_and_foreign_files_are_told(tmp_path: Path) -> None:
     (tmp_path / "text.tif").write_text("hello")
     with pytest.raises(InputError, match=r"text\.tif: not a raster that GDAL can read"):
         open_scene(tmp_path / "text.tif")
+    (tmp_path / "towns.gpkg").write_text("hello")
+    with pytest.raises(InputError, match=r"towns\.gpkg: not a raster .* are the arguments in their order\?"):
+        open_scene(tmp_path / "towns.gpkg")
     with pytest.raises(InputError, match="at least one file"):
         open_scene([])
     with pytest.raises(InputError, match="at least one file"):

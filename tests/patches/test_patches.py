@@ -100,6 +100,9 @@ def test_only_patches_with_enough_labels_are_kept(tmp_path: Path) -> None:
         InputError, match=r"No patch of 2 px has labels on 50% of its pixels .*the best has 25%"
     ):
         make_patches([scene], [labels], size_px=2)
+    empty = image(tmp_path / "empty.tif", np.ones((1, 2, 2)), nodata=1)
+    with pytest.raises(InputError, match="No patch of 2 px has imagery: the scenes hold no data there"):
+        make_patches([empty], [labels], size_px=2)
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

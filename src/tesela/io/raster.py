@@ -20,6 +20,7 @@ from rasterio.errors import RasterioIOError
 from tesela.core.errors import GridError, InputError
 from tesela.core.grid import crs_text
 from tesela.io.addresses import check_no_secret, is_address
+from tesela.io.vector.address import is_vector
 
 
 class Closing(ABC):
@@ -65,15 +66,8 @@ def open_dataset(path: str | Path) -> rasterio.DatasetReader:
                 f"or GeoTIFF, or convert it where a GDAL has the driver, such as QGIS for Windows: "
                 f"gdal_translate -of COG -co COMPRESS=DEFLATE {Path(str(path)).name} image.tif"
             ) from None
-        swapped = (
-            " It is named as a file of polygons: are the arguments in their order?"
-            if Path(str(path)).suffix.lower() in _VECTOR_SUFFIXES
-            else ""
-        )
+        swapped = " It is a file of polygons: are the arguments in their order?" if is_vector(path) else ""
         raise InputError(f"{path}: not a raster that GDAL can read ({reason}).{swapped}") from None
-
-
-_VECTOR_SUFFIXES = frozenset({".gpkg", ".shp", ".geojson", ".fgb", ".kml", ".gml", ".parquet"})
 
 
 def _has_driver(name: str) -> bool:
