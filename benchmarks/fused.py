@@ -27,7 +27,7 @@ from tesela.models.segmentation.fused import FusedArchitecture
 from tesela.models.segmentation.fused_network import FusedNetwork
 from tesela.models.segmentation.tree_network import ClassTrees
 from tesela.models.segmentation.unet import SMALL_DECODER_CHANNELS, UnetArchitecture
-from tesela.training.segmentation.trees import KEPT_FEATURES, USUAL_TREES
+from tesela.training.segmentation.tree_fit import BOOSTED_TREES, KEPT_FEATURES
 
 BANDS = ("blue", "green", "red", "nir", "swir1", "swir2")
 CLASSES, SIDE_PX = 5, 544
@@ -36,7 +36,7 @@ CLASSES, SIDE_PX = 5, 544
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--encoders", default="tf_efficientnet_lite0,resnet18")
-    parser.add_argument("--trees", type=int, default=USUAL_TREES["boosting"])
+    parser.add_argument("--trees", type=int, default=BOOSTED_TREES[-1])
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     torch.set_num_threads(1)

@@ -7,7 +7,8 @@ Needs the real data (TESELA_DATA or ../shared/data). Sets and splits are those o
 and a U-Net (``--seconds`` of processor time) are trained on the training area; whatever joins them is fitted on the
 validation area, and all are scored once on the test area. Rows:
 
-- boosting, one series, and boosting: as many trees in one series, and in two whose scores are averaged;
+- boosting, one series, and boosting: 300 trees in one series, and in two series as many as have the least loss on the
+  validation area, as `fit_chosen` grows them;
 - unet; unet, last weights: those that its schedule ends with; unet, refit: trained again for the same time on training
   and validation area (`refit_network`);
 - equal weights; least loss: the weights of least cross-entropy; pool: those of `fit_pool`, over blocks drawn again;
@@ -20,7 +21,7 @@ validation area, and all are scored once on the test area. Rows:
 - boosting, refit, and pool, refit: the trees grown again on training and validation area, the weights as they were;
   half to trees, refit: the same with half to trees, what `model = "auto"` does with less than two minutes for the
   network; ours: with the network trained again, too, what it does with more;
-- ours, small: with 150 trees over 40 features, as before;
+- ours, 300 trees: with that number of them, whatever their loss on the validation area;
 - pool, weights undone: the network's scores less the logarithms of the weights of its loss, joined then;
 - pool, smoothed: the pool's probabilities under a Gaussian of 1 px.
 
@@ -56,16 +57,22 @@ from tesela.models.expert import Expert, ExpertHeader
 from tesela.models.segmentation.feature_spec import FeatureSpec, default_features
 from tesela.models.segmentation.window_features import compute_features
 from tesela.patches.dataset import band_statistics
-from tesela.training.segmentation.boosting import Boosted, BoostingSettings, average_boosted, boost
+from tesela.training.segmentation.boosting import (
+    Boosted,
+    BoostingSettings,
+    average_boosted,
+    boost,
+    boost_series,
+)
 from tesela.training.segmentation.losses import class_weights
 from tesela.training.segmentation.network_refit import refit_network
 from tesela.training.segmentation.pool import FLATTERY, SCALES, fit_pool, pool_scores
 from tesela.training.segmentation.sizing import sized_settings
-from tesela.training.segmentation.trees import KEPT_FEATURES, USUAL_TREES
+from tesela.training.segmentation.tree_fit import BOOSTED_TREES, KEPT_FEATURES, TreePixels, best_count
 from tesela.training.segmentation.validation import PRIORS, ValidationPixels, choose_prior, objective_of
 from tesela.training.shell import EarlyStopping
 
-TREES, PIXELS, FOLDS = USUAL_TREES["boosting"], 60_000, 4
+TREES, PIXELS, FOLDS = 300, 60_000, 4
 DISTANCES_PX = (1.5, 3.5, 7.5)
 Planes = dict[str, NDArray[np.float32]]
 """(pixels, classes) scores of each scene, by its name."""
@@ -170,18 +177,20 @@ def grow(
     *,
     series: int = 2,
     trees: int = TREES,
-    features: int = KEPT_FEATURES,
+    held_out: TreePixels | None = None,
     seed: int = 0,
 ) -> tuple[Boosted, NDArray[np.int64]]:
-    """Boosted trees on the features of the largest gain, and which they are."""
+    """Boosted trees on the features of the largest gain, and which they are; `held_out` pixels choose the number."""
     first = boost(values, classes, count=count, settings=BoostingSettings(trees=60, seed=seed))
-    kept = np.sort(np.argsort(-first.gain, kind="stable")[:features])
-    small = np.ascontiguousarray(values[kept])
-    settings = [
-        BoostingSettings(trees=trees // series, seed=seed + 1000 * number, features=0.4)
-        for number in range(series)
-    ]
-    return average_boosted([boost(small, classes, count=count, settings=item) for item in settings]), kept
+    kept = np.sort(np.argsort(-first.gain, kind="stable")[:KEPT_FEATURES])
+    settings = BoostingSettings(trees=BOOSTED_TREES[-1] if held_out else trees, seed=seed, features=0.4)
+    grown = boost_series(
+        np.ascontiguousarray(values[kept]), classes, count=count, settings=settings, series=series
+    )
+    if held_out:
+        each = best_count(grown, TreePixels(np.ascontiguousarray(held_out.values[kept]), held_out.classes))
+        grown = [item.part(0, each) for item in grown]
+    return average_boosted(grown), kept
 
 
 def apply(trial: Trial, model: Boosted, kept: NDArray[np.int64], columns: Planes | None = None) -> Planes:
@@ -458,7 +467,9 @@ def rows_of(trial: Trial, *, joins_only: bool) -> dict[str, Planes]:
     """Scores of all scenes by row."""
     values, classes, _ = draw(trial)
     single = apply(trial, *grow(values, classes, trial.classes, series=1))
-    grown, kept = grow(values, classes, trial.classes)
+    on_val = replace(trial.task, split=np.where(trial.task.split == VAL, TRAIN, TEST))
+    held_out = TreePixels(*draw(replace(trial, task=on_val))[:2])
+    grown, kept = grow(values, classes, trial.classes, held_out=held_out)
     trees = apply(trial, grown, kept)
     unet, unet_last, unet_again = train_unets(trial.task, trial.seconds)
     val = [trial.pixels(item, VAL) for item in (unet, trees)]
@@ -469,10 +480,10 @@ def rows_of(trial: Trial, *, joins_only: bool) -> dict[str, Planes]:
     inputs, distances = gate_inputs(trial, unet, trees)
     wider = with_validation(trial)
     wide_values, wide_classes, _ = draw(wider)
-    again = apply(wider, *grow(wide_values, wide_classes, trial.classes))
-    small = apply(trial, *grow(values, classes, trial.classes, trees=150, features=40))
-    small_again = apply(wider, *grow(wide_values, wide_classes, trial.classes, trees=150, features=40))
-    small_shared = half_to_trees(fit_pool([val[0], trial.pixels(small, VAL)]))
+    again = apply(wider, *grow(wide_values, wide_classes, trial.classes, trees=len(grown.feature)))
+    usual = apply(trial, *grow(values, classes, trial.classes))
+    usual_again = apply(wider, *grow(wide_values, wide_classes, trial.classes))
+    usual_shared = half_to_trees(fit_pool([val[0], trial.pixels(usual, VAL)]))
     weighed = {name: log_probabilities(item + loss_weights(trial)) for name, item in unet.items()}
     rows = {
         "boosting, one series": single,
@@ -488,7 +499,7 @@ def rows_of(trial: Trial, *, joins_only: bool) -> dict[str, Planes]:
         "pool, refit": join(weights, unet, again),
         "half to trees, refit": join(shared, unet, again),
         "ours": join(shared, unet_again, again),
-        "ours, small": join(small_shared, unet_again, small_again),
+        "ours, 300 trees": join(usual_shared, unet_again, usual_again),
         "pool, weights undone": join(fit_pool([trial.pixels(weighed, VAL), val[1]]), weighed, trees),
         "pool, smoothed": smoothed(trial, pool, 1.0),
         "border gate": border_gate(trial, unet, trees, distances),

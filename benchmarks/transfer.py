@@ -49,7 +49,7 @@ from tesela.models.segmentation.fused_network import FusedNetwork
 from tesela.models.segmentation.tree_network import ClassTrees
 from tesela.models.segmentation.window_features import compute_features
 from tesela.training.segmentation.network_transfer import make_batch
-from tesela.training.segmentation.trees import TreePixels, fit_chosen, keep_features
+from tesela.training.segmentation.tree_fit import TreePixels, fit_chosen, keep_features
 
 LEVELS = np.linspace(0.005, 0.995, 100)
 TREES = 100

@@ -76,7 +76,7 @@ def make_table(task: Task, folder: Path) -> tesela.patches.table.PatchTable:
     """
     Patches of train and val: each scene twice, with the labels of that split only.
 
-    Blocks may so be smaller than patches. Patches of train overlap by half, those of val do not.
+    Blocks may so be smaller than patches. Patches overlap by half.
     """
     import pandas as pd
 
@@ -88,7 +88,7 @@ def make_table(task: Task, folder: Path) -> tesela.patches.table.PatchTable:
             for value, name in enumerate(data.classes, 1)
         ),
     )
-    for split, name, stride in ((TRAIN, "train", data.patch_px // 2), (VAL, "val", data.patch_px)):
+    for split, name in ((TRAIN, "train"), (VAL, "val")):
         scenes, labels = [], []
         for scene in data.scenes:
             mask = task.mask(scene, split)
@@ -102,7 +102,7 @@ def make_table(task: Task, folder: Path) -> tesela.patches.table.PatchTable:
             scenes,
             labels,
             size_px=data.patch_px,
-            stride_px=stride,
+            stride_px=data.patch_px // 2,
             min_labelled=0.02 if data.pixels_only else 0.2,
         )
         tables.append(table.with_splits([name] * len(table)))

@@ -19,6 +19,7 @@ from tesela.core.scene import Scene
 from tesela.io.manifest import write_whole
 from tesela.io.maps import ClassMap
 from tesela.io.scene_fills import declare_fills
+from tesela.patches.overlap import first_shown
 from tesela.patches.strips import count_classes, footprints
 
 if TYPE_CHECKING:
@@ -118,16 +119,8 @@ class PatchTable:
         InputError
             If the split has no patches.
         """
-        import shapely
-
         rows = self.of_split(split)
-        if self.stride_px >= self.size_px:
-            return 1.0
-        covered = 0.0
-        for _, own in rows.groupby("scene"):
-            row, col = own["row"].to_numpy(float), own["col"].to_numpy(float)
-            boxes = shapely.box(col, row, col + self.size_px, row + self.size_px)
-            covered += float(shapely.union_all(boxes).area)
+        covered = sum(int(own.sum()) for own in first_shown(rows, self.size_px))
         return len(rows) * self.size_px**2 / covered
 
     def grid_of(self, scene: str, row: int, col: int) -> GeoBox:

@@ -16,7 +16,7 @@ and a leaf the score :math:`\eta\, G_k / (H_k + \lambda)`. Maps run such trees w
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numba
 import numpy as np
@@ -64,9 +64,20 @@ class Boosted:
     def scores(self, values: NDArray[np.int16]) -> NDArray[np.float32]:
         """Logits of (features, pixels) values, (pixels, classes)."""
         scores = np.repeat(self.baseline[None], values.shape[1], axis=0)
+        self.add_to(scores, values)
+        return scores
+
+    def add_to(self, scores: NDArray[np.float32], values: NDArray[np.int16]) -> None:
+        """Add the scores of the trees, without the baseline, to (pixels, classes) scores."""
         for feature, threshold, leaf in zip(self.feature, self.threshold, self.leaf, strict=True):
             _add_leaves(values, feature, threshold, leaf, scores)
-        return scores
+
+    def part(self, begin: int, end: int) -> Boosted:
+        """Some of the trees, with the baseline."""
+        chosen = slice(begin, end)
+        return replace(
+            self, feature=self.feature[chosen], threshold=self.threshold[chosen], leaf=self.leaf[chosen]
+        )
 
 
 def boost(
@@ -96,44 +107,96 @@ def boost(
     -------
     Boosted
     """
-    rng = np.random.default_rng(settings.seed)
-    number = classes.size
-    weight = np.ones(number, np.float32) if weights is None else weights.astype(np.float32)
-    frequency = np.bincount(classes, weights=weight, minlength=count) / weight.sum()
-    baseline = np.log(np.maximum(frequency, 1e-6)).astype(np.float32)
-    edges, binned = _bin(values, rng)
-    target = classes.astype(np.int32)
-    scores = np.repeat(baseline[None], number, axis=0)
-    grown: list[tuple[NDArray[np.int32], NDArray[np.int16], NDArray[np.float32]]] = []
-    gain = np.zeros(len(values))
-    looked = max(1, round(len(values) * settings.features))
-    for _ in range(settings.trees):
-        if grown and deadline():
+    growing = _Growing(values, classes, count, settings, weights)
+    for number in range(settings.trees):
+        if number and deadline():
             break
-        chosen = np.flatnonzero(rng.random(number) < settings.pixels)
-        slopes = _gradients(scores, target, weight, chosen)
+        growing.grow()
+    return growing.grown()
+
+
+def boost_series(
+    values: NDArray[np.int16],
+    classes: NDArray[np.integer],
+    *,
+    count: int,
+    settings: BoostingSettings,
+    series: int,
+    deadline: Callable[[], bool] = lambda: False,
+) -> list[Boosted]:
+    """
+    Grow the trees in several series of other draws, in turn: a deadline leaves as many of each, or one more.
+
+    Parameters
+    ----------
+    settings : BoostingSettings
+        `trees` are those of all series together.
+    series : int
+        How many; the first has the seed of the settings.
+
+    See `boost` for the others.
+    """
+    growing = [
+        _Growing(values, classes, count, replace(settings, seed=settings.seed + 1000 * number), None)
+        for number in range(series)
+    ]
+    for number in range(settings.trees):
+        if number >= series and deadline():
+            break
+        growing[number % series].grow()
+    return [item.grown() for item in growing]
+
+
+class _Growing:
+    """A series of trees that grows."""
+
+    def __init__(
+        self,
+        values: NDArray[np.int16],
+        classes: NDArray[np.integer],
+        count: int,
+        settings: BoostingSettings,
+        weights: NDArray[np.float32] | None,
+    ) -> None:
+        self._values, self._settings, self._count = values, settings, count
+        self._rng = np.random.default_rng(settings.seed)
+        self._weight = np.ones(classes.size, np.float32) if weights is None else weights.astype(np.float32)
+        frequency = np.bincount(classes, weights=self._weight, minlength=count) / self._weight.sum()
+        self._baseline = np.log(np.maximum(frequency, 1e-6)).astype(np.float32)
+        self._edges, self._binned = _bin(values, self._rng)
+        self._target = classes.astype(np.int32)
+        self._scores = np.repeat(self._baseline[None], classes.size, axis=0)
+        self._trees: list[tuple[NDArray[np.int32], NDArray[np.int16], NDArray[np.float32]]] = []
+        self._gain = np.zeros(len(values))
+
+    def grow(self) -> None:
+        """Grow one more tree."""
+        values, settings, rng, edges = self._values, self._settings, self._rng, self._edges
+        looked = max(1, round(len(values) * settings.features))
+        chosen = np.flatnonzero(rng.random(self._target.size) < settings.pixels)
+        slopes = _gradients(self._scores, self._target, self._weight, chosen)
         place = np.zeros(len(chosen), np.int64)
         features, thresholds = np.zeros(settings.depth, np.int32), np.zeros(settings.depth, np.int16)
         for level in range(settings.depth):
             some = rng.choice(len(values), looked, replace=False)
-            gains, bins = _best_splits(binned, chosen, place, slopes, some, 1 << level, count, settings.ridge)
+            gains, bins = _best_splits(
+                self._binned, chosen, place, slopes, some, 1 << level, self._count, settings.ridge
+            )
             winner = int(gains.argmax())
             feature = int(some[winner])
             features[level] = feature
             thresholds[level] = edges[feature][min(bins[winner], len(edges[feature]) - 1)]
-            gain[feature] += max(0.0, float(gains[winner]))
-            place |= (binned[feature, chosen] > bins[winner]).astype(np.int64) << level
-        leaf = _leaf_scores(place, slopes, count, 1 << settings.depth, settings.ridge)
+            self._gain[feature] += max(0.0, float(gains[winner]))
+            place |= (self._binned[feature, chosen] > bins[winner]).astype(np.int64) << level
+        leaf = _leaf_scores(place, slopes, self._count, 1 << settings.depth, settings.ridge)
         leaf *= np.float32(settings.rate)
-        _add_leaves(values, features, thresholds, leaf, scores)
-        grown.append((features, thresholds, leaf))
-    return Boosted(
-        np.stack([item[0] for item in grown]),
-        np.stack([item[1] for item in grown]),
-        np.stack([item[2] for item in grown]),
-        baseline,
-        gain,
-    )
+        _add_leaves(values, features, thresholds, leaf, self._scores)
+        self._trees.append((features, thresholds, leaf))
+
+    def grown(self) -> Boosted:
+        """The trees so far, one at least."""
+        feature, threshold, leaf = (np.stack(item) for item in zip(*self._trees, strict=True))
+        return Boosted(feature, threshold, leaf, self._baseline, self._gain)
 
 
 def average_boosted(series: Sequence[Boosted]) -> Boosted:

@@ -1,0 +1,244 @@
+"""Fitting of trees to drawn pixels: which features they see, how many there are, boosted or as a forest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn.functional import cross_entropy
+
+from tesela.models.segmentation.class_trees import ClassTreesArchitecture
+from tesela.models.segmentation.feature_spec import FeatureSpec
+from tesela.models.segmentation.tree_network import ClassTrees
+from tesela.training.segmentation.boosting import (
+    Boosted,
+    BoostingSettings,
+    average_boosted,
+    boost,
+    boost_series,
+)
+
+KEPT_FEATURES = 80
+"""Features that the final trees see: those of the largest gain in a first training. More cost time and gain nothing."""
+
+BOOSTED_TREES = range(150, 451, 30)
+"""
+Numbers of boosted trees of which the validation pixels choose. Fewer than the first lose rare classes, though their
+loss may be less; ``benchmarks/tree_count.py`` compares the rule with fixed numbers.
+"""
+FOREST_TREES = 100
+
+_FIRST_TREES = 60
+_SERIES = 2
+"""Series of boosted trees, whose scores are averaged: less noise than one series of as many trees."""
+_FOREST_DEPTH = 16
+_FOREST_STEP = 10
+"""Trees of a forest that are grown between two looks at the clock."""
+_FOREST_LEAF = 5
+"""Least pixels of a leaf of a forest."""
+
+
+@dataclass(frozen=True)
+class TreePixels:
+    """Pixels drawn from the patches of one split."""
+
+    values: NDArray[np.int16]
+    """(features, pixels)"""
+    classes: NDArray[np.int64]
+    """(pixels,): positions in the legend."""
+
+
+def keep_features(
+    pixels: TreePixels,
+    spec: FeatureSpec,
+    *,
+    classes: int,
+    seed: int,
+    deadline: Callable[[], bool] = lambda: False,
+) -> tuple[FeatureSpec, TreePixels]:
+    """The `KEPT_FEATURES` that gain most in a first boosting on all features, and the pixels with these only."""
+    if len(spec.features) <= KEPT_FEATURES:
+        return spec, pixels
+    settings = BoostingSettings(trees=_FIRST_TREES, seed=seed, features=0.3)
+    gain = boost(pixels.values, pixels.classes, count=classes, settings=settings, deadline=deadline).gain
+    kept = np.sort(np.argsort(-gain, kind="stable")[:KEPT_FEATURES])
+    return spec.select(kept.tolist()), TreePixels(np.ascontiguousarray(pixels.values[kept]), pixels.classes)
+
+
+def fit_chosen(
+    form: str,
+    pixels: TreePixels,
+    *,
+    spec: FeatureSpec,
+    classes: int,
+    mean: NDArray[np.float64],
+    std: NDArray[np.float64],
+    trees: int,
+    seed: int,
+    held_out: TreePixels | None = None,
+    deadline: Callable[[], bool] = lambda: False,
+) -> ClassTrees:
+    """
+    Fit trees on all features of drawn pixels.
+
+    Parameters
+    ----------
+    form : {"boosting", "forest"}
+    spec : FeatureSpec
+        What the features are.
+    mean, std : (bands,) array of float64
+        Standardisation of the bands.
+    trees : int
+        How many are grown.
+    held_out : TreePixels, optional
+        Pixels that did not train: of boosted trees, only the first are kept, the number of `BOOSTED_TREES` with the
+        least cross-entropy on them.
+    deadline : callable
+        True when no more trees must be grown.
+    """
+    if form == "boosting":
+        architecture, arrays = _fit_boosting(pixels, spec, classes, trees, seed, held_out, deadline)
+    else:
+        architecture, arrays = _fit_forest(pixels, spec, classes, trees, seed, deadline)
+    return ClassTrees(architecture).fill({**arrays, "mean": mean, "std": std})
+
+
+_Fit = tuple[ClassTreesArchitecture, Mapping[str, NDArray[Any]]]
+
+
+def _fit_boosting(
+    pixels: TreePixels,
+    spec: FeatureSpec,
+    classes: int,
+    trees: int,
+    seed: int,
+    held_out: TreePixels | None,
+    deadline: Callable[[], bool],
+) -> _Fit:
+    series = boost_series(
+        pixels.values,
+        pixels.classes,
+        count=classes,
+        settings=BoostingSettings(trees=trees, seed=seed, features=0.4),
+        series=min(_SERIES, trees),
+        deadline=deadline,
+    )
+    if held_out:
+        each = best_count(series, held_out)
+        series = [item.part(0, each) for item in series]
+    made = average_boosted(series)
+    architecture = ClassTreesArchitecture(
+        spec.bands, classes, "boosting", len(made.feature), BoostingSettings.depth, 0, spec
+    )
+    return architecture, {
+        "feature": made.feature,
+        "threshold": made.threshold,
+        "leaf": made.leaf,
+        "baseline": made.baseline,
+    }
+
+
+def best_count(series: Sequence[Boosted], pixels: TreePixels) -> int:
+    """
+    Trees of each series at which their mean has the least cross-entropy: one of `BOOSTED_TREES`, or all where fewer.
+
+    Parameters
+    ----------
+    pixels : TreePixels
+        That did not train.
+    """
+    each = [number // len(series) for number in BOOSTED_TREES]
+    grown = min(len(item.feature) for item in series)
+    scores = [np.repeat(item.baseline[None], pixels.classes.size, axis=0) for item in series]
+    losses, done = {}, 0
+    for number in [item for item in each if item <= grown] or [grown]:
+        for item, score in zip(series, scores, strict=True):
+            item.part(done, number).add_to(score, pixels.values)
+        mean = torch.from_numpy(np.mean(scores, axis=0))
+        losses[number] = float(cross_entropy(mean, torch.from_numpy(pixels.classes)))
+        done = number
+    return min(losses, key=lambda number: losses[number])
+
+
+def _fit_forest(
+    pixels: TreePixels,
+    spec: FeatureSpec,
+    classes: int,
+    trees: int,
+    seed: int,
+    deadline: Callable[[], bool],
+) -> _Fit:
+    from sklearn.ensemble import ExtraTreesClassifier
+
+    values = pixels.values.T.astype(np.float32)
+    forest = ExtraTreesClassifier(
+        0,
+        min_samples_leaf=_FOREST_LEAF,
+        max_depth=_FOREST_DEPTH,
+        max_features=0.3,
+        n_jobs=torch.get_num_threads(),
+        random_state=seed,
+        warm_start=True,
+    )
+    while forest.n_estimators < trees and (not forest.n_estimators or not deadline()):
+        forest.set_params(n_estimators=min(trees, forest.n_estimators + _FOREST_STEP))
+        forest.fit(values, pixels.classes)
+    arrays = forest_arrays(forest, classes=classes)
+    architecture = ClassTreesArchitecture(
+        spec.bands,
+        classes,
+        "forest",
+        len(arrays["root"]),
+        max(int(item.get_depth()) for item in forest.estimators_) or 1,
+        len(arrays["feature"]),
+        spec,
+    )
+    return architecture, arrays
+
+
+def forest_arrays(forest: Any, *, classes: int) -> dict[str, NDArray[Any]]:
+    """
+    Nodes of a fitted forest of scikit-learn as the buffers of `ClassTrees`: the same answers.
+
+    Features are whole numbers, so a threshold may be rounded down. The right child of a node stands behind its left
+    one; a leaf is its own left child.
+    """
+    feature, threshold, left, leaf, root = [], [], [], [], []
+    start = 0
+    for estimator in forest.estimators_:
+        tree = estimator.tree_
+        order, place = _siblings_together(tree.children_left, tree.children_right)
+        ends = tree.children_left[order] < 0
+        shares = np.zeros((len(order), classes), np.float32)
+        frequency = tree.value[order, 0, :]
+        shares[:, np.asarray(forest.classes_, int)] = frequency / frequency.sum(1, keepdims=True)
+        feature.append(np.where(ends, 0, tree.feature[order]))
+        threshold.append(np.where(ends, 32767, np.floor(np.clip(tree.threshold[order], -32768, 32767))))
+        left.append(np.where(ends, np.arange(len(order)), place[tree.children_left[order]]) + start)
+        leaf.append(shares)
+        root.append(start)
+        start += len(order)
+    return {
+        "feature": np.concatenate(feature).astype(np.int32),
+        "threshold": np.concatenate(threshold).astype(np.int16),
+        "left": np.concatenate(left).astype(np.int32),
+        "leaf": np.concatenate(leaf),
+        "root": np.array(root, np.int32),
+    }
+
+
+def _siblings_together(
+    left: NDArray[np.int64], right: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Order of the nodes, level by level, in which a right child follows its left one; and each node's place in it."""
+    order = [0]
+    for node in order:
+        if left[node] >= 0:
+            order += [int(left[node]), int(right[node])]
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order))
+    return np.array(order), place
