@@ -118,7 +118,7 @@ def prepare(data: DataSet, seed: int, seconds: float) -> Trial:
     with tempfile.TemporaryDirectory() as folder:
         table = make_table(task, Path(folder))
         mean, std = band_statistics(table, "train", bands=data.bands)
-    spec = default_features(data.bands)
+    spec = default_features(data.bands, **({"sides_px": (), "texture": False} if data.pixels_only else {}))
     features = {}
     for scene in data.scenes:
         image = ((np.moveaxis(scene.image, 0, 2) - mean) / std).astype(np.float32)

@@ -92,13 +92,7 @@ def curve(
             settings = BoostingSettings(trees=max(lengths), features=0.4)
             made = boost(chosen[:, train], flat[train], count=classes, settings=settings)
             for length in lengths:
-                first = Boosted(
-                    made.feature[:length],
-                    made.threshold[:length],
-                    made.leaf[:length],
-                    made.baseline,
-                    made.gain,
-                )
+                first = made.part(0, length)
                 matrix = np.zeros((classes, classes), np.int64)
                 np.add.at(matrix, (flat[test], first.scores(chosen[:, test]).argmax(1)), 1)
                 key = (len(kept), length)

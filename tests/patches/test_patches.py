@@ -8,6 +8,7 @@ from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import rasterio
@@ -23,6 +24,7 @@ from tesela.core import GridError, InputError, LandClass, Legend, Scene
 from tesela.core.legend import IGNORE
 from tesela.io import ClassMap, open_legend, open_scene, write_map
 from tesela.patches.dataset import PatchDataset, band_statistics
+from tesela.patches.overlap import first_shown
 from tesela.patches.split import split_patches
 from tesela.patches.table import PatchTable, make_patches, open_patches
 
@@ -389,3 +391,19 @@ def test_real_imagery_is_cut_and_read(lanjaron: Path, tmp_path: Path) -> None:
     assert mean == pytest.approx([0.11, 0.11, 0.11, 0.27, 0.16, 0.08], abs=0.006)  # as the README says
     blocks = split_patches(table, "block", block_m=1920)
     assert not torch.isnan(PatchDataset(blocks, "test")[0].image).any()
+
+
+@given(
+    corners=st.lists(
+        st.tuples(st.sampled_from(["a", "b"]), st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=12
+    )
+)
+def test_a_pixel_is_first_shown_by_one_patch(corners: list[tuple[str, int, int]]) -> None:
+    """Over any patches, those that lie upon each other too."""
+    size = 4
+    rows = pd.DataFrame(corners, columns=["scene", "row", "col"])
+    covered = {name: np.zeros((13, 13), bool) for name in "ab"}
+    for (scene, row, col), shown in zip(corners, first_shown(rows, size), strict=True):
+        window = covered[scene][row : row + size, col : col + size]
+        np.testing.assert_array_equal(shown, ~window)
+        window[:] = True

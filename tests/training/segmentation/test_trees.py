@@ -19,15 +19,18 @@ from tesela.core.units import parse_duration_s
 from tesela.io.maps import open_map, write_map
 from tesela.mapping.predict import predict_map
 from tesela.models.expert import Expert, open_expert, read_header
+from tesela.models.segmentation.class_trees import ClassTreesArchitecture
+from tesela.models.segmentation.feature_spec import default_features
 from tesela.patches.table import PatchTable, make_patches
 from tesela.training.segmentation import auto, network_refit, trees
-from tesela.training.segmentation.boosting import BoostingSettings, average_boosted, boost
+from tesela.training.segmentation.boosting import BoostingSettings, average_boosted, boost, boost_series
 from tesela.training.segmentation.data import Patches
 from tesela.training.segmentation.heads import Head
 from tesela.training.segmentation.network_refit import refit_network
 from tesela.training.segmentation.settings import SegmentationSettings
 from tesela.training.segmentation.train import train_segmentation
-from tesela.training.segmentation.trees import TreePixels, refit_trees, train_unadjusted
+from tesela.training.segmentation.tree_fit import BOOSTED_TREES, TreePixels, best_count
+from tesela.training.segmentation.trees import refit_trees, train_unadjusted
 from tesela.training.segmentation.validation import class_frequencies, validate_model
 
 TREES = SegmentationSettings(model="boosting", trees=30, pixels=4000, window_sides_px=(3, 7), seed=1)
@@ -240,16 +243,70 @@ def test_series_of_trees_are_averaged() -> None:
     )
 
 
-def test_boosting_stops_at_its_deadline() -> None:
+def test_boosting_stops_at_its_deadline_with_all_series_alike() -> None:
     values = np.arange(-50, 50, dtype=np.int16)[None]
-    made = boost(
-        values,
-        (values[0] > 0).astype(int),
-        count=2,
-        settings=BoostingSettings(trees=50),
-        deadline=lambda: True,
-    )
+    classes = (values[0] > 0).astype(int)
+    settings = BoostingSettings(trees=50)
+    made = boost(values, classes, count=2, settings=settings, deadline=lambda: True)
     assert len(made.feature) == 1
+    looks = iter([False] * 8 + [True])
+    series = boost_series(values, classes, count=2, settings=settings, series=3, deadline=lambda: next(looks))
+    assert [len(item.feature) for item in series] == [4, 4, 3]
+
+
+@pytest.mark.parametrize(("noise", "most"), [(0.45, True), (0.0, False)])
+def test_the_number_of_boosted_trees_is_that_of_least_loss(noise: float, most: bool) -> None:
+    """Where labels are noise, further trees only learn it; where they are not, all of them help."""
+    rng = np.random.default_rng(0)
+    values = rng.integers(-1000, 1000, (4, 4000)).astype(np.int16)
+    classes = (values[0] > values[1]).astype(np.int64)
+    classes = np.where(rng.random(4000) < noise, 1 - classes, classes)
+    grown = boost_series(
+        values[:, :2000],
+        classes[:2000],
+        count=2,
+        settings=BoostingSettings(trees=BOOSTED_TREES[-1], features=1.0),
+        series=2,
+    )
+    held_out = TreePixels(values[:, 2000:], classes[2000:])
+    each = best_count(grown, held_out)
+    losses = {}
+    for number in BOOSTED_TREES:
+        scores = average_boosted([item.part(0, number // 2) for item in grown]).scores(held_out.values)
+        log = scores - np.log(np.exp(scores).sum(1, keepdims=True))
+        losses[number // 2] = -log[np.arange(2000), held_out.classes].mean()
+    assert each == min(losses, key=lambda number: losses[number])
+    assert (each == BOOSTED_TREES[0] // 2) == most
+    assert best_count([item.part(0, 20) for item in grown], held_out) == 20
+
+
+def test_trees_are_grown_again_in_the_number_that_was_chosen(table: PatchTable) -> None:
+    settings = replace(TREES, trees="auto", pixels=2000)
+    grown, _ = train_unadjusted(table, settings=settings)
+    plans = [item.header.architecture for item in (grown, refit_trees(grown, table, settings=settings))]
+    numbers = [plan.trees for plan in plans if isinstance(plan, ClassTreesArchitecture)]
+    assert numbers[0] in BOOSTED_TREES
+    assert numbers == [numbers[0]] * 2
+
+
+def test_a_pixel_is_drawn_once_however_many_patches_show_it(table: PatchTable) -> None:
+    """Asked for more pixels than there are, the drawing holds each one that has data and a label."""
+    scenes, labels = list(table.scenes.values()), [open_map(path) for path in table.labels.values()]
+    dense = make_patches(scenes, labels, size_px=table.size_px, stride_px=table.size_px // 4)
+    dense = dense.with_splits(["train"] * len(dense))
+    bands = scenes[0].band_names
+    drawn = trees.draw_pixels(
+        dense,
+        "train",
+        spec=default_features(bands, sides_px=()),
+        bands=bands,
+        mean=np.zeros(2),
+        std=np.ones(2),
+        pixels=10**6,
+        seed=0,
+    )
+    without = 3 * 5 + 4 * 4  # without data, without a label
+    assert drawn.classes.size == 4 * 6 * table.size_px**2 - without
 
 
 def test_trees_without_labels_are_refused(table: PatchTable, tmp_path: Path) -> None:
