@@ -60,6 +60,8 @@ def test_a_dry_run_opens_everything_and_writes_nothing(folder: Path) -> None:
     assert sorted(folder.rglob("*")) == before
     with pytest.raises(tesela.InputError, match="Unknown field 'CODE_12': did you mean 'CODE_18'"):
         tesela.run(path, changes=["reference.field=CODE_12"], dry_run=True)
+    with pytest.raises(tesela.InputError, match=r"Scene 'area': Unknown band 'swir'.*red, nir"):
+        tesela.run(path, changes=['bands=["red", "swir"]'], dry_run=True)
     (folder / "scene.tif").write_bytes((folder / "scene.tif").read_bytes()[:300])
     with pytest.raises(tesela.InputError, match=r"scene\.tif"):
         tesela.run(path, dry_run=True)

@@ -493,14 +493,19 @@ class SceneChain(ABC, Generic[Recipe]):
         return self.bands
 
     def preview(self) -> Preview:
-        """Open scenes and references, and estimate patches, time and memory."""
+        """Open scenes and references, look for the bands, and estimate patches, time and memory."""
+        scenes = {section.name: self.open_images(section) for section in self.recipe.scenes}
+        of_layers = {name for item in self.recipe.scene_layers(self.folder) for name in item.band_names}
+        wanted = self.recipe.bands or scenes[self.sections(("train", "both"))[0].name].band_names
+        for scene in scenes.values():
+            scene.select([name for name in wanted if name not in of_layers])
         references: dict[str | Path, str] = {}
         for target in self.targets:
             for section in self.recipe.scenes:
                 path = self.reference_file(target, section)
                 references[path] = references.get(path) or self.reference_facts(target, path)
         return preview_scenes(
-            {section.name: self.open_images(section) for section in self.recipe.scenes},
+            scenes,
             {f"reference {Path(path).name}": facts for path, facts in references.items() if facts},
             trained=[section.name for section in self.sections(("train", "both"))],
             mapped=[section.name for section in self.sections(("map", "both"))],
