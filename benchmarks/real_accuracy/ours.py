@@ -60,8 +60,8 @@ def _settings(
     task: Task, clock: Clock, model: str, extra: Mapping[str, object]
 ) -> tesela.SegmentationSettings:
     wanted: dict[str, object] = {"model": model, "budget": f"{clock.budget_s:.0f} s", "seed": task.seed}
-    if task.data.pixels_only:
-        wanted["window_sides_px"] = ()
+    if task.data.pixels_only:  # nothing for the network of "auto" to learn from
+        wanted |= {"model": "boosting" if model == "auto" else model, "window_sides_px": ()}
     wanted |= extra
     missing = sorted(set(wanted) - {item.name for item in fields(tesela.SegmentationSettings)})
     if missing:

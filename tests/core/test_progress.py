@@ -36,18 +36,18 @@ def test_quiet_shows_nothing_and_another_process_begins_without_a_bar(
 ) -> None:
     monkeypatch.setattr(progress, "LINE_EVERY_S", 0)
     for quiet in (True, False):
-        line = ProgressLine("training", quiet=quiet)
+        line = ProgressLine("training", unit="steps", quiet=quiet)
         line.start(total=3)
         again = pickle.loads(pickle.dumps(line))
         again.move(1)
         assert not capsys.readouterr().err
         line.move(1, 2)
-        assert capsys.readouterr().err.startswith("training: 1 of 2 (50 %)") == (not quiet)
+        assert capsys.readouterr().err.startswith("training: 1 of 2 steps (50 %)") == (not quiet)
 
 
 def test_a_terminal_gets_a_bar(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
-    line = ProgressLine("mapping")
+    line = ProgressLine("mapping", unit="windows")
     line.start()
     line.move(3, 12)
     line.describe("window 3")
@@ -55,6 +55,7 @@ def test_a_terminal_gets_a_bar(capsys: pytest.CaptureFixture[str], monkeypatch: 
     shown = capsys.readouterr().err
     assert "mapping" in shown
     assert "3/12" in shown
+    assert "windows" in shown
 
 
 def test_another_program_gets_events_also_from_a_quiet_command(

@@ -80,7 +80,7 @@ def init(
 
 def run(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="Recipe file; see `tesela init`.")],
-    until: Annotated[str | None, typer.Option(help="Last stage to run.")] = None,
+    until: Annotated[str | None, typer.Option(help="Last stage to run; --dry-run shows the stages.")] = None,
     start: Annotated[
         str | None, typer.Option("--from", help="First stage to run again, with all after it.")
     ] = None,

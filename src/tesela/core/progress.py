@@ -46,12 +46,14 @@ class ProgressLine:
     ----------
     title : str
         The work, such as "training".
+    unit : str
+        What is counted, such as "steps".
     quiet : bool
         Show nothing.
     """
 
-    def __init__(self, title: str, *, quiet: bool = False) -> None:
-        self.title, self.quiet = title, quiet
+    def __init__(self, title: str, *, unit: str = "", quiet: bool = False) -> None:
+        self.title, self.unit, self.quiet = title, unit, quiet
         self._bar: Any = None
         self._task: Any = None
         self._begun: float | None = None
@@ -79,6 +81,7 @@ class ProgressLine:
             TextColumn(self.title),
             BarColumn(),
             MofNCompleteColumn(),
+            *([TextColumn(self.unit)] if self.unit else []),
             TimeRemainingColumn(),
             TextColumn("{task.description}"),
         )
@@ -116,28 +119,29 @@ class ProgressLine:
             progress_event(work=self.title, done=self._done, total=self._total, text=self._text)
             return
         seconds = self._last_line - (self._begun or self._last_line)
-        line = progress_text(self._done, self._total, first=self._first, seconds=seconds)
+        line = progress_text(self._done, self._total, unit=self.unit, first=self._first, seconds=seconds)
         text = f", {self._text}" if self._text else ""
         sys.stderr.write(f"{self.title}: {line}{text}\n")
         sys.stderr.flush()
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what is shown: another process starts without it."""
-        return ProgressLine(self.title, quiet=self.quiet).__dict__
+        return ProgressLine(self.title, unit=self.unit, quiet=self.quiet).__dict__
 
 
-def progress_text(done: int, total: int, *, first: int, seconds: float) -> str:
+def progress_text(done: int, total: int, *, unit: str = "", first: int, seconds: float) -> str:
     """
     How far, how fast, and how long it takes still.
 
     Examples
     --------
-    >>> progress_text(30, 120, first=0, seconds=60)
-    '30 of 120 (25 %), 30 a minute, 3 min left'
+    >>> progress_text(30, 120, unit="steps", first=0, seconds=60)
+    '30 of 120 steps (25 %), 30 a minute, 3 min left'
     >>> progress_text(4000, 5000, first=0, seconds=100)
     '4,000 of 5,000 (80 %), 40 a second, 25 s left'
     """
-    share = f"{done:,} of {total:,} ({100 * done / max(total, 1):.0f} %)"
+    counted = f"{total:,} {unit}".rstrip()
+    share = f"{done:,} of {counted} ({100 * done / max(total, 1):.0f} %)"
     rate = (done - first) / max(seconds, 1e-9)
     if rate <= 0:
         return share

@@ -35,19 +35,23 @@ def parse_length_m(text: str | float) -> float:
 
 def parse_area_m2(text: str | float) -> float:
     """
-    Read an area in square metres; a bare number is square metres.
+    Read an area in square metres; a bare number, not as text, is square metres.
 
     Raises
     ------
     RecipeError
-        If the unit is not m2, ha or km2, or the number is negative or larger than the Earth.
+        If the unit is not m2, ha or km2, or there is none in a text other than "0", since a typed 25 means hectares
+        as often; or if the number is negative or larger than the Earth.
 
     Examples
     --------
     >>> parse_area_m2("25 ha")
     250000.0
     """
-    return _parse(text, _AREAS_M2, kind="area", example="25 ha", bare="m2")
+    area_m2 = _parse(text, _AREAS_M2, kind="area", example="25 ha", bare="m2")
+    if isinstance(text, str) and area_m2 and not _QUANTITY.fullmatch(text)[2]:  # type: ignore[index]  # it matches
+        raise RecipeError(f"'{text}' is an area without a unit: write '{text.strip()} m2', or ha, or km2.")
+    return area_m2
 
 
 def parse_memory_bytes(text: str | int) -> int:

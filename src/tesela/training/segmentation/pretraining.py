@@ -242,7 +242,7 @@ def _train(
         steps, first = state["steps"], state["step"]
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
-    line = ProgressLine("pretraining", quiet=quiet)
+    line = ProgressLine("pretraining", unit="steps", quiet=quiet)
     shown, total, counted = max(1, steps // 20), 0.0, 0
     try:
         line.start(total=steps, done=first)

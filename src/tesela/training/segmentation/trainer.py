@@ -119,7 +119,7 @@ class ProgressCallback(lightning.Callback):
     """Shows the training in a `ProgressLine`."""
 
     def __init__(self, *, quiet: bool) -> None:
-        self._line = ProgressLine("training", quiet=quiet)
+        self._line = ProgressLine("training", unit="steps", quiet=quiet)
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Show the bar, on one device."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import stdtrit
 from torch import nn
 
 from tesela.core.legend import IGNORE
@@ -78,7 +79,7 @@ def validate_model(
         margin_px=margin,
     )
     each = max(1, _MOST_PIXELS // len(patches))
-    scores, classes, numbers = [], [], []
+    scores, classes, numbers, places = [], [], [], []
     network.eval()
     for number in range(len(patches)):
         image, labels = patches[number]
@@ -92,25 +93,39 @@ def validate_model(
         scores.append(flat[chosen])
         classes.append(label[chosen])
         numbers.append(np.full(len(chosen), number))
+        places.append(chosen)
     patch = np.concatenate(numbers)
-    block = patch_blocks(table, split)[patch]
+    block = pixel_blocks(table, split, patch, np.concatenate(places))
     return ValidationPixels(np.concatenate(scores), np.concatenate(classes), patch, block)
 
 
-def patch_blocks(table: PatchTable, split: str) -> NDArray[np.int64]:
+def pixel_blocks(
+    table: PatchTable, split: str, patch: NDArray[np.int64], place: NDArray[np.int64]
+) -> NDArray[np.int64]:
     """
-    Number of the block of each patch of a split, (patches,): four by four patches of one scene.
+    Number of the block of each pixel, (pixels,): a square of four by four patches of one scene.
 
-    Where these are fewer than `LEAST_BLOCKS`, blocks are two by two patches, or single ones.
+    A block goes by the place of the pixel in its scene: of patches that overlap, those that show it are no units of
+    their own. Where blocks are fewer than `LEAST_BLOCKS`, they are of two by two patches, or of single ones.
+
+    Parameters
+    ----------
+    patch : (pixels,) array of int64
+        Number of the patch in the split.
+    place : (pixels,) array of int64
+        Position in the flattened patch.
     """
     rows = table.of_split(split)
-    result = np.zeros(len(rows), np.int64)
+    scene = np.unique(rows["scene"].to_numpy(str), return_inverse=True)[1][patch]
+    row, col = (rows[name].to_numpy(np.int64)[patch] for name in ("row", "col"))
+    row, col = row + place // table.size_px, col + place % table.size_px
+    result = np.zeros(patch.size, np.int64)
     for side in (_UNIT_PATCHES, _UNIT_PATCHES // 2, 1):
         side_px = side * table.size_px
-        keys = zip(rows["scene"], rows["row"] // side_px, rows["col"] // side_px, strict=True)
-        numbers: dict[tuple[str, int, int], int] = {}
-        result = np.array([numbers.setdefault(key, len(numbers)) for key in keys], np.int64)
-        if len(numbers) >= LEAST_BLOCKS:
+        down, right = row // side_px, col // side_px
+        keys = (scene * (down.max(initial=0) + 1) + down) * (right.max(initial=0) + 1) + right
+        names, result = np.unique(keys, return_inverse=True)
+        if len(names) >= LEAST_BLOCKS:
             break
     return result
 
@@ -146,18 +161,34 @@ def choose_prior(pixels: ValidationPixels, frequencies: NDArray[np.float64], *, 
     r"""
     Strength of the logit adjustment: the usual one, or the nearest to it that is not measurably worse than the best.
 
-    The adjusted scores are :math:`s_k - \tau \ln f_k` [Menon2021]_. Measurably worse is: by more than two standard
-    errors of the difference, over blocks drawn with replacement.
+    The adjusted scores are :math:`s_k - \tau \ln f_k` [Menon2021]_. Measurably worse is: outside the 95 % interval of
+    the difference, from its standard error over blocks drawn with replacement (`error_factor`).
     """
-    logs = log_frequencies(frequencies)
+    usual, logs = USUAL_PRIOR[objective], log_frequencies(frequencies)
     counts = [pixels.counts((pixels.scores - np.float32(strength) * logs).argmax(1)) for strength in PRIORS]
+    if len(counts[0]) < 2:
+        return usual  # nothing to measure by
     drawn = draw_blocks(len(counts[0]), draws=DRAWS)
     results = np.stack([objective_of(np.tensordot(drawn, item, 1), objective) for item in counts])
     best = int(results.mean(1).argmax())
     behind = results[best] - results
-    good = np.flatnonzero(behind.mean(1) <= 2 * behind.std(1) + 1e-9)
-    usual = USUAL_PRIOR[objective]
+    good = np.flatnonzero(behind.mean(1) <= error_factor(len(counts[0])) * behind.std(1) + 1e-9)
     return min((PRIORS[item] for item in good), key=lambda strength: (abs(strength - usual), strength))
+
+
+def error_factor(blocks: int) -> float:
+    """
+    Half of a 95 % interval, in standard deviations of a mean over some blocks that are drawn with replacement.
+
+    Student's t instead of the normal distribution, and the deviation of few blocks is too small by the root of
+    (n - 1) / n.
+
+    Examples
+    --------
+    >>> [round(error_factor(blocks), 2) for blocks in (4, 8, 30, 1000)]
+    [3.67, 2.53, 2.08, 1.96]
+    """
+    return float(stdtrit(blocks - 1, 0.975) * np.sqrt(blocks / (blocks - 1)))
 
 
 def difference_interval(

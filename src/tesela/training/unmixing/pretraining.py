@@ -211,7 +211,7 @@ def _run(
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         restore_random_state(state["random"], generator, device)
-    line = ProgressLine("pretraining", quiet=quiet)
+    line = ProgressLine("pretraining", unit="steps", quiet=quiet)
     with steady_memory():
         try:
             line.start(total=epochs * per_epoch, done=(first - 1) * per_epoch)

@@ -203,7 +203,7 @@ def _train_networks(
         settings = replace(settings, epochs=epochs_within(within, seconds, folder=folder), patience=0)
     state = (None if folder is None else folder.read()) or {"fits": [], "running": None}
     fits: list[dict[str, Any]] = state["fits"]
-    line = ProgressLine("training", quiet=quiet)
+    line = ProgressLine("training", unit="steps", quiet=quiet)
     with steady_memory():
         try:
             for number in range(len(fits), size):
