@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from segmentation_scene import make_patch_table
+from tesela.io.maps import open_map
+from tesela.patches.table import make_patches
 from tesela.training.segmentation.pool import fit_pool, pool_scores
 from tesela.training.segmentation.validation import (
     USUAL_PRIOR,
@@ -13,6 +18,7 @@ from tesela.training.segmentation.validation import (
     choose_prior,
     difference_interval,
     objective_of,
+    pixel_blocks,
 )
 
 
@@ -39,6 +45,35 @@ def test_the_prior_is_the_usual_one_where_the_patches_do_not_say() -> None:
     pixels = pixels_of(np.array([[0.0, -9.0]] * 100), np.zeros(100, int), each=10)
     for objective, usual in USUAL_PRIOR.items():
         assert choose_prior(pixels, np.array([0.9, 0.1]), objective=objective) == usual
+
+
+@pytest.mark.parametrize(("blocks", "expected"), [(1, "usual"), (6, "usual"), (40, "measured")])
+def test_a_gain_in_half_of_the_blocks_is_measured_by_many_only(blocks: int, expected: str) -> None:
+    """Half of the blocks bring a rare class back at 0.7; three of six are too few to say so."""
+    gap = float(np.log(9) * 0.65)
+    scores = np.concatenate([rare_class(1, gap if number % 2 else 30.0).scores for number in range(blocks)])
+    pixels = pixels_of(scores, np.tile([0] * 90 + [1] * 10, blocks), each=100)
+    wanted = {"usual": USUAL_PRIOR["macro_f1"], "measured": 0.7}[expected]
+    assert choose_prior(pixels, np.array([0.9, 0.1]), objective="macro_f1") == wanted
+
+
+def test_blocks_go_by_place_however_many_patches_show_it(tmp_path: Path) -> None:
+    """The same squares of the scene with patches side by side and with patches that overlap."""
+    table = make_patch_table(tmp_path)
+    scenes, labels = list(table.scenes.values()), [open_map(path) for path in table.labels.values()]
+    found = []
+    for stride_px in (table.size_px, table.size_px // 4):
+        patches = make_patches(scenes, labels, size_px=table.size_px, stride_px=stride_px)
+        patches = patches.with_splits(["val"] * len(patches))
+        number, place = (item.ravel() for item in np.indices((len(patches), table.size_px**2)))
+        block = pixel_blocks(patches, "val", number, place)
+        rows = patches.frame["row"].to_numpy()[number] + place // table.size_px
+        cols = patches.frame["col"].to_numpy()[number] + place % table.size_px
+        found.append(set(zip(rows.tolist(), cols.tolist(), block.tolist(), strict=True)))
+    assert found[0] == found[1]
+    assert (
+        len({block for *_, block in found[0]}) == 24
+    )  # of one patch: with larger ones there are fewer than 8
 
 
 def test_objectives_are_those_counted_by_hand() -> None:
