@@ -294,5 +294,8 @@ class CorineChain(SceneChain[CorineRecipe]):
         return folder if len(self.sections(("map", "both"))) == 1 else folder / section.name
 
     def _training_log(self) -> Path | None:
+        """Curves of the network, where the model has one."""
+        if read_header(self.expert_file).architecture.kind == "class_trees":
+            return None
         logs = sorted((self.out / "logs").rglob("metrics.csv"))
         return logs[-1] if logs else None
