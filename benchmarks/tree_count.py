@@ -22,8 +22,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fusion import Trial, draw, prepare, with_validation
 from mapping.probe import machine
+from members import Trial, draw, prepare, with_validation
 from real_accuracy.sets import SETS, MissingData, load_set
 from real_accuracy.task import TEST, VAL
 from tesela.training.segmentation.boosting import Boosted, BoostingSettings, boost_series

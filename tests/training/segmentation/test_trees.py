@@ -85,7 +85,7 @@ def test_trees_are_grown_again_with_the_validation_patches(table: PatchTable, tm
 
 
 def test_both_splits_count_by_area_when_trained_on_again(table: PatchTable) -> None:
-    """Training patches that overlap by half, and validation patches that do not, bring the same pixels a hectare."""
+    """Training patches that overlap by half, validation patches that do not: each pixel has the same chance."""
     scenes, labels = list(table.scenes.values()), [open_map(path) for path in table.labels.values()]
     size = table.size_px
     dense, apart = (
@@ -98,19 +98,17 @@ def test_both_splits_count_by_area_when_trained_on_again(table: PatchTable) -> N
     columns = len(dense["col"].unique()) / 2 + 0.5, len(dense["row"].unique()) / 2 + 0.5
     assert mixed.overlap("train") == pytest.approx(len(dense) / (columns[0] * columns[1]))
     assert mixed.overlap("val") == 1
-    drawn: dict[str, int] = {}
-    draw = trees.draw_pixels
-
-    def count(_: PatchTable, split: str, *, pixels: int, **others: Any) -> TreePixels:
-        drawn[split] = pixels
-        return draw(mixed, split, pixels=pixels, **others)
-
-    with pytest.MonkeyPatch.context() as patch:
-        grown, _ = train_unadjusted(mixed, settings=TREES)
-        patch.setattr(trees, "draw_pixels", count)
-        refit_trees(grown, mixed, settings=TREES)
-    area = columns[0] * columns[1], len(apart)
-    assert drawn["train"] / drawn["val"] == pytest.approx(area[0] / area[1], rel=0.01)
+    bands = scenes[0].band_names
+    spec = default_features(bands, sides_px=())
+    options = {"spec": spec, "bands": bands, "mean": np.zeros(2), "std": np.ones(2), "seed": 0}
+    every, some = (
+        trees.draw_pixels(mixed, ("train", "val"), pixels=pixels, **options) for pixels in (10**6, 3000)
+    )
+    without = 3 * 5 + 4 * 4  # without data, without a label
+    assert every.classes.size == (columns[0] * columns[1] + len(apart)) * size**2 - without
+    assert some.classes.size == 3000
+    shares = [np.bincount(item.classes, minlength=3) / item.classes.size for item in (every, some)]
+    np.testing.assert_allclose(shares[0], shares[1], atol=0.03)
     chances = network_refit._even_chances(None, mixed)
     assert chances is not None
     assert chances[-1] / chances[0] == pytest.approx(mixed.overlap("train"))
@@ -287,26 +285,6 @@ def test_trees_are_grown_again_in_the_number_that_was_chosen(table: PatchTable) 
     numbers = [plan.trees for plan in plans if isinstance(plan, ClassTreesArchitecture)]
     assert numbers[0] in BOOSTED_TREES
     assert numbers == [numbers[0]] * 2
-
-
-def test_a_pixel_is_drawn_once_however_many_patches_show_it(table: PatchTable) -> None:
-    """Asked for more pixels than there are, the drawing holds each one that has data and a label."""
-    scenes, labels = list(table.scenes.values()), [open_map(path) for path in table.labels.values()]
-    dense = make_patches(scenes, labels, size_px=table.size_px, stride_px=table.size_px // 4)
-    dense = dense.with_splits(["train"] * len(dense))
-    bands = scenes[0].band_names
-    drawn = trees.draw_pixels(
-        dense,
-        "train",
-        spec=default_features(bands, sides_px=()),
-        bands=bands,
-        mean=np.zeros(2),
-        std=np.ones(2),
-        pixels=10**6,
-        seed=0,
-    )
-    without = 3 * 5 + 4 * 4  # without data, without a label
-    assert drawn.classes.size == 4 * 6 * table.size_px**2 - without
 
 
 def test_trees_without_labels_are_refused(table: PatchTable, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from tesela.core.band_dates import STATIC
-from tesela.core.errors import InputError
+from tesela.core.errors import InputError, join_words
 from tesela.core.legend import IGNORE
 from tesela.core.units import parse_duration_s
 from tesela.models.expert import Expert, ExpertHeader, Provenance
@@ -93,11 +93,11 @@ def train_unadjusted(
         draw_pixels, table, bands=names, mean=mean, std=std, pixels=settings.pixels, seed=settings.seed
     )
     spec, drawn = keep_features(
-        draw("train", spec=spec), spec, classes=len(table.legend), seed=settings.seed, deadline=chosen
+        draw(("train",), spec=spec), spec, classes=len(table.legend), seed=settings.seed, deadline=chosen
     )
     trees, chosen_on = settings.trees, None
     if trees == "auto" and settings.model == "boosting":
-        trees, chosen_on = BOOSTED_TREES[-1], draw("val", spec=spec)
+        trees, chosen_on = BOOSTED_TREES[-1], draw(("val",), spec=spec)
     network = fit_chosen(
         settings.model,
         drawn,
@@ -152,26 +152,19 @@ def refit_trees(
     """
     plan, header = expert.header.architecture, expert.header
     assert isinstance(plan, ClassTreesArchitecture)
-    labelled = {split: new_pixels(table, split).sum() for split in ("train", "val")}
-    parts = [
-        draw_pixels(
-            table,
-            split,
-            spec=plan.spec,
-            bands=header.bands,
-            mean=np.array(header.mean),
-            std=np.array(header.std),
-            pixels=max(1, round(settings.pixels * own / sum(labelled.values()))),
-            seed=settings.seed,
-        )
-        for split, own in labelled.items()
-    ]
+    drawn = draw_pixels(
+        table,
+        ("train", "val"),
+        spec=plan.spec,
+        bands=header.bands,
+        mean=np.array(header.mean),
+        std=np.array(header.std),
+        pixels=settings.pixels,
+        seed=settings.seed,
+    )
     network = fit_chosen(
         settings.model,
-        TreePixels(
-            np.concatenate([part.values for part in parts], axis=1),
-            np.concatenate([part.classes for part in parts]),
-        ),
+        drawn,
         spec=plan.spec,
         classes=plan.classes,
         mean=np.array(header.mean),
@@ -203,7 +196,7 @@ def budget_deadline(budget: str, *, part: float = 1.0) -> Callable[[], bool]:
 
 def draw_pixels(
     table: PatchTable,
-    split: str,
+    splits: Sequence[str],
     *,
     spec: FeatureSpec,
     bands: Sequence[str],
@@ -213,44 +206,74 @@ def draw_pixels(
     seed: int,
 ) -> TreePixels:
     """
-    Draw labelled pixels of all patches alike, none twice where patches overlap, and compute their features.
+    Draw labelled pixels of the patches of some splits, each with the same chance, and compute their features.
 
-    Windows reach beyond the patch into the scene: a pixel has the features that it has in a map. Of several dates, some
-    are hidden in some patches (`HIDDEN_DATES`), so that trees know of gaps.
+    A pixel that several patches show is one pixel. Windows reach beyond the patch into the scene: a pixel has the
+    features that it has in a map. Of several dates, some are hidden in some patches (`HIDDEN_DATES`), so that trees
+    know of gaps.
+
+    Parameters
+    ----------
+    pixels : int
+        How many; all where there are fewer.
 
     Raises
     ------
     InputError
-        If no pixel of the split has a label.
+        If no pixel of the splits has a label.
     """
     dates, margin = spec.band_dates, spec.margin_px
-    patches = PatchDataset(table, split, bands=bands, mean=mean, std=std, dates=dates, margin_px=margin)
-    new = new_pixels(table, split)
-    each = np.ceil(new * min(1.0, pixels / max(new.sum(), 1.0))).astype(int)
-    values, classes = [], []
-    for index, shown in enumerate(first_shown(table.of_split(split), table.size_px)):
-        if not each[index]:
-            continue
-        image, labels = patches[index]
-        if dates:
-            _hide_dates(image.numpy(), labels.numpy(), dates, np.random.default_rng([seed, index, 1]))
-        flat = labels.numpy().ravel()
-        place = np.flatnonzero((flat != IGNORE) & shown.ravel())
-        rng = np.random.default_rng([seed, index])
-        chosen = np.sort(rng.choice(place, min(each[index], len(place)), replace=False))
-        features = crop_features(image.permute(1, 2, 0).contiguous().numpy(), spec, mean, std)
-        values.append(features.reshape(len(features), -1)[:, chosen])
-        classes.append(flat[chosen])
-    if not any(part.size for part in classes):
-        raise InputError(f"No pixel of split '{split}' has a label.")
-    return TreePixels(np.concatenate(values, axis=1), np.concatenate(classes))
+    drawn = _Drawn(pixels)
+    for number, split in enumerate(splits):
+        patches = PatchDataset(table, split, bands=bands, mean=mean, std=std, dates=dates, margin_px=margin)
+        for index, shown in enumerate(first_shown(table.of_split(split), table.size_px)):
+            if not shown.any():
+                continue
+            image, labels = patches[index]
+            rng = np.random.default_rng([seed, number, index])
+            if dates:
+                _hide_dates(image.numpy(), labels.numpy(), dates, rng)
+            flat, key = labels.numpy().ravel(), rng.random(labels.numel())
+            chosen = np.flatnonzero((flat != IGNORE) & shown.ravel() & (key < drawn.bound))
+            if chosen.size:
+                features = crop_features(image.permute(1, 2, 0).contiguous().numpy(), spec, mean, std)
+                drawn.add(features.reshape(len(features), -1)[:, chosen], flat[chosen], key[chosen])
+    if not drawn.size:
+        raise InputError(f"No pixel of split {join_words([repr(split) for split in splits])} has a label.")
+    return drawn.pixels()
 
 
-def new_pixels(table: PatchTable, split: str) -> NDArray[np.float64]:
-    """About how many labelled pixels each patch of a split shows that no patch before it shows, (patches,)."""
-    rows = table.of_split(split)
-    area = np.array([int(shown.sum()) for shown in first_shown(rows, table.size_px)])
-    return np.asarray(area * rows[table.share_columns].to_numpy(float).sum(axis=1))
+class _Drawn:
+    """The pixels of the least keys so far; at most twice as many as are wanted are held."""
+
+    def __init__(self, wanted: int) -> None:
+        self.wanted, self.size, self.bound = wanted, 0, 1.0
+        self._values: list[NDArray[np.int16]] = []
+        self._classes: list[NDArray[np.int64]] = []
+        self._keys: list[NDArray[np.float64]] = []
+
+    def add(self, values: NDArray[np.int16], classes: NDArray[np.int64], keys: NDArray[np.float64]) -> None:
+        """Add pixels whose keys are below the bound."""
+        self._values.append(values)
+        self._classes.append(classes)
+        self._keys.append(keys)
+        self.size += classes.size
+        if self.size > 2 * self.wanted:
+            self._cut()
+
+    def pixels(self) -> TreePixels:
+        """As many as are wanted, in the order in which they came."""
+        self._cut()
+        return TreePixels(self._values[0], self._classes[0])
+
+    def _cut(self) -> None:
+        values, classes = np.concatenate(self._values, axis=1), np.concatenate(self._classes)
+        keys = np.concatenate(self._keys)
+        if keys.size > self.wanted:
+            kept = np.sort(np.argpartition(keys, self.wanted)[: self.wanted])
+            values, classes, keys = values[:, kept], classes[kept], keys[kept]
+            self.bound = float(keys.max())
+        self._values, self._classes, self._keys, self.size = [values], [classes], [keys], classes.size
 
 
 def _hide_dates(
