@@ -20,7 +20,7 @@ from tesela.models.segmentation.feature_spec import MISSING, STEPS, Feature, Fea
 from tesela.models.segmentation.fused import FusedArchitecture
 from tesela.models.segmentation.tree_network import ClassTrees
 from tesela.models.segmentation.window_features import compute_features
-from tesela.training.segmentation.trees import forest_arrays
+from tesela.training.segmentation.tree_fit import forest_arrays
 
 LEGEND = Legend(
     "demo",
