@@ -33,10 +33,10 @@ class HeadPatches:
     """A head with its patches."""
 
     head: Head
-    train: Patches
-    val: Patches | None
+    patches: Mapping[str, Patches]
+    """Of "train" and, where the training validates, of "val"."""
     places: Mapping[str, Sequence[Place]]
-    """Of the patches of "train" and "val", in their order."""
+    """Of the patches of each split, in their order."""
     chances: NDArray[np.float64] | None
     """How often each training patch is drawn, relative to the others; None: each once an epoch."""
 
@@ -83,7 +83,8 @@ class HeadPatches:
             PatchDataset, table, bands=bands, mean=mean, std=std, dates=standardisation.dates
         )
         margin_px = round(settings.shift * table.size_px)
-        train, val = read("train", margin_px=margin_px), read("val") if validates else None
+        train = read("train", margin_px=margin_px)
+        val = {"val": read("val")} if validates else {}
         shares = table.of_split("train")[table.share_columns].to_numpy(float)
         header = ExpertHeader(
             architecture=plan,
@@ -98,10 +99,9 @@ class HeadPatches:
         )
         finish = functools.partial(adjust_expert, table=table, settings=settings)
         return cls(
-            Head(header, out, shares, 0 if val is None else len(val), finish),
-            WidePatches(train, margin_px=margin_px) if margin_px else train,
-            val,
-            {"train": train.rows, "val": () if val is None else val.rows},
+            Head(header, out, shares, sum(map(len, val.values())), finish),
+            {"train": WidePatches(train, margin_px=margin_px) if margin_px else train, **val},
+            {split: item.rows for split, item in {"train": train, **val}.items()},
             draw_chances(table, settings),
         )
 

@@ -131,8 +131,8 @@ def train_joint(
     val_numbers, _ = join_draws([item.places["val"] for item in heads], [None] * len(heads))
     return fit_experts(
         [item.head for item in heads],
-        JointPatches([item.train for item in heads], numbers),
-        JointPatches([item.val for item in heads if item.val is not None], val_numbers),
+        JointPatches([item.patches["train"] for item in heads], numbers),
+        JointPatches([item.patches["val"] for item in heads], val_numbers),
         plan=joint,
         target=target,
         settings=wanted,

@@ -53,7 +53,7 @@ def refit_network(
     assert isinstance(plan, SEGMENTATION_NETWORKS[plan.kind])
     if not target.exists():
         both = table.with_splits(table.frame["split"].replace("val", "train").to_numpy(object))
-        patches = HeadPatches.of(
+        made = HeadPatches.of(
             both,
             target,
             plan=plan,
@@ -63,13 +63,13 @@ def refit_network(
             validates=False,
         )
         fit_experts(
-            [patches.head],
-            patches.train,
+            [made.head],
+            made.patches["train"],
             None,
             plan=plan,
             target=target,
             settings=settings,
-            chances=_even_chances(patches.chances, table),
+            chances=_even_chances(made.chances, table),
             log_dir=log_dir,
             quiet=quiet,
         )

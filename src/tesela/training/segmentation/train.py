@@ -73,7 +73,7 @@ def train_segmentation(
     names = tuple(next(iter(table.scenes.values())).band_names if bands is None else bands)
     plan = plan_head(table, chosen, bands=names)
     mean, std = band_statistics(table, "train", bands=names)
-    patches = HeadPatches.of(
+    made = HeadPatches.of(
         table,
         Path(out),
         plan=plan,
@@ -82,13 +82,13 @@ def train_segmentation(
         fingerprints=fingerprints,
     )
     [written] = fit_experts(
-        [patches.head],
-        patches.train,
-        patches.val,
+        [made.head],
+        made.patches["train"],
+        made.patches["val"],
         plan=plan,
         target=Path(out),
         settings=wanted,
-        chances=patches.chances,
+        chances=made.chances,
         log_dir=log_dir,
         quiet=quiet,
     )
