@@ -331,7 +331,7 @@ import torch
 torch.set_num_threads(1)
 from pointwise import Pointwise, make_expert
 from tesela.io.scenes import open_scene
-from tesela.mapping import predict_map
+from tesela.mapping.predict import predict_map
 
 class Slow(Pointwise):
     def forward(self, images):
