@@ -33,7 +33,7 @@ import scipy.ndimage
 import torch
 from numpy.typing import NDArray
 
-import tesela.mapping  # before torch: it sets how idle threads wait
+import tesela.mapping.cascade_map  # before torch: it sets how idle threads wait
 from mapping.probe import machine
 from mapping.work import Ground, make_ground, mirrored, train
 from tesela.core.legend import LandClass, Legend
@@ -256,14 +256,14 @@ def warm_up(folder: Path, options: argparse.Namespace) -> None:
     scene = write_ground(folder / "warm.tif", 640, share=0.3, cell_px=30)
     for shared in (0, 2):
         cascade = make_cascade(options.encoder, shared=shared, steps=options.steps)
-        tesela.mapping.predict_cascade(cascade, scene, folder / "warm_map.tif", **FIXED)
+        tesela.mapping.cascade_map.predict_cascade(cascade, scene, folder / "warm_map.tif", **FIXED)
 
 
 def own_backbones(folder: Path, options: argparse.Namespace, pattern: str, share: float) -> dict[str, object]:
     cascade = make_cascade(options.encoder, shared=0, steps=options.steps)
     scene = write_ground(folder / "scene.tif", options.size, share=share, cell_px=PATTERNS[pattern])
     exact = CascadeRules(isolated_px=0)
-    run = tesela.mapping.predict_cascade
+    run = tesela.mapping.cascade_map.predict_cascade
     cpu, made = timed(lambda: run(cascade, scene, folder / "map.tif", rules=exact, **FIXED))
     usual_cpu, usual = timed(lambda: run(cascade, scene, folder / "usual.tif", **FIXED))
     with one_size():
@@ -310,9 +310,13 @@ def shared_backbone(
 ) -> dict[str, object]:
     cascade = make_cascade(options.encoder, shared=shared, steps=options.steps, channels=channels)
     scene = write_ground(folder / "scene.tif", options.size, share=share, cell_px=PATTERNS["patchy"])
-    cpu, made = timed(lambda: tesela.mapping.predict_cascade(cascade, scene, folder / "map.tif", **FIXED))
+    cpu, made = timed(
+        lambda: tesela.mapping.cascade_map.predict_cascade(cascade, scene, folder / "map.tif", **FIXED)
+    )
     context = cascade.members[0].expert
-    alone, _ = timed(lambda: tesela.mapping.predict_map(context, scene, folder / "context.tif", **FIXED))
+    alone, _ = timed(
+        lambda: tesela.mapping.predict.predict_map(context, scene, folder / "context.tif", **FIXED)
+    )
     return {
         "shared": ("encoder", "encoder and decoder")[shared - 1],
         "decoders": list(channels),
@@ -327,7 +331,7 @@ def everywhere(cascade: Cascade, scene: Scene, folder: Path) -> list[NDArray[np.
     maps = []
     for member in cascade.members:
         out = folder / f"{member.name}.tif"
-        tesela.mapping.predict_map(member.expert, scene, out, **FIXED)
+        tesela.mapping.predict.predict_map(member.expert, scene, out, **FIXED)
         maps.append(read(out))
     return maps
 

@@ -64,7 +64,7 @@ from real_accuracy.sets import SETS, MissingData, load_set
 from real_accuracy.task import TEST, TRAIN, VAL
 from tesela.training.segmentation.losses import class_weights
 from tesela.training.segmentation.pool import FLATTERY, SCALES, fit_pool, pool_scores
-from tesela.training.segmentation.tree_fit import TreePixels
+from tesela.training.segmentation.tree_pixels import TreePixels
 from tesela.training.segmentation.validation import PRIORS, ValidationPixels, choose_prior, objective_of
 
 DISTANCES_PX = (1.5, 3.5, 7.5)

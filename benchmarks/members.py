@@ -20,16 +20,11 @@ from tesela.models.expert import Expert, ExpertHeader
 from tesela.models.segmentation.feature_spec import FeatureSpec, default_features
 from tesela.models.segmentation.window_features import compute_features
 from tesela.patches.dataset import band_statistics
-from tesela.training.segmentation.boosting import (
-    Boosted,
-    BoostingSettings,
-    average_boosted,
-    boost,
-    boost_series,
-)
+from tesela.training.segmentation.boosting import Boosted
 from tesela.training.segmentation.network_refit import refit_network
 from tesela.training.segmentation.sizing import sized_settings
-from tesela.training.segmentation.tree_fit import BOOSTED_TREES, KEPT_FEATURES, TreePixels, best_count
+from tesela.training.segmentation.tree_fit import BOOSTED_TREES, best_features, grow_boosted
+from tesela.training.segmentation.tree_pixels import TreePixels
 from tesela.training.segmentation.validation import ValidationPixels
 from tesela.training.shell import EarlyStopping
 
@@ -131,16 +126,17 @@ def grow(
     seed: int = 0,
 ) -> tuple[Boosted, NDArray[np.int64]]:
     """Boosted trees on the features of the largest gain, and which they are; `held_out` pixels choose the number."""
-    first = boost(values, classes, count=count, settings=BoostingSettings(trees=60, seed=seed))
-    kept = np.sort(np.argsort(-first.gain, kind="stable")[:KEPT_FEATURES])
-    settings = BoostingSettings(trees=BOOSTED_TREES[-1] if held_out else trees, seed=seed, features=0.4)
-    grown = boost_series(
-        np.ascontiguousarray(values[kept]), classes, count=count, settings=settings, series=series
+    drawn = TreePixels(values, classes)
+    kept = best_features(drawn, classes=count, seed=seed)
+    made = grow_boosted(
+        drawn.of_features(kept),
+        count,
+        trees=BOOSTED_TREES[-1] if held_out else trees,
+        seed=seed,
+        held_out=held_out and held_out.of_features(kept),
+        series=series,
     )
-    if held_out:
-        each = best_count(grown, TreePixels(np.ascontiguousarray(held_out.values[kept]), held_out.classes))
-        grown = [item.part(0, each) for item in grown]
-    return average_boosted(grown), kept
+    return made, kept
 
 
 def apply(trial: Trial, model: Boosted, kept: NDArray[np.int64], columns: Planes | None = None) -> Planes:

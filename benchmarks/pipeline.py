@@ -68,7 +68,7 @@ def main() -> None:
 def one_run(who: str, scene: Path, out: Path) -> dict[str, object]:
     """Warm up on a small scene, then measure; the network's own CPU seconds are those of the bare calls."""
     if who == "tesela":
-        import tesela.mapping  # before torch, as the command line does: it sets how idle threads wait
+        import tesela.mapping.predict  # before torch, as the command line does: it sets how idle threads wait
     from mapping.peers import rasterio_loop
     from mapping.work import pointwise_expert
     from tesela.io.scenes import open_scene
@@ -77,7 +77,7 @@ def one_run(who: str, scene: Path, out: Path) -> dict[str, object]:
 
     def call(path: Path) -> object:
         if who == "tesela":
-            return tesela.mapping.predict_map(
+            return tesela.mapping.predict.predict_map(
                 expert,
                 open_scene(path),
                 out,

@@ -15,7 +15,7 @@ import json
 import tempfile
 from pathlib import Path
 
-import tesela.mapping  # before torch: it sets how idle threads wait
+import tesela.mapping.predict  # before torch: it sets how idle threads wait
 from mapping.peers import rasterio_loop
 from mapping.probe import machine
 from mapping.work import make_ground, mirrored, trained_expert, write_scene
@@ -42,12 +42,16 @@ def main() -> None:
         scene = open_scene(path)
         fixed = {"engine": "torch", "precision": "fp32"}
         huge = -(-options.size // 32) * 32
-        tesela.mapping.predict_map(expert, scene, folder / "huge.tif", window_px=huge, overlap_px=0, **fixed)
+        tesela.mapping.predict.predict_map(
+            expert, scene, folder / "huge.tif", window_px=huge, overlap_px=0, **fixed
+        )
         truth = read(folder / "huge.tif")
         found = {}
         for window, overlap in SETTINGS:
             out = folder / "map.tif"
-            tesela.mapping.predict_map(expert, scene, out, window_px=window, overlap_px=overlap, **fixed)
+            tesela.mapping.predict.predict_map(
+                expert, scene, out, window_px=window, overlap_px=overlap, **fixed
+            )
             plan = plan_windows(expert, scene, window_px=window, overlap_px=overlap)
             found[f"tesela {window}/{overlap}"] = {
                 "windows": f"{plan.height_px} x {plan.width_px}",

@@ -49,7 +49,8 @@ from tesela.models.segmentation.fused_network import FusedNetwork
 from tesela.models.segmentation.tree_network import ClassTrees
 from tesela.models.segmentation.window_features import compute_features
 from tesela.training.segmentation.network_transfer import make_batch
-from tesela.training.segmentation.tree_fit import TreePixels, fit_chosen, keep_features
+from tesela.training.segmentation.tree_fit import fit_chosen, keep_features
+from tesela.training.segmentation.tree_pixels import TreePixels
 
 LEVELS = np.linspace(0.005, 0.995, 100)
 TREES = 100

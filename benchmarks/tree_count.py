@@ -27,7 +27,8 @@ from members import Trial, draw, prepare, with_validation
 from real_accuracy.sets import SETS, MissingData, load_set
 from real_accuracy.task import TEST, VAL
 from tesela.training.segmentation.boosting import Boosted, BoostingSettings, boost_series
-from tesela.training.segmentation.tree_fit import TreePixels, keep_features
+from tesela.training.segmentation.tree_fit import best_features, first_scores
+from tesela.training.segmentation.tree_pixels import TreePixels
 from tesela.training.segmentation.validation import objective_of
 
 COUNTS, USUAL, SERIES, PRIOR = (20, 40, 74, 110, 150, 220, 300, 450), 300, 2, 0.1
@@ -74,17 +75,11 @@ def main() -> None:
 def curves(trial: Trial) -> tuple[Scores, Scores]:
     """Scores on the validation area of trees of the training area, and on the test area of those grown again."""
     frequencies = np.log(trial.task.frequencies()).astype(np.float32)
-    values, classes, _ = draw(trial)
-    spec, drawn = keep_features(
-        TreePixels(values, classes), trial.spec, classes=trial.classes, seed=trial.task.seed
-    )
-    kept = [trial.spec.features.index(item) for item in spec.features]
-    wider = with_validation(trial)
-    values, classes, _ = draw(wider)
-    both = TreePixels(np.ascontiguousarray(values[kept]), classes)
+    own, both = (TreePixels(*draw(item)[:2]) for item in (trial, with_validation(trial)))
+    kept = best_features(own, classes=trial.classes, seed=trial.task.seed)
     return tuple(  # type: ignore[return-value]
-        scores(grow(pixels, trial), *area_pixels(trial, split, kept), frequencies)
-        for pixels, split in ((drawn, VAL), (both, TEST))
+        scores(grow(drawn.of_features(kept), trial), area_pixels(trial, split).of_features(kept), frequencies)
+        for drawn, split in ((own, VAL), (both, TEST))
     )
 
 
@@ -94,36 +89,27 @@ def grow(pixels: TreePixels, trial: Trial) -> list[Boosted]:
     return boost_series(pixels.values, pixels.classes, count=trial.classes, settings=settings, series=SERIES)
 
 
-def area_pixels(trial: Trial, split: int, kept: Sequence[int]) -> tuple[NDArray[np.int16], NDArray[np.int64]]:
-    """Features and classes of all labelled pixels of a split."""
+def area_pixels(trial: Trial, split: int) -> TreePixels:
+    """All labelled pixels of a split."""
     masks = {scene.name: trial.task.mask(scene, split).ravel() for scene in trial.task.data.scenes}
-    return (
-        np.concatenate([trial.features[name][kept][:, mask] for name, mask in masks.items()], axis=1),
+    return TreePixels(
+        np.concatenate([trial.features[name][:, mask] for name, mask in masks.items()], axis=1),
         np.concatenate(
             [scene.labels.ravel()[masks[scene.name]].astype(np.int64) - 1 for scene in trial.task.data.scenes]
         ),
     )
 
 
-def scores(
-    series: Sequence[Boosted],
-    values: NDArray[np.int16],
-    classes: NDArray[np.int64],
-    frequencies: NDArray[np.float32],
-) -> Scores:
+def scores(series: Sequence[Boosted], pixels: TreePixels, frequencies: NDArray[np.float32]) -> Scores:
     """What the first trees of all series reach on some pixels."""
-    sums = [np.repeat(item.baseline[None], classes.size, axis=0) for item in series]
-    result, done = {}, 0
-    for number in COUNTS:
-        each = number // len(series)
-        for item, own in zip(series, sums, strict=True):
-            item.part(done, each).add_to(own, values)
-        done = each
-        logs = torch.log_softmax(torch.from_numpy(np.mean(sums, axis=0)), 1).numpy()
+    result = {}
+    each = [number // len(series) for number in COUNTS]
+    for number, logits in zip(COUNTS, first_scores(series, pixels.values, each), strict=True):
+        logs = torch.log_softmax(torch.from_numpy(logits), 1).numpy()
         counts = np.zeros((len(frequencies),) * 2, np.int64)
-        np.add.at(counts, (classes, (logs - np.float32(PRIOR) * frequencies).argmax(1)), 1)
+        np.add.at(counts, (pixels.classes, (logs - np.float32(PRIOR) * frequencies).argmax(1)), 1)
         result[number] = (
-            float(-logs[np.arange(classes.size), classes].mean()),
+            float(-logs[np.arange(pixels.classes.size), pixels.classes].mean()),
             float(objective_of(counts, "accuracy")),
             float(objective_of(counts, "macro_f1")),
         )

@@ -33,14 +33,14 @@ from tesela.models.segmentation.class_trees import ClassTreesArchitecture
 from tesela.models.segmentation.feature_spec import FeatureSpec, default_features
 from tesela.models.segmentation.tree_network import ClassTrees
 from tesela.models.segmentation.window_features import compute_features
-from tesela.training.segmentation.boosting import BoostingSettings, boost
 from tesela.training.segmentation.tree_fit import (
     BOOSTED_TREES,
     KEPT_FEATURES,
-    TreePixels,
+    best_features,
     fit_chosen,
     forest_arrays,
 )
+from tesela.training.segmentation.tree_pixels import TreePixels
 from tesela.training.segmentation.validation import objective_of
 
 BANDS = ("blue", "green", "red", "nir", "swir1", "swir2")
@@ -62,9 +62,9 @@ def main() -> None:
     train, test = (np.flatnonzero(np.isin(block, part) & (flat >= 0)) for part in ((0, 1, 2, 3), (4,)))
     train = np.random.default_rng(0).choice(train, options.pixels, replace=False)
     of_val = block[train] == 3
-    first = boost(features[:, train], flat[train], count=classes, settings=BoostingSettings(trees=60))
-    kept = np.sort(np.argsort(-first.gain, kind="stable")[:KEPT_FEATURES])
-    values, small = features[kept], spec.select([int(item) for item in kept])
+    drawn = TreePixels(features[:, train], flat[train])
+    kept = best_features(drawn, classes=classes, seed=0)
+    values, small, drawn = features[kept], spec.select(kept.tolist()), drawn.of_features(kept)
     table = np.ascontiguousarray(values.T.astype(np.float32))
     results: dict[str, dict[str, float]] = {}
     numbers: list[int] = []
@@ -93,10 +93,10 @@ def main() -> None:
 
     def ours() -> ClassTrees:
         fit = partial(fit_chosen, "boosting", spec=small, classes=classes, mean=mean, std=std, seed=0)
-        own, held_out = (TreePixels(values[:, train[part]], flat[train[part]]) for part in (~of_val, of_val))
+        own, held_out = (TreePixels(drawn.values[:, part], drawn.classes[part]) for part in (~of_val, of_val))
         number = fit(own, trees=BOOSTED_TREES[-1], held_out=held_out).architecture.trees
         numbers.append(number)
-        return fit(TreePixels(values[:, train], flat[train]), trees=number)
+        return fit(drawn, trees=number)
 
     def classes_of(network: ClassTrees) -> NDArray[np.intp]:
         return network.scores(image, threads=1).reshape(-1, classes).argmax(1)

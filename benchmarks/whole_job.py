@@ -99,7 +99,7 @@ def cut(scene: Path, out: Path, size: int) -> Path:
 
 
 def one_run(who: str, expert_file: Path, scene: Path, out: Path) -> dict[str, object]:
-    import tesela.mapping  # before torch: it sets how idle threads wait
+    import tesela.mapping.predict  # before torch: it sets how idle threads wait
 
     if who == "rasterio_loop":
         return peer_run(expert_file, scene, out)
@@ -121,7 +121,7 @@ def one_run(who: str, expert_file: Path, scene: Path, out: Path) -> dict[str, ob
 
     def call() -> object:
         nonlocal made
-        made = tesela.mapping.predict_map(expert, opened, out, precision=precision)
+        made = tesela.mapping.predict.predict_map(expert, opened, out, precision=precision)
         return made
 
     found = measure(call)

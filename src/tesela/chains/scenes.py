@@ -496,7 +496,8 @@ class SceneChain(ABC, Generic[Recipe]):
         """Open scenes and references, look for the bands, and estimate patches, time and memory."""
         scenes = {section.name: self.open_images(section) for section in self.recipe.scenes}
         of_layers = {name for item in self.recipe.scene_layers(self.folder) for name in item.band_names}
-        wanted = self.recipe.bands or scenes[self.sections(("train", "both"))[0].name].band_names
+        trained = self.sections(("train", "both")) or self.recipe.scenes
+        wanted = self.recipe.bands or scenes[trained[0].name].band_names
         for scene in scenes.values():
             scene.select([name for name in wanted if name not in of_layers])
         references: dict[str | Path, str] = {}

@@ -25,7 +25,7 @@ def add_commands(app: typer.Typer) -> None:
 def generalise(
     map_file: MapFile,
     out: Out,
-    mmu: Annotated[str, typer.Option(help="Minimum mapping unit; a bare number is m2.")] = "25 ha",
+    mmu: Annotated[str, typer.Option(help="Minimum mapping unit, with its unit.")] = "25 ha",
     min_width: Annotated[
         str, typer.Option(help="Minimum width; a bare number is m, 0 keeps narrow parts.")
     ] = "100 m",

@@ -60,7 +60,7 @@ def queue(
     crosswalk: Annotated[str | None, typer.Option(help="CSV with the columns from, to, share.")] = None,
     confidence: Confidence = None,
     mmu: Annotated[
-        str, typer.Option(help="Least area of a changed part; a bare number is m2. CORINE: 5 ha.")
+        str, typer.Option(help="Least area of a changed part, with its unit. CORINE: 5 ha.")
     ] = "1 ha",
     part: Annotated[
         str | None,

@@ -35,7 +35,7 @@ def parse_length_m(text: str | float) -> float:
 
 def parse_area_m2(text: str | float) -> float:
     """
-    Read an area in square metres; a bare number, not as text, is square metres.
+    Read an area in square metres; a number is square metres, a text needs a unit.
 
     Raises
     ------

@@ -305,7 +305,7 @@ def account(
     tree_cover : mapping, optional
         Crown cover in percent, by year.
     land_area : str or float, optional
-        Official land area, such as "87268 km2"; a bare number is square metres.
+        Official land area, such as "87268 km2"; a number is square metres.
     legend, crosswalk, transition_years, title
         See `account_maps`.
 
@@ -360,7 +360,7 @@ def change_layer(
     years : sequence of int
         One for each map.
     min_area : str or float
-        Minimum area of a change, such as "5 ha"; a bare number is square metres.
+        Minimum area of a change, such as "5 ha"; a number is square metres.
 
     Returns
     -------

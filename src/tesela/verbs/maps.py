@@ -52,7 +52,7 @@ def generalise(
     out : path, optional
         Default: a temporary file that goes with the answer.
     mmu : str or float
-        Minimum mapping unit, such as "25 ha"; a bare number is square metres.
+        Minimum mapping unit, such as "25 ha"; a number is square metres.
     min_width : str or float
         Minimum width, such as "100 m"; a bare number is metres, 0 keeps narrow parts.
     narrow : path or True, optional
@@ -180,7 +180,7 @@ def update(
     confidence : path or DataArray, optional
         Confidence of the map, 0 to 100.
     mmu : str or float
-        Least area of a changed part, such as "1 ha"; a bare number is square metres.
+        Least area of a changed part, such as "1 ha"; a number is square metres.
     part : str or float, optional
         Queue every polygon with this area of one other class, for generalised maps.
     everything : bool, optional

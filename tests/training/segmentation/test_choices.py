@@ -61,7 +61,7 @@ def test_blocks_go_by_place_however_many_patches_show_it(tmp_path: Path) -> None
     """The same squares of the scene with patches side by side and with patches that overlap."""
     table = make_patch_table(tmp_path)
     scenes, labels = list(table.scenes.values()), [open_map(path) for path in table.labels.values()]
-    found = []
+    squares = []
     for stride_px in (table.size_px, table.size_px // 4):
         patches = make_patches(scenes, labels, size_px=table.size_px, stride_px=stride_px)
         patches = patches.with_splits(["val"] * len(patches))
@@ -69,10 +69,10 @@ def test_blocks_go_by_place_however_many_patches_show_it(tmp_path: Path) -> None
         block = pixel_blocks(patches, "val", number, place)
         rows = patches.frame["row"].to_numpy()[number] + place // table.size_px
         cols = patches.frame["col"].to_numpy()[number] + place % table.size_px
-        found.append(set(zip(rows.tolist(), cols.tolist(), block.tolist(), strict=True)))
-    assert found[0] == found[1]
+        squares.append(set(zip(rows.tolist(), cols.tolist(), block.tolist(), strict=True)))
+    assert squares[0] == squares[1]
     assert (
-        len({block for *_, block in found[0]}) == 24
+        len({block for *_, block in squares[0]}) == 24
     )  # of one patch: with larger ones there are fewer than 8
 
 

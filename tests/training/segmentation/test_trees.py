@@ -22,14 +22,15 @@ from tesela.models.expert import Expert, open_expert, read_header
 from tesela.models.segmentation.class_trees import ClassTreesArchitecture
 from tesela.models.segmentation.feature_spec import default_features
 from tesela.patches.table import PatchTable, make_patches
-from tesela.training.segmentation import auto, network_refit, trees
+from tesela.training.segmentation import auto, network_refit
 from tesela.training.segmentation.boosting import BoostingSettings, average_boosted, boost, boost_series
 from tesela.training.segmentation.data import Patches
 from tesela.training.segmentation.heads import Head
 from tesela.training.segmentation.network_refit import refit_network
 from tesela.training.segmentation.settings import SegmentationSettings
 from tesela.training.segmentation.train import train_segmentation
-from tesela.training.segmentation.tree_fit import BOOSTED_TREES, TreePixels, best_count
+from tesela.training.segmentation.tree_fit import BOOSTED_TREES, best_count
+from tesela.training.segmentation.tree_pixels import TreePixels, draw_pixels
 from tesela.training.segmentation.trees import refit_trees, train_unadjusted
 from tesela.training.segmentation.validation import class_frequencies, validate_model
 
@@ -84,7 +85,7 @@ def test_trees_are_grown_again_with_the_validation_patches(table: PatchTable, tm
     assert snow[1] == 0
 
 
-def test_both_splits_count_by_area_when_trained_on_again(table: PatchTable) -> None:
+def test_both_splits_count_by_area_when_trained_on_again(table: PatchTable, tmp_path: Path) -> None:
     """Training patches that overlap by half, validation patches that do not: each pixel has the same chance."""
     scenes, labels = list(table.scenes.values()), [open_map(path) for path in table.labels.values()]
     size = table.size_px
@@ -93,22 +94,26 @@ def test_both_splits_count_by_area_when_trained_on_again(table: PatchTable) -> N
     )
     half = 4 * size
     dense, apart = dense[dense["col"] + size <= half], apart[apart["col"] >= half]
+    (name,) = table.labels
+    with rasterio.open(table.labels[name]) as data:
+        values = data.read(1)
+    values[:, half:] = np.where(values[:, half:] > 0, 40, 0)  # all of "val" is snow
+    path = write_map(tmp_path / "labels.tif", values, table.scenes[name].grid, legend=table.legend).path
     frame = pd.concat([dense.assign(split="train"), apart.assign(split="val")], ignore_index=True)
-    mixed = replace(table, frame=frame, stride_px=size // 2)
+    mixed = replace(table, frame=frame, stride_px=size // 2, labels={name: path})
     columns = len(dense["col"].unique()) / 2 + 0.5, len(dense["row"].unique()) / 2 + 0.5
     assert mixed.overlap("train") == pytest.approx(len(dense) / (columns[0] * columns[1]))
     assert mixed.overlap("val") == 1
     bands = scenes[0].band_names
     spec = default_features(bands, sides_px=())
     options = {"spec": spec, "bands": bands, "mean": np.zeros(2), "std": np.ones(2), "seed": 0}
-    every, some = (
-        trees.draw_pixels(mixed, ("train", "val"), pixels=pixels, **options) for pixels in (10**6, 3000)
-    )
+    every, some = (draw_pixels(mixed, ("train", "val"), pixels=pixels, **options) for pixels in (10**6, 3000))
     without = 3 * 5 + 4 * 4  # without data, without a label
     assert every.classes.size == (columns[0] * columns[1] + len(apart)) * size**2 - without
     assert some.classes.size == 3000
-    shares = [np.bincount(item.classes, minlength=3) / item.classes.size for item in (every, some)]
-    np.testing.assert_allclose(shares[0], shares[1], atol=0.03)
+    area = columns[0] * columns[1], len(apart)
+    for item in (every, some):
+        assert (item.classes == 3).mean() == pytest.approx(area[1] / sum(area), abs=0.02)
     chances = network_refit._even_chances(None, mixed)
     assert chances is not None
     assert chances[-1] / chances[0] == pytest.approx(mixed.overlap("train"))
@@ -252,8 +257,8 @@ def test_boosting_stops_at_its_deadline_with_all_series_alike() -> None:
     assert [len(item.feature) for item in series] == [4, 4, 3]
 
 
-@pytest.mark.parametrize(("noise", "most"), [(0.45, True), (0.0, False)])
-def test_the_number_of_boosted_trees_is_that_of_least_loss(noise: float, most: bool) -> None:
+@pytest.mark.parametrize(("noise", "fewest"), [(0.45, True), (0.0, False)])
+def test_the_number_of_boosted_trees_is_that_of_least_loss(noise: float, fewest: bool) -> None:
     """Where labels are noise, further trees only learn it; where they are not, all of them help."""
     rng = np.random.default_rng(0)
     values = rng.integers(-1000, 1000, (4, 4000)).astype(np.int16)
@@ -274,7 +279,7 @@ def test_the_number_of_boosted_trees_is_that_of_least_loss(noise: float, most: b
         log = scores - np.log(np.exp(scores).sum(1, keepdims=True))
         losses[number // 2] = -log[np.arange(2000), held_out.classes].mean()
     assert each == min(losses, key=lambda number: losses[number])
-    assert (each == BOOSTED_TREES[0] // 2) == most
+    assert (each == BOOSTED_TREES[0] // 2) == fewest
     assert best_count([item.part(0, 20) for item in grown], held_out) == 20
 
 

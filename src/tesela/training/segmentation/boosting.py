@@ -33,7 +33,7 @@ class BoostingSettings:
     """How trees are boosted."""
 
     trees: int = 300
-    """How many; stopping at the least loss of validation pixels costs accuracy, see docs/models.md."""
+    """How many; fewer than some 150 cost accuracy and rare classes, though their loss may be less."""
     depth: int = 6
     rate: float = 0.1
     """Share of each tree's step that is taken."""

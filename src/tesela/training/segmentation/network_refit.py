@@ -53,7 +53,7 @@ def refit_network(
     assert isinstance(plan, SEGMENTATION_NETWORKS[plan.kind])
     if not target.exists():
         both = table.with_splits(table.frame["split"].replace("val", "train").to_numpy(object))
-        made = HeadPatches.of(
+        own = HeadPatches.of(
             both,
             target,
             plan=plan,
@@ -63,13 +63,13 @@ def refit_network(
             validates=False,
         )
         fit_experts(
-            [made.head],
-            made.patches["train"],
+            [own.head],
+            own.patches["train"],
             None,
             plan=plan,
             target=target,
             settings=settings,
-            chances=_even_chances(made.chances, table),
+            chances=_even_chances(own.chances, table),
             log_dir=log_dir,
             quiet=quiet,
         )

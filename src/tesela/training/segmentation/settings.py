@@ -52,10 +52,10 @@ class SegmentationSettings:
     budget: str = ""
     """Processor time of the whole training, such as "10 min"; the epochs are fitted to it. Empty: `epochs` counts."""
     pixels: int = 60_000
-    """Training pixels of trees, spread over the patches."""
+    """Training pixels of trees, drawn with the same chance each."""
     trees: int | Literal["auto"] = "auto"
-    """Number of trees; auto: 100 of a forest, from 150 to 450 boosted ones, whose loss on the validation patches is
-    least."""
+    """Number of trees; auto: a forest has 100; of boosted ones 150 to 450 are kept, the number of least loss on the
+    validation patches."""
     refit: bool = True
     """Grow trees again on the patches of training and validation, after the latter have chosen; with "auto" and a
     budget that allows it, train the network again, too."""

@@ -73,7 +73,7 @@ def train_segmentation(
     names = tuple(next(iter(table.scenes.values())).band_names if bands is None else bands)
     plan = plan_head(table, chosen, bands=names)
     mean, std = band_statistics(table, "train", bands=names)
-    made = HeadPatches.of(
+    own = HeadPatches.of(
         table,
         Path(out),
         plan=plan,
@@ -82,13 +82,13 @@ def train_segmentation(
         fingerprints=fingerprints,
     )
     [written] = fit_experts(
-        [made.head],
-        made.patches["train"],
-        made.patches["val"],
+        [own.head],
+        own.patches["train"],
+        own.patches["val"],
         plan=plan,
         target=Path(out),
         settings=wanted,
-        chances=made.chances,
+        chances=own.chances,
         log_dir=log_dir,
         quiet=quiet,
     )

@@ -25,8 +25,8 @@ from tesela.training.segmentation.network_transfer import (
     make_batch,
     tune_network,
 )
-from tesela.training.segmentation.tree_fit import TreePixels, fit_chosen
-from tesela.training.segmentation.trees import crop_features
+from tesela.training.segmentation.tree_fit import fit_chosen
+from tesela.training.segmentation.tree_pixels import TreePixels, crop_features
 
 KEPT_SHARE = 0.5
 """Share of the pixels of each predicted class, the most confident ones, from which an expert learns."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from tesela.training.segmentation.boosting import (
     boost,
     boost_series,
 )
+from tesela.training.segmentation.tree_pixels import TreePixels
 
 KEPT_FEATURES = 80
 """Features that the final trees see: those of the largest gain in a first training. More cost time and gain nothing."""
@@ -33,23 +33,11 @@ loss may be less; ``benchmarks/tree_count.py`` compares the rule with fixed numb
 FOREST_TREES = 100
 
 _FIRST_TREES = 60
-_SERIES = 2
-"""Series of boosted trees, whose scores are averaged: less noise than one series of as many trees."""
 _FOREST_DEPTH = 16
 _FOREST_STEP = 10
 """Trees of a forest that are grown between two looks at the clock."""
 _FOREST_LEAF = 5
 """Least pixels of a leaf of a forest."""
-
-
-@dataclass(frozen=True)
-class TreePixels:
-    """Pixels drawn from the patches of one split."""
-
-    values: NDArray[np.int16]
-    """(features, pixels)"""
-    classes: NDArray[np.int64]
-    """(pixels,): positions in the legend."""
 
 
 def keep_features(
@@ -63,10 +51,17 @@ def keep_features(
     """The `KEPT_FEATURES` that gain most in a first boosting on all features, and the pixels with these only."""
     if len(spec.features) <= KEPT_FEATURES:
         return spec, pixels
+    kept = best_features(pixels, classes=classes, seed=seed, deadline=deadline)
+    return spec.select(kept.tolist()), pixels.of_features(kept)
+
+
+def best_features(
+    pixels: TreePixels, *, classes: int, seed: int, deadline: Callable[[], bool] = lambda: False
+) -> NDArray[np.int64]:
+    """Positions of the `KEPT_FEATURES` that gain most in a first boosting, ascending."""
     settings = BoostingSettings(trees=_FIRST_TREES, seed=seed, features=0.3)
     gain = boost(pixels.values, pixels.classes, count=classes, settings=settings, deadline=deadline).gain
-    kept = np.sort(np.argsort(-gain, kind="stable")[:KEPT_FEATURES])
-    return spec.select(kept.tolist()), TreePixels(np.ascontiguousarray(pixels.values[kept]), pixels.classes)
+    return np.sort(np.argsort(-gain, kind="stable")[:KEPT_FEATURES])
 
 
 def fit_chosen(
@@ -119,18 +114,7 @@ def _fit_boosting(
     held_out: TreePixels | None,
     deadline: Callable[[], bool],
 ) -> _Fit:
-    series = boost_series(
-        pixels.values,
-        pixels.classes,
-        count=classes,
-        settings=BoostingSettings(trees=trees, seed=seed, features=0.4),
-        series=min(_SERIES, trees),
-        deadline=deadline,
-    )
-    if held_out:
-        each = best_count(series, held_out)
-        series = [item.part(0, each) for item in series]
-    made = average_boosted(series)
+    made = grow_boosted(pixels, classes, trees=trees, seed=seed, held_out=held_out, deadline=deadline)
     architecture = ClassTreesArchitecture(
         spec.bands, classes, "boosting", len(made.feature), BoostingSettings.depth, 0, spec
     )
@@ -142,6 +126,35 @@ def _fit_boosting(
     }
 
 
+def grow_boosted(
+    pixels: TreePixels,
+    classes: int,
+    *,
+    trees: int,
+    seed: int,
+    held_out: TreePixels | None = None,
+    series: int = 2,
+    deadline: Callable[[], bool] = lambda: False,
+) -> Boosted:
+    """
+    Boosted trees in several series, whose scores are averaged: less noise than one series of as many trees.
+
+    See `fit_chosen` for the parameters.
+    """
+    grown = boost_series(
+        pixels.values,
+        pixels.classes,
+        count=classes,
+        settings=BoostingSettings(trees=trees, seed=seed, features=0.4),
+        series=min(series, trees),
+        deadline=deadline,
+    )
+    if held_out:
+        each = best_count(grown, held_out)
+        grown = [item.part(0, each) for item in grown]
+    return average_boosted(grown)
+
+
 def best_count(series: Sequence[Boosted], pixels: TreePixels) -> int:
     """
     Trees of each series at which their mean has the least cross-entropy: one of `BOOSTED_TREES`, or all where fewer.
@@ -151,17 +164,39 @@ def best_count(series: Sequence[Boosted], pixels: TreePixels) -> int:
     pixels : TreePixels
         That did not train.
     """
-    each = [number // len(series) for number in BOOSTED_TREES]
     grown = min(len(item.feature) for item in series)
-    scores = [np.repeat(item.baseline[None], pixels.classes.size, axis=0) for item in series]
-    losses, done = {}, 0
-    for number in [item for item in each if item <= grown] or [grown]:
-        for item, score in zip(series, scores, strict=True):
-            item.part(done, number).add_to(score, pixels.values)
-        mean = torch.from_numpy(np.mean(scores, axis=0))
-        losses[number] = float(cross_entropy(mean, torch.from_numpy(pixels.classes)))
-        done = number
-    return min(losses, key=lambda number: losses[number])
+    each = [number // len(series) for number in BOOSTED_TREES]
+    tried = [number for number in each if number <= grown] or [grown]
+    losses = [
+        float(cross_entropy(torch.from_numpy(scores), torch.from_numpy(pixels.classes)))
+        for scores in first_scores(series, pixels.values, tried)
+    ]
+    return tried[int(np.argmin(losses))]
+
+
+def first_scores(
+    series: Sequence[Boosted], values: NDArray[np.int16], counts: Sequence[int]
+) -> Iterator[NDArray[np.float32]]:
+    """
+    Mean scores of the first trees of several series, for one number of trees of each after the other.
+
+    Parameters
+    ----------
+    values : (features, pixels) array of int16
+    counts : sequence of int
+        Ascending.
+
+    Yields
+    ------
+    (pixels, classes) array of float32
+    """
+    scores = [np.repeat(item.baseline[None], values.shape[1], axis=0) for item in series]
+    done = 0
+    for count in counts:
+        for item, own in zip(series, scores, strict=True):
+            item.part(done, count).add_to(own, values)
+        done = count
+        yield np.mean(scores, axis=0)
 
 
 def _fit_forest(

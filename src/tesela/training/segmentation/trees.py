@@ -11,16 +11,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tesela.core.band_dates import STATIC
-from tesela.core.errors import InputError, join_words
-from tesela.core.legend import IGNORE
 from tesela.core.units import parse_duration_s
 from tesela.models.expert import Expert, ExpertHeader, Provenance
 from tesela.models.segmentation.class_trees import ClassTreesArchitecture
-from tesela.models.segmentation.feature_spec import FeatureSpec, default_features
-from tesela.models.segmentation.window_features import compute_features
-from tesela.patches.dataset import PatchDataset, band_statistics
-from tesela.patches.overlap import first_shown
+from tesela.models.segmentation.feature_spec import default_features
+from tesela.patches.dataset import band_statistics
 from tesela.patches.table import PatchTable
 from tesela.training.segmentation.finish import adjust_expert, library_versions, scores_of
 from tesela.training.segmentation.imagery import training_imagery
@@ -28,15 +23,12 @@ from tesela.training.segmentation.settings import SegmentationSettings
 from tesela.training.segmentation.tree_fit import (
     BOOSTED_TREES,
     FOREST_TREES,
-    TreePixels,
     fit_chosen,
     keep_features,
 )
+from tesela.training.segmentation.tree_pixels import TreePixels, crop_features, draw_pixels
 from tesela.training.segmentation.validation import ValidationPixels, validate_model
 from tesela.training.shell import today
-
-HIDDEN_DATES = 0.1
-"""Share of the dates of a training patch that are hidden at random, as for `unet_dates`."""
 
 
 def train_trees(
@@ -169,11 +161,18 @@ def refit_trees(
         classes=plan.classes,
         mean=np.array(header.mean),
         std=np.array(header.std),
-        trees=plan.trees,
+        trees=_trees_again(settings, plan.trees),
         seed=settings.seed,
         deadline=deadline,
     )
     return Expert(replace(header, architecture=network.architecture), network)
+
+
+def _trees_again(settings: SegmentationSettings, grown: int) -> int:
+    """As many as were chosen; a budget that cut the first growth short says nothing of the second."""
+    if settings.trees != "auto":
+        return settings.trees
+    return FOREST_TREES if settings.model == "forest" else max(grown, BOOSTED_TREES[0])
 
 
 def compile_kernels() -> None:
@@ -192,110 +191,3 @@ def budget_deadline(budget: str, *, part: float = 1.0) -> Callable[[], bool]:
         return lambda: False
     end = time.process_time() + part * parse_duration_s(budget)
     return lambda: time.process_time() >= end
-
-
-def draw_pixels(
-    table: PatchTable,
-    splits: Sequence[str],
-    *,
-    spec: FeatureSpec,
-    bands: Sequence[str],
-    mean: NDArray[np.float64],
-    std: NDArray[np.float64],
-    pixels: int,
-    seed: int,
-) -> TreePixels:
-    """
-    Draw labelled pixels of the patches of some splits, each with the same chance, and compute their features.
-
-    A pixel that several patches show is one pixel. Windows reach beyond the patch into the scene: a pixel has the
-    features that it has in a map. Of several dates, some are hidden in some patches (`HIDDEN_DATES`), so that trees
-    know of gaps.
-
-    Parameters
-    ----------
-    pixels : int
-        How many; all where there are fewer.
-
-    Raises
-    ------
-    InputError
-        If no pixel of the splits has a label.
-    """
-    dates, margin = spec.band_dates, spec.margin_px
-    drawn = _Drawn(pixels)
-    for number, split in enumerate(splits):
-        patches = PatchDataset(table, split, bands=bands, mean=mean, std=std, dates=dates, margin_px=margin)
-        for index, shown in enumerate(first_shown(table.of_split(split), table.size_px)):
-            if not shown.any():
-                continue
-            image, labels = patches[index]
-            rng = np.random.default_rng([seed, number, index])
-            if dates:
-                _hide_dates(image.numpy(), labels.numpy(), dates, rng)
-            flat, key = labels.numpy().ravel(), rng.random(labels.numel())
-            chosen = np.flatnonzero((flat != IGNORE) & shown.ravel() & (key < drawn.bound))
-            if chosen.size:
-                features = crop_features(image.permute(1, 2, 0).contiguous().numpy(), spec, mean, std)
-                drawn.add(features.reshape(len(features), -1)[:, chosen], flat[chosen], key[chosen])
-    if not drawn.size:
-        raise InputError(f"No pixel of split {join_words([repr(split) for split in splits])} has a label.")
-    return drawn.pixels()
-
-
-class _Drawn:
-    """The pixels of the least keys so far; at most twice as many as are wanted are held."""
-
-    def __init__(self, wanted: int) -> None:
-        self.wanted, self.size, self.bound = wanted, 0, 1.0
-        self._values: list[NDArray[np.int16]] = []
-        self._classes: list[NDArray[np.int64]] = []
-        self._keys: list[NDArray[np.float64]] = []
-
-    def add(self, values: NDArray[np.int16], classes: NDArray[np.int64], keys: NDArray[np.float64]) -> None:
-        """Add pixels whose keys are below the bound."""
-        self._values.append(values)
-        self._classes.append(classes)
-        self._keys.append(keys)
-        self.size += classes.size
-        if self.size > 2 * self.wanted:
-            self._cut()
-
-    def pixels(self) -> TreePixels:
-        """As many as are wanted, in the order in which they came."""
-        self._cut()
-        return TreePixels(self._values[0], self._classes[0])
-
-    def _cut(self) -> None:
-        values, classes = np.concatenate(self._values, axis=1), np.concatenate(self._classes)
-        keys = np.concatenate(self._keys)
-        if keys.size > self.wanted:
-            kept = np.sort(np.argpartition(keys, self.wanted)[: self.wanted])
-            values, classes, keys = values[:, kept], classes[kept], keys[kept]
-            self.bound = float(keys.max())
-        self._values, self._classes, self._keys, self.size = [values], [classes], [keys], classes.size
-
-
-def _hide_dates(
-    image: NDArray[np.float32], labels: NDArray[np.int64], dates: Sequence[int], rng: np.random.Generator
-) -> None:
-    """Hide some dates of a patch, but not all, in place; pixels without any date left lose their label."""
-    of_band = np.array(dates)
-    chances = rng.random(of_band.max() + 1)
-    hidden = (chances < HIDDEN_DATES) & (np.arange(len(chances)) != chances.argmax())
-    if not hidden.any():
-        return
-    image[np.isin(of_band, np.flatnonzero(hidden))] = 0
-    margin = (image.shape[-1] - labels.shape[-1]) // 2
-    inner = slice(margin, margin + labels.shape[-1])
-    labels[(image[of_band != STATIC][:, inner, inner] == 0).all(0)] = IGNORE
-
-
-def crop_features(
-    image: NDArray[np.float32], spec: FeatureSpec, mean: NDArray[np.float64], std: NDArray[np.float64]
-) -> NDArray[np.int16]:
-    """Features of an image without its margin, (features, rows, cols)."""
-    margin = spec.margin_px
-    inner = slice(margin, image.shape[0] - margin)
-    features = compute_features(image, spec, mean.astype(np.float32), std.astype(np.float32), rows=inner)
-    return features[:, :, margin : image.shape[1] - margin]
