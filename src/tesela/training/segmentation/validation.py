@@ -15,7 +15,7 @@ from tesela.core.standardisation import Standardisation
 from tesela.models.expert import log_frequencies
 from tesela.patches.dataset import PatchDataset
 from tesela.patches.table import PatchTable
-from tesela.training.block_draws import draw_blocks
+from tesela.training.block_draws import draw_blocks, square_blocks
 
 PRIORS = tuple(round(0.1 * step, 1) for step in range(-5, 11))
 """Strengths of the logit adjustment that are tried; negative ones undo weights of classes in the loss."""
@@ -27,9 +27,6 @@ Strength by objective unless the validation patches show another to be better: f
 """
 
 _MOST_PIXELS = 400_000
-_UNIT_PATCHES = 4
-"""Side, in patches, of the blocks that are drawn with replacement: neighbours are alike."""
-LEAST_BLOCKS = 8
 DRAWS = 300
 
 
@@ -103,10 +100,7 @@ def pixel_blocks(
     table: PatchTable, split: str, patch: NDArray[np.int64], place: NDArray[np.int64]
 ) -> NDArray[np.int64]:
     """
-    Number of the block of each pixel, (pixels,): a square of four by four patches of one scene.
-
-    A block goes by the place of the pixel in its scene: of patches that overlap, those that show it are no units of
-    their own. Where blocks are fewer than `LEAST_BLOCKS`, they are of two by two patches, or of single ones.
+    Number of the block of each pixel of the patches of a split, (pixels,); see `square_blocks`.
 
     Parameters
     ----------
@@ -118,16 +112,9 @@ def pixel_blocks(
     rows = table.of_split(split)
     scene = np.unique(rows["scene"].to_numpy(str), return_inverse=True)[1][patch]
     row, col = (rows[name].to_numpy(np.int64)[patch] for name in ("row", "col"))
-    row, col = row + place // table.size_px, col + place % table.size_px
-    result = np.zeros(patch.size, np.int64)
-    for side in (_UNIT_PATCHES, _UNIT_PATCHES // 2, 1):
-        side_px = side * table.size_px
-        down, right = row // side_px, col // side_px
-        keys = (scene * (down.max(initial=0) + 1) + down) * (right.max(initial=0) + 1) + right
-        names, result = np.unique(keys, return_inverse=True)
-        if len(names) >= LEAST_BLOCKS:
-            break
-    return result
+    return square_blocks(
+        scene, row + place // table.size_px, col + place % table.size_px, size_px=table.size_px
+    )
 
 
 def class_frequencies(table: PatchTable, split: str = "train") -> NDArray[np.float64]:
