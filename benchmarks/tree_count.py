@@ -6,9 +6,8 @@ The number of boosted trees: fixed numbers beside rules that look at the validat
 Needs the real data (TESELA_DATA or ../shared/data). Sets and splits are those of ``real_accuracy.py``. Up to 450 trees
 in two series are grown on the training area, and again on training and validation area; the first of each are scored,
 so a row costs no training of its own. Rules: a fixed number; the least cross-entropy on the validation area, of all
-numbers and of 150 and more; ours (`best_count`), the fewest of 150 and more within a standard error of the least
-cross-entropy at its best temperature. Prints the scores on the test area, less those of 300 trees, in points: mean over
-the splits, and the least accurate split.
+numbers and of 150 and more; ours (`best_count`), the least at its best temperature, of 150 and more. Prints the scores
+on the test area, less those of 300 trees, in points: mean over the splits, and the least accurate split.
 """
 
 from __future__ import annotations
@@ -95,15 +94,15 @@ def grow(pixels: TreePixels, trial: Trial) -> list[Boosted]:
 
 
 def area_pixels(trial: Trial, split: int) -> TreePixels:
-    """All labelled pixels of a split, with their units as blocks."""
-    values, classes, units = [], [], []
-    for scene in trial.task.data.scenes:
-        mask = trial.task.mask(scene, split).ravel()
-        values.append(trial.features[scene.name][:, mask])
-        classes.append(scene.labels.ravel()[mask].astype(np.int64) - 1)
-        units.append(scene.units.ravel()[mask])
-    block = np.unique(np.concatenate(units), return_inverse=True)[1]
-    return TreePixels(np.concatenate(values, axis=1), np.concatenate(classes), block)
+    """All labelled pixels of a split."""
+    masks = {scene.name: trial.task.mask(scene, split).ravel() for scene in trial.task.data.scenes}
+    classes = [
+        scene.labels.ravel()[masks[scene.name]].astype(np.int64) - 1 for scene in trial.task.data.scenes
+    ]
+    return TreePixels(
+        np.concatenate([trial.features[name][:, mask] for name, mask in masks.items()], axis=1),
+        np.concatenate(classes),
+    )
 
 
 def scores(series: Sequence[Boosted], pixels: TreePixels, frequencies: NDArray[np.float32]) -> Scores:

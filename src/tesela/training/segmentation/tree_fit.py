@@ -13,7 +13,6 @@ from torch.nn.functional import cross_entropy
 from tesela.models.segmentation.class_trees import ClassTreesArchitecture
 from tesela.models.segmentation.feature_spec import FeatureSpec
 from tesela.models.segmentation.tree_network import ClassTrees
-from tesela.training.block_draws import draw_blocks
 from tesela.training.segmentation.boosting import (
     Boosted,
     BoostingSettings,
@@ -36,7 +35,6 @@ FOREST_TREES = 100
 _FIRST_TREES = 60
 _SCALES = tuple(2 ** (step / 4) for step in range(-10, 5))
 """Inverse temperatures that are tried."""
-_DRAWS = 300
 _FOREST_DEPTH = 16
 _FOREST_STEP = 10
 """Trees of a forest that are grown between two looks at the clock."""
@@ -94,7 +92,7 @@ def fit_chosen(
     trees : int
         How many are grown.
     held_out : TreePixels, optional
-        Pixels that did not train, with their blocks: of boosted trees, only the first are kept, see `best_count`.
+        Pixels that did not train: of boosted trees, only the first are kept, see `best_count`.
     deadline : callable
         True when no more trees must be grown.
     """
@@ -160,41 +158,27 @@ def grow_boosted(
 
 def best_count(series: Sequence[Boosted], pixels: TreePixels) -> int:
     """
-    Trees of each series: of `BOOSTED_TREES` the fewest whose loss is within a standard error of the least.
+    Trees of each series: of `BOOSTED_TREES` the number of least loss, or all where fewer were grown.
 
-    The rule is that of [Breiman1984]_. The loss is the cross-entropy of the mean scores at their best temperature: that
-    many trees are too sure of themselves is mended later, by the weights of `fit_pool`, and no reason for fewer.
+    The loss is the cross-entropy of the mean scores at their best temperature: that many trees are too sure of
+    themselves is no reason for fewer; the weights of `fit_pool` mend it.
 
     Parameters
     ----------
     pixels : TreePixels
-        That did not train, with their blocks.
+        That did not train.
     """
     grown = min(len(item.feature) for item in series)
     each = [number // len(series) for number in BOOSTED_TREES]
     tried = [number for number in each if number <= grown] or [grown]
-    if pixels.block is None:
-        raise ValueError("The pixels have no blocks.")
-    sizes = np.bincount(pixels.block)
-    drawn = draw_blocks(len(sizes), draws=_DRAWS)
-    losses = np.stack(
-        [
-            drawn
-            @ np.bincount(pixels.block, weights=_tempered_loss(scores, pixels.classes))
-            / (drawn @ sizes)
-            for scores in first_scores(series, pixels.values, tried)
-        ]
-    )
-    behind = losses - losses[losses.mean(1).argmin()]
-    good = behind.mean(1) <= behind.std(1) * np.sqrt(len(sizes) / max(len(sizes) - 1, 1)) + 1e-12
-    return tried[int(good.argmax())]
+    losses = [tempered_loss(scores, pixels.classes) for scores in first_scores(series, pixels.values, tried)]
+    return tried[int(np.argmin(losses))]
 
 
-def _tempered_loss(scores: NDArray[np.float32], classes: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Cross-entropy of each pixel, at the temperature of the least sum."""
+def tempered_loss(scores: NDArray[np.float32], classes: NDArray[np.int64]) -> float:
+    """Mean cross-entropy of (pixels, classes) scores at the temperature where it is least."""
     logits, target = torch.from_numpy(scores), torch.from_numpy(classes)
-    tried = [cross_entropy(logits * scale, target, reduction="none") for scale in _SCALES]
-    return min(tried, key=lambda loss: float(loss.sum())).numpy().astype(np.float64)
+    return min(float(cross_entropy(logits * scale, target)) for scale in _SCALES)
 
 
 def first_scores(

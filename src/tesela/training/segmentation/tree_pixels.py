@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,6 @@ from tesela.models.segmentation.window_features import compute_features
 from tesela.patches.dataset import PatchDataset
 from tesela.patches.overlap import first_shown
 from tesela.patches.table import SPLITS, PatchTable
-from tesela.training.block_draws import square_blocks
 
 
 @dataclass(frozen=True)
@@ -28,12 +27,10 @@ class TreePixels:
     """(features, pixels)"""
     classes: NDArray[np.int64]
     """(pixels,): positions in the legend."""
-    block: NDArray[np.int64] | None = None
-    """(pixels,): number of the block, see `square_blocks`; what is chosen on the pixels needs it."""
 
     def of_features(self, positions: NDArray[np.int64]) -> TreePixels:
         """The pixels with some of their features."""
-        return replace(self, values=np.ascontiguousarray(self.values[positions]))
+        return TreePixels(np.ascontiguousarray(self.values[positions]), self.classes)
 
 
 def draw_pixels(
@@ -66,7 +63,6 @@ def draw_pixels(
     """
     dates, margin = spec.band_dates, spec.margin_px
     drawn = _Drawn(pixels)
-    scenes = {name: number for number, name in enumerate(table.scenes)}
     for split in splits:
         patches = PatchDataset(table, split, bands=bands, mean=mean, std=std, dates=dates, margin_px=margin)
         for index, shown in enumerate(first_shown(table.of_split(split), table.size_px)):
@@ -82,16 +78,12 @@ def draw_pixels(
             chosen = np.flatnonzero(wanted & (flat != IGNORE))
             if chosen.size:
                 features = crop_features(image.permute(1, 2, 0).contiguous().numpy(), spec, mean, std)
-                scene, row, col = patches.rows[index]
-                down, right = np.divmod(chosen, table.size_px)
-                place = np.stack([np.full(chosen.size, scenes[scene]), row + down, col + right])
-                drawn.add(features.reshape(len(features), -1)[:, chosen], flat[chosen], key[chosen], place)
+                drawn.add(features.reshape(len(features), -1)[:, chosen], flat[chosen], key[chosen])
     if not drawn.size:
         raise InputError(
             f"No pixel of the patches of {join_words(splits)} has data and a label. Look at the label maps there."
         )
-    values, classes, place = drawn.pixels()
-    return TreePixels(values, classes, square_blocks(*place, size_px=table.size_px))
+    return drawn.pixels()
 
 
 class _Drawn:
@@ -102,38 +94,29 @@ class _Drawn:
         self._values: list[NDArray[np.int16]] = []
         self._classes: list[NDArray[np.int64]] = []
         self._keys: list[NDArray[np.float64]] = []
-        self._places: list[NDArray[np.int64]] = []
 
-    def add(
-        self,
-        values: NDArray[np.int16],
-        classes: NDArray[np.int64],
-        keys: NDArray[np.float64],
-        places: NDArray[np.int64],
-    ) -> None:
-        """Add pixels whose keys are below the bound; places are scene, row and column, (3, pixels)."""
+    def add(self, values: NDArray[np.int16], classes: NDArray[np.int64], keys: NDArray[np.float64]) -> None:
+        """Add pixels whose keys are below the bound."""
         self._values.append(values)
         self._classes.append(classes)
         self._keys.append(keys)
-        self._places.append(places)
         self.size += classes.size
         if self.size > 2 * self.wanted:
             self._cut()
 
-    def pixels(self) -> tuple[NDArray[np.int16], NDArray[np.int64], NDArray[np.int64]]:
-        """Values, classes and places of as many as are wanted, in the order in which they came."""
+    def pixels(self) -> TreePixels:
+        """As many as are wanted, in the order in which they came."""
         self._cut()
-        return np.ascontiguousarray(self._values[0]), self._classes[0], self._places[0]
+        return TreePixels(np.ascontiguousarray(self._values[0]), self._classes[0])
 
     def _cut(self) -> None:
         values, classes = np.concatenate(self._values, axis=1), np.concatenate(self._classes)
-        keys, places = np.concatenate(self._keys), np.concatenate(self._places, axis=1)
+        keys = np.concatenate(self._keys)
         if keys.size > self.wanted:
             kept = np.sort(np.argpartition(keys, self.wanted)[: self.wanted])
-            values, classes, keys, places = values[:, kept], classes[kept], keys[kept], places[:, kept]
+            values, classes, keys = values[:, kept], classes[kept], keys[kept]
             self.bound = float(keys.max())
-        self._values, self._classes, self._keys, self._places = [values], [classes], [keys], [places]
-        self.size = classes.size
+        self._values, self._classes, self._keys, self.size = [values], [classes], [keys], classes.size
 
 
 def _hide_dates(
