@@ -483,8 +483,8 @@ MUTANTS = (
     ),
     mutant(
         "training/unmixing/calibration.py",
-        "val = table.splits == VAL",
-        "val = table.splits != VAL",
+        "val = np.flatnonzero(table.splits == VAL)",
+        "val = np.flatnonzero(table.splits != VAL)",
         "the variance is calibrated on training pixels",
         f"{UNMIXING}::test_on_validation_pixels_errors_are_as_large_as_the_claimed_deviation",
     ),
@@ -540,11 +540,32 @@ MUTANTS = (
     ),
     mutant(
         "training/segmentation/validation.py",
-        "good = np.flatnonzero(behind.mean(1) <= behind.std(1) + 1e-9)",
+        "good = np.flatnonzero(behind.mean(1) <= error_factor(len(counts[0])) * behind.std(1) + 1e-9)",
         "good = np.arange(len(behind))",
         "the prior is always the usual one",
         "training/segmentation/test_choices.py::"
         "test_the_prior_is_the_nearest_to_the_usual_that_brings_the_rare_class_back",
+    ),
+    mutant(
+        "training/segmentation/validation.py",
+        "error_factor(len(counts[0])) * behind",
+        "2 * behind",
+        "a gain in two of four blocks counts as measured",
+        "training/segmentation/test_choices.py::test_a_gain_in_half_of_the_blocks_is_measured_by_many_only",
+    ),
+    mutant(
+        "training/segmentation/tree_pixels.py",
+        "wanted = shown.ravel() & (key < drawn.bound)",
+        "wanted = key < drawn.bound",
+        "a pixel that several patches show is drawn more than once",
+        "training/segmentation/test_trees.py::test_both_splits_count_by_area_when_trained_on_again",
+    ),
+    mutant(
+        "training/segmentation/tree_fit.py",
+        "cross_entropy(logits * scale, target)",
+        "cross_entropy(logits, target)",
+        "trees that are too sure of themselves are cut",
+        "training/segmentation/test_trees.py::test_more_trees_are_kept_only_where_they_learn_more",
     ),
     mutant(
         "training/segmentation/boosting.py",
@@ -606,8 +627,8 @@ MUTANTS = (
     ),
     mutant(
         "core/crosswalk.py",
-        "shares.get((row.code, to), 0.0) + row.share",
-        "row.share",
+        "shares[row.code, to] = shares.get((row.code, to), 0.0) + row.share\n",
+        "shares[row.code, to] = row.share\n",
         "shares of one coarse class are not added up",
         f"{CORE}::test_a_crosswalk_can_be_cut_at_a_coarser_level",
     ),

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import tesela
+from mutants import MUTANTS
 from repository import ROOT, SOURCE
 
 # The table "Layout and imports" of DESIGN.md. None: everything below; see `ABOVE`.
@@ -229,3 +230,13 @@ def test_constraints_are_plain_pins() -> None:
     assert lines
     for line in lines:
         assert re.fullmatch(r"[a-z0-9-]+==[a-z0-9.]+", line), line
+
+
+def test_each_planted_mistake_has_its_text() -> None:
+    """`make mutants` replaces a text that stands there once."""
+    lost = [
+        f"{item.file}: {item.old}"
+        for item in MUTANTS
+        if (SOURCE / item.file).read_text(encoding="utf-8").count(item.old) != 1
+    ]
+    assert not lost
