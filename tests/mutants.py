@@ -565,7 +565,7 @@ MUTANTS = (
         "cross_entropy(logits * scale, target)",
         "cross_entropy(logits, target)",
         "trees that are too sure of themselves are cut",
-        "training/segmentation/test_trees.py::test_more_trees_are_kept_only_where_they_learn_more",
+        "training/segmentation/test_trees.py::test_more_trees_are_kept_where_they_learn_more",
     ),
     mutant(
         "training/segmentation/boosting.py",

@@ -257,26 +257,29 @@ def test_boosting_stops_at_its_deadline_with_all_series_alike() -> None:
     assert [len(item.feature) for item in series] == [4, 4, 3]
 
 
-@pytest.mark.parametrize(("noise", "fewest"), [(0.45, True), (0.0, False)])
-def test_more_trees_are_kept_only_where_they_learn_more(noise: float, fewest: bool) -> None:
-    """Where labels are noise, further trees learn nothing; that they are too sure of themselves is no reason."""
+@pytest.mark.parametrize(("noise", "expected"), [((0.45, 0.45), "fewest"), ((0.0, 0.2), "most")])
+def test_more_trees_are_kept_where_they_learn_more(noise: tuple[float, float], expected: str) -> None:
+    """
+    A chessboard of classes, with a share of wrong labels in training and in held-out pixels.
+
+    Where training labels are noise, further trees learn nothing. Where they are right, trees learn the board to the end,
+    though wrong held-out labels then count the more, the surer the trees are.
+    """
     rng = np.random.default_rng(0)
-    values = rng.integers(-1000, 1000, (4, 4000)).astype(np.int16)
-    classes = (values[0] > values[1]).astype(np.int64)
-    classes = np.where(rng.random(4000) < noise, 1 - classes, classes)
+    values = rng.integers(-1000, 1000, (4, 6000)).astype(np.int16)
+    classes = (np.sin(values[0] / 150) * np.sin(values[1] / 150) > 0).astype(np.int64)
+    wrong = rng.random(6000) < np.repeat(noise, (4000, 2000))
+    classes = np.where(wrong, 1 - classes, classes)
     grown = boost_series(
-        values[:, :2000],
-        classes[:2000],
+        values[:, :4000],
+        classes[:4000],
         count=2,
         settings=BoostingSettings(trees=BOOSTED_TREES[-1], features=1.0),
         series=2,
     )
-    held_out = TreePixels(values[:, 2000:], classes[2000:])
-    each = best_count(grown, held_out)
-    assert (each == BOOSTED_TREES[0] // 2) == fewest
-    if fewest:
-        twice = [replace(item, leaf=2 * item.leaf, baseline=2 * item.baseline) for item in grown]
-        assert best_count(twice, held_out) == each
+    held_out = TreePixels(values[:, 4000:], classes[4000:])
+    number = 2 * best_count(grown, held_out)
+    assert number == BOOSTED_TREES[0] if expected == "fewest" else number > 300
     assert best_count([item.part(0, 20) for item in grown], held_out) == 20
 
 
