@@ -32,7 +32,7 @@ from real_accuracy.network_rivals import practitioner, published
 from real_accuracy.ours import our_rows
 from real_accuracy.scoring import TestCounts, mean_scores, paired_difference
 from real_accuracy.sets import SETS, MissingData, load_set
-from real_accuracy.task import TEST, Clock, NotApplicable, Task, Trained, cpu_s, make_task
+from real_accuracy.task import TEST, Clock, NotApplicable, Task, Trained, cpu_s, make_task, thinned
 from real_accuracy.tree_rivals import forest_pixel, forest_texture, lightgbm_pixel, lightgbm_texture
 
 Row = Callable[[Task, Clock], Trained]
@@ -61,6 +61,7 @@ def main() -> None:
     parser.add_argument(
         "--minutes", type=float, nargs="+", default=[2.0], help="processor minutes of each training"
     )
+    parser.add_argument("--share", type=float, default=1.0, help="of the training units that are used")
     parser.add_argument(
         "--best",
         choices=BEST,
@@ -99,7 +100,7 @@ def measure_set(name: str, rows: dict[str, Row], options: argparse.Namespace) ->
         data = load_set(name)
     except MissingData as error:
         sys.exit(str(error))
-    tasks = [make_task(data, seed) for seed in options.seeds]
+    tasks = [thinned(make_task(data, seed), options.share) for seed in options.seeds]
     results = []
     for minutes in options.minutes:
         records, missing = [], {}
@@ -115,6 +116,7 @@ def measure_set(name: str, rows: dict[str, Row], options: argparse.Namespace) ->
             {
                 "set": name,
                 "minutes": minutes,
+                "share": options.share,
                 "classes": data.classes,
                 "bands": data.bands,
                 "unit": data.unit,
@@ -238,6 +240,8 @@ def _kept(options: argparse.Namespace, task: Task, row: str, minutes: float) -> 
     if options.keep is None:
         return None
     words = [task.data.name, row, f"seed{task.seed}", f"{minutes:g}min"]
+    if options.share < 1:
+        words.append(f"share{options.share:g}")
     if row not in RIVALS:
         words += [word.replace("/", "-") for word in sorted(options.settings)]
     return Path(options.keep) / f"{'_'.join(words)}.json"

@@ -74,6 +74,20 @@ def test_every_seed_splits_whole_units_and_fixed_units_always_test() -> None:
     assert np.array_equal(splits[0], make_task(data, 0).split)
 
 
+def test_a_smaller_share_holds_training_units_of_a_larger_one_and_the_same_test() -> None:
+    from real_accuracy.task import TEST, TRAIN, VAL, make_task, thinned
+
+    task = make_task(data_set(), 0)
+    tasks = [thinned(task, share) for share in (0.25, 0.5, 1.0)]
+    units = [set(np.flatnonzero(item.split == TRAIN)) for item in tasks]
+    assert units[0] < units[1] < units[2]
+    assert len(units[1]) == round(len(units[2]) / 2)
+    assert (tasks[2].split == task.split).all()
+    for item in tasks:
+        assert ((item.split == VAL) == (task.split == VAL)).all()
+        assert ((item.split == TEST) == (task.split == TEST)).all()
+
+
 def test_our_patches_hold_the_labels_of_their_own_split_and_none_that_tests(tmp_path: Path) -> None:
     import tesela
     from real_accuracy.ours import make_table

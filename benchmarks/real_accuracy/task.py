@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from real_accuracy.sets import DataSet, LabelledScene
 
-TRAIN, VAL, TEST = range(3)
+TRAIN, VAL, TEST, UNUSED = range(4)
 FRACTIONS = (0.6, 0.15, 0.25)
 _DRAWS = 50
 
@@ -22,7 +22,7 @@ class Task:
 
     data: DataSet
     split: NDArray[np.int64]
-    """(units,): 0 train, 1 validation, 2 test."""
+    """(units,): 0 train, 1 validation, 2 test, 3 unused."""
     seed: int
 
     def mask(self, scene: LabelledScene, split: int) -> NDArray[np.bool_]:
@@ -68,6 +68,14 @@ def make_task(data: DataSet, seed: int) -> Task:
             best, lowest = split, cost
     assert best is not None
     return Task(data, best, seed)
+
+
+def thinned(task: Task, share: float) -> Task:
+    """The task with a share of its training units, at least one; a smaller share holds units of a larger one."""
+    units = np.random.default_rng([task.seed, 1]).permutation(np.flatnonzero(task.split == TRAIN))
+    split = task.split.copy()
+    split[units[max(1, round(share * len(units))) :]] = UNUSED
+    return Task(task.data, split, task.seed)
 
 
 def cpu_s() -> float:
