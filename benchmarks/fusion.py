@@ -45,7 +45,7 @@ from scipy.ndimage import distance_transform_edt, gaussian_filter, label, unifor
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 from mapping.probe import machine
-from members import (
+from real_accuracy.members import (
     Planes,
     Trial,
     apply,
@@ -60,7 +60,7 @@ from members import (
     with_bands,
     with_validation,
 )
-from real_accuracy.sets import SETS, MissingData, load_set
+from real_accuracy.sets import SETS, require_set
 from real_accuracy.task import TEST, TRAIN, VAL
 from tesela.training.segmentation.losses import class_weights
 from tesela.training.segmentation.pool import FLATTERY, SCALES, fit_pool, pool_scores
@@ -291,10 +291,7 @@ def main() -> None:
     options = parser.parse_args()
     results = []
     for name in options.sets:
-        try:
-            data = load_set(name)
-        except MissingData as error:
-            sys.exit(str(error))
+        data = require_set(name)
         for seed in options.seeds:
             trial = prepare(data, seed, options.seconds)
             for row, planes in rows_of(trial, joins_only=options.joins).items():

@@ -31,7 +31,7 @@ from mapping.probe import machine
 from real_accuracy.network_rivals import practitioner, published
 from real_accuracy.ours import our_rows
 from real_accuracy.scoring import TestCounts, mean_scores, paired_difference
-from real_accuracy.sets import SETS, MissingData, load_set
+from real_accuracy.sets import SETS, require_set
 from real_accuracy.task import TEST, Clock, NotApplicable, Task, Trained, cpu_s, make_task, thinned
 from real_accuracy.tree_rivals import forest_pixel, forest_texture, lightgbm_pixel, lightgbm_texture
 
@@ -96,10 +96,7 @@ def main() -> None:
 
 def measure_set(name: str, rows: dict[str, Row], options: argparse.Namespace) -> list[dict[str, object]]:
     """One document for each number of minutes."""
-    try:
-        data = load_set(name)
-    except MissingData as error:
-        sys.exit(str(error))
+    data = require_set(name)
     tasks = [thinned(make_task(data, seed), options.share) for seed in options.seeds]
     results = []
     for minutes in options.minutes:

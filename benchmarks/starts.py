@@ -40,7 +40,7 @@ import tesela  # before torch: it sets how idle threads wait
 from mapping.probe import machine
 from real_accuracy.ours import _open, make_table
 from real_accuracy.scoring import TestCounts, mean_scores, paired_difference
-from real_accuracy.sets import SETS, MissingData, load_set
+from real_accuracy.sets import SETS, require_set
 from real_accuracy.task import TEST, Clock, Task, cpu_s, make_task
 from tesela.core.standardisation import Standardisation
 from tesela.patches.dataset import band_statistics
@@ -68,10 +68,7 @@ def main() -> None:
     options = parser.parse_args()
     results = []
     for name in options.sets:
-        try:
-            data = load_set(name)
-        except MissingData as error:
-            sys.exit(str(error))
+        data = require_set(name)
         records = []
         for seed in options.seeds:
             task = make_task(data, seed)

@@ -23,8 +23,8 @@ import torch
 from numpy.typing import NDArray
 
 from mapping.probe import machine
-from members import Trial, draw, prepare, with_validation
-from real_accuracy.sets import SETS, MissingData, load_set
+from real_accuracy.members import Trial, draw, prepare, with_validation
+from real_accuracy.sets import SETS, require_set
 from real_accuracy.task import TEST, VAL
 from tesela.training.segmentation.boosting import Boosted, BoostingSettings, boost_series
 from tesela.training.segmentation.tree_fit import BOOSTED_TREES, best_count, best_features, first_scores
@@ -47,10 +47,7 @@ def main() -> None:
     options = parser.parse_args()
     gains: dict[str, list[tuple[float, float, float]]] = {}
     for name in options.sets:
-        try:
-            data = load_set(name)
-        except MissingData as error:
-            sys.exit(str(error))
+        data = require_set(name)
         for seed in options.seeds:
             val, test, ours = curves(prepare(data, seed, 0))
             numbers = {str(number): number for number in FIXED} | {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,6 +92,14 @@ def load_set(name: str) -> DataSet:
         return SETS[name](name)
     except (rasterio.errors.RasterioIOError, FileNotFoundError) as error:
         raise MissingData(f"{name}: {error} Set TESELA_DATA to the folder of the real data.") from None
+
+
+def require_set(name: str) -> DataSet:
+    """As `load_set`; where files are missing the program ends with that one line."""
+    try:
+        return load_set(name)
+    except MissingData as error:
+        sys.exit(str(error))
 
 
 def _blocks(shape: tuple[int, int], side_px: int) -> NDArray[np.int32]:

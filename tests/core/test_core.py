@@ -312,6 +312,9 @@ def test_what_is_no_area_is_told() -> None:
         RecipeError, match="'25 hectares' is not an area: write a number and one of m2, ha, km2"
     ):
         parse_area_m2("25 hectares")
+    with pytest.raises(RecipeError, match="'25' is an area without a unit: write '25 m2', or ha, or km2"):
+        parse_area_m2("25")
+    assert parse_area_m2("0") == 0
 
 
 @given(st.floats(0, 40_000, allow_nan=False))

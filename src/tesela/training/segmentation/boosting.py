@@ -86,7 +86,6 @@ def boost(
     *,
     count: int,
     settings: BoostingSettings,
-    weights: NDArray[np.float32] | None = None,
     deadline: Callable[[], bool] = lambda: False,
 ) -> Boosted:
     """
@@ -99,7 +98,6 @@ def boost(
         Positions of classes, from 0.
     count : int
         Number of classes.
-    weights : (pixels,) array of float32, optional
     deadline : callable
         True when no more trees must be grown.
 
@@ -107,12 +105,8 @@ def boost(
     -------
     Boosted
     """
-    growing = _Growing(values, classes, count, settings, weights)
-    for number in range(settings.trees):
-        if number and deadline():
-            break
-        growing.grow()
-    return growing.grown()
+    [grown] = boost_series(values, classes, count=count, settings=settings, series=1, deadline=deadline)
+    return grown
 
 
 def boost_series(
@@ -137,7 +131,7 @@ def boost_series(
     See `boost` for the others.
     """
     growing = [
-        _Growing(values, classes, count, replace(settings, seed=settings.seed + 1000 * number), None)
+        _Growing(values, classes, count, replace(settings, seed=settings.seed + 1000 * number))
         for number in range(series)
     ]
     for number in range(settings.trees):
@@ -156,12 +150,10 @@ class _Growing:
         classes: NDArray[np.integer],
         count: int,
         settings: BoostingSettings,
-        weights: NDArray[np.float32] | None,
     ) -> None:
         self._values, self._settings, self._count = values, settings, count
         self._rng = np.random.default_rng(settings.seed)
-        self._weight = np.ones(classes.size, np.float32) if weights is None else weights.astype(np.float32)
-        frequency = np.bincount(classes, weights=self._weight, minlength=count) / self._weight.sum()
+        frequency = np.bincount(classes, minlength=count) / classes.size
         self._baseline = np.log(np.maximum(frequency, 1e-6)).astype(np.float32)
         self._edges, self._binned = _bin(values, self._rng)
         self._target = classes.astype(np.int32)
@@ -174,7 +166,7 @@ class _Growing:
         values, settings, rng, edges = self._values, self._settings, self._rng, self._edges
         looked = max(1, round(len(values) * settings.features))
         chosen = np.flatnonzero(rng.random(self._target.size) < settings.pixels)
-        slopes = _gradients(self._scores, self._target, self._weight, chosen)
+        slopes = _gradients(self._scores, self._target, chosen)
         place = np.zeros(len(chosen), np.int64)
         features, thresholds = np.zeros(settings.depth, np.int32), np.zeros(settings.depth, np.int16)
         for level in range(settings.depth):
@@ -226,7 +218,7 @@ def _bin(
 
 
 @numba.njit(cache=True, parallel=True, error_model="numpy")
-def _gradients(scores, target, weight, chosen):  # type: ignore[no-untyped-def]
+def _gradients(scores, target, chosen):  # type: ignore[no-untyped-def]
     """Gradients of all classes, then curvatures, (chosen pixels, numbers): a multiple of `NUMBERS`, the rest 0."""
     count = scores.shape[1]
     slopes = np.zeros((len(chosen), -(-2 * count // NUMBERS) * NUMBERS), np.float32)
@@ -239,8 +231,8 @@ def _gradients(scores, target, weight, chosen):  # type: ignore[no-untyped-def]
             total += slopes[j, k]
         for k in range(count):
             p = slopes[j, k] / total
-            slopes[j, k] = weight[i] * ((np.float32(1) if k == target[i] else np.float32(0)) - p)
-            slopes[j, count + k] = weight[i] * max(p * (1 - p), np.float32(1e-6))
+            slopes[j, k] = (np.float32(1) if k == target[i] else np.float32(0)) - p
+            slopes[j, count + k] = max(p * (1 - p), np.float32(1e-6))
     return slopes
 
 

@@ -87,9 +87,7 @@ def train_unadjusted(
     spec, drawn = keep_features(
         draw(("train",), spec=spec), spec, classes=len(table.legend), seed=settings.seed, deadline=chosen
     )
-    trees, chosen_on = settings.trees, None
-    if trees == "auto" and settings.model == "boosting":
-        trees, chosen_on = BOOSTED_TREES[-1], draw(("val",), spec=spec)
+    chooses = settings.trees == "auto" and settings.model == "boosting"
     network = fit_chosen(
         settings.model,
         drawn,
@@ -97,9 +95,9 @@ def train_unadjusted(
         classes=len(table.legend),
         mean=mean,
         std=std,
-        trees=FOREST_TREES if trees == "auto" else trees,
+        trees=_tree_count(settings, BOOSTED_TREES[-1]),
         seed=settings.seed,
-        held_out=chosen_on,
+        held_out=draw(("val",), spec=spec) if chooses else None,
         deadline=grown,
     )
     header = ExpertHeader(
@@ -161,18 +159,18 @@ def refit_trees(
         classes=plan.classes,
         mean=np.array(header.mean),
         std=np.array(header.std),
-        trees=_trees_again(settings, plan.trees),
+        trees=_tree_count(settings, max(plan.trees, BOOSTED_TREES[0])),  # a budget may have cut them short
         seed=settings.seed,
         deadline=deadline,
     )
     return Expert(replace(header, architecture=network.architecture), network)
 
 
-def _trees_again(settings: SegmentationSettings, grown: int) -> int:
-    """As many as were chosen; a budget that cut the first growth short says nothing of the second."""
+def _tree_count(settings: SegmentationSettings, boosted: int) -> int:
+    """Trees to grow: those of the settings, or of a forest the usual number, or so many boosted ones."""
     if settings.trees != "auto":
         return settings.trees
-    return FOREST_TREES if settings.model == "forest" else max(grown, BOOSTED_TREES[0])
+    return FOREST_TREES if settings.model == "forest" else boosted
 
 
 def compile_kernels() -> None:
