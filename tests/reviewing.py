@@ -99,6 +99,10 @@ class Page:
                 None if request.url.startswith((home, "data:", "blob:")) else self.trouble.append(request.url)
             ),
         )
+        self.running: set[Any] = set()
+        self.page.on("request", lambda request: self.running.add(request))
+        for end in ("requestfinished", "requestfailed"):
+            self.page.on(end, lambda request: self.running.discard(request))
         self.page.add_init_script(
             "window.seen = []; addEventListener('itemshown', (event) => seen.push(event.detail), true);"
         )
@@ -131,6 +135,14 @@ class Page:
 
     def wait_saved(self) -> None:
         self.wait_for("document.getElementById('saved').textContent === 'saved'")
+
+    def wait_idle(self) -> None:
+        """Wait until the verdicts are saved and the next items are loaded."""
+        self.wait_saved()
+        end = time.monotonic() + 60
+        while self.running:
+            assert time.monotonic() < end, f"never ended: {[item.url for item in self.running]}"
+            self.page.wait_for_timeout(10)
 
     def text(self, rule: str) -> str:
         text: str = self.page.locator(rule).inner_text()

@@ -100,13 +100,20 @@ def test_a_killed_server_loses_no_verdict_of_two_reviewers(
                 page.press("a", "k")
 
     rate_some(2)
+    for page in (ana, bea):
+        page.wait_idle()
     served.stop(signal.SIGKILL)
-    rate_some(1)  # the next patches are there already; the verdicts wait in the browser
-    ana.wait_for("document.getElementById('saved').classList.contains('late')")
+    rate_some(3)  # the next patches are there already; the verdicts wait in the browser
+    for name, page in (("ana", ana), ("bea", bea)):
+        given[name].append(page.seen[-1])
+        page.page.keyboard.press("a")
+        page.page.keyboard.press("k")
+        page.wait_for("document.getElementById('last').textContent.includes('cannot be shown yet')")
     again = Served(table_path, port=served.port)
     try:
         for page in (ana, bea):
-            page.wait_saved()
+            page.wait_for("seen.length === 7")
+            page.wait_idle()
         rate_some(1)
         for page in (ana, bea):
             page.wait_saved()
@@ -115,7 +122,7 @@ def test_a_killed_server_loses_no_verdict_of_two_reviewers(
             assert list(stored) == given[name]
             assert {item.quality for item in stored.values()} == {"medium"}
         with VerdictLog(log_path(table_path)) as log:
-            assert log.count() == 8
+            assert log.count() == 14
             order = PatchItems(table_path).order("random", seed=0, rated=set())
             shared = ReviewQueue(order, log, overlap=0.2).shared
         assert set(given["ana"]) & set(given["bea"]) <= shared

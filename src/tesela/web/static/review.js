@@ -11,6 +11,7 @@ export const settings = JSON.parse(localStorage.getItem("tesela-review") ?? "{}"
 const query = `reviewer=${encodeURIComponent(reviewer)}`;
 const CACHED = 24; // items in memory
 const IDLE_MS = 120_000; // a longer time counts as a break
+const RETRY_MS = 1000; // pause before an item is requested again, while the server does not respond
 
 export let panes;
 export let classes; // by value
@@ -120,7 +121,10 @@ async function show() {
   try {
     loadedItem = await load(item);
   } catch (error) {
-    notify(`This ${noun} cannot be shown: ${error.message}`);
+    if (shown !== item.id) return;
+    const unreachable = error instanceof TypeError; // what `fetch` throws without a response
+    if (unreachable) setTimeout(() => shown === item.id && show(), RETRY_MS);
+    notify(`This ${noun} cannot be shown${unreachable ? " yet: no response from the server" : `: ${error.message}`}`);
     return;
   }
   if (shown !== item.id) return; // another item was requested meanwhile
