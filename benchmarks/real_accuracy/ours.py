@@ -1,7 +1,12 @@
-"""Our rows: `train_segmentation` on patches of the split, `open_expert` and `predict_map` on the scenes that test."""
+"""
+Our rows: `train_segmentation` on patches of the split, `open_expert` and `predict_map` on the scenes that test.
+
+A fused expert is mapped by each of its parts alone, too, and all of ours without adjustment by class frequencies.
+"""
 
 from __future__ import annotations
 
+import copy
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
@@ -16,6 +21,10 @@ from odc.geo.geobox import GeoBox
 import tesela
 from real_accuracy.sets import DataSet, LabelledScene
 from real_accuracy.task import TRAIN, VAL, Clock, NotApplicable, Task, Trained
+from tesela.mapping.predict import predict_map
+from tesela.models.expert import Expert, open_expert, with_prior
+from tesela.models.segmentation.fused_network import FusedNetwork
+from tesela.models.segmentation.tree_network import ClassTrees
 from tesela.patches.table import PatchTable, make_patches
 
 MODELS = ("unet", "forest", "boosting", "auto")
@@ -46,14 +55,32 @@ def _train(task: Task, clock: Clock, *, model: str, extra: Mapping[str, object],
         raise NotApplicable(f"training failed: {error}") from None
 
     def classify(scene: LabelledScene) -> dict[str, NDArray[np.uint8]]:
-        path = Path(folder.name) / f"{scene.name}-map.tif"
-        tesela.predict(expert, _open(task.data, scene, Path(folder.name)), path, engine="torch")
-        with rasterio.open(path) as data:
-            return {"": data.read(1)}
+        opened, found = _open(task.data, scene, Path(folder.name)), {}
+        for variant, item in variants(open_expert(out)).items():
+            path = Path(folder.name) / f"{scene.name}{variant}-map.tif"
+            predict_map(item, opened, path, engine="torch")
+            with rasterio.open(path) as data:
+                found[variant] = data.read(1)
+        return found
 
     return Trained(
         classify, {"model": expert.header.architecture.summary, "scores": dict(expert.header.scores)}
     )
+
+
+def variants(expert: Expert) -> dict[str, Expert]:
+    """The expert, without its adjustment by class frequencies, and each member of a fused one by itself."""
+    found = {"": expert}
+    if expert.header.prior:
+        found["+no prior"] = with_prior(expert, 0.0)
+    if isinstance(expert.network, FusedNetwork):
+        for number, plan in enumerate(expert.network.members):
+            network = copy.deepcopy(expert.network)
+            network.weight.zero_()[number] = 1.0
+            found[f"+{'trees' if isinstance(plan, ClassTrees) else 'network'}"] = replace(
+                expert, network=network
+            )
+    return found
 
 
 def _settings(
