@@ -24,7 +24,7 @@ from tesela.core import GridError, InputError, LandClass, Legend, Scene
 from tesela.core.legend import IGNORE
 from tesela.io import ClassMap, open_legend, open_scene, write_map
 from tesela.patches.dataset import PatchDataset, band_statistics
-from tesela.patches.overlap import first_shown
+from tesela.patches.overlap import covered_px, first_shown
 from tesela.patches.split import split_patches
 from tesela.patches.table import PatchTable, make_patches, open_patches
 
@@ -398,7 +398,7 @@ def test_real_imagery_is_cut_and_read(lanjaron: Path, tmp_path: Path) -> None:
         st.tuples(st.sampled_from(["a", "b"]), st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=12
     )
 )
-def test_a_pixel_is_first_shown_by_one_patch(corners: list[tuple[str, int, int]]) -> None:
+def test_a_covered_pixel_is_first_shown_by_one_patch(corners: list[tuple[str, int, int]]) -> None:
     """Over any patches, those that lie upon each other too."""
     size = 4
     rows = pd.DataFrame(corners, columns=["scene", "row", "col"])
@@ -407,3 +407,4 @@ def test_a_pixel_is_first_shown_by_one_patch(corners: list[tuple[str, int, int]]
         window = covered[scene][row : row + size, col : col + size]
         np.testing.assert_array_equal(shown, ~window)
         window[:] = True
+    assert covered_px(rows, size) == sum(mask.sum() for mask in covered.values())

@@ -19,7 +19,7 @@ from tesela.core.scene import Scene
 from tesela.io.manifest import write_whole
 from tesela.io.maps import ClassMap
 from tesela.io.scene_fills import declare_fills
-from tesela.patches.overlap import first_shown
+from tesela.patches.overlap import covered_px
 from tesela.patches.strips import count_classes, footprints
 
 if TYPE_CHECKING:
@@ -120,8 +120,7 @@ class PatchTable:
             If the split has no patches.
         """
         rows = self.of_split(split)
-        covered = sum(int(own.sum()) for own in first_shown(rows, self.size_px))
-        return len(rows) * self.size_px**2 / covered
+        return len(rows) * self.size_px**2 / covered_px(rows, self.size_px)
 
     def grid_of(self, scene: str, row: int, col: int) -> GeoBox:
         """Pixel grid of the patch of a scene with its upper left corner at `row`, `col`."""
