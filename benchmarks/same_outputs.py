@@ -42,8 +42,8 @@ STEPS: tuple[tuple[str, ...], ...] = (
         "account products/lulucf_a.tif products/lulucf_b.tif --years 2018,2024 --draw-samples 1200 -o products/change",
     ),
     (
-        "sample draw corine/maps/virtual.tif --size 900 -o products/sample.gpkg",
-        "assess corine/maps/virtual.tif --size 900 --draw-sample products/sample.gpkg",
+        "sample draw corine/maps/virtual.tif --points 900 -o products/sample.gpkg",
+        "assess corine/maps/virtual.tif --points 900 --draw-sample products/sample.gpkg",
     ),
     (
         "review rank corine/patches/patches.parquet",

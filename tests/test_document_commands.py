@@ -65,4 +65,4 @@ def test_a_command_that_does_not_exist_is_noticed() -> None:
     assert wrong_in("tesela mapp scene.tif") == "no command 'mapp'"
     assert wrong_in("tesela generalise map.tif --mnu 3 -o b.tif") == "no option --mnu"
     assert wrong_in("tesela update a.gpkg map.tif --field CODE -o b.gpkg") is None
-    assert wrong_in("tesela sample draw map.tif -o b.gpkg --size 3   # --no") is None
+    assert wrong_in("tesela sample draw map.tif -o b.gpkg --points 3   # --no") is None

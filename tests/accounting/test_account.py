@@ -101,7 +101,7 @@ def test_change_layers_contain_the_areas_above_the_minimum(
     maps: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["change-layer", *maps, "--years", "2018,2024", "-o", str(tmp_path / "changes")]
-    document = json_of(capsys, *words, "--min-area", "5 ha")
+    document = json_of(capsys, *words, "--mmu", "5 ha")
     path = tmp_path / "changes" / "change_layer_2018-2024.tif"
     assert document == {str(path): {"changed_ha": 68.0, "uncertain_ha": 0.0, "small_ha": 3.0}}
     with rasterio.open(path) as layer:

@@ -16,7 +16,7 @@ import typer
 
 import tesela
 from repository import ROOT
-from tesela.cli import account, assess, main, maps, review
+from tesela.cli import account, assess, main, maps, published, review, sample
 from tesela.cli.app import app
 
 UTM = {"crs": "EPSG:25830", "transform": rasterio.Affine(10, 0, 500000, 0, -10, 4100000)}
@@ -40,6 +40,25 @@ def test_every_command_and_option_has_help_and_an_example(name: str, command: cl
     assert f"Example: tesela {name}" in " ".join(command.help.split())
     for parameter in command.params:
         assert getattr(parameter, "help", None), f"{name}: {parameter.name} has no help"
+
+
+@pytest.mark.parametrize("group", ["", *sorted({name.split()[0] for name, _ in commands() if " " in name})])
+def test_lists_of_commands_fit_a_terminal_of_80_columns(
+    group: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main([*group.split(), "--help"]) == 0
+    listed = capsys.readouterr().out.split("\nCommands:\n")[1].rstrip().splitlines()
+    words = [name.removeprefix(group).strip() for name, _ in commands() if name.startswith(group)]
+    names = list(dict.fromkeys(name.split()[0] for name in words))
+    assert [line.split()[0] for line in listed] == names, "a sentence is cut, or takes two lines"
+    assert not [line for line in listed if len(line) > 80 or not line.endswith(".")]
+
+
+def test_arguments_are_written_in_capitals() -> None:
+    for name, command in commands():
+        arguments = [item.metavar or "" for item in command.params if item.param_type_name == "argument"]
+        assert not [word for word in arguments if not re.fullmatch(r"[A-Z_|]+", word)], name
 
 
 def test_every_command_but_those_that_only_print_can_be_quiet() -> None:
@@ -387,6 +406,12 @@ size_px = 32
         ("account a.tif b.tif --years 1,2 --draw-samples 9 --minimum 5", "tesela sample changes MAP_A MAP_B"),
         ("account a.tif b.tif --change-layer 5ha --confidence c,d", "tesela change-layer MAP_A MAP_B"),
         ("generalise map.tif --ledger log.csv -o out.tif", "tesela generalise MAP --change-log FILE"),
+        ("sample draw map.tif --size 90 -o points.gpkg", "tesela sample draw MAP --points N -o POINTS.gpkg"),
+        (
+            "change-layer a.tif b.tif --years 1,2 --min-area 5ha -o out",
+            "tesela change-layer MAP_A MAP_B --years",
+        ),
+        ("published timespec a --fractions .6,.2,.2 -o b", "tesela published timespec FOLDER --shares A,B,C"),
         ("review patches.parquet --rank --folds 4", "tesela review rank TABLE"),
         ("review patches.parquet --agreement", "tesela review agreement TABLE"),
         ("review --export a.csv patches.parquet", "tesela review export TABLE -o FILE"),
@@ -404,10 +429,10 @@ def test_a_former_call_is_answered_with_the_new_command(
 
 def test_every_former_call_names_a_command_and_options_that_exist() -> None:
     options = {name: {opt for item in command.params for opt in item.opts} for name, command in commands()}
-    for module in (account, assess, maps, review):
+    for module in (account, assess, maps, published, review, sample):
         for former, calls in module.FORMER.items():
             for flag, call in calls.items():
                 words = call.split()
-                name = " ".join(words[1:3] if words[1] in ("sample", "review") else words[1:2])
+                name = " ".join(words[1:3] if words[1] in ("published", "sample", "review") else words[1:2])
                 assert {word for word in words if word.startswith("-")} <= options[name], call
                 assert flag not in options.get(former, set()), f"{former} {flag} is an option today"

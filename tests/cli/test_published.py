@@ -93,7 +93,7 @@ def test_series_are_split_by_pixel_not_by_year(tmp_path: Path, capsys: pytest.Ca
     values = rng.random((40, 36, 7)).astype(np.float32)
     write_timespec(LabelledSeries(values, ("Forest", "Water"), np.arange(40) // 20), tmp_path / "series")
     words = ["published", "timespec", str(tmp_path / "series"), "-o", str(tmp_path / "s.safetensors")]
-    assert main([*words, "--fractions", "0.5,0.25,0.25", "--json"]) == 0
+    assert main([*words, "--shares", "0.5,0.25,0.25", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["counts"] == {"train": 60, "val": 30, "test": 30, "none": 0}
     table = read_pixel_table(tmp_path / "s.safetensors")
     assert all(len(set(table.splits[table.rows == pixel])) == 1 for pixel in range(40))

@@ -166,7 +166,7 @@ def test_a_lake_over_a_forest_has_one_area_everywhere_and_is_told(run: Run) -> N
         {"CODE_18": ["512"], "ID": [9]}, geometry=[shapely.box(X + 130, Y - 230, X + 190, Y - 110)], crs=25830
     )
     pd.concat([squares(), lake], ignore_index=True).to_file("lake.gpkg", engine="pyogrio")
-    told = "lake.gpkg: 1 overlaps of polygons, 0.7200 ha in all (feature 5 over 3): the ground under two belongs to"
+    told = "lake.gpkg: 1 overlap of polygons, 0.7200 ha in all (feature 5 over 3): there the later one in the file"
     for command in (label, fractions, update):
         code, text = command(run, "lake.gpkg")
         assert (code, told in text) == (0, True), text

@@ -54,7 +54,7 @@ def test_labels_assessment_generalisation_and_publication_need_no_torch(tmp_path
         ["generalise", path("labels.tif"), "--mmu", "1 ha", "-o", path("general.tif")],
         ["vectorise", path("general.tif"), "-o", path("general.gpkg")],
         ["assess", path("general.tif"), path("clc.gpkg"), "--field", "CODE_18", "-o", path("report")],
-        ["sample", "draw", path("general.tif"), "--size", "150", "-o", path("points.gpkg")],
+        ["sample", "draw", path("general.tif"), "--points", "150", "-o", path("points.gpkg")],
         ["publish", path("general.tif"), "--date", "2018-07-15", "-o", path("published")],
         ["legend", "show", "corine"],
         ["doctor"],

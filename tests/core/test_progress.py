@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 
 import pytest
 
@@ -56,6 +57,24 @@ def test_a_terminal_gets_a_bar(capsys: pytest.CaptureFixture[str], monkeypatch: 
     assert "mapping" in shown
     assert "3/12" in shown
     assert "windows" in shown
+
+
+@pytest.mark.parametrize(("columns", "words"), [("80", "macro F1 0.355"), ("120", "mIoU 0.271")])
+def test_a_narrow_terminal_shows_counts_and_time_in_full_and_as_many_words_as_fit(
+    columns: str, words: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", columns)
+    line = ProgressLine("training", unit="steps")
+    line.start(total=750)
+    line.move(166, 750)
+    line.describe("epoch 11, loss 2.576, macro F1 0.355, mIoU 0.271")
+    line.stop()
+    written = re.sub(r"\x1b\[[?\d;]*[A-Za-z]", "", capsys.readouterr().err)
+    shown = [part.rstrip() for part in re.split(r"[\r\n]", written) if "166/750 steps" in part][-1]
+    assert shown.endswith(words)
+    assert "…" not in shown
+    assert len(shown) <= int(columns)
 
 
 def test_another_program_gets_events_also_from_a_quiet_command(

@@ -284,7 +284,7 @@ def make_files() -> None:
     Manifest(
         "label", settings={"size": 3}, inputs={"a.tif": "f" * 32}, outputs={"b.tif": "e" * 32}, seed=1
     ).write(Path())
-    words = ["sample", "draw", "map.tif", "--size", "60", "--minimum", "5", "-o", "points.gpkg", "-q"]
+    words = ["sample", "draw", "map.tif", "--points", "60", "--minimum", "5", "-o", "points.gpkg", "-q"]
     with contextlib.redirect_stdout(sys.stderr):
         assert main(words) == 0
     numbers = range(1, 61)

@@ -110,8 +110,8 @@ STAGES = (
         "account",
         "account @2018.tif @2024.tif --years 2018,2024 --sample 2018-2024=@changes.gpkg -o out -q",
     ),
-    Stage("change-layer", "change-layer @2018.tif @2024.tif --years 2018,2024 --min-area 0.5ha -o out -q"),
-    Stage("sample draw", "sample draw @map.tif --size 150 --minimum 5 -o out.gpkg -q"),
+    Stage("change-layer", "change-layer @2018.tif @2024.tif --years 2018,2024 --mmu 0.5ha -o out -q"),
+    Stage("sample draw", "sample draw @map.tif --points 150 --minimum 5 -o out.gpkg -q"),
     Stage("sample estimate", "sample estimate @points.gpkg @map.tif -o out -q"),
     Stage(
         "sample changes",

@@ -85,7 +85,7 @@ LABEL = ["label", "p.gpkg", "--like", "map.tif", "--legend", "legend.csv", "--fi
         [*LABEL, "--fractions", "-o", "OUT/o.tif"],
         ["generalise", "map.tif", "--mmu", "0 m2", "--min-width", "0", "-o", "OUT/o.tif"],
         [*CONVERT, "-o", "OUT/o.tif"],
-        ["sample", "draw", "map.tif", "--size", "4000", "-o", "OUT/o.gpkg"],
+        ["sample", "draw", "map.tif", "--points", "4000", "-o", "OUT/o.gpkg"],
         ["assess", "map.tif", "map.tif", "-o", "OUT"],
     ],
     ids=lambda words: " ".join(words[:2]) + (" --fractions" if "--fractions" in words else ""),

@@ -250,7 +250,7 @@ def _tables() -> None:
     Path("report/assessment.json").rename("assessment.json")
     shutil.rmtree("report")
     _run("update reference.gpkg map.tif --field CODE_18 --source corine -o queue.gpkg -q")
-    _run("sample draw map.tif --size 200 --minimum 5 -o points.gpkg -q")
+    _run("sample draw map.tif --points 200 --minimum 5 -o points.gpkg -q")
     _run("sample changes 2018.tif 2024.tif --years 2018,2024 --points 100 --minimum 2 -o . -q")
     Path("sample_2018-2024.gpkg").rename("changes.gpkg")
     for name in ("points", "changes"):

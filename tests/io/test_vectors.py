@@ -259,7 +259,7 @@ def test_overlaps_are_told_with_features_and_hectares(
         assert shapely.area(separate_layer(layer, read_layer(layer))).tolist() == [10_000, 20_000]
         separate_layer(layer, read_layer(layer))  # a second window counts nothing twice
         layer.report()
-        assert f"1 overlaps of polygons, {ha:.4f} ha in all (feature 2 over 1)" in caplog.text
+        assert f"1 overlap of polygons, {ha:.4f} ha in all (feature 2 over 1)" in caplog.text
 
 
 # --- files ---

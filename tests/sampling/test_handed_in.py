@@ -162,7 +162,7 @@ def test_pixels_without_a_class_are_told(tmp_path: Path, capsys: pytest.CaptureF
     grid = {"crs": "EPSG:25830", "transform": Affine(10, 0, 500_000, 0, -10, 4_100_000)}
     with rasterio.open(tmp_path / "forest.tif", "w", "GTiff", 60, 60, 1, dtype="uint8", **grid) as file:
         file.write(values, 1)  # no nodata value in the file
-    words = ["sample", "draw", f"{tmp_path}/forest.tif", "--legend", f"{tmp_path}/two.csv", "--size", "60"]
+    words = ["sample", "draw", f"{tmp_path}/forest.tif", "--legend", f"{tmp_path}/two.csv", "--points", "60"]
     assert main([*words, "--minimum", "10", "-o", f"{tmp_path}/s.gpkg"]) == 0
     assert "1,800 px (50.0%) of the map have no class" in capsys.readouterr().out
 
@@ -173,7 +173,7 @@ def test_estimates_agree_with_an_independent_count_for_odd_strata(tmp_path: Path
     grid = GeoBox((60, 60), Affine(10, 0, 500_000, 0, -10, 4_100_000), "EPSG:25830")
     write_map(tmp_path / "map.tif", values, grid, legend=CORINE)
     sample, source = f"{tmp_path}/s.gpkg", f"{tmp_path}/map.tif"
-    assert main(["sample", "draw", source, "--size", "100", "--minimum", "5", "-o", sample]) == 0
+    assert main(["sample", "draw", source, "--points", "100", "--minimum", "5", "-o", sample]) == 0
     points = read_table(sample, layer="points").sort_values("sample_id")
     sizes = read_table(sample, layer="strata").set_index("stratum")["size_px"].to_dict()
     rng = np.random.default_rng(1)

@@ -385,7 +385,7 @@ def test_a_sample_is_drawn_and_estimated_on_the_command_line(
 ) -> None:
     source = random_map(tmp_path / "map.tif")
     sample = tmp_path / "sample.gpkg"
-    arguments = ["sample", "draw", source.path, "-o", str(sample), "--size", "150", "--minimum", "10"]
+    arguments = ["sample", "draw", source.path, "-o", str(sample), "--points", "150", "--minimum", "10"]
     assert main([*arguments, "--expected", "0.9"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["stratum", "name", "pixels", "share", "points"]
@@ -428,15 +428,15 @@ def test_strata_of_another_map_and_wrong_calls_on_the_command_line(
 ) -> None:
     source, other = random_map(tmp_path / "map.tif"), random_map(tmp_path / "other.tif", seed=3)
     drawn = ["sample", "draw", source.path, "-o", str(tmp_path / "s.gpkg")]
-    assert main([*drawn, "--size", "90", "--minimum", "5", "--strata", other.path, "--json"]) == 0
+    assert main([*drawn, "--points", "90", "--minimum", "5", "--strata", other.path, "--json"]) == 0
     sizes = np.bincount(pixels_of(other).ravel(), minlength=7)[1:]
     strata = json.loads(capsys.readouterr().out)["strata"]
     assert [item["size_px"] for item in strata] == sizes.tolist()
     for call, message in (
-        ([*drawn, "--size", "9", "--target-error", "0.1"], "give one of the two"),
-        ([*drawn, "--size", "90", "--expected", "good"], "'good' is no expected accuracy"),
+        ([*drawn, "--points", "9", "--target-error", "0.1"], "give one of the two"),
+        ([*drawn, "--points", "90", "--expected", "good"], "'good' is no expected accuracy"),
         (
-            [*drawn, "--size", "90", "--minimum", "5", "--allocation", "neyman", "--expected", "x=1"],
+            [*drawn, "--points", "90", "--minimum", "5", "--allocation", "neyman", "--expected", "x=1"],
             "The expected accuracy of forest_land",
         ),
     ):

@@ -78,8 +78,8 @@ def test_a_sample_of_change_is_drawn_interpreted_and_accounted_in_memory(
 def test_a_change_layer_without_a_path_goes_with_its_maps(
     maps: list[tesela.ClassMap], tmp_path: Path
 ) -> None:
-    layers = tesela.change_layer([item.to_xarray() for item in maps], years=YEARS, min_area="5 ha")
-    filed = tesela.change_layer(maps, tmp_path / "layers", years=YEARS, min_area="5 ha")
+    layers = tesela.change_layer([item.to_xarray() for item in maps], years=YEARS, mmu="5 ha")
+    filed = tesela.change_layer(maps, tmp_path / "layers", years=YEARS, mmu="5 ha")
     layer = layers[YEARS]
     assert layer.changed_ha == filed[YEARS].changed_ha == pytest.approx(70)
     later = layer.later

@@ -276,8 +276,8 @@ def test_assess(folder: Path, tmp_path: Path) -> None:
 
 
 def test_a_sample_is_drawn_interpreted_and_estimated_in_memory(folder: Path, tmp_path: Path) -> None:
-    made = tesela.sample_draw(folder / "map2018.tif", size=60, minimum=5, seed=2)
-    filed = tesela.sample_draw(folder / "map2018.tif", tmp_path / "p.gpkg", size=60, minimum=5, seed=2)
+    made = tesela.sample_draw(folder / "map2018.tif", points=60, minimum=5, seed=2)
+    filed = tesela.sample_draw(folder / "map2018.tif", tmp_path / "p.gpkg", points=60, minimum=5, seed=2)
     points = made.to_geodataframe()
     assert points.equals(filed.to_geodataframe())
     truth = rioxarray.open_rasterio(folder / "map2024.tif").squeeze()

@@ -7,21 +7,17 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from tesela.cli.output import Json, Out, Quiet, print_json, split_names
+from tesela.cli.output import Json, OutFolder, Quiet, print_json, split_names
 
-MapFiles: TypeAlias = Annotated[
-    list[str], typer.Argument(metavar="MAP_A MAP_B", help="Class maps, oldest first.")
-]
+MapFiles: TypeAlias = Annotated[list[str], typer.Argument(metavar="MAP", help="Class maps, oldest first.")]
 Years: TypeAlias = Annotated[str, typer.Option(help="Year of each map, comma-separated.")]
-MapLegend: TypeAlias = Annotated[
-    str | None, typer.Option(help="Legend of the maps, if the files do not name it.")
-]
+MapLegend: TypeAlias = Annotated[str | None, typer.Option(help="Legend of the maps, if the files have none.")]
 Crosswalk: TypeAlias = Annotated[
     str | None, typer.Option(help="CSV from the maps' classes to the six categories: from, to, share.")
 ]
 
 _SAMPLE = "tesela sample changes MAP_A MAP_B --years YEARS --points N -o DIR"
-_LAYER = "tesela change-layer MAP_A MAP_B --years YEARS --min-area AREA -o DIR"
+_LAYER = "tesela change-layer MAP_A MAP_B --years YEARS --mmu AREA -o DIR"
 FORMER = {
     "account": {
         "--draw-samples": _SAMPLE,
@@ -32,6 +28,7 @@ FORMER = {
         "--min-confidence": f"{_LAYER} --probabilities A,B --min-odds N",
     },
     "change-layer": {
+        "--min-area": _LAYER,
         "--confidence": f"{_LAYER} --probabilities A,B",
         "--min-confidence": f"{_LAYER} --probabilities A,B --min-odds N",
     },
@@ -48,7 +45,7 @@ def add_commands(app: typer.Typer) -> None:
 def account(
     maps: MapFiles,
     years: Years,
-    out: Out,
+    out: OutFolder,
     legend: MapLegend = None,
     crosswalk: Crosswalk = None,
     sample: Annotated[
@@ -120,8 +117,8 @@ def account(
 def change_layer(
     maps: MapFiles,
     years: Years,
-    out: Out,
-    min_area: Annotated[str, typer.Option(help="Minimum area of a change; CORINE: '5 ha'.")] = "5 ha",
+    out: OutFolder,
+    mmu: Annotated[str, typer.Option(help="Least area of a change, with its unit. CORINE: 5 ha.")] = "5 ha",
     legend: MapLegend = None,
     crosswalk: Crosswalk = None,
     probabilities: Annotated[
@@ -138,9 +135,11 @@ def change_layer(
     as_json: Json = False,
 ) -> None:
     """
-    Map the changes between each two consecutive maps, in areas above a minimum, as CORINE does.
+    Map the changes between each two consecutive maps.
 
-    Example: tesela change-layer map2018.tif map2024.tif --years 2018,2024 --min-area "5 ha" -o changes
+    Changes under a minimum area are left out, as CORINE does.
+
+    Example: tesela change-layer map2018.tif map2024.tif --years 2018,2024 --mmu "5 ha" -o changes
     """
     from tesela.verbs import accuracy
 
@@ -148,7 +147,7 @@ def change_layer(
         maps,
         out,
         years=parse_years(years),
-        min_area=min_area,
+        mmu=mmu,
         legend=legend,
         crosswalk=crosswalk,
         probabilities=split_names(probabilities),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Annotated
 
@@ -87,6 +88,11 @@ def options(
     """From imagery and an existing land-cover map to trained models, and from models to new maps."""
 
 
+def _first_paragraph(function: Callable[..., object] | None) -> str:
+    """What a list of commands says of one; Typer alone cuts it at 45 or 60 characters."""
+    return " ".join((inspect.getdoc(function) or "").split("\n\n")[0].split())
+
+
 _COMMANDS = (
     recipe,
     legend,
@@ -108,6 +114,7 @@ for _module in _COMMANDS:
 for _group in (app, *(group.typer_instance for group in app.registered_groups)):
     for _command in _group.registered_commands if _group is not None else ():
         _command.cls = CheckedCommand
+        _command.short_help = _first_paragraph(_command.callback)
 
 _FORMER = {name: calls for module in _COMMANDS for name, calls in getattr(module, "FORMER", {}).items()}
 """Former calls by command; see `tesela.cli.output.replacement`."""

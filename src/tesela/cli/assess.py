@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tesela.cli.output import Json, Out, Quiet, print_json, progress_bar, split_names
+from tesela.cli.output import Json, OutFolder, Quiet, print_json, progress_bar, split_names
 
 _DRAW, _ESTIMATE = "tesela sample draw MAP -o POINTS.gpkg", "tesela sample estimate SAMPLE MAP -o DIR"
 FORMER = {
@@ -16,7 +16,7 @@ FORMER = {
         "--answers": f"{_ESTIMATE} --responses TABLE",
         "--design": f"{_DRAW} --design DESIGN",
         "--target-error": f"{_DRAW} --target-error ERROR",
-        "--size": f"{_DRAW} --size N",
+        "--size": f"{_DRAW} --points N",
         "--allocation": f"{_DRAW} --allocation RULE",
         "--minimum": f"{_DRAW} --minimum N",
         "--expected": f"{_DRAW} --expected ACCURACY",
@@ -38,7 +38,7 @@ def assess(
     reference: Annotated[
         str, typer.Argument(metavar="REFERENCE", help="Reference: a class map or polygons.")
     ],
-    out: Out,
+    out: OutFolder,
     field: Annotated[
         str | None, typer.Option(help="Field of the polygons that holds the class code.")
     ] = None,
@@ -48,7 +48,7 @@ def assess(
     source: Annotated[
         str | None, typer.Option(help="Legend of the reference's codes; default: that of MAP.")
     ] = None,
-    legend: Annotated[str | None, typer.Option(help="Legend of MAP, if the file does not name it.")] = None,
+    legend: Annotated[str | None, typer.Option(help="Legend of MAP, if the file has none.")] = None,
     level: Annotated[int | None, typer.Option(help="Assess at this coarser level of the legend.")] = None,
     tiles: Annotated[int, typer.Option(help="Side of the tiles of the per-tile table, in pixels.")] = 2048,
     within: Annotated[

@@ -32,7 +32,10 @@ def add_commands(app: typer.Typer) -> None:
 
 def label(
     reference: Annotated[
-        str, typer.Argument(help="Polygons (GeoPackage, GeoParquet, Shapefile) or a class raster.")
+        str,
+        typer.Argument(
+            metavar="REFERENCE", help="Polygons (GeoPackage, GeoParquet, Shapefile) or a class raster."
+        ),
     ],
     like: Annotated[str, typer.Option(help="Scene or cube with the pixel grid of the labels.")],
     legend: Annotated[str, typer.Option(help="Legend of the labels, such as corine-2, or a map in it.")],
@@ -101,9 +104,10 @@ def label(
     as_json: Json = False,
 ) -> None:
     """
-    Rasterise a reference on the grid of a scene; a SIOSE AR GeoPackage is recognised by its layers.
+    Rasterise a reference on the grid of a scene.
 
-    With -o FILE.gpkg, SIOSE AR is written as polygons with the field CODE, for `tesela update`.
+    A SIOSE AR GeoPackage is recognised by its layers; with -o FILE.gpkg it is written as polygons with the field CODE,
+    for `tesela update`.
 
     Example: tesela label clc2018.gpkg --like scene.tif --legend corine-2 --field CODE_18 -o labels.tif
     """
@@ -175,7 +179,7 @@ def patches(
     scenes: Annotated[
         list[str],
         typer.Argument(
-            metavar="SCENE...",
+            metavar="SCENE",
             help="Scenes; files of one scene joined by commas. Or a patch table to split again.",
         ),
     ],
@@ -210,7 +214,9 @@ def patches(
     as_json: Json = False,
 ) -> None:
     """
-    Cut scenes and labels into patches, and split them so that no area is in two splits.
+    Cut scenes and labels into patches, and split them.
+
+    No area is in two splits.
 
     Example: tesela patches scene.tif --labels labels.tif --size 256 --split block --block "3 km" -o patches.parquet
     """

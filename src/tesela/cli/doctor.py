@@ -14,9 +14,10 @@ def add_commands(app: typer.Typer) -> None:
 
 def doctor(as_json: Json = False) -> None:
     """
-    Show what is installed, which drivers and devices work, and what to do where something is missing.
+    Show what is installed and works here, and what is missing.
 
-    What is missing is needed for what its line names only. Ends with an error if something is broken.
+    What is missing is needed only for what its line names, with what to do about it. Ends with an error if something
+    is broken.
 
     Example: tesela doctor
     """

@@ -57,10 +57,13 @@ def predict(
     expert: Annotated[
         str,
         typer.Argument(
-            help="Trained expert (.safetensors), or cascade (.toml, or a folder with cascade.toml)."
+            metavar="EXPERT",
+            help="Trained expert (.safetensors), or cascade (.toml, or a folder with cascade.toml).",
         ),
     ],
-    scene: Annotated[str, typer.Argument(help="Scene; several files of the same area joined by commas.")],
+    scene: Annotated[
+        str, typer.Argument(metavar="SCENE", help="Scene; several files of the same area joined by commas.")
+    ],
     out: Out,
     window: Annotated[int, typer.Option(help="Largest side of the network's windows, in pixels.")] = 1088,
     overlap: Annotated[int, typer.Option(help="Pixels that neighbouring windows share.")] = 64,
@@ -247,10 +250,14 @@ def _show_cascade(prediction: CascadePrediction, *, quiet: bool, as_json: bool) 
 
 
 def unmix(
-    expert: Annotated[str, typer.Argument(help="Trained expert for unmixing (.safetensors).")],
+    expert: Annotated[
+        str, typer.Argument(metavar="EXPERT", help="Trained expert for unmixing (.safetensors).")
+    ],
     cube: Annotated[
         str | None,
-        typer.Argument(help="Cube of monthly series (Zarr folder); optional with --endmembers."),
+        typer.Argument(
+            metavar="CUBE", help="Cube of monthly series (Zarr folder); optional with --endmembers."
+        ),
     ] = None,
     out: Annotated[str | None, typer.Option("--out", "-o", help="Abundance map to write.")] = None,
     level: Annotated[

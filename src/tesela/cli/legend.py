@@ -13,7 +13,7 @@ def add_commands(app: typer.Typer) -> None:
     """Add the group to the application."""
     group = typer.Typer(
         name="legend",
-        help="Legends: list them, show one, begin your own, translate a map, write a crosswalk.",
+        help="Legends: list, show or begin one, translate a map.",
         no_args_is_help=True,
         rich_markup_mode=None,
     )
@@ -60,12 +60,17 @@ def list_all(as_json: Json = False) -> None:
 
 def show(
     name: Annotated[
-        str, typer.Argument(help="Legend, such as corine, corine-2, a CSV of your own, or a map.")
+        str,
+        typer.Argument(
+            metavar="LEGEND", help="Legend, such as corine, corine-2, a CSV of your own, or a map."
+        ),
     ],
     as_json: Json = False,
 ) -> None:
     """
-    Show the classes of a legend: value in rasters, code, colour, name.
+    Show the classes of a legend.
+
+    Columns: value in rasters, code, colour, parent, name.
 
     Example: tesela legend show corine-2
     """
@@ -80,7 +85,7 @@ def show(
 
 
 def init(
-    out: Out,
+    out: Annotated[str, typer.Option("--out", "-o", help="CSV to write.")],
     source: Annotated[
         str | None,
         typer.Option("--from", help="Polygons or a class raster with the classes; default: an example."),
@@ -92,7 +97,9 @@ def init(
     as_json: Json = False,
 ) -> None:
     """
-    Begin a legend of your own: a commented CSV to edit, with the classes of a file or an example.
+    Begin a legend of your own, a commented CSV to edit.
+
+    With the classes of a file, or an example.
 
     Example: tesela legend init --from landuse.gpkg --field CODE --names LABEL -o mine.csv
     """
@@ -116,15 +123,15 @@ def convert(
     map_file: Annotated[str, typer.Argument(metavar="MAP", help="Class raster.")],
     to: Annotated[str, typer.Option("--to", help="Legend to translate to, such as lulucf, or a map in it.")],
     out: Out,
-    legend: Annotated[
-        str | None, typer.Option(help="Legend of MAP, if the file does not contain it.")
-    ] = None,
+    legend: Annotated[str | None, typer.Option(help="Legend of MAP, if the file has none.")] = None,
     crosswalk: Annotated[str | None, typer.Option(help="CSV with the columns from, to, share.")] = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """
-    Translate a class map to another legend, and report merged, split and left-out classes.
+    Translate a class map to another legend.
+
+    Reports merged, split and left-out classes.
 
     Example: tesela legend convert map.tif --to lulucf -o lulucf.tif
     """
@@ -152,7 +159,7 @@ def convert(
 
 
 def crosswalk(
-    source: Annotated[str, typer.Argument(help="Legend of the codes, or a map in it.")],
+    source: Annotated[str, typer.Argument(metavar="LEGEND", help="Legend of the codes, or a map in it.")],
     to: Annotated[str, typer.Option("--to", help="Legend to translate to, such as lulucf, or a map in it.")],
     out: Annotated[
         str | None, typer.Option("--out", "-o", help="CSV to edit, for --crosswalk; default: print it.")
@@ -160,7 +167,9 @@ def crosswalk(
     as_json: Json = False,
 ) -> None:
     """
-    Show or write the crosswalk between two legends, also of a cascade's map.
+    Show or write the crosswalk between two legends.
+
+    Also from or to the legend of a cascade's map.
 
     Example: tesela legend crosswalk map.tif --to siose-ar -o map_siose.csv
 

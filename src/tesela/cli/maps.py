@@ -119,7 +119,7 @@ def vectorise(
     as_json: Json = False,
 ) -> None:
     """
-    Write the areas of a map as polygons without gaps or overlaps.
+    Write a map as polygons without gaps or overlaps.
 
     Example: tesela vectorise clc.tif --simplify "20 m" -o clc.gpkg
     """

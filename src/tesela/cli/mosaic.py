@@ -10,8 +10,8 @@ from tesela.cli.data import Nodata, Offset, Scale
 from tesela.cli.output import (
     Cluster,
     Json,
-    Memory,
     Out,
+    OutFolder,
     Quiet,
     counted,
     print_json,
@@ -28,6 +28,9 @@ AreaBox = Annotated[
 Like = Annotated[
     str | None, typer.Option(help="Raster that gives the grid, instead of --crs and --resolution.")
 ]
+OutCube = Annotated[str, typer.Option("--out", "-o", help="Cube to write (Zarr folder).")]
+Memory = Annotated[str, typer.Option(help="Memory for the pixels held at a time.")]
+CubeGrid = Annotated[str | None, typer.Option("--like", help="Raster that gives the grid.")]
 Where = Annotated[
     str,
     typer.Option(
@@ -47,7 +50,7 @@ def add_commands(app: typer.Typer) -> None:
     """Add the group to the application."""
     group = typer.Typer(
         name="mosaic",
-        help="Imagery of an area and a year, from a catalogue or local files, on one grid.",
+        help="Imagery of an area and a time on one grid.",
         no_args_is_help=True,
         rich_markup_mode=None,
     )
@@ -59,7 +62,7 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def sentinel_2(
-    out: Out,
+    out: OutFolder,
     year: Annotated[int, typer.Option(help="Year of the images.")],
     area: AreaBox = None,
     area_layer: AreaLayer = None,
@@ -173,16 +176,16 @@ def _print(one: Mosaic, *, quiet: bool) -> None:
 
 
 def modis(
-    out: Out,
+    out: OutCube,
     folder: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[FOLDER]...", help="Folders or files of MOD09A1 and MYD09A1, in place of a catalogue."
+            metavar="FOLDER", help="Folders or files of MOD09A1 and MYD09A1, in place of a catalogue."
         ),
     ] = None,
     area: AreaBox = None,
     area_layer: AreaLayer = None,
-    like: Like = None,
+    like: CubeGrid = None,
     first: Annotated[str | None, typer.Option(help="First month, such as 2012-01.")] = None,
     last: Annotated[str | None, typer.Option(help="Last month, such as 2013-12.")] = None,
     catalogue: Where = "planetary-computer",
@@ -257,11 +260,11 @@ def stack(
     sources: Annotated[
         list[str],
         typer.Argument(
-            metavar="SOURCE...",
+            metavar="SOURCE",
             help="Rasters with dates in their names or in those of their bands; folders; NetCDF; Zarr.",
         ),
     ],
-    out: Out,
+    out: OutCube,
     bands: Annotated[
         str | None, typer.Option(help="Bands to take, comma-separated; or new names for all of them.")
     ] = None,
@@ -284,7 +287,7 @@ def stack(
     scale: Scale = None,
     offset: Offset = None,
     nodata: Nodata = None,
-    like: Like = None,
+    like: CubeGrid = None,
     dem: Annotated[str | None, typer.Option(help="Elevation raster; adds altitude and slope.")] = None,
     layer: Annotated[
         list[str] | None, typer.Option(help="NAME=RASTER, averaged over each cell; may be repeated.")
@@ -295,9 +298,9 @@ def stack(
     as_json: Json = False,
 ) -> None:
     """
-    Make a monthly cube of any images with dates: Sentinel-2, Landsat, VIIRS, an index.
+    Make a monthly cube of any images with dates.
 
-    After a crash, run the same command again to continue.
+    Sentinel-2, Landsat, VIIRS, an index. After a crash, run the same command again to continue.
 
     Example: tesela mosaic stack ndvi_2010.tif --nodata 0 --scale 0.01 -o cube.zarr
     """

@@ -13,7 +13,8 @@ import typer
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results only, no progress.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")]
-Out = Annotated[str, typer.Option("--out", "-o", help="File or folder to write.")]
+Out = Annotated[str, typer.Option("--out", "-o", help="File to write.")]
+OutFolder = Annotated[str, typer.Option("--out", "-o", help="Folder to write.")]
 Memory = Annotated[
     str, typer.Option(help="Memory for the pixels held at a time, in addition to that of a network.")
 ]

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tesela.cli.output import Json, Out, Quiet, print_json, split_names
+from tesela.cli.output import Json, OutFolder, Quiet, print_json, split_names
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -22,7 +22,7 @@ def publish(
             help="Map (a COG), trained expert (.safetensors), or cascade (.toml, or a folder with cascade.toml).",
         ),
     ],
-    out: Out,
+    out: OutFolder,
     title: Annotated[str | None, typer.Option(help="One line for people; default: the file's name.")] = None,
     date: Annotated[
         str | None,
@@ -42,8 +42,9 @@ def publish(
     as_json: Json = False,
 ) -> None:
     """
-    Publish a map, an expert or a cascade: a folder with the files, a STAC Item and the records beside it.
+    Publish a map, an expert or a cascade.
 
+    Writes a folder with the files, a STAC Item and the records beside it.
     A map must be a valid COG; it gets an ISO 19115 record (XML). Experts and cascades get model cards (Markdown).
 
     Example: tesela publish map.tif -o product --title "Land cover 2018" --date 2018-07 --include map.gpkg

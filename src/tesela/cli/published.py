@@ -6,14 +6,17 @@ from typing import Annotated
 
 import typer
 
-from tesela.cli.output import Json, Out, print_json
+from tesela.cli.output import Json, Out, OutFolder, print_json
+
+FORMER = {"published": {"--fractions": "tesela published timespec FOLDER --shares A,B,C -o FILE"}}
+"""Options with another name today."""
 
 
 def add_commands(app: typer.Typer) -> None:
     """Add the group to the application."""
     group = typer.Typer(
         name="published",
-        help="Published data sets and checkpoints, read from your own copy.",
+        help="Published data sets and checkpoints, from your own copy.",
         no_args_is_help=True,
         rich_markup_mode=None,
     )
@@ -24,13 +27,15 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def msmtu(
-    folder: Annotated[str, typer.Argument(help="Unpacked folder of Andalusia-MSMTU.")],
-    out: Out,
+    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="Unpacked folder of Andalusia-MSMTU.")],
+    out: OutFolder,
     level: Annotated[int, typer.Option(help="Level of the shares and partitions: 1 or 2.")] = 2,
     as_json: Json = False,
 ) -> None:
     """
-    Write Andalusia-MSMTU as a cube, an abundance map and a pixel table with the published partitions.
+    Write Andalusia-MSMTU as cube, shares and pixel table.
+
+    The shares are an abundance map; the pixel table has the published partitions.
 
     Example: tesela published msmtu Andalusia-MSMTU -o andalusia
     """
@@ -46,16 +51,21 @@ def msmtu(
 
 
 def timespec(
-    folder: Annotated[str, typer.Argument(help="Unpacked folder of TimeSpec4LULC, JSON or CSV.")],
+    folder: Annotated[
+        str, typer.Argument(metavar="FOLDER", help="Unpacked folder of TimeSpec4LULC, JSON or CSV.")
+    ],
     out: Out,
-    fractions: Annotated[
-        str, typer.Option(help="Train, validation and test; all years of a pixel are in one of them.")
+    shares: Annotated[
+        str,
+        typer.Option(help="Shares of train, validation and test; all years of a pixel are in one of them."),
     ] = "0.64,0.16,0.2",
     seed: Annotated[int, typer.Option(help="Seed of the split.")] = 0,
     as_json: Json = False,
 ) -> None:
     """
-    Write TimeSpec4LULC as a pixel table: one row a pixel and year, split by pixel.
+    Write TimeSpec4LULC as a pixel table.
+
+    One row a pixel and year, split by pixel.
 
     Example: tesela published timespec TimeSpec4LULC -o series.safetensors
     """
@@ -63,12 +73,10 @@ def timespec(
     from tesela.verbs.products import published_timespec
 
     try:
-        parts = tuple(float(part) for part in fractions.split(","))
+        parts = tuple(float(part) for part in shares.split(","))
     except ValueError:
-        raise RecipeError(
-            f"--fractions is '{fractions}'; three numbers were needed: 0.64,0.16,0.2."
-        ) from None
-    table, series = published_timespec(folder, out, fractions=parts, seed=seed)
+        raise RecipeError(f"--shares is '{shares}'; three numbers were needed: 0.64,0.16,0.2.") from None
+    table, series = published_timespec(folder, out, shares=parts, seed=seed)
     if as_json:
         print_json({"pixels": out, "classes": list(series.classes), "counts": table.counts})
         return
@@ -77,7 +85,9 @@ def timespec(
 
 
 def checkpoint(
-    file: Annotated[str, typer.Argument(help="model.ckpt of Rodriguez-Ortega et al. (2024).")],
+    file: Annotated[
+        str, typer.Argument(metavar="CHECKPOINT", help="model.ckpt of Rodriguez-Ortega et al. (2024).")
+    ],
     legend: Annotated[str, typer.Option(help="Its classes: sipna-1, sipna-2, or a CSV.")],
     out: Out,
     legacy: Annotated[
@@ -86,7 +96,9 @@ def checkpoint(
     as_json: Json = False,
 ) -> None:
     """
-    Write a published checkpoint of BRITS as an expert; no code in it is run.
+    Write a published checkpoint of BRITS as an expert.
+
+    No code in it is run.
 
     Example: tesela published checkpoint N2/model.ckpt --legend sipna-2 -o n2.safetensors
     """

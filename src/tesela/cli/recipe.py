@@ -24,7 +24,10 @@ def add_commands(app: typer.Typer) -> None:
 
 def demo(
     chain: Annotated[
-        str, typer.Argument(help="Chain to run: corine, lulucf, unmixing, or all, each in its own folder.")
+        str,
+        typer.Argument(
+            metavar="CHAIN", help="Chain to run: corine, lulucf, unmixing, or all, each in its own folder."
+        ),
     ] = "corine",
     out: Annotated[str, typer.Option("--out", "-o", help="Folder for all files.")] = "tesela-demo",
     size: Annotated[str, typer.Option(help="small (minutes) or full (the whole virtual region).")] = "small",
@@ -33,7 +36,7 @@ def demo(
     as_json: Json = False,
 ) -> None:
     """
-    Run a whole chain on a virtual region, from imagery to report.
+    Run a chain on a virtual region, from imagery to report.
 
     Example: tesela demo
     """
@@ -53,7 +56,7 @@ def demo(
 
 
 def init(
-    chain: Annotated[str, typer.Argument(metavar="RECIPE", help="Chain: corine, lulucf or unmixing.")],
+    chain: Annotated[str, typer.Argument(metavar="CHAIN", help="corine, lulucf or unmixing.")],
     out: Annotated[
         str | None, typer.Option("--out", "-o", help="File to write; default: the chain's name + .toml.")
     ] = None,
@@ -230,9 +233,10 @@ def figures(
     as_json: Json = False,
 ) -> None:
     """
-    Draw the figures of the paper behind a chain from a finished run, as PNG and PDF with captions.
+    Draw the figures of the paper behind a chain.
 
-    corine: 4, 5, 6; lulucf: 1a, 1b, 2; unmixing: 8, 11 to 16. See docs/figures.md for what each one shows.
+    From a finished run, as PNG and PDF with captions. corine: 4, 5, 6; lulucf: 1a, 1b, 2; unmixing: 8, 11 to 16. See
+    docs/figures.md for what each one shows.
 
     Example: tesela figures runs/corine --only 4,5
     """

@@ -31,7 +31,7 @@ def add_commands(app: typer.Typer) -> None:
     """Add the commands to the application."""
     group = typer.Typer(
         name="review",
-        help="Review the labels of patches, interpret the points of a sample, or decide on changes.",
+        help="Rate patches, interpret points or decide on changes.",
         no_args_is_help=True,
         rich_markup_mode=None,
     )
@@ -72,7 +72,9 @@ def serve(
     quiet: Quiet = False,
 ) -> None:
     """
-    Open a local page to rate the labels of patches, to interpret the points of a sample, or to decide on changes.
+    Open a local page to rate, interpret or decide.
+
+    Rate the labels of patches, interpret the points of a sample, or decide on changes.
 
     Example: tesela review serve patches.parquet --reviewer ana
 
@@ -196,10 +198,11 @@ def rank(
     as_json: Json = False,
 ) -> None:
     """
-    Rank patches by the likelihood that their labels are wrong, or areas of a map by its uncertainty.
+    Rank patches, or areas of a map, to review first.
 
-    Patches: for each fold a model trains on the others and predicts it; the table gets the column error_likelihood,
-    0 to 1. A map, also where there are no labels: the queue holds the most uncertain area of one class of each block.
+    Patches by the likelihood that their labels are wrong: for each fold a model trains on the others and predicts it;
+    the table gets the column error_likelihood, 0 to 1. Areas by the uncertainty of the map, also where there are no
+    labels: the queue holds the most uncertain area of one class of each block.
 
     Example: tesela review rank patches.parquet --automatic-quality
 
@@ -289,7 +292,9 @@ def view(
     quiet: Quiet = False,
 ) -> None:
     """
-    Show a map of any size in the browser, on a local page that needs no network.
+    Show a map of any size in the browser.
+
+    The page is local and needs no network.
 
     Example: tesela view map.tif --image scene.tif --reference clc.tif --confidence confidence.tif --history map2018.tif
     """

@@ -7,14 +7,17 @@ from typing import Annotated, Literal
 import typer
 
 from tesela.cli.account import Crosswalk, MapFiles, MapLegend, Years, parse_years
-from tesela.cli.output import Json, Out, Quiet, print_json, print_table
+from tesela.cli.output import Json, OutFolder, Quiet, print_json, print_table
+
+FORMER = {"sample": {"--size": "tesela sample draw MAP --points N -o POINTS.gpkg"}}
+"""Options with another name today."""
 
 
 def add_commands(app: typer.Typer) -> None:
     """Add the group to the application."""
     group = typer.Typer(
         name="sample",
-        help="Samples of points: draw them, estimate accuracy and area from them, draw samples of change.",
+        help="Samples of points: draw them, estimate accuracy and area.",
         no_args_is_help=True,
         rich_markup_mode=None,
     )
@@ -34,7 +37,7 @@ def draw(
     target_error: Annotated[
         float | None, typer.Option(help="Target standard error of overall accuracy; default: 0.01.")
     ] = None,
-    size: Annotated[int | None, typer.Option(help="Number of points, instead of --target-error.")] = None,
+    points: Annotated[int | None, typer.Option(help="Number of points, instead of --target-error.")] = None,
     allocation: Annotated[
         Literal["proportional", "equal", "neyman"],
         typer.Option(
@@ -73,7 +76,7 @@ def draw(
         out,
         design=design,
         target_error=target_error,
-        size=size,
+        points=points,
         allocation=allocation,
         minimum=minimum,
         expected=parse_expected(expected),
@@ -99,7 +102,7 @@ def draw(
         left_out = drawn.design.left_out_px
         share = left_out / (left_out + sum(item.size_px for item in drawn.design.strata))
         print(f"{left_out:,} px ({share:.1%}) of the map have no class and are left out of the sample")
-    target = "" if size is not None else f" (target {0.01 if target_error is None else target_error:g})"
+    target = "" if points is not None else f" (target {0.01 if target_error is None else target_error:g})"
     assert drawn.expected_se is not None
     print(
         f"{drawn.design.points} points, expected standard error of overall accuracy "
@@ -124,9 +127,9 @@ def estimate(
     as_json: Json = False,
 ) -> None:
     """
-    Estimate the accuracy of a map and the area of its classes from an interpreted sample.
+    Estimate accuracy and area from an interpreted sample.
 
-    Design-based estimates with 95 % intervals, as JSON and as a page to read.
+    Of a map and of its classes: design-based estimates with 95 % intervals, as JSON and as a page to read.
 
     Example: tesela sample estimate points.gpkg map.tif -o report
     """
@@ -145,7 +148,7 @@ def changes(
     maps: MapFiles,
     years: Years,
     points: Annotated[int, typer.Option(help="Number of points of each sample.")],
-    out: Out,
+    out: OutFolder,
     minimum: Annotated[int, typer.Option(help="Points of the rarest changes.")] = 30,
     legend: MapLegend = None,
     crosswalk: Crosswalk = None,

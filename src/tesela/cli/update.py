@@ -31,7 +31,7 @@ def add_commands(app: typer.Typer) -> None:
         name="update",
         cls=_QueueByDefault,
         help="""
-        List the polygons of an old map that are out of date, and apply the changes.
+        List outdated polygons of an old map, apply the changes.
 
         Example: tesela update clc2012.gpkg map.tif --field CODE_12 -o queue.gpkg
 
@@ -46,7 +46,7 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def queue(
-    polygons: Annotated[str, typer.Argument(help="Polygons of the old map.")],
+    polygons: Annotated[str, typer.Argument(metavar="POLYGONS", help="Polygons of the old map.")],
     map_file: MapFile,
     out: Out,
     field: Annotated[
@@ -80,7 +80,9 @@ def queue(
     as_json: Json = False,
 ) -> None:
     """
-    List the polygons of an old map that are out of date, with the parts that changed.
+    List the polygons of an old map that are out of date.
+
+    With the parts that changed, the most urgent first.
 
     Example: tesela update queue clc2012.gpkg map.tif --field CODE_12 --mmu "5 ha" -o queue.gpkg
     """
@@ -129,7 +131,9 @@ def apply(
     as_json: Json = False,
 ) -> None:
     """
-    Write the new layer and the change layer from the decisions on a queue.
+    Write the new layer and the change layer of a queue.
+
+    From the decisions on its polygons.
 
     Example: tesela update apply queue.gpkg -o clc2018.gpkg
     """

@@ -17,6 +17,26 @@ EVENTS = "TESELA_PROGRESS"
 EVENT_EVERY_S = 0.3
 """Least time between two events of one work."""
 
+_WIDE = 110
+"""Columns of a terminal with room for a long bar and words beside it."""
+
+_BAR, _SHORT_BAR = 40, 10
+
+
+def fitting_words(text: str, room: int) -> str:
+    """
+    The first parts of a list with commas that fit into a number of columns.
+
+    Examples
+    --------
+    >>> fitting_words("epoch 11, loss 2.576, macro F1 0.355, mIoU 0.271", 38)
+    'epoch 11, loss 2.576, macro F1 0.355'
+    """
+    parts = text.split(", ")
+    while parts and len(", ".join(parts)) > room:
+        parts.pop()
+    return ", ".join(parts)
+
 
 def progress_event(**event: object) -> bool:
     """
@@ -77,15 +97,16 @@ class ProgressLine:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+        console = Console(stderr=True)
         columns = (
             TextColumn(self.title),
-            BarColumn(),
+            BarColumn(_BAR if console.width >= _WIDE else _SHORT_BAR),
             MofNCompleteColumn(),
             *([TextColumn(self.unit)] if self.unit else []),
             TimeRemainingColumn(),
             TextColumn("{task.description}"),
         )
-        self._bar = Progress(*columns, console=Console(stderr=True))
+        self._bar = Progress(*columns, console=console)
         self._task = self._bar.add_task("", total=total, completed=done)
         self._bar.start()
 
@@ -100,10 +121,17 @@ class ProgressLine:
             self._print()
 
     def describe(self, text: str) -> None:
-        """Show a few words beside the bar, or at the end of the next line."""
+        """Show a few words beside the bar, as many as fit, or at the end of the next line."""
         self._text = text
         if self._bar is not None:
-            self._bar.update(self._task, description=text)
+            self._bar.update(self._task, description=fitting_words(text, self._room()))
+
+    def _room(self) -> int:
+        """Columns that the bar, the counts and the time leave."""
+        width: int = self._bar.console.width
+        bar = _BAR if width >= _WIDE else _SHORT_BAR
+        shown = (" " * bar, self.title, self.unit, f"{self._total}/{self._total}", "0:00:00")
+        return width - sum(len(part) + 1 for part in shown if part)
 
     def stop(self) -> None:
         """Leave the bar as it is and give the terminal back; a log gets a last line where there is something to say."""

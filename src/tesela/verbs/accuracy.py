@@ -134,7 +134,7 @@ def sample_draw(
     *,
     design: str = "stratified",
     target_error: float | None = None,
-    size: int | None = None,
+    points: int | None = None,
     allocation: Rule = "proportional",
     minimum: int = 50,
     expected: float | Mapping[str, float] = 0.85,
@@ -153,8 +153,8 @@ def sample_draw(
         GeoPackage of the points; default: a temporary file that goes with the answer.
     design : {"stratified", "simple"}
     target_error : float, optional
-        Target standard error of overall accuracy; default: 0.01, where no `size` is given.
-    size : int, optional
+        Target standard error of overall accuracy; default: 0.01, where no `points` are given.
+    points : int, optional
         Number of points instead.
     allocation, minimum, expected, strata, hide_strata, seed
         See `draw_sample_file`.
@@ -167,19 +167,19 @@ def sample_draw(
     Raises
     ------
     GridError, InputError
-        As `draw_sample_file`, and if both a size and an error are given.
+        As `draw_sample_file`, and if both points and an error are given.
     """
     from tesela.core.errors import InputError
     from tesela.sampling.files import draw_sample_file
 
-    if size is not None and target_error is not None:
-        raise InputError("Both --size and --target-error set the size of the sample; give one of the two.")
+    if points is not None and target_error is not None:
+        raise InputError("Both --points and --target-error set the size of the sample; give one of the two.")
     place = Place.of(out, "points.gpkg")
     drawn = draw_sample_file(
         open_map(map, legend=legend),
         place.path,
-        points=size,
-        target_se=(0.01 if target_error is None else target_error) if size is None else None,
+        points=points,
+        target_se=(0.01 if target_error is None else target_error) if points is None else None,
         rule="simple" if design == "simple" else allocation,
         minimum=minimum,
         expected=expected,
@@ -342,7 +342,7 @@ def change_layer(
     out: str | Path | None = None,
     *,
     years: Sequence[int],
-    min_area: str | float = "5 ha",
+    mmu: str | float = "5 ha",
     legend: Legend | str | Path | None = None,
     crosswalk: CrosswalkSource = None,
     probabilities: Sequence[SceneSource] | None = None,
@@ -359,8 +359,8 @@ def change_layer(
         Folder of the layers; default: temporary files that go with the answer.
     years : sequence of int
         One for each map.
-    min_area : str or float
-        Minimum area of a change, such as "5 ha"; a number is square metres.
+    mmu : str or float
+        Least area of a change, such as "5 ha"; a number is square metres.
 
     Returns
     -------
@@ -373,7 +373,7 @@ def change_layer(
     layers = write_change_layers(
         open_series(maps, years, legend=legend, crosswalk=crosswalk),
         place.path,
-        min_area_m2=parse_area_m2(min_area),
+        min_area_m2=parse_area_m2(mmu),
         probabilities=probabilities,
         min_odds=min_odds,
     )

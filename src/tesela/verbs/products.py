@@ -110,7 +110,7 @@ def published_timespec(
     folder: str | Path,
     out: str | Path | None = None,
     *,
-    fractions: Sequence[float] = (0.64, 0.16, 0.2),
+    shares: Sequence[float] = (0.64, 0.16, 0.2),
     seed: int = 0,
 ) -> tuple[PixelTable, LabelledSeries]:
     """
@@ -122,7 +122,7 @@ def published_timespec(
         The unpacked data set, JSON or CSV.
     out : path, optional
         The table (``.safetensors``); default: it comes back in memory.
-    fractions : three floats
+    shares : three floats
         Train, validation and test.
     """
     from tesela.io.timespec import read_timespec
@@ -130,7 +130,7 @@ def published_timespec(
     from tesela.patches.pixels import table_of_timespec
 
     series = read_timespec(folder)
-    table = split_by_pixel(table_of_timespec(series), fractions=tuple(fractions), seed=seed)
+    table = split_by_pixel(table_of_timespec(series), fractions=tuple(shares), seed=seed)
     if out is not None:
         table.write(out)
     return table, series

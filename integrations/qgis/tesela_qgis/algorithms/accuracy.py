@@ -142,7 +142,7 @@ class DrawSample(TeselaAlgorithm):
     def call(self, given):
         """Words and outputs."""
         out = given.out("OUTPUT")
-        words = [given.raster("MAP"), "--out", out, *option("--size", given.number("SIZE"))]
+        words = [given.raster("MAP"), "--out", out, *option("--points", given.number("SIZE"))]
         words += option("--target-error", given.number("TARGET_ERROR"))
         words += ["--allocation", given.choice("ALLOCATION", _ALLOCATIONS)]
         words += ["--minimum", given.number("MINIMUM"), *option("--seed", given.number("SEED"))]

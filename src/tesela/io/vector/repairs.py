@@ -85,8 +85,8 @@ class Repairs:
             total = sum(seen.values())
             pairs = [f"{later} over {earlier}" for earlier, later in sorted(seen)]
             yield (
-                f"{where}: {len(pairs):,} overlaps of polygons, {total:,.4f} ha in all (feature "
-                f"{join_words(pairs, most=3)}): the ground under two belongs to the later one in the file."
+                f"{where}: {len(pairs):,} {'overlap' if len(pairs) == 1 else 'overlaps'} of polygons, {total:,.4f} ha "
+                f"in all (feature {join_words(pairs, most=3)}): there the later one in the file counts."
             )
 
     def report(self, where: str) -> None:
