@@ -97,7 +97,7 @@ def test_series_are_split_by_pixel_not_by_year(tmp_path: Path, capsys: pytest.Ca
     assert json.loads(capsys.readouterr().out)["counts"] == {"train": 60, "val": 30, "test": 30, "none": 0}
     table = read_pixel_table(tmp_path / "s.safetensors")
     assert all(len(set(table.splits[table.rows == pixel])) == 1 for pixel in range(40))
-    assert main([*words, "--fractions", "half"]) == 1
+    assert main([*words, "--shares", "half"]) == 1
     assert "three numbers were needed" in capsys.readouterr().err
 
 
