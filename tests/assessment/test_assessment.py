@@ -382,7 +382,7 @@ def test_only_pixels_whose_centres_lie_in_the_areas_are_evaluated(make_map: Call
     sides = make_map("map", predicted), make_map("reference", reference)
     assessment = assess(*sides, within=within, tiles_px=2)
     assert assessment.confusion == count_confusion(reference[1:3, 2:4], predicted[1:3, 2:4], LEGEND)
-    assert any("2 areas outlined on the map" in note for note in assessment.notes)
+    assert any("2 test areas count" in note for note in assessment.notes)
     assert assessment.to_dict()["confined_to_areas"] == 2
     degrees = assess(*sides, within=within.to_crs("EPSG:4326"))
     assert degrees.confusion == assessment.confusion

@@ -391,8 +391,8 @@ def _notes(
 ) -> Iterator[str]:
     if areas is not None:
         yield (
-            f"Only pixels with their centres in the {len(areas)} areas outlined on the map count; those of a recipe "
-            f"are its test patches."
+            f"Only pixels with their centres in the {len(areas)} test areas count, in a recipe its test patches; the "
+            f"picture of differences hatches the rest."
         )
     if pixel_offset(reference.grid, map.grid) is None:
         size = abs(reference.grid.resolution.x)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-_LEAD = "lead over the chosen (95 % interval)"
+_LEAD = "lead over chosen (95 % interval)"
 
-COLUMNS = ("model", "prior", "accuracy", "macro F1", _LEAD, "")
+COLUMNS = ("model", "prior", "accuracy", "macro F1", _LEAD)
 """Of class maps."""
 
-SHARE_COLUMNS = ("model", "RMSE by level, %", "weight", "training, CPU s", _LEAD, "")
+SHARE_COLUMNS = ("model", "RMSE by level, %", "weight", "training, CPU s", _LEAD)
 """Of shares."""
 
 
@@ -41,7 +41,7 @@ def tried_rows(scores: Mapping[str, Any]) -> list[tuple[str, ...]]:
             f"{row['prior']:g}",
             f"{row['accuracy']:.4f}",
             f"{row['macro_f1']:.4f}",
-            *_verdict(row, 4),
+            _verdict(row, 4),
         )
         for row in rows
         if {"prior", "accuracy", "macro_f1", "lead_over_chosen", "chosen"} <= set(row)
@@ -57,15 +57,15 @@ def _share_row(row: Mapping[str, Any]) -> tuple[str, ...]:
         " / ".join(f"{item:.2f}" for item in row["rmse"]),
         "" if row["weight"] is None else f"{row['weight']:.2f}",
         f"{row['cpu_s']:.0f}",
-        *_verdict(row, 2),
+        _verdict(row, 2),
     )
 
 
-def _verdict(row: Mapping[str, Any], digits: int) -> tuple[str, str]:
-    """The lead and whether the row is the chosen one."""
-    if row["chosen"]:
-        return "", "chosen"
-    return " to ".join(f"{item:+.{digits}f}" for item in row["lead_over_chosen"]), ""
+def _verdict(row: Mapping[str, Any], digits: int) -> str:
+    """The lead, or that the row is the chosen one."""
+    return (
+        "chosen" if row["chosen"] else " to ".join(f"{item:+.{digits}f}" for item in row["lead_over_chosen"])
+    )
 
 
 def tried_text(scores: Mapping[str, Any]) -> str:

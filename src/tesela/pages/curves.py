@@ -122,8 +122,11 @@ def _ticks(low: float, high: float) -> list[float]:
 
 
 def _epochs(first: float, last: float) -> list[float]:
-    step = max(1, math.ceil((last - first) / 6))
-    return [first + k * step for k in range(int((last - first) // step) + 1)]
+    """The first epoch and up to six round ones after it."""
+    size = 10 ** math.floor(math.log10(max(last - first, 1)))
+    step = max(next(size * part for part in (0.2, 0.5, 1, 2) if (last - first) / (size * part) <= 6), 1)
+    rounds = [k * step for k in range(math.floor(first / step) + 1, math.floor(last / step) + 1)]
+    return [first, *(epoch for epoch in rounds if epoch - first >= step / 2)]
 
 
 def _finite(text: str | None) -> float | None:
