@@ -122,7 +122,7 @@ def _check_fractions(fractions: Sequence[float]) -> tuple[float, ...]:
     wanted = tuple(float(part) for part in fractions)
     if len(wanted) != len(SPLITS) or min(wanted) < 0 or abs(sum(wanted) - 1) > 1e-6:
         raise InputError(
-            f"The fractions are {join_words(wanted)}; give three that sum to 1: train, val, test."
+            f"The shares are {join_words(wanted)}; give three that sum to 1: train, val, test."
         )
     return wanted
 

@@ -252,7 +252,15 @@ def draw_remaining(assessment: AbundanceAssessment) -> bytes:
             values = [100 * row[key] for row in group]  # type: ignore[literal-required]
             axes.barh(where + 0.27 * (1 - k), values, height=0.24, color=color, label=label)
             for y, value in zip(where + 0.27 * (1 - k), values, strict=True):
-                axes.text(value + 1, y, f"{value:.0f}", va="center", fontsize=7, color=SOFT)
+                axes.annotate(
+                    f"{value:.0f}",
+                    (value, y),
+                    xytext=(3, 0),
+                    textcoords="offset points",
+                    va="center",
+                    fontsize=7,
+                    color=SOFT,
+                )
         axes.set_yticks(where, [_two_lines(row["name"]) for row in group])
         plain_axes(axes)
         axes.tick_params(axis="y", labelsize=8.5, colors=INK)
