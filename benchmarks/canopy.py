@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tesela.chains.targets import follow_splits
+from tesela.chains.target_patches import follow_splits
 from tesela.core.scene import Scene
 from tesela.io.images import write_bands
 from tesela.io.legends import open_legend

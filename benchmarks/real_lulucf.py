@@ -38,7 +38,7 @@ from tesela.assessment.assessment import assess
 from tesela.assessment.confusion import Confusion, count_confusion
 from tesela.assessment.scores import score
 from tesela.chains.lulucf.scores import evaluate_expert
-from tesela.chains.targets import follow_splits
+from tesela.chains.target_patches import follow_splits
 from tesela.core.legend import LandClass, Legend
 from tesela.core.scene import Scene
 from tesela.io.images import write_bands

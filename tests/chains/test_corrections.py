@@ -14,7 +14,7 @@ import shapely
 from affine import Affine
 
 from tesela.chains.run import build_chain
-from tesela.chains.scenes import SceneChain
+from tesela.chains.scene_chain import SceneChain
 from tesela.core.errors import GridError, LegendError, RecipeError
 from tesela.generalise.uncertain_areas import rank_areas
 from tesela.generalise.uncertainty import UncertaintyFiles
@@ -131,7 +131,7 @@ def test_corrected_polygons_replace_the_labels_and_others_leave_them(folder: Pat
     write_polygons(folder / "fixed.gpkg", "code", rows)
     chain, _ = run(folder, CORINE)
     assert labels_of(chain) == {"": 256, "2": 8192 - 256, "3": 8192 - 256, "5": 256}
-    assert chain.corrected == "5.12 ha of the labels by 3 reviewed polygons"
+    assert chain.labels.corrected == "5.12 ha of the labels by 3 reviewed polygons"
     assert json.loads((folder / "run/labels/corrections/near.json").read_text()) == {
         "corine": {"polygons": 3, "drawn_ha": pytest.approx(7.68), "changed_ha": pytest.approx(5.12)}
     }
@@ -147,7 +147,7 @@ def test_labels_are_drawn_again_when_the_corrections_change_and_only_then(folder
     assert labels_of(chain) == {"1": 256, "2": 8192, "3": 8192 - 256}
     chain, again = run(folder, CORINE.replace('[[corrections]]\npath = "fixed.gpkg"\nfield = "code"', ""))
     assert labels_of(chain) == {"2": 8192, "3": 8192}
-    assert chain.corrected == ""
+    assert chain.labels.corrected == ""
 
 
 def test_codes_of_the_map_and_of_the_reference_are_both_understood(folder: Path) -> None:
@@ -186,7 +186,7 @@ def test_classes_of_a_cascade_reach_each_expert_that_they_speak_of(folder: Path)
     assert labels_of(chain) == {"crops": 8192, "forest": 8192}
     canopy = {"tree": 8192 - 2 * 256 + 256, "open": 256, "": 8192}
     assert labels_of(chain, 1) == canopy, "crops close the gate; forest alone leaves trees as they were"
-    assert chain.corrected == "context 5.12 ha, canopy 7.68 ha of the labels by 4 reviewed polygons"
+    assert chain.labels.corrected == "context 5.12 ha, canopy 7.68 ha of the labels by 4 reviewed polygons"
 
 
 def test_ratings_of_an_expert_are_its_own_where_it_has_some(folder: Path) -> None:
@@ -231,4 +231,4 @@ def test_decisions_on_a_queue_are_corrections_as_they_are(folder: Path) -> None:
         {"2": "3", "3": "2"}[first["old_code"]]: 8192,
         "5": 4096,
     }
-    assert chain.corrected == "40.96 ha of the labels by 1 reviewed polygon"
+    assert chain.labels.corrected == "40.96 ha of the labels by 1 reviewed polygon"

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from tesela.chains.run import build_chain
-from tesela.chains.scenes import SceneChain
+from tesela.chains.scene_chain import SceneChain
 from tesela.cli import main
 from tesela.core.errors import GridError, RecipeError
 from tesela.io.images import write_bands
@@ -152,7 +152,7 @@ def test_a_recipe_without_layers_has_no_such_stage(folder: Path) -> None:
     chain = chain_of(CORINE, folder, layers=[])
     assert [stage.name for stage in chain.stages] == ["label", "patches", "train", "map", "assess"]
     run_stages(chain.stages, until="patches")
-    assert chain.bands == ("red",)
+    assert chain.scenes.bands == ("red",)
     assert not (folder / "run/layers").exists()
 
 

@@ -24,7 +24,7 @@ from tesela.chains.lulucf.recipe import PAPER, LulucfRecipe
 from tesela.chains.lulucf.scores import join_labels
 from tesela.chains.lulucf.table import Row, Table
 from tesela.chains.run import run_recipe
-from tesela.chains.targets import follow_splits, take_qualities
+from tesela.chains.target_patches import follow_splits, take_qualities
 from tesela.comparison.compare import compare_recipe
 from tesela.core.errors import InputError, RecipeError
 from tesela.core.scene import Scene

@@ -15,11 +15,10 @@ import shapely
 from affine import Affine
 from odc.geo.geobox import GeoBox
 
-from tesela.chains.evaluation import LEAK, evaluated_area
+from tesela.chains.evaluation import LEAK, area_of, evaluated_area, evaluated_split
 from tesela.chains.metrics import count_mflops_per_px
 from tesela.chains.run import build_chain, run_recipe
-from tesela.chains.scenes import SceneChain
-from tesela.chains.targets import area_of, evaluated_split
+from tesela.chains.scene_chain import SceneChain
 from tesela.core.errors import GridError, RecipeError
 from tesela.io.legends import open_legend
 from tesela.models.expert import Expert, ExpertHeader, save_expert
@@ -158,7 +157,7 @@ def test_corine_splits_by_quality_with_an_unbiased_test_beside_it(folder: Path) 
     assert set(rated.of_split("unbiased")["quality"]) == {"high", "medium", "low"}
     assert evaluated_split(rated) == "unbiased"
     near = chain.recipe.scenes[0]
-    area = chain.evaluated_area(rated, near)
+    area = chain.evaluated.area(rated, near).within
     assert area is not None
     assert len(area) == len(area_of(rated, "unbiased", near)) == rated.counts["unbiased"]
 
@@ -179,17 +178,17 @@ def test_blocks_of_a_comparison_are_those_of_the_split(folder: Path) -> None:
 def test_another_date_of_the_training_area_is_evaluated_on_its_test_patches(folder: Path) -> None:
     chain = run_until("label", CORINE.replace('"far.tif"', '"near.tif"'), folder)
     near, far = chain.recipe.scenes
-    chain.patches()
+    chain.patches.cut()
     table = open_patches(chain.targets[0].patch_file)
-    there, again = chain.evaluation(table, near), chain.evaluation(table, far)
+    there, again = chain.evaluated.area(table, near), chain.evaluated.area(table, far)
     assert there.within is not None
     assert again.within is not None
     assert again.within.geometry.tolist() == there.within.geometry.tolist()
     assert again.words == "test patches of other dates only"
-    assert chain.evaluated_sections() == [near, far]
+    assert chain.evaluated.sections() == [near, far]
     nothing = table.with_splits(np.full(len(table), "train", object))
-    assert chain.evaluation(nothing, far).words == LEAK
-    assert chain.evaluation(nothing, near).empty
+    assert chain.evaluated.area(nothing, far).words == LEAK
+    assert chain.evaluated.area(nothing, near).empty
 
 
 def test_a_sheet_that_overlaps_training_patches_is_evaluated_without_them(folder: Path) -> None:
@@ -210,7 +209,7 @@ def test_a_sheet_that_overlaps_training_patches_is_evaluated_without_them(folder
 def test_a_scene_elsewhere_is_evaluated_as_a_whole(folder: Path) -> None:
     chain = run_until("patches", CORINE, folder)
     table = open_patches(chain.targets[0].patch_file)
-    assert chain.evaluation(table, chain.recipe.scenes[1]).words == "the whole map"
+    assert chain.evaluated.area(table, chain.recipe.scenes[1]).words == "the whole map"
 
 
 def test_experts_below_take_patches_with_few_labels(folder: Path) -> None:
@@ -228,7 +227,7 @@ def test_a_scene_may_have_a_reference_of_its_own(folder: Path) -> None:
         "label", text.replace('["near.tif"]', '["near.tif"]\nreference = "classes.gpkg"'), folder
     )
     section = chain.recipe.scenes[0]
-    files = [chain.reference_file(target, section).name for target in chain.targets]
+    files = [chain.labels.reference_file(target, section).name for target in chain.targets]
     assert files == ["classes.gpkg", "trees.gpkg"], "an expert's own reference comes first"
 
 

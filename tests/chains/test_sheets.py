@@ -160,8 +160,8 @@ def test_a_wrong_zone_or_crs_is_named(folder: Path) -> None:
         chain_of(folder, join="zone 30")
     chain = chain_of(folder)
     section = chain.recipe.scenes[0]
-    chain.check_scene(section.model_copy(update={"zone": 30}))
+    chain.labels.check_scene(section.model_copy(update={"zone": 30}))
     with pytest.raises(
         GridError, match="Scene 'a' is given for UTM zone 29, but its file is in EPSG:25830, zone 30N"
     ):
-        chain.check_scene(section.model_copy(update={"zone": 29}))
+        chain.labels.check_scene(section.model_copy(update={"zone": 29}))

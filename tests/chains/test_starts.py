@@ -14,7 +14,7 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 
 from tesela.chains.run import build_chain
-from tesela.chains.scenes import SceneChain
+from tesela.chains.scene_chain import SceneChain
 from tesela.core.errors import RecipeError
 from tesela.io.images import write_bands
 from tesela.patches.table import open_patches
@@ -99,7 +99,7 @@ def test_test_patches_and_scenes_to_map_are_left_out(folder: Path, calls: dict[s
     assert left_out.intersection(other).area < 1
     assert left_out.covers(shapely.box(LEFT + 2561, TOP - 2559, LEFT + 5119, TOP - 1)), "the scene to map"
     trained = calls["trained"]
-    assert trained.weights == str(chain.start_file)
+    assert trained.weights == str(chain.start.pretrained_file)
     assert trained.encoder == calls["settings"].encoder != "auto"
     assert calls["size_px"] == 32
 

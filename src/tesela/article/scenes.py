@@ -14,7 +14,8 @@ from odc.geo.geobox import GeoBox
 
 from tesela.article.drawing import Source
 from tesela.assessment.pictures import DIFFERENCE, Overview, compare_coarsely, difference_picture
-from tesela.chains.scenes import SceneChain
+from tesela.chains.scene_chain import SceneChain
+from tesela.chains.scenes import MAPPED
 from tesela.core.errors import InputError, unknown_name
 from tesela.core.grid import crs_of, windows
 from tesela.core.scene import Scene
@@ -67,7 +68,7 @@ class MappedScene:
     @cached_property
     def scene(self) -> Scene:
         """The images, without layers."""
-        return self.chain.open_images(self.section)
+        return self.chain.scenes.open_images(self.section)
 
     @cached_property
     def map(self) -> ClassMap:
@@ -91,7 +92,7 @@ class MappedScene:
     def evaluated(self, grid: GeoBox) -> NDArray[np.bool_]:
         """(rows, cols): cells of a coarse grid whose middle lies in the evaluated area."""
         table = open_patches(self.source.need(self.chain.targets[0].patch_file, "patches"))
-        area = self.chain.evaluated_area(table, self.section)
+        area = self.chain.evaluated.area(table, self.section).within
         if area is None:
             return np.ones(grid.shape, np.bool_)
         return pixels_inside(grid, area.to_crs(crs_of(grid).to_wkt()))
@@ -197,7 +198,7 @@ def mapped_scene(source: Source, *, labelled: bool = True) -> MappedScene:
         If there is none, or no scene of this name.
     """
     chain: SceneChain[Any] = source.chain
-    mapped = chain.sections(("map", "both"))
+    mapped = chain.scenes.sections(MAPPED)
     if source.scene is not None:
         named = [section for section in mapped if section.name == source.scene]
         if not named:

@@ -7,13 +7,18 @@ from typing import TYPE_CHECKING
 
 from odc.geo.geobox import GeoBox
 
-from tesela.chains.targets import AREAS, evaluated_split
+from tesela.chains.scene_labels import SceneLabels
+from tesela.chains.scenes import MAPPED
 from tesela.core.grid import crs_of
 from tesela.patches.table import PatchTable
+from tesela.recipes.sections import SceneSection
 
 if TYPE_CHECKING:
     import geopandas as gpd
     from shapely.geometry.base import BaseGeometry
+
+AREAS = {"test": "test patches", "unbiased": "unbiased patches"}
+"""Splits that are evaluated, and their names in tables."""
 
 LEAK = "the whole map, TRAINING AREA INCLUDED"
 """Said of a map of which the experts saw a part, at this or another date, where no test patch lies on it."""
@@ -38,6 +43,40 @@ class EvaluatedArea:
     def empty(self) -> bool:
         """Whether there is nothing to evaluate on."""
         return self.within is not None and self.within.empty
+
+
+def evaluated_split(table: PatchTable) -> str:
+    """Split that represents the whole area: the unbiased patches where there are some, else the test patches."""
+    return "unbiased" if "unbiased" in table.counts else "test"
+
+
+def area_of(table: PatchTable, split: str, section: SceneSection) -> gpd.GeoDataFrame:
+    """Footprints of the patches of a split on a scene."""
+    frame = table.frame
+    return frame[(frame["split"] == split) & (frame["scene"] == section.name)]
+
+
+@dataclass(frozen=True, eq=False)
+class EvaluatedScenes:
+    """The mapped scenes of a recipe: which are evaluated, and where."""
+
+    labels: SceneLabels
+
+    def sections(self) -> list[SceneSection]:
+        """Scenes that are mapped and have labels."""
+        first = self.labels.targets[0]
+        return [item for item in self.labels.scenes.sections(MAPPED) if first.label_file(item).exists()]
+
+    def without_labels(self) -> list[SceneSection]:
+        """Scenes that are mapped and have no labels."""
+        evaluated = {section.name for section in self.sections()}
+        return [item for item in self.labels.scenes.sections(MAPPED) if item.name not in evaluated]
+
+    def area(self, table: PatchTable, section: SceneSection) -> EvaluatedArea:
+        """Area of a scene to evaluate on, and its words."""
+        scenes = self.labels.scenes
+        whole = scenes.recipe.assessment.area == "all"
+        return evaluated_area(table, section.name, scenes.open_images(section).grid, whole=whole)
 
 
 def evaluated_area(table: PatchTable, name: str, grid: GeoBox, *, whole: bool) -> EvaluatedArea:

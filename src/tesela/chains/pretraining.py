@@ -5,152 +5,105 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 from tesela.chains.scene_recipe import PretrainingSection, matching_files
-from tesela.chains.targets import Target
+from tesela.chains.scenes import ALL, TRAINED, RecipeScenes
+from tesela.chains.start_weights import StartWeights
 from tesela.core.scene import Scene
 from tesela.core.standardisation import Standardisation
 from tesela.patches.table import UNBIASED, PatchTable, open_patches
 from tesela.recipes.sections import SceneSection
 from tesela.recipes.stages import Stage
-from tesela.training.segmentation.settings import PRETRAINING_SETTINGS, SegmentationSettings
+from tesela.training.segmentation.settings import PRETRAINING_SETTINGS
 
 if TYPE_CHECKING:
     import geopandas as gpd
 
-_ALL = ("train", "map", "both")
-_LABELLED = ("train", "both")
 
-
-class PretrainedChain(Protocol):
-    """What the stage needs of a chain of scenes, see `tesela.chains.scenes.SceneChain`."""
-
-    recipe: Any
-    folder: Path
-    quiet: bool
-
-    @property
-    def targets(self) -> tuple[Target, ...]:
-        """Experts; the first one's patches decide."""
-
-    @property
-    def bands(self) -> tuple[str, ...]:
-        """Bands that the networks use, in order."""
-
-    @property
-    def start_file(self) -> Path:
-        """The start."""
-
-    def sections(self, uses: Sequence[str]) -> list[SceneSection]:
-        """Scenes of some uses."""
-
-    def open_scene(self, section: SceneSection) -> Scene:
-        """A scene with its layers."""
-
-    def open_images(self, section: SceneSection) -> Scene:
-        """A scene without its layers."""
-
-    def images(self, uses: Sequence[str]) -> list[str | Path]:
-        """Files of the scenes of some uses."""
-
-    def weight_file(self, settings: SegmentationSettings) -> Path | None:
-        """Local file of pretrained weights."""
-
-    def with_local_weights(self, settings: SegmentationSettings) -> SegmentationSettings:
-        """Settings whose file of weights has its whole path."""
-
-
-def pretraining_stages(chain: PretrainedChain, bands: Sequence[str] | None) -> tuple[Stage, ...]:
+def pretraining_stages(start: StartWeights, *, quiet: bool) -> tuple[Stage, ...]:
     """The stage that makes a start of scenes without labels; none where the recipe has no pretraining."""
-    section = chain.recipe.pretraining
+    recipe = start.scenes.recipe
+    section = recipe.pretraining
     if section is None:
         return ()
-    settings = chain.recipe.training_settings()
+    settings = recipe.training_settings()
     used = {name: getattr(settings, name) for name in PRETRAINING_SETTINGS}
     return (
         Stage(
             "pretrain",
-            chain.start_file.parent,
-            {"pretraining": section.model_dump(), "training": used, "bands": bands},
-            partial(_inputs, chain, section),
-            partial(_pretrain, chain, section),
-            seed=chain.recipe.seed,
+            start.pretrained_file.parent,
+            {"pretraining": section.model_dump(), "training": used, "bands": start.scenes.given_bands},
+            partial(_inputs, start, section),
+            partial(_pretrain, start, section, quiet=quiet),
+            seed=recipe.seed,
         ),
     )
 
 
-def shared_settings(chain: PretrainedChain, settings: SegmentationSettings) -> SegmentationSettings:
-    """Settings with the encoder for the first expert's patches, so that all experts share the start."""
-    from tesela.training.segmentation.sizing import sized_settings  # loads torch, seconds
-
-    return sized_settings(settings, open_patches(chain.targets[0].patch_file))
-
-
-def unseen_areas(chain: PretrainedChain, table: PatchTable) -> gpd.GeoDataFrame:
+def unseen_areas(scenes: RecipeScenes, table: PatchTable) -> gpd.GeoDataFrame:
     """Footprints of test patches and of scenes to map, whose imagery no training sees."""
     import geopandas as gpd
     import pandas as pd
 
     frame = table.frame
     parts = [frame[frame["split"].isin(["test", UNBIASED])][["geometry"]]]
-    for item in chain.sections(("map",)):
-        extent = chain.open_images(item).grid.extent
+    for item in scenes.sections(("map",)):
+        extent = scenes.open_images(item).grid.extent
         parts.append(gpd.GeoDataFrame(geometry=[extent.geom], crs=str(extent.crs)).to_crs(frame.crs))
     return gpd.GeoDataFrame(pd.concat(parts, ignore_index=True), crs=frame.crs)
 
 
-def pretraining_scenes(chain: PretrainedChain, section: PretrainingSection) -> list[Scene]:
+def pretraining_scenes(scenes: RecipeScenes, section: PretrainingSection) -> list[Scene]:
     """
     Scenes to learn from: those of the recipe to train on, or those that the section names.
 
     A named file that belongs to a scene of the recipe is that scene; another one is read like the first scene.
     """
     if not section.scenes:
-        return [chain.open_scene(item) for item in chain.sections(_ALL if section.test_area else _LABELLED)]
-    own = {(chain.folder / path).resolve(): item for item in chain.recipe.scenes for path in item.paths}
+        return [scenes.open(item) for item in scenes.sections(ALL if section.test_area else TRAINED)]
+    own = {(scenes.folder / path).resolve(): item for item in scenes.recipe.scenes for path in item.paths}
     items: dict[tuple[str, ...], SceneSection] = {}
-    for file in _named_files(chain, section):
+    for file in _named_files(scenes, section):
         item = own.get(file.resolve())
         if item is None:
             changes = {"name": file.stem, "paths": [str(file)], "date": ""}
-            item = chain.recipe.scenes[0].model_copy(update=changes)
+            item = scenes.recipe.scenes[0].model_copy(update=changes)
         items[tuple(item.paths)] = item
-    return [chain.open_images(item) for item in items.values()]
+    return [scenes.open_images(item) for item in items.values()]
 
 
-def _pretrain(chain: PretrainedChain, section: PretrainingSection) -> Sequence[Path]:
+def _pretrain(start: StartWeights, section: PretrainingSection, *, quiet: bool) -> Sequence[Path]:
     """Pretrain; test patches and scenes to map are left out, unless the recipe says otherwise."""
     from tesela.patches.dataset import band_statistics
     from tesela.training.segmentation.pretraining import pretrain_encoder  # loads torch, seconds
 
-    table = open_patches(chain.targets[0].patch_file)
-    mean, std = band_statistics(table, "train", bands=chain.bands)
-    settings = chain.with_local_weights(chain.recipe.training_settings())
+    scenes, table = start.scenes, open_patches(start.patch_file)
+    mean, std = band_statistics(table, "train", bands=scenes.bands)
     file = pretrain_encoder(
-        pretraining_scenes(chain, section),
-        chain.start_file,
-        settings=shared_settings(chain, settings),
-        standardisation=Standardisation.of(chain.bands, mean, std),
+        pretraining_scenes(scenes, section),
+        start.pretrained_file,
+        settings=start.shared(start.with_local(scenes.recipe.training_settings())),
+        standardisation=Standardisation.of(scenes.bands, mean, std),
         size_px=table.size_px,
         budget=section.budget,
-        left_out=None if section.test_area else unseen_areas(chain, table),
-        quiet=chain.quiet,
+        left_out=None if section.test_area else unseen_areas(scenes, table),
+        quiet=quiet,
     )
     return [file]
 
 
-def _inputs(chain: PretrainedChain, section: PretrainingSection) -> Sequence[str | Path]:
-    weights = chain.weight_file(chain.recipe.training_settings())
-    named = _named_files(chain, section)
+def _inputs(start: StartWeights, section: PretrainingSection) -> Sequence[str | Path]:
+    scenes = start.scenes
+    weights = start.local_file(scenes.recipe.training_settings())
     return [
-        chain.targets[0].patch_file,
-        *chain.images(_ALL),
-        *named,
+        start.patch_file,
+        *scenes.images(ALL),
+        *_named_files(scenes, section),
         *([] if weights is None else [weights]),
     ]
 
 
-def _named_files(chain: PretrainedChain, section: PretrainingSection) -> list[Path]:
-    files = [file for pattern in section.scenes for file in matching_files(chain.folder, pattern)]
+def _named_files(scenes: RecipeScenes, section: PretrainingSection) -> list[Path]:
+    files = [file for pattern in section.scenes for file in matching_files(scenes.folder, pattern)]
     return list(dict.fromkeys(files))

@@ -15,6 +15,7 @@ from tesela.assessment.report import write_report
 from tesela.assessment.scores import Scores, score
 from tesela.chains.corine.recipe import CorineRecipe
 from tesela.chains.metrics import Metric, read_metrics, summary_lines, total_scores
+from tesela.chains.scene_chain import SCORES, SceneChain
 from tesela.chains.scene_scores import (
     SceneScore,
     read_scene_scores,
@@ -22,7 +23,7 @@ from tesela.chains.scene_scores import (
     scene_tiles,
     write_joint_page,
 )
-from tesela.chains.scenes import SCORES, SceneChain
+from tesela.chains.scenes import MAPPED
 from tesela.chains.targets import Target, Training
 from tesela.core.errors import InputError
 from tesela.core.legend import Legend
@@ -37,8 +38,6 @@ from tesela.recipes.stage_items import keep_items
 
 class CorineChain(SceneChain[CorineRecipe]):
     """Stages of one recipe; each reads the files of the stages before it."""
-
-    labels_every_map = True
 
     @cached_property
     def legend(self) -> Legend:
@@ -83,7 +82,7 @@ class CorineChain(SceneChain[CorineRecipe]):
 
         def map_scene(section: SceneSection) -> list[Path]:
             out, rasters = self.map_file(section), self.score_files(section)
-            scene, adapted = self.open_scene(section), open_expert(self.expert_file)
+            scene, adapted = self.scenes.open(section), open_expert(self.expert_file)
             if section.use == "map" and settings.transfer != "none":
                 adapted = adapt_expert(
                     adapted,
@@ -109,11 +108,11 @@ class CorineChain(SceneChain[CorineRecipe]):
                 confidence=rasters.get("confidence"),
                 entropy=rasters.get("entropy"),
                 probabilities=rasters.get("probabilities"),
-                neighbours=self.neighbours(section),
+                neighbours=self.scenes.neighbours(section),
             )
             return [out, *rasters.values()]
 
-        sections = self.sections(("map", "both"))
+        sections = self.scenes.sections(MAPPED)
         keep_items(self.out / "maps", [section.name for section in sections])
         return [
             file
@@ -129,9 +128,11 @@ class CorineChain(SceneChain[CorineRecipe]):
         assessments: dict[str, Assessment] = {}
         reports: list[Path] = []
         after: dict[str, Generalised] = {}
-        scenes = [SceneScore(item.name, item.date, "no reference there") for item in self.not_evaluated()]
-        for section in self.evaluated_sections():
-            area = self.evaluation(table, section)
+        scenes = [
+            SceneScore(item.name, item.date, "no reference there") for item in self.evaluated.without_labels()
+        ]
+        for section in self.evaluated.sections():
+            area = self.evaluated.area(table, section)
             if area.empty:
                 scenes.append(SceneScore(section.name, section.date, "no test patch there"))
                 continue
@@ -157,7 +158,7 @@ class CorineChain(SceneChain[CorineRecipe]):
                 assessments[section.name],
                 map=predicted,
                 reference=labels,
-                scene=self.open_images(section),
+                scene=self.scenes.open_images(section),
                 title=f"{self.recipe.name}: {section.name}",
                 facts=self._facts(section, table),
                 compared=self.compared_models(),
@@ -172,7 +173,7 @@ class CorineChain(SceneChain[CorineRecipe]):
             if generalised is not None:
                 after[section.name] = generalised
         generalised_maps = [Path(item.map.path) for item in after.values()]
-        order = [section.name for section in self.sections(("map", "both"))]
+        order = [section.name for section in self.scenes.sections(MAPPED)]
         scenes.sort(key=lambda item: order.index(item.name))
         if len(scenes) > 1 or not assessments:
             reports.insert(0, self._write_joint_report(scenes, assessments, table))
@@ -199,7 +200,7 @@ class CorineChain(SceneChain[CorineRecipe]):
 
     def _facts(self, section: SceneSection, table: PatchTable) -> dict[str, str]:
         """Where a map comes from, for its report."""
-        recipe, scene, expert = self.recipe, self.open_scene(section), read_header(self.expert_file)
+        recipe, scene, expert = self.recipe, self.scenes.open(section), read_header(self.expert_file)
         distance = check_imagery(expert, scene, any_scene=True, advise=False)
         adapted = section.use == "map" and recipe.mapping.transfer != "none"
         return {
@@ -208,9 +209,9 @@ class CorineChain(SceneChain[CorineRecipe]):
             **({} if distance is None else {"Imagery": distance.summary}),
             **({"Transfer": recipe.mapping.transfer} if adapted else {}),
             "Legend": expert.legend.address,
-            "Reference": Path(self.reference_file(self.targets[0], section)).name,
-            **({"Corrections": self.corrected} if self.corrections else {}),
-            "Evaluated on": self.evaluation(table, section).words,
+            "Reference": Path(self.labels.reference_file(self.targets[0], section)).name,
+            **({"Corrections": self.labels.corrected} if self.labels.corrections else {}),
+            "Evaluated on": self.evaluated.area(table, section).words,
             "Split": f"{recipe.patches.split}, {recipe.patches.size_px} px patches",
             "Seed": str(recipe.seed),
             "Tesela": __version__,
@@ -231,9 +232,9 @@ class CorineChain(SceneChain[CorineRecipe]):
         if after:
             scores = self._scores_of(item.assessment for item in after.values())
             document["generalised"] = {"rule": next(iter(after.values())).rule, **total_scores(scores)}
-        if self.corrections:
-            document["corrected"] = self.corrected
-        document["maps"] = [str(self.map_file(item)) for item in self.sections(("map", "both"))]
+        if self.labels.corrections:
+            document["corrected"] = self.labels.corrected
+        document["maps"] = [str(self.map_file(item)) for item in self.scenes.sections(MAPPED)]
         if self.whole_map_file is not None:
             document["joined"] = str(self.whole_map_file)
         document["reports"] = [str(file) for file in reports]
@@ -251,7 +252,7 @@ class CorineChain(SceneChain[CorineRecipe]):
         summary = self.summary()
         scenes = read_scene_scores(summary.get("scenes", []))  # type: ignore[arg-type]  # of an earlier version
         several = len(scenes) > 1 or not summary["evaluated"]
-        corrected = (f"corrected {self.corrected}",) if self.corrections else ()
+        corrected = (f"corrected {self.labels.corrected}",) if self.labels.corrections else ()
         return (*(item.line() for item in scenes if several), *corrected, *summary_lines(summary))
 
     def summary(self) -> dict[str, object]:
@@ -264,7 +265,7 @@ class CorineChain(SceneChain[CorineRecipe]):
         summary = self.summary()
         files = {
             section.name: self._report_folder(section) / "assessment.json"
-            for section in self.evaluated_sections()
+            for section in self.evaluated.sections()
             if section.name in summary["evaluated"]  # type: ignore[operator]  # a list of names
         }
         scenes = read_scene_scores(summary.get("scenes", []))  # type: ignore[arg-type]  # of an earlier version
@@ -276,7 +277,7 @@ class CorineChain(SceneChain[CorineRecipe]):
 
     def map_files(self) -> list[Path]:
         """Maps and their confidence."""
-        sections = self.sections(("map", "both"))
+        sections = self.scenes.sections(MAPPED)
         scores = [self.score_files(section).get("confidence") for section in sections]
         return [*map(self.map_file, sections), *(path for path in scores if path is not None)]
 
@@ -291,7 +292,7 @@ class CorineChain(SceneChain[CorineRecipe]):
 
     def _report_folder(self, section: SceneSection) -> Path:
         folder = self.out / "report"
-        return folder if len(self.sections(("map", "both"))) == 1 else folder / section.name
+        return folder if len(self.scenes.sections(MAPPED)) == 1 else folder / section.name
 
     def _training_log(self) -> Path | None:
         """Curves of the network, where the model has one."""

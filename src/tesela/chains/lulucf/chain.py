@@ -10,38 +10,25 @@ from pathlib import Path
 
 from tesela.chains.lulucf.context import add_context, context_file, insert_context
 from tesela.chains.lulucf.joint import joint_stages
-from tesela.chains.lulucf.recipe import (
-    CanopySection,
-    ExpertSection,
-    LabelSection,
-    LulucfRecipe,
-    shows_trees,
-)
+from tesela.chains.lulucf.labels import SheetLabels
+from tesela.chains.lulucf.recipe import ExpertSection, LulucfRecipe
 from tesela.chains.lulucf.table import Table
 from tesela.chains.metrics import Metric, count_mflops_per_px
-from tesela.chains.scenes import SCORES, SceneChain
+from tesela.chains.scene_chain import SCORES, SceneChain
+from tesela.chains.scenes import MAPPED, TRAINED
 from tesela.chains.targets import Target, Training
 from tesela.core.class_tree import Branch
 from tesela.core.context_bands import context_bands
-from tesela.core.errors import RecipeError, join_words
-from tesela.io.addresses import in_folder
 from tesela.io.manifest import place_copy, write_text
 from tesela.io.maps import ClassMap, open_map
-from tesela.labels.canopy import BuiltLand, write_canopy_labels
-from tesela.labels.siose import label_sheet
 from tesela.patches.table import PatchTable
 from tesela.recipes.sections import SceneSection, legend_file
 from tesela.recipes.stage_items import keep_items
 from tesela.recipes.stages import Stage
-from tesela.sources.pnoa import check_one_sheet, check_zone
-from tesela.sources.siose.geopackage import is_siose
-from tesela.sources.siose.rules import SioseRules
 
 
 class LulucfChain(SceneChain[LulucfRecipe]):
     """Stages of one recipe; each reads the files of the stages before it."""
-
-    labels_every_map = False
 
     @cached_property
     def targets(self) -> tuple[Target, ...]:
@@ -66,6 +53,11 @@ class LulucfChain(SceneChain[LulucfRecipe]):
         return tuple(
             Branch(item.name, target.legend, item.parent, tuple(item.classes)) for item, target in experts
         )
+
+    @cached_property
+    def labels(self) -> SheetLabels:
+        """Labels of all experts, of SIOSE AR and of crowns by their rules."""
+        return SheetLabels(self.scenes, self.targets, self.branches, self.legend_files())
 
     @property
     def trainings(self) -> tuple[Training, ...]:
@@ -119,7 +111,7 @@ class LulucfChain(SceneChain[LulucfRecipe]):
         files = super().training_inputs(training)
         if training.context is None:
             return files
-        names = [section.name for section in self.sections(("train", "both"))]
+        names = [section.name for section in self.scenes.sections(TRAINED)]
         return [*files, *(context_file(training.context, name) for name in names)]
 
     def map_settings(self) -> Mapping[str, object]:
@@ -135,60 +127,6 @@ class LulucfChain(SceneChain[LulucfRecipe]):
         names = [legend_file(expert.legend) for expert in self.recipe.experts]
         return [self.folder / name for name in dict.fromkeys(names) if name is not None]
 
-    def check_scene(self, section: SceneSection) -> None:
-        """Check that the files are of one sheet of PNOA, and of the zone that their names give."""
-        super().check_scene(section)
-        check_one_sheet(section.paths)
-        grid = self.open_images(section).grid
-        for path in section.paths:
-            check_zone(path, grid)
-
-    def reference_facts(self, target: Target, path: str | Path) -> str:
-        """As in all chains, but for crowns that another layer shows, and for SIOSE AR, whose layers are known."""
-        source = target.reference
-        if isinstance(source, LabelSection) and source.canopy is not None and shows_trees(target.legend):
-            return ""
-        return "SIOSE AR" if is_siose(path) else super().reference_facts(target, path)
-
-    def draw(self, target: Target, section: SceneSection) -> None:
-        """Draw crowns where the recipe names what shows them, SIOSE AR by its rules, others by their crosswalk."""
-        source = target.reference
-        assert isinstance(source, LabelSection)
-        if source.canopy is not None and shows_trees(target.legend):
-            self._draw_crowns(target, section, source.canopy)
-            return
-        path = self.reference_file(target, section)
-        siose = is_siose(path)
-        if path == in_folder(self.folder, source.path):
-            _check_keys(source, path, siose=siose)
-        if not siose:
-            super().draw(target, section)
-            return
-        label_sheet(
-            path,
-            target.label_file(section),
-            image=in_folder(self.folder, section.paths[0]),
-            legend=target.legend,
-            rules=source.rules,
-            outlines=None if source.outlines is None else self.folder / source.outlines,
-        )
-
-    def _draw_crowns(self, target: Target, section: SceneSection, canopy: CanopySection) -> None:
-        """Draw tree cover from what shows crowns; the labels of the first expert tell where roofs are."""
-        first = self.targets[0]
-        codes = tuple(code for code in canopy.roofs if code in first.legend)
-        built = None
-        if codes and target is not first and first.label_file(section).exists():
-            built = BuiltLand(open_map(first.label_file(section)), codes)
-        write_canopy_labels(
-            [self.folder / path for path in canopy.paths],
-            target.label_file(section),
-            like=self.open_images(section).grid,
-            legend=target.legend,
-            rules=canopy.rules,
-            built=built,
-        )
-
     def map(self) -> Sequence[Path]:
         """Assemble a cascade for each strategy and map each scene with it."""
         from tesela.mapping.cascade import open_cascade
@@ -201,7 +139,7 @@ class LulucfChain(SceneChain[LulucfRecipe]):
             rasters = self._rasters(section, strategy)
             prediction = predict_cascade(
                 open_cascade(self.cascade_file(strategy)),
-                self.open_scene(section),
+                self.scenes.open(section),
                 self.map_of(section, strategy),
                 window_px=settings.window_px,
                 overlap_px=settings.overlap_px,
@@ -217,7 +155,7 @@ class LulucfChain(SceneChain[LulucfRecipe]):
                 missing_dates=settings.missing_dates,
                 levels=settings.levels,
                 any_scene=settings.any_scene,
-                neighbours=self.neighbours(section),
+                neighbours=self.scenes.neighbours(section),
             )
             coarser = [Path(level.path) for level in prediction.levels]
             return [self.map_of(section, strategy), *rasters.values(), *coarser]
@@ -226,7 +164,7 @@ class LulucfChain(SceneChain[LulucfRecipe]):
         for strategy in self.recipe.strategies:
             files.append(self._write_cascade(strategy))
             experts = [self.expert_file(target.name, strategy) for target in self.targets]
-            for section in self.sections(("map", "both")):
+            for section in self.scenes.sections(MAPPED):
                 names.append(f"{strategy} {section.name}")
                 work = partial(map_scene, section, strategy)
                 files += self.map_item(section, name=names[-1], experts=experts, work=work)
@@ -282,7 +220,7 @@ class LulucfChain(SceneChain[LulucfRecipe]):
         whole = [] if self.whole_map_file is None else [f"joined    {self.whole_map_file}"]
         return (
             *self._table.lines(),
-            *((f"corrected {self.corrected}",) if self.corrections else ()),
+            *((f"corrected {self.labels.corrected}",) if self.labels.corrections else ()),
             *(f"map       {path}" for path in maps),
             *whole,
             *(f"report    {path}" for path in reports),
@@ -333,7 +271,7 @@ class LulucfChain(SceneChain[LulucfRecipe]):
 
     def map_files(self) -> list[Path]:
         """Cascades and maps of all strategies."""
-        sections, strategies = self.sections(("map", "both")), self.recipe.strategies
+        sections, strategies = self.scenes.sections(MAPPED), self.recipe.strategies
         return [
             *(self.cascade_file(strategy) for strategy in strategies),
             *(self.map_of(section, strategy) for strategy in strategies for section in sections),
@@ -352,23 +290,3 @@ class LulucfChain(SceneChain[LulucfRecipe]):
         kinds = [kind for kind in SCORES if getattr(self.recipe.mapping, kind)]
         out = self.map_of(section, strategy)
         return {kind: out.with_name(f"{section.name}_{kind}.tif") for kind in kinds}
-
-
-def _check_keys(reference: LabelSection, path: str | Path, *, siose: bool) -> None:
-    """Refuse keys of a reference that would be ignored."""
-    usual = LabelSection.model_construct(path=reference.path)
-    rules = reference.rules != SioseRules()
-    keys = {
-        "layer, field, source or crosswalk": siose
-        and any(
-            getattr(reference, key) != getattr(usual, key)
-            for key in ("layer", "field", "source", "crosswalk")
-        ),
-        "mode, min_share, min_area, trees, canopy_percent, land_use, interpreted or years": not siose
-        and rules,
-        "outlines": not siose and reference.outlines is not None,
-    }
-    ignored = [name for name, given in keys.items() if given]
-    if ignored:
-        kind = "SIOSE AR, which is read by its own fields" if siose else "not SIOSE AR"
-        raise RecipeError(f"{path} is {kind}: leave {join_words(ignored)} out of its reference.")

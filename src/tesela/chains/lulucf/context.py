@@ -8,12 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from tesela.chains.scenes import TRAINED, RecipeScenes
 from tesela.patches.table import PatchTable
 from tesela.recipes.stages import Stage
 
 if TYPE_CHECKING:
     from tesela.chains.targets import Target
-    from tesela.core.scene import Scene
     from tesela.recipes.sections import SceneSection
 
 
@@ -21,6 +21,7 @@ class ContextChain(Protocol):
     """What the stage needs of the chain, see `tesela.chains.lulucf.chain.LulucfChain`."""
 
     recipe: Any
+    scenes: RecipeScenes
 
     @property
     def targets(self) -> tuple[Target, ...]:
@@ -35,15 +36,6 @@ class ContextChain(Protocol):
 
     def expert_file(self, name: str, strategy: str) -> Path:
         """File of an expert."""
-
-    def sections(self, uses: Sequence[str]) -> list[SceneSection]:
-        """Scenes of some uses."""
-
-    def images(self, uses: Sequence[str]) -> list[str | Path]:
-        """Files of these scenes."""
-
-    def open_scene(self, section: SceneSection) -> Scene:
-        """A scene with its layers."""
 
 
 def context_file(folder: Path, scene: str) -> Path:
@@ -74,7 +66,7 @@ def insert_context(chain: ContextChain, stages: Sequence[Stage]) -> Iterator[Sta
         if stage.name in after:
             strategy = after[stage.name]
             folder = chain.context_folder(strategy)
-            sections = chain.sections(("train", "both"))
+            sections = chain.scenes.sections(TRAINED)
             yield Stage(
                 stage.name.replace(f"train-{first.name}", "context", 1),
                 folder,
@@ -91,7 +83,7 @@ def _options(chain: ContextChain) -> dict[str, object]:
 
 
 def _inputs(chain: ContextChain, strategy: str) -> list[str | Path]:
-    return [chain.expert_file(chain.targets[0].name, strategy), *chain.images(("train", "both"))]
+    return [chain.expert_file(chain.targets[0].name, strategy), *chain.scenes.images(TRAINED)]
 
 
 def _map_context(chain: ContextChain, strategy: str, sections: Sequence[SceneSection]) -> list[Path]:
@@ -106,7 +98,7 @@ def _map_context(chain: ContextChain, strategy: str, sections: Sequence[SceneSec
         classes = file.with_name(f"{section.name}_map.tif")
         predict_map(
             expert,
-            chain.open_scene(section),
+            chain.scenes.open(section),
             classes,
             probabilities=file,
             memory=chain.recipe.mapping.memory,

@@ -8,10 +8,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
+from tesela.chains.scenes import RecipeScenes
+from tesela.chains.start_weights import StartWeights
 from tesela.chains.targets import Training
 from tesela.patches.table import PatchTable
 from tesela.recipes.stages import Stage
-from tesela.training.segmentation.settings import SegmentationSettings
 
 
 class JointChain(Protocol):
@@ -19,6 +20,7 @@ class JointChain(Protocol):
 
     recipe: Any
     out: Path
+    scenes: RecipeScenes
     quiet: bool
 
     @property
@@ -26,12 +28,8 @@ class JointChain(Protocol):
         """Trainings of all experts and strategies, in order."""
 
     @property
-    def given_bands(self) -> list[str] | None:
-        """Bands that the recipe names."""
-
-    @property
-    def bands(self) -> tuple[str, ...]:
-        """Bands that the network uses, in order."""
+    def start(self) -> StartWeights:
+        """Weights from which the trainings begin."""
 
     def joint_folder(self, strategy: str) -> Path:
         """Folder of the experts of a strategy."""
@@ -41,9 +39,6 @@ class JointChain(Protocol):
 
     def training_patches(self, training: Training) -> PatchTable:
         """Patches of an expert."""
-
-    def started(self, settings: SegmentationSettings) -> SegmentationSettings:
-        """Settings with the weights from which the trainings begin."""
 
 
 def joint_stages(chain: JointChain) -> tuple[Stage, ...]:
@@ -58,7 +53,7 @@ def joint_stages(chain: JointChain) -> tuple[Stage, ...]:
                 {
                     "joint": [[item.file.name, item.target.legend.to_rows()] for item in trainings],
                     "training": asdict(trainings[0].settings),
-                    "bands": chain.given_bands,
+                    "bands": chain.scenes.given_bands,
                 },
                 partial(_inputs, chain, trainings),
                 partial(_train, chain, strategy, trainings),
@@ -81,8 +76,8 @@ def _train(chain: JointChain, strategy: str, trainings: Sequence[Training]) -> l
         [chain.training_patches(training) for training in trainings],
         [training.file for training in trainings],
         target=chain.joint_folder(strategy) / "joint",
-        settings=chain.started(trainings[0].settings),
-        bands=chain.bands,
+        settings=chain.start.started(trainings[0].settings),
+        bands=chain.scenes.bands,
         log_dir=chain.out / "logs" / strategy / "joint",
         quiet=chain.quiet,
     )

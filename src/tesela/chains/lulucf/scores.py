@@ -16,9 +16,10 @@ from tesela.assessment.assessment import assess
 from tesela.assessment.confusion import Confusion, count_confusion
 from tesela.assessment.report import write_report
 from tesela.assessment.scores import score
+from tesela.chains.evaluation import AREAS, area_of
 from tesela.chains.lulucf.table import Row, Table
 from tesela.chains.scene_scores import SceneScore
-from tesela.chains.targets import AREAS, area_of
+from tesela.chains.scenes import MAPPED
 from tesela.core.errors import InputError
 from tesela.core.grid import windows
 from tesela.core.legend import IGNORE, NODATA, Legend
@@ -61,39 +62,41 @@ def assess_chain(chain: LulucfChain) -> list[Path]:
         cascade = open_cascade(chain.cascade_file(strategy))
         if not references:
             references = {
-                item.name: draw_reference(chain, cascade, item) for item in chain.evaluated_sections()
+                item.name: draw_reference(chain, cascade, item) for item in chain.evaluated.sections()
             }
         for split in splits:
             total = Confusion.empty(cascade.legend)
-            for section in chain.evaluated_sections():
+            for section in chain.evaluated.sections():
                 area = area_of(first, split, section)
                 part = _count(chain, section, strategy, references[section.name], area)
                 total += Confusion.empty(cascade.legend) if part is None else part
             if total.evaluated_px:
                 rows.append(Row.of("cascade", strategy, AREAS[split], score(total)))
-        for section in chain.evaluated_sections():
+        for section in chain.evaluated.sections():
             if section.use == "map":
-                where = chain.evaluation(first, section)
+                where = chain.evaluated.area(first, section)
                 part = _count(chain, section, strategy, references[section.name], where.within)
                 if part is not None:
                     rows.append(Row.of("cascade", strategy, f"{section.name}, {where.words}", score(part)))
-    scenes = [SceneScore(item.name, item.date, "no reference there") for item in chain.not_evaluated()]
-    for section in chain.evaluated_sections():
+    scenes = [
+        SceneScore(item.name, item.date, "no reference there") for item in chain.evaluated.without_labels()
+    ]
+    for section in chain.evaluated.sections():
         scene, report = _assess_scene(chain, section, references[section.name], first)
         scenes.append(scene)
         reports += [] if report is None else [report]
-    order = [section.name for section in chain.sections(("map", "both"))]
+    order = [section.name for section in chain.scenes.sections(MAPPED)]
     scenes.sort(key=lambda item: order.index(item.name))
     table = Table(tuple(rows), tuple(recipe.strategies), tuple(scenes))
     pages = table.write(chain.out / "report", title=recipe.name, facts=_facts(chain, first))
-    maps = [chain.map_file(item) for item in chain.sections(("map", "both"))]
+    maps = [chain.map_file(item) for item in chain.scenes.sections(MAPPED)]
     document = {
         "table": table.to_dict(),
         "cascade": str(chain.cascade_file(recipe.strategies[0])),
         "maps": [str(path) for path in maps],
         **({} if chain.whole_map_file is None else {"joined": str(chain.whole_map_file)}),
         "reports": [str(path) for path in (*pages[:1], *reports)],
-        **({"corrected": chain.corrected} if chain.corrections else {}),
+        **({"corrected": chain.labels.corrected} if chain.labels.corrections else {}),
     }
     write_text(chain.summary_file, json.dumps(document, indent=2) + "\n")
     return [*pages, *reports, *(Path(item.path) for item in references.values()), chain.summary_file]
@@ -123,7 +126,7 @@ def draw_reference(chain: LulucfChain, cascade: Cascade, section: SceneSection) 
 
     A pixel whose gate is open, but that has no label of the expert behind it, has no class at the finest level: nodata.
     """
-    grid = chain.open_scene(section).grid
+    grid = chain.scenes.open(section).grid
     out = chain.joined_file(section)
     out.parent.mkdir(parents=True, exist_ok=True)
     files = {item.name: item.label_file(section) for item in chain.targets}
@@ -186,7 +189,7 @@ def _assess_scene(
 ) -> tuple[SceneScore, Path | None]:
     """Scores and report of a scene's map; none where there is nothing to evaluate on."""
     predicted = open_map(chain.map_file(section))
-    area = chain.evaluation(table, section)
+    area = chain.evaluated.area(table, section)
     if area.empty:
         return SceneScore(section.name, section.date, "no test patch there"), None
     try:
@@ -195,18 +198,18 @@ def _assess_scene(
         )
     except InputError as error:
         return SceneScore(section.name, section.date, str(error)), None
-    many = len(chain.sections(("map", "both"))) > 1
+    many = len(chain.scenes.sections(MAPPED)) > 1
     folder = chain.out / "report"
     report = write_report(
         folder / "map" / (section.name if many else ""),
         assessment,
         map=predicted,
         reference=reference,
-        scene=chain.open_images(section),
+        scene=chain.scenes.open_images(section),
         title=f"{chain.recipe.name}: {section.name}",
         facts={
             **_facts(chain, table),
-            "Scene": f"{section.name} {section.date}".strip() + f", {chain.open_scene(section).grid.crs}",
+            "Scene": f"{section.name} {section.date}".strip() + f", {chain.scenes.open(section).grid.crs}",
             "Evaluated on": area.words,
         },
         compared=chain.compared_models(),
@@ -223,7 +226,7 @@ def _facts(chain: LulucfChain, table: PatchTable) -> dict[str, str]:
         "Experts": ", ".join(item.name for item in recipe.experts),
         "Models": "; ".join(models),
         "Reference": Path(recipe.reference.path).name,
-        **({"Corrections": chain.corrected} if chain.corrections else {}),
+        **({"Corrections": chain.labels.corrected} if chain.labels.corrections else {}),
         "Split": f"{split}, patches of {table.size_px} px: "
         + ", ".join(f"{count} {name}" for name, count in table.counts.items()),
         "Seed": str(recipe.seed),

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from tesela.assessment.scores import Scores
+from tesela.chains.evaluation import AREAS
 from tesela.chains.metrics import Metric
 from tesela.chains.scene_scores import SceneScore, read_scene_scores, scene_rows, scene_tiles
-from tesela.chains.targets import AREAS
 from tesela.core.errors import InputError
 from tesela.io.manifest import write_text
 from tesela.pages.environment import page_environment
