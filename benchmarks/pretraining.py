@@ -139,7 +139,7 @@ def read_region(folder: Path, *, seed: int = 0) -> tuple[PixelTable, PixelTable]
     chain = build_chain(recipe, place, quiet=True)
     assert isinstance(chain, UnmixingChain)
     run_stages(chain.stages, until="pixels")
-    return read_pixel_table(chain.pixel_file), read_pixels(chain.cube)
+    return read_pixel_table(chain.pixel_file), read_pixels(chain.cube.open())
 
 
 def other_regions(folder: Path, count: int) -> PixelTable:

@@ -14,7 +14,7 @@ from odc.geo.geobox import GeoBox
 
 from recipe_keys import keys_by_section, recorded_reads
 from tesela.chains.run import build_chain, run_recipe
-from tesela.chains.unmixing.chain import read_series
+from tesela.chains.unmixing.pretraining import read_series
 from tesela.chains.unmixing.recipe import StackSection, UnmixingRecipe
 from tesela.core.errors import InputError, RecipeError
 from tesela.io.abundance import AbundanceWriter, open_abundance

@@ -62,7 +62,7 @@ def draw_bars(source: Source, *, level: int) -> Drawing:
             f"Scores by class at level {level} (`tesela compare {source.file} --vary training.model=A,B` puts models "
             f"side by side here)"
         )
-        inputs = (chain.map_file, chain.label_file)
+        inputs = (chain.map_file, chain.shares.file)
     figure = class_bars_figure(panels, labels, sizes=ARTICLE)
     return Drawing(figure, f"{caption}. Dashed: mean over the classes.", inputs)
 
@@ -100,7 +100,7 @@ FIGURES: Figures = {
 
 def _drawing(source: Source, figure: Figure, caption: str) -> Drawing:
     chain: UnmixingChain = source.chain
-    return Drawing(figure, caption, (chain.map_file, chain.label_file))
+    return Drawing(figure, caption, (chain.map_file, chain.shares.file))
 
 
 def _check_level(chain: UnmixingChain, level: int) -> None:
@@ -117,8 +117,8 @@ def _assess(source: Source, level: int | None) -> AbundanceAssessment:
     if level is not None:
         _check_level(chain, level)
     stages = {
-        chain.cube_file: "cube",
-        chain.label_file: "label",
+        chain.cube.file: "cube",
+        chain.shares.file: "label",
         chain.pixel_file: "pixels",
         chain.map_file: "map",
     }
