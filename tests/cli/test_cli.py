@@ -18,6 +18,8 @@ import tesela
 from repository import ROOT
 from tesela.cli import account, assess, main, maps, published, review, sample
 from tesela.cli.app import app
+from tesela.cli.output import print_table
+from tesela.core.errors import InputError
 
 UTM = {"crs": "EPSG:25830", "transform": rasterio.Affine(10, 0, 500000, 0, -10, 4100000)}
 
@@ -436,3 +438,30 @@ def test_every_former_call_names_a_command_and_options_that_exist() -> None:
                 name = " ".join(words[1:3] if words[1] in ("published", "sample", "review") else words[1:2])
                 assert {word for word in words if word.startswith("-")} <= options[name], call
                 assert flag not in options.get(former, set()), f"{former} {flag} is an option today"
+
+
+def test_a_table_wraps_its_last_column_on_a_terminal_and_nowhere_else(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [["GPU", "missing", "a driver for the device, or no device is  here"], ["CPU", "ok", "2 cores"]]
+    print_table(rows, header=["what", "state", "remedy"])
+    assert capsys.readouterr().out.splitlines()[2].endswith("no device is  here")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "40")
+    print_table(rows, header=["what", "state", "remedy"])
+    assert capsys.readouterr().out.splitlines() == [
+        "what  state    remedy",
+        "----  -------  -------------------------",
+        "GPU   missing  a driver for the device,",
+        "               or no device is  here",
+        "CPU   ok       2 cores",
+    ]
+
+
+def test_a_scene_of_one_date_for_an_expert_of_several_is_told_about_dates(tmp_path: Path) -> None:
+    write_tif(tmp_path / "july.tif", np.ones((8, 8), np.uint8), nodata=0)
+    scene = tesela.open_scene(tmp_path / "july.tif")
+    with pytest.raises(InputError, match=r"Unknown band 'july_april'.*a file of each date.*--dates"):
+        scene.select(["july_april", "july_may"])
+    with pytest.raises(InputError, match=r"Unknown band 'red'.*Name the bands.*--bands"):
+        scene.select(["red"])

@@ -139,14 +139,14 @@ def check_changes(
         area_ha=area,
     )
     gaps = [
-        f"{missing * trajectories.pixel_area_ha:,.2f} ha in {year}"
+        f"{missing * trajectories.pixel_area_ha:,.2f} ha without a category in {year}"
         for year, missing in zip(trajectories.years, trajectories.missing_px, strict=False)
         if missing
     ]
     area = sum(trajectories.missing_px) * trajectories.pixel_area_ha
     yield _check(
         "area left out",
-        [f"no category: {text}" for text in gaps],
+        gaps,
         "Every pixel of any map has a category at every date.",
         kind="plausibility",
         area_ha=area,
@@ -156,7 +156,9 @@ def check_changes(
 def check_forest(findings: Sequence[ForestFinding], rule: ForestRule) -> Iterator[Check]:
     """Minimum area and crown cover of forest stands."""
     small = [
-        f"{item.small} stands, {item.small_ha:,.2f} ha in {item.year}" for item in findings if item.small
+        f"{item.small} stands under {rule.min_area_ha:g} ha, {item.small_ha:,.2f} ha in all, in {item.year}"
+        for item in findings
+        if item.small
     ]
     yield _check(
         "minimum forest area",

@@ -154,7 +154,7 @@ def convert(
         )
         return
     if not quiet:
-        print(table.summary())
+        print(*table.to_lines(), sep="\n")
     print(f"map  {converted.path}")
 
 
@@ -193,5 +193,5 @@ def crosswalk(
         rows = [(row.code, row.to, f"{row.share:.3g}", row.note) for row in table.rows]
         print_table(rows, header=("from", "to", "share", "note"), right=(2,))
         return
-    print(table.summary())
+    print(*table.to_lines(), sep="\n")
     print(f"crosswalk  {file}")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Annotated
@@ -31,17 +33,27 @@ def print_json(document: object) -> None:
 def print_table(
     rows: Sequence[Sequence[object]], *, header: Sequence[str], right: Sequence[int] = ()
 ) -> None:
-    """Print rows in columns; columns in `right` are right-aligned."""
+    """Print rows in columns; columns in `right` are right-aligned. On a terminal long texts at the end are wrapped."""
     texts = [[str(cell) for cell in row] for row in (header, *rows)]
     widths = [max(len(row[column]) for row in texts) for column in range(len(header))]
+    if sys.stdout.isatty() and len(header) - 1 not in right:
+        room = shutil.get_terminal_size().columns - sum(width + 2 for width in widths[:-1])
+        widths[-1] = min(widths[-1], max(room, _LEAST_COLUMNS))
     for number, row in enumerate(texts):
+        first, *more = textwrap.wrap(row[-1], widths[-1]) if len(row[-1]) > widths[-1] else row[-1:]
         cells = [
             cell.rjust(width) if column in right else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+            for column, (cell, width) in enumerate(zip((*row[:-1], first), widths, strict=True))
         ]
         print("  ".join(cells).rstrip())
+        for text in more:
+            print(" " * sum(width + 2 for width in widths[:-1]) + text)
         if number == 0:
             print("  ".join("-" * width for width in widths))
+
+
+_LEAST_COLUMNS = 24
+"""Least width of a wrapped column."""
 
 
 @contextmanager

@@ -162,7 +162,7 @@ def changes(
     The strata are the changes between LULUCF categories. Interpreters record the category at both dates;
     `tesela account --sample` estimates the areas of change.
 
-    Example: tesela sample changes map2018.tif map2024.tif --years 2018,2024 --points 600 -o samples
+    Example: tesela sample changes map2018.tif map2024.tif --years 2018,2024 --points 1200 -o samples
     """
     from tesela.verbs import accuracy
 

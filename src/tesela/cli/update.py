@@ -109,7 +109,7 @@ def queue(
     if not quiet:
         rows = [(name, count, f"{ha:,.1f}") for name, (count, ha) in made.verdicts.items()]
         print_table(rows, header=("verdict", "polygons", "ha"), right=(1, 2))
-        print(f"proposed changes  {counted(made.proposals, 'row')} to review: tesela review serve {out}")
+        print(f"changes   {made.proposals:,} proposed, to review: tesela review serve {out}")
     print(f"polygons  {made.layer.path}")
 
 
@@ -151,5 +151,5 @@ def apply(
             print_table(rows, header=("change", "areas", "ha"), right=(1, 2))
         print(f"decided    {made.decided} of {counted(made.proposals, 'proposal')}")
         print(f"new layer  {counted(made.polygons, 'polygon')}, {made.old_polygons} before")
-    print(f"polygons  {made.path}")
-    print(f"changes   {made.changes_path}")
+    print(f"polygons   {made.path}")
+    print(f"changes    {made.changes_path}")

@@ -194,6 +194,10 @@ class Crosswalk:
 
     def summary(self) -> str:
         """One line for a person: what is merged, split and left out."""
+        return ". ".join(self.to_lines())
+
+    def to_lines(self) -> list[str]:
+        """What is merged, split and left out, a line each."""
         parts = [f"{len(self.codes)} codes -> {len({row.to for row in self.rows} - {TO_NODATA})} classes"]
         if self.merges:
             parts.append(
@@ -205,7 +209,7 @@ class Crosswalk:
                 + "; ".join(f"{k} -> {join_words(v)}" for k, v in self.splits.items())
             )
         parts.append(f"left to nodata: {join_words(self.left_out) or 'none'}")
-        return ". ".join(parts)
+        return parts
 
     @classmethod
     def identity(cls, legend: Legend, depth: int | None = None) -> Crosswalk:

@@ -81,9 +81,14 @@ class Scene:
         by_name = {band.name: band for band in self.bands}
         for name in names:
             if name not in by_name:
+                remedy = (
+                    "Give a file of each date, joined by commas, and the dates (dates = [...] in a recipe, --dates"
+                    if name.rpartition("_")[0] in by_name
+                    else "Name the bands of the file in their order (bands = [...] in a recipe, --bands"
+                )
                 raise InputError(
-                    f"Scene '{self.name}': {unknown_name('band', name, self.band_names)} Name the bands of the file "
-                    f"in their order (bands = [...] in a recipe, --bands on the command line)."
+                    f"Scene '{self.name}': {unknown_name('band', name, self.band_names)} {remedy} on the "
+                    f"command line)."
                 )
         return replace(self, bands=tuple(by_name[name] for name in names))
 

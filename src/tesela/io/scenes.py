@@ -432,9 +432,10 @@ def _band_names(listed: Sequence[Band], names: Sequence[str] | None, paths: Sequ
         )
     twice = sorted({name for name in chosen if chosen.count(name) > 1})
     if twice:
+        which = f"band name {twice[0]} occurs" if len(twice) == 1 else f"band names {join_words(twice)} occur"
         raise InputError(
-            f"{where}: band name {join_words(twice)} occurs twice. Of one area at several dates, give the date of "
-            f"each file (dates = [...]); else name the bands (bands = [...] or --bands)."
+            f"{where}: {which} more than once. Of one area at several dates, give the date of each file (dates = [...] "
+            f"in a recipe, --dates on the command line); else name the bands (bands = [...], --bands)."
         )
     return chosen
 

@@ -285,7 +285,7 @@ def allocate(
     if least.sum() > points:
         raise InputError(
             f"{points} points are too few for {len(sizes)} strata of at least {max(minimum, 2)} each: give "
-            f"{int(least.sum())} or more, a smaller minimum (--minimum), or a map of fewer classes (--strata)."
+            f"{int(least.sum())} or more, a smaller minimum (--minimum), or fewer strata."
         )
     quota_weights = np.maximum(quota_weights, 1e-9 * max(quota_weights.max(), 1.0))
     low, high = 0.0, 1.0
