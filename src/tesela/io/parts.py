@@ -8,10 +8,11 @@ import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self, TypeVar
+from typing import IO, Any, Protocol, Self, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +23,16 @@ from tesela.core.errors import InputError, RecipeError, TeselaError
 from tesela.core.machine import lock_file
 from tesela.core.temporary import remove_abandoned
 
-Task = TypeVar("Task")
+
+class Numbered(Protocol):
+    """A task, with the number of its part."""
+
+    @property
+    def number(self) -> int:
+        """Number of its part."""
+
+
+Task = TypeVar("Task", bound=Numbered)
 
 REPLY_S = 30.0
 """A scheduler must reply within so many seconds."""
@@ -200,7 +210,7 @@ def _unsealed(content: bytes, *, least: int = 0) -> bytes | None:
 def run_tasks(
     address: str,
     tasks: Sequence[Task],
-    work: Callable[[Task], int | TeselaError],
+    work: Callable[[Task, PartStore], None],
     *,
     store: PartStore,
     advance: Callable[[int], None],
@@ -216,8 +226,8 @@ def run_tasks(
         "local" for worker processes on this machine (as many as it has cores, one thread each), else the
         address of a scheduler, such as "tcp://host:8786". All workers must see inputs and output under the same
         paths.
-    work : callable
-        Makes the part of a task and returns its number, or the error: a raised error may lose its cause on the way.
+    work : callable of (task, PartStore)
+        Makes the part of a task and stores it, on a worker; not called where another worker has stored it.
     advance : callable of int
         Called with the number of each part that is done.
 
@@ -230,7 +240,8 @@ def run_tasks(
     """
     dask = _dask()
     with _connect(address) as client:
-        futures = client.map(work, list(tasks), pure=False)
+        make = partial(_make_part, work=work, output=str(store.output.resolve()))
+        futures = client.map(make, list(tasks), pure=False)
         try:
             for future in dask.as_completed(futures):
                 if future.status != "finished":
@@ -247,6 +258,17 @@ def run_tasks(
                 future.release()
         finally:
             client.cancel(futures)
+
+
+def _make_part(task: Task, *, work: Callable[[Task, PartStore], None], output: str) -> int | TeselaError:
+    """Number of a part that is made, on a worker, or the error: a raised error may lose its cause on the way."""
+    store = PartStore(output)  # not entered: the client has its lock
+    try:
+        if not store.has(task.number):
+            work(task, store)
+    except TeselaError as error:
+        return type(error)(str(error))
+    return task.number
 
 
 def worker_threads() -> int:

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tesela.core.errors import TeselaError
 from tesela.core.scene import Scene
 from tesela.io.manifest import write_text
 from tesela.io.parts import PartStore, run_tasks, worker_threads
@@ -58,8 +57,8 @@ class _Task:
     """What each task carries: some kilobytes, because the experts and the image are read from files."""
 
     job: CascadeJob
-    output: str
     cascade: str
+    """Its file, beside the parts of the map."""
 
 
 def map_strips(
@@ -105,9 +104,7 @@ def map_on_cluster(
     if not strips:
         return
     file = save_cascade(store.folder / "cascade", cascade)
-    task = _Task(
-        replace(job, scene=absolute_scene(job.scene)), str(store.output.resolve()), str(file.resolve())
-    )
+    task = _Task(replace(job, scene=absolute_scene(job.scene)), str(file.resolve()))
     by_number = {strip.number: strip for strip in strips}
     run_tasks(
         address,
@@ -134,16 +131,10 @@ def save_cascade(folder: Path, cascade: Cascade) -> Path:
     return write_text(folder / FILE, "\n".join(lines) + "\n")
 
 
-def _map_strip(strip: Strip, *, task: _Task) -> int | TeselaError:
+def _map_strip(strip: Strip, store: PartStore, *, task: _Task) -> None:
     """Make one part on a worker; see `run_tasks`."""
-    store = PartStore(task.output)  # not entered: the client has its lock
-    try:
-        if not store.has(strip.number):
-            with _one_at_a_time:
-                map_strips(_runner(task), task.job.scene, [strip], store=store, advance=lambda _: None)
-    except TeselaError as error:
-        return type(error)(str(error))
-    return strip.number
+    with _one_at_a_time:
+        map_strips(_runner(task), task.job.scene, [strip], store=store, advance=lambda _: None)
 
 
 _runners: dict[str, CascadeRunner] = {}
@@ -153,11 +144,11 @@ _one_at_a_time = threading.Lock()
 
 def _runner(task: _Task) -> CascadeRunner:
     """The runner of this process, built for its first strip of a map."""
-    if task.output not in _runners:
+    if task.cascade not in _runners:
         torch.set_num_threads(worker_threads())
         _runners.clear()
-        _runners[task.output] = task.job.runner(open_cascade(task.cascade))
-    return _runners[task.output]
+        _runners[task.cascade] = task.job.runner(open_cascade(task.cascade))
+    return _runners[task.cascade]
 
 
 def _read_strips(

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import torch
 
-from tesela.core.errors import TeselaError
 from tesela.core.scene import Scene
 from tesela.io.parts import PartStore, run_tasks, worker_threads
 from tesela.mapping.augmentation import TestTimeAugmentation
@@ -25,8 +24,6 @@ class ClusterJob:
     """What each task carries: some kilobytes, because the model and the image are read from files."""
 
     job: MapJob
-    output: str
-    """The map; its parts are beside it."""
     expert: str
     """The expert's file, beside the parts."""
     engine: str
@@ -56,7 +53,6 @@ def run_on_cluster(
     model = save_expert(store.folder / "expert.safetensors", expert)
     cluster_job = ClusterJob(
         replace(job, scene=absolute_scene(job.scene)),
-        str(store.output.resolve()),
         str(model.resolve()),
         engine,
         augmentation,
@@ -67,17 +63,11 @@ def run_on_cluster(
     run_tasks(address, strips, work, store=store, advance=lambda number: advance(len(by_number[number].cols)))
 
 
-def _map_strip(strip: Strip, *, job: ClusterJob) -> int | TeselaError:
+def _map_strip(strip: Strip, store: PartStore, *, job: ClusterJob) -> None:
     """Make one part on a worker; see `run_tasks`."""
-    store = PartStore(job.output)  # not entered: the client has its lock
-    try:
-        if not store.has(strip.number):
-            engine = _engine(job)
-            with _one_at_a_time:
-                run_strips(job.job, [strip], store, engine=engine, advance=lambda _: None)
-    except TeselaError as error:
-        return type(error)(str(error))
-    return strip.number
+    engine = _engine(job)
+    with _one_at_a_time:
+        run_strips(job.job, [strip], store, engine=engine, advance=lambda _: None)
 
 
 _engines: dict[tuple[str, str], Engine] = {}

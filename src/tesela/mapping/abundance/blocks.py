@@ -12,7 +12,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tesela.core.errors import TeselaError
 from tesela.core.grid import window_grid
 from tesela.io.abundance import round_shares
 from tesela.io.cube import Cube
@@ -172,7 +171,6 @@ class _ClusterJob:
     """What each task carries: little, because expert and cube are read from files."""
 
     cube: Cube
-    output: str
     expert: str
     engine: str
     layout: BlockLayout
@@ -201,7 +199,6 @@ def run_blocks(
     model = save_expert(store.folder / "expert.safetensors", expert)
     job = _ClusterJob(
         replace(cube, path=str(Path(cube.path).resolve())),
-        str(store.output.resolve()),
         str(model.resolve()),
         engine,
         layout,
@@ -216,18 +213,12 @@ _ready: dict[tuple[str, str, bool], tuple[Expert, Runner]] = {}
 _one_at_a_time = threading.Lock()
 
 
-def _unmix(block: Block, *, job: _ClusterJob) -> int | TeselaError:
+def _unmix(block: Block, store: PartStore, *, job: _ClusterJob) -> None:
     """Make one part on a worker."""
-    store = PartStore(job.output)  # not entered: the client has its lock
-    try:
-        with _one_at_a_time:
-            if not store.has(block.number):
-                expert, run = _load(job)
-                unmixed = unmix_block(expert, run, job.cube, block, level=job.level)
-                store.write(block.number, job.layout.pack(unmixed))
-    except TeselaError as error:
-        return type(error)(str(error))
-    return block.number
+    with _one_at_a_time:
+        expert, run = _load(job)
+        unmixed = unmix_block(expert, run, job.cube, block, level=job.level)
+        store.write(block.number, job.layout.pack(unmixed))
 
 
 def _load(job: _ClusterJob) -> tuple[Expert, Runner]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from odc.geo.geobox import GeoBox
 
-from tesela.core.errors import InputError, TeselaError, join_words, unknown_name
+from tesela.core.errors import InputError, join_words, unknown_name
 from tesela.core.grid import window_grid
 from tesela.io.cube import Cube, open_cube
 from tesela.io.cube_writer import CubeWriter, check_target, stored_sides
@@ -275,7 +275,6 @@ class _Task:
 
     work: Work
     composites: str
-    output: str
 
 
 def run_blocks(
@@ -291,21 +290,14 @@ def run_blocks(
         return
     listed = store.folder.resolve() / "composites.json"
     write_text(listed, json.dumps([_document(item) for item in work.composites]))
-    task = _Task(replace(work, composites=()), str(listed), str(store.output.resolve()))
+    task = _Task(replace(work, composites=()), str(listed))
     run_tasks(address, blocks, partial(_make_block, task=task), store=store, advance=advance)
 
 
-def _make_block(block: CubeBlock, *, task: _Task) -> int | TeselaError:
+def _make_block(block: CubeBlock, store: PartStore, *, task: _Task) -> None:
     """Make one block, on a worker; see `run_tasks`."""
-    store = PartStore(task.output)  # not entered: the client holds its lock
-    try:
-        if not store.has(block.number):
-            modified = Path(task.composites).stat().st_mtime_ns
-            composites = _listed(task.composites, modified)
-            store.write(block.number, make_block(replace(task.work, composites=composites, grid=block.grid)))
-    except TeselaError as error:
-        return type(error)(str(error))
-    return block.number
+    composites = _listed(task.composites, Path(task.composites).stat().st_mtime_ns)
+    store.write(block.number, make_block(replace(task.work, composites=composites, grid=block.grid)))
 
 
 @lru_cache(maxsize=1)

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
-from tesela.core.errors import TeselaError
 from tesela.io.http import RetryPolicy
 from tesela.io.images import NOT_COUNTED
 from tesela.io.parts import PartStore, run_tasks
@@ -71,7 +70,6 @@ class _Task:
 
     run: str
     plan: TilePlan
-    output: str
     catalogue: Catalogue
     patience: RetryPolicy
     workers: int
@@ -95,7 +93,7 @@ def run_on_cluster(
     """
     if not tiles:
         return
-    task = _Task(uuid.uuid4().hex, plan, str(store.output.resolve()), catalogue, patience, workers)
+    task = _Task(uuid.uuid4().hex, plan, catalogue, patience, workers)
     run_tasks(address, tiles, partial(_make_tile, task=task), store=store, advance=advance)
 
 
@@ -105,16 +103,10 @@ _one_at_a_time = threading.Lock()
 """The memory limit holds for one tile at a time."""
 
 
-def _make_tile(tile: MosaicTile, *, task: _Task) -> int | TeselaError:
+def _make_tile(tile: MosaicTile, store: PartStore, *, task: _Task) -> None:
     """Make one part, on a worker; see `run_tasks`."""
-    store = PartStore(task.output)  # not entered: the client holds its lock
-    try:
-        with _one_at_a_time, ThreadPoolExecutor(task.workers) as pool:
-            if not store.has(tile.number):
-                store.write(tile.number, task.plan.make(tile.window, _rasters(task), pool))
-    except TeselaError as error:
-        return type(error)(str(error))
-    return tile.number
+    with _one_at_a_time, ThreadPoolExecutor(task.workers) as pool:
+        store.write(tile.number, task.plan.make(tile.window, _rasters(task), pool))
 
 
 def _rasters(task: _Task) -> Rasters:

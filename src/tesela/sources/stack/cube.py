@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
-from tesela.core.errors import GridError, InputError, TeselaError, join_words, unknown_name
+from tesela.core.errors import GridError, InputError, join_words, unknown_name
 from tesela.core.grid import bounds_in, crs_of, crs_text, window_grid
 from tesela.io.cube import Cube, open_cube
 from tesela.io.cube_writer import CubeWriter, check_target
@@ -195,8 +195,7 @@ def _make(
         progress(done, len(blocks))
 
     if cluster is not None and left:
-        work = partial(_on_worker, job=job, output=str(store.output.resolve()))
-        run_tasks(cluster, left, work, store=store, advance=advance)
+        run_tasks(cluster, left, partial(_on_worker, job=job), store=store, advance=advance)
         return
     with _reader(job) as reader:
         for block in left:
@@ -204,15 +203,9 @@ def _make(
             advance(block.number)
 
 
-def _on_worker(block: StackBlock, *, job: StackJob, output: str) -> int | TeselaError:
+def _on_worker(block: StackBlock, store: PartStore, *, job: StackJob) -> None:
     """Make one block on a worker; see `run_tasks`."""
-    store = PartStore(output)  # not entered: the client has its lock
-    try:
-        if not store.has(block.number):
-            store.write(block.number, _pack(*make_block(job, _cached_reader(job), block)))
-    except TeselaError as error:
-        return type(error)(str(error))
-    return block.number
+    store.write(block.number, _pack(*make_block(job, _cached_reader(job), block)))
 
 
 def _reader(job: StackJob) -> PlaneReader:
