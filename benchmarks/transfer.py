@@ -343,7 +343,7 @@ def table_of(records: list[dict[str, object]]) -> str:
             means = [np.mean([float(str(row[key])) for row in own]) for key in ("accuracy", "macro_f1")]
             cells.append(f"{means[0]:.3f} / {means[1]:.3f}" if own else "")
         far = np.mean([float(str(row["unlike_training"])) for row in records if row["pair"] == name])
-        lines.append(f"| {name} | {far:.0%} | " + " | ".join(cells) + " |")
+        lines.append(f"| {name} | {100 * far:.0f} % | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 

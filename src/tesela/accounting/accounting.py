@@ -100,7 +100,7 @@ def account_maps(
     forest : ForestRule, optional
         The national definition to check forest against; None for no check.
     tree_cover : mapping, optional
-        Layers of crown cover in percent, by year of the map.
+        Layers of crown cover in per cent, by year of the map.
     implausible, tolerated_ha
         As in `tesela.accounting.checks.check_changes`.
     land_area_ha : float, optional

@@ -69,7 +69,7 @@ def map_change_layer(
     Parameters
     ----------
     min_area_m2 : float
-        Minimum mapping unit of change; 50 000 m2 in CORINE [CLC]_.
+        Minimum mapping unit of change; 50,000 m2 in CORINE [CLC]_.
     probabilities : two Scenes, optional
         Of the classes of each map, as `tesela predict --probabilities` writes them.
     min_odds : float
@@ -85,6 +85,8 @@ def map_change_layer(
     ------
     LegendError
         If the maps do not have one legend, or it has more than 15 classes.
+    InputError
+        If no pixel has a class in both maps.
     """
     (first, legend), (second, other) = (stratum_table(item.legend, crosswalk) for item in (before, after))
     if not legend.same_classes(other):
@@ -104,8 +106,12 @@ def map_change_layer(
             stack.enter_context(ProbabilityReader(scene, item.legend, legend, table))
             for scene, item, table in zip(probabilities or (), (before, after), (first, second), strict=False)
         ]
+        both = False
         for strip in read():
+            both = both or bool(((strip.before != NODATA) & (strip.after != NODATA)).any())
             counter.add(strip.values, *([_log_odds(strip, scores, legend)] if scores else []))
+    if not both:
+        raise _nothing_in_both(before, after)
     sums = counter.totals()[1]
     likely = sums[:, 1] >= sums[:, 0] * (np.log(min_odds) - 1e-6) if scores else np.ones(len(sums), np.bool_)
     large = sums[:, 0] * pixel_m2 >= min_area_m2 * (1 - 1e-9)
@@ -184,6 +190,13 @@ def map_changes(
     ----------
     crosswalk : Crosswalk, optional
         From the maps' classes to those whose changes are mapped, such as the LULUCF categories.
+
+    Raises
+    ------
+    LegendError
+        If the maps do not have one legend.
+    InputError
+        If no pixel has a class in both maps.
     """
     (first, legend), (second, other) = (stratum_table(item.legend, crosswalk) for item in (before, after))
     if not legend.same_classes(other):
@@ -191,14 +204,23 @@ def map_changes(
             f"{before.path} is drawn in legend '{legend.address}' and {after.path} in '{other.address}'; "
             f"changes need one. Give a crosswalk from both, or translate one (tesela legend convert)."
         )
-    pairs = change_legend(legend)
+    pairs, both = change_legend(legend), False
     with (
         MapReader(before) as early,
         MapReader(after) as late,
         MapWriter(out, before.grid, pairs) as writer,
     ):
         for row, col, window in windows(before.grid, _WINDOW_PX):
-            writer.write(
-                row, col, change_values(first[early.read(window)], second[late.read(window)], legend)
-            )
+            values = change_values(first[early.read(window)], second[late.read(window)], legend)
+            both = both or bool((values != NODATA).any())
+            writer.write(row, col, values)
+        if not both:
+            raise _nothing_in_both(before, after)
     return ClassMap(str(out), before.grid, pairs)
+
+
+def _nothing_in_both(before: ClassMap, after: ClassMap) -> InputError:
+    return InputError(
+        f"No pixel has a class in both {before.path} and {after.path}: they do not overlap, or the crosswalk leaves "
+        f"their classes out. Give maps of one area."
+    )

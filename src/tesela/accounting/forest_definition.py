@@ -20,7 +20,7 @@ class ForestRule:
 
     min_area_ha: float = 1.0
     min_cover: float = 20.0
-    """Minimum mean crown cover of a stand in percent; checked where a layer of tree cover is given."""
+    """Minimum mean crown cover of a stand in per cent; checked where a layer of tree cover is given."""
     category: str = "forest_land"
 
 
@@ -55,7 +55,7 @@ def apply_forest_definition(
     crosswalk : Crosswalk, optional
         From the map's classes to the categories.
     tree_cover : Scene, optional
-        Its first band is crown cover in percent; pixels without a value do not count in the mean of a stand.
+        Its first band is crown cover in per cent; pixels without a value do not count in the mean of a stand.
     """
     table, legend = stratum_table(source.legend, crosswalk)
     forest = legend[rule.category].value

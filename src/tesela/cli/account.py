@@ -68,7 +68,7 @@ def account(
     ] = 1.0,
     tree_cover: Annotated[
         list[str] | None,
-        typer.Option(help="Crown cover in percent, to check forest, such as 2018=cover.tif; repeatable."),
+        typer.Option(help="Crown cover in per cent, to check forest, such as 2018=cover.tif; repeatable."),
     ] = None,
     land_area: Annotated[
         str | None, typer.Option(help="Official land area to check the total, such as '87268 km2'.")

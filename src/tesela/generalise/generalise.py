@@ -60,7 +60,7 @@ def generalise_map(
     out : path
         The generalised map; it is written completely or not at all.
     mmu_m2 : float
-        Minimum mapping unit in square metres (CORINE: 250 000); 0 keeps small areas.
+        Minimum mapping unit in square metres (CORINE: 250,000); 0 keeps small areas.
     min_width_m : float
         Minimum width in metres (CORINE: 100); 0 keeps narrow parts.
     priority : PriorityTable, name or path of one, optional

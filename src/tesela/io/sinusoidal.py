@@ -24,7 +24,7 @@ SINUSOIDAL = (
 """CRS of the MODIS land products, a sphere; it has no EPSG code, so it is written with its name."""
 
 TILE_M = 2 * math.pi * 6_371_007.181 / 36
-"""Side of a tile: 1 111 950.52 m; there are 36 x 18."""
+"""Side of a tile: 1,111,950.52 m; there are 36 x 18."""
 
 TILE_PX = 2400
 

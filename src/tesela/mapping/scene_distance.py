@@ -85,7 +85,7 @@ class SceneDistance:
         order = sorted(range(len(self.bands)), key=lambda k: -abs(self.shift[k]))[:_LISTED]
         bands = ", ".join(f"{self.bands[k]} {self.shift[k]:+.1f}" for k in order)
         return (
-            f"{self.far:.0%} of its pixels are unlike the training pixels (1 % expected); means differ by, in "
+            f"{self.far:.0%} of its pixels are unlike the training pixels (1% expected); means differ by, in "
             f"deviations: {bands}"
         )
 

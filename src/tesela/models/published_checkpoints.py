@@ -42,7 +42,7 @@ STD = (
     0.15954735401,
     0.14877149352,
 )
-"""Published scaling of the bands, as reflectance: the published numbers are 10 000 times these."""
+"""Published scaling of the bands, as reflectance: the published numbers are 10,000 times these."""
 
 LAYERS = {
     "longitude": (-4.5726, 1.42003659),

@@ -303,7 +303,7 @@ def account(
     confusion, independent, persistence
         Error model from an ``assessment.json``; see `tesela.accounting.files.read_error_model`.
     tree_cover : mapping, optional
-        Crown cover in percent, by year.
+        Crown cover in per cent, by year.
     land_area : str or float, optional
         Official land area, such as "87268 km2"; a number is square metres.
     legend, crosswalk, transition_years, title

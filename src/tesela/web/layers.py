@@ -96,7 +96,7 @@ class ClassLayer:
 
 
 class ScoreLayer:
-    """A confidence raster: tiles are per cents, coloured by the page."""
+    """A confidence raster: tiles are in per cent, coloured by the page."""
 
     kind = "score"
 

@@ -100,7 +100,7 @@ class LargestLayer:
 
 
 class ShareLayer:
-    """The share of one class: tiles are per cents, coloured by the page."""
+    """The share of one class: tiles are in per cent, coloured by the page."""
 
     kind = "score"
 

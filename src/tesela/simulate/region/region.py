@@ -26,7 +26,7 @@ class Region:
     """Paths of a virtual region."""
 
     scenes: tuple[Path, ...]
-    """One GeoTIFF per season: reflectance times 10 000 as uint16, scale in the file, 0 nodata."""
+    """One GeoTIFF per season: reflectance times 10,000 as uint16, scale in the file, 0 nodata."""
     scl: tuple[Path, ...]
     """Scene classification of each scene, uint8, Sentinel-2 values."""
     truth: Path

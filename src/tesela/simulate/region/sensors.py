@@ -111,7 +111,7 @@ class SensorImage:
     season: Season
     bands: tuple[str, ...]
     values: NDArray[np.uint16]
-    """(bands, rows, cols) reflectance times 10 000, 1 and up; 0 is nodata."""
+    """(bands, rows, cols) reflectance times 10,000, 1 and up; 0 is nodata."""
     scl: NDArray[np.uint8]
     """(rows, cols) scene classification of the Sentinel-2 level 2A products, clouds marked also in gaps."""
     grid: GeoBox

@@ -14,7 +14,7 @@ from tesela.core.errors import RecipeError, unknown_name
 BAND_COUNT = 7
 
 VALID_RANGE = (-100, 16_000)
-"""Stored numbers that are reflectances x 10 000; the fill value is -28672."""
+"""Stored numbers that are reflectances x 10,000; the fill value is -28672."""
 
 QC_FILL = 787_410_671
 STATE_FILL = 65_535
