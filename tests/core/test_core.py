@@ -344,4 +344,4 @@ def test_an_unknown_name_is_told_with_the_nearest() -> None:
         unknown_name("band", "B8", ["B08", "B04"])
         == "Unknown band 'B8': did you mean 'B08'? Known: B08, B04."
     )
-    assert unknown_name("band", "thermal", ["B08"]) == "Unknown band 'thermal': Known: B08."
+    assert unknown_name("band", "thermal", ["B08"]) == "Unknown band 'thermal'. Known: B08."

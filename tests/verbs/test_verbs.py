@@ -163,7 +163,7 @@ def test_predict_and_its_layers(folder: Path, tmp_path: Path) -> None:
     assert made.to_xarray("probabilities").dims == ("band", "y", "x")
     assert list(made.to_xarray("probabilities").band.values) == list(LEGEND.codes)
     with pytest.raises(
-        tesela.InputError, match=r"Unknown layer 'shares': .*confidence, entropy, probabilities"
+        tesela.InputError, match=r"Unknown layer 'shares'. .*confidence, entropy, probabilities"
     ):
         made.to_xarray("shares")
 

@@ -6,9 +6,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import geopandas as gpd
 import numpy as np
 import pandas as pd
 import pytest
+import shapely
 from affine import Affine
 from odc.geo.geobox import GeoBox
 from starlette.testclient import TestClient
@@ -346,3 +348,10 @@ def test_points_are_interpreted_by_keyboard_and_assess_the_map(
     right = [mapped[item_id] == truth[item_id] for item_id in truth]
     assert "24 points" in capsys.readouterr().out
     assert 0.7 < np.mean(right) < 1
+
+
+def test_a_file_without_points_and_changes_names_the_commands_that_write_them(tmp_path: Path) -> None:
+    polygons = gpd.GeoDataFrame({"CODE": ["1"]}, geometry=[shapely.box(0, 0, 10, 10)], crs="EPSG:25830")
+    polygons.to_file(tmp_path / "clc.gpkg", layer="clc")
+    with pytest.raises(InputError, match=r"has the layers clc, no points .*tesela sample draw"):
+        review_app(tmp_path / "clc.gpkg")

@@ -60,8 +60,8 @@ def unknown_name(kind: str, name: str, valid: Iterable[str]) -> str:
     """
     names = list(valid)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f" did you mean '{near[0]}'?" if near else ""
-    return f"Unknown {kind} '{name}':{hint} Known: {join_words(names, most=30)}."
+    hint = f": did you mean '{near[0]}'?" if near else "."
+    return f"Unknown {kind} '{name}'{hint} Known: {join_words(names, most=30)}."
 
 
 def wrong_kind(what: str, wanted: str, given: object) -> InputError:

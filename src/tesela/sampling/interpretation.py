@@ -77,11 +77,16 @@ def read_points(path: str | Path) -> SamplePoints:
     """
     import pyogrio
 
+    layers = {str(name) for name, _ in pyogrio.list_layers(path)} if Path(path).is_file() else {LAYER}
+    if LAYER not in layers:
+        raise InputError(
+            f"{path}: has the layers {join_words(sorted(layers)) or 'none'}, no points to interpret and no proposed "
+            f"changes. Name a file of `tesela sample draw`, `tesela update` or `tesela review rank`."
+        )
     points = points_table(path, "reference", "confidence", "note").sort_values("sample_id")
     area = float(strata_table(path)["pixel_area_m2"].iloc[0])
     ids = tuple(str(int(number)) for number in points["sample_id"])
     responses = points["reference"].fillna("").astype(str).str.strip()
-    layers = {str(name) for name, _ in pyogrio.list_layers(path)}
     metres = float(points.crs.axis_info[0].unit_conversion_factor)
     return SamplePoints(
         ids=ids,
