@@ -172,6 +172,9 @@ def test_official_area_and_tree_cover_are_checked(
             "1 files of probabilities were given for 2",
         ),
         (["change-layer", "--years", "2018"], "2 maps with 1 years given"),
+        (["change-layer", "--years", "2024,2018"], "give the maps and their years oldest first"),
+        (["sample", "changes", "--years", "2018,2018", "--points", "99"], "oldest first"),
+        (["sample", "changes", "--years", "2018,2024", "--points", "3"], "3 points are too few"),
     ],
 )
 def test_mistakes_are_reported_in_one_line(
@@ -181,7 +184,19 @@ def test_mistakes_are_reported_in_one_line(
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
-    assert not list((tmp_path / "account").glob("**/*")), "nothing is left"
+    assert not (tmp_path / "account").exists(), "nothing is left"
+
+
+@pytest.mark.parametrize("words", [["change-layer"], ["sample", "changes", "--points", "300"]])
+def test_maps_of_two_areas_have_no_changes(
+    maps: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    elsewhere = write_map(tmp_path / "b.tif", truth()[1], GRID.translate_pix(500, 0), legend=LULUCF).path
+    assert main([*words, maps[0], elsewhere, "--years", "2018,2024", "-o", str(tmp_path / "changes")]) == 1
+    error = capsys.readouterr().err
+    assert f"No pixel has a class in both {maps[0]} and {elsewhere}" in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "changes").exists()
 
 
 def test_responses_of_interpreters_are_never_overwritten(

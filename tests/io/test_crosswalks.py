@@ -140,6 +140,16 @@ def test_no_way_names_what_is_shipped() -> None:
         open_crosswalk("corine", open_legend("dynamic-world"))
 
 
+def test_a_level_reaches_what_its_finer_levels_reach() -> None:
+    """Eleven classes under one, each with 1/11, are one whole; in no other legend is a finer level found again."""
+    level = open_legend("corine-1")
+    assert targets(open_crosswalk(level, open_legend("sipna-1")))["1"] == ["artificial"]
+    assert "2" in open_crosswalk(level, open_legend("tree-cover")).codes
+    for source in ("corine-1", "corine-2"):
+        with pytest.raises(LegendError, match="does not tell which of its finer classes a pixel has"):
+            open_crosswalk(source, open_legend("corine-3"))
+
+
 def test_codes_of_two_legends_must_be_named() -> None:
     legend = cascade_legend()
     assert guess_crosswalk(["101", "316"], legend, where="F") == open_crosswalk("siose-ar", legend)

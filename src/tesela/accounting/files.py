@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -16,7 +17,7 @@ from tesela.accounting.change_odds import MIN_ODDS
 from tesela.accounting.change_uncertainty import ErrorModel
 from tesela.accounting.changes import ChangeLayer, map_change_layer, map_changes
 from tesela.core.crosswalk import Crosswalk
-from tesela.core.errors import InputError
+from tesela.core.errors import InputError, join_words
 from tesela.core.legend import Legend
 from tesela.core.temporary import temporary_folder
 from tesela.io.crosswalks import open_crosswalk
@@ -45,6 +46,10 @@ class Series:
             raise InputError(
                 f"{len(self.maps)} maps with {len(self.years)} years given; give at least two maps, and one year for "
                 f"each."
+            )
+        if any(b <= a for a, b in pairwise(self.years)):
+            raise InputError(
+                f"The years are {join_words(self.years)}; give the maps and their years oldest first."
             )
         return [
             ((a, b), *pair) for (a, b), pair in zip(pairwise(self.years), pairwise(self.maps), strict=True)
@@ -132,9 +137,8 @@ def draw_change_samples(
     files = [folder / f"sample_{first}-{last}.gpkg" for (first, last), _, _ in series.pairs]
     for file in files:
         refuse_interpreted(file)
-    folder.mkdir(parents=True, exist_ok=True)
     for file, ((first, last), before, after) in zip(files, series.pairs, strict=True):
-        with temporary_folder(folder / "changes") as part:
+        with _folder(folder), temporary_folder(folder / "changes") as part:
             name, table = f"changes_{first}-{last}.tif", _shared_crosswalk(series, before, after)
             strata = map_changes(before, after, part / name, crosswalk=table)
             design = plan_sample(strata, points=points, minimum=minimum, seed=seed)
@@ -238,3 +242,16 @@ def _shared_crosswalk(series: Series, before: ClassMap, after: ClassMap) -> Cros
             f"samples and layers of change need one legend: translate one map (tesela legend convert)."
         )
     return category_crosswalk(before.legend, series.crosswalk)
+
+
+@contextmanager
+def _folder(path: Path) -> Iterator[None]:
+    """A folder for outputs; a new one that stays empty is removed."""
+    new = not path.exists()
+    path.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    finally:
+        if new:
+            with suppress(OSError):  # it holds what was written
+                path.rmdir()

@@ -152,7 +152,7 @@ class Crosswalk:
         for row in self.rows:
             to = row.to if row.to == TO_NODATA else self.target.ancestor(row.to, depth).code
             shares[row.code, to] = shares.get((row.code, to), 0.0) + row.share
-        rows = tuple(CrosswalkRow(code, to, share) for (code, to), share in shares.items())
+        rows = _rows(shares)
         return Crosswalk(self.source, self.target.level(depth), rows, self.way)
 
     def then(self, further: Crosswalk) -> Crosswalk:
@@ -175,7 +175,7 @@ class Crosswalk:
             onward = [(item.to, item.share) for item in further.rows if item.code == row.to]
             for to, share in onward if row.to != TO_NODATA else [(TO_NODATA, 1.0)]:
                 shares[row.code, to] = shares.get((row.code, to), 0.0) + row.share * share
-        rows = tuple(CrosswalkRow(code, to, share) for (code, to), share in shares.items())
+        rows = _rows(shares)
         return Crosswalk(self.source, further.target, rows, (*self.steps, *further.steps))
 
     @property
@@ -238,3 +238,8 @@ class Crosswalk:
                 ) from None
             items.append(CrosswalkRow(code, to, share, (row.get("note") or "").strip()))
         return cls(source, target, tuple(items))
+
+
+def _rows(shares: Mapping[tuple[str, str], float]) -> tuple[CrosswalkRow, ...]:
+    """Rows of summed shares: eleven times 1/11 is more than 1 by a rounding."""
+    return tuple(CrosswalkRow(code, to, min(share, 1.0)) for (code, to), share in shares.items())

@@ -72,6 +72,8 @@ def open_crosswalk(
     why = (
         "" if known else f" '{address}' does not say in which legends its classes are known (column origin)."
     )
+    if name == target.name:
+        why = " A class of a coarser level does not tell which of its finer classes a pixel has."
     raise LegendError(
         f"No crosswalk from '{address}' to '{target.address}' is shipped, nor a way over two (shipped from "
         f"'{name}': to {onward}; to '{target.name}': from {towards}).{why} Give one as a CSV with the columns from, to "
@@ -223,6 +225,10 @@ def _through(source: str, target: Legend) -> Crosswalk | None:
 
     Of several ways, those that leave the fewest codes out count; they must agree.
     """
+    if (
+        split_address(source)[0] == target.name
+    ):  # a finer level of the legend: no other legend knows it better
+        return None
     ways: list[tuple[str, Crosswalk]] = []
     for name in list_legends():
         middle = open_legend(name)
