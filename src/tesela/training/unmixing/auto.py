@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,14 +13,13 @@ from numpy.typing import NDArray
 from tesela.core.legend import Legend, sum_to_level
 from tesela.core.units import parse_duration_s
 from tesela.models.ensemble import join_experts
-from tesela.models.expert import Expert, open_expert
+from tesela.models.expert import Expert
 from tesela.models.tried import tried_text
 from tesela.patches.pixels import PixelTable
 from tesela.training.block_draws import draw_blocks, weight_grid
-from tesela.training.shell import TrainingFolder
 from tesela.training.unmixing.batches import VAL
 from tesela.training.unmixing.calibration import unmix_pixels
-from tesela.training.unmixing.members import MEMBERS_PART, member_settings
+from tesela.training.unmixing.members import member_settings, train_each
 from tesela.training.unmixing.settings import CLASSIC, UnmixingSettings
 
 LEAST_WEIGHT = 0.05
@@ -75,21 +73,14 @@ def train_auto(
 
     Parameters
     ----------
-    train : callable
-        Trains one member, and writes it to the path if that is given.
-    work : mapping
-        Plain values that describe the training; members of other work are trained again.
+    train, out, work
+        As in `tesela.training.unmixing.members.train_each`.
     """
-    folder = None if out is None else TrainingFolder.open(out, work=work, part=MEMBERS_PART).path
     val = table.splits == VAL
     assert table.legend is not None
     truth = all_levels(table.targets[val], table.legend)
     candidates: list[Candidate] = []
-    for number, own in enumerate(budgeted(settings)):
-        file = None if folder is None else folder / f"{number}-{own.model}.safetensors"
-        begun = time.process_time()
-        expert = open_expert(file) if file is not None and file.exists() else train(own, file)
-        seconds = time.process_time() - begun
+    for own, expert, seconds in train_each(budgeted(settings), train, out=out, work=work):
         shares = all_levels(unmix_pixels(expert, table, val).shares, table.legend)
         candidates.append(Candidate(own.model, expert, shares, seconds))
     seen = np.isfinite(candidates[0].shares).all(1)

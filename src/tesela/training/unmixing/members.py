@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -51,6 +52,38 @@ def member_settings(settings: UnmixingSettings) -> tuple[UnmixingSettings, ...]:
     return tuple(plans)
 
 
+def train_each(
+    plans: Sequence[UnmixingSettings],
+    train: Callable[[UnmixingSettings, Path | None], Expert],
+    *,
+    out: Path | None,
+    work: Mapping[str, object],
+) -> Iterator[tuple[UnmixingSettings, Expert, float]]:
+    """
+    Train members one after the other; finished ones are kept in a folder beside the output.
+
+    Parameters
+    ----------
+    plans : sequence of UnmixingSettings
+        Settings of each member.
+    train : callable
+        Trains one member, and writes it to the path if that is given.
+    work : mapping
+        Plain values that describe the training; members of other work are trained again.
+
+    Yields
+    ------
+    UnmixingSettings, Expert, float
+        A member, and the processor time in seconds that it took now.
+    """
+    folder = None if out is None else TrainingFolder.open(out, work=work, part=MEMBERS_PART).path
+    for number, own in enumerate(plans):
+        file = None if folder is None else folder / f"{number}-{own.model}.safetensors"
+        begun = time.process_time()
+        expert = open_expert(file) if file is not None and file.exists() else train(own, file)
+        yield own, expert, time.process_time() - begun
+
+
 def train_members(
     table: PixelTable,
     settings: UnmixingSettings,
@@ -59,22 +92,9 @@ def train_members(
     out: Path | None,
     work: Mapping[str, object],
 ) -> Expert:
-    """
-    Train the members one after the other and join them; finished ones are kept in a folder beside the output.
-
-    Parameters
-    ----------
-    train : callable
-        Trains one member, and writes it to the path if that is given.
-    work : mapping
-        Plain values that describe the training; members of other work are trained again.
-    """
-    folder = None if out is None else TrainingFolder.open(out, work=work, part=MEMBERS_PART).path
-    experts = []
-    for number, own in enumerate(member_settings(settings)):
-        file = None if folder is None else folder / f"{number}-{own.model}.safetensors"
-        experts.append(open_expert(file) if file is not None and file.exists() else train(own, file))
-    return join_weighted(experts, table)
+    """Train the members of settings and join them; parameters as in `train_each`."""
+    members = train_each(member_settings(settings), train, out=out, work=work)
+    return join_weighted([expert for _, expert, _ in members], table)
 
 
 def member_weights(model: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
