@@ -17,7 +17,8 @@ from PIL import Image
 from pdf_text import pdf_words
 from tesela.article.draw import draw_figures
 from tesela.article.drawing import Source
-from tesela.article.scenes import mapped_scene
+from tesela.article.scenes import differences_part, mapped_scene
+from tesela.assessment.pictures import DIFFERENCE
 from tesela.chains.run import build_chain, run_recipe
 from tesela.chains.run_record import find_run
 from tesela.cli import main
@@ -364,3 +365,9 @@ def test_a_run_is_found_by_its_record_its_recipe_or_the_folder_above(unmixing: P
 def test_the_record_holds_the_keys_that_a_command_set(unmixing: Path) -> None:
     run_recipe(unmixing / "unmixing.toml", until="label", changes=["name=other"], quiet=True)
     assert find_run(unmixing / "run").recipe.name == "other"
+
+
+def test_the_legend_of_differences_has_no_gap() -> None:
+    part = differences_part(np.array([[0, 0.2, 0.85, np.nan]], np.float32))
+    assert [entry.label for entry in part.entries] == list(DIFFERENCE)[:5]
+    assert not differences_part(np.full((1, 2), np.nan, np.float32)).entries

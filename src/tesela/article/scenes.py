@@ -228,12 +228,12 @@ def classes_part(heading: str, classes: Sequence[Any], values: Sequence[NDArray[
 
 
 def differences_part(wrong: NDArray[np.float32]) -> LegendPart:
-    """The steps of a picture of differences that occur in it."""
+    """The steps of a picture of differences, from the least to the largest that occurs in it."""
     seen = wrong[np.isfinite(wrong)]
     steps = set(np.rint(seen * (len(DIFFERENCE) - 1)).astype(int).tolist())
     if steps <= {0, len(DIFFERENCE) - 1}:  # single pixels: equal or not
         names = {0: "map and reference agree", len(DIFFERENCE) - 1: "they differ"}
         colors = list(DIFFERENCE.values())
         return LegendPart("Difference", [Entry(names[k], colors[k]) for k in sorted(steps)])
-    pairs = [pair for k, pair in enumerate(DIFFERENCE.items()) if k in steps]
+    pairs = [pair for k, pair in enumerate(DIFFERENCE.items()) if min(steps) <= k <= max(steps)]
     return LegendPart("Difference", [Entry(name, color) for name, color in pairs])
