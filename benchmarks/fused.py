@@ -36,7 +36,7 @@ CLASSES, SIDE_PX = 5, 544
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--encoders", default="tf_efficientnet_lite0,resnet18")
-    parser.add_argument("--trees", type=int, default=BOOSTED_TREES[-1])
+    parser.add_argument("--trees", type=int, default=BOOSTED_TREES)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     torch.set_num_threads(1)

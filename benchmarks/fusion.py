@@ -61,10 +61,9 @@ from real_accuracy.members import (
     with_validation,
 )
 from real_accuracy.sets import SETS, require_set
-from real_accuracy.task import TEST, TRAIN, VAL
+from real_accuracy.task import TEST, VAL
 from tesela.training.segmentation.losses import class_weights
 from tesela.training.segmentation.pool import FLATTERY, SCALES, fit_pool, pool_scores
-from tesela.training.segmentation.tree_pixels import TreePixels
 from tesela.training.segmentation.validation import PRIORS, ValidationPixels, choose_prior, objective_of
 
 DISTANCES_PX = (1.5, 3.5, 7.5)
@@ -223,10 +222,7 @@ def rows_of(trial: Trial, *, joins_only: bool) -> dict[str, Planes]:
     """Scores of all scenes by row."""
     values, classes, _ = draw(trial)
     single = apply(trial, *grow(values, classes, trial.classes, series=1))
-    on_val = replace(trial.task, split=np.where(trial.task.split == VAL, TRAIN, TEST))
-    held_out = TreePixels(*draw(replace(trial, task=on_val))[:2])
-    grown, kept = grow(values, classes, trial.classes, held_out=held_out)
-    trees = apply(trial, grown, kept)
+    trees = apply(trial, *grow(values, classes, trial.classes))
     unet, unet_last, unet_again = train_unets(trial.task, trial.seconds)
     val = [trial.pixels(item, VAL) for item in (unet, trees)]
     weights = fit_pool(val)
@@ -236,10 +232,7 @@ def rows_of(trial: Trial, *, joins_only: bool) -> dict[str, Planes]:
     inputs, distances = gate_inputs(trial, unet, trees)
     wider = with_validation(trial)
     wide_values, wide_classes, _ = draw(wider)
-    again = apply(wider, *grow(wide_values, wide_classes, trial.classes, trees=len(grown.feature)))
-    usual = apply(trial, *grow(values, classes, trial.classes))
-    usual_again = apply(wider, *grow(wide_values, wide_classes, trial.classes))
-    usual_shared = half_to_trees(fit_pool([val[0], trial.pixels(usual, VAL)]))
+    again = apply(wider, *grow(wide_values, wide_classes, trial.classes))
     weighed = {name: log_probabilities(item + loss_weights(trial)) for name, item in unet.items()}
     rows = {
         "boosting, one series": single,
@@ -255,7 +248,6 @@ def rows_of(trial: Trial, *, joins_only: bool) -> dict[str, Planes]:
         "pool, refit": join(weights, unet, again),
         "half to trees, refit": join(shared, unet, again),
         "ours": join(shared, unet_again, again),
-        "ours, 300 trees": join(usual_shared, unet_again, usual_again),
         "pool, weights undone": join(fit_pool([trial.pixels(weighed, VAL), val[1]]), weighed, trees),
         "pool, smoothed": smoothed(trial, pool, 1.0),
         "border gate": border_gate(trial, unet, trees, distances),

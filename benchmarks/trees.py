@@ -18,7 +18,6 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,13 +60,11 @@ def main() -> None:
     flat = labels.ravel()
     train, test = (np.flatnonzero(np.isin(block, part) & (flat >= 0)) for part in ((0, 1, 2, 3), (4,)))
     train = np.random.default_rng(0).choice(train, options.pixels, replace=False)
-    of_val = block[train] == 3
     drawn = TreePixels(features[:, train], flat[train])
     kept = best_features(drawn, classes=classes, seed=0)
     values, small, drawn = features[kept], spec.select(kept.tolist()), drawn.of_features(kept)
     table = np.ascontiguousarray(values.T.astype(np.float32))
     results: dict[str, dict[str, float]] = {}
-    numbers: list[int] = []
 
     def enter(
         name: str, fit: Callable[[], Any], apply: Callable[[Any], NDArray[np.intp]]
@@ -92,17 +89,14 @@ def main() -> None:
         return predicted
 
     def ours() -> ClassTrees:
-        fit = partial(fit_chosen, "boosting", spec=small, classes=classes, mean=mean, std=std, seed=0)
-        own, held_out = (TreePixels(drawn.values[:, part], drawn.classes[part]) for part in (~of_val, of_val))
-        number = fit(own, trees=BOOSTED_TREES[-1], held_out=held_out).architecture.trees
-        numbers.append(number)
-        return fit(drawn, trees=number)
+        return fit_chosen(
+            "boosting", drawn, spec=small, classes=classes, mean=mean, std=std, trees=BOOSTED_TREES, seed=0
+        )
 
     def classes_of(network: ClassTrees) -> NDArray[np.intp]:
         return network.scores(image, threads=1).reshape(-1, classes).argmax(1)
 
     enter("boosting", ours, classes_of)
-    results["boosting"]["trees"] = numbers[0]
     compare_forest(enter, table, train, flat, small, classes, mean, std, classes_of)
     for name, make in libraries().items():
         enter(

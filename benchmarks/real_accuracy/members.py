@@ -28,7 +28,7 @@ from tesela.training.segmentation.tree_pixels import TreePixels
 from tesela.training.segmentation.validation import ValidationPixels
 from tesela.training.shell import EarlyStopping
 
-TREES, PIXELS, FOLDS = 300, 60_000, 4
+PIXELS, FOLDS = 60_000, 4
 Planes = dict[str, NDArray[np.float32]]
 """(pixels, classes) scores of each scene, by its name."""
 
@@ -121,19 +121,16 @@ def grow(
     count: int,
     *,
     series: int = 2,
-    trees: int = TREES,
-    held_out: TreePixels | None = None,
     seed: int = 0,
 ) -> tuple[Boosted, NDArray[np.int64]]:
-    """Boosted trees on the features of the largest gain, and which they are; `held_out` pixels choose the number."""
+    """Boosted trees on the features of the largest gain, and which they are."""
     drawn = TreePixels(values, classes)
     kept = best_features(drawn, classes=count, seed=seed)
     made = grow_boosted(
         drawn.of_features(kept),
         count,
-        trees=BOOSTED_TREES[-1] if held_out else trees,
+        trees=BOOSTED_TREES,
         seed=seed,
-        held_out=held_out and held_out.of_features(kept),
         series=series,
     )
     return made, kept

@@ -19,7 +19,6 @@ from tesela.core.units import parse_duration_s
 from tesela.io.maps import open_map, write_map
 from tesela.mapping.predict import predict_map
 from tesela.models.expert import Expert, open_expert, read_header
-from tesela.models.segmentation.class_trees import ClassTreesArchitecture
 from tesela.models.segmentation.feature_spec import default_features
 from tesela.patches.table import PatchTable, make_patches
 from tesela.training.segmentation import auto, network_refit
@@ -29,9 +28,7 @@ from tesela.training.segmentation.heads import Head
 from tesela.training.segmentation.network_refit import refit_network
 from tesela.training.segmentation.settings import SegmentationSettings
 from tesela.training.segmentation.train import train_segmentation
-from tesela.training.segmentation.tree_fit import BOOSTED_TREES, best_count
-from tesela.training.segmentation.tree_pixels import TreePixels, draw_pixels
-from tesela.training.segmentation.trees import refit_trees, train_unadjusted
+from tesela.training.segmentation.tree_pixels import draw_pixels
 from tesela.training.segmentation.validation import class_frequencies, validate_model
 
 TREES = SegmentationSettings(model="boosting", trees=30, pixels=4000, window_sides_px=(3, 7), seed=1)
@@ -255,41 +252,6 @@ def test_boosting_stops_at_its_deadline_with_all_series_alike() -> None:
     looks = iter([False] * 8 + [True])
     series = boost_series(values, classes, count=2, settings=settings, series=3, deadline=lambda: next(looks))
     assert [len(item.feature) for item in series] == [4, 4, 3]
-
-
-@pytest.mark.parametrize(("noise", "expected"), [((0.5, 0.5), "fewest"), ((0.0, 0.2), "most")])
-def test_more_trees_are_kept_where_they_learn_more(noise: tuple[float, float], expected: str) -> None:
-    """
-    A chessboard of classes, with a share of wrong labels in training and in held-out pixels.
-
-    Where training labels are noise, further trees learn nothing. Where they are right, trees learn the board on,
-    though wrong held-out labels then count the more, the surer the trees are.
-    """
-    rng = np.random.default_rng(0)
-    values = rng.integers(-1000, 1000, (4, 6000)).astype(np.int16)
-    classes = (np.sin(values[0] / 150) * np.sin(values[1] / 150) > 0).astype(np.int64)
-    wrong = rng.random(6000) < np.repeat(noise, (4000, 2000))
-    classes = np.where(wrong, 1 - classes, classes)
-    grown = boost_series(
-        values[:, :4000],
-        classes[:4000],
-        count=2,
-        settings=BoostingSettings(trees=BOOSTED_TREES[-1], features=1.0),
-        series=2,
-    )
-    held_out = TreePixels(values[:, 4000:], classes[4000:])
-    number = 2 * best_count(grown, held_out)
-    assert number == BOOSTED_TREES[0] if expected == "fewest" else number > 300
-    assert best_count([item.part(0, 20) for item in grown], held_out) == 20
-
-
-def test_trees_are_grown_again_in_the_number_that_was_chosen(table: PatchTable) -> None:
-    settings = replace(TREES, trees="auto", pixels=2000)
-    grown, _ = train_unadjusted(table, settings=settings)
-    plans = [item.header.architecture for item in (grown, refit_trees(grown, table, settings=settings))]
-    numbers = [plan.trees for plan in plans if isinstance(plan, ClassTreesArchitecture)]
-    assert numbers[0] in BOOSTED_TREES
-    assert numbers == [numbers[0]] * 2
 
 
 def test_trees_without_labels_are_refused(table: PatchTable, tmp_path: Path) -> None:

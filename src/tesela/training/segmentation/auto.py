@@ -171,7 +171,8 @@ def choose_candidate(
     """
     The candidate to keep, and the table of what was tried; each has its own best adjustment.
 
-    The last candidate is kept, unless the lower end of the interval of another's lead is above zero.
+    The last candidate is kept, unless the lower end of the interval of another's lead is above zero; with the
+    objective "both", one that is measurably less accurate is not taken.
     """
     logs = log_frequencies(frequencies)
     counts, priors = [], []
@@ -182,13 +183,13 @@ def choose_candidate(
         priors.append(float(strength))
         counts.append(item.pixels.counts((item.pixels.scores - np.float32(strength) * logs).argmax(1)))
 
-    def lead(one: int, other: int) -> tuple[float, float]:
-        return difference_interval(
-            counts[one], counts[other], objective=settings.objective, seed=settings.seed
-        )
+    def lead(one: int, other: int, objective: str = settings.objective) -> tuple[float, float]:
+        return difference_interval(counts[one], counts[other], objective=objective, seed=settings.seed)
 
     last = len(candidates) - 1
     ahead = [lead(k, last)[0] for k in range(last)]
+    if settings.objective == "both":
+        ahead = [value if lead(k, last, "accuracy")[1] >= 0 else 0.0 for k, value in enumerate(ahead)]
     winner = int(np.argmax(ahead)) if max(ahead, default=0.0) > 0 else last
     tried: list[dict[str, object]] = []
     for k, item in enumerate(candidates):

@@ -54,8 +54,7 @@ class SegmentationSettings:
     pixels: int = 60_000
     """Training pixels of trees, drawn with the same chance each."""
     trees: int | Literal["auto"] = "auto"
-    """Number of trees; auto: a forest has 100; of boosted ones 150 to 450 are kept, the number of least loss on the
-    validation patches."""
+    """Number of trees; auto: 300 boosted ones, 100 of a forest."""
     refit: bool = True
     """Grow trees again on the patches of training and validation, after the latter have chosen; with "auto" and a
     budget that allows it, train the network again, too."""

@@ -1,14 +1,13 @@
-"""Fitting of trees to drawn pixels: which features they see, how many there are, boosted or as a forest."""
+"""Fitting of trees to drawn pixels: which features they see, boosted or as a forest."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn.functional import cross_entropy
 
 from tesela.models.segmentation.class_trees import ClassTreesArchitecture
 from tesela.models.segmentation.feature_spec import FeatureSpec
@@ -25,16 +24,11 @@ from tesela.training.segmentation.tree_pixels import TreePixels
 KEPT_FEATURES = 80
 """Features that the final trees see: those of the largest gain in a first training. More cost time and gain nothing."""
 
-BOOSTED_TREES = range(150, 451, 30)
-"""
-Numbers of boosted trees of which the validation pixels choose (`best_count`). Fewer than the first lose rare classes;
-``benchmarks/tree_count.py`` compares the rule with others.
-"""
+BOOSTED_TREES = 300
+"""Fewer lose rare classes; ``benchmarks/tree_count.py`` compares numbers, and rules by validation pixels."""
 FOREST_TREES = 100
 
 _FIRST_TREES = 60
-_SCALES = tuple(2 ** (step / 4) for step in range(-10, 5))
-"""Inverse temperatures that are tried."""
 _FOREST_DEPTH = 16
 _FOREST_STEP = 10
 """Trees of a forest that are grown between two looks at the clock."""
@@ -76,7 +70,6 @@ def fit_chosen(
     std: NDArray[np.float64],
     trees: int,
     seed: int,
-    held_out: TreePixels | None = None,
     deadline: Callable[[], bool] = lambda: False,
 ) -> ClassTrees:
     """
@@ -91,13 +84,11 @@ def fit_chosen(
         Standardisation of the bands.
     trees : int
         How many are grown.
-    held_out : TreePixels, optional
-        Pixels that did not train: of boosted trees, only the first are kept, see `best_count`.
     deadline : callable
         True when no more trees must be grown.
     """
     if form == "boosting":
-        architecture, arrays = _fit_boosting(pixels, spec, classes, trees, seed, held_out, deadline)
+        architecture, arrays = _fit_boosting(pixels, spec, classes, trees, seed, deadline)
     else:
         architecture, arrays = _fit_forest(pixels, spec, classes, trees, seed, deadline)
     return ClassTrees(architecture).fill({**arrays, "mean": mean, "std": std})
@@ -112,10 +103,9 @@ def _fit_boosting(
     classes: int,
     trees: int,
     seed: int,
-    held_out: TreePixels | None,
     deadline: Callable[[], bool],
 ) -> _Fit:
-    made = grow_boosted(pixels, classes, trees=trees, seed=seed, held_out=held_out, deadline=deadline)
+    made = grow_boosted(pixels, classes, trees=trees, seed=seed, deadline=deadline)
     architecture = ClassTreesArchitecture(
         spec.bands, classes, "boosting", len(made.feature), BoostingSettings.depth, 0, spec
     )
@@ -150,60 +140,7 @@ def grow_boosted(
         series=min(series, trees),
         deadline=deadline,
     )
-    if held_out:
-        each = best_count(grown, held_out)
-        grown = [item.part(0, each) for item in grown]
     return average_boosted(grown)
-
-
-def best_count(series: Sequence[Boosted], pixels: TreePixels) -> int:
-    """
-    Trees of each series: of `BOOSTED_TREES` the number of least loss, or all where fewer were grown.
-
-    The loss is the cross-entropy of the mean scores at their best temperature: that many trees are too sure of
-    themselves is no reason for fewer; the weights of `fit_pool` mend it.
-
-    Parameters
-    ----------
-    pixels : TreePixels
-        That did not train.
-    """
-    grown = min(len(item.feature) for item in series)
-    each = [number // len(series) for number in BOOSTED_TREES]
-    tried = [number for number in each if number <= grown] or [grown]
-    losses = [tempered_loss(scores, pixels.classes) for scores in first_scores(series, pixels.values, tried)]
-    return tried[int(np.argmin(losses))]
-
-
-def tempered_loss(scores: NDArray[np.float32], classes: NDArray[np.int64]) -> float:
-    """Mean cross-entropy of (pixels, classes) scores at the temperature where it is least."""
-    logits, target = torch.from_numpy(scores), torch.from_numpy(classes)
-    return min(float(cross_entropy(logits * scale, target)) for scale in _SCALES)
-
-
-def first_scores(
-    series: Sequence[Boosted], values: NDArray[np.int16], counts: Sequence[int]
-) -> Iterator[NDArray[np.float32]]:
-    """
-    Mean scores of the first trees of several series, for one number of trees of each after the other.
-
-    Parameters
-    ----------
-    values : (features, pixels) array of int16
-    counts : sequence of int
-        Ascending.
-
-    Yields
-    ------
-    (pixels, classes) array of float32
-    """
-    scores = [np.repeat(item.baseline[None], values.shape[1], axis=0) for item in series]
-    done = 0
-    for count in counts:
-        for item, own in zip(series, scores, strict=True):
-            item.part(done, count).add_to(own, values)
-        done = count
-        yield np.mean(scores, axis=0)
 
 
 def _fit_forest(

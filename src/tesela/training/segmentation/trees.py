@@ -87,7 +87,6 @@ def train_unadjusted(
     spec, drawn = keep_features(
         draw(("train",), spec=spec), spec, classes=len(table.legend), seed=settings.seed, deadline=chosen
     )
-    chooses = settings.trees == "auto" and settings.model == "boosting"
     network = fit_chosen(
         settings.model,
         drawn,
@@ -95,9 +94,8 @@ def train_unadjusted(
         classes=len(table.legend),
         mean=mean,
         std=std,
-        trees=_tree_count(settings, BOOSTED_TREES[-1]),
+        trees=_tree_count(settings),
         seed=settings.seed,
-        held_out=draw(("val",), spec=spec) if chooses else None,
         deadline=grown,
     )
     header = ExpertHeader(
@@ -159,18 +157,18 @@ def refit_trees(
         classes=plan.classes,
         mean=np.array(header.mean),
         std=np.array(header.std),
-        trees=_tree_count(settings, max(plan.trees, BOOSTED_TREES[0])),  # a budget may have cut them short
+        trees=_tree_count(settings),
         seed=settings.seed,
         deadline=deadline,
     )
     return Expert(replace(header, architecture=network.architecture), network)
 
 
-def _tree_count(settings: SegmentationSettings, boosted: int) -> int:
-    """Trees to grow: those of the settings, or of a forest the usual number, or so many boosted ones."""
+def _tree_count(settings: SegmentationSettings) -> int:
+    """Trees to grow: those of the settings, or the usual number."""
     if settings.trees != "auto":
         return settings.trees
-    return FOREST_TREES if settings.model == "forest" else boosted
+    return FOREST_TREES if settings.model == "forest" else BOOSTED_TREES
 
 
 def compile_kernels() -> None:

@@ -149,18 +149,28 @@ def choose_prior(pixels: ValidationPixels, frequencies: NDArray[np.float64], *, 
     Strength of the logit adjustment: the usual one, or the nearest to it that is not measurably worse than the best.
 
     The adjusted scores are :math:`s_k - \tau \ln f_k` [Menon2021]_. Measurably worse is: outside the 95 % interval of
-    the difference, from its standard error over blocks drawn with replacement (`error_factor`).
+    the difference, from its standard error over blocks drawn with replacement (`error_factor`). With the objective
+    "both", a strength that is measurably less accurate than the usual one is not taken.
     """
     usual, logs = USUAL_PRIOR[objective], log_frequencies(frequencies)
     counts = [pixels.counts((pixels.scores - np.float32(strength) * logs).argmax(1)) for strength in PRIORS]
     if len(counts[0]) < 2:
         return usual  # nothing to measure by
     drawn = draw_blocks(len(counts[0]), draws=DRAWS)
-    results = np.stack([objective_of(np.tensordot(drawn, item, 1), objective) for item in counts])
-    best = int(results.mean(1).argmax())
-    behind = results[best] - results
-    good = np.flatnonzero(behind.mean(1) <= error_factor(len(counts[0])) * behind.std(1) + 1e-9)
-    return min((PRIORS[item] for item in good), key=lambda strength: (abs(strength - usual), strength))
+    resampled = [np.tensordot(drawn, item, 1) for item in counts]
+
+    def near(score: str, reference: int | None = None) -> NDArray[np.bool_]:
+        """Strengths that are not measurably worse than one of them, or the best."""
+        results = np.stack([objective_of(item, score) for item in resampled])
+        behind = results[int(results.mean(1).argmax()) if reference is None else reference] - results
+        within: NDArray[np.bool_] = behind.mean(1) <= error_factor(len(counts[0])) * behind.std(1) + 1e-9
+        return within
+
+    good = near(objective)
+    if objective == "both":
+        good &= near("accuracy", PRIORS.index(usual))
+    chosen = [PRIORS[item] for item in np.flatnonzero(good)]
+    return min(chosen, key=lambda strength: (abs(strength - usual), strength), default=usual)
 
 
 def error_factor(blocks: int) -> float:
