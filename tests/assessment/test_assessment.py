@@ -427,7 +427,7 @@ def test_a_reference_of_another_place_is_an_error(make_map: Callable[..., ClassM
 
 def test_nodata_everywhere_is_an_error(make_map: Callable[..., ClassMap]) -> None:
     empty = np.zeros(GRID.shape, np.uint8)
-    with pytest.raises(InputError, match=r"No pixel has a class on both sides: .*map.tif has 48 px"):
+    with pytest.raises(InputError, match=r"both sides: .*map.tif has 48 px .*, the reference 0 px"):
         assess(make_map("map", np.ones(GRID.shape, np.uint8)), make_map("reference", empty))
 
 

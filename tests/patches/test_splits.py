@@ -529,7 +529,7 @@ def test_unknown_splits_and_wrong_fractions_are_refused() -> None:
         split_patches(table, "blocks")
     with pytest.raises(InputError, match="Unknown anchor 'scenes': did you mean 'scene'"):
         split_patches(table, "block", anchor="scenes")
-    for wrong in ((0.5, 0.5), (0.6, 0.2, 0.3), (1.2, -0.1, -0.1)):
+    for wrong in ((0.5, 0.5), (0.6, 0.2, 0.3), (1.2, -0.1, -0.1), (float("nan"), 1, 1)):
         with pytest.raises(InputError, match="give three that sum to 1"):
             split_patches(table, "random", fractions=wrong)
 

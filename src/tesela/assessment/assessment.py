@@ -319,7 +319,7 @@ def assess(
         where = "" if within is None else f" inside the {len(within)} areas given"
         raise InputError(
             f"No pixel{where} has a class on both sides: {map.path} has {total.unreferenced_px} px with a class "
-            f"there, {reference.path} {total.unmapped_px} px. Check nodata values, extents and areas."
+            f"there, the reference {total.unmapped_px} px. Check nodata values, extents and areas."
         )
     return Assessment(
         confusion=total,

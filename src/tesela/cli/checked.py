@@ -11,6 +11,8 @@ from typing import Any
 
 from typer.core import TyperCommand
 
+from tesela.core.errors import RecipeError
+
 OUTPUTS: Mapping[str, Sequence[str]] = {
     "predict": ("out", "confidence", "entropy", "probabilities", "adapted"),
     "unmix": ("out", "classes", "uncertainty", "prior", "imputed", "endmembers"),
@@ -106,12 +108,12 @@ def input_files(command: str, params: Mapping[str, object]) -> Iterator[str | Pa
 
 def _named_in(document: Path, command: str) -> Iterator[Path]:
     """Files that a TOML names, relative to its folder; those of a recipe must not be folders of its outputs."""
-    import tomllib
+    from tesela.io.toml_file import read_toml
 
     yield document
     try:
-        content = tomllib.loads(document.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = read_toml(document)
+    except (OSError, RecipeError):
         return  # reported where it is read
     content.pop("out", None)
     for text in _leaves(content):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +16,7 @@ from tesela.core.errors import InputError, RecipeError, join_words, unknown_name
 from tesela.core.file_names import inside
 from tesela.core.legend import LandClass, Legend
 from tesela.io.legends import with_origins
+from tesela.io.toml_file import read_toml
 from tesela.models.expert import Expert, open_expert
 
 FILE = "cascade.toml"
@@ -169,13 +169,11 @@ def open_cascade(path: str | Path) -> Cascade:
     if file.is_dir():
         file = file / FILE
     try:
-        document = tomllib.loads(file.read_text(encoding="utf-8"))
+        document = read_toml(file)
     except OSError as error:
         raise RecipeError(
             f"{file}: cannot be read ({error.strerror}); a cascade is a TOML file, or a folder with {FILE}."
         ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{file}: is not TOML ({error}).") from None
     tables = document.get("experts")
     problems = [
         f"unknown key: {unknown_name('key', key, ('name', 'experts'))}"

@@ -225,7 +225,7 @@ def automatic_quality(table: PatchTable, *, shares: Sequence[float] = (0.6, 0.2,
             f"Automatic quality classes need the column {ERROR_LIKELIHOOD}. Rank the table first (tesela review rank "
             "TABLE)."
         )
-    if len(shares) != len(QUALITIES) or min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
+    if len(shares) != len(QUALITIES) or not min(shares) >= 0 or not abs(sum(shares) - 1) <= 1e-6:
         raise InputError(
             f"The shares of the quality classes are {', '.join(f'{share:g}' for share in shares)}; give three that sum "
             f"to 1, for {', '.join(QUALITIES)}."

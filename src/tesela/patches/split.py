@@ -146,7 +146,7 @@ def split_patches(
 
 def _fractions(fractions: Sequence[float]) -> tuple[float, ...]:
     parts = tuple(float(part) for part in fractions)
-    if len(parts) != len(SPLITS) or min(parts) < 0 or abs(sum(parts) - 1) > 1e-6:
+    if len(parts) != len(SPLITS) or not min(parts) >= 0 or not abs(sum(parts) - 1) <= 1e-6:
         raise InputError(
             f"The shares are {join_words(parts)}; give three that sum to 1, for {join_words(SPLITS)}, "
             "such as 0.6, 0.2, 0.2."

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from tesela.core.publication import Publication
 from tesela.io.stac_items import CLASSIFICATION, class_list, common_properties, item_frame, other_assets, slug
+from tesela.io.toml_file import read_toml
 from tesela.mapping.cascade import FILE, Cascade, Gate, Member
 from tesela.publishing.expert import (
     MLM,
@@ -97,7 +97,7 @@ def expert_name(member: str) -> str:
 def expert_files(path: Path) -> dict[str, Path]:
     """Files of the experts of a cascade's file, by member; `open_cascade` checks the file."""
     file = path / FILE if path.is_dir() else path
-    tables = tomllib.loads(file.read_text(encoding="utf-8"))["experts"]
+    tables = read_toml(file)["experts"]
     return {
         str(table.get("name", Path(table["path"]).stem)): file.parent / str(table["path"]) for table in tables
     }

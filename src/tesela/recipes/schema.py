@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -11,6 +10,7 @@ from typing import Any, get_args
 from pydantic import Field, ValidationError
 
 from tesela.core.errors import RecipeError
+from tesela.io.toml_file import read_toml
 from tesela.recipes.chain_registry import CHAINS, find_chain
 from tesela.recipes.overrides import override_keys
 from tesela.recipes.sections import FileName, Section
@@ -74,11 +74,11 @@ def read_document(path: Path) -> dict[str, Any]:
         If there is no such file, or it is not TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return read_toml(path)
     except FileNotFoundError:
         raise RecipeError(f"{path}: no such file. Write one with `tesela init corine -o {path}`.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: not a TOML file ({error}).") from None
+    except IsADirectoryError:
+        raise RecipeError(f"{path}: is a folder; name the recipe in it (.toml).") from None
 
 
 def check_recipe(document: dict[str, Any], *, where: str, folder: Path | None = None) -> Recipe:
