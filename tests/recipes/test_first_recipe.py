@@ -32,7 +32,10 @@ def test_a_recipe_fits_the_scene_it_is_made_for(folder: Path) -> None:
     (scene,) = recipe.scenes  # type: ignore[attr-defined]  # a CorineRecipe
     assert (scene.paths, scene.bands) == (["scene.tif"], ["red", "nir"])
     assert (recipe.patches.size_px, recipe.patches.block) == (32, 1920)  # type: ignore[attr-defined]
-    assert "# names" not in path.read_text(encoding="utf-8")
+    text = path.read_text(encoding="utf-8")
+    assert "# names" not in text
+    lines = [line for line in text.splitlines() if line.startswith(("paths", "split", "block"))]
+    assert {line.index("#") for line in lines} == {29}
     with pytest.raises(tesela.RecipeError, match="The chain 'unmixing' maps no scenes"):
         tesela.init("unmixing", folder / "unmixing.toml", like=folder / "scene.tif")
     assert not (folder / "unmixing.toml").exists()

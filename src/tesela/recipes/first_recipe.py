@@ -92,8 +92,15 @@ def _filled(text: str, scene: Scene, *, folder: Path) -> str:
         found = _line_of(key).search(text)
         if found is not None:
             line = f"{key} = {json.dumps(value, ensure_ascii=False)}"
-            text = text[: found.start()] + line + text[found.end() :]
+            rest = text[found.end() :]
+            if rest.lstrip(" ").startswith("#"):  # the comment keeps its column, as far as it can
+                line, rest = f"{line:<{_COMMENTS - 1}} ", rest.lstrip(" ")
+            text = text[: found.start()] + line + rest
     return text
+
+
+_COMMENTS = 29
+"""Column of the comments of a template."""
 
 
 def _line_of(key: str) -> re.Pattern[str]:
