@@ -128,7 +128,7 @@ def test_an_expert_maps_by_the_layers_what_the_image_does_not_show(text: str, fo
     chain = chain_of(text, folder)
     done = run_stages(chain.stages, until="map").done
     assert done[:3] == ["label", "layers", "patches"]
-    expert = chain.expert_files()[0]
+    expert = chain.trainings.files()[0]
     assert read_header(expert).bands == BANDS
     section = chain.recipe.scenes[0]
     target = chain.targets[0]

@@ -89,7 +89,7 @@ def test_a_joint_training_that_is_killed_ends_with_the_bytes_of_another_and_maps
     assert len({item.header.standardisation for item in experts}) == 1
     chain = build_chain(*open_recipe(tmp_path / "whole.toml"), quiet=True)
     assert isinstance(chain, LulucfChain)
-    alone = count_mflops_per_px(chain.expert_files()[0], side_px=64)
+    alone = count_mflops_per_px(chain.trainings.files()[0], side_px=64)
     assert alone < chain.mflops_per_px() < 1.3 * alone, "what they share counts once"
     cascade = open_cascade(tmp_path / "whole" / "maps" / "loss" / "cascade.toml")
     made = predict_cascade(cascade, open_scene(sheet.image), tmp_path / "map.tif", window_px=320)

@@ -5,13 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Generic, TypeVar
 
 from tesela.assessment.assessment import assess
-from tesela.assessment.document import ComparedModels
 from tesela.chains.evaluation import EvaluatedScenes
 from tesela.chains.metrics import Blocks, count_blocks, count_mflops_per_px
 from tesela.chains.pretraining import pretraining_stages
@@ -21,14 +19,13 @@ from tesela.chains.scene_recipe import SceneRecipe
 from tesela.chains.scenes import MAPPED, TRAINED, RecipeScenes
 from tesela.chains.start_weights import StartWeights
 from tesela.chains.target_patches import TargetPatches
-from tesela.chains.targets import Target, Training
+from tesela.chains.targets import Target
+from tesela.chains.trainings import Trainings
 from tesela.core.class_tree import Branch
 from tesela.core.errors import InputError
 from tesela.io.maps import ClassMap, open_map
-from tesela.models.expert import read_header
-from tesela.models.tried import COLUMNS, tried_rows
 from tesela.patches.split import patches_a_block
-from tesela.patches.table import PatchTable, open_patches
+from tesela.patches.table import open_patches
 from tesela.recipes.sections import HOW_ONLY, SceneSection, input_content
 from tesela.recipes.stage_items import do_item
 from tesela.recipes.stages import Stage
@@ -62,8 +59,8 @@ class SceneChain(ABC, Generic[Recipe]):
 
     @property
     @abstractmethod
-    def trainings(self) -> tuple[Training, ...]:
-        """Trainings in order."""
+    def trainings(self) -> Trainings:
+        """Trainings of the experts."""
 
     @abstractmethod
     def legend_files(self) -> Sequence[Path]:
@@ -134,32 +131,10 @@ class SceneChain(ABC, Generic[Recipe]):
             *self.scenes.layer_stages(),
             self.patches.stage(),
             *pretraining_stages(self.start, quiet=self.quiet),
-            *self.training_stages,
+            *self.trainings.stages(),
             self._map_stage(),
             *self._join_stages(),
             self._assess_stage(),
-        )
-
-    @property
-    def training_stages(self) -> tuple[Stage, ...]:
-        """Stages of the trainings, in order."""
-        return tuple(
-            Stage(
-                training.stage,
-                training.folder,
-                {
-                    "expert": training.file.name,
-                    "training": asdict(training.settings),
-                    "bands": self.scenes.given_bands,
-                    "legend": training.target.legend.to_rows(),
-                    **({"context_bands": True} if training.context else {}),
-                },
-                partial(self.training_inputs, training),
-                partial(self._train, training),
-                training.target.legend.address,
-                self.recipe.seed,
-            )
-            for training in self.trainings
         )
 
     def _map_stage(self) -> Stage:
@@ -172,7 +147,7 @@ class SceneChain(ABC, Generic[Recipe]):
                 "mapping": self.recipe.mapping.model_dump(exclude=HOW_ONLY),
                 **self.map_settings(),
             },
-            lambda: [*self.expert_files(), *self.scenes.images(MAPPED)],
+            lambda: [*self.trainings.files(), *self.scenes.images(MAPPED)],
             self.map,
             self.targets[0].legend.address,
         )
@@ -215,58 +190,12 @@ class SceneChain(ABC, Generic[Recipe]):
                 *self.map_files(),
                 *self.labels.files(MAPPED),
                 *(target.patch_file for target in self.targets),
-                *self.expert_files(),
+                *self.trainings.files(),
                 *self.scenes.images(MAPPED),
             ],
             self.assess,
             self.targets[0].legend.address,
         )
-
-    # --- trainings
-
-    def training_inputs(self, training: Training) -> list[str | Path]:
-        """Files that a training reads."""
-        weights = self.start.file(training.settings)
-        extra = [] if weights is None else [weights]
-        return [training.target.patch_file, *self.scenes.images(TRAINED), *extra]
-
-    def training_patches(self, training: Training) -> PatchTable:
-        """Patches of an expert, for training and for its scores."""
-        return open_patches(training.target.patch_file)
-
-    def training_bands(self, training: Training) -> tuple[str, ...]:
-        """Bands that an expert takes, in order."""
-        return self.scenes.bands
-
-    def _train(self, training: Training) -> Sequence[Path]:
-        from tesela.training.segmentation.train import (
-            train_segmentation,  # loads torch and lightning, seconds
-        )
-
-        train_segmentation(
-            self.training_patches(training),
-            training.file,
-            settings=self.start.started(training.settings),
-            bands=self.training_bands(training),
-            log_dir=training.logs,
-            quiet=self.quiet,
-        )
-        return [training.file]
-
-    def expert_files(self) -> list[Path]:
-        """Experts, those of the first strategy first."""
-        return [training.file for training in self.trainings]
-
-    def compared_models(self) -> list[ComparedModels]:
-        """What the trainings with `model = "auto"` compared, for the report."""
-        tables = []
-        for file in self.expert_files():
-            rows = tried_rows(read_header(file).scores)
-            if rows:
-                tables.append(
-                    ComparedModels(expert=file.stem, columns=[*COLUMNS], rows=[[*row] for row in rows])
-                )
-        return tables
 
     # --- maps
 
@@ -319,7 +248,7 @@ class SceneChain(ABC, Generic[Recipe]):
             trained=[section.name for section in self.scenes.sections(TRAINED)],
             mapped=[section.name for section in self.scenes.sections(MAPPED)],
             patches=self.recipe.patches,
-            budgets={training.stage: training.settings.budget for training in self.trainings},
+            budgets={training.stage: training.settings.budget for training in self.trainings.items},
             experts=len(self.targets),
             memory=self.recipe.mapping.memory,
         )
@@ -349,5 +278,5 @@ class SceneChain(ABC, Generic[Recipe]):
     def mflops_per_px(self) -> float:
         """Million floating-point operations a pixel of all experts of the map together, on a patch."""
         side = self.recipe.patches.size_px
-        files = self.expert_files()[: len(self.targets)]
+        files = self.trainings.files()[: len(self.targets)]
         return sum(count_mflops_per_px(file, side_px=side) for file in files)

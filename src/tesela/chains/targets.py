@@ -1,4 +1,4 @@
-"""Targets: what each expert of a chain of scenes learns, and its training."""
+"""Targets: what each expert of a chain of scenes learns."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from pathlib import Path
 
 from tesela.core.legend import Legend
 from tesela.recipes.sections import ReferenceSection, SceneSection
-from tesela.training.segmentation.settings import SegmentationSettings
 
 
 @dataclass(frozen=True)
@@ -27,19 +26,3 @@ class Target:
     def label_file(self, section: SceneSection) -> Path:
         """Labels of a scene."""
         return self.label_folder / f"{section.name}.tif"
-
-
-@dataclass(frozen=True)
-class Training:
-    """One training: a target, its settings and its files."""
-
-    stage: str
-    target: Target
-    settings: SegmentationSettings
-    folder: Path
-    """Folder of the stage."""
-    file: Path
-    """The expert."""
-    logs: Path
-    context: Path | None = None
-    """Folder with the probabilities of the first expert, where this one reads them."""

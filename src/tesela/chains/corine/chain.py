@@ -24,7 +24,8 @@ from tesela.chains.scene_scores import (
     write_joint_page,
 )
 from tesela.chains.scenes import MAPPED
-from tesela.chains.targets import Target, Training
+from tesela.chains.targets import Target
+from tesela.chains.trainings import Training, Trainings
 from tesela.core.errors import InputError
 from tesela.core.legend import Legend
 from tesela.io.manifest import write_text
@@ -61,11 +62,12 @@ class CorineChain(SceneChain[CorineRecipe]):
         return (Target(name, self.legend, reference, self.out / "labels", self.patch_file),)
 
     @property
-    def trainings(self) -> tuple[Training, ...]:
+    def trainings(self) -> Trainings:
         """One training."""
         settings = self.recipe.training_settings()
         experts, logs = self.out / "experts", self.out / "logs"
-        return (Training("train", self.targets[0], settings, experts, self.expert_file, logs),)
+        training = Training("train", self.targets[0], settings, experts, self.expert_file, logs)
+        return Trainings(self.start, (training,), self.quiet)
 
     def legend_files(self) -> list[Path]:
         """The legend, where it is a CSV."""
@@ -161,7 +163,7 @@ class CorineChain(SceneChain[CorineRecipe]):
                 scene=self.scenes.open_images(section),
                 title=f"{self.recipe.name}: {section.name}",
                 facts=self._facts(section, table),
-                compared=self.compared_models(),
+                compared=self.trainings.compared_models(),
                 training_log=self._training_log(),
                 generalised=generalised,
             )

@@ -8,23 +8,21 @@ from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 
-from tesela.chains.lulucf.context import add_context, context_file, insert_context
-from tesela.chains.lulucf.joint import joint_stages
+from tesela.chains.lulucf.context import ContextTrainings
+from tesela.chains.lulucf.joint import JointTrainings
 from tesela.chains.lulucf.labels import SheetLabels
 from tesela.chains.lulucf.recipe import ExpertSection, LulucfRecipe
 from tesela.chains.lulucf.table import Table
 from tesela.chains.metrics import Metric, count_mflops_per_px
 from tesela.chains.scene_chain import SCORES, SceneChain
-from tesela.chains.scenes import MAPPED, TRAINED
-from tesela.chains.targets import Target, Training
+from tesela.chains.scenes import MAPPED
+from tesela.chains.targets import Target
+from tesela.chains.trainings import Training, Trainings
 from tesela.core.class_tree import Branch
-from tesela.core.context_bands import context_bands
 from tesela.io.manifest import place_copy, write_text
 from tesela.io.maps import ClassMap, open_map
-from tesela.patches.table import PatchTable
 from tesela.recipes.sections import SceneSection, legend_file
 from tesela.recipes.stage_items import keep_items
-from tesela.recipes.stages import Stage
 
 
 class LulucfChain(SceneChain[LulucfRecipe]):
@@ -60,13 +58,15 @@ class LulucfChain(SceneChain[LulucfRecipe]):
         return SheetLabels(self.scenes, self.targets, self.branches, self.legend_files())
 
     @property
-    def trainings(self) -> tuple[Training, ...]:
+    def trainings(self) -> Trainings:
         """Trainings by strategy against class imbalance, then by expert."""
-        return tuple(
+        kind = JointTrainings if self.recipe.joint else ContextTrainings
+        items = tuple(
             self._training(expert, target, strategy)
             for strategy in self.recipe.strategies
             for expert, target in zip(self.recipe.experts, self.targets, strict=True)
         )
+        return kind(self.start, items, self.quiet)
 
     def _training(self, expert: ExpertSection, target: Target, strategy: str) -> Training:
         settings = self.recipe.training_settings()
@@ -79,40 +79,8 @@ class LulucfChain(SceneChain[LulucfRecipe]):
             self.expert_file(expert.name, strategy).parent,
             self.expert_file(expert.name, strategy),
             self.out / "logs" / strategy / expert.name,
-            self.context_folder(strategy) if expert.context_bands else None,
+            self.out / "context" / strategy if expert.context_bands else None,
         )
-
-    @property
-    def stages(self) -> tuple[Stage, ...]:
-        """Stages in order."""
-        return tuple(insert_context(self, super().stages))
-
-    @property
-    def training_stages(self) -> tuple[Stage, ...]:
-        """Stages of the trainings: one an expert, or one a strategy where they are trained jointly."""
-        return joint_stages(self) if self.recipe.joint else super().training_stages
-
-    def context_folder(self, strategy: str) -> Path:
-        """Where the probabilities of the first expert lie from which others learn."""
-        return self.out / "context" / strategy
-
-    def training_patches(self, training: Training) -> PatchTable:
-        """Patches of an expert, with the probabilities of the first one where it reads them."""
-        table = super().training_patches(training)
-        return table if training.context is None else add_context(table, training.context)
-
-    def training_bands(self, training: Training) -> tuple[str, ...]:
-        """Bands that an expert takes, in order: context bands last."""
-        bands = super().training_bands(training)
-        return bands if training.context is None else (*bands, *context_bands(self.targets[0].legend.codes))
-
-    def training_inputs(self, training: Training) -> list[str | Path]:
-        """Files that a training reads."""
-        files = super().training_inputs(training)
-        if training.context is None:
-            return files
-        names = [section.name for section in self.scenes.sections(TRAINED)]
-        return [*files, *(context_file(training.context, name) for name in names)]
 
     def map_settings(self) -> Mapping[str, object]:
         """Gates and strategies."""
@@ -235,7 +203,7 @@ class LulucfChain(SceneChain[LulucfRecipe]):
         if not self.recipe.joint:
             return super().mflops_per_px()
         side = self.recipe.patches.size_px
-        first, *others = self.expert_files()[: len(self.targets)]
+        first, *others = self.trainings.files()[: len(self.targets)]
         heads = sum(count_mflops_per_px(file, side_px=side, part="head") for file in others)
         return count_mflops_per_px(first, side_px=side) + heads
 
@@ -243,14 +211,10 @@ class LulucfChain(SceneChain[LulucfRecipe]):
     def _table(self) -> Table:
         return Table.from_dict(json.loads(self.summary_file.read_text(encoding="utf-8"))["table"])
 
-    def joint_folder(self, strategy: str) -> Path:
-        """Where the experts of a strategy lie that were trained jointly."""
-        return self.out / "experts" / strategy / "joint"
-
     def expert_file(self, name: str, strategy: str) -> Path:
         """An expert that was trained with a strategy against class imbalance."""
         if self.recipe.joint:
-            return self.joint_folder(strategy) / f"{name}.safetensors"
+            return self.out / "experts" / strategy / "joint" / f"{name}.safetensors"
         return self.out / "experts" / strategy / name / f"{name}.safetensors"
 
     def cascade_file(self, strategy: str) -> Path:

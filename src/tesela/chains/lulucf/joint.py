@@ -3,81 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
 
-from tesela.chains.scenes import RecipeScenes
-from tesela.chains.start_weights import StartWeights
-from tesela.chains.targets import Training
-from tesela.patches.table import PatchTable
+from tesela.chains.trainings import Training, Trainings
 from tesela.recipes.stages import Stage
 
 
-class JointChain(Protocol):
-    """What the stages need of the chain, see `tesela.chains.lulucf.chain.LulucfChain`."""
+@dataclass(frozen=True, eq=False)
+class JointTrainings(Trainings):
+    """Trainings of which those of one strategy against class imbalance are one; its experts lie in one folder."""
 
-    recipe: Any
-    out: Path
-    scenes: RecipeScenes
-    quiet: bool
-
-    @property
-    def trainings(self) -> tuple[Training, ...]:
-        """Trainings of all experts and strategies, in order."""
-
-    @property
-    def start(self) -> StartWeights:
-        """Weights from which the trainings begin."""
-
-    def joint_folder(self, strategy: str) -> Path:
-        """Folder of the experts of a strategy."""
-
-    def training_inputs(self, training: Training) -> list[str | Path]:
-        """Files that a training reads."""
-
-    def training_patches(self, training: Training) -> PatchTable:
-        """Patches of an expert."""
-
-
-def joint_stages(chain: JointChain) -> tuple[Stage, ...]:
-    """A stage for each strategy against class imbalance, in place of one for each expert."""
-    stages, first = [], chain.recipe.strategies[0]
-    for strategy in chain.recipe.strategies:
-        trainings = [item for item in chain.trainings if item.settings.imbalance_strategy == strategy]
-        stages.append(
-            Stage(
-                "train" if strategy == first else f"train-{strategy}",
-                chain.joint_folder(strategy),
-                {
-                    "joint": [[item.file.name, item.target.legend.to_rows()] for item in trainings],
-                    "training": asdict(trainings[0].settings),
-                    "bands": chain.scenes.given_bands,
-                },
-                partial(_inputs, chain, trainings),
-                partial(_train, chain, strategy, trainings),
-                trainings[0].target.legend.address,
-                chain.recipe.seed,
+    def stages(self) -> tuple[Stage, ...]:
+        """A stage for each strategy, in place of one for each expert."""
+        strategies = list(dict.fromkeys(item.settings.imbalance_strategy for item in self.items))
+        stages = []
+        for strategy in strategies:
+            trainings = [item for item in self.items if item.settings.imbalance_strategy == strategy]
+            first = trainings[0]
+            stages.append(
+                Stage(
+                    "train" if strategy == strategies[0] else f"train-{strategy}",
+                    first.folder,
+                    {
+                        "joint": [[item.file.name, item.target.legend.to_rows()] for item in trainings],
+                        "training": asdict(first.settings),
+                        "bands": self.scenes.given_bands,
+                    },
+                    partial(self._joint_inputs, trainings),
+                    partial(self._train_jointly, trainings),
+                    first.target.legend.address,
+                    self.scenes.recipe.seed,
+                )
             )
+        return tuple(stages)
+
+    def _joint_inputs(self, trainings: Sequence[Training]) -> list[str | Path]:
+        files = [file for training in trainings for file in self.inputs(training)]
+        return list(dict.fromkeys(files))
+
+    def _train_jointly(self, trainings: Sequence[Training]) -> list[Path]:
+        from tesela.training.segmentation.joint import train_joint  # loads torch and lightning, seconds
+
+        first = trainings[0]
+        return train_joint(
+            [self.patches(training) for training in trainings],
+            [training.file for training in trainings],
+            target=first.folder / "joint",
+            settings=self.start.started(first.settings),
+            bands=self.scenes.bands,
+            log_dir=first.logs.with_name("joint"),
+            quiet=self.quiet,
         )
-    return tuple(stages)
-
-
-def _inputs(chain: JointChain, trainings: Sequence[Training]) -> list[str | Path]:
-    files = [file for training in trainings for file in chain.training_inputs(training)]
-    return list(dict.fromkeys(files))
-
-
-def _train(chain: JointChain, strategy: str, trainings: Sequence[Training]) -> list[Path]:
-    from tesela.training.segmentation.joint import train_joint  # loads torch and lightning, seconds
-
-    return train_joint(
-        [chain.training_patches(training) for training in trainings],
-        [training.file for training in trainings],
-        target=chain.joint_folder(strategy) / "joint",
-        settings=chain.start.started(trainings[0].settings),
-        bands=chain.scenes.bands,
-        log_dir=chain.out / "logs" / strategy / "joint",
-        quiet=chain.quiet,
-    )

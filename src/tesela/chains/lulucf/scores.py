@@ -49,12 +49,12 @@ def assess_chain(chain: LulucfChain) -> list[Path]:
     first = open_patches(chain.targets[0].patch_file)
     splits = [split for split in AREAS if split in first.counts]
     for strategy in recipe.strategies:
-        for training in chain.trainings:
+        for training in chain.trainings.items:
             if training.settings.imbalance_strategy != strategy:
                 continue
             target = training.target
             expert = open_expert(training.file)
-            patches = chain.training_patches(training)
+            patches = chain.trainings.patches(training)
             for split in splits:
                 if split in patches.counts:
                     counts = evaluate_expert(expert, patches, split)
@@ -212,7 +212,7 @@ def _assess_scene(
             "Scene": f"{section.name} {section.date}".strip() + f", {chain.scenes.open(section).grid.crs}",
             "Evaluated on": area.words,
         },
-        compared=chain.compared_models(),
+        compared=chain.trainings.compared_models(),
     )
     link = report.relative_to(folder).as_posix()
     return SceneScore.of(section.name, section.date, area.words, assessment, link), report
@@ -221,7 +221,7 @@ def _assess_scene(
 def _facts(chain: LulucfChain, table: PatchTable) -> dict[str, str]:
     recipe = chain.recipe
     split = recipe.patches.split
-    models = dict.fromkeys(read_header(item.file).architecture.summary for item in chain.trainings)
+    models = dict.fromkeys(read_header(item.file).architecture.summary for item in chain.trainings.items)
     return {
         "Experts": ", ".join(item.name for item in recipe.experts),
         "Models": "; ".join(models),
