@@ -151,8 +151,8 @@ def agreement(table: Reviewed, quiet: Quiet = False, as_json: Json = False) -> N
         if item is not None
     ]
     if not quiet:
-        names = ", ".join(results.reviewers) or "nobody"
-        print(f"{len(results.verdicts)} of {results.total} {results.noun} reviewed by {names}")
+        names = f" by {', '.join(results.reviewers)}" if results.reviewers else ""
+        print(f"{len(results.verdicts)} of {results.total} {results.noun} reviewed{names}")
     if rows:
         kappa = "weighted kappa" if results.level == "ordinal" else "kappa"
         header = ("", results.noun, "same answer", kappa, "Krippendorff's alpha")
