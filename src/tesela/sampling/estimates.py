@@ -167,7 +167,8 @@ class AccuracyEstimates:
         totals = f"overall accuracy {_percent(self.overall)}, macro F1 {_percent(self.macro_f1)}"
         yield f"{self.sample.points} points, {totals}"
         width = max(len(code) for code in self.sample.classes)
-        yield f"{'':{width}}  {"user's":>14}  {"producer's":>14}  {'F1':>14}  {'area ha':>26}"
+        heads = ("user's", "producer's", "F1")
+        yield f"{'':{width}}  {'  '.join(f'{head:>14}' for head in heads)}  {'area ha':>26}"
         for k, code in enumerate(self.sample.classes):
             scores = "  ".join(f"{_percent(item[k]):>14}" for item in (self.users, self.producers, self.f1))
             area = self.areas_ha[k]
