@@ -42,6 +42,9 @@ AreaLayer = Annotated[
     str | None, typer.Option("--area-layer", help="Layer of the polygons of --area, if the file has several.")
 ]
 Crs = Annotated[str | None, typer.Option(help="Such as EPSG:25830; default: the UTM zone of the area.")]
+Climatology = Annotated[
+    bool, typer.Option("--climatology", help="Average the same months of all years to twelve.")
+]
 Tries = Annotated[int, typer.Option(help="Number of tries for a request that fails.")]
 Timeout = Annotated[float, typer.Option(help="Seconds without a response that count as a failure.")]
 
@@ -192,9 +195,7 @@ def modis(
     collection: Annotated[
         str | None, typer.Option(help="Collection, if the catalogue is not one of the named providers.")
     ] = None,
-    climatology: Annotated[
-        bool, typer.Option("--climatology", help="Average the same months of all years to twelve.")
-    ] = False,
+    climatology: Climatology = False,
     quality: Annotated[
         list[str] | None,
         typer.Option(
@@ -275,9 +276,7 @@ def stack(
     period: Annotated[
         str, typer.Option(help="month: the mean of each month's images; image: every date by itself.")
     ] = "month",
-    climatology: Annotated[
-        bool, typer.Option("--climatology", help="Average the same months of all years to twelve.")
-    ] = False,
+    climatology: Climatology = False,
     mask: Annotated[
         list[str] | None,
         typer.Option(
