@@ -5,10 +5,11 @@ from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
+import pandas as pd
 import pytest
 import shapely
 
-from tesela.core import InputError, LandClass, Legend, LegendError
+from tesela.core import GridError, InputError, LandClass, Legend, LegendError
 from tesela.io import (
     Manifest,
     fingerprint,
@@ -231,10 +232,44 @@ def test_fields_are_found_without_regard_to_case(tmp_path: Path) -> None:
 def test_broken_layers_are_told(tmp_path: Path, name: str) -> None:
     path = squares(tmp_path / name)
     path.write_bytes(path.read_bytes()[:60])
-    with pytest.raises(InputError, match=rf"{name}: (not a|cannot be read)"):
+    with pytest.raises(InputError, match=rf"{name}: (not a|cannot be read|its .shp is cut)"):
         read_layer(open_layer(path))
     with pytest.raises(InputError, match=r"gone\.gpkg: no such file"):
         open_layer(tmp_path / "gone.gpkg")
+
+
+@pytest.mark.parametrize("part", [".shp", ".dbf", ".shx"])
+def test_a_shapefile_with_a_part_that_is_cut_is_refused(tmp_path: Path, part: str) -> None:
+    """GDAL reads the features that are left, and says nothing."""
+    path = squares(tmp_path / "a.shp")
+    assert len(read_layer(open_layer(path))) == 9
+    file = path.with_suffix(part)
+    file.write_bytes(file.read_bytes()[: file.stat().st_size * 2 // 3])
+    with pytest.raises(InputError, match=rf"a\.shp: its {part} is cut \("):
+        open_layer(path)
+
+
+def test_a_shapefile_with_the_table_of_another_is_refused(tmp_path: Path) -> None:
+    path = squares(tmp_path / "a.shp")
+    path.with_suffix(".dbf").write_bytes(
+        squares(tmp_path / "b.shp", count=4).with_suffix(".dbf").read_bytes()
+    )
+    with pytest.raises(InputError, match=r"has 9 shapes, but 4 rows in its \.dbf"):
+        open_layer(path)
+    path.with_suffix(".dbf").unlink()
+    with pytest.raises(InputError, match=r"has no field 'code', as it has no fields at all"):
+        open_layer(path).require_field("code")
+
+
+def test_layers_without_a_place_on_the_earth_are_refused(tmp_path: Path) -> None:
+    shape = [shapely.box(0, 0, 10, 10)]
+    local = 'LOCAL_CS["drawing",UNIT["metre",1]]'
+    gpd.GeoDataFrame({"code": [1]}, geometry=shape, crs=local).to_file(tmp_path / "a.shp", engine="pyogrio")
+    with pytest.raises(GridError, match=r"'drawing' is a local one .*ogr2ogr -a_srs"):
+        open_layer(tmp_path / "a.shp")
+    pd.DataFrame({"code": [1]}).to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(InputError, match="it lacks geo, as a plain Parquet does"):
+        open_layer(tmp_path / "a.parquet")
 
 
 def test_layers_of_points_are_no_reference(tmp_path: Path) -> None:

@@ -252,7 +252,7 @@ def test_rasters_of_one_row_or_column_pass_through_the_commands(
             "sample",
             "draw",
             f"{out}.tif",
-            "--size",
+            "--points",
             str(min(2, max(shape))),
             "-o",
             f"{out}_s.gpkg",

@@ -297,6 +297,22 @@ def test_missing_and_foreign_files_are_told(tmp_path: Path) -> None:
         open_scene(" , ")
 
 
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("a.zip", r"Name the raster in it \(/vsizip/.*a\.zip/NAME\.tif\), or unpack it"),
+        ("a.tar.gz", r"Name the raster in it \(/vsitar/"),
+        ("a.tif.gz", r"Unpack it, or give /vsigzip/"),
+    ],
+)
+def test_an_archive_in_place_of_a_raster_gets_its_remedy(tmp_path: Path, name: str, remedy: str) -> None:
+    (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(InputError, match=remedy):
+        open_dataset(tmp_path / name)
+    with pytest.raises(InputError, match="It is a folder: name a raster in it"):
+        open_dataset(tmp_path)
+
+
 def test_a_truncated_file_is_told_when_the_lost_part_is_read(tmp_path: Path) -> None:
     values = np.random.default_rng(0).integers(0, 255, (512, 512))
     path = write(tmp_path / "a.tif", values, dtype="uint8")

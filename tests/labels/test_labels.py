@@ -390,12 +390,25 @@ def test_corine_rasters_of_both_codings_are_read(
     assert drawn(path, tmp_path, like=like, legend=CORINE) == expected
 
 
+def test_metres_in_a_file_that_says_degrees_are_told(tmp_path: Path) -> None:
+    path = layer(tmp_path / "a.geojson", [on_ground(0, 0, 3, 3)], ["a"], crs="EPSG:4326")
+    with pytest.raises(GridError, match="its coordinates do not lie in its coordinate system"):
+        drawn(path, tmp_path, like=grid_of(), legend=LEGEND)
+
+
+def test_lists_are_codes_that_no_legend_has(tmp_path: Path) -> None:
+    path = layer(tmp_path / "a.parquet", [on_ground(0, 0, 3, 3)], [["a", "b"]])
+    with pytest.raises(LegendError, match=r"holds the codes \['a' 'b'\]"):
+        drawn(path, tmp_path, like=grid_of(), legend=LEGEND)
+
+
 def test_class_numbers_may_be_stored_as_floats_but_not_be_fractions(tmp_path: Path) -> None:
     path = raster(tmp_path / "r.tif", [[311, np.nan, 112]], dtype="float32")
     assert drawn(path, tmp_path, like=grid_of(1, 3), legend=CORINE) == [[23, 0, 2]]
-    broken = raster(tmp_path / "s.tif", [[311, 112.5, 112]], dtype="float32")
-    with pytest.raises(InputError, match=r"holds 112\.5, which is not a class"):
-        drawn(broken, tmp_path, like=grid_of(1, 3), legend=CORINE)
+    for number, text in ((112.5, r"112\.5"), (np.inf, "inf"), (1e30, r"1e\+30")):
+        broken = raster(tmp_path / "s.tif", [[311, number, 112]], dtype="float32")
+        with pytest.raises(InputError, match=f"holds {text}, which is not a class"):
+            drawn(broken, tmp_path, like=grid_of(1, 3), legend=CORINE)
 
 
 def test_a_raster_whose_level_is_not_clear_asks_for_it(tmp_path: Path) -> None:

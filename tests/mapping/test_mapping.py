@@ -178,7 +178,11 @@ def test_a_scene_without_data_is_refused_and_leaves_nothing(tmp_path: Path) -> N
     write_scene(tmp_path / "scene.tif", (40, 40), nodata_cols=40)
     with pytest.raises(InputError, match="no pixel with data"):
         predict_map(make_expert(), open_scene(tmp_path / "scene.tif"), tmp_path / "map.tif")
-    assert not (tmp_path / "map.tif").exists()
+    with pytest.raises(InputError, match=r"map\.png: rasters are written as GeoTIFF; end the name in \.tif"):
+        predict_map(make_expert(), open_scene(tmp_path / "scene.tif"), tmp_path / "map.png")
+    with pytest.raises(RecipeError, match="Unknown engine 'gpu'"):
+        predict_map(make_expert(), open_scene(tmp_path / "scene.tif"), tmp_path / "map.tif", engine="gpu")
+    assert [path.name for path in tmp_path.iterdir()] == ["scene.tif"], "no parts of a run that cannot go on"
 
 
 def test_windows_without_data_are_not_run(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from rasterio.errors import RasterioError
 
 from tesela.core.errors import InputError
 from tesela.core.legend import NODATA
-from tesela.io.outputs import check_target, temporary_folder
+from tesela.io.outputs import check_raster_names, check_target, temporary_folder
 from tesela.io.raster import raster_crs
 from tesela.io.tiff import TiffLayout, silence_libtiff, write_tiff
 from tesela.io.tiles import HALVINGS, PACKERS, Tile
@@ -57,6 +57,7 @@ class CogWriter:
         check_target(self.path)
         if self.path.is_dir():
             raise InputError(f"{path}: is a folder; name a file, such as {self.path / 'map.tif'}.")
+        check_raster_names([path])
         try:
             self._folder = self._stack.enter_context(temporary_folder(self.path))
             self._header = self._folder / "header.tif"

@@ -12,7 +12,44 @@ from tesela.core.errors import InputError, RecipeError
 from tesela.core.temporary import temporary_folder
 from tesela.io.fingerprints import read_along
 
-__all__ = ["check_file_outputs", "check_outputs", "check_target", "protected", "temporary_folder"]
+__all__ = [
+    "check_file_outputs",
+    "check_outputs",
+    "check_raster_names",
+    "check_target",
+    "protected",
+    "temporary_folder",
+]
+
+_OTHERS = frozenset(
+    (
+        ".bmp",
+        ".csv",
+        ".fgb",
+        ".geojson",
+        ".gif",
+        ".gml",
+        ".gpkg",
+        ".html",
+        ".img",
+        ".jp2",
+        ".jpeg",
+        ".jpg",
+        ".json",
+        ".kml",
+        ".nc",
+        ".parquet",
+        ".pdf",
+        ".png",
+        ".shp",
+        ".txt",
+        ".vrt",
+        ".xlsx",
+        ".zarr",
+        ".zip",
+    )
+)
+"""Suffixes of formats that Tesela's rasters do not have."""
 
 _READ: Counter[Path] = Counter()
 """Files that the running command reads, see `protected`; by their real paths."""
@@ -76,6 +113,21 @@ def check_file_outputs(outputs: Iterable[str | Path | None], *, inputs: Iterable
     for path in map(Path, named):
         if path.is_dir() and not (path / "zarr.json").exists() and any(path.iterdir()):
             raise RecipeError(f"{path} is a folder with other files; name an output in it.")
+
+
+def check_raster_names(outputs: Iterable[str | Path | None]) -> None:
+    """
+    Check that no raster gets the name of another format: a GeoTIFF named ``map.png`` is opened as what it is not.
+
+    Raises
+    ------
+    InputError
+        Names the path.
+    """
+    for path in outputs:
+        if path is not None and Path(path).suffix.lower() in _OTHERS:
+            name = Path(path).with_suffix(".tif")
+            raise InputError(f"{path}: rasters are written as GeoTIFF; end the name in .tif, such as {name}.")
 
 
 @contextmanager

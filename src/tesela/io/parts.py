@@ -76,6 +76,8 @@ class PartStore:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._lock is not None:
+            if kind is not None and not any(self.folder.glob("*.part")):
+                self.remove()  # nothing to go on with
             self._lock.close()
             if self._left_over:
                 self.remove()

@@ -66,8 +66,22 @@ def open_dataset(path: str | Path) -> rasterio.DatasetReader:
                 f"or GeoTIFF, or convert it where a GDAL has the driver, such as QGIS for Windows: "
                 f"gdal_translate -of COG -co COMPRESS=DEFLATE {Path(str(path)).name} image.tif"
             ) from None
-        swapped = " It is a file of polygons: are the arguments in their order?" if is_vector(path) else ""
-        raise InputError(f"{path}: not a raster that GDAL can read ({reason}).{swapped}") from None
+        raise InputError(f"{path}: not a raster that GDAL can read ({reason}).{_remedy(path)}") from None
+
+
+def _remedy(path: str | Path) -> str:
+    """What to do with a path that is no raster, where its name tells."""
+    name = str(path).lower()
+    if is_address(path):
+        return ""
+    if Path(path).is_dir():
+        return " It is a folder: name a raster in it."
+    if name.endswith((".zip", ".tar", ".tgz", ".tar.gz")):
+        prefix = "/vsizip/" if name.endswith(".zip") else "/vsitar/"
+        return f" Name the raster in it ({prefix}{path}/NAME.tif), or unpack it."
+    if name.endswith(".gz"):
+        return f" Unpack it, or give /vsigzip/{path}."
+    return " It is a file of polygons: are the arguments in their order?" if is_vector(path) else ""
 
 
 def _has_driver(name: str) -> bool:

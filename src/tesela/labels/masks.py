@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
@@ -158,6 +159,11 @@ def write_labels(
 
 def _check_overlap(extent: Bounds, like: GeoBox, reference: str | Path) -> None:
     left, bottom, right, top = like.extent.boundingbox
+    if not all(map(math.isfinite, extent)):
+        raise GridError(
+            f"{reference}: its coordinates do not lie in its coordinate system, such as metres in a file that says "
+            f"degrees. Assign the right one (ogr2ogr -a_srs EPSG:....), then try again."
+        )
     if extent[0] < right and extent[2] > left and extent[1] < top and extent[3] > bottom:
         return
     raise GridError(

@@ -23,6 +23,9 @@ from tesela.labels.codes import CodeBook, make_code_book
 
 _WINDOW_PX = 2048
 
+_LARGEST = 2.0**53
+"""Floating-point numbers up to here are whole by themselves."""
+
 
 class RasterLabels(Closing):
     """
@@ -106,7 +109,10 @@ class RasterLabels(Closing):
         numbers, valid = raw[0], mask[0]
         if numbers.dtype.kind == "f":
             valid = valid & ~np.isnan(numbers)
-            broken = numbers[valid][numbers[valid] != np.rint(numbers[valid])]
+            present = numbers[valid]
+            broken = present[
+                (present != np.rint(present)) | (np.abs(present) > _LARGEST)
+            ]  # the infinite are large
             if broken.size:
                 raise InputError(
                     f"{self.path}: holds {broken[0]:g}, which is not a class; a class raster holds "

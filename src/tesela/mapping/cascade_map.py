@@ -21,7 +21,7 @@ from tesela.io.cog import CogWriter
 from tesela.io.fingerprints import file_state
 from tesela.io.manifest import record_step
 from tesela.io.maps import ClassMap, MapWriter, ScoreWriter
-from tesela.io.outputs import check_file_outputs
+from tesela.io.outputs import check_file_outputs, check_raster_names
 from tesela.io.parts import PartStore
 from tesela.io.scene_fills import declare_fills
 from tesela.io.scenes import SceneReader
@@ -132,6 +132,7 @@ def predict_cascade(
     scene = declare_fills(select_bands(scene, networks, missing_dates=missing_dates))
     outputs = {"confidence": confidence, "entropy": entropy, "probabilities": probabilities}
     check_file_outputs([out, *outputs.values()], inputs=[band.path for band in scene.bands])
+    check_raster_names([out, *outputs.values()])
     for member in cascade.members:
         check_pixel_size(member.expert, scene)
     for number, member in enumerate(cascade.members):
@@ -288,5 +289,5 @@ def _assemble(
                 level.write(*corner, table[part[0]])
             for each, layers in scores:
                 each.write(*corner, part[layers])
-        check_filled(finest, around.inner)
+        check_filled(finest, around.inner, store)
         return int(finest.counts[1:].sum()), tuple(coarser)

@@ -21,7 +21,7 @@ from tesela.io.cog import CogWriter
 from tesela.io.fingerprints import file_state
 from tesela.io.manifest import record_step
 from tesela.io.maps import ClassMap, MapWriter, ScoreWriter
-from tesela.io.outputs import check_file_outputs
+from tesela.io.outputs import check_file_outputs, check_raster_names
 from tesela.io.parts import PartStore
 from tesela.io.scene_fills import declare_fills
 from tesela.io.scenes import SceneReader
@@ -156,6 +156,7 @@ def predict_map(
         header = expert.header
     scene = declare_fills(select_bands(scene, [header.standardisation], missing_dates=missing_dates))
     check_file_outputs([out, confidence, entropy, probabilities], inputs=[band.path for band in scene.bands])
+    check_raster_names([out, confidence, entropy, probabilities])
     check_pixel_size(expert, scene)
     distance = check_imagery(header, scene, any_scene=any_scene)
     margin = max(overlap_px // 2, margin_px(expert.network))
@@ -388,13 +389,14 @@ def assemble(
             classes.write(*corner, part[0])
             for writer, chosen in writers:
                 writer.write(*corner, part[chosen])
-        check_filled(classes, around.inner)
+        check_filled(classes, around.inner, store)
         return int(classes.counts[1:].sum())
 
 
-def check_filled(classes: MapWriter, scene: Scene) -> None:
-    """Raise an error if no pixel has a class."""
+def check_filled(classes: MapWriter, scene: Scene, store: PartStore) -> None:
+    """Raise an error if no pixel has a class, and remove the parts: made again, they would be the same."""
     if not classes.counts[1:].any():
+        store.remove()
         raise InputError(
             f"Scene '{scene.name}' has no pixel with data in all of its bands "
             f"({', '.join(scene.band_names)}), so there is nothing to map. Check its nodata value."

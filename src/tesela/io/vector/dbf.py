@@ -1,4 +1,8 @@
-"""Text encoding of a shapefile, found from its bytes: files without ``.cpg`` are common, and some of those lie."""
+"""
+Parts of a shapefile, by their bytes: its text encoding, and whether the parts are whole and of one file.
+
+Files without ``.cpg`` are common, and some of those lie; of parts that were cut, GDAL reads what is there.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,10 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
+
+import numpy as np
+
+from tesela.core.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,6 +66,55 @@ def shapefile_encoding(source: str, file: Path) -> str | None:
                 return _named(declared.read(64).decode("ascii", "replace"), header)
     except (OSError, zipfile.BadZipFile, IndexError):
         return None  # opening the layer reports what is wrong
+
+
+def check_parts(source: str, file: Path) -> None:
+    """
+    Check that the shapes of a shapefile end where its ``.shx`` says, the rows where the ``.dbf`` says, in one number.
+
+    Those in a zip are not looked at: it has checksums.
+
+    Parameters
+    ----------
+    source, file
+        As in `shapefile_encoding`.
+
+    Raises
+    ------
+    InputError
+        If a part is cut, or of another file.
+    """
+    if source.startswith("/vsizip/"):
+        return
+    with _opener(source, file) as opened:
+        sizes, heads = {}, {}
+        for suffix in (".shp", ".shx", ".dbf"):
+            part = opened(suffix)
+            if part is not None:
+                with part:
+                    heads[suffix] = part.read() if suffix == ".shx" else part.read(32)
+                    sizes[suffix] = part.seek(0, 2)
+    needed, counts = {}, {}
+    if ".shp" in sizes and len(heads.get(".shx", b"")) >= 100:
+        index = heads[".shx"]
+        needed[".shx"] = 2 * int.from_bytes(index[24:28], "big")
+        words = np.frombuffer(index[100 : len(index) - (len(index) - 100) % 8], ">i4").reshape(-1, 2)
+        needed[".shp"] = int((words.astype(np.int64).sum(axis=1) * 2 + 8).max(initial=100))
+        counts[".shp"] = len(words)
+    if sizes.get(".dbf", 0) >= 32:
+        first, length = (int.from_bytes(heads[".dbf"][at : at + 2], "little") for at in (8, 10))
+        counts[".dbf"] = int.from_bytes(heads[".dbf"][4:8], "little")
+        needed[".dbf"] = first + counts[".dbf"] * length
+    for suffix, size in needed.items():
+        if sizes[suffix] < size:
+            raise InputError(
+                f"{file}: its {suffix} is cut ({sizes[suffix]:,} of {size:,} bytes). Get the files again."
+            )
+    if len(set(counts.values())) > 1:
+        raise InputError(
+            f"{file}: has {counts['.shp']:,} shapes, but {counts['.dbf']:,} rows in its .dbf: one of them belongs to "
+            f"another file, or was cut. Get all files of the shapefile again."
+        )
 
 
 def _named(text: str, header: bytes) -> str:

@@ -47,6 +47,11 @@ def find_field(name: str, fields: Sequence[str], *, where: str | Path) -> str:
         raise InputError(
             f"{where}: the fields {join_words(alike)} differ in case alone; write the one you mean exactly."
         )
+    if not fields:
+        raise InputError(
+            f"{where}: has no field '{name}', as it has no fields at all; those of a shapefile are in the .dbf "
+            f"beside it."
+        )
     if not alike:
         raise InputError(f"{where}: {unknown_name('field', name, fields)}")
     return alike[0]
@@ -105,6 +110,8 @@ def code_texts(column: pd.Series[Any]) -> NDArray[np.object_]:
     """
     import pandas as pd
 
+    if column.dtype == object:  # lists of Parquet and JSON have no hash
+        column = column.map(lambda item: str(item) if isinstance(item, list | dict | np.ndarray) else item)
     numbers, unique = pd.factorize(column)
     texts = np.array([*(_text(item) for item in unique), NO_CODE], object)
     written: NDArray[np.object_] = texts[numbers]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tesela.core.errors import InputError, join_words, unknown_name
 from tesela.core.notes import note
 from tesela.io.vector.address import VectorAddress
-from tesela.io.vector.dbf import shapefile_encoding
+from tesela.io.vector.dbf import check_parts, shapefile_encoding
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -100,6 +100,9 @@ def open_gdal(
     """
     import pyogrio
 
+    shapefile = address.file if address.source.lower().endswith((".shp", ".dbf")) else None
+    if shapefile is not None:
+        check_parts(address.source, shapefile)
     areas, names = list_area_layers(address)
     chosen = _only_layer(address, areas, field, option=option) if layer is None else layer
     if chosen not in names:
@@ -107,9 +110,7 @@ def open_gdal(
         if len(alike) != 1:
             raise InputError(f"{address.text}: {unknown_name('layer', chosen, areas or names)}")
         chosen = alike[0]
-    encoding = None
-    if address.file is not None and address.source.lower().endswith((".shp", ".dbf")):
-        encoding = shapefile_encoding(address.source, address.file)
+    encoding = None if shapefile is None else shapefile_encoding(address.source, shapefile)
     with _quiet(address.text):
         info = pyogrio.read_info(
             address.source, layer=chosen, encoding=encoding, force_feature_count=True, force_total_bounds=True

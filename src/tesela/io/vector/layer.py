@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyproj
 import shapely
 from numpy.typing import NDArray
 
@@ -113,7 +114,7 @@ def open_layer(
     InputError
         If the file is missing or broken, or the layer is not there.
     GridError
-        If the layer has no CRS.
+        If the layer has no CRS, or a local one.
     """
     if isinstance(path, VectorLayer):
         return path
@@ -139,6 +140,7 @@ def open_layer(
             f"{address.text}: the layer has no coordinate system. Assign the right one (ogr2ogr -a_srs EPSG:....), "
             f"then try again."
         )
+    _check_crs(facts.crs, address.text)
     return VectorLayer(
         path=address.text,
         layer=facts.layer,
@@ -149,6 +151,18 @@ def open_layer(
         address=address,
         encoding=facts.encoding,
     )
+
+
+def _check_crs(wkt: str, where: str) -> None:
+    """Refuse a local CRS, as of a drawing, which lies nowhere on the Earth."""
+    crs = pyproj.CRS.from_user_input(wkt)
+    if crs.is_compound:
+        crs = crs.sub_crs_list[0]
+    if not (crs.is_geographic or crs.is_projected):
+        raise GridError(
+            f"{where}: its coordinate system '{crs.name}' is a local one ({crs.type_name}), without a place on the "
+            f"Earth. Assign the right one (ogr2ogr -a_srs EPSG:....), then try again."
+        )
 
 
 def layer_of(path: str | Path | None, layer: str | None) -> str | None:

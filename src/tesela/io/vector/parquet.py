@@ -238,4 +238,6 @@ def _bytes(column: pa.ChunkedArray) -> NDArray[np.object_]:
 
 def _broken(path: str, error: Exception) -> InputError:
     reason = (str(error).splitlines() or [type(error).__name__])[0].strip("'b").rstrip(".")
+    if isinstance(error, KeyError):  # the metadata of GeoParquet
+        reason = f"it lacks {reason}, as a plain Parquet does"
     return InputError(f"{path}: not a GeoParquet file that can be read ({reason}).")

@@ -20,7 +20,7 @@ from tesela.io.cube import Cube
 from tesela.io.cube_writer import CubeWriter, check_target
 from tesela.io.manifest import record_step
 from tesela.io.maps import MapWriter, ScoreWriter
-from tesela.io.outputs import check_file_outputs
+from tesela.io.outputs import check_file_outputs, check_raster_names
 from tesela.io.parts import PartStore
 from tesela.mapping.abundance.blocks import (
     DEVIATION_STEPS,
@@ -111,6 +111,7 @@ def unmix_cube(
     assert isinstance(network, UnmixingNetwork)
     legend = expert.header.legend if level is None else expert.header.legend.level(level)
     check_file_outputs([out, classes, uncertainty, prior, imputed], inputs=[cube.path])
+    check_raster_names([out, classes, uncertainty, prior])
     if imputed is not None:
         check_target(Path(imputed))
     check_cube(expert, cube)
