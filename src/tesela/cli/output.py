@@ -40,7 +40,11 @@ def print_table(
         room = shutil.get_terminal_size().columns - sum(width + 2 for width in widths[:-1])
         widths[-1] = min(widths[-1], max(room, _LEAST_COLUMNS))
     for number, row in enumerate(texts):
-        first, *more = textwrap.wrap(row[-1], widths[-1]) if len(row[-1]) > widths[-1] else row[-1:]
+        first, *more = (
+            textwrap.wrap(row[-1], widths[-1], break_long_words=False)
+            if len(row[-1]) > widths[-1]
+            else row[-1:]
+        )
         cells = [
             cell.rjust(width) if column in right else cell.ljust(width)
             for column, (cell, width) in enumerate(zip((*row[:-1], first), widths, strict=True))

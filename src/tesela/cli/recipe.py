@@ -138,12 +138,18 @@ def show_plan(
             "" if plan.inputs_bytes is None else f"{plan.inputs_bytes / 1e6:,.1f} MB",
             "" if plan.last_seconds is None else f"{plan.last_seconds:,.0f} s",
             f"{seconds[plan.name]:,.0f} s" if plan.name in seconds and plan.state != "up to date" else "",
-            str(plan.folder),
+            _from_here(plan.folder),
         ]
         for plan in planned.stages
     ]
     header = ["stage", "state", "inputs", "last time", "processor", "folder"]
     print_table(rows, header=header, right=(2, 3, 4))
+
+
+def _from_here(folder: Path) -> str:
+    """A folder as seen from the working directory, where it lies below."""
+    here = Path.cwd()
+    return str(folder.relative_to(here) if folder.is_relative_to(here) else folder)
 
 
 def run_file(
