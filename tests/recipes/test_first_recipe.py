@@ -36,6 +36,9 @@ def test_a_recipe_fits_the_scene_it_is_made_for(folder: Path) -> None:
     assert "# names" not in text
     lines = [line for line in text.splitlines() if line.startswith(("paths", "split", "block"))]
     assert {line.index("#") for line in lines} == {29}
+    other = tesela.init("corine", folder / "other.toml").read_text(encoding="utf-8")
+    assert "tesela run other.toml" in other
+    assert "corine.toml" not in other
     with pytest.raises(tesela.RecipeError, match="The chain 'unmixing' maps no scenes"):
         tesela.init("unmixing", folder / "unmixing.toml", like=folder / "scene.tif")
     assert not (folder / "unmixing.toml").exists()

@@ -46,7 +46,7 @@ def write_template(chain: str, path: Path, *, like: SceneSource | None = None) -
         if "[[scenes]]" not in text:
             raise RecipeError(f"The chain '{chain}' maps no scenes, so leave --like out.")
         text = _filled(text, open_scene(like), folder=path.parent)
-    write_text(path, text)
+    write_text(path, text.replace(f"tesela run {chain}.toml", f"tesela run {path.name}", 1))
     return path
 
 

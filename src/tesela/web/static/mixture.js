@@ -6,6 +6,13 @@ const HIGH = 150;
 const EDGE = { left: 34, right: 4, top: 8, bottom: 18 };
 let shown = 0; // band of the chart
 
+/** Code and name of a class; the name alone where it says the code in other letters: wet-lands Wet lands. */
+export function classTitle({ code, name }) {
+  const words = code.replace(/[-_]/g, " ").toLowerCase();
+  const said = code === name || (words.length > 3 && name.toLowerCase().startsWith(words));
+  return said ? name : `${code} ${name}`;
+}
+
 function element(kind, attributes = {}, ...children) {
   const made = Object.assign(document.createElement(kind), attributes);
   made.append(...children);
@@ -37,7 +44,7 @@ export function mixtureTable(rows, layer, colourOf) {
       mark.style.left = `${100 * row.reference}%`;
       bar.append(mark);
     }
-    const name = item.code === item.name ? item.name : `${item.code} ${item.name}`;
+    const name = classTitle(item);
     const cells = [percent(row.share)];
     if (row.deviation !== null) cells.push(percent(row.deviation));
     if (withReference) cells.push(row.reference === null ? "–" : percent(row.reference));

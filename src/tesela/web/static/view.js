@@ -1,7 +1,7 @@
 // The view page: layers, boundary, legend, values under a click, keys.
 
 import { MapCanvas } from "./canvas.js";
-import { mixtureTable, seriesChart } from "./mixture.js";
+import { classTitle, mixtureTable, seriesChart } from "./mixture.js";
 import { ramp, TileStore } from "./tiles.js";
 
 const $ = (id) => document.getElementById(id);
@@ -184,8 +184,8 @@ function classTable(layers) {
 
 function classButton(layer, item) {
   const pressed = only !== null && only.legend === layer.legend && only.value === item.value;
-  const text = item.code === item.name ? item.name : `${item.code} ${item.name}`;
-  const button = node("button", { type: "button", className: "class" }, chip(layer, item.value), node("span", {}, text));
+  const text = node("span", {}, classTitle(item));
+  const button = node("button", { type: "button", className: "class" }, chip(layer, item.value), text);
   button.setAttribute("aria-pressed", pressed);
   button.addEventListener("click", () => {
     only = pressed ? null : { legend: layer.legend, value: item.value };
@@ -257,7 +257,7 @@ function drawSelected() {
     if (layer.group === "share") continue; // in the table of the mixture
     if (layer.kind === "class") {
       const item = layer.classes.find((other) => other.value === value);
-      const name = item ? (item.code === item.name ? item.name : `${item.code} ${item.name}`) : "no data";
+      const name = item ? classTitle(item) : "no data";
       const changed = years.includes(layer) && earlier !== null && item && differs(layer, item, earlier);
       add(label(layer), ...(item ? [chip(layer, value)] : []), node("span", { className: changed ? "changed" : "" }, name));
       if (years.includes(layer) && item) earlier = { layer, item };
