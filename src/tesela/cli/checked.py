@@ -11,8 +11,6 @@ from typing import Any
 
 from typer.core import TyperCommand
 
-from tesela.core.errors import RecipeError
-
 OUTPUTS: Mapping[str, Sequence[str]] = {
     "predict": ("out", "confidence", "entropy", "probabilities", "adapted"),
     "unmix": ("out", "classes", "uncertainty", "prior", "imputed", "endmembers"),
@@ -108,6 +106,7 @@ def input_files(command: str, params: Mapping[str, object]) -> Iterator[str | Pa
 
 def _named_in(document: Path, command: str) -> Iterator[Path]:
     """Files that a TOML names, relative to its folder; those of a recipe must not be folders of its outputs."""
+    from tesela.core.errors import RecipeError  # here and below: the package loads numpy
     from tesela.io.toml_file import read_toml
 
     yield document
