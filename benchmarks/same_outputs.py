@@ -43,7 +43,7 @@ STEPS: tuple[tuple[str, ...], ...] = (
     ),
     (
         "sample draw corine/maps/virtual.tif --points 900 -o products/sample.gpkg",
-        "assess corine/maps/virtual.tif --points 900 --draw-sample products/sample.gpkg",
+        "assess corine/maps/virtual.tif --size 900 --draw-sample products/sample.gpkg",
     ),
     (
         "review rank corine/patches/patches.parquet",
