@@ -36,7 +36,7 @@ class SplitSummary:
         """Rows of the printed table: quantity, then one column per split."""
         splits = list(self.area_ha)
         lines = [("patches", *(str(self.patches.get(split, 0)) for split in splits))]
-        lines.append(("labelled ha", *(f"{self.area_ha[split]:.0f}" for split in splits)))
+        lines.append(("labelled ha", *(f"{self.area_ha[split]:,.0f}" for split in splits)))
         for code, shares in self.shares.items():
             lines.append((code, *(f"{shares[split]:.1%}" for split in splits)))
         return lines
