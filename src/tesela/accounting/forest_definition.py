@@ -8,6 +8,7 @@ import numpy as np
 
 from tesela.accounting.connected_areas import ComponentCounter, strips
 from tesela.core.crosswalk import Crosswalk
+from tesela.core.errors import InputError
 from tesela.core.scene import Scene
 from tesela.io.maps import ClassMap, MapReader
 from tesela.io.pixel_areas import equal_pixels_m2, stratum_table
@@ -56,6 +57,11 @@ def apply_forest_definition(
         From the map's classes to the categories.
     tree_cover : Scene, optional
         Its first band is crown cover in per cent; pixels without a value do not count in the mean of a stand.
+
+    Raises
+    ------
+    InputError
+        If the crown cover is not from 0 to 100.
     """
     table, legend = stratum_table(source.legend, crosswalk)
     forest = legend[rule.category].value
@@ -77,6 +83,12 @@ def apply_forest_definition(
                 if cover is not None:
                     percent = cover.read(window)[0].astype(np.float64)
                 valid = np.isfinite(percent)
+                strange = percent[valid & ((percent < 0) | (percent > 100))]
+                if strange.size:
+                    raise InputError(
+                        f"The tree cover of {year} holds {strange[0]:g}; it is the share of crowns in per cent, 0 to "
+                        f"100. Declare its nodata value (gdal_edit.py -a_nodata), or give it in per cent."
+                    )
                 counter.add(stands, edge, np.where(valid, percent, 0), valid.astype(np.float64))
     finally:
         if cover is not None:

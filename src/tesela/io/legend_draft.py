@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
+from rasterio.errors import RasterioError
 
 from tesela.core.errors import InputError, LegendError
 from tesela.core.legend import NODATA, Legend, spare_color
@@ -15,6 +16,7 @@ from tesela.core.plain_text import cell_text
 from tesela.io.legends import open_legend
 from tesela.io.manifest import write_text
 from tesela.io.outputs import check_file_outputs
+from tesela.io.pixel_values import broken_file
 from tesela.io.raster import open_dataset
 from tesela.io.vector import NO_CODE, code_texts, open_layer, read_layer
 from tesela.io.vector.address import is_vector
@@ -122,9 +124,11 @@ def _raster_rows(source: str | Path) -> Iterator[Row]:
         if data.count != 1 or np.dtype(data.dtypes[0]).kind not in "iu":
             raise InputError(f"{source}: a raster of classes has one band of whole numbers.")
         for first in range(0, data.height, _STRIP_PX):
-            strip = data.read(
-                1, window=((first, min(first + _STRIP_PX, data.height)), (0, data.width)), masked=True
-            )
+            rows = (first, min(first + _STRIP_PX, data.height))
+            try:
+                strip = data.read(1, window=(rows, (0, data.width)), masked=True)
+            except RasterioError as error:
+                raise broken_file(str(source), error) from None
             found |= set(np.unique(strip.compressed()).tolist())
             if len(found) > _MOST + 1:
                 break

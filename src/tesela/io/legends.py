@@ -15,6 +15,9 @@ from tesela.core.errors import LegendError, unknown_name, wrong_kind
 from tesela.core.legend import Legend
 from tesela.io.rows import read_rows
 
+_COLUMNS = {"colour": "color"}
+"""Other spellings of the columns of a legend's CSV."""
+
 _ADDRESS = re.compile(r"(?P<name>.+)-(?P<depth>[1-9])")
 
 
@@ -55,6 +58,7 @@ def open_legend(name: str | Path | Legend) -> Legend:
         return _load_shipped(match["name"]).level(int(match["depth"]))
     if text.endswith(".csv"):
         rows = read_rows(text, columns=("value", "code", "name"), kind="legend", error=LegendError)
+        rows = [{_COLUMNS.get(name, name): cell for name, cell in row.items()} for row in rows]
         return Legend.from_rows(Path(text).stem, rows)
     if match and match["name"].endswith(".csv"):
         return open_legend(match["name"]).level(int(match["depth"]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -21,33 +22,9 @@ __all__ = [
     "temporary_folder",
 ]
 
-_OTHERS = frozenset(
-    (
-        ".bmp",
-        ".csv",
-        ".fgb",
-        ".geojson",
-        ".gif",
-        ".gml",
-        ".gpkg",
-        ".html",
-        ".img",
-        ".jp2",
-        ".jpeg",
-        ".jpg",
-        ".json",
-        ".kml",
-        ".nc",
-        ".parquet",
-        ".pdf",
-        ".png",
-        ".shp",
-        ".txt",
-        ".vrt",
-        ".xlsx",
-        ".zarr",
-        ".zip",
-    )
+_OTHERS = re.compile(
+    r"\.(bmp|csv|fgb|geojson|gif|gml|gpkg|html|img|jp2|jpe?g|json|kml|nc|parquet|pdf|png|shp|txt|vrt|xlsx|zarr|zip)",
+    re.IGNORECASE,
 )
 """Suffixes of formats that Tesela's rasters do not have."""
 
@@ -125,7 +102,7 @@ def check_raster_names(outputs: Iterable[str | Path | None]) -> None:
         Names the path.
     """
     for path in outputs:
-        if path is not None and Path(path).suffix.lower() in _OTHERS:
+        if path is not None and _OTHERS.fullmatch(Path(path).suffix):
             name = Path(path).with_suffix(".tif")
             raise InputError(f"{path}: rasters are written as GeoTIFF; end the name in .tif, such as {name}.")
 

@@ -45,6 +45,12 @@ class ConfidenceReader(Closing):
                 f"and 255 for none, or a band named '{_NAME}'. Write one with the map (tesela predict "
                 "--confidence FILE)."
             )
+        if self._data.colorinterp[self._band - 1] == ColorInterp.palette:
+            self._data.close()
+            raise InputError(
+                f"{path}: has a palette, as maps have; a confidence raster holds 0 to 100. Give the one that was "
+                f"written with the map (tesela predict --confidence FILE)."
+            )
 
     def close(self) -> None:
         """Close the file."""
@@ -236,5 +242,7 @@ def is_valid(numbers: NDArray[np.generic], nodata: float | None) -> NDArray[np.b
 
 def broken_file(path: str, error: RasterioError) -> InputError:
     """Error for a window that cannot be read, of a file that could be opened."""
-    reason = str(error).partition("\n")[0] or type(error).__name__
-    return InputError(f"{path}: a window cannot be read, the file is broken or truncated ({reason}).")
+    reason = (str(error.__cause__ or error).partition("\n")[0] or type(error).__name__).rstrip(".")
+    return InputError(
+        f"{path}: a window cannot be read, the file is broken or truncated ({reason}). Get or make it again."
+    )

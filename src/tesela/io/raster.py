@@ -73,7 +73,7 @@ def _remedy(path: str | Path) -> str:
     """What to do with a path that is no raster, where its name tells."""
     name = str(path).lower()
     if is_address(path):
-        return ""
+        return " Download it, and give its path." if "://" in name and not name.startswith("zip:") else ""
     if Path(path).is_dir():
         return " It is a folder: name a raster in it."
     if name.endswith((".zip", ".tar", ".tgz", ".tar.gz")):

@@ -162,7 +162,7 @@ def _check_overlap(extent: Bounds, like: GeoBox, reference: str | Path) -> None:
     if not all(map(math.isfinite, extent)):
         raise GridError(
             f"{reference}: its coordinates do not lie in its coordinate system, such as metres in a file that says "
-            f"degrees. Assign the right one (ogr2ogr -a_srs EPSG:....), then try again."
+            f"degrees. Assign the right one (ogr2ogr or gdal_edit.py -a_srs EPSG:....), then try again."
         )
     if extent[0] < right and extent[2] > left and extent[1] < top and extent[3] > bottom:
         return

@@ -140,6 +140,7 @@ class PatchTable:
         import pyarrow.parquet as pq
 
         out = Path(path)
+        check_table_name(out)
         document = {
             "version": _VERSION,
             "legend": {"name": self.legend.name, "levels": self.legend.levels, "rows": self.legend.to_rows()},
@@ -383,3 +384,16 @@ def _relative(path: str, folder: Path) -> str:
 
 def _absolute(path: str, folder: Path) -> str:
     return path if not _is_local(path) else os.path.normpath(folder / path)
+
+
+def check_table_name(path: str | Path) -> None:
+    """
+    Check that a patch table is named as what it is.
+
+    Raises
+    ------
+    InputError
+        If the name does not end in .parquet.
+    """
+    if Path(path).suffix.lower() != ".parquet":
+        raise InputError(f"{path}: a patch table is written as GeoParquet; end the name in .parquet.")

@@ -114,6 +114,15 @@ def points_table(path: str | Path, *fields: str) -> pd.DataFrame:
     InputError
         If a field is missing, the points have no coordinate system, or a point is there twice or has no position.
     """
+    if Path(path).is_file():
+        import pyogrio
+
+        names = [str(name) for name, _ in pyogrio.list_layers(path)]
+        if LAYER not in names:
+            raise InputError(
+                f"{path}: has no layer '{LAYER}' (it has {join_words(names) or 'none'}). Give the file of `tesela "
+                f"sample draw`; a layer of responses alone is given beside it (--responses)."
+            )
     points = _with_fields(read_table(path, layer=LAYER), ("sample_id", "x", "y", *fields), where=path)
     if getattr(points, "crs", None) is None:
         raise InputError(f"{path}: its points have no coordinate system. Use the file that was drawn.")

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tesela.core.errors import InputError, RecipeError
+from tesela.core.errors import InputError, RecipeError, join_words
 from tesela.core.legend import Legend
 from tesela.core.units import parse_area_m2, parse_length_m
 from tesela.io.abundance import AbundanceMap
@@ -140,6 +140,22 @@ def label(
             return open_layer(place.path)
         sheet = _label_siose(reference, place.path, like=like, legend=target, rules=rules, outlines=outlines)
         return replace(sheet.map, details=sheet, held=place.held)
+    of_siose = {
+        "--mode": mode != "majority",
+        "--min-share": min_share != 0,
+        "--min-area": parse_area_m2(min_area) != 0,
+        "--trees": trees != "covers",
+        "--canopy": canopy != 20,
+        "--no-land-use": not land_use,
+        "--interpreted": interpreted,
+        "--years": bool(years),
+        "--outlines": outlines is not None,
+    }
+    if any(of_siose.values()):
+        raise RecipeError(
+            f"{join_words(name for name, given in of_siose.items() if given)}: for a file of SIOSE AR alone, without "
+            f"field, layer, crosswalk and fractions. Leave it out."
+        )
     table = optional_crosswalk(crosswalk, source or "reference", target)
     moved: Shift | None = None
     with reference_file(reference) as file:
@@ -287,8 +303,10 @@ def patches(
         As these functions, and if scenes were given without labels.
     """
     from tesela.patches.split import split_patches
-    from tesela.patches.table import PatchTable, make_patches, open_patches
+    from tesela.patches.table import PatchTable, check_table_name, make_patches, open_patches
 
+    if out is not None:
+        check_table_name(out)
     if isinstance(scenes, PatchTable):
         table = scenes
     elif labels is None:
