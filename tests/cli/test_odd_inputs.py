@@ -114,3 +114,9 @@ def test_a_sample_saved_under_another_layer_says_where_it_belongs(
     estimate = ["sample", "estimate", "sample.gpkg", "map.tif", "-q", "-o", "out"]
     assert main([*estimate, "--responses", "mine.gpkg"]) == 0
     assert open_map("map.tif").legend.address == "corine-1"
+
+
+def test_a_scale_of_zero_makes_no_cube(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    raster("ndvi_2010-01.tif", CLASSES)
+    line = told(capsys, "mosaic", "stack", "ndvi_2010-01.tif", "--scale", "0", "-q", "-o", "out.zarr")
+    assert "The scale is 0" in line

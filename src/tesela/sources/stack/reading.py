@@ -74,6 +74,10 @@ class Unit:
     offset: float | None = None
     nodata: float | None = None
 
+    def __post_init__(self) -> None:
+        if self.scale == 0:
+            raise InputError("The scale is 0; it is a number other than 0, such as 0.0001.")
+
 
 class PlaneReader(Closing):
     """Reads planes on any grid, (rows, cols) float32 with NaN where there is no data; files stay open."""
