@@ -8,6 +8,7 @@ import pytest
 from affine import Affine
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
+from pyproj import Transformer
 
 from tesela.cli import main
 from tesela.core.errors import GridError, InputError
@@ -113,6 +114,42 @@ def test_tiles_of_one_date_lie_side_by_side(tmp_path: Path) -> None:
     cube = write_stack_cube([tmp_path], tmp_path / "cube.zarr", period="image", ancillary=NO_LAYERS)
     assert (cube.times, cube.bands, tuple(cube.grid.shape)) == (("2013-01-09",), ("ndvi",), (40, 60))
     np.testing.assert_array_equal(cube.read()[0, 0], np.concatenate([plane(1)[0], plane(2)[0]], axis=1))
+
+
+def test_an_image_of_another_zone_far_away_is_named_at_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for month in (1, 2, 3):
+        write_bands(tmp_path / f"ndvi_2010-{month:02d}.tif", plane(month), GRID, names=[""])
+    other = GeoBox(GRID.shape, GRID.affine, "EPSG:32631")
+    write_bands(tmp_path / "ndvi_2010-04.tif", plane(4), other, names=[""])
+    out = tmp_path / "cube.zarr"
+    wanted = r"2010-04\.tif \(EPSG:32631\) lies 53\d km from .*2010-01\.tif \(EPSG:32630\).*--like"
+    with pytest.raises(GridError, match=wanted):
+        write_stack_cube([tmp_path], out, ancillary=NO_LAYERS)
+    assert not out.exists()
+    (tmp_path / "ndvi_2010-01.tif").rename(tmp_path / "ndvi_2010-05.tif")
+    (tmp_path / "ndvi_2010-04.tif").rename(tmp_path / "ndvi_2010-01.tif")  # the first one is the wrong one
+    with pytest.raises(GridError, match=r"2010-01\.tif \(EPSG:32631\) lies .* from .*2010-02\.tif"):
+        write_stack_cube([tmp_path], out, period="image", ancillary=NO_LAYERS)
+    cube = write_stack_cube([tmp_path], out, grid=GRID, period="image", ancillary=NO_LAYERS)
+    assert np.isnan(cube.read()[0]).all()
+    assert "1 of 4 files do not reach the grid and give nothing" in caplog.text
+
+
+def test_neighbours_in_two_zones_become_one_cube(tmp_path: Path) -> None:
+    west = GeoBox((40, 40), Affine(30, 0, 765_000, 0, -30, 4_100_000), "EPSG:32630")  # 0 degrees: the edge
+    x, y = Transformer.from_crs("EPSG:32630", "EPSG:32631", always_xy=True).transform(766_200, 4_100_000)
+    east = GeoBox((40, 40), Affine(30, 0, x, 0, -30, y), "EPSG:32631")
+    for name, grid, value in (("a", west, 3), ("b", east, 5)):
+        write_bands(
+            tmp_path / f"{name}_ndvi_2010-01.tif", np.full((1, 40, 40), value, np.int16), grid, names=[""]
+        )
+    cube = write_stack_cube([tmp_path], tmp_path / "cube.zarr", ancillary=NO_LAYERS)
+    assert cube.grid.crs == west.crs
+    values = cube.read()[0, 0]
+    assert {3.0, 5.0} <= set(np.unique(values[np.isfinite(values)]))
+    assert np.isfinite(values).sum() > 2 * 40 * 40 * 0.9
 
 
 def test_equal_months_of_all_years_become_twelve(tmp_path: Path) -> None:

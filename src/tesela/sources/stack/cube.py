@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -14,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
-from tesela.core.errors import GridError, InputError, join_words, unknown_name
-from tesela.core.grid import bounds_in, crs_of, crs_text, window_grid
+from tesela.core.errors import InputError, join_words, unknown_name
+from tesela.core.grid import crs_text, window_grid
 from tesela.io.cube import Cube, open_cube
 from tesela.io.cube_writer import CubeWriter, check_target
 from tesela.io.parts import PartStore, run_tasks
 from tesela.sources.ancillary import Ancillary
+from tesela.sources.stack.extent import check_reach, whole_grid
 from tesela.sources.stack.planes import Plane, check_once, choose_bands, find_planes
 from tesela.sources.stack.reading import MaskRule, PlaneReader, Unit
 
@@ -79,7 +79,7 @@ def write_stack_cube(
     InputError
         If no date or band is found, a file is broken, or a month of a regular series has no image.
     GridError
-        If an image has no CRS, or none reaches the grid.
+        If an image has no CRS or lies far from the others, or none reaches the grid.
     """
     check_target(Path(out))
     if period not in ("month", "image"):
@@ -99,10 +99,10 @@ def write_stack_cube(
     if period == "month":
         _check_months(series)
     with _reader(job) as reader:
-        whole = _whole_grid(series, reader) if grid is None else grid
+        whole = whole_grid(series, reader) if grid is None else grid
         shrinks = reader.shrinks(job.planes[0], whole)
         if grid is not None:
-            _check_reach(series, reader, grid)
+            check_reach(series, reader, grid)
     layers = Ancillary() if ancillary is None else ancillary
     layers.check(whole)
     writer = CubeWriter(
@@ -270,38 +270,6 @@ def _time_of(date: str, job: StackJob) -> str:
     if len(job.times[0]) == 2:
         return date[5:7] or date
     return date if job.period == "image" else date[:7]
-
-
-def _whole_grid(planes: Sequence[Plane], reader: PlaneReader) -> GeoBox:
-    """Pixels of the first image, extended over all others; images of other pixels are warped to these."""
-    first = reader.grid(planes[0])
-    wkt = crs_of(first).to_wkt()
-    rows, cols = [0, int(first.shape[0])], [0, int(first.shape[1])]
-    seen = set()
-    for plane in planes:
-        if plane.address in seen:
-            continue
-        seen.add(plane.address)
-        own = reader.grid(plane)
-        if own == first:
-            continue
-        left, bottom, right, top = bounds_in(own, wkt)
-        corners = [~first.affine * corner for corner in ((left, top), (right, bottom))]
-        cols += [math.floor(corners[0][0] + 1e-3), math.ceil(corners[1][0] - 1e-3)]
-        rows += [math.floor(corners[0][1] + 1e-3), math.ceil(corners[1][1] - 1e-3)]
-    return window_grid(first, min(rows), min(cols), max(rows) - min(rows), max(cols) - min(cols))
-
-
-def _check_reach(planes: Sequence[Plane], reader: PlaneReader, grid: GeoBox) -> None:
-    left, bottom, right, top = grid.extent.boundingbox
-    wkt = crs_of(grid).to_wkt()
-    for plane in {plane.address: plane for plane in planes}.values():
-        box = bounds_in(reader.grid(plane), wkt)
-        if box[0] < right and box[2] > left and box[1] < top and box[3] > bottom:
-            return
-    raise GridError(
-        f"No image reaches the grid; the first one is {planes[0].address}. Check the coordinate systems of both."
-    )
 
 
 def _block_side(job: StackJob, memory_bytes: int, chunk_px: int) -> int:
