@@ -251,7 +251,8 @@ def test_too_few_blocks_are_refused() -> None:
         split_pixels(table_on(GRID), block_m=(20_000, 15_000))
     with pytest.raises(GridError, match="smaller than a pixel"):
         split_pixels(table_on(GRID), block_m=(300, 15_000))
-    with pytest.raises(InputError, match="three that sum to 1"):
-        split_pixels(table_on(GRID), fractions=(0.5, 0.5))
+    for wrong in ((0.5, 0.5), (float("nan"), 0.5, 0.5), (0.5, float("nan"), 0.5)):
+        with pytest.raises(InputError, match="three that sum to 1"):
+            split_pixels(table_on(GRID), fractions=wrong)
     with pytest.raises(InputError, match="No pixel is left for train"):
         split_pixels(table_on(GRID), block_m=(5000, 5000), buffer_m=12_000)

@@ -120,10 +120,8 @@ def split_by_pixel(table: PixelTable, *, fractions: Sequence[float] = FRACTIONS,
 
 def _check_fractions(fractions: Sequence[float]) -> tuple[float, ...]:
     wanted = tuple(float(part) for part in fractions)
-    if len(wanted) != len(SPLITS) or min(wanted) < 0 or abs(sum(wanted) - 1) > 1e-6:
-        raise InputError(
-            f"The shares are {join_words(wanted)}; give three that sum to 1: train, val, test."
-        )
+    if len(wanted) != len(SPLITS) or not min(wanted) >= 0 or not abs(sum(wanted) - 1) <= 1e-6:
+        raise InputError(f"The shares are {join_words(wanted)}; give three that sum to 1: train, val, test.")
     return wanted
 
 
