@@ -356,6 +356,38 @@ def test_other_formats_are_vectors(tmp_path: Path, name: str) -> None:
     assert len(read_layer(open_layer(path))) == 2
 
 
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("x.gml", "its element ogr:FeatureCollection has no end"),
+        ("x.geojsonl", "its last feature is no JSON"),
+        ("x.geojsons", "its last feature is no JSON"),
+        ("x.json", "its last feature is no JSON"),
+        ("x.mif", r"it has \d features, but its x\.mid 9 rows"),
+    ],
+)
+def test_text_formats_that_were_cut_are_refused(tmp_path: Path, name: str, reason: str) -> None:
+    path = tmp_path / name
+    driver = {".gml": "GML", ".mif": "MapInfo File"}.get(path.suffix, "GeoJSONSeq")
+    frame = gpd.GeoDataFrame(
+        {"code": ["112", "211", "311"] * 3},
+        geometry=[shapely.box(500_000 + 10 * k, 0, 500_009 + 10 * k, 9) for k in range(9)],
+        crs="EPSG:25830",
+    )
+    if driver == "GeoJSONSeq":
+        frame = frame.to_crs(4326)
+    options = {"RS": "YES"} if name == "x.geojsons" else {}
+    frame.to_file(path, driver=driver, engine="pyogrio", **options)
+    assert len(read_layer(open_layer(path))) == 9
+    data = path.read_bytes()
+    for kept in (len(data) * 3 // 4, len(data) - 10):
+        path.write_bytes(data[:kept])
+        path.with_suffix(".gfs").unlink(missing_ok=True)
+        if name != "x.mif" or kept < len(data) * 0.9:
+            with pytest.raises(InputError, match=rf"{name}: is cut \({reason}\)"):
+                open_layer(path)
+
+
 def test_a_layer_is_named_beside_the_file_as_in_qgis(tmp_path: Path) -> None:
     for layer in ("clc24", "clc18"):
         squares().to_file(tmp_path / "clc.gpkg", layer=layer, engine="pyogrio")

@@ -15,6 +15,7 @@ from tesela.core.errors import InputError, join_words, unknown_name
 from tesela.core.notes import note
 from tesela.io.vector.address import VectorAddress
 from tesela.io.vector.dbf import check_parts, shapefile_encoding
+from tesela.io.vector.endings import check_end
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -96,7 +97,7 @@ def open_gdal(
     Raises
     ------
     InputError
-        If the file cannot be read, or it is ambiguous which layer is meant.
+        If the file cannot be read or was cut, or it is ambiguous which layer is meant.
     """
     import pyogrio
 
@@ -115,6 +116,7 @@ def open_gdal(
         info = pyogrio.read_info(
             address.source, layer=chosen, encoding=encoding, force_feature_count=True, force_total_bounds=True
         )
+    check_end(address.source, driver=str(info["driver"]), count=int(info["features"]))
     bounds = info["total_bounds"]
     left, bottom, right, top = (0.0, 0.0, 0.0, 0.0) if bounds is None else (float(side) for side in bounds)
     return LayerFacts(
