@@ -151,6 +151,20 @@ def test_a_mask_beside_the_bands_is_honoured(tmp_path: Path) -> None:
     assert np.isfinite(shrunk[0, 0]).all()
 
 
+@pytest.mark.parametrize("side", [2, 5])
+def test_a_mask_of_another_size_is_named(tmp_path: Path, side: int) -> None:
+    path = write(tmp_path / "a.tif", [NINE, NINE], dtype="uint8")
+    other = write(tmp_path / "b.tif", np.ones((2, side, side)), dtype="uint8")
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False), rasterio.open(other, "r+") as data:
+        data.write_mask(np.ones((side, side), bool))
+    (tmp_path / "b.tif.msk").rename(tmp_path / "a.tif.msk")
+    for size in (3, 6):
+        with pytest.raises(
+            InputError, match=rf"a\.tif\.msk: the mask has {side} x {side} pixels, but .* 3 x 3: it"
+        ):
+            read(open_scene(path), grid(size, size, side=30 / size))
+
+
 def test_where_alpha_is_nought_there_is_no_data(tmp_path: Path) -> None:
     values = np.array([NINE, [[255, 0, 255]] * 3], np.uint8)
     path = write(tmp_path / "a.tif", values, dtype="uint8")
