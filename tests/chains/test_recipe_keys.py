@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from recipe_keys import Key, all_keys, get, other_value, put, work_of
+from recipe_keys import Key, all_keys, get, other_value, parts_of, put, work_of
 from repository import ROOT
 from tesela.chains.scene_recipe import USUAL_ENCODERS
 from tesela.core.errors import RecipeError
 from tesela.models.segmentation.networks import SEGMENTATION_NETWORKS
 from tesela.recipes.chain_registry import CHAINS, find_chain
-from tesela.recipes.schema import RENAMED, check_recipe
+from tesela.recipes.schema import RENAMED, check_recipe, open_recipe
 
 RECIPES = {
     "corine": """
@@ -224,6 +224,37 @@ def test_a_renamed_key_is_answered_with_its_present_name(former: str) -> None:
     with pytest.raises(RecipeError, match=rf"{shown} is now called {re.escape(RENAMED[former])}"):
         check_recipe(document, where="recipe")
     assert former not in {key.text for _, key in every_key()}
+
+
+@pytest.mark.parametrize("chain", CHAINS)
+def test_true_is_no_number_in_any_key(chain: str) -> None:
+    keys = [
+        key
+        for key in all_keys(find_chain(chain).load("recipe"))
+        if {int, float} & set(parts_of(key.kind)) and bool not in parts_of(key.kind)
+    ]
+    assert {"seed", "training.epochs"} <= {key.text for key in keys}
+    for key in keys:
+        shown = r"\.(\d+\.)?".join(key.path)
+        with pytest.raises(RecipeError, match=rf"{shown} = true: give a number"):
+            check_recipe(put(tomllib.loads(RECIPES[chain]), key.path, True), where="recipe")
+
+
+def test_all_true_and_false_for_numbers_are_listed_also_those_set_by_a_command(tmp_path: Path) -> None:
+    text = "[training]\nepochs = true\nlearning_rte = 1\n[patches]\nbuffer = false\nsplit = 'block'\n"
+    (tmp_path / "a.toml").write_text(
+        f"name = 'a'\nout = 'out'\nlegend = 'corine-1'\n{RECIPES['corine']}".partition("[pretraining]")[0]
+        + text
+    )
+    with pytest.raises(RecipeError) as error:
+        open_recipe(tmp_path / "a.toml", changes=["patches.fractions=[true, 0.0, 0.0]"])
+    listed = (
+        "patches.buffer = false: give a number; ",
+        "patches.fractions.0 = true: ",
+        "training.epochs = true: ",
+    )
+    assert all(words in str(error.value) for words in listed)
+    assert "did you mean learning_rate" in str(error.value)
 
 
 # --- what is checked before anything runs

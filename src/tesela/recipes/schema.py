@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError
 
 from tesela.core.errors import RecipeError
 from tesela.io.toml_file import read_toml
+from tesela.recipes.booleans import booleans_for_numbers
 from tesela.recipes.chain_registry import CHAINS, find_chain
 from tesela.recipes.overrides import override_keys
 from tesela.recipes.sections import FileName, Section
@@ -98,10 +99,15 @@ def check_recipe(document: dict[str, Any], *, where: str, folder: Path | None = 
         See `open_recipe`.
     """
     model = _model(document.get("chain"), where)
+    flags = dict(booleans_for_numbers(document, model))
+    mistakes = [f"{key} = {str(flag).lower()}: give a number" for key, flag in flags.items()]
+    recipe: Recipe | None = None
     try:
-        recipe: Recipe = model.model_validate(document, context={"folder": folder})
+        recipe = model.model_validate(document, context={"folder": folder})
     except ValidationError as error:
-        mistakes = dict.fromkeys(_explain(dict(problem), model) for problem in error.errors())
+        problems = [dict(item) for item in error.errors() if ".".join(map(str, item["loc"])) not in flags]
+        mistakes = list(dict.fromkeys([*mistakes, *(_explain(item, model) for item in problems)]))
+    if recipe is None or mistakes:
         count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
         raise RecipeError(f"{where} has {count}: {'; '.join(mistakes)}.") from None
     return recipe
