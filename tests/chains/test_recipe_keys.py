@@ -246,7 +246,7 @@ def test_all_true_and_false_for_numbers_are_listed_also_those_set_by_a_command(t
         f"name = 'a'\nout = 'out'\nlegend = 'corine-1'\n{RECIPES['corine']}".partition("[pretraining]")[0]
         + text
     )
-    with pytest.raises(RecipeError) as error:
+    with pytest.raises(RecipeError, match="mistakes") as error:
         open_recipe(tmp_path / "a.toml", changes=["patches.fractions=[true, 0.0, 0.0]"])
     listed = (
         "patches.buffer = false: give a number; ",
