@@ -548,8 +548,15 @@ MUTANTS = (
     ),
     mutant(
         "training/segmentation/validation.py",
-        "error_factor(len(counts[0])) * behind",
-        "2 * behind",
+        " & (means >= means[start])",
+        "",
+        "a strength that is worse than the usual one is taken, where its interval is wide",
+        "training/segmentation/test_choices.py::test_a_worse_strength_is_not_taken_for_its_wider_interval",
+    ),
+    mutant(
+        "training/segmentation/validation.py",
+        "error_factor(len(counts[0])) * lead",
+        "2 * lead",
         "a gain in two of four blocks counts as measured",
         "training/segmentation/test_choices.py::test_a_gain_in_half_of_the_blocks_is_measured_by_many_only",
     ),

@@ -146,7 +146,7 @@ def objective_of(counts: NDArray[np.number], objective: str) -> NDArray[np.float
 
 def choose_prior(pixels: ValidationPixels, frequencies: NDArray[np.float64], *, objective: str) -> float:
     r"""
-    Strength of the logit adjustment: the usual one, or the nearest to it that is not measurably worse than the best.
+    Strength of the logit adjustment: the usual one, or the nearest better one that is as good as the best, measurably.
 
     The adjusted scores are :math:`s_k - \tau \ln f_k` [Menon2021]_. Measurably worse is: outside the 95 % interval of
     the difference, from its standard error over blocks drawn with replacement (`error_factor`). With the objective
@@ -159,16 +159,16 @@ def choose_prior(pixels: ValidationPixels, frequencies: NDArray[np.float64], *, 
     drawn = draw_blocks(len(counts[0]), draws=DRAWS)
     resampled = [np.tensordot(drawn, item, 1) for item in counts]
 
-    def near(score: str, reference: int | None = None) -> NDArray[np.bool_]:
-        """Strengths that are not measurably worse than one of them, or the best."""
-        results = np.stack([objective_of(item, score) for item in resampled])
-        behind = results[int(results.mean(1).argmax()) if reference is None else reference] - results
-        within: NDArray[np.bool_] = behind.mean(1) <= error_factor(len(counts[0])) * behind.std(1) + 1e-9
-        return within
+    def measured(lead: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Whether leads, (strengths, draws), are measurably above zero."""
+        return np.asarray(lead.mean(1) > error_factor(len(counts[0])) * lead.std(1) + 1e-9)
 
-    good = near(objective)
+    start, results = PRIORS.index(usual), np.stack([objective_of(item, objective) for item in resampled])
+    means = results.mean(1)
+    good = ~measured(results[means.argmax()] - results) & (means >= means[start])
     if objective == "both":
-        good &= near("accuracy", PRIORS.index(usual))
+        accuracy = np.stack([objective_of(item, "accuracy") for item in resampled])
+        good &= ~measured(accuracy[start] - accuracy)
     chosen = [PRIORS[item] for item in np.flatnonzero(good)]
     return min(chosen, key=lambda strength: (abs(strength - usual), strength), default=usual)
 
