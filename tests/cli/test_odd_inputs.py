@@ -73,10 +73,23 @@ def test_a_map_is_no_confidence(folder: Path, capsys: pytest.CaptureFixture[str]
 
 def test_tree_cover_is_in_per_cent(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     raster("cover.tif", np.where(CLASSES == 3, 130, 40).astype(np.uint8))
-    maps = ["account", "map.tif", "map.tif", "--years", "2018,2020", "-q", "-o", "out"]
+    write_map(folder / "later.tif", CLASSES, GRID, legend=open_legend("corine-1"))
+    maps = ["account", "map.tif", "later.tif", "--years", "2018,2020", "-q", "-o", "out"]
     assert "The tree cover of 2018 holds 130" in told(capsys, *maps, "--tree-cover", "2018=cover.tif")
     raster("cover.tif", np.where(CLASSES == 3, 80, 40).astype(np.uint8))
     assert main([*maps, "--tree-cover", "2018=cover.tif"]) == 0
+
+
+@pytest.mark.parametrize("command", ["account", "change-layer"])
+def test_one_map_in_two_years_is_noted(
+    folder: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    write_map(folder / "later.tif", CLASSES, GRID, legend=open_legend("corine-1"))
+    maps = ["map.tif", "later.tif", str(folder / "map.tif"), "--years", "2012,2018,2024"]
+    assert main([command, *maps, "-q", "-o", "out"]) == 0
+    assert "map.tif: is the map of 2012, 2024; nothing changes" in capsys.readouterr().err
+    assert main([command, "map.tif", "later.tif", "--years", "2012,2018", "-q", "-o", "other"]) == 0
+    assert "nothing changes" not in capsys.readouterr().err
 
 
 def test_a_truncated_raster_drafts_no_legend(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

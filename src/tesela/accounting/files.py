@@ -19,6 +19,7 @@ from tesela.accounting.changes import ChangeLayer, map_change_layer, map_changes
 from tesela.core.crosswalk import Crosswalk
 from tesela.core.errors import InputError, join_words
 from tesela.core.legend import Legend
+from tesela.core.notes import note
 from tesela.core.temporary import temporary_folder
 from tesela.io.crosswalks import open_crosswalk
 from tesela.io.legends import open_legend
@@ -74,10 +75,21 @@ def open_series(
         CSV with the columns from, to, share, from the maps' classes to the six categories.
     """
     opened = tuple(open_map(item, legend=legend) for item in maps)
+    _note_repeated(opened, years)
     table = None
     if crosswalk is not None:
         table = open_crosswalk(opened[0].legend.address, open_legend("lulucf"), path=crosswalk)
     return Series(opened, tuple(years), table)
+
+
+def _note_repeated(maps: Sequence[ClassMap], years: Sequence[int]) -> None:
+    """Report maps that are one file: no change is found between them."""
+    shown: dict[Path, list[int]] = {}
+    for item, year in zip(maps, years, strict=False):
+        shown.setdefault(Path(item.path).resolve(), []).append(year)
+    for path, same in shown.items():
+        if len(same) > 1:
+            note(f"{path.name}: is the map of {join_words(same)}; nothing changes between maps of one file.")
 
 
 def account_files(
