@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -29,6 +29,7 @@ from tesela.training.segmentation.network_refit import refit_network
 from tesela.training.segmentation.settings import SegmentationSettings
 from tesela.training.segmentation.train import train_segmentation
 from tesela.training.segmentation.tree_pixels import draw_pixels
+from tesela.training.segmentation.trees import train_unadjusted
 from tesela.training.segmentation.validation import class_frequencies, validate_model
 
 TREES = SegmentationSettings(model="boosting", trees=30, pixels=4000, window_sides_px=(3, 7), seed=1)
@@ -252,6 +253,18 @@ def test_boosting_stops_at_its_deadline_with_all_series_alike() -> None:
     looks = iter([False] * 8 + [True])
     series = boost_series(values, classes, count=2, settings=settings, series=3, deadline=lambda: next(looks))
     assert [len(item.feature) for item in series] == [4, 4, 3]
+
+
+@pytest.mark.parametrize("form", ["boosting", "forest"])
+def test_growing_trees_tell_how_far_they_are(
+    table: PatchTable, form: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TESELA_PROGRESS", "json")
+    train_unadjusted(table, settings=replace(TREES, model=cast(Any, form), trees=20, pixels=1000))
+    events = [json.loads(line) for line in capsys.readouterr().err.splitlines() if line.startswith("{")]
+    assert [events[0], events[-1]] == [
+        {"work": "training", "done": done, "total": 20, "text": ""} for done in (0, 20)
+    ]
 
 
 def test_trees_without_labels_are_refused(table: PatchTable, tmp_path: Path) -> None:

@@ -93,9 +93,11 @@ def train_auto(
         budget=f"{_TREES_SHARE * budget_s:.0f} s" if settings.budget else "",
     )
     deadline = budget_deadline(of_trees.budget)
-    trees, pixels = train_unadjusted(table, settings=of_trees, bands=bands, fingerprints=fingerprints)
+    trees, pixels = train_unadjusted(
+        table, settings=of_trees, bands=bands, quiet=quiet, fingerprints=fingerprints
+    )
     if settings.refit:
-        trees = refit_trees(trees, table, settings=of_trees, deadline=deadline)
+        trees = refit_trees(trees, table, settings=of_trees, quiet=quiet, deadline=deadline)
     members = [Candidate("boosting", trees, pixels)]
     folder = TrainingFolder.open(target, work=parts_work(table, settings, bands), part="auto")
     spent = folder.remember("trees.json", lambda: {"cpu_s": time.process_time() - begun_s})

@@ -117,6 +117,7 @@ def boost_series(
     settings: BoostingSettings,
     series: int,
     deadline: Callable[[], bool] = lambda: False,
+    grown: Callable[[int], None] = lambda number: None,
 ) -> list[Boosted]:
     """
     Grow the trees in several series of other draws, in turn: a deadline leaves as many of each, or one more.
@@ -127,6 +128,8 @@ def boost_series(
         `trees` are those of all series together.
     series : int
         How many; the first has the seed of the settings.
+    grown : callable
+        Called with the number of trees so far.
 
     See `boost` for the others.
     """
@@ -138,6 +141,7 @@ def boost_series(
         if number >= series and deadline():
             break
         growing[number % series].grow()
+        grown(number + 1)
     return [item.grown() for item in growing]
 
 

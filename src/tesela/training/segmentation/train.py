@@ -64,7 +64,7 @@ def train_segmentation(
             table, out, settings=chosen, bands=bands, log_dir=log_dir, quiet=quiet, fingerprints=fingerprints
         )
     if chosen.model in TREE_FORMS:
-        expert = train_trees(table, settings=chosen, bands=bands, fingerprints=fingerprints)
+        expert = train_trees(table, settings=chosen, bands=bands, quiet=quiet, fingerprints=fingerprints)
         return save_expert(out, expert)
     if chosen.members > 1:
         return train_members(

@@ -71,6 +71,7 @@ def fit_chosen(
     trees: int,
     seed: int,
     deadline: Callable[[], bool] = lambda: False,
+    grown: Callable[[int], None] = lambda number: None,
 ) -> ClassTrees:
     """
     Fit trees on all features of drawn pixels.
@@ -86,11 +87,13 @@ def fit_chosen(
         How many are grown.
     deadline : callable
         True when no more trees must be grown.
+    grown : callable
+        Called with the number of trees so far.
     """
     if form == "boosting":
-        architecture, arrays = _fit_boosting(pixels, spec, classes, trees, seed, deadline)
+        architecture, arrays = _fit_boosting(pixels, spec, classes, trees, seed, deadline, grown)
     else:
-        architecture, arrays = _fit_forest(pixels, spec, classes, trees, seed, deadline)
+        architecture, arrays = _fit_forest(pixels, spec, classes, trees, seed, deadline, grown)
     return ClassTrees(architecture).fill({**arrays, "mean": mean, "std": std})
 
 
@@ -104,8 +107,9 @@ def _fit_boosting(
     trees: int,
     seed: int,
     deadline: Callable[[], bool],
+    grown: Callable[[int], None],
 ) -> _Fit:
-    made = grow_boosted(pixels, classes, trees=trees, seed=seed, deadline=deadline)
+    made = grow_boosted(pixels, classes, trees=trees, seed=seed, deadline=deadline, grown=grown)
     architecture = ClassTreesArchitecture(
         spec.bands, classes, "boosting", len(made.feature), BoostingSettings.depth, 0, spec
     )
@@ -126,21 +130,23 @@ def grow_boosted(
     held_out: TreePixels | None = None,
     series: int = 2,
     deadline: Callable[[], bool] = lambda: False,
+    grown: Callable[[int], None] = lambda number: None,
 ) -> Boosted:
     """
     Boosted trees in several series, whose scores are averaged: less noise than one series of as many trees.
 
     See `fit_chosen` for the parameters.
     """
-    grown = boost_series(
+    made = boost_series(
         pixels.values,
         pixels.classes,
         count=classes,
         settings=BoostingSettings(trees=trees, seed=seed, features=0.4),
         series=min(series, trees),
         deadline=deadline,
+        grown=grown,
     )
-    return average_boosted(grown)
+    return average_boosted(made)
 
 
 def _fit_forest(
@@ -150,6 +156,7 @@ def _fit_forest(
     trees: int,
     seed: int,
     deadline: Callable[[], bool],
+    grown: Callable[[int], None],
 ) -> _Fit:
     from sklearn.ensemble import ExtraTreesClassifier
 
@@ -166,6 +173,7 @@ def _fit_forest(
     while forest.n_estimators < trees and (not forest.n_estimators or not deadline()):
         forest.set_params(n_estimators=min(trees, forest.n_estimators + _FOREST_STEP))
         forest.fit(values, pixels.classes)
+        grown(forest.n_estimators)
     arrays = forest_arrays(forest, classes=classes)
     architecture = ClassTreesArchitecture(
         spec.bands,

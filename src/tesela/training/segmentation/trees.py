@@ -11,10 +11,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from tesela.core.progress import ProgressLine
 from tesela.core.units import parse_duration_s
 from tesela.models.expert import Expert, ExpertHeader, Provenance
 from tesela.models.segmentation.class_trees import ClassTreesArchitecture
-from tesela.models.segmentation.feature_spec import default_features
+from tesela.models.segmentation.feature_spec import FeatureSpec, default_features
+from tesela.models.segmentation.tree_network import ClassTrees
 from tesela.patches.dataset import band_statistics
 from tesela.patches.table import PatchTable
 from tesela.training.segmentation.finish import adjust_expert, library_versions, scores_of
@@ -36,6 +38,7 @@ def train_trees(
     *,
     settings: SegmentationSettings,
     bands: Sequence[str] | None = None,
+    quiet: bool = False,
     fingerprints: Mapping[str, str] | None = None,
 ) -> Expert:
     """
@@ -47,6 +50,8 @@ def train_trees(
         `model` is "boosting" or "forest".
     bands : sequence of str, optional
         Bands that the trees see; default: all of the first scene.
+    quiet : bool
+        Show no progress.
 
     Raises
     ------
@@ -56,9 +61,11 @@ def train_trees(
     if settings.budget:
         compile_kernels()
     deadline = budget_deadline(settings.budget)
-    expert, pixels = train_unadjusted(table, settings=settings, bands=bands, fingerprints=fingerprints)
+    expert, pixels = train_unadjusted(
+        table, settings=settings, bands=bands, quiet=quiet, fingerprints=fingerprints
+    )
     if settings.refit:
-        expert = refit_trees(expert, table, settings=settings, deadline=deadline)
+        expert = refit_trees(expert, table, settings=settings, quiet=quiet, deadline=deadline)
     return adjust_expert(expert, table=table, settings=settings, pixels=pixels)
 
 
@@ -67,6 +74,7 @@ def train_unadjusted(
     *,
     settings: SegmentationSettings,
     bands: Sequence[str] | None = None,
+    quiet: bool = False,
     fingerprints: Mapping[str, str] | None = None,
 ) -> tuple[Expert, ValidationPixels]:
     """
@@ -87,17 +95,7 @@ def train_unadjusted(
     spec, drawn = keep_features(
         draw(("train",), spec=spec), spec, classes=len(table.legend), seed=settings.seed, deadline=chosen
     )
-    network = fit_chosen(
-        settings.model,
-        drawn,
-        spec=spec,
-        classes=len(table.legend),
-        mean=mean,
-        std=std,
-        trees=_tree_count(settings),
-        seed=settings.seed,
-        deadline=grown,
-    )
+    network = _grow(drawn, spec, len(table.legend), mean, std, settings=settings, quiet=quiet, deadline=grown)
     header = ExpertHeader(
         architecture=network.architecture,
         legend=table.legend,
@@ -125,6 +123,7 @@ def refit_trees(
     table: PatchTable,
     *,
     settings: SegmentationSettings,
+    quiet: bool = False,
     deadline: Callable[[], bool] = lambda: False,
 ) -> Expert:
     """
@@ -140,35 +139,55 @@ def refit_trees(
     """
     plan, header = expert.header.architecture, expert.header
     assert isinstance(plan, ClassTreesArchitecture)
+    mean, std = np.array(header.mean), np.array(header.std)
     drawn = draw_pixels(
         table,
         ("train", "val"),
         spec=plan.spec,
         bands=header.bands,
-        mean=np.array(header.mean),
-        std=np.array(header.std),
+        mean=mean,
+        std=std,
         pixels=settings.pixels,
         seed=settings.seed,
     )
-    network = fit_chosen(
-        settings.model,
-        drawn,
-        spec=plan.spec,
-        classes=plan.classes,
-        mean=np.array(header.mean),
-        std=np.array(header.std),
-        trees=_tree_count(settings),
-        seed=settings.seed,
-        deadline=deadline,
+    network = _grow(
+        drawn, plan.spec, plan.classes, mean, std, settings=settings, quiet=quiet, deadline=deadline
     )
     return Expert(replace(header, architecture=network.architecture), network)
 
 
-def _tree_count(settings: SegmentationSettings) -> int:
-    """Trees to grow: those of the settings, or the usual number."""
-    if settings.trees != "auto":
-        return settings.trees
-    return FOREST_TREES if settings.model == "forest" else BOOSTED_TREES
+def _grow(
+    drawn: TreePixels,
+    spec: FeatureSpec,
+    classes: int,
+    mean: NDArray[np.float64],
+    std: NDArray[np.float64],
+    *,
+    settings: SegmentationSettings,
+    quiet: bool,
+    deadline: Callable[[], bool],
+) -> ClassTrees:
+    """As many trees as the settings say, or the usual number, with a line of progress."""
+    trees = settings.trees
+    if trees == "auto":
+        trees = FOREST_TREES if settings.model == "forest" else BOOSTED_TREES
+    line = ProgressLine("training", unit="trees", quiet=quiet)
+    line.start(total=trees)
+    try:
+        return fit_chosen(
+            settings.model,
+            drawn,
+            spec=spec,
+            classes=classes,
+            mean=mean,
+            std=std,
+            trees=trees,
+            seed=settings.seed,
+            deadline=deadline,
+            grown=line.move,
+        )
+    finally:
+        line.stop()
 
 
 def compile_kernels() -> None:
