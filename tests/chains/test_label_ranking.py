@@ -63,6 +63,25 @@ def project(folder: Path, *, wrong: tuple[int, ...] = (), size_px: int = 16) -> 
     return table.write(folder / "patches.parquet")
 
 
+def test_a_scene_that_was_moved_is_named_with_what_to_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a").mkdir()
+    table = project(tmp_path / "a")
+    (tmp_path / "a" / "scene.tif").rename(tmp_path / "scene.tif")
+    before = set(tmp_path.rglob("*"))
+    for words in (["review", "rank"], ["review", "serve", "--reviewer", "ana"]):
+        assert main([*words, str(table), "-q"]) == 1
+        line = capsys.readouterr().err
+        assert "its scene 'scene' is to be in" in line
+        assert "move table, images and labels together" in line
+        assert line.count("\n") == 1
+    assert set(tmp_path.rglob("*")) == before
+    (tmp_path / "scene.tif").rename(tmp_path / "a" / "scene.tif")
+    (tmp_path / "a").rename(tmp_path / "b")
+    assert main(["review", "rank", str(tmp_path / "b" / "patches.parquet"), "-q"]) == 0
+
+
 def test_a_patch_is_divided_into_its_connected_areas() -> None:
     labels = np.array([[0, 0, 1], [255, 1, 1], [0, 1, 0]], np.uint8)
     scores = np.stack([np.arange(9.0).reshape(3, 3), np.full((3, 3), 2.0)])

@@ -21,6 +21,7 @@ from tesela.patches.label_quality import (
     fold_patches,
     patch_error_likelihood,
 )
+from tesela.patches.missing_files import check_files
 from tesela.patches.table import NONE, PatchTable, open_patches
 from tesela.recipes.stages import Stage, run_stages
 from tesela.training.forest import forest_probabilities, train_forest
@@ -83,13 +84,14 @@ def rank_patches(
     Raises
     ------
     InputError
-        If the area is too small for the folds.
+        If the area is too small for the folds, or an image of the table is not there.
     """
     if model not in _MODELS:
         raise InputError(unknown_name("model", model, _MODELS))
     if folds < MIN_FOLDS:
         raise InputError(f"{folds} folds are too few; at least {MIN_FOLDS} are needed.")
     table = open_patches(table_path)
+    check_files(table, table_path)
     if seed < 0:
         raise InputError(f"The seed is {seed}; it is 0 or more.")
     fold = fold_patches(table, folds, block_m=block_m, seed=seed)

@@ -46,11 +46,14 @@ def train_segmentation(
     InputError
         If a split has no patches, a scene lacks a band, patches have the wrong size, or a band has no data.
     """
+    from tesela.patches.missing_files import check_files
     from tesela.patches.table import open_patches
     from tesela.training.segmentation.train import train_segmentation as train
     from tesela.verbs.experts import open_expert
 
     opened = open_patches(table) if isinstance(table, str | Path) else table
+    if isinstance(table, str | Path):
+        check_files(opened, table)
     place = Place.of(out, "expert.safetensors")
     file = train(
         opened,

@@ -17,6 +17,7 @@ from tesela.io.layers import write_layers
 from tesela.io.maps import ClassMap, MapReader
 from tesela.io.tables import write_csv
 from tesela.patches.label_quality import ERROR_LIKELIHOOD, REVIEW, with_quality
+from tesela.patches.missing_files import check_files
 from tesela.patches.table import QUALITIES, PatchTable, open_patches
 from tesela.web.log import VerdictLog
 from tesela.web.pictures import BytesCache, PictureExtent, ScenePictures, centre_of
@@ -37,6 +38,7 @@ class PatchItems:
 
     def __init__(self, path: str | Path) -> None:
         self.table = open_patches(path)
+        check_files(self.table, path)
         self.name = Path(path).name
         self.legend = self.table.legend
         size, margin = self.table.size_px, self.table.size_px // 4
