@@ -76,7 +76,16 @@ with tempfile.TemporaryDirectory() as folder, sync_playwright() as driver:
     tesela("legend", "convert", "truth.tif", "--to", "corine-2", "-o", "truth2.tif")
     tesela("generalise", "truth2.tif", "-o", "map2024.tif", "--mmu", "3 ha", "--min-width", "30 m")
     tesela(
-        "sample", "draw", "truth.tif", "--points", "200", "--minimum", "0", "--hide-strata", "-o", "sample.gpkg"
+        "sample",
+        "draw",
+        "truth.tif",
+        "--points",
+        "200",
+        "--minimum",
+        "0",
+        "--hide-strata",
+        "-o",
+        "sample.gpkg",
     )
 
     chromium = which("chromium") or which("google-chrome")
