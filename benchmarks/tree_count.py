@@ -33,7 +33,7 @@ from tesela.training.block_draws import draw_blocks
 from tesela.training.segmentation.boosting import Boosted, BoostingSettings, boost_series
 from tesela.training.segmentation.tree_fit import BOOSTED_TREES, best_features
 from tesela.training.segmentation.tree_pixels import TreePixels
-from tesela.training.segmentation.validation import DRAWS, error_factor, objective_of
+from tesela.training.segmentation.validation import DRAWS, measurably_above_zero, objective_of
 
 CHOSEN_FROM, FEW = range(150, 451, 30), (20, 40, 74, 110)
 FIXED = (40, 110, 150, 210, 360, 450)
@@ -103,7 +103,7 @@ def rules(val: dict[int, Scores]) -> dict[str, int]:
 def worse(one: NDArray[np.float64], best: NDArray[np.float64]) -> bool:
     """Whether a loss lies outside of the 95 % interval of the difference to the best, over units drawn again."""
     behind = draw_blocks(len(one), draws=DRAWS) @ (one - best)
-    return bool(behind.mean() > error_factor(len(one)) * behind.std() + 1e-9)
+    return bool(measurably_above_zero(behind, blocks=len(one)))
 
 
 def curves(trial: Trial) -> tuple[dict[int, Scores], dict[int, Scores]]:

@@ -70,7 +70,7 @@ def open_dataset(path: str | Path) -> rasterio.DatasetReader:
 
 
 def _remedy(path: str | Path) -> str:
-    """What to do with a path that is no raster, where its name tells."""
+    """How to correct a path that GDAL cannot read as a raster; empty where its name does not show the mistake."""
     name = str(path).lower()
     if is_address(path):
         return " Download it, and give its path." if "://" in name and not name.startswith("zip:") else ""

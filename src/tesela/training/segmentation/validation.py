@@ -158,19 +158,27 @@ def choose_prior(pixels: ValidationPixels, frequencies: NDArray[np.float64], *, 
         return usual  # nothing to measure by
     drawn = draw_blocks(len(counts[0]), draws=DRAWS)
     resampled = [np.tensordot(drawn, item, 1) for item in counts]
-
-    def measured(lead: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Whether leads, (strengths, draws), are measurably above zero."""
-        return np.asarray(lead.mean(1) > error_factor(len(counts[0])) * lead.std(1) + 1e-9)
-
     start, results = PRIORS.index(usual), np.stack([objective_of(item, objective) for item in resampled])
     means = results.mean(1)
-    good = ~measured(results[means.argmax()] - results) & (means >= means[start])
+    good = means >= means[start]
+    good &= ~measurably_above_zero(results[means.argmax()] - results, blocks=len(counts[0]))
     if objective == "both":
         accuracy = np.stack([objective_of(item, "accuracy") for item in resampled])
-        good &= ~measured(accuracy[start] - accuracy)
+        good &= ~measurably_above_zero(accuracy[start] - accuracy, blocks=len(counts[0]))
     chosen = [PRIORS[item] for item in np.flatnonzero(good)]
     return min(chosen, key=lambda strength: (abs(strength - usual), strength), default=usual)
+
+
+def measurably_above_zero(leads: NDArray[np.float64], *, blocks: int) -> NDArray[np.bool_]:
+    """
+    Whether the 95 % interval of a lead lies above zero, (...).
+
+    Parameters
+    ----------
+    leads : (..., draws) array of float64
+        The lead in each draw of so many blocks with replacement; see `error_factor`.
+    """
+    return np.asarray(leads.mean(-1) > error_factor(blocks) * leads.std(-1) + 1e-9)
 
 
 def error_factor(blocks: int) -> float:
